@@ -1,0 +1,100 @@
+"""What one request produced: a rollout per candidate, and the group that selectors compare.
+
+Plain numpy, no torch: the same objects are built while decoding and read back from a recorded run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nad_agents.exceptions import ConfigurationError
+
+__all__ = ["FinishReason", "NeuronLayout", "Rollout", "RolloutGroup"]
+
+FinishReason = Literal["stop", "length", "pruned", "running"]
+"""Why a rollout ended: end token or stop string, token limit, dropped by pruning, or not yet."""
+
+
+@dataclass(frozen=True)
+class NeuronLayout:
+    """How neurons are numbered: neuron i of the layer at position l among the recorded layers is l * d_ff + i.
+
+    Attributes:
+        n_layers: number of recorded layers.
+        d_ff: neurons per layer (the intermediate size of the feed-forward block; the widest, where layers differ).
+        first_layer: index, in the model, of the first recorded layer.
+    """
+
+    n_layers: int
+    d_ff: int
+    first_layer: int = 0
+
+    @property
+    def n_neurons(self) -> int:
+        """How many neurons there are, the length of a dense activation vector."""
+        return self.n_layers * self.d_ff
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One candidate as the engine produced it; T tokens, k activated neurons per token.
+
+    Attributes:
+        index: position of the candidate in its request, 0 .. N-1.
+        token_ids: int64 [T], the generated tokens, the end token included.
+        text: the decoded answer, without special tokens and without the stop string.
+        neurons: int32 [T, k], for each token its activated neurons in descending score, so that the
+            first k' columns are the activated set for a smaller k'. Padded with -1. k = 0 when nothing was recorded.
+        logprobs: float32 [T], log-probability (nats) of each token under the model's unmodified distribution.
+        entropies: float32 [T], entropy (nats) of that distribution.
+        self_certainties: float32 [T], KL divergence (nats) from the uniform distribution (arXiv 2502.18581).
+        confidences: float32 [T], negative mean log-probability of the 20 likeliest tokens (arXiv 2508.15260).
+        finish_reason: why it ended.
+    """
+
+    index: int
+    token_ids: NDArray[np.int64]
+    text: str
+    neurons: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    entropies: NDArray[np.float32]
+    self_certainties: NDArray[np.float32]
+    confidences: NDArray[np.float32]
+    finish_reason: FinishReason = "length"
+
+    def __post_init__(self) -> None:
+        """Check that every array has one row per token."""
+        n = len(self.token_ids)
+        for name in ("neurons", "logprobs", "entropies", "self_certainties", "confidences"):
+            if len(getattr(self, name)) != n:
+                msg = f"rollout {self.index}: {name} has {len(getattr(self, name))} rows for {n} tokens"
+                raise ConfigurationError(msg)
+
+    def __len__(self) -> int:
+        """Number of generated tokens."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class RolloutGroup:
+    """All candidates of one prompt, in index order, with the numbering of their neurons.
+
+    Attributes:
+        rollouts: the N candidates.
+        layout: the neuron numbering shared by all of them.
+        prompt: the prompt as text, for selectors that read it (behaviour, majority); may be empty.
+    """
+
+    rollouts: Sequence[Rollout]
+    layout: NeuronLayout
+    prompt: str = ""
+    _cache: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        """Number of candidates."""
+        return len(self.rollouts)

@@ -1,0 +1,224 @@
+"""The models at the border: what a caller may ask for, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nad_agents.rollouts import FinishReason
+
+__all__ = [
+    "Candidate",
+    "NADConfig",
+    "Pruning",
+    "SamplingConfig",
+    "ScoreName",
+    "Selection",
+    "Similarity",
+    "Timings",
+    "Usage",
+]
+
+ScoreName = Literal["activation", "attribution"]
+"""Score of a neuron: |h|, or h times its direct contribution to the emitted token's logit (arXiv 2504.07440, eq. 5)."""
+
+Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
+"""How two candidates' activated neurons are compared."""
+
+Pruning = Literal["never", "first_chunk"]
+"""When losing candidates are dropped: never, or all but `keep` after the first chunk (arXiv 2510.26277, section 4)."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class SamplingConfig(_Config):
+    """How candidates are sampled.
+
+    Attributes:
+        n: number of candidates.
+        max_new_tokens: token limit of each candidate.
+        temperature: 0 means greedy, which allows one candidate only.
+        top_p: nucleus sampling; 1 keeps everything.
+        top_k: keep the k likeliest tokens; 0 keeps everything.
+        min_p: keep tokens with at least this share of the likeliest token's probability.
+        repetition_penalty: above 1 discourages repetition.
+        stop: strings that end a candidate; the answer is cut before them.
+        seed: seeds this request's own random generators; None draws a fresh seed, reported in the result.
+        generation: any further option of ``transformers.GenerationConfig``.
+    """
+
+    n: int = Field(default=8, ge=1)
+    max_new_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.8, ge=0, allow_inf_nan=False)
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_k: int = Field(default=50, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    stop: tuple[str, ...] = ()
+    seed: int | None = Field(default=None, ge=0)
+    generation: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stop_as_tuple(cls, value: object) -> object:
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _stop_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not s for s in value):
+            msg = "a stop string is empty, which would end every candidate at once; remove it"
+            raise ValueError(msg)
+        return value
+
+    @model_validator(mode="after")
+    def _greedy_has_one_candidate(self) -> SamplingConfig:
+        if self.temperature == 0 and self.n > 1:
+            msg = (
+                f"temperature 0 gives {self.n} identical candidates; "
+                "set temperature above 0 (0.6 to 1.0 is usual), or n=1"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class NADConfig(_Config):
+    """What is recorded, how the candidates are compared, and when losers are dropped.
+
+    Attributes:
+        selector: name of a registered selector, or a callable that maps a RolloutGroup to N scores.
+        selector_options: further parameters of the selector (such as k of knn).
+        similarity: how agreement selectors compare two candidates.
+        score: the neuron's score.
+        top_k: activated neurons per token, over all recorded layers.
+        per_layer_top: at most this many of them from one layer.
+        layers: first and last-but-one index of the recorded layers; None records all.
+        chunk_size: tokens per chunk (B).
+        chunks: compare only the first so many chunks; None compares everything generated.
+        skip_tokens: leave out this many tokens at the start, which candidates often share.
+        common_prefix: compare only as many tokens as the shortest candidate has, which removes its length.
+        pruning: when losers are dropped.
+        keep: how many candidates survive pruning.
+        record: False switches the recorder off; only selectors that need no neurons work then.
+    """
+
+    selector: str | Callable[..., Any] = "knn"
+    selector_options: Mapping[str, Any] = Field(default_factory=dict)
+    similarity: Similarity = "jaccard"
+    score: ScoreName = "activation"
+    top_k: int = Field(default=500, ge=1)
+    per_layer_top: int = Field(default=64, ge=1)
+    layers: tuple[int, int] | None = None
+    chunk_size: int = Field(default=32, ge=1)
+    chunks: int | None = Field(default=None, ge=1)
+    skip_tokens: int = Field(default=0, ge=0)
+    common_prefix: bool = False
+    pruning: Pruning = "never"
+    keep: int = Field(default=1, ge=1)
+    record: bool = True
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_in_order(cls, value: tuple[int, int] | None) -> tuple[int, int] | None:
+        if value is not None and not 0 <= value[0] < value[1]:
+            msg = f"layers={value} is not a range: give (first, end) with 0 <= first < end, such as (8, 16)"
+            raise ValueError(msg)
+        return value
+
+
+class Candidate(_Config):
+    """One candidate as the caller sees it.
+
+    Attributes:
+        index: its position among the samples.
+        rank: 0 for the best.
+        score: the selector's score; higher is better; comparable within one selection only.
+        text: the answer, without special tokens and stop string.
+        tokens: generated tokens, the end token included.
+        activated_neurons: unique activated neurons, raw, over the compared tokens; None when nothing was recorded.
+        agreement: mean similarity to the other candidates; None when nothing was recorded or it is alone.
+        mean_logprob: mean log-probability per token, nats.
+        finish_reason: why it ended.
+        verdict: what the verifier said, if it was checked.
+    """
+
+    index: int
+    rank: int
+    score: float
+    text: str
+    tokens: int
+    activated_neurons: int | None = None
+    agreement: float | None = None
+    mean_logprob: float | None = None
+    finish_reason: FinishReason = "length"
+    verdict: dict[str, Any] | None = None
+
+
+class Usage(_Config):
+    """Tokens of a request.
+
+    Attributes:
+        prompt_tokens: tokens of the prompt, counted once, as it is prefilled once.
+        generated_tokens: over all candidates.
+        winner_tokens: of the chosen candidate alone.
+        saved_tokens: upper estimate of what pruning saved: the tokens that the dropped candidates would have
+            generated had each become as long as the longest survivor.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+    winner_tokens: int
+    saved_tokens: int = 0
+
+
+class Timings(_Config):
+    """Wall-clock seconds of a request: waiting for the engine, prefill, decoding, selecting, verifying."""
+
+    queued: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    select: float = 0.0
+    verify: float = 0.0
+
+
+class Selection(_Config):
+    """The answer to one prompt, with the evidence for it.
+
+    Attributes:
+        text: the chosen answer.
+        winner: index of the chosen candidate.
+        ranking: candidate indices, best first; pruned candidates last.
+        candidates: every candidate in index order.
+        selector: name of the selector that decided.
+        seed: the seed in use; passing it again gives the same candidates.
+        similarity_matrix: N x N similarities (rows in index order), None when the selector used no neurons.
+        usage: token counts.
+        timings: seconds per phase.
+        verified: True when the winner passed the verifier, False when none did, None without a verifier.
+        model: name of the model.
+        details: what the selector wants known (clusters, groups), JSON-serialisable.
+    """
+
+    text: str
+    winner: int
+    ranking: tuple[int, ...]
+    candidates: tuple[Candidate, ...]
+    selector: str
+    seed: int
+    similarity_matrix: tuple[tuple[float, ...], ...] | None = None
+    usage: Usage
+    timings: Timings = Timings()
+    verified: bool | None = None
+    model: str = ""
+    details: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def best(self) -> Candidate:
+        """The chosen candidate."""
+        return self.candidates[self.winner]
