@@ -1,0 +1,149 @@
+"""The program that waits inside a sandbox for its one job, then becomes that job.
+
+Its text is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses the
+standard library only, and is never imported.
+
+1. Restrict itself with Landlock, where asked and where the kernel has it.
+2. Say that it is ready (one byte on standard output), and wait on standard input.
+3. Read the feed: header, files, the program's standard input.
+4. Replace itself by the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone.
+
+Exit codes of its own: 126 the program could not be set up or executed, 127 it was not found.
+"""
+
+# pathlib takes longer to import than all of this
+# ruff: noqa: PTH
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+READY = b"\x06"
+FEED_CHUNK = 1 << 18
+
+
+def read_exactly(size: int) -> bytes:
+    """Bytes from the feed; ends the process when the feed is closed."""
+    parts = []
+    while size:
+        part = os.read(0, min(size, FEED_CHUNK))
+        if not part:
+            os._exit(0)  # the feed was closed before a job came: this sandbox is not needed
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive_file(path: str, size: int) -> None:
+    """Write the next `size` bytes of the feed to a file."""
+    target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    while size:
+        part = read_exactly(min(size, FEED_CHUNK))
+        size -= len(part)
+        while part:
+            part = part[os.write(target, part) :]
+    os.close(target)
+
+
+def restrict_with_landlock(writable: list[str]) -> None:
+    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets across the border."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    abi = libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if abi < 1:
+        return
+    execute, read = 1 << 0, (1 << 2) | (1 << 3)
+    known = (1 << 13) - 1
+    if abi >= 2:
+        known |= 1 << 13  # refer
+    if abi >= 3:
+        known |= 1 << 14  # truncate
+    device = (1 << 1) | (1 << 14 & known)  # write a file
+    if abi >= 5:
+        known |= 1 << 15  # ioctl on devices
+    net = 3 if abi >= 4 else 0
+    scoped = 3 if abi >= 6 else 0
+    attributes = (ctypes.c_uint64 * 3)(known, net, scoped)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = libc.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+    if ruleset < 0:
+        raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
+    rules = [("/", execute | read)]
+    rules += [(path, known & ~execute) for path in writable]
+    rules += [
+        (path, read | device)
+        for path in ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+    ]
+    for path, access in rules:
+        if not os.path.exists(path):
+            continue
+        folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rule = access.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
+        if libc.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
+            raise OSError(ctypes.get_errno(), "landlock_add_rule " + path)
+        os.close(folder)
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
+    if libc.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
+        raise OSError(ctypes.get_errno(), "landlock_restrict_self")
+    os.close(ruleset)
+
+
+def fail(code: int, message: str) -> None:
+    """Say why the program was not run, and end."""
+    os.write(2, ("nad_sandbox: " + message + "\n").encode("utf-8", "replace"))
+    os._exit(code)
+
+
+def main() -> None:
+    """Prepare, wait, become the program."""
+    settings = json.loads(sys.argv[1])
+    workdir = settings["workdir"]
+    os.makedirs(workdir, mode=0o700, exist_ok=True)
+    os.chdir(workdir)
+    if settings["landlock"]:
+        restrict_with_landlock(settings["landlock"])
+    import resource
+
+    os.write(1, READY)
+    header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
+    try:
+        for name, size in header["files"]:
+            if os.path.dirname(name):
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+            receive_file(name, size)
+        if header["stdin"]:
+            receive_file(".stdin", header["stdin"])
+            source = os.open(".stdin", os.O_RDONLY)
+            os.unlink(".stdin")
+        else:
+            source = os.open("/dev/null", os.O_RDONLY)
+    except OSError as error:
+        fail(126, "the program's files could not be written: " + str(error))
+    os.dup2(source, 0)
+    os.closerange(3, 256)
+    environment = dict(os.environ, HOME=workdir)
+    environment.update(header["env"])
+    argv = header["argv"] or [sys.executable, header["main"]]
+    for name, value in header["rlimits"].items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (value, value))
+    for name in (
+        "SIGPIPE",
+        "SIGXFSZ",
+    ):  # Python ignores them, and an ignored signal stays ignored across exec
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvpe(argv[0], argv, environment)
+    except FileNotFoundError:
+        fail(127, "there is no program " + repr(argv[0]) + " in the sandbox")
+    except OSError as error:
+        fail(126, "the program " + repr(argv[0]) + " cannot be executed: " + str(error.strerror))
+
+
+main()

@@ -1,0 +1,54 @@
+"""Keeping a bounded part of what a program writes, however much it writes."""
+
+from __future__ import annotations
+
+__all__ = ["CappedOutput"]
+
+
+class CappedOutput:
+    """Collects bytes up to a limit: the first half and the last half, the middle is counted and dropped.
+
+    The last half is kept because tracebacks and summaries come last.
+
+    Args:
+        limit: bytes to keep.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._head_limit = limit - limit // 2
+        self._tail_limit = limit // 2
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._total = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether more was written than is kept."""
+        return self._total > self._head_limit + self._tail_limit
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self._total += len(data)
+        room = self._head_limit - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        if not len(data) or not self._tail_limit:
+            return
+        if len(data) >= self._tail_limit:
+            self._tail[:] = data[len(data) - self._tail_limit :]
+            return
+        self._tail += data
+        # trim only now and then: trimming on every write would move the whole tail each time
+        if len(self._tail) > 4 * self._tail_limit:
+            del self._tail[: len(self._tail) - self._tail_limit]
+
+    def text(self) -> str:
+        """What is kept as text: UTF-8 with replacement, and a line that says how much is missing."""
+        if not self.truncated:
+            return (bytes(self._head) + bytes(self._tail)).decode("utf-8", "replace")
+        tail = self._tail[len(self._tail) - self._tail_limit :] if self._tail_limit else b""
+        missing = self._total - len(self._head) - len(tail)
+        head_text = bytes(self._head).decode("utf-8", "replace")
+        tail_text = bytes(tail).decode("utf-8", "replace")
+        return f"{head_text}\n[... {missing} bytes left out ...]\n{tail_text}"
