@@ -1,0 +1,87 @@
+"""From what a caller asks to the tokens that the model sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from nad_agents.exceptions import PromptError
+
+__all__ = ["Message", "Prompt", "encode_prompt", "last_user_text"]
+
+Message = Mapping[str, Any]
+"""A chat message in OpenAI's form: role, content, and what tools need."""
+
+Prompt = str | Sequence[Message]
+"""Text, or a conversation."""
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Prompt,
+    *,
+    raw: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    template_options: Mapping[str, Any] | None = None,
+) -> list[int]:
+    """Tokens of a prompt.
+
+    Args:
+        tokenizer: of the model.
+        prompt: text or messages. Text becomes one user message where the model has a chat template.
+        raw: take text as it is, for completion.
+        tools: tools in OpenAI's form, for the chat template.
+        template_options: further variables of the chat template.
+
+    Returns:
+        Token ids, special tokens included.
+
+    Raises:
+        PromptError: the prompt is empty, or the chat template is absent or refuses the messages.
+    """
+    if not prompt or (isinstance(prompt, str) and not prompt.strip()):
+        msg = "the prompt is empty; write what the model should answer"
+        raise PromptError(msg)
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(prompt, str) and (raw or template is None):
+        return list(tokenizer(prompt)["input_ids"])
+    if raw:
+        msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
+        raise PromptError(msg)
+    if template is None:
+        msg = (
+            f"{tokenizer.name_or_path or 'the model'} has no chat template, so it takes text and no messages; "
+            "pass a string, or choose an instruction-tuned model"
+        )
+        raise PromptError(msg)
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    try:
+        encoded = tokenizer.apply_chat_template(
+            messages,
+            tools=list(tools) if tools else None,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **(template_options or {}),
+        )
+    except Exception as error:
+        # Jinja raises whatever the template's author chose
+        msg = f"the chat template refuses these messages: {error}"
+        raise PromptError(msg) from error
+    return list(encoded["input_ids"])
+
+
+def last_user_text(prompt: Prompt) -> str:
+    """What the user asked last, as text; verifiers look for examples in it."""
+    if isinstance(prompt, str):
+        return prompt
+    for message in reversed(prompt):
+        if message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            parts = content if isinstance(content, Sequence) else ()
+            return "\n".join(p["text"] for p in parts if isinstance(p, Mapping) and isinstance(p.get("text"), str))
+    return ""
