@@ -1,0 +1,102 @@
+"""Best-of-N for local Hugging Face models, chosen by neuron agreement.
+
+>>> from nad_agents import NeuronAgreementDecoder, SamplingConfig
+>>> decoder = NeuronAgreementDecoder()  # doctest: +SKIP
+>>> decoder.decode("Write a haiku.", sampling=SamplingConfig(n=8)).text  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nad_agents._version import __version__
+from nad_agents.events import DecodingEvent, Finished, Progress, TextDelta, WinnerChosen
+from nad_agents.exceptions import (
+    ConfigurationError,
+    GenerationCancelledError,
+    GenerationError,
+    MissingDependencyError,
+    ModelLoadError,
+    NADError,
+    NoCandidatePassedError,
+    PromptError,
+    RecordingError,
+    UnknownSelectorError,
+    UnsupportedModelError,
+    VerificationError,
+)
+from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
+from nad_agents.types import (
+    Candidate,
+    NADConfig,
+    SamplingConfig,
+    Selection,
+    Timings,
+    Usage,
+    VerificationConfig,
+)
+
+if TYPE_CHECKING:
+    from nad_agents.decoder import NeuronAgreementDecoder
+    from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
+    from nad_agents.selectors import available_selectors, register_selector
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Candidate",
+    "ConfigurationError",
+    "DecodingEvent",
+    "Finished",
+    "GenerationCancelledError",
+    "GenerationError",
+    "LoadedModel",
+    "MissingDependencyError",
+    "ModelLoadError",
+    "NADConfig",
+    "NADError",
+    "NeuronAgreementDecoder",
+    "NeuronLayout",
+    "NoCandidatePassedError",
+    "Progress",
+    "PromptError",
+    "RecordingError",
+    "Rollout",
+    "RolloutGroup",
+    "SamplingConfig",
+    "Selection",
+    "TextDelta",
+    "Timings",
+    "UnknownSelectorError",
+    "UnsupportedModelError",
+    "Usage",
+    "VerificationConfig",
+    "VerificationError",
+    "WinnerChosen",
+    "__version__",
+    "available_selectors",
+    "load_model",
+    "register_selector",
+]
+
+_LAZY = {
+    "NeuronAgreementDecoder": "nad_agents.decoder",
+    "DEFAULT_MODEL": "nad_agents.models",
+    "LoadedModel": "nad_agents.models",
+    "load_model": "nad_agents.models",
+    "available_selectors": "nad_agents.selectors",
+    "register_selector": "nad_agents.selectors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch, transformers or scikit-learn at its first use, which takes seconds."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

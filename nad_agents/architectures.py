@@ -174,6 +174,8 @@ def _blocks(layer: nn.Module, hidden: int) -> Iterator[tuple[str, FeedForwardKin
     for parent_name, parent in layer.named_modules():
         if "attn" in parent_name.lower() or "attention" in parent_name.lower():
             continue
+        if any(isinstance(child, nn.Conv1d) for child in parent.children()):
+            continue  # a state-space mixer: its projections have a fused block's shapes, but it is no feed-forward block
         linears = [
             (name, child, shape) for name, child in parent.named_children() if (shape := _shape(child)) is not None
         ]

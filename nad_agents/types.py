@@ -19,6 +19,7 @@ __all__ = [
     "Similarity",
     "Timings",
     "Usage",
+    "VerificationConfig",
 ]
 
 ScoreName = Literal["activation", "attribution"]
@@ -130,6 +131,23 @@ class NADConfig(_Config):
             msg = f"layers={value} is not a range: give (first, end) with 0 <= first < end, such as (8, 16)"
             raise ValueError(msg)
         return value
+
+
+class VerificationConfig(_Config):
+    """How the ranking is walked when there is a verifier.
+
+    Attributes:
+        parallel: candidates checked at a time.
+        max_checks: check at most so many; None checks the whole ranking.
+        max_seconds: start no further check after so many seconds; None sets no limit.
+        on_failure: what happens when none passes: the best-ranked answer is returned with its report, or
+            NoCandidatePassedError is raised.
+    """
+
+    parallel: int = Field(default=2, ge=1)
+    max_checks: int | None = Field(default=None, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    on_failure: Literal["best_ranked", "error"] = "best_ranked"
 
 
 class Candidate(_Config):

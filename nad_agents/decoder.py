@@ -1,0 +1,275 @@
+"""`NeuronAgreementDecoder`: sample N candidates, rank them by neuron agreement, verify down the ranking.
+
+prompt -> tokens -> engine (prefill once, N rows, chunks) -> selector -> ranking -> verifier -> Selection
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nad_agents.activated_sets import ComparisonConfig
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.scheduler import Scheduler
+from nad_agents.events import DecodingEvent, Progress
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
+from nad_agents.prompts import Prompt, encode_prompt, last_user_text
+from nad_agents.pruning import pruning_policy
+from nad_agents.recorder import RecordingConfig
+from nad_agents.request import PendingRequest
+from nad_agents.selectors import Selector, check_candidates, get_selector
+from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.verification import Verifier
+
+__all__ = ["NeuronAgreementDecoder"]
+
+
+class NeuronAgreementDecoder:
+    """Best-of-N over a local model; safe to share between threads, which then share batches.
+
+    Args:
+        model: a Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` gave. Weights are
+            loaded at once.
+        sampling: how candidates are sampled unless a call says otherwise.
+        config: what is recorded and how candidates are compared unless a call says otherwise.
+        verifier: judges answers in rank order; None trusts the ranking.
+        verification: how the ranking is walked.
+        device: "auto", or a torch device.
+        dtype: "auto", or the name of a torch dtype.
+        max_rows: candidates of all requests in one batch.
+        share_batches: False runs one request at a time, which makes a seeded result independent of other callers
+            down to the last bit.
+
+    Raises:
+        ModelLoadError: the model cannot be loaded.
+        ConfigurationError: a parameter cannot work.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | LoadedModel = DEFAULT_MODEL,
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | None = None,
+        verification: VerificationConfig | None = None,
+        device: str = "auto",
+        dtype: str | torch.dtype = "auto",
+        max_rows: int = 128,
+        share_batches: bool = True,
+    ) -> None:
+        self.sampling = sampling or SamplingConfig()
+        self.config = config or NADConfig()
+        self.verifier = verifier
+        self.verification = verification or VerificationConfig()
+        self._check(self.sampling, self.config)
+        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
+        self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, name=self.loaded.name)
+        self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
+
+    def decode(
+        self,
+        prompt: Prompt,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        **options: Any,
+    ) -> Selection:
+        """Answer one prompt.
+
+        Args:
+            prompt: text or chat messages. Text becomes a user message where the model has a chat template.
+            on_progress: called on the engine's thread as the candidates grow; must return quickly.
+            **options: `sampling`, `config`, `verifier`, `raw`, `tools`, `template_options`, `logits_processors`; see
+                `submit`.
+
+        Returns:
+            The winner with its evidence.
+
+        Raises:
+            PromptError: the prompt is empty, too long, or refused by the chat template.
+            ConfigurationError: parameters do not go together.
+            UnsupportedModelError: the model has no neurons that can be recorded.
+            GenerationError: the model failed.
+            NoCandidatePassedError: no candidate passed, and the verification config asks for an error.
+            VerificationError: the verifier failed.
+        """
+        pending = self.submit([prompt], on_progress=on_progress, **options)[0]
+        try:
+            return pending.result()
+        except BaseException:
+            pending.cancel()
+            raise
+
+    def decode_many(self, prompts: Sequence[Prompt], **options: Any) -> list[Selection]:
+        """Answer several prompts in one batch; candidates of prompt i are seeded by (seed, i).
+
+        Args:
+            prompts: see `decode`.
+            **options: see `submit`; they hold for every prompt.
+        """
+        pending = self.submit(prompts, **options)
+        try:
+            return [request.result() for request in pending]
+        except BaseException:
+            for request in pending:
+                request.cancel()
+            raise
+
+    async def adecode(self, prompt: Prompt, **options: Any) -> Selection:
+        """`decode` without blocking the event loop; cancelling the task stops the generation within a chunk."""
+        pending = await self._asubmit(prompt, **options)
+        try:
+            return await pending.aresult()
+        except BaseException:
+            pending.cancel()
+            raise
+
+    def stream(self, prompt: Prompt, **options: Any) -> Iterator[DecodingEvent]:
+        """Answer one prompt and tell what happens meanwhile.
+
+        Text comes after the selection; with `pruning="first_chunk"`, `keep=1` and no verifier the winner's text streams
+        from the end of the first chunk on, token by token.
+
+        Args:
+            prompt: see `decode`.
+            **options: see `submit`.
+
+        Yields:
+            Progress, then WinnerChosen, TextDelta, and Finished last.
+        """
+        pending = self.submit([prompt], streaming=True, **options)[0]
+        try:
+            yield from pending.events()
+        finally:
+            pending.cancel()
+
+    async def astream(self, prompt: Prompt, **options: Any) -> AsyncIterator[DecodingEvent]:
+        """`stream` without blocking the event loop; leaving the loop early stops the generation within a chunk."""
+        pending = await self._asubmit(prompt, streaming=True, **options)
+        try:
+            async for event in pending.aevents():
+                yield event
+        finally:
+            pending.cancel()
+
+    def submit(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | None = None,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        streaming: bool = False,
+    ) -> list[PendingRequest]:
+        """Queue prompts and return at once.
+
+        Args:
+            prompts: each as in `decode`.
+            sampling: instead of the decoder's.
+            config: instead of the decoder's.
+            verifier: instead of the decoder's.
+            verification: instead of the decoder's.
+            raw: take text as it is, without the chat template.
+            tools: tools in OpenAI's form, for the chat template.
+            template_options: further variables of the chat template.
+            logits_processors: makes further logits processors, anew for each prompt.
+            on_progress: called on the engine's thread as candidates grow.
+            streaming: collect events for `PendingRequest.events`.
+
+        Raises:
+            NADError: whatever `decode` raises before it generates; nothing is queued then.
+        """
+        sampling, config = sampling or self.sampling, config or self.config
+        verifier = verifier if verifier is not None else self.verifier
+        self._check(sampling, config)
+        seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
+        recording = (
+            RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers) if config.record else None
+        )
+        comparison = ComparisonConfig.from_config(config)
+        first = replace(comparison, chunks=1)
+        submitted, observers = [], []
+        for i, prompt in enumerate(prompts):
+            ids = encode_prompt(
+                self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options
+            )
+            asked = last_user_text(prompt)
+            request = GenerationRequest(
+                prompt_ids=ids,
+                sampling=sampling,
+                # one prompt keeps the plain seed, so that a batch of one equals a single call
+                seed=seed + i,
+                recording=recording,
+                chunk_size=config.chunk_size,
+                prompt=asked,
+                logits_processors=tuple(logits_processors()) if logits_processors else (),
+            )
+            pending = PendingRequest(
+                request=request,
+                selector=self._selector(config, comparison),
+                comparison=comparison,
+                policy=pruning_policy(config, self._selector(config, first), first, sampling.n),
+                verifier=verifier,
+                verification=verification or self.verification,
+                model=self.engine.name,
+                on_progress=on_progress,
+                streaming=streaming,
+            )
+            submitted.append((request, pending))
+            observers.append(pending)
+        for pending, ticket in zip(observers, self._scheduler.submit(submitted), strict=True):
+            pending.attach(ticket)
+        return observers
+
+    def warm_up(self) -> float:
+        """Run one token through the model, which allocates what the first request would; returns the seconds."""
+        started = time.perf_counter()
+        config = NADConfig(selector="first", record=False)
+        self.decode("Hi", sampling=SamplingConfig(n=1, max_new_tokens=1), config=config)
+        return time.perf_counter() - started
+
+    async def _asubmit(self, prompt: Prompt, **options: Any) -> PendingRequest:
+        """`submit` on another thread, since tokenizing a long text or compiling a template takes a while."""
+        submitting = asyncio.ensure_future(asyncio.to_thread(self.submit, [prompt], **options))
+        try:
+            return (await asyncio.shield(submitting))[0]
+        except asyncio.CancelledError:
+            submitting.add_done_callback(_cancel_submitted)
+            raise
+
+    @staticmethod
+    def _selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
+        return get_selector(config.selector, comparison=comparison, **config.selector_options)
+
+    def _check(self, sampling: SamplingConfig, config: NADConfig) -> None:
+        """Refuse what cannot work before anything expensive."""
+        selector = self._selector(config, ComparisonConfig.from_config(config))
+        check_candidates(selector, sampling.n)
+        if selector.needs_neurons and not config.record:
+            msg = (
+                f"selector {selector.name!r} compares activated neurons, but record=False; "
+                "leave record on, or choose a selector such as 'mean_logprob'"
+            )
+            raise ConfigurationError(msg)
+
+
+def _cancel_submitted(submitting: asyncio.Future[list[PendingRequest]]) -> None:
+    """Cancel requests whose caller went away while they were being queued."""
+    if not submitting.cancelled() and submitting.exception() is None:
+        for pending in submitting.result():
+            pending.cancel()

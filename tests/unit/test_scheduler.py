@@ -1,0 +1,186 @@
+"""Callers of several threads on one engine: sharing, order, cancelling, failing."""
+
+import gc
+import threading
+import weakref
+
+import pytest
+
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.scheduler import Scheduler
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, PromptError
+from nad_agents.types import SamplingConfig
+from tests.tiny_models import byte_tokenizer, make_model, tiny_model
+
+
+class Watcher:
+    """Records what it sees; may hold the engine's thread, drop candidates or fail."""
+
+    def __init__(self, *, step=32, drop=(), error=None, hold=None):
+        self.step, self.drop, self.error, self.hold = step, drop, error, hold
+        self.seen, self.rows = [], []
+        self.reached = threading.Event()
+        self.engine = None
+
+    def max_step(self, generation):
+        return self.step
+
+    def after_step(self, generation, *, chunk_ended):
+        self.seen.append((generation.tokens, chunk_ended))
+        if self.engine is not None:
+            self.rows.append(self.engine.rows)
+        self.reached.set()
+        if self.hold is not None:
+            assert self.hold.wait(20)
+        if self.error is not None:
+            raise self.error
+        return self.drop if chunk_ended else ()
+
+
+def request(n=2, tokens=40, seed=1, chunk_size=8, prompt=(5, 6, 7)):
+    sampling = SamplingConfig(n=n, max_new_tokens=tokens, temperature=1.0)
+    return GenerationRequest(list(prompt), sampling, seed, chunk_size=chunk_size)
+
+
+def engine():
+    return HFEngine(tiny_model(), byte_tokenizer())
+
+
+def tokens(outcome):
+    return [r.token_ids.tolist() for r in outcome.group.rollouts]
+
+
+def test_the_observer_is_called_at_every_chunk_and_at_shorter_steps_on_request():
+    scheduler, whole, fine = Scheduler(engine()), Watcher(), Watcher(step=3)
+    scheduler.submit([(request(tokens=16), whole)])[0].future.result(20)
+    scheduler.submit([(request(tokens=16), fine)])[0].future.result(20)
+    assert whole.seen == [(8, True), (16, True)]
+    assert fine.seen == [(3, False), (6, False), (8, True), (11, False), (14, False), (16, True)]
+
+
+def test_requests_of_one_call_share_the_batch():
+    backend = engine()
+    scheduler, watcher = Scheduler(backend), Watcher()
+    watcher.engine = backend
+    tickets = scheduler.submit([(request(n=2), watcher), (request(n=3, seed=2), Watcher())])
+    for ticket in tickets:
+        ticket.future.result(20)
+    assert max(watcher.rows) == 5
+
+
+@pytest.mark.parametrize("limits", [{"share_batches": False}, {"max_rows": 3}])
+def test_requests_wait_where_they_may_not_share(limits):
+    backend = engine()
+    scheduler, watcher = Scheduler(backend, **limits), Watcher()
+    watcher.engine = backend
+    for ticket in scheduler.submit([(request(n=2), watcher), (request(n=3, seed=2), Watcher())]):
+        ticket.future.result(20)
+    assert max(watcher.rows) == 2
+
+
+def test_callers_of_many_threads_get_what_each_asked_for():
+    scheduler = Scheduler(engine())
+    alone = [tokens(scheduler.submit([(request(seed=s), Watcher())])[0].future.result(20)) for s in range(6)]
+    results = {}
+
+    def call(seed):
+        ticket = scheduler.submit([(request(seed=seed), Watcher())])[0]
+        results[seed] = tokens(ticket.future.result(20))
+
+    threads = [threading.Thread(target=call, args=(s,)) for s in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [results[s] for s in range(6)] == alone
+
+
+def test_cancelling_stops_within_a_chunk_and_frees_the_rows():
+    backend, hold = engine(), threading.Event()
+    scheduler, watcher = Scheduler(backend), Watcher(hold=hold)
+    ticket = scheduler.submit([(request(tokens=400, prompt=(9,)), watcher)])[0]
+    assert watcher.reached.wait(20)
+    ticket.cancel()
+    hold.set()
+    with pytest.raises(GenerationCancelledError):
+        ticket.future.result(20)
+    assert len(watcher.seen) == 1
+    assert backend.rows == 0
+
+
+def test_a_request_cancelled_while_it_waits_never_runs():
+    hold = threading.Event()
+    scheduler, first, second = Scheduler(engine(), share_batches=False), Watcher(hold=hold), Watcher()
+    running = scheduler.submit([(request(), first)])[0]
+    assert first.reached.wait(20)
+    waiting = scheduler.submit([(request(), second)])[0]
+    waiting.cancel()
+    hold.set()
+    running.future.result(20)
+    with pytest.raises(GenerationCancelledError):
+        waiting.future.result(20)
+    assert second.seen == []
+
+
+def test_a_failing_observer_fails_its_own_request_only():
+    scheduler = Scheduler(engine())
+    bad, good = scheduler.submit([(request(), Watcher(error=KeyError("mine"))), (request(seed=2), Watcher())])
+    with pytest.raises(KeyError, match="mine"):
+        bad.future.result(20)
+    assert len(good.future.result(20).group) == 2
+
+
+def test_a_failing_model_reaches_every_caller_at_once_with_its_cause():
+    model = make_model("llama")
+    scheduler = Scheduler(HFEngine(model, byte_tokenizer()))
+
+    def fail(_module, _inputs):
+        raise RuntimeError("out of memory\nlong story")
+
+    handle = model.model.layers[1].register_forward_pre_hook(fail)
+    tickets = scheduler.submit([(request(prompt=(5,)), Watcher()), (request(prompt=(6,)), Watcher())])
+    for ticket in tickets:
+        with pytest.raises(GenerationError, match="RuntimeError: out of memory$") as caught:
+            ticket.future.result(20)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+    handle.remove()
+    assert len(scheduler.submit([(request(), Watcher())])[0].future.result(20).group) == 2
+
+
+def test_a_request_that_cannot_work_is_refused_by_submit_and_none_is_queued():
+    scheduler, watcher = Scheduler(engine()), Watcher()
+    with pytest.raises(PromptError):
+        scheduler.submit([(request(), watcher), (request(prompt=()), watcher)])
+    assert watcher.seen == []
+
+
+def test_dropped_candidates_stop():
+    outcome = Scheduler(engine()).submit([(request(n=3, tokens=32), Watcher(drop=(0, 2)))])[0].future.result(20)
+    assert [r.finish_reason for r in outcome.group.rollouts][::2] == ["pruned", "pruned"]
+    assert outcome.generated == sum(len(r) for r in outcome.group.rollouts)
+
+
+def test_no_room_is_refused():
+    with pytest.raises(ConfigurationError, match="max_rows"):
+        Scheduler(engine(), max_rows=0)
+
+
+def test_the_thread_ends_when_idle_and_lets_the_model_go(monkeypatch):
+    monkeypatch.setattr("nad_agents.engine.scheduler._IDLE_SECONDS", 0.01)
+    backend = HFEngine(make_model("llama"), byte_tokenizer())
+    alive = weakref.ref(backend)
+    scheduler = Scheduler(backend)
+    scheduler.submit([(request(), Watcher())])[0].future.result(20)
+    _join_engine_threads()
+    scheduler.submit([(request(), Watcher())])[0].future.result(20)
+    _join_engine_threads()
+    del backend, scheduler
+    gc.collect()
+    assert alive() is None
+
+
+def _join_engine_threads():
+    for thread in threading.enumerate():
+        if thread.name == "nad-engine":
+            thread.join(20)
