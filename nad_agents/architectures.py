@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -141,22 +141,23 @@ def find_unembedding(model: nn.Module) -> Unembedding:
         UnsupportedModelError: the output embedding is absent, quantised, or not of the model's width.
     """
     config = _text_config(model)
-    output = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    getter = getattr(model, "get_output_embeddings", None)
+    output = getter() if callable(getter) else None
     weight = getattr(output, "weight", None)
     if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
         msg = f"{type(model).__name__} has no readable unembedding matrix; use score='activation'"
         raise UnsupportedModelError(msg)
     if weight.shape[1] != config.hidden_size:
         msg = (
-            f"the unembedding of {type(model).__name__} has width {weight.shape[1]} and the layers {config.hidden_size}, "
+            f"the unembedding of {type(model).__name__} has width {weight.shape[1]}, its layers {config.hidden_size}, "
             "so a neuron has no direct contribution to a logit; use score='activation'"
         )
         raise UnsupportedModelError(msg)
     return Unembedding(weight.detach(), _final_norm_gain(model, config.hidden_size))
 
 
-def _text_config(model: nn.Module) -> object:
-    config = getattr(model, "config", None)
+def _text_config(model: nn.Module) -> Any:
+    config: Any = getattr(model, "config", None)
     getter = getattr(config, "get_text_config", None)
     return getter(decoder=True) if getter is not None else config
 
@@ -175,7 +176,7 @@ def _blocks(layer: nn.Module, hidden: int) -> Iterator[tuple[str, FeedForwardKin
         if "attn" in parent_name.lower() or "attention" in parent_name.lower():
             continue
         if any(isinstance(child, nn.Conv1d) for child in parent.children()):
-            continue  # a state-space mixer: its projections have a fused block's shapes, but it is no feed-forward block
+            continue  # a state-space mixer: its projections have a fused block's shapes, but it is no FFN
         linears = [
             (name, child, shape) for name, child in parent.named_children() if (shape := _shape(child)) is not None
         ]

@@ -205,9 +205,7 @@ class NeuronAgreementDecoder:
         first = replace(comparison, chunks=1)
         submitted, observers = [], []
         for i, prompt in enumerate(prompts):
-            ids = encode_prompt(
-                self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options
-            )
+            ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
             asked = last_user_text(prompt)
             request = GenerationRequest(
                 prompt_ids=ids,

@@ -56,11 +56,13 @@ def encode_prompt(
             "pass a string, or choose an instruction-tuned model"
         )
         raise PromptError(msg)
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    messages: list[Any] = (
+        [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
+    )
     try:
-        encoded = tokenizer.apply_chat_template(
+        encoded: Any = tokenizer.apply_chat_template(
             messages,
-            tools=list(tools) if tools else None,
+            tools=[dict(tool) for tool in tools] if tools else None,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,

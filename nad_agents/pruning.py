@@ -69,9 +69,7 @@ class PruningPolicy:
         return [candidate for candidate in live if candidate not in keep]
 
 
-def pruning_policy(
-    config: NADConfig, selector: Selector, comparison: ComparisonConfig, n: int
-) -> PruningPolicy:
+def pruning_policy(config: NADConfig, selector: Selector, comparison: ComparisonConfig, n: int) -> PruningPolicy:
     """The policy that a configuration asks for; one that keeps all N candidates drops none.
 
     Args:

@@ -59,7 +59,7 @@ def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> Neu
     """
     first, end = config.layers or (0, len(blocks))
     if not 0 <= first < end <= len(blocks):
-        msg = f"layers={config.layers} does not fit a model of {len(blocks)} layers; give (first, end) up to {len(blocks)}"
+        msg = f"layers={config.layers} does not fit a model of {len(blocks)} layers; end at {len(blocks)} or before"
         raise ConfigurationError(msg)
     return NeuronLayout(end - first, max(block.d_ff for block in blocks), first)
 
@@ -157,6 +157,7 @@ def activated_neurons(
     config: RecordingConfig,
     layout: NeuronLayout,
     blocks: Sequence[FeedForward],
+    *,
     unembedding: Unembedding | None = None,
 ) -> torch.Tensor:
     """Neuron ids of the activated set of every token, best-scored first.
@@ -197,4 +198,3 @@ def activated_neurons(
     pooled, pool_ids = torch.cat(values, dim=-1), torch.cat(ids, dim=-1)
     best = pooled.topk(min(config.top_k, pooled.shape[-1]), dim=-1, sorted=True).indices
     return pool_ids.gather(-1, best).to(torch.int32).view(steps, rows, -1)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
@@ -51,6 +52,7 @@ class PendingRequest:
     streaming: bool = False
     _ticket: Ticket | None = None
     _events: queue.SimpleQueue[DecodingEvent | None] = field(default_factory=queue.SimpleQueue)
+    _wake: Callable[[], None] | None = None
     _winner: int | None = None
     _sent: int = 0
 
@@ -87,8 +89,13 @@ class PendingRequest:
         assert self._ticket is not None
         loop = asyncio.get_running_loop()
         arrived = asyncio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(arrived.set)
-        self._ticket.future.add_done_callback(lambda _: self._wake())
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop may have closed under an abandoned caller
+                loop.call_soon_threadsafe(arrived.set)
+
+        self._wake = wake
+        self._ticket.future.add_done_callback(lambda _: wake())
         while True:
             arrived.clear()
             ended = False
@@ -105,7 +112,7 @@ class PendingRequest:
         for event in self._closing_events(selection):
             yield event
 
-    def max_step(self, generation: Generation) -> int:
+    def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the observer's signature
         """A streaming caller gets the chosen candidate token by token."""
         return 1 if self.streaming and self._winner is not None else self.request.chunk_size
 
@@ -127,13 +134,11 @@ class PendingRequest:
             self._send_text(generation.text(self._winner), final=not live)
         return drop
 
-    def _wake(self) -> None:
-        """Replaced by an asynchronous caller."""
-
     def _send(self, event: DecodingEvent) -> None:
         if self.streaming:
             self._events.put(event)
-            self._wake()
+            if self._wake is not None:
+                self._wake()
 
     def _send_text(self, text: str, *, final: bool) -> None:
         """Send what is certain: not half a character, not what may become a stop string."""

@@ -117,4 +117,3 @@ def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int) -> Usage:
         winner_tokens=lengths[winner],
         saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned),
     )
-

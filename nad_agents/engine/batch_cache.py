@@ -5,6 +5,8 @@ Rows are right-aligned: a shorter row is padded on the left with positions that 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
@@ -60,7 +62,8 @@ class BatchCache:
         self.cache.batch_select_indices(rows)
         unused = int(self.padding.min())
         if unused and all(type(layer) is DynamicLayer for layer in self.cache.layers):
-            for layer in self.cache.layers:
+            layers: list[Any] = self.cache.layers
+            for layer in layers:
                 layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
             self.padding = self.padding - unused
             self.length -= unused
@@ -80,26 +83,21 @@ def _mergeable(cache: Cache) -> bool:
     )
 
 
-def _append_rows(
-    mine: DynamicLayer, theirs: DynamicLayer, my_rows: int, their_rows: int, total: int
-) -> None:
+def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
     """Stack another prompt's rows below mine; a layer without positions (a one-token prompt) counts as all padding."""
-    source = mine if mine.is_initialized and mine.keys.numel() else theirs
-    if not source.is_initialized or not source.keys.numel():
+    source = mine if _positions(mine) else theirs
+    positions = max(_positions(mine), _positions(theirs))
+    if not positions:
         return
-    positions = max(
-        layer.keys.shape[-2] if layer.is_initialized and layer.keys.numel() else 0 for layer in (mine, theirs)
-    )
     merged = []
     for name in ("keys", "values"):
         template = getattr(source, name)
         parts = []
         for layer, rows in ((mine, my_rows), (theirs, their_rows)):
-            part = getattr(layer, name) if layer.is_initialized else None
-            have = part.shape[-2] if part is not None and part.numel() else 0
+            have = _positions(layer)
             padded = template.new_zeros(rows, template.shape[1], positions, template.shape[-1])
             if have:
-                padded[..., positions - have :, :] = part
+                padded[..., positions - have :, :] = getattr(layer, name)
             parts.append(padded)
         merged.append(torch.cat(parts))
     if not mine.is_initialized:
@@ -107,3 +105,8 @@ def _append_rows(
     mine.keys, mine.values = merged
     if isinstance(mine, DynamicSlidingWindowLayer):
         mine.cumulative_length = total
+
+
+def _positions(layer: Any) -> int:
+    """Positions that a layer holds."""
+    return int(layer.keys.shape[-2]) if layer.is_initialized and layer.keys.numel() else 0

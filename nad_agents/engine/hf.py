@@ -18,7 +18,7 @@ import copy
 import inspect
 import time
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from transformers import Cache, GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
@@ -164,7 +164,7 @@ class HFEngine:
             tokenizer=self.tokenizer,
             processors=prepared.processors,
             criteria=prepared.criteria,
-            sequences=prompt.repeat(n, 1),
+            sequences=cast("torch.LongTensor", prompt.repeat(n, 1)),
             prefill_seconds=time.perf_counter() - started,
         )
         self._generations.append(generation)
@@ -185,15 +185,18 @@ class HFEngine:
         else:
             first = min(g.layout.first_layer for g in recording)
             end = max(g.layout.first_layer + g.layout.n_layers for g in recording)
-            weight = getattr(self.blocks[0].down, "weight", None)
-            floating = isinstance(weight, torch.Tensor) and weight.is_floating_point()
-            dtype = weight.dtype if floating else torch.float32
+            dtype = self._activation_dtype()
             with ActivationTap(self.model, self.blocks) as tap:
                 room = tap.open(rows, max_tokens, (first, end), dtype=dtype, device=self._device)
                 self._steps(max_tokens, tap, room)
         for generation in self._generations:
             generation.settle()
         self._compact()
+
+    def _activation_dtype(self) -> torch.dtype:
+        """Dtype of the neurons' activations; quantised projections take float32."""
+        weight = getattr(self.blocks[0].down, "weight", None)
+        return weight.dtype if isinstance(weight, torch.Tensor) and weight.is_floating_point() else torch.float32
 
     @torch.inference_mode()
     def drop(self, generation: Generation, candidates: Collection[int]) -> None:
@@ -253,7 +256,7 @@ class HFEngine:
                 recording,
                 layout,
                 self.blocks[layout.first_layer : layout.first_layer + layout.n_layers],
-                self._unembedding,
+                unembedding=self._unembedding,
             )
             generation.add_neurons(ids)
 
@@ -282,10 +285,9 @@ class HFEngine:
         options: dict[str, Any] = {"logits_to_keep": 1} if self._keeps_logits else {}
         if self._takes_positions:
             options["position_ids"] = positions
-        output = self.model(
-            input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=True, **options
-        )
-        return output.logits[:, -1].float()
+        output = self.model(input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=True, **options)
+        logits: torch.Tensor = output.logits[:, -1].float()
+        return logits
 
     def _prepare(self, prompt: torch.Tensor, request: GenerationRequest) -> _Prepared:
         """Let transformers build config, processors, criteria and cache, and take them."""
@@ -297,7 +299,8 @@ class HFEngine:
             )  # fmt: skip
 
         try:
-            return self.model.generate(
+            generate: Any = self.model.generate
+            prepared: _Prepared = generate(
                 prompt,
                 custom_generate=take,
                 generation_config=self._generation_config(request.sampling),
@@ -310,6 +313,7 @@ class HFEngine:
         except (TypeError, ValueError) as error:
             msg = f"transformers refuses the generation options: {error}"
             raise ConfigurationError(msg) from error
+        return prepared
 
     def _generation_config(self, sampling: SamplingConfig) -> GenerationConfig:
         config = copy.deepcopy(self.model.generation_config)

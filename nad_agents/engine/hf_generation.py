@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class HFGeneration:
     tokenizer: PreTrainedTokenizerBase
     processors: LogitsProcessorList
     criteria: StoppingCriteriaList
-    sequences: torch.Tensor
+    sequences: torch.LongTensor
     prefill_seconds: float
     error: Exception | None = None
     tokens: int = 0
@@ -113,7 +114,7 @@ class HFGeneration:
         self._new_signals.append(
             torch.stack([logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part]])
         )
-        self.sequences = torch.cat([self.sequences, tokens[:, None]], dim=-1)
+        self.sequences = cast("torch.LongTensor", torch.cat([self.sequences, tokens[:, None]], dim=-1))
         self.tokens += 1
         # 3. who has ended
         ended, at_length = self._stopping()
@@ -135,15 +136,13 @@ class HFGeneration:
             return
         steps, rows = len(self._new_tokens), len(self.live)
         signals = torch.stack(self._new_signals, dim=1).cpu().numpy()
-        neurons = (
-            np.concatenate(self._new_neurons) if self._new_neurons else np.empty((steps, rows, 0), np.int32)
-        )
+        neurons = np.concatenate(self._new_neurons) if self._new_neurons else np.empty((steps, rows, 0), np.int32)
         tokens = torch.stack(self._new_tokens).cpu().numpy()
         self._segments.append(_Segment(self.live, tokens, signals, neurons))
         self._new_tokens, self._new_signals, self._new_neurons = [], [], []
         if self.error is None and np.isnan(signals[1]).any():
             self.error = GenerationError(
-                "the model gave logits that are not numbers (NaN); its weights are damaged, or its dtype is too narrow: "
+                "the model gave logits that are not numbers (NaN): its weights are damaged or its dtype is too narrow; "
                 "load it with dtype='float32'"
             )
 
@@ -159,7 +158,7 @@ class HFGeneration:
         rows = [row for row, candidate in enumerate(self.live) if candidate not in self._ended]
         stay = torch.tensor(rows, dtype=torch.long)
         if len(rows) < len(self.live):
-            self.sequences = self.sequences[stay.to(self.sequences.device)]
+            self.sequences = cast("torch.LongTensor", self.sequences[stay.to(self.sequences.device)])
             self.live = tuple(self.live[row] for row in rows)
         return stay
 
@@ -223,6 +222,6 @@ class HFGeneration:
         )
 
     def _decode(self, tokens: list[int]) -> str:
-        text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         cuts = [at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text

@@ -48,10 +48,16 @@ def test_greedy_with_one_candidate_is_the_librarys_generate(family):
     assert tokens(group) == expected[:, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("option", [{"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}, {"suppress_tokens": [7, 9]}])
+@pytest.mark.parametrize(
+    "option", [{"repetition_penalty": 1.7}, {"no_repeat_ngram_size": 2}, {"suppress_tokens": [7, 9]}]
+)
 def test_generation_options_of_the_library_are_kept(option):
     model, prompt = tiny_model(), ids("abcabc")
-    mine = {"repetition_penalty": option["repetition_penalty"]} if "repetition_penalty" in option else {"generation": option}
+    mine = (
+        {"repetition_penalty": option["repetition_penalty"]}
+        if "repetition_penalty" in option
+        else {"generation": option}
+    )
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
         GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=40, **mine)),
@@ -119,8 +125,15 @@ def test_prompts_of_different_length_share_a_batch_without_changing_one_another(
     engine = HFEngine(tiny_model(family), byte_tokenizer())
     recording = RecordingConfig(top_k=8)
     requests = [
-        GenerationRequest(ids("a rather long prompt, longer than the window of sixteen"), SamplingConfig(n=2, max_new_tokens=45, **FREE), 1, recording),
-        GenerationRequest(ids("b"), SamplingConfig(n=3, max_new_tokens=40, **FREE), 2, RecordingConfig("attribution", 5, 3, (1, 3))),
+        GenerationRequest(
+            ids("a rather long prompt, longer than the window of sixteen"),
+            SamplingConfig(n=2, max_new_tokens=45, **FREE),
+            1,
+            recording,
+        ),
+        GenerationRequest(
+            ids("b"), SamplingConfig(n=3, max_new_tokens=40, **FREE), 2, RecordingConfig("attribution", 5, 3, (1, 3))
+        ),
         GenerationRequest(ids("short"), SamplingConfig(n=1, temperature=0, max_new_tokens=37), 3),
     ]
     alone = [run(engine, request)[0] for request in requests]
@@ -248,7 +261,9 @@ def test_a_failing_processor_ends_its_own_request_only():
     good_request = GenerationRequest(ids("x"), SamplingConfig(n=2, max_new_tokens=10, **FREE), 1)
     (alone,) = run(engine, good_request)
     good = engine.start(good_request)
-    bad = engine.start(GenerationRequest(ids("y"), SamplingConfig(n=2, max_new_tokens=10), 2, logits_processors=[Broken()]))
+    bad = engine.start(
+        GenerationRequest(ids("y"), SamplingConfig(n=2, max_new_tokens=10), 2, logits_processors=[Broken()])
+    )
     engine.step(10)
     assert isinstance(bad.error, ZeroDivisionError)
     engine.release(bad)

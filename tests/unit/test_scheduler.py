@@ -141,7 +141,7 @@ def test_a_failing_model_reaches_every_caller_at_once_with_its_cause():
     handle = model.model.layers[1].register_forward_pre_hook(fail)
     tickets = scheduler.submit([(request(prompt=(5,)), Watcher()), (request(prompt=(6,)), Watcher())])
     for ticket in tickets:
-        with pytest.raises(GenerationError, match="RuntimeError: out of memory$") as caught:
+        with pytest.raises(GenerationError, match=r"RuntimeError: out of memory$") as caught:
             ticket.future.result(20)
         assert isinstance(caught.value.__cause__, RuntimeError)
     handle.remove()
