@@ -1,0 +1,76 @@
+"""Selectors: rank the candidates of one prompt by agreement, sparsity, confidence or votes.
+
+`get_selector` makes one by name, `rank` turns its scores into a ranking. One file per family; see the module
+`nad_agents.selectors.base` for the conventions that all of them keep.
+"""
+
+from __future__ import annotations
+
+from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid
+from nad_agents.selectors.base import (
+    Scores,
+    Selector,
+    SelectorBase,
+    content_order,
+    mean_logprob,
+    rank,
+)
+from nad_agents.selectors.baselines import First, Random
+from nad_agents.selectors.confidence import (
+    DeepConf,
+    Entropy,
+    MeanLogprob,
+    SelfCertainty,
+    Shortest,
+    TailEntropy,
+)
+from nad_agents.selectors.consensus import ConsensusMin, Copeland
+from nad_agents.selectors.fusion import NADFusion
+from nad_agents.selectors.nex import NEX
+from nad_agents.selectors.registry import (
+    ENTRY_POINT_GROUP,
+    CallableSelector,
+    available_selectors,
+    check_candidates,
+    check_recorder,
+    get_selector,
+    register_selector,
+)
+from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
+from nad_agents.selectors.voting import Majority
+
+__all__ = [
+    "DBSCAN",
+    "ENTRY_POINT_GROUP",
+    "KNN",
+    "NEX",
+    "AgreementSelector",
+    "CallableSelector",
+    "ConsensusMin",
+    "Copeland",
+    "DeepConf",
+    "Entropy",
+    "First",
+    "Majority",
+    "MeanLogprob",
+    "Medoid",
+    "MinAct",
+    "MinActPerToken",
+    "MinActResidual",
+    "NADFusion",
+    "Random",
+    "Scores",
+    "Selector",
+    "SelectorBase",
+    "SelfCertainty",
+    "Shortest",
+    "TailEntropy",
+    "available_selectors",
+    "check_candidates",
+    "check_recorder",
+    "content_order",
+    "get_selector",
+    "mean_logprob",
+    "rank",
+    "register_selector",
+]

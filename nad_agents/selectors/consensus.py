@@ -1,0 +1,95 @@
+"""Selectors that combine comparisons of candidates: the leanest of three picks, and pairwise duels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nad_agents.activated_sets import unique_counts
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid, mean_similarity
+from nad_agents.selectors.base import Scores, SelectorBase, check_count, check_number, rank
+
+__all__ = ["ConsensusMin", "Copeland"]
+
+
+@dataclass(frozen=True)
+class ConsensusMin(SelectorBase):
+    """Of the picks of knn, medoid and dbscan, the one with the fewest activated neurons.
+
+    The score is 1 for a pick and 0 for the others. Picks are ranked by fewer neurons; the others follow by their
+    mean place in the three rankings, then by fewer neurons. ``details["picks"]`` names the three picks.
+
+    Attributes:
+        k: neighbours of knn.
+        eps_percentile: radius of dbscan, see `DBSCAN`.
+        min_samples: core size of dbscan, see `DBSCAN`.
+    """
+
+    name: ClassVar[str] = "consensus_min"
+    needs_neurons: ClassVar[bool] = True
+    min_candidates: ClassVar[int] = 2
+
+    k: int = 3
+    eps_percentile: float = 30.0
+    min_samples: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_count(self.name, "k", self.k, 1)
+        check_number(self.name, "eps_percentile", self.eps_percentile, 0, 100)
+        check_count(self.name, "min_samples", self.min_samples, 1)
+
+    def score(self, group: RolloutGroup) -> Scores:
+        """Score every candidate, in index order.
+
+        Raises:
+            ConfigurationError: nothing was recorded.
+        """
+        judges = (
+            KNN(self.k, comparison=self.comparison),
+            Medoid(comparison=self.comparison),
+            DBSCAN(self.eps_percentile, self.min_samples, comparison=self.comparison),
+        )
+        sizes = unique_counts(group, self.comparison).astype(np.float64)
+        values = np.where(sizes > 0, 0.0, np.nan)
+        place = np.zeros(len(group))
+        picks: dict[str, Any] = {}
+        for judge in judges:
+            ranking = rank(judge.score(group), group)
+            place[ranking] += np.arange(len(group))
+            if ranking and sizes[ranking[0]]:
+                picks[judge.name] = ranking[0]
+                values[ranking[0]] = 1.0
+        # the place counts only below the picks
+        place[values == 1.0] = 0.0
+        return Scores(values, (-place / len(judges), -sizes), {"picks": picks})
+
+
+@dataclass(frozen=True)
+class Copeland(AgreementSelector):
+    """Most duels won: for each pair, every third candidate votes for the one it is more similar to.
+
+    The score is the number of duels won; a duel with equal votes is won by nobody. Ties: fewer duels lost, then
+    the mean similarity to all others. Two candidates have no third, so both score 0.
+    """
+
+    name: ClassVar[str] = "copeland"
+
+    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the non-empty candidates."""
+        del sizes
+        n = len(similarity)
+        wins, losses = np.zeros(n), np.zeros(n)
+        for i in range(n):
+            nearer = (similarity[:, i : i + 1] > similarity).sum(axis=0)
+            farther = (similarity[:, i : i + 1] < similarity).sum(axis=0)
+            # the two duellists do not vote: i is nearest to itself, and so is its opponent
+            own = similarity[i, i] > similarity[i]
+            ballot = (nearer - own) - (farther - own)
+            wins[i] = (ballot > 0).sum()
+            losses[i] = (ballot < 0).sum()
+        return Scores(wins, (-losses, mean_similarity(similarity)))
