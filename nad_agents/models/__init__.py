@@ -1,0 +1,20 @@
+"""Load a model: hub id, local folder, GGUF file, or the small default; converted models are kept in a cache."""
+
+from __future__ import annotations
+
+from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
+from nad_agents.models.embedded import DEFAULT_MODEL
+from nad_agents.models.loading import LoadedModel, ModelSource, load_model
+from nad_agents.models.placement import resolve_device, resolve_dtype
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "CacheEntry",
+    "LoadedModel",
+    "ModelSource",
+    "cache_dir",
+    "describe_cache",
+    "load_model",
+    "resolve_device",
+    "resolve_dtype",
+]

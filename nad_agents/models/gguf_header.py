@@ -1,0 +1,102 @@
+"""The header of a GGUF file: is it one, is it whole, and what the conversion needs to know from it."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nad_agents.exceptions import ModelLoadError
+from nad_agents.models.support import first_line
+
+__all__ = ["GGUFMetadata", "check_magic", "read_metadata"]
+
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+
+
+@dataclass(frozen=True)
+class GGUFMetadata:
+    """What the conversion needs from the file's header.
+
+    Attributes:
+        architecture: llama.cpp's name of the architecture.
+        pre_tokenizer: llama.cpp's name of the pre-tokenizer; empty when the file names none.
+        eos_token_ids: end tokens that the file names (end of text, of turn, of message).
+        n_splits: number of files that the model is split over.
+        quantised: whether any tensor is stored in blocks.
+        widest_type: the most frequent type among matrices, as llama.cpp names it.
+        long_context_factors: whether it rescales its rotary frequencies, which transformers does not read.
+    """
+
+    architecture: str
+    pre_tokenizer: str
+    eos_token_ids: tuple[int, ...]
+    n_splits: int
+    quantised: bool
+    widest_type: str
+    long_context_factors: bool
+
+
+def check_magic(path: Path) -> None:
+    """Check the first bytes of a file, at no cost.
+
+    Raises:
+        ModelLoadError: it is not a GGUF file, or one of another version.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror or error}"
+        raise ModelLoadError(msg) from error
+    if head[:4] != _MAGIC:
+        msg = f"{path} is not a GGUF file (it starts with {head[:4]!r}); give a GGUF file, a model folder or a hub id"
+        raise ModelLoadError(msg)
+    if len(head) < 8:
+        msg = f"{path} is a truncated GGUF file of {len(head)} bytes; download it again"
+        raise ModelLoadError(msg)
+    version = struct.unpack("<I", head[4:])[0]
+    if version not in _VERSIONS:
+        msg = f"{path} is GGUF version {version}, and versions 2 and 3 can be read; convert it with a newer llama.cpp"
+        raise ModelLoadError(msg)
+
+
+def read_metadata(path: Path) -> GGUFMetadata:
+    """Read a GGUF file's header and check that every tensor is there.
+
+    Raises:
+        ModelLoadError: the file is truncated or its header makes no sense.
+    """
+    from gguf import GGUFReader
+
+    try:
+        reader = GGUFReader(path)
+        values: Mapping[str, Any] = {
+            key: field.contents()
+            for key, field in reader.fields.items()
+            if not key.startswith(("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"))
+        }
+        types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
+        names = {tensor.name for tensor in reader.tensors}
+        architecture = str(values["general.architecture"])
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError, OSError) as error:
+        msg = f"{path} is truncated or damaged ({first_line(error)}); download it again"
+        raise ModelLoadError(msg) from error
+    if not types:
+        msg = f"{path} holds no weights (a vocabulary-only file); give a GGUF file with weights"
+        raise ModelLoadError(msg)
+    ends = (values.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
+    scaling = values.get(f"{architecture}.rope.scaling.type") not in {None, "none"}
+    return GGUFMetadata(
+        architecture=architecture,
+        pre_tokenizer=str(values.get("tokenizer.ggml.pre", "")),
+        eos_token_ids=tuple(dict.fromkeys(int(end) for end in ends if end is not None)),
+        n_splits=int(values.get("split.count", 1) or 1),
+        quantised=any(kind not in {"F32", "F16", "BF16"} for kind in types),
+        widest_type=types.most_common(1)[0][0],
+        long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
+    )

@@ -1,0 +1,58 @@
+"""Which models can be loaded, decided from the config alone; and errors of other libraries on one line."""
+
+from __future__ import annotations
+
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
+
+from nad_agents.exceptions import UnsupportedModelError
+
+__all__ = ["check_decoder_only", "context_length", "first_line"]
+
+_OTHER_TASKS = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForQuestionAnswering",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForMultipleChoice",
+    "ForImageClassification",
+    "ForCTC",
+)
+"""Class names ending so have a head that does not continue a text, even where their family also has one that does."""
+
+
+def check_decoder_only(config: PreTrainedConfig, name: str) -> None:
+    """Check that a model continues a text token by token.
+
+    Raises:
+        UnsupportedModelError: it has an encoder, or a head for another task.
+    """
+    if config.is_encoder_decoder:
+        msg = f"{name} is an encoder-decoder model ({config.model_type}); use a decoder-only one (a 'CausalLM')"
+        raise UnsupportedModelError(msg)
+    architectures = tuple(config.architectures or ())
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not remote:
+        what = ", ".join(architectures) or config.model_type
+        msg = f"{name} is not a causal language model ({what}); use a decoder-only one (a 'CausalLM')"
+        raise UnsupportedModelError(msg)
+    if architectures and all(architecture.endswith(_OTHER_TASKS) for architecture in architectures):
+        msg = f"{name} was trained for another task ({', '.join(architectures)}); use a decoder-only one (a 'CausalLM')"
+        raise UnsupportedModelError(msg)
+
+
+def context_length(config: PreTrainedConfig) -> int | None:
+    """Longest prompt plus answer in tokens, None where the config does not say."""
+    text = config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        length = getattr(text, name, None)
+        if isinstance(length, int) and length > 0:
+            return length
+    return None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, on one line of at most 200 characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"
