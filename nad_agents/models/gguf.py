@@ -49,7 +49,7 @@ def converted_gguf(path: Path, *, sha256: str | None = None, name: str = "", pro
     _check_metadata(metadata, path)
 
     def build(folder: Path) -> dict[str, Any]:
-        announce(f"converting {name} to safetensors, once; this takes up to a minute per billion parameters", progress)
+        announce(f"converting {name} to safetensors, once (one to two minutes for 500 MB)", progress)
         return convert(path, metadata, folder) | {"name": name, "sha256": sha256, "size": path.stat().st_size}
 
     return cached_folder(

@@ -37,12 +37,16 @@ def quiet(*, stderr: bool = False) -> Iterator[None]:
     """
     switches: Any = utils.logging
     verbosity, bars = switches.get_verbosity(), switches.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")  # it reports every retry
+    hub_level = hub.level
     switches.set_verbosity_error()
+    hub.setLevel(logging.ERROR)
     switches.disable_progress_bar()  # huggingface_hub's too
     try:
         with contextlib.redirect_stderr(io.StringIO()) if stderr else contextlib.nullcontext():
             yield
     finally:
+        hub.setLevel(hub_level)
         switches.set_verbosity(verbosity)
         if bars:
             switches.enable_progress_bar()
