@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import ClassVar, Literal, cast, get_args
 
 import numpy as np
@@ -44,12 +44,12 @@ def last_number(text: str) -> str | None:
     numbers = _NUMBER.findall(text)
     if not numbers:
         return None
-    try:
-        value = Decimal(numbers[-1].replace(",", ""))
-        # normalize() alone writes 100 as 1E+2
-        return format(value.normalize(), "f") if abs(value.adjusted()) < 100 else str(value.normalize())
-    except InvalidOperation:
-        return None
+    value = Decimal(numbers[-1].replace(",", ""))
+    if abs(value.adjusted()) > 100:
+        return str(value)  # written out it would fill pages
+    digits = format(value, "f")
+    digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
+    return "0" if value == 0 else digits
 
 
 def exact(text: str) -> str | None:

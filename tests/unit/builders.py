@@ -64,9 +64,7 @@ def permuted(group: RolloutGroup, order: Sequence[int]) -> RolloutGroup:
     return make_group((group.rollouts[i] for i in order), layout=group.layout, prompt=group.prompt)
 
 
-_signals = st.one_of(
-    st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.floats(0, 20, width=32), st.just(float("nan"))
-)
+_signals = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 2.0]), st.floats(0, 20, width=32), st.just(float("nan")))
 
 
 @st.composite
