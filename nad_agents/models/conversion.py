@@ -11,6 +11,7 @@ refuses to save what it read. The conversion mends that:
 from __future__ import annotations
 
 import copy
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     # alone in a folder, since transformers would mix in any config or tokenizer file that lies beside it
     with tempfile.TemporaryDirectory(prefix="nad-gguf-") as alone, quiet(stderr=True):
         link = Path(alone) / "model.gguf"
-        link.symlink_to(path.resolve())
+        try:
+            link.symlink_to(path.resolve())
+        except OSError:  # Windows, without the right to make links
+            shutil.copyfile(path, link)
         try:
             config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
             check_decoder_only(config, path.name)

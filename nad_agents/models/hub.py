@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.support import first_line
 
-__all__ = ["check_repo_id", "fetch_config", "find_in_hub_cache", "hub_is_reachable"]
+__all__ = ["check_repo_id", "fetch_file", "find_in_hub_cache", "hub_is_reachable", "unreachable"]
 
 _WEIGHTS = (
     "model.safetensors",
@@ -59,22 +59,25 @@ def hub_is_reachable() -> bool:
 
 
 def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
-    """The folder of a model in the local hub cache, if its config and weights are there."""
+    """The folder of a model in the local hub cache, if its config, tokenizer and weights are there."""
     config = try_to_load_from_cache(model, "config.json", revision=revision)
-    if not isinstance(config, str):
+    tokenizer = try_to_load_from_cache(model, "tokenizer_config.json", revision=revision)
+    if not isinstance(config, str) or tokenizer is None:
         return None
     weights = (try_to_load_from_cache(model, name, revision=revision) for name in _WEIGHTS)
     return Path(config).parent if any(isinstance(found, str) for found in weights) else None
 
 
-def fetch_config(model: str, revision: str | None) -> Path:
-    """Fetch a model's config, which shows whether the model exists and may be read; returns its cache folder.
+def fetch_file(model: str, file: str, revision: str | None) -> Path:
+    """Fetch one file of a model; returns the model's folder in the hub cache.
+
+    Fetching the config first shows whether the model exists and may be read.
 
     Raises:
-        ModelLoadError: the model or revision does not exist, is gated, has no config, or the hub is not reachable.
+        ModelLoadError: the model, revision or file does not exist, is gated, or the hub is not reachable.
     """
     try:
-        return Path(hf_hub_download(model, "config.json", revision=revision)).parent
+        return Path(hf_hub_download(model, file, revision=revision)).parent
     except GatedRepoError as error:
         msg = f"{model} is gated: accept its terms on its page at {constants.ENDPOINT}/{model} and run `hf auth login`"
         raise ModelLoadError(msg) from error
@@ -87,7 +90,7 @@ def fetch_config(model: str, revision: str | None) -> Path:
     except LocalEntryNotFoundError as error:
         raise ModelLoadError(unreachable(model)) from error
     except EntryNotFoundError as error:
-        msg = f"{model} has no config.json on the hub; if it holds GGUF files, download one and give its path"
+        msg = f"{model} has no {file} on the hub; if it holds GGUF files, download one and give its path"
         raise ModelLoadError(msg) from error
     except (HfHubHTTPError, OSError) as error:
         msg = f"{model} could not be fetched from the hub: {first_line(error)}"

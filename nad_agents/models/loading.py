@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
+import contextlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError
 from nad_agents.models.embedded import DEFAULT_MODEL, embedded_model, find_embedded_model
+from nad_agents.models.folder import check_folder, looks_like_path
 from nad_agents.models.gguf import converted_gguf
-from nad_agents.models.hub import check_repo_id, fetch_config, find_in_hub_cache, hub_is_reachable, unreachable
+from nad_agents.models.hub import check_repo_id, fetch_file, find_in_hub_cache, hub_is_reachable, unreachable
 from nad_agents.models.placement import resolve_device, resolve_dtype
 from nad_agents.models.quiet import Progress, announce, quiet
 from nad_agents.models.support import check_decoder_only, context_length, first_line
@@ -148,7 +147,7 @@ def _locate(model: str | Path, revision: str | None, trust_remote_code: bool, pr
             return _Located(str(path), path.resolve(), path.resolve().name, "folder", local=True)
         folder = converted_gguf(path, progress=progress)
         return _Located(str(folder), folder, path.stem, "gguf", local=True)
-    if isinstance(model, Path) or _looks_like_path(model):
+    if isinstance(model, Path) or looks_like_path(model):
         msg = f"there is no file or folder {path}; give a hub id, an existing folder or a GGUF file"
         raise ModelLoadError(msg)
     check_repo_id(model)
@@ -157,7 +156,7 @@ def _locate(model: str | Path, revision: str | None, trust_remote_code: bool, pr
     name = model.rsplit("/", 1)[-1]
     if hub_is_reachable():
         with quiet():
-            folder = fetch_config(model, revision)
+            folder = fetch_file(model, "config.json", revision)
             located = _Located(model, folder, name, "hub", local=False)
             # before the weights are fetched
             options = {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -179,53 +178,13 @@ def _locate_default(progress: Progress | None) -> _Located:
     converted = find_embedded_model()
     if converted is None and hub_is_reachable():
         announce(f"fetching {DEFAULT_MODEL} (270 MB) from the Hugging Face Hub, once", progress)
-        with quiet():
-            return _Located(DEFAULT_MODEL, fetch_config(DEFAULT_MODEL, None), name, "hub", local=False)
+        # a network may let the hub's pages through and not its files
+        with quiet(), contextlib.suppress(ModelLoadError):
+            fetch_file(DEFAULT_MODEL, "config.json", None)
+            folder = fetch_file(DEFAULT_MODEL, "model.safetensors", None)
+            return _Located(DEFAULT_MODEL, folder, name, "hub", local=False)
     folder = converted or embedded_model(progress)
     return _Located(str(folder), folder, name, "embedded", local=True)
-
-
-def _looks_like_path(model: str) -> bool:
-    separators = model.count("/") + (model.count(os.sep) if os.sep != "/" else 0)
-    starts = model.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", model) is not None
-    return starts or separators > 1 or model.lower().endswith(".gguf")
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder holds a config and all of its weight files.
-
-    Raises:
-        ModelLoadError: something is missing; the message says what.
-    """
-    if not (folder / "config.json").is_file():
-        ggufs = sorted(folder.glob("*.gguf"))
-        if ggufs:
-            hint = f"it holds GGUF files: give the path of one, such as {ggufs[0]}"
-        elif (folder / "adapter_config.json").is_file():
-            hint = "it is an adapter: merge it into its base model (peft's merge_and_unload) and save that"
-        else:
-            hint = "give a folder made by save_pretrained"
-        msg = f"the folder {folder} has no config.json; {hint}"
-        raise ModelLoadError(msg)
-    for index in (folder / "model.safetensors.index.json", folder / "pytorch_model.bin.index.json"):
-        if index.is_file():
-            _check_shards(index)
-            return
-    if not any((folder / name).is_file() for name in ("model.safetensors", "pytorch_model.bin")):
-        msg = f"the folder {folder} has a config.json but no weights (model.safetensors); download or save them too"
-        raise ModelLoadError(msg)
-
-
-def _check_shards(index: Path) -> None:
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        msg = f"{index} is not a readable weight index; download or save the model again"
-        raise ModelLoadError(msg) from error
-    missing = sorted(shard for shard in shards if not (index.parent / shard).is_file())
-    if missing:
-        msg = f"{index.parent} lacks {len(missing)} of {len(shards)} weight files, such as {missing[0]}; download them"
-        raise ModelLoadError(msg)
 
 
 def _read_config(located: _Located, options: dict[str, Any]) -> PreTrainedConfig:

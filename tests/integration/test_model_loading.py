@@ -50,19 +50,21 @@ def answer(loaded: LoadedModel, question: str, tokens: int = 60) -> list[int]:
     return out[0, prompt["input_ids"].shape[1] :].tolist()
 
 
-class TestDefaultModel:
-    """The model as it comes from PyPI; its conversion stays in the user's cache, so that it happens once."""
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    """The default model by way of PyPI; its conversion stays in the user's cache, so that it happens once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
+        load_model(progress=print)
+        started = time.perf_counter()
+        loaded = load_model()
+        print(f"second load of the default model: {time.perf_counter() - started:.2f} s")
+        yield loaded
 
-    @pytest.fixture(scope="class")
-    def loaded(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(constants, "HF_HUB_OFFLINE", True)
-            patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path_factory.mktemp("hub")))
-            load_model(progress=print)
-            started = time.perf_counter()
-            loaded = load_model()
-            print(f"second load of the default model: {time.perf_counter() - started:.2f} s")
-            yield loaded
+
+class TestDefaultModel:
+    """What comes out of the conversion of a real model."""
 
     def test_what_it_says_of_itself(self, loaded):
         assert (loaded.name, loaded.source, loaded.revision) == (DEFAULT_MODEL.split("/")[1], "embedded", None)
