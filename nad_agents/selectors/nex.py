@@ -127,30 +127,35 @@ class _Cycle:
     drop: float  # how far novelty falls from exploring to exploiting, 0 .. 1
 
 
-def _cycles(neurons: NDArray[np.int32], row_tokens: int, stickiness: float, min_run: int) -> list[_Cycle]:
+def _cycles(neurons: NDArray[np.int32], n_neurons: int, options: NEX) -> list[_Cycle]:
     """The explore-exploit cycles of one candidate, those whose exploring phase is above its median novelty."""
-    rows = [neurons[i : i + row_tokens] for i in range(0, len(neurons), row_tokens)]
-    ids, first_at, new, mass = [], [], [], []
-    seen: NDArray[np.int32] = np.empty(0, dtype=np.int32)
-    for row in rows:
-        unique, counts = np.unique(row[row >= 0], return_counts=True)
-        fresh = ~np.isin(unique, seen, assume_unique=True)
-        seen = np.union1d(seen, unique[fresh])
-        ids.append(row[row >= 0])
-        first_at.append(fresh.sum() / len(row))
-        new.append(unique[fresh])
-        mass.append(counts[fresh].astype(np.float64))
-    novelty = np.array(first_at, dtype=np.float64)
-    labels = explore_phases(novelty, stickiness, min_run)
-    runs = _runs(labels) if len(labels) else []
+    starts = range(0, len(neurons), options.row_tokens)
+    seen = np.zeros(n_neurons, dtype=bool)
+    rows, new, mass = [], [], []
+    novelty = np.empty(len(starts))
+    for i, start in enumerate(starts):
+        tokens = neurons[start : start + options.row_tokens]
+        row = tokens[tokens >= 0]
+        introduced, counts = np.unique(row[~seen[row]], return_counts=True)
+        seen[introduced] = True
+        novelty[i] = len(introduced) / len(tokens)
+        rows.append(row)
+        new.append(introduced)
+        mass.append(counts.astype(np.float64))
+    if not rows:
+        return []
+    labels = explore_phases(novelty, options.stickiness, options.min_run)
+    usual = float(np.median(novelty))
     cycles = []
-    for (start, middle), (_, end) in pairwise(runs):
+    for (start, middle), (_, end) in pairwise(_runs(labels)):
         before, after = float(np.median(novelty[start:middle])), float(np.median(novelty[middle:end]))
         introduced = np.concatenate(new[start:middle])
-        if not labels[start] or before <= np.median(novelty) or not len(introduced):
+        if not labels[start] or before <= usual or not len(introduced):
             continue
-        exploited = np.concatenate(ids[middle:end])
-        reuse = float(np.isin(exploited, introduced).mean()) if len(exploited) else 0.0
+        marked = np.zeros(n_neurons, dtype=bool)
+        marked[introduced] = True
+        exploited = np.concatenate(rows[middle:end])
+        reuse = float(marked[exploited].mean()) if len(exploited) else 0.0
         drop = min(max(1.0 - after / (before + _EPSILON), 0.0), 1.0)
         cycles.append(_Cycle(introduced, np.concatenate(mass[start:middle]), reuse, drop))
     return cycles
@@ -198,7 +203,7 @@ class NEX(SelectorBase):
         # in content order, so that the order of the candidates cannot change the last bit of a sum
         for i in content_order(group):
             neurons = compared_neurons(group, i, self.comparison)
-            cycles = _cycles(neurons, self.row_tokens, self.stickiness, self.min_run)
+            cycles = _cycles(neurons, group.layout.n_neurons, self)
             if not cycles:
                 continue
             shares = [c.reuse for c in cycles]
