@@ -86,7 +86,7 @@ class TestCache:
         monkeypatch.setenv("NAD_CACHE_DIR", str(tmp_path / "file"))
         with pytest.raises(ModelLoadError, match="NAD_CACHE_DIR") as error:
             cached_folder("key", lambda folder: {})
-        one_line(error)
+        assert "\n" not in str(error.value)
 
 
 BUILDER = """
