@@ -20,13 +20,12 @@ from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf import HFEngine
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.events import DecodingEvent, Progress
-from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.prompts import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
 from nad_agents.recorder import RecordingConfig
 from nad_agents.request import PendingRequest
-from nad_agents.selectors import Selector, check_candidates, get_selector
+from nad_agents.selection import check_configuration, make_selector
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
@@ -71,7 +70,7 @@ class NeuronAgreementDecoder:
         self.config = config or NADConfig()
         self.verifier = verifier
         self.verification = verification or VerificationConfig()
-        self._check(self.sampling, self.config)
+        check_configuration(self.sampling, self.config)
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
         self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, name=self.loaded.name)
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
@@ -196,7 +195,7 @@ class NeuronAgreementDecoder:
         """
         sampling, config = sampling or self.sampling, config or self.config
         verifier = verifier if verifier is not None else self.verifier
-        self._check(sampling, config)
+        check_configuration(sampling, config)
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
         recording = (
             RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers) if config.record else None
@@ -219,9 +218,9 @@ class NeuronAgreementDecoder:
             )
             pending = PendingRequest(
                 request=request,
-                selector=self._selector(config, comparison),
+                selector=make_selector(config, comparison),
                 comparison=comparison,
-                policy=pruning_policy(config, self._selector(config, first), first, sampling.n),
+                policy=pruning_policy(config, make_selector(config, first), first, sampling.n),
                 verifier=verifier,
                 verification=verification or self.verification,
                 model=self.engine.name,
@@ -249,21 +248,6 @@ class NeuronAgreementDecoder:
         except asyncio.CancelledError:
             submitting.add_done_callback(_cancel_submitted)
             raise
-
-    @staticmethod
-    def _selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
-        return get_selector(config.selector, comparison=comparison, **config.selector_options)
-
-    def _check(self, sampling: SamplingConfig, config: NADConfig) -> None:
-        """Refuse what cannot work before anything expensive."""
-        selector = self._selector(config, ComparisonConfig.from_config(config))
-        check_candidates(selector, sampling.n)
-        if selector.needs_neurons and not config.record:
-            msg = (
-                f"selector {selector.name!r} compares activated neurons, but record=False; "
-                "leave record on, or choose a selector such as 'mean_logprob'"
-            )
-            raise ConfigurationError(msg)
 
 
 def _cancel_submitted(submitting: asyncio.Future[list[PendingRequest]]) -> None:

@@ -22,6 +22,7 @@ from nad_agents.verification import Verifier, walk_ranking
 
 __all__ = ["PendingRequest"]
 
+_PROGRESS_TOKENS = 8
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -113,8 +114,11 @@ class PendingRequest:
             yield event
 
     def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the observer's signature
-        """A streaming caller gets the chosen candidate token by token."""
-        return 1 if self.streaming and self._winner is not None else self.request.chunk_size
+        """A streaming caller gets the chosen candidate token by token; who watches hears of growth between chunks."""
+        if self.streaming and self._winner is not None:
+            return 1
+        watched = self.streaming or self.on_progress is not None
+        return min(_PROGRESS_TOKENS, self.request.chunk_size) if watched else self.request.chunk_size
 
     def after_step(self, generation: Generation, *, chunk_ended: bool) -> Collection[int]:
         """Report progress, prune at the end of a chunk, send the text of a decided winner."""

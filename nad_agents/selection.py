@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from nad_agents.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selectors.base import Selector, rank
-from nad_agents.types import Candidate, Usage
+from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
+from nad_agents.types import Candidate, NADConfig, SamplingConfig, Usage
 
-__all__ = ["Ranked", "describe_candidates", "rank_rollouts", "token_usage"]
+__all__ = ["Ranked", "check_configuration", "describe_candidates", "make_selector", "rank_rollouts", "token_usage"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,26 @@ class Ranked:
     details: dict[str, Any]
     compared: RolloutGroup
     comparison: ComparisonConfig
+
+
+def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
+    """The selector that a configuration asks for.
+
+    Raises:
+        ConfigurationError: no such selector, or it does not take these options.
+    """
+    return get_selector(config.selector, comparison=comparison, **config.selector_options)
+
+
+def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
+    """Refuse what cannot work, before a model is loaded or anything is generated.
+
+    Raises:
+        ConfigurationError: the selector is unknown, needs more candidates, or needs neurons that are not recorded.
+    """
+    selector = make_selector(config, ComparisonConfig.from_config(config))
+    check_candidates(selector, sampling.n)
+    check_recorder(selector, record=config.record)
 
 
 def rank_rollouts(

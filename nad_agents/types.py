@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import FinishReason
 
 __all__ = [
@@ -34,6 +36,31 @@ Pruning = Literal["never", "first_chunk"]
 
 class _Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    if not TYPE_CHECKING:  # a typed __init__ would hide the fields' own signature
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigurationError(_one_line(error, type(self))) from error
+
+
+def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """What is wrong, with which value; an unknown name is answered with the nearest known one."""
+    found = []
+    for problem in error.errors():
+        name = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, model.model_fields, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(model.model_fields)}"
+            found.append(f"unknown parameter {name!r}{hint}")
+        elif problem["type"] == "value_error":
+            found.append(str(problem["ctx"]["error"]))
+        else:
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            found.append(f"{name}={problem['input']!r}: {message}")
+    return "; ".join(found)
 
 
 class SamplingConfig(_Config):

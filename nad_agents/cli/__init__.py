@@ -1,0 +1,12 @@
+"""`nad`: ask a local model, see its candidates and why one was chosen.
+
+The command line is an application on top of the library: it alone also knows the sandbox, which it imports when a
+command needs it.
+
+Exit codes: 0 answered, 1 the model or the verifier failed, 2 a parameter or the prompt is wrong, 3 no candidate passed
+the checks, 4 something is missing (model, optional package, sandbox), 130 interrupted.
+"""
+
+from nad_agents.cli.app import app, main
+
+__all__ = ["app", "main"]

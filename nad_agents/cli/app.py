@@ -1,0 +1,87 @@
+"""The commands' home: the typer application, and what a user sees of an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from nad_agents._version import __version__
+from nad_agents.cli import doctor, generate
+from nad_agents.exceptions import (
+    ConfigurationError,
+    MissingDependencyError,
+    ModelLoadError,
+    NADError,
+    NoCandidatePassedError,
+    PromptError,
+    UnsupportedModelError,
+)
+
+__all__ = ["app", "exit_code", "main"]
+
+app = typer.Typer(
+    name="nad",
+    help="Best-of-N for local models, chosen by neuron agreement.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command("ask")(generate.ask)
+app.command("code")(generate.code)
+app.command("doctor")(doctor.doctor)
+
+
+def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature that typer calls
+    if value:
+        typer.echo(f"nad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(  # noqa: ARG001, FBT001 - read by its callback
+        False,  # noqa: FBT003 - typer's default comes first
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Print the version.",
+    ),
+) -> None:
+    """Best-of-N for local models, chosen by neuron agreement."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit status that tells a script what kind of error it was."""
+    if isinstance(error, (ConfigurationError, PromptError)):
+        return 2
+    if isinstance(error, NoCandidatePassedError):
+        return 3
+    missing = (ModelLoadError, MissingDependencyError, UnsupportedModelError)
+    return 4 if isinstance(error, missing) or type(error).__name__ == "SandboxUnavailableError" else 1
+
+
+def main() -> None:
+    """Run the command line; errors on purpose become one line and an exit code, never a traceback."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        app()
+    except KeyboardInterrupt:
+        _report("interrupted", "KeyboardInterrupt", as_json=as_json)
+        sys.exit(130)
+    except Exception as error:
+        sandbox_error = any(base.__name__ == "SandboxError" for base in type(error).__mro__)
+        if not isinstance(error, NADError) and not sandbox_error:
+            raise
+        _report(str(error), type(error).__name__, as_json=as_json)
+        sys.exit(exit_code(error))
+
+
+def _report(message: str, kind: str, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"error": {"type": kind, "message": message}}))
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)

@@ -1,0 +1,154 @@
+"""What a person sees in the terminal: progress while candidates grow, the table of candidates, the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.markdown import Markdown
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from nad_agents.events import Progress as ProgressEvent
+from nad_agents.types import Candidate, SamplingConfig, Selection
+
+__all__ = ["CandidateProgress", "answer_panel", "candidate_table", "loading", "reason", "summary"]
+
+_MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
+
+
+@contextmanager
+def loading(console: Console, name: str) -> Iterator[None]:
+    """A spinner while a model loads."""
+    with console.status(f"Loading {name} ..."):
+        yield
+
+
+class CandidateProgress:
+    """A bar that follows the candidates of one prompt.
+
+    Args:
+        console: where to draw.
+        sampling: tells how many candidates and tokens there may be.
+    """
+
+    def __init__(self, console: Console, sampling: SamplingConfig) -> None:
+        self._sampling = sampling
+        self._started = time.perf_counter()
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            f"{sampling.n} candidates", total=sampling.max_new_tokens, speed="reading the prompt"
+        )
+
+    def __enter__(self) -> CandidateProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Follow one progress event."""
+        seconds = max(time.perf_counter() - self._started, 1e-6)
+        self._bar.update(
+            self._task,
+            completed=event.tokens,
+            description=f"{len(event.live)} of {self._sampling.n} candidates running",
+            speed=f"{event.generated} tokens, {event.generated / seconds:.0f}/s",
+        )
+
+
+def candidate_table(selection: Selection) -> Table:
+    """The candidates in rank order."""
+    checked = any(candidate.verdict is not None for candidate in selection.candidates)
+    table = Table(title=f"{len(selection.candidates)} candidates, ranked by {selection.selector}", title_justify="left")
+    table.add_column("rank", justify="right")
+    table.add_column("candidate", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("agreement", justify="right")
+    table.add_column("activated neurons", justify="right")
+    table.add_column("tokens", justify="right")
+    table.add_column("log-prob", justify="right")
+    table.add_column("ended by")
+    if checked:
+        table.add_column("checks")
+    table.add_column("begins with", no_wrap=True, overflow="ellipsis", max_width=36)
+    for index in selection.ranking:
+        candidate = selection.candidates[index]
+        style = "bold green" if index == selection.winner else "dim" if candidate.finish_reason == "pruned" else ""
+        row: list[RenderableType] = [
+            str(candidate.rank + 1),
+            f"#{index}",
+            _number(candidate.score, 4),
+            _number(candidate.agreement, 4),
+            "-" if candidate.activated_neurons is None else f"{candidate.activated_neurons:,}",
+            str(candidate.tokens),
+            _number(candidate.mean_logprob, 3),
+            {"stop": "stop", "length": "token limit", "pruned": "pruned", "running": "-"}[candidate.finish_reason],
+        ]
+        if checked:
+            row.append(_MARKS[None if candidate.verdict is None else bool(candidate.verdict.get("passed"))])
+        row.append(Text(_beginning(candidate)))
+        table.add_row(*row, style=style)
+    return table
+
+
+def reason(selection: Selection) -> str:
+    """One line that says why the winner was chosen."""
+    best = selection.best
+    others = [c for c in selection.candidates if c.index != best.index]
+    if not others:
+        return "There was one candidate."
+    parts = [f"Candidate #{best.index} was chosen by {selection.selector}"]
+    if selection.verified:
+        failed = sum(1 for c in others if c.verdict is not None and not c.verdict.get("passed"))
+        parts = [f"Candidate #{best.index} is the best-ranked that passed the checks ({failed} failed before it)"]
+    elif selection.verified is False:
+        parts = [f"No candidate passed the checks; #{best.index} is the best-ranked"]
+    if best.agreement is not None:
+        mean = sum(c.agreement or 0.0 for c in others) / len(others)
+        parts.append(f"it agrees {best.agreement:.3f} with the others, they agree {mean:.3f} on average")
+    if best.activated_neurons is not None:
+        mean_neurons = sum(c.activated_neurons or 0 for c in others) / len(others)
+        parts.append(f"{best.activated_neurons:,} activated neurons against {mean_neurons:,.0f}")
+    return "; ".join(parts) + "."
+
+
+def summary(selection: Selection) -> str:
+    """Tokens and seconds in one line."""
+    usage, times = selection.usage, selection.timings
+    speed = usage.generated_tokens / times.decode if times.decode > 0 else 0.0
+    saved = f", {usage.saved_tokens} saved by pruning" if usage.saved_tokens else ""
+    verify = f", checks {times.verify:.1f} s" if selection.verified is not None else ""
+    return (
+        f"{selection.model}: {usage.generated_tokens} tokens in {times.decode:.1f} s ({speed:.0f}/s){saved}, "
+        f"prompt {usage.prompt_tokens} tokens in {times.prefill:.2f} s, selection {times.select * 1000:.0f} ms{verify}, "
+        f"seed {selection.seed}"
+    )
+
+
+def answer_panel(text: str, *, code: bool, title: str) -> Panel:
+    """The answer, as highlighted code or rendered Markdown."""
+    body: RenderableType = Syntax(text, "python", word_wrap=True) if code else Group(Markdown(text))
+    return Panel(body, title=title, title_align="left", border_style="green")
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124 - NaN differs from itself
+
+
+def _beginning(candidate: Candidate) -> str:
+    return " ".join(candidate.text.split())[:60]

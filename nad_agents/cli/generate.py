@@ -1,0 +1,208 @@
+"""`nad ask` and `nad code`: one prompt, N candidates, the chosen answer and why."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_table, loading, reason, summary
+from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+
+__all__ = ["ask", "code"]
+
+_DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_CODE_INSTRUCTION = "Answer with one complete Python code block that solves the task.\n\n"
+
+PromptArgument = Annotated[str, typer.Argument(help="What to ask; '-' reads it from standard input.")]
+ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
+NOption = Annotated[int, typer.Option("--n", "-n", help="Number of candidates.")]
+SelectorOption = Annotated[str, typer.Option("--selector", "-s", help="How the best candidate is found.")]
+SimilarityOption = Annotated[str, typer.Option(help="How two candidates' activated neurons are compared.")]
+ScoreOption = Annotated[str, typer.Option(help="Score of a neuron: activation or attribution.")]
+TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Token limit of each candidate.")]
+TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy and needs --n 1.")]
+TopPOption = Annotated[float, typer.Option(help="Nucleus sampling.")]
+TopKOption = Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0 keeps all.")]
+SeedOption = Annotated[int | None, typer.Option(help="Repeat a result.")]
+StopOption = Annotated[list[str] | None, typer.Option(help="A string that ends a candidate; may be given twice.")]
+EarlyOption = Annotated[bool, typer.Option("--early-stop", help="Choose after the first chunk and finish the winner alone.")]
+KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
+
+
+def ask(
+    prompt: PromptArgument,
+    model: ModelOption = _DEFAULT,
+    n: NOption = 8,
+    selector: SelectorOption = "knn",
+    similarity: SimilarityOption = "jaccard",
+    score: ScoreOption = "activation",
+    max_new_tokens: TokensOption = 256,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 0.95,
+    top_k: TopKOption = 50,
+    seed: SeedOption = None,
+    stop: StopOption = None,
+    early_stop: EarlyOption = False,
+    keep: KeepOption = 1,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask a question: N candidates, ranked by neuron agreement, and the answer that was chosen."""
+    sampling = SamplingConfig(
+        n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
+        stop=tuple(stop or ()),
+    )  # fmt: skip
+    config = _config(selector, similarity, score, early_stop=early_stop, keep=keep)
+    console = _console(as_json=as_json, quiet=quiet)
+    selection = _decode(console, _read(prompt), model, sampling, config, device=device, dtype=dtype)
+    _show(console, selection, selection.text, as_json=as_json, quiet=quiet, code=False)
+
+
+def code(
+    prompt: PromptArgument,
+    model: ModelOption = _DEFAULT,
+    n: NOption = 8,
+    selector: SelectorOption = "auto",
+    similarity: SimilarityOption = "jaccard",
+    score: ScoreOption = "activation",
+    max_new_tokens: TokensOption = 256,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 0.95,
+    top_k: TopKOption = 50,
+    seed: SeedOption = None,
+    stop: StopOption = None,
+    early_stop: EarlyOption = False,
+    keep: KeepOption = 1,
+    verify: Annotated[bool, typer.Option(help="Check the chosen code in a sandbox, and the next in rank if it fails.")] = False,
+    tests: Annotated[Path | None, typer.Option(help="Python tests that the code must pass; implies --verify.")] = None,
+    sandbox: Annotated[str, typer.Option(help="auto, docker or bubblewrap.")] = "auto",
+    strict: Annotated[bool, typer.Option(help="Fail when no candidate passes, instead of showing the best-ranked.")] = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask for Python code: candidates ranked, optionally checked in a sandbox, the chosen code printed."""
+    from nad_sandbox.extraction import extract_code
+
+    sampling = SamplingConfig(
+        n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
+        stop=tuple(stop or ()),
+    )  # fmt: skip
+    task = _read(prompt)
+    console = _console(as_json=as_json, quiet=quiet)
+    with _sandbox(sandbox, wanted=verify or tests is not None or selector in ("auto", "behaviour"),
+                  required=verify or tests is not None or selector == "behaviour") as place:  # fmt: skip
+        chosen, options = _code_selector(selector, place)
+        config = _config(chosen, similarity, score, early_stop=early_stop, keep=keep, options=options)
+        verifier = _verifier(place, tests) if verify or tests is not None else None
+        selection = _decode(
+            console,
+            _CODE_INSTRUCTION + task,
+            model,
+            sampling,
+            config,
+            device=device,
+            dtype=dtype,
+            verifier=verifier,
+            verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
+        )
+    _show(console, selection, extract_code(selection.text), as_json=as_json, quiet=quiet, code=True)
+    if selection.verified is False:
+        feedback = str((selection.best.verdict or {}).get("feedback", ""))
+        if feedback and not as_json:
+            Console(stderr=True).print(answer_panel(feedback, code=True, title="why the checks failed"))
+        raise typer.Exit(3)
+
+
+def _config(
+    selector: str, similarity: str, score: str, *, early_stop: bool, keep: int, options: dict[str, Any] | None = None
+) -> NADConfig:
+    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
+    values["pruning"] = "first_chunk" if early_stop else "never"
+    return NADConfig(**values, selector_options=options or {})
+
+
+def _read(prompt: str) -> str:
+    text = sys.stdin.read() if prompt == "-" else prompt
+    if not text.strip():
+        msg = "the prompt is empty; write what the model should answer"
+        raise PromptError(msg)
+    return text
+
+
+def _console(*, as_json: bool, quiet: bool) -> Console:
+    """Where progress and evidence go: the terminal, or nowhere."""
+    return Console(stderr=True, quiet=as_json or quiet)
+
+
+def _decode(
+    console: Console,
+    prompt: str,
+    model: str,
+    sampling: SamplingConfig,
+    config: NADConfig,
+    *,
+    device: str,
+    dtype: str,
+    **options: Any,
+) -> Selection:
+    # 1. what cannot work is refused before torch is imported
+    from nad_agents.selection import check_configuration
+
+    check_configuration(sampling, config)
+    # 2. the model
+    with loading(console, model):
+        from nad_agents.decoder import NeuronAgreementDecoder
+
+        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
+    # 3. the candidates
+    with CandidateProgress(console, sampling) as progress:
+        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress, **options)
+
+
+def _show(
+    console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool
+) -> None:
+    if as_json:
+        typer.echo(selection.model_dump_json(indent=2))
+        return
+    console.print(candidate_table(selection))
+    console.print(reason(selection), soft_wrap=True)
+    console.print(summary(selection), style="dim", soft_wrap=True)
+    if quiet or not sys.stdout.isatty():
+        typer.echo(text)
+    else:
+        title = f"candidate #{selection.winner}"
+        Console().print(answer_panel(text, code=code, title=title))
+
+
+def _sandbox(name: str, *, wanted: bool, required: bool) -> Any:
+    """The sandbox to run code in; a context that gives None where none is needed or, unless required, to be had."""
+    import contextlib
+
+    if not wanted:
+        return contextlib.nullcontext(None)
+    from nad_sandbox import BubblewrapSandbox, DockerSandbox, SandboxUnavailableError, auto_sandbox
+
+    makers = {"auto": auto_sandbox, "docker": DockerSandbox, "bubblewrap": BubblewrapSandbox}
+    if name not in makers:
+        msg = f"unknown sandbox {name!r}; choose auto, docker or bubblewrap"
+        raise ConfigurationError(msg)
+    try:
+        return makers[name]()
+    except SandboxUnavailableError:
+        if required:
+            raise
+        return contextlib.nullcontext(None)
