@@ -107,8 +107,10 @@ def check_number(selector: str, option: str, value: object, low: float, high: fl
     Raises:
         ConfigurationError: it is not.
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not math.isfinite(float(value)) or not low <= float(value) <= high:  # type: ignore[arg-type]
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        number = float(value)
+    if not math.isfinite(number) or not low <= number <= high:
         bounds = f"of at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
         msg = f"{selector}: {option}={value!r} must be a number {bounds}"
         raise ConfigurationError(msg)

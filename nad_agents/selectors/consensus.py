@@ -85,11 +85,10 @@ class Copeland(AgreementSelector):
         n = len(similarity)
         wins, losses = np.zeros(n), np.zeros(n)
         for i in range(n):
+            # each duellist is nearest to itself, so that their own two votes cancel out
             nearer = (similarity[:, i : i + 1] > similarity).sum(axis=0)
             farther = (similarity[:, i : i + 1] < similarity).sum(axis=0)
-            # the two duellists do not vote: i is nearest to itself, and so is its opponent
-            own = similarity[i, i] > similarity[i]
-            ballot = (nearer - own) - (farther - own)
+            ballot = nearer - farther
             wins[i] = (ballot > 0).sum()
             losses[i] = (ballot < 0).sum()
         return Scores(wins, (-losses, mean_similarity(similarity)))

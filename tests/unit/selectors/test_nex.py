@@ -62,6 +62,19 @@ def test_weights_are_shared_by_the_group():
     assert rank(scores, group) == [2, 0, 1]
 
 
+def test_credit_for_and_against_a_neuron_is_weighed():
+    e3 = range(60, 90)
+    half = [[*a[:5], *b[5:]] for a, b in zip(rows(E1) * 2, rows(e3) * 2, strict=True)]
+    other = make_rollout([*rows(e3), *rows(e3), *rows(e3), *rows(E1), *half], tokens=range(40, 58))
+    group = make_group([two_cycles(second_reuses=False), other])
+    scores = NEX(row_tokens=1).score(group)
+    # the other: E3 is reused by 1, E1 by 1/2, median 3/4, so E3 gains 1/4 and E1 loses 1/4
+    assert scores.details == {"reuse": [0.5, 0.75], "cycles": [2, 2]}
+    # E1: 1/2 for, 1/4 against: tanh(log 2) = (4 - 1) / (4 + 1) = 0.6; E2 -1; E3 1
+    # first candidate: E1 150 * 0.6 = 90 good, E2 30 bad; the other has nothing bad
+    assert scores.values == pytest.approx([90 / 120, 1], abs=1e-4)
+
+
 def test_without_credit_the_reuse_decides():
     # both cycles of a candidate have the same reuse, which is then its median: no neuron gets credit
     reusing = two_cycles(second_reuses=True)
