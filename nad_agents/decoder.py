@@ -25,6 +25,7 @@ from nad_agents.prompts import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
 from nad_agents.recorder import RecordingConfig
 from nad_agents.request import PendingRequest
+from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import check_configuration, make_selector
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
@@ -121,6 +122,20 @@ class NeuronAgreementDecoder:
         except BaseException:
             for request in pending:
                 request.cancel()
+            raise
+
+    def sample(self, prompt: Prompt, **options: Any) -> RolloutGroup:
+        """Sample the candidates of one prompt without choosing: what `decode` ranks, to rank or keep elsewhere.
+
+        Args:
+            prompt: see `decode`.
+            **options: see `submit`.
+        """
+        pending = self.submit([prompt], **options)[0]
+        try:
+            return pending.outcome().group
+        except BaseException:
+            pending.cancel()
             raise
 
     async def adecode(self, prompt: Prompt, **options: Any) -> Selection:

@@ -67,10 +67,14 @@ class PendingRequest:
         assert self._ticket is not None
         self._ticket.cancel()
 
+    def outcome(self) -> Outcome:
+        """Wait for the candidates themselves, unranked."""
+        assert self._ticket is not None
+        return self._ticket.future.result()
+
     def result(self) -> Selection:
         """Wait for the candidates, then select and verify on the caller's thread."""
-        assert self._ticket is not None
-        return self._select(self._ticket.future.result())
+        return self._select(self.outcome())
 
     async def aresult(self) -> Selection:
         """`result` without blocking the event loop."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.markdown import Markdown
 from rich.panel import Panel
@@ -71,37 +72,34 @@ class CandidateProgress:
         )
 
 
-def candidate_table(selection: Selection) -> Table:
-    """The candidates in rank order."""
+def candidate_table(selection: Selection, width: int) -> Table:
+    """The candidates in rank order, for a terminal of so many columns."""
     checked = any(candidate.verdict is not None for candidate in selection.candidates)
-    table = Table(title=f"{len(selection.candidates)} candidates, ranked by {selection.selector}", title_justify="left")
-    table.add_column("rank", justify="right")
-    table.add_column("candidate", justify="right")
-    table.add_column("score", justify="right")
-    table.add_column("agreement", justify="right")
-    table.add_column("activated neurons", justify="right")
-    table.add_column("tokens", justify="right")
-    table.add_column("log-prob", justify="right")
-    table.add_column("ended by")
+    title = f"{len(selection.candidates)} candidates, ranked by {selection.selector}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for header in ("rank", "#", "score", "agrees", "neurons", "tokens", "logp"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("ended", no_wrap=True)
     if checked:
-        table.add_column("checks")
-    table.add_column("begins with", no_wrap=True, overflow="ellipsis", max_width=36)
+        table.add_column("checks", no_wrap=True)
+    table.add_column("begins with", no_wrap=True)
+    room = max(10, width - (85 if checked else 76))
     for index in selection.ranking:
         candidate = selection.candidates[index]
         style = "bold green" if index == selection.winner else "dim" if candidate.finish_reason == "pruned" else ""
         row: list[RenderableType] = [
             str(candidate.rank + 1),
-            f"#{index}",
+            str(index),
             _number(candidate.score, 4),
             _number(candidate.agreement, 4),
             "-" if candidate.activated_neurons is None else f"{candidate.activated_neurons:,}",
             str(candidate.tokens),
             _number(candidate.mean_logprob, 3),
-            {"stop": "stop", "length": "token limit", "pruned": "pruned", "running": "-"}[candidate.finish_reason],
+            {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}[candidate.finish_reason],
         ]
         if checked:
             row.append(_MARKS[None if candidate.verdict is None else bool(candidate.verdict.get("passed"))])
-        row.append(Text(_beginning(candidate)))
+        row.append(Text(_beginning(candidate, room)))
         table.add_row(*row, style=style)
     return table
 
@@ -150,5 +148,6 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None or value != value else f"{value:.{digits}f}"  # noqa: PLR0124 - NaN differs from itself
 
 
-def _beginning(candidate: Candidate) -> str:
-    return " ".join(candidate.text.split())[:60]
+def _beginning(candidate: Candidate, room: int) -> str:
+    text = " ".join(candidate.text.split())
+    return text if len(text) <= room else text[: room - 1] + "…"

@@ -21,7 +21,9 @@ _CODE_INSTRUCTION = "Answer with one complete Python code block that solves the 
 PromptArgument = Annotated[str, typer.Argument(help="What to ask; '-' reads it from standard input.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
 NOption = Annotated[int, typer.Option("--n", "-n", help="Number of candidates.")]
-SelectorOption = Annotated[str, typer.Option("--selector", "-s", help="How the best candidate is found.")]
+SelectorOption = Annotated[
+    str, typer.Option("--selector", "-s", help="How the best is found; auto is knn, or first where there is one.")
+]
 SimilarityOption = Annotated[str, typer.Option(help="How two candidates' activated neurons are compared.")]
 ScoreOption = Annotated[str, typer.Option(help="Score of a neuron: activation or attribution.")]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Token limit of each candidate.")]
@@ -42,7 +44,7 @@ def ask(
     prompt: PromptArgument,
     model: ModelOption = _DEFAULT,
     n: NOption = 8,
-    selector: SelectorOption = "knn",
+    selector: SelectorOption = "auto",
     similarity: SimilarityOption = "jaccard",
     score: ScoreOption = "activation",
     max_new_tokens: TokensOption = 256,
@@ -63,7 +65,7 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()),
     )  # fmt: skip
-    config = _config(selector, similarity, score, early_stop=early_stop, keep=keep)
+    config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
     console = _console(as_json=as_json, quiet=quiet)
     selection = _decode(console, _read(prompt), model, sampling, config, device=device, dtype=dtype)
     _show(console, selection, selection.text, as_json=as_json, quiet=quiet, code=False)
@@ -134,6 +136,13 @@ def _config(
     return NADConfig(**values, selector_options=options or {})
 
 
+def _agreement(selector: str, n: int) -> str:
+    """The selector that `auto` stands for: the paper's, where there is something to compare."""
+    if selector != "auto":
+        return selector
+    return "knn" if n > 1 else "first"
+
+
 def _read(prompt: str) -> str:
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
@@ -178,7 +187,7 @@ def _show(
     if as_json:
         typer.echo(selection.model_dump_json(indent=2))
         return
-    console.print(candidate_table(selection))
+    console.print(candidate_table(selection, console.width))
     console.print(reason(selection), soft_wrap=True)
     console.print(summary(selection), style="dim", soft_wrap=True)
     if quiet or not sys.stdout.isatty():
