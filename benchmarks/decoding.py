@@ -91,7 +91,8 @@ def main() -> None:
     if args.prompt_tokens:
         prompt = (prompt * (args.prompt_tokens // len(prompt) + 1))[: args.prompt_tokens]
     print(
-        f"{loaded.name}, {str(loaded.dtype).removeprefix('torch.')}, {loaded.device}, {torch.get_num_threads()} threads, "
+        f"{loaded.name}, {str(loaded.dtype).removeprefix('torch.')}, {loaded.device}, "
+        f"{torch.get_num_threads()} threads, "
         f"prompt {len(prompt)} tokens, {args.tokens} new tokens, median of {args.repeats} pairs\n"
     )
     engine_run(engine, prompt, 2, 8, RecordingConfig())
@@ -99,10 +100,8 @@ def main() -> None:
 
     def row(name: str, against: str, n: int, run: Callable[[], float], reference: Callable[[], float]) -> None:
         mine, other, ratio = compare(run, reference, args.repeats)
-        print(
-            f"| {name} | {against} | {n} | {n * args.tokens / mine:.0f} | {n * args.tokens / other:.0f} | {ratio:.3f} |",
-            flush=True,
-        )
+        speeds = f"{n * args.tokens / mine:.0f} | {n * args.tokens / other:.0f}"
+        print(f"| {name} | {against} | {n} | {speeds} | {ratio:.3f} |", flush=True)
 
     def timed(n: int, recording: RecordingConfig | None) -> Callable[[], float]:
         return lambda: engine_run(engine, prompt, n, args.tokens, recording)

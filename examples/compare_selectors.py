@@ -36,8 +36,10 @@ def main() -> None:
 
     # 2. let every selector rank the same rollouts
     table = Table(title=f"{args.n} candidates of {decoder.loaded.name}")
-    for header in ("selector", "ranking", "ms", "its choice begins with"):
-        table.add_column(header, no_wrap=True)
+    table.add_column("selector", min_width=17)
+    table.add_column("ranking", min_width=len(" ".join(map(str, range(args.n)))))
+    table.add_column("ms", justify="right", min_width=6)
+    table.add_column("its choice begins with", no_wrap=True)
     for name in available_selectors():
         selector = get_selector(name, comparison=ComparisonConfig())
         started = time.perf_counter()

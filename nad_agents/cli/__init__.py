@@ -7,6 +7,6 @@ Exit codes: 0 answered, 1 the model or the verifier failed, 2 a parameter or the
 the checks, 4 something is missing (model, optional package, sandbox), 130 interrupted.
 """
 
-from nad_agents.cli.app import app, main
+from nad_agents.cli.commands import app, main
 
 __all__ = ["app", "main"]

@@ -133,8 +133,8 @@ def summary(selection: Selection) -> str:
     verify = f", checks {times.verify:.1f} s" if selection.verified is not None else ""
     return (
         f"{selection.model}: {usage.generated_tokens} tokens in {times.decode:.1f} s ({speed:.0f}/s){saved}, "
-        f"prompt {usage.prompt_tokens} tokens in {times.prefill:.2f} s, selection {times.select * 1000:.0f} ms{verify}, "
-        f"seed {selection.seed}"
+        f"prompt {usage.prompt_tokens} tokens in {times.prefill:.2f} s, "
+        f"selection {times.select * 1000:.0f} ms{verify}, seed {selection.seed}"
     )
 
 

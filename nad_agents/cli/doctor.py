@@ -48,7 +48,9 @@ class Finding:
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
-    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed processes left of their sandboxes.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove what killed processes left of their sandboxes.")
+    ] = False,
 ) -> None:
     """Look at model, device, memory, sandbox and optional packages, and say what to do about what is missing."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _torch, _memory, _model, _extras, _sandboxes)

@@ -32,7 +32,9 @@ TopPOption = Annotated[float, typer.Option(help="Nucleus sampling.")]
 TopKOption = Annotated[int, typer.Option(help="Sample from the k likeliest tokens; 0 keeps all.")]
 SeedOption = Annotated[int | None, typer.Option(help="Repeat a result.")]
 StopOption = Annotated[list[str] | None, typer.Option(help="A string that ends a candidate; may be given twice.")]
-EarlyOption = Annotated[bool, typer.Option("--early-stop", help="Choose after the first chunk and finish the winner alone.")]
+EarlyOption = Annotated[
+    bool, typer.Option("--early-stop", help="Choose after the first chunk and finish the winner alone.")
+]
 KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -86,10 +88,14 @@ def code(
     stop: StopOption = None,
     early_stop: EarlyOption = False,
     keep: KeepOption = 1,
-    verify: Annotated[bool, typer.Option(help="Check the chosen code in a sandbox, and the next in rank if it fails.")] = False,
+    verify: Annotated[
+        bool, typer.Option(help="Check the chosen code in a sandbox, and the next in rank if it fails.")
+    ] = False,
     tests: Annotated[Path | None, typer.Option(help="Python tests that the code must pass; implies --verify.")] = None,
     sandbox: Annotated[str, typer.Option(help="auto, docker or bubblewrap.")] = "auto",
-    strict: Annotated[bool, typer.Option(help="Fail when no candidate passes, instead of showing the best-ranked.")] = False,
+    strict: Annotated[
+        bool, typer.Option(help="Fail when no candidate passes, instead of showing the best-ranked.")
+    ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,
@@ -181,9 +187,7 @@ def _decode(
         return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress, **options)
 
 
-def _show(
-    console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool
-) -> None:
+def _show(console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool) -> None:
     if as_json:
         typer.echo(selection.model_dump_json(indent=2))
         return

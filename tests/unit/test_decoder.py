@@ -89,7 +89,9 @@ def test_the_winner_is_the_best_ranked_and_carries_the_evidence():
 def test_the_selection_is_the_selectors_own_over_the_same_rollouts():
     nad = decoder()
     by_name = nad.decode("hello", config=NADConfig(selector="shortest", **NEURONS))
-    expected = nad.decode("hello", config=NADConfig(selector=lambda group: [-len(r) for r in group.rollouts], **NEURONS))
+    expected = nad.decode(
+        "hello", config=NADConfig(selector=lambda group: [-len(r) for r in group.rollouts], **NEURONS)
+    )
     assert [c.text for c in by_name.candidates] == [c.text for c in expected.candidates]
     assert expected.best.tokens == min(c.tokens for c in expected.candidates)
 
@@ -219,7 +221,9 @@ class TestStream:
 
     def test_a_stop_string_never_leaks_not_even_its_beginning(self):
         free = decoder(config=NADConfig(pruning="first_chunk", **NEURONS)).decode("hello").text
-        position = next(i for i in range(18, len(free) - 1) if free[i : i + 2].isascii() and free[i : i + 2].isprintable())
+        position = next(
+            i for i in range(18, len(free) - 1) if free[i : i + 2].isascii() and free[i : i + 2].isprintable()
+        )
         sampling = SAMPLING.model_copy(update={"stop": (free[position : position + 2],)})
         nad = decoder(config=NADConfig(pruning="first_chunk", **NEURONS), sampling=sampling)
         events = list(nad.stream("hello"))

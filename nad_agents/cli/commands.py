@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -36,7 +37,7 @@ app.command("code")(generate.code)
 app.command("doctor")(doctor.doctor)
 
 
-def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature that typer calls
+def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"nad {__version__}")
         raise typer.Exit
@@ -44,13 +45,9 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - the signature that typ
 
 @app.callback()
 def _root(
-    version: bool = typer.Option(  # noqa: ARG001, FBT001 - read by its callback
-        False,  # noqa: FBT003 - typer's default comes first
-        "--version",
-        callback=_show_version,
-        is_eager=True,
-        help="Print the version.",
-    ),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Best-of-N for local models, chosen by neuron agreement."""
 

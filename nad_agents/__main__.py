@@ -1,0 +1,5 @@
+"""`python -m nad_agents` is `nad`."""
+
+from nad_agents.cli import main
+
+main()

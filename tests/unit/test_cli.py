@@ -1,0 +1,157 @@
+"""The command line on a tiny model folder: what it prints, and how it fails."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nad_agents.cli.commands import exit_code
+from nad_agents.exceptions import (
+    ConfigurationError,
+    GenerationError,
+    MissingDependencyError,
+    ModelLoadError,
+    NoCandidatePassedError,
+    PromptError,
+    UnknownSelectorError,
+)
+from tests.tiny_models import byte_tokenizer, make_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny-model")
+    make_model("llama").save_pretrained(path)
+    byte_tokenizer().save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def nad(monkeypatch, capsys):
+    """Run `nad ARGS` in this process; returns (exit code, stdout, stderr)."""
+    from nad_agents.cli import main
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["nad", *map(str, args)])
+        monkeypatch.setenv("COLUMNS", "120")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+def test_ask_shows_the_candidates_why_one_was_chosen_and_the_answer(nad, folder):
+    code, out, err = nad("ask", "hello", "-m", folder, "-n", 3, "--max-new-tokens", 12, "--seed", 1)
+    assert code == 0
+    assert "3 candidates, ranked by knn" in err
+    assert re.search(r"Candidate #\d was chosen by knn; it agrees \d\.\d+ with the others", err)
+    assert re.search(r"\d+ tokens in .* seed 1", err)
+    assert out.strip()
+
+
+def test_json_is_the_whole_selection_and_nothing_else(nad, folder):
+    code, out, err = nad("ask", "hello", "-m", folder, "-n", 3, "--max-new-tokens", 12, "--seed", 1, "--json")
+    selection = json.loads(out)
+    assert (code, err) == (0, "")
+    assert sorted(selection["ranking"]) == [0, 1, 2]
+    assert selection["text"] == selection["candidates"][selection["winner"]]["text"]
+    assert len(selection["similarity_matrix"]) == 3
+
+
+def test_quiet_prints_the_answer_alone_and_a_seed_repeats_it(nad, folder):
+    args = ("ask", "hello", "-m", folder, "-n", 3, "--max-new-tokens", 12, "--seed", 1, "-q")
+    first, second = nad(*args), nad(*args)
+    assert first == second
+    assert first[2] == ""
+
+
+def test_one_candidate_needs_no_selector(nad, folder):
+    code, out, _ = nad("ask", "hello", "-m", folder, "-n", 1, "-t", 0, "--max-new-tokens", 5, "--json")
+    assert code == 0
+    assert json.loads(out)["selector"] == "first"
+
+
+def test_early_stop_tells_what_it_saved(nad, folder):
+    code, _, err = nad("ask", "hello", "-m", folder, "-n", 4, "--max-new-tokens", 80, "--seed", 2, "--early-stop")
+    assert code == 0
+    assert re.search(r"\d+ saved by pruning", err)
+    assert "pruned" in err
+
+
+def test_the_prompt_may_come_from_standard_input(folder):
+    command = [
+        sys.executable,
+        "-m",
+        "nad_agents",
+        "ask",
+        "-",
+        "-m",
+        folder,
+        "-n",
+        "2",
+        "--max-new-tokens",
+        "5",
+        "--json",
+    ]
+    done = subprocess.run(command, input="hello", capture_output=True, text=True, check=False, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["usage"]["prompt_tokens"] == len("[user]hello\n[assistant]")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["ask", ""], 2, "empty"),
+        (["ask", "x", "-n", "1", "-s", "knn"], 2, "n=1"),
+        (["ask", "x", "-s", "medoit"], 2, "did you mean 'medoid'"),
+        (["ask", "x", "-t", "0"], 2, "temperature 0"),
+        (["ask", "x", "--stop", ""], 2, "stop string"),
+        (["ask", "x", "--max-new-tokens", "0"], 2, "max_new_tokens=0"),
+        (["ask", "x", "--similarity", "dice"], 2, "jaccard"),
+        (["ask", "x", "-m", "/no/such/folder"], 4, "no file or folder"),
+        (["ask", "x", "--dtype", "int3"], 2, "int3"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_an_exit_code(nad, args, code, message):
+    got, out, err = nad(*args)
+    assert got == code
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err + out
+
+
+def test_errors_are_json_too(nad):
+    code, out, _ = nad("ask", "x", "-s", "medoit", "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["type"] == "UnknownSelectorError"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    from nad_agents.cli import main
+
+    def broken():
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("nad_agents.cli.commands.app", broken)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError(""), 2),
+        (UnknownSelectorError(""), 2),
+        (PromptError(""), 2),
+        (NoCandidatePassedError(""), 3),
+        (ModelLoadError(""), 4),
+        (MissingDependencyError(""), 4),
+        (GenerationError(""), 1),
+    ],
+)
+def test_exit_codes_mean_something(error, code):
+    assert exit_code(error) == code
