@@ -13,7 +13,7 @@ Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtyp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ from torch import nn
 from nad_agents.architectures import FeedForward, Unembedding, find_feed_forwards
 from nad_agents.exceptions import ConfigurationError, RecordingError
 from nad_agents.rollouts import NeuronLayout
+from nad_agents.top_neurons import top_neurons
 from nad_agents.types import ScoreName
 
 __all__ = ["BUFFER_BYTES", "ActivationTap", "RecordingConfig", "activated_neurons", "neuron_layout"]
@@ -171,8 +172,8 @@ def activated_neurons(
         unembedding: needed by the attribution score.
 
     Returns:
-        int32 [steps, rows, k], k = min(top_k, what the layers offer). A neuron whose activation is exactly zero is
-        not activated: its place holds -1.
+        int32 [steps, rows, k], k = min(top_k, what the layers offer). A neuron whose score is exactly zero is not
+        activated: its place holds -1.
     """
     steps, rows = token_ids.shape
     directions = None
@@ -181,20 +182,14 @@ def activated_neurons(
             msg = "the attribution score needs the unembedding matrix"
             raise RecordingError(msg)
         directions = unembedding.rows(token_ids.reshape(-1), use_norm=config.final_norm)
-    # 1. per layer: scores, and the best per_layer_top of them
-    values, ids = [], []
-    for position, (block, layer) in enumerate(zip(blocks, activations, strict=True)):
-        h = layer.reshape(steps * rows, block.d_ff)
-        if directions is None:
-            scores = h.abs()
-        else:
-            weight = block.down_weight()
-            scores = h * (directions.to(weight.device, weight.dtype) @ weight)
-        top = scores.topk(min(config.per_layer_top, block.d_ff), dim=-1, sorted=False)
-        values.append(top.values)
-        active = h.gather(-1, top.indices) != 0
-        ids.append(torch.where(active, top.indices + position * layout.d_ff, -1))
-    # 2. over all layers: the best top_k of those
-    pooled, pool_ids = torch.cat(values, dim=-1), torch.cat(ids, dim=-1)
-    best = pooled.topk(min(config.top_k, pooled.shape[-1]), dim=-1, sorted=True).indices
-    return pool_ids.gather(-1, best).to(torch.int32).view(steps, rows, -1)
+
+    def scores() -> Iterator[torch.Tensor]:
+        for block, layer in zip(blocks, activations, strict=True):
+            h = layer.reshape(steps * rows, block.d_ff)
+            if directions is None:
+                yield h.abs()
+            else:
+                weight = block.down_weight()
+                yield h * (directions.to(weight.device, weight.dtype) @ weight)
+
+    return top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff).view(steps, rows, -1)
