@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_table, loading, reason, summary
-from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.exceptions import PromptError
+from nad_agents.types import NADConfig, SamplingConfig, Selection
 
 __all__ = ["ask", "code"]
 
@@ -88,58 +87,29 @@ def code(
     stop: StopOption = None,
     early_stop: EarlyOption = False,
     keep: KeepOption = 1,
-    verify: Annotated[
-        bool, typer.Option(help="Check the chosen code in a sandbox, and the next in rank if it fails.")
-    ] = False,
-    tests: Annotated[Path | None, typer.Option(help="Python tests that the code must pass; implies --verify.")] = None,
-    sandbox: Annotated[str, typer.Option(help="auto, docker or bubblewrap.")] = "auto",
-    strict: Annotated[
-        bool, typer.Option(help="Fail when no candidate passes, instead of showing the best-ranked.")
-    ] = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask for Python code: candidates ranked, optionally checked in a sandbox, the chosen code printed."""
+    """Ask for Python code: candidates ranked by neuron agreement, the chosen code printed without prose."""
     from nad_sandbox.extraction import extract_code
 
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()),
     )  # fmt: skip
+    config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
     task = _read(prompt)
     console = _console(as_json=as_json, quiet=quiet)
-    with _sandbox(sandbox, wanted=verify or tests is not None or selector in ("auto", "behaviour"),
-                  required=verify or tests is not None or selector == "behaviour") as place:  # fmt: skip
-        chosen, options = _code_selector(selector, place)
-        config = _config(chosen, similarity, score, early_stop=early_stop, keep=keep, options=options)
-        verifier = _verifier(place, tests) if verify or tests is not None else None
-        selection = _decode(
-            console,
-            _CODE_INSTRUCTION + task,
-            model,
-            sampling,
-            config,
-            device=device,
-            dtype=dtype,
-            verifier=verifier,
-            verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
-        )
-    _show(console, selection, extract_code(selection.text), as_json=as_json, quiet=quiet, code=True)
-    if selection.verified is False:
-        feedback = str((selection.best.verdict or {}).get("feedback", ""))
-        if feedback and not as_json:
-            Console(stderr=True).print(answer_panel(feedback, code=True, title="why the checks failed"))
-        raise typer.Exit(3)
+    selection = _decode(console, _CODE_INSTRUCTION + task, model, sampling, config, device=device, dtype=dtype)
+    _show(console, selection, extract_code(selection.text, task), as_json=as_json, quiet=quiet, code=True)
 
 
-def _config(
-    selector: str, similarity: str, score: str, *, early_stop: bool, keep: int, options: dict[str, Any] | None = None
-) -> NADConfig:
+def _config(selector: str, similarity: str, score: str, *, early_stop: bool, keep: int) -> NADConfig:
     values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
     values["pruning"] = "first_chunk" if early_stop else "never"
-    return NADConfig(**values, selector_options=options or {})
+    return NADConfig(**values)
 
 
 def _agreement(selector: str, n: int) -> str:
@@ -171,7 +141,6 @@ def _decode(
     *,
     device: str,
     dtype: str,
-    **options: Any,
 ) -> Selection:
     # 1. what cannot work is refused before torch is imported
     from nad_agents.selection import check_configuration
@@ -184,7 +153,7 @@ def _decode(
         decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
-        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress, **options)
+        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress)
 
 
 def _show(console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool) -> None:
@@ -199,23 +168,3 @@ def _show(console: Console, selection: Selection, text: str, *, as_json: bool, q
     else:
         title = f"candidate #{selection.winner}"
         Console().print(answer_panel(text, code=code, title=title))
-
-
-def _sandbox(name: str, *, wanted: bool, required: bool) -> Any:
-    """The sandbox to run code in; a context that gives None where none is needed or, unless required, to be had."""
-    import contextlib
-
-    if not wanted:
-        return contextlib.nullcontext(None)
-    from nad_sandbox import BubblewrapSandbox, DockerSandbox, SandboxUnavailableError, auto_sandbox
-
-    makers = {"auto": auto_sandbox, "docker": DockerSandbox, "bubblewrap": BubblewrapSandbox}
-    if name not in makers:
-        msg = f"unknown sandbox {name!r}; choose auto, docker or bubblewrap"
-        raise ConfigurationError(msg)
-    try:
-        return makers[name]()
-    except SandboxUnavailableError:
-        if required:
-            raise
-        return contextlib.nullcontext(None)
