@@ -1,0 +1,50 @@
+"""What the LangChain integration raises beyond `nad_agents.exceptions`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
+
+__all__ = ["GenerationTimeoutError", "check_names", "configuration_error"]
+
+
+class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
+    """The answer took longer than `timeout` seconds and was stopped."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"no answer within timeout={seconds:g} seconds; raise timeout, or lower n or max_tokens, "
+            "or set pruning='first_chunk'"
+        )
+
+
+def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuse a parameter that nobody reads.
+
+    Raises:
+        ConfigurationError: names the first unknown parameter and the nearest known one.
+    """
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+            msg = f"{where} has no parameter {name!r}; {hint}"
+            raise ConfigurationError(msg)
+
+
+def configuration_error(error: ValidationError, where: str) -> ConfigurationError:
+    """What pydantic refused, on one line: which parameter, which value, why."""
+    found = []
+    for problem in error.errors():
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, ConfigurationError):
+            found.append(str(cause))
+            continue
+        name = ".".join(str(part) for part in problem["loc"]) or where
+        found.append(f"{name}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
+    return ConfigurationError(f"{where}: {'; '.join(found)}")

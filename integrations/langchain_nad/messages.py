@@ -1,0 +1,128 @@
+"""LangChain messages to what chat templates take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_openai_messages
+
+from nad_agents.exceptions import PromptError
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+__all__ = ["fit_template", "template_messages", "template_source"]
+
+_MODEL_ONLY = {"reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "invalid_tool_call"}
+_MODEL_ONLY |= {"tool_use", "function_call", "input_json_delta", "non_standard", "refusal", "reasoning_content"}
+"""Content blocks of an earlier answer that are not shown to the model again, or are carried as tool calls."""
+
+
+def template_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """Messages in OpenAI's form, as chat templates expect them: text content, tool-call arguments as objects.
+
+    Raises:
+        PromptError: a message holds something other than text, or is of a kind that no chat has.
+    """
+    texts = [m.model_copy(update={"content": _text(m)}) for m in messages]
+    try:
+        converted: Any = convert_to_openai_messages(texts)
+    except (TypeError, ValueError) as error:
+        msg = f"these messages cannot be part of a chat: {error}"
+        raise PromptError(msg) from error
+    for message in converted:
+        if message["role"] == "developer":
+            message["role"] = "system"
+        for call in message.get("tool_calls", ()):
+            arguments = call["function"]["arguments"]
+            call["function"]["arguments"] = json.loads(arguments) if isinstance(arguments, str) else arguments
+    return list(converted)
+
+
+def _text(message: BaseMessage) -> str:
+    if isinstance(message.content, str):
+        text = message.content
+    else:
+        parts = [part for block in message.content if (part := _block_text(block, message)) is not None]
+        # an answer's text may have been cut anywhere, other blocks are paragraphs
+        text = ("" if isinstance(message, AIMessage) else "\n").join(parts)
+    if isinstance(message, ToolMessage) and message.status == "error" and not text.lower().startswith("error"):
+        text = f"Error: {text}"
+    return text
+
+
+def _block_text(block: str | dict[str, Any], message: BaseMessage) -> str | None:
+    """Text of a content block; None for what is left out."""
+    if isinstance(block, str):
+        return block
+    kind = block.get("type")
+    if isinstance(block.get("text"), str) and kind in {"text", "input_text", "output_text", "text-plain", None}:
+        return str(block["text"])
+    if kind == "json":
+        return json.dumps(block.get("json"), ensure_ascii=False)
+    if isinstance(message, AIMessage) and kind in _MODEL_ONLY:
+        return None
+    msg = f"a {message.type} message has a content block of type {kind!r}, but the model reads text only; leave it out"
+    raise PromptError(msg)
+
+
+def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str | None:
+    """The chat template that the tokenizer would use, as text; None when it has none.
+
+    Args:
+        tokenizer: of the model.
+        tools: whether tools will be given; some models have a template of their own for that.
+    """
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        chosen = template.get("tool_use") if tools else None
+        return chosen or template.get("default")
+    return template
+
+
+def fit_template(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: list[dict[str, Any]],
+    *,
+    tools: Sequence[dict[str, Any]] | None = None,
+    template_options: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """The messages in a form that the model's chat template takes.
+
+    Some templates want user and assistant in turn, some know no system role. Where the messages as they are are
+    refused, neighbours of one role are joined, then the system message is put in front of the first user message.
+
+    Returns:
+        The first form that the template renders; the original when it renders none, whose error the decoder reports.
+    """
+    if template_source(tokenizer, tools=bool(tools)) is None:
+        return messages
+    joined = _join_neighbours(messages)
+    for form in (messages, joined, _join_neighbours(_without_system(joined))):
+        try:
+            tokenizer.apply_chat_template(
+                form, tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True,
+                **(template_options or {}),
+            )  # fmt: skip
+        except Exception:  # noqa: BLE001, S112, PERF203 - Jinja raises whatever the template's author chose
+            continue
+        return form
+    return messages
+
+
+def _join_neighbours(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    joined: list[dict[str, Any]] = []
+    for message in messages:
+        last = joined[-1] if joined else None
+        plain = message.keys() <= {"role", "content", "name"}
+        if last is not None and plain and last["role"] == message["role"] != "tool" and "tool_calls" not in last:
+            last["content"] = "\n\n".join(part for part in (last["content"], message["content"]) if part)
+        else:
+            joined.append(dict(message))
+    return joined
+
+
+def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**m, "role": "user"} if m["role"] == "system" else m for m in messages]
