@@ -118,7 +118,7 @@ class Sandbox(Protocol):
         *,
         input: str | bytes | None = None,  # noqa: A002
         env: Mapping[str, str] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> ExecResult:
         """`exec` without blocking the event loop; cancelling the task kills the program."""
         ...
@@ -129,7 +129,7 @@ class Sandbox(Protocol):
         *,
         stdin: str | bytes = b"",
         files: Mapping[str, str | bytes] | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
+        timeout: float | None = None,
     ) -> ExecResult:
         """`run_python` without blocking the event loop; cancelling the task kills the program."""
         ...

@@ -12,7 +12,7 @@ Exit codes of its own: 126 the program could not be set up or executed, 127 it w
 """
 
 # pathlib takes longer to import than all of this
-# ruff: noqa: PTH
+# ruff: noqa: PTH103, PTH108, PTH110, PTH120
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def receive_file(path: str, size: int) -> None:
 
 
 def restrict_with_landlock(writable: list[str]) -> None:
-    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets across the border."""
+    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -74,13 +74,9 @@ def restrict_with_landlock(writable: list[str]) -> None:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
     rules = [("/", execute | read)]
     rules += [(path, known & ~execute) for path in writable]
-    rules += [
-        (path, read | device)
-        for path in ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
-    ]
+    devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+    rules += [(path, (1 << 2) | device) for path in devices if os.path.exists(path)]
     for path, access in rules:
-        if not os.path.exists(path):
-            continue
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = access.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
         if libc.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
@@ -127,16 +123,16 @@ def main() -> None:
     os.closerange(3, 256)
     environment = dict(os.environ, HOME=workdir)
     environment.update(header["env"])
+    # should the supervisor die, this ends a program that does not mind
+    signal.alarm(header["alarm"])
     argv = header["argv"] or [sys.executable, header["main"]]
     for name, value in header["rlimits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
-    for name in (
-        "SIGPIPE",
-        "SIGXFSZ",
-    ):  # Python ignores them, and an ignored signal stays ignored across exec
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
+    # Python ignores these two, and what is ignored stays so across exec
+    for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
         os.execvpe(argv[0], argv, environment)

@@ -1,12 +1,13 @@
 """One program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
 The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte
-big-endian length, a JSON header of that length, then each file's content and the standard input, back to back.
+big-endian length, a JSON header of that length, then each file's content and the standard input.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -29,6 +30,9 @@ PROGRAM_ENV: dict[str, str] = {
     "MKL_NUM_THREADS": "1",
 }
 """Environment variables that every program gets."""
+
+
+ALARM_GRACE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Job:
             "files": [[name, len(content)] for name, content in self.files.items()],
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
+            "alarm": math.ceil(self.timeout) + ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded

@@ -44,7 +44,7 @@ class Supervised:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGKILL to the group that a process leads; nothing once it was waited for: its id may be reused."""
+    """Send SIGKILL to the group that a process leads; nothing once it was reaped: its id may be reused."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], ready: bytes, seconds: fl
     """Wait for the byte with which the bootstrap program says that it waits for its job.
 
     Raises:
-        SandboxFailureError: it ended, said something else, or nothing in time; the message has its last words.
+        SandboxFailureError: it ended, or said nothing in time; the message has its last words.
     """
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:

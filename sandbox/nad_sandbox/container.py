@@ -1,0 +1,315 @@
+"""One container, started ahead of time, that takes one program on its standard input and is then removed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import selectors
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from requests.exceptions import RequestException
+
+from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
+from nad_sandbox.jobs import Job
+from nad_sandbox.local import READY, START_SECONDS, bootstrap_source
+from nad_sandbox.output import CappedOutput
+from nad_sandbox.owner import Owner
+from nad_sandbox.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, container_settings
+from nad_sandbox.running import POLL_SECONDS
+
+__all__ = ["LABEL", "ContainerRecipe", "OneShotContainer", "engine_errors"]
+
+LABEL = "nad-sandbox.owner"
+"""The label of every sandbox container; its value is the `Owner`."""
+
+READ_CHUNK = 1 << 18
+FRAME_HEADER = struct.Struct(">BxxxL")
+STDERR_STREAM = 2
+KILLED = 128 + 9
+# after a kill: how long to wait for what the container still had in its pipes
+DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class ContainerRecipe:
+    """How sandbox containers are made.
+
+    Attributes:
+        image: tag or id of a local image.
+        python: the interpreter in it, a name on its PATH or a path.
+        limits: what a program may use.
+        runtime: an OCI runtime of the engine; None: its default.
+    """
+
+    image: str
+    python: str
+    limits: Limits
+    runtime: str | None
+
+    def body(self, volumes: list[str]) -> dict[str, Any]:
+        """The engine's create request.
+
+        Args:
+            volumes: folders that the image declares as volumes; they are covered, for they would be writable.
+        """
+        settings = container_settings(self.limits, runtime=self.runtime)
+        for volume in volumes:
+            if volume.rstrip("/") != SCRATCH:
+                settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
+        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
+        return {
+            "Image": self.image,
+            "Entrypoint": [self.python, "-I", "-S", "-c", bootstrap_source(), bootstrap],
+            "Cmd": [],
+            "User": f"{SANDBOX_UID}:{SANDBOX_GID}",
+            "Hostname": "sandbox",
+            "WorkingDir": "/",
+            "Env": [f"TMPDIR={SCRATCH}"],
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "OpenStdin": True,
+            "StdinOnce": True,  # the bootstrap sees the end of its input, and ends, when this process dies
+            "Tty": False,
+            "NetworkDisabled": True,
+            "Healthcheck": {"Test": ["NONE"]},
+            "Labels": {LABEL: str(Owner.current())},
+            "HostConfig": settings,
+        }
+
+
+class OneShotContainer:
+    """A running container whose bootstrap program waits for its job.
+
+    Args:
+        api: the engine's client; shared between threads.
+        recipe: what to start.
+        volumes: see `ContainerRecipe.body`.
+
+    Raises:
+        SandboxUnavailableError: the engine cannot be reached, or refuses this container.
+    """
+
+    def __init__(self, api: docker.APIClient, recipe: ContainerRecipe, volumes: list[str]) -> None:
+        self._api = api
+        self._limits = recipe.limits
+        self._stream: Any = None
+        with engine_errors(recipe.image):
+            self.id: str = api.create_container_from_config(recipe.body(volumes))["Id"]
+        try:
+            with engine_errors(recipe.image):
+                # attached before the start: what is written first is not lost
+                parameters = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
+                self._stream = api.attach_socket(self.id, params=parameters)
+                self._socket: socket.socket = getattr(self._stream, "_sock", self._stream)
+                self._socket.settimeout(START_SECONDS)
+                api.start(self.id)
+            self._await_ready()
+        except BaseException:
+            self.remove()
+            raise
+
+    def is_usable(self) -> bool:
+        """Whether it still waits for its job; it does not after the engine was restarted."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            return not selector.select(0)  # readable means: it said something unasked, or it is gone
+
+    def run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        """Run a job; the container is of no more use afterwards, whatever happens.
+
+        Raises:
+            SandboxFailureError: the engine broke.
+        """
+        exchange = _Exchange(self._socket, job.feed(), self._limits.output_bytes)
+        started = time.monotonic()
+        ended = timed_out = False
+        try:
+            with _runtime_errors():
+                while not ended:
+                    left = started + job.timeout - time.monotonic()
+                    timed_out = left <= 0
+                    if timed_out or cancelled.is_set():
+                        break
+                    ended = exchange.turn(min(left, POLL_SECONDS))
+                duration = time.monotonic() - started
+                returncode, oom_killed = self._exit_status() if ended else (None, False)
+        finally:
+            if not ended:
+                self.kill()
+        if not ended:
+            exchange.drain(DRAIN_SECONDS)
+        return ExecResult(
+            returncode,
+            exchange.stdout.text(),
+            exchange.stderr.text(),
+            duration=duration,
+            timed_out=timed_out,
+            oom_killed=oom_killed,
+            output_truncated=exchange.stdout.truncated or exchange.stderr.truncated,
+        )
+
+    def kill(self) -> None:
+        """End all its processes."""
+        with contextlib.suppress(DockerException, RequestException):
+            self._api.kill(self.id, "SIGKILL")
+
+    def remove(self) -> None:
+        """Remove it with all that belongs to it; may be called for one that is gone."""
+        if self._stream is not None:
+            with contextlib.suppress(OSError):
+                self._stream.close()
+            response = getattr(self._stream, "_response", None)
+            if response is not None:
+                # http.client flushes a file that the stream has closed already
+                with contextlib.suppress(OSError, ValueError):
+                    response.close()
+        with contextlib.suppress(DockerException, RequestException):
+            self._api.remove_container(self.id, v=True, force=True)
+
+    def _await_ready(self) -> None:
+        """Wait for the byte with which the bootstrap program says that it waits for its job."""
+        said = b""
+        with contextlib.suppress(OSError):
+            header = self._receive_exactly(FRAME_HEADER.size)
+            kind, length = FRAME_HEADER.unpack(header) if header else (0, 0)
+            said = self._receive_exactly(length)
+            if said == READY and kind != STDERR_STREAM:
+                self._socket.setblocking(False)
+                return
+        last = said.decode("utf-8", "replace").strip().splitlines()
+        reason = last[-1] if last else "it said nothing"
+        raise SandboxUnavailableError(f"the sandbox container did not start: {reason}; is there a Python in its image?")
+
+    def _receive_exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            part = self._socket.recv(size - len(data))
+            if not part:
+                break
+            data += part
+        return data
+
+    def _exit_status(self) -> tuple[int, bool]:
+        """Return code, and whether the memory limit ended the program."""
+        returncode = int(self._api.wait(self.id, timeout=START_SECONDS)["StatusCode"])
+        if returncode == 0:
+            return 0, False
+        state = self._api.inspect_container(self.id)["State"]
+        if state.get("OOMKilled"):
+            return returncode, returncode == KILLED
+        return returncode, False
+
+
+class _Exchange:
+    """The attached stream while a job runs: the feed goes in, framed stdout and stderr come out."""
+
+    def __init__(self, connection: socket.socket, feed: Iterator[bytes], output_bytes: int) -> None:
+        self.stdout = CappedOutput(output_bytes)
+        self.stderr = CappedOutput(output_bytes)
+        self._socket = connection
+        self._feed = feed
+        self._pending = memoryview(b"")
+        self._feeding = True
+        self._header = b""
+        self._frame_left = 0
+        self._frame_sink = self.stdout
+
+    def turn(self, seconds: float) -> bool:
+        """Move what can be moved within `seconds`; True when the container has ended."""
+        with selectors.DefaultSelector() as selector:
+            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._feeding else 0)
+            selector.register(self._socket, wanted)
+            for _, events in selector.select(seconds):
+                if events & selectors.EVENT_WRITE:
+                    self._write()
+                if events & selectors.EVENT_READ:
+                    return self._read()
+        return False
+
+    def drain(self, seconds: float) -> None:
+        """Read what a killed container left."""
+        self._feeding = False
+        end = time.monotonic() + seconds
+        with contextlib.suppress(OSError):
+            while time.monotonic() < end and not self.turn(max(0.0, end - time.monotonic())):
+                pass
+
+    def _read(self) -> bool:
+        # several reads: a TLS stream may hold decrypted bytes that no selector sees
+        for _ in range(16):
+            try:
+                data = self._socket.recv(READ_CHUNK)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                return False
+            except ConnectionResetError:
+                return True
+            if not data:
+                return True
+            self._take(memoryview(data))
+        return False
+
+    def _take(self, data: memoryview) -> None:
+        """Sort framed bytes; a frame may span reads, its header too."""
+        while len(data):
+            if self._frame_left:
+                part = data[: self._frame_left]
+                self._frame_sink.write(part)
+                self._frame_left -= len(part)
+                data = data[len(part) :]
+                continue
+            missing = FRAME_HEADER.size - len(self._header)
+            self._header += data[:missing]
+            data = data[missing:]
+            if len(self._header) == FRAME_HEADER.size:
+                kind, self._frame_left = FRAME_HEADER.unpack(self._header)
+                self._frame_sink = self.stderr if kind == STDERR_STREAM else self.stdout
+                self._header = b""
+
+    def _write(self) -> None:
+        while not len(self._pending):
+            piece = next(self._feed, None)
+            if piece is None:
+                self._feeding = False
+                return
+            self._pending = memoryview(piece)
+        try:
+            self._pending = self._pending[self._socket.send(self._pending[:READ_CHUNK]) :]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return
+        except (BrokenPipeError, ConnectionResetError):
+            self._feeding = False
+
+
+@contextlib.contextmanager
+def engine_errors(image: str) -> Iterator[None]:
+    """Tell why a container could not be made."""
+    try:
+        yield
+    except ImageNotFound:
+        raise SandboxUnavailableError(
+            f"the engine has no image {image!r}; build it with `python -m nad_sandbox.image`, "
+            "or pass build=True, or image=... with one that it has"
+        ) from None
+    except (APIError, NotFound) as error:
+        raise SandboxUnavailableError(f"the Docker engine refused the sandbox: {error.explanation or error}") from error
+    except (DockerException, RequestException, OSError) as error:
+        raise SandboxUnavailableError(f"the Docker engine cannot be reached: {error}") from error
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """Tell that the engine broke under a running program."""
+    try:
+        yield
+    except (DockerException, RequestException, OSError) as error:
+        raise SandboxFailureError(f"the Docker engine broke while a program ran: {error}") from error

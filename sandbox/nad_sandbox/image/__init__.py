@@ -1,0 +1,102 @@
+"""The project's sandbox image: its name, and building it with or without a registry.
+
+``python -m nad_sandbox.image`` builds it; ``python -m nad_sandbox.image --help`` tells the options.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nad_sandbox.base import SandboxUnavailableError
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["IMAGE", "IMAGE_VERSION", "BuildMethod", "build_image"]
+
+IMAGE_VERSION = "1"
+"""Changes when the image's recipe changes, which is not with every release."""
+
+IMAGE = f"nad-sandbox:{IMAGE_VERSION}"
+"""The image that `DockerSandbox` uses unless told otherwise."""
+
+BuildMethod = Literal["auto", "debian", "dockerfile"]
+
+_CHANGES = (
+    "ENV PATH=/usr/local/bin:/usr/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1",
+    "USER 65534:65534",
+    'CMD ["python3"]',
+)
+
+
+def build_image(
+    tag: str = IMAGE,
+    *,
+    api: docker.APIClient | None = None,
+    method: BuildMethod = "auto",
+    rootfs: Path | None = None,
+) -> str:
+    """Build the sandbox image.
+
+    Args:
+        tag: its name.
+        api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
+        method: "debian" unpacks Debian's own packages and needs no registry, but a Debian 12 or a relative of it;
+            "dockerfile" builds on the official Python image; "auto" takes "debian" where its tools are.
+        rootfs: for "debian", a file that keeps the unpacked system between builds.
+
+    Returns:
+        The id of the image.
+
+    Raises:
+        SandboxUnavailableError: no engine answers, or the build failed; the message has its last line.
+    """
+    from nad_sandbox.docker import connect
+
+    if method == "auto":
+        method = "debian" if all(map(shutil.which, ("apt-get", "dpkg-deb", "tar"))) else "dockerfile"
+    with contextlib.ExitStack() as stack:
+        if api is None:
+            api = connect()
+            stack.callback(api.close)
+        folder = stack.enter_context(resources.as_file(resources.files("nad_sandbox.image")))
+        if method == "dockerfile":
+            _build_from_dockerfile(api, folder, tag)
+        else:
+            if rootfs is None:
+                rootfs = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rootfs.tar"
+            _make_rootfs(folder / "debian-rootfs.sh", rootfs)
+            repository, _, version = tag.partition(":")
+            api.import_image_from_file(
+                str(rootfs), repository=repository, tag=version or "latest", changes=list(_CHANGES)
+            )
+        return str(api.inspect_image(tag)["Id"])
+
+
+def _make_rootfs(script: Path, rootfs: Path) -> None:
+    if rootfs.exists():
+        return
+    built = subprocess.run(["bash", str(script), str(rootfs)], capture_output=True, text=True, check=False)
+    if built.returncode:
+        words = built.stderr.strip().splitlines()
+        raise SandboxUnavailableError(
+            f"the sandbox image could not be built from Debian's packages: {words[-1] if words else 'no message'}; "
+            "where there is a registry, `python -m nad_sandbox.image --method dockerfile` builds it too"
+        )
+
+
+def _build_from_dockerfile(api: docker.APIClient, folder: Path, tag: str) -> None:
+    from docker.errors import DockerException
+
+    try:
+        for line in api.build(path=str(folder), tag=tag, rm=True, forcerm=True, decode=True):
+            if "error" in line:
+                raise SandboxUnavailableError(f"the sandbox image could not be built: {line['error'].strip()}")
+    except DockerException as error:
+        raise SandboxUnavailableError(f"the sandbox image could not be built: {error}") from error

@@ -1,0 +1,78 @@
+"""Who started a sandbox, so that what a killed process leaves behind can be told from what is in use."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+__all__ = ["Owner"]
+
+
+@cache
+def _machine() -> tuple[str, str]:
+    """The running kernel and this process's pid namespace: process ids mean something within both only."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return "", ""
+    return boot, namespace.removeprefix("pid:[").removesuffix("]")
+
+
+def _start_ticks(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None when it is gone or only a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
+    return None if fields[0] in {"Z", "X"} else fields[19]
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process, told from any later one with the same id.
+
+    Attributes:
+        pid: process id.
+        start: clock ticks from boot to its start.
+        boot_id: the kernel's boot id.
+        namespace: inode of the pid namespace in which `pid` counts.
+    """
+
+    pid: int
+    start: str
+    boot_id: str
+    namespace: str
+
+    @classmethod
+    def current(cls) -> Self:
+        """This process."""
+        pid = os.getpid()
+        boot_id, namespace = _machine()
+        return cls(pid, _start_ticks(pid) or "0", boot_id, namespace)
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """The owner that `str` wrote; None when the text is something else."""
+        parts = text.split("_")
+        if len(parts) != 4 or not parts[0].isdecimal():
+            return None
+        return cls(int(parts[0]), parts[1], parts[2], parts[3])
+
+    def __str__(self) -> str:
+        return f"{self.pid}_{self.start}_{self.boot_id}_{self.namespace}"
+
+    def is_gone(self) -> bool:
+        """Whether the process is known to be dead; False where that cannot be known from here."""
+        boot_id, namespace = _machine()
+        if not boot_id or (self.boot_id, self.namespace) != (boot_id, namespace):
+            return False
+        return _start_ticks(self.pid) != self.start
+
+    def is_of_earlier_boot(self) -> bool:
+        """Whether it was started under another boot id than this kernel's: before a reboot, or on another machine."""
+        return bool(_machine()[0]) and self.boot_id != _machine()[0]

@@ -1,0 +1,204 @@
+"""What a sandboxed program may do, written down once for every backend.
+
+The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
+less io_uring, ptrace and its kin, System V IPC, fanotify, file handles, secret and executable memory files, and
+sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount and
+namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nad_sandbox.base import Limits
+
+__all__ = [
+    "ALLOWED_SYSCALLS",
+    "SANDBOX_GID",
+    "SANDBOX_UID",
+    "SCRATCH",
+    "SYSCALL_RULES",
+    "WORKDIR",
+    "Condition",
+    "SyscallRule",
+    "container_settings",
+    "seccomp_profile",
+]
+
+SANDBOX_UID = 65534
+"""The user (nobody) and, as `SANDBOX_GID`, the group that programs run as."""
+SANDBOX_GID = 65534
+
+SCRATCH = "/tmp"
+"""The only writable place: a tmpfs of `Limits.tmpfs_mb`."""
+
+WORKDIR = "/tmp/work"
+"""The working folder, made fresh in the scratch space."""
+
+_INODES_PER_MIB = 128
+
+_FILES = """
+access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2 fadvise64
+fallocate fchdir fchmod fchmodat fchmodat2 fchown fchownat fcntl fdatasync fgetxattr flistxattr flock fremovexattr
+fsetxattr fstat fstatfs fsync ftruncate futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init
+inotify_init1 inotify_rm_watch ioctl lchown lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr
+lstat mkdir mkdirat mknod mknodat newfstatat open openat openat2 pread64 preadv preadv2 pwrite64 pwritev pwritev2
+read readahead readlink readlinkat readv removexattr rename renameat renameat2 rmdir sendfile setxattr splice stat
+statfs statx symlink symlinkat sync sync_file_range syncfs tee truncate umask unlink unlinkat utime utimensat utimes
+vmsplice write writev io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
+landlock_add_rule landlock_create_ruleset landlock_restrict_self
+"""
+_MEMORY = """
+brk madvise membarrier mincore mlock mlock2 mlockall mmap mprotect mremap msync munlock munlockall munmap pkey_alloc
+pkey_free pkey_mprotect remap_file_pages
+"""
+_PROCESSES = """
+alarm arch_prctl capget capset execve execveat exit exit_group fork futex futex_wait futex_waitv futex_wake
+futex_requeue get_robust_list get_thread_area getcpu getegid geteuid getgid getgroups getitimer getpgid getpgrp getpid
+getppid getpriority getresgid getresuid getrlimit getrusage getsid gettid getuid ioprio_get ioprio_set kill pause
+pidfd_open pidfd_send_signal prctl prlimit64 process_mrelease restart_syscall rseq rt_sigaction rt_sigpending
+rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max
+sched_get_priority_min sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval
+sched_setaffinity sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list set_thread_area
+set_tid_address setfsgid setfsuid setgid setgroups setitimer setpgid setpriority setregid setresgid setresuid setreuid
+setrlimit setsid setuid sigaltstack tgkill tkill vfork wait4 waitid riscv_flush_icache
+"""
+_WAITING_AND_TIME = """
+adjtimex clock_adjtime clock_getres clock_gettime clock_nanosleep epoll_create epoll_create1 epoll_ctl epoll_ctl_old
+epoll_pwait epoll_pwait2 epoll_wait epoll_wait_old eventfd eventfd2 getrandom gettimeofday nanosleep pipe pipe2 poll
+ppoll pselect6 select signalfd signalfd4 sysinfo time timer_create timer_delete timer_getoverrun timer_gettime
+timer_settime timerfd_create timerfd_gettime timerfd_settime times uname
+"""
+_SOCKETS = """
+accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmsg send sendmmsg
+sendmsg sendto setsockopt shutdown
+"""
+_QUEUES = "mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink"
+
+ALLOWED_SYSCALLS: tuple[str, ...] = tuple(
+    sorted("".join((_FILES, _MEMORY, _PROCESSES, _WAITING_AND_TIME, _SOCKETS, _QUEUES)).split())
+)
+"""System calls that are allowed whatever their arguments. Names that an architecture lacks are skipped on it."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A test of one argument of a system call.
+
+    Attributes:
+        index: which argument, from 0.
+        op: "eq": equal to `value`; "masked_eq": equal to `value` in the bits of `mask`.
+        value: what it is compared with.
+        mask: bits that are looked at, for "masked_eq".
+    """
+
+    index: int
+    op: Literal["eq", "masked_eq"]
+    value: int
+    mask: int = 0
+
+
+@dataclass(frozen=True)
+class SyscallRule:
+    """One system call and when it is allowed, or the error it gives.
+
+    Attributes:
+        name: the system call.
+        condition: the rule applies only then.
+        errno: the error to return; None: the call is allowed.
+    """
+
+    name: str
+    condition: Condition | None = None
+    errno: int | None = None
+
+
+_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW* flag
+_ENOSYS = 38
+
+SYSCALL_RULES: tuple[SyscallRule, ...] = (
+    SyscallRule("clone", Condition(0, "masked_eq", 0, _NEW_NAMESPACES)),
+    # its flags are behind a pointer, where no filter sees them; "no such call" makes the C library use clone
+    SyscallRule("clone3", errno=_ENOSYS),
+    # what asks for io_uring falls back to epoll when there is "no such call"
+    SyscallRule("io_uring_setup", errno=_ENOSYS),
+    *(SyscallRule("socket", Condition(0, "eq", family)) for family in (1, 2, 10)),  # unix, IPv4, IPv6
+    SyscallRule("socketpair", Condition(0, "eq", 1)),
+    *(SyscallRule("personality", Condition(0, "eq", persona)) for persona in (0, 0xFFFFFFFF)),
+)
+"""System calls that depend on their arguments, or whose refusal is not EPERM."""
+
+
+def seccomp_profile() -> dict[str, Any]:
+    """The policy in Docker's seccomp format."""
+    groups: list[dict[str, Any]] = [{"names": list(ALLOWED_SYSCALLS), "action": "SCMP_ACT_ALLOW"}]
+    for rule in SYSCALL_RULES:
+        group: dict[str, Any] = {"names": [rule.name], "action": "SCMP_ACT_ALLOW"}
+        if rule.errno is not None:
+            group |= {"action": "SCMP_ACT_ERRNO", "errnoRet": rule.errno}
+        if rule.condition is not None:
+            group["args"] = [_docker_condition(rule.condition)]
+        groups.append(group)
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        # no 32-bit calls beside the native ones: their numbers and arguments would need rules of their own
+        "archMap": [
+            {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []},
+            {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": []},
+            {"architecture": "SCMP_ARCH_RISCV64", "subArchitectures": []},
+        ],
+        "syscalls": groups,
+    }
+
+
+def _docker_condition(condition: Condition) -> dict[str, Any]:
+    if condition.op == "eq":
+        return {"index": condition.index, "value": condition.value, "op": "SCMP_CMP_EQ"}
+    return {
+        "index": condition.index,
+        "value": condition.mask,
+        "valueTwo": condition.value,
+        "op": "SCMP_CMP_MASKED_EQ",
+    }
+
+
+def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[str, Any]:
+    """The HostConfig of a sandbox container, as the engine's API has it.
+
+    Args:
+        limits: what the program may use.
+        runtime: an OCI runtime that the engine knows, such as "runsc"; None: the engine's default.
+    """
+    memory = limits.memory_mb * 2**20
+    fsize = limits.fsize_mb * 2**20
+    scratch = (
+        f"rw,noexec,nosuid,nodev,size={limits.tmpfs_mb}m,nr_inodes={max(1024, limits.tmpfs_mb * _INODES_PER_MIB)},"
+        f"mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}"
+    )
+    settings: dict[str, Any] = {
+        "NetworkMode": "none",
+        "IpcMode": "none",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {SCRATCH: scratch},
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
+        "Init": True,
+        "PidsLimit": limits.pids,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "Ulimits": [
+            {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile},
+            {"Name": "fsize", "Soft": fsize, "Hard": fsize},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "LogConfig": {"Type": "none"},
+        "RestartPolicy": {"Name": "no"},
+        "OomScoreAdj": 1000,
+    }
+    if runtime is not None:
+        settings["Runtime"] = runtime
+    return settings
