@@ -31,17 +31,18 @@ def usage_metadata(selection: Selection) -> UsageMetadata:
 
 
 def response_metadata(
-    selection: Selection, *, include_candidates: bool, finish_reason: str | None = None
+    selection: Selection, *, model: str | None, include_candidates: bool, finish_reason: str | None = None
 ) -> dict[str, Any]:
     """Metadata of an answer: model, finish reason, and the evidence under ``nad``.
 
     Args:
         selection: what was decided.
+        model: the model as the caller names it; None takes the decoder's name for it.
         include_candidates: see `evidence`.
         finish_reason: instead of the winner's own.
     """
     return {
-        "model_name": selection.model,
+        "model_name": model or selection.model,
         "model_provider": PROVIDER,
         "finish_reason": finish_reason or selection.best.finish_reason,
         "nad": evidence(selection, include_candidates=include_candidates),

@@ -64,7 +64,8 @@ class _Call:
             yield ChatGenerationChunk(message=last)
 
     def metadata(self, selection: Selection) -> dict[str, Any]:
-        return response_metadata(selection, include_candidates=self.settings.include_candidates)
+        settings = self.settings
+        return response_metadata(selection, model=settings.model, include_candidates=settings.include_candidates)
 
 
 class NADChatModel(LocalModel, BaseChatModel):
@@ -226,7 +227,7 @@ class NADChatModel(LocalModel, BaseChatModel):
                         selection = event.selection
             return call.message(selection)
 
-        message = await self._aretrying()(attempt)
+        message: AIMessage = await self._aretrying()(attempt)
         return ChatResult(generations=[ChatGeneration(message=message)])
 
     def _stream(

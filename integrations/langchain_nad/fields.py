@@ -50,6 +50,9 @@ NAD_FIELDS = {
 }
 """Field of the model -> field of NADConfig."""
 
+_NULLABLE = {"min_p", "seed", "layers", "compare_chunks", "timeout"}
+"""Where None is a value: no limit, no filter, a fresh seed. Elsewhere it means the default."""
+
 ALIASES = {"model": "model_name", "max_new_tokens": "max_tokens", "stop_sequences": "stop"}
 CALL_FIELDS = {*SAMPLING_FIELDS, *NAD_FIELDS, "timeout", "include_candidates", "model_name"}
 """What a single call may change."""
@@ -70,14 +73,14 @@ class Settings:
     """What one call runs with.
 
     Attributes:
-        model: which model.
+        model: which model; None with a decoder that was given.
         sampling: how candidates are sampled.
         config: what is recorded and how candidates are compared.
         timeout: seconds, None for no limit.
         include_candidates: whether the candidates' texts and the similarity matrix go into the evidence.
     """
 
-    model: str
+    model: str | None
     sampling: SamplingConfig
     config: NADConfig
     timeout: float | None
@@ -105,8 +108,8 @@ class DecodingFields(BaseModel):
     """A ready `nad_agents.NeuronAgreementDecoder`, instead of model, device and dtype; what it was made with holds
     unless a parameter is given here."""
 
-    n: int = 8
-    """Candidates per answer. Greedy decoding (temperature 0) has one, which is what it gets when n is left out."""
+    n: int | None = None
+    """Candidates per answer; None means 8, and 1 for greedy decoding (temperature 0), where all would be the same."""
     max_tokens: int = Field(default=256, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
     """Token limit of each candidate."""
     temperature: float = 0.8
@@ -123,8 +126,8 @@ class DecodingFields(BaseModel):
     generation_options: dict[str, Any] = Field(default_factory=dict)
     """Any further option of transformers.GenerationConfig."""
 
-    selector: str | Callable[..., Any] = "knn"
-    """Name of a selector, or a callable from a RolloutGroup to N scores; "first" when there is one candidate."""
+    selector: str | Callable[..., Any] | None = None
+    """Name of a selector, or a callable from a RolloutGroup to N scores; None means "knn", and "first" when n is 1."""
     selector_options: dict[str, Any] = Field(default_factory=dict)
     similarity: Similarity = "jaccard"
     score: ScoreName = "activation"
@@ -138,7 +141,7 @@ class DecodingFields(BaseModel):
     skip_tokens: int = 0
     common_prefix: bool = False
     pruning: Pruning = "never"
-    """"first_chunk" drops all but `keep` candidates after the first chunk; with keep=1 the answer streams from there."""
+    """"first_chunk" drops all but `keep` candidates after the first chunk; with keep=1 the answer streams from then."""
     keep: int = 1
     record: bool = True
     """False switches the recorder off, for selectors that need no neurons."""
@@ -168,12 +171,15 @@ class DecodingFields(BaseModel):
         """
         overrides = {ALIASES.get(name, name): value for name, value in (overrides or {}).items()}
         check_names(overrides, CALL_FIELDS, f"a call of {type(self).__name__}")
-        given = {name: getattr(self, name) for name in self.model_fields_set} | overrides
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        given = {name: value for name, value in (own | overrides).items() if value is not None or name in _NULLABLE}
         sampling = self._sampling(given)
+        # with nad_config the flat parameters are at their defaults, as `check_settings` made sure
+        flat = given if self.nad_config is None else overrides
         return Settings(
-            model=given.get("model_name", self.model_name),
+            model=overrides.get("model_name", self.model_name if self.decoder is None else None),
             sampling=sampling,
-            config=self._config(given, sampling.n),
+            config=self._config(flat, sampling.n),
             timeout=given.get("timeout"),
             include_candidates=given.get("include_candidates", False),
         )
@@ -184,7 +190,7 @@ class DecodingFields(BaseModel):
             {} if decoder is None else {name: getattr(decoder.sampling, name) for name in SamplingConfig.model_fields}
         )
         values |= {SAMPLING_FIELDS[name]: value for name, value in given.items() if name in SAMPLING_FIELDS}
-        if "n" not in given and values.get("temperature") == 0:
+        if given.get("n") is None and values.get("temperature") == 0:
             values["n"] = 1
         return SamplingConfig(**values)
 
@@ -192,7 +198,7 @@ class DecodingFields(BaseModel):
         base = self.nad_config or (NADConfig() if self.decoder is None else self.decoder.config)
         values = {name: getattr(base, name) for name in NADConfig.model_fields}
         values |= {NAD_FIELDS[name]: value for name, value in given.items() if name in NAD_FIELDS}
-        if n == 1 and "selector" not in given:
+        if n == 1 and given.get("selector") is None and self.nad_config is None:
             # one candidate needs no comparison, hence no recording either
             values |= {"selector": "first", "selector_options": {}, "record": False, "pruning": "never"}
         return NADConfig(**values)
@@ -246,4 +252,4 @@ def _plain(value: Any) -> Any:
 
 def _name(thing: object) -> str | None:
     """What tells one object from another: its own repr, or one made of its type and identity."""
-    return None if thing is None else f"{type(thing).__module__}.{repr(thing)}"
+    return None if thing is None else f"{type(thing).__module__}.{thing!r}"

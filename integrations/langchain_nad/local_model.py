@@ -42,6 +42,10 @@ class LocalModel(DecodingFields):
             except ValidationError as error:
                 raise configuration_error(error, type(self).__name__) from error
 
+    def model_post_init(self, context: Any, /) -> None:
+        """Let the LangChain base do its part, which private attributes of a mixin would otherwise cut off."""
+        super().model_post_init(context)
+
     def get_decoder(self, model: str | None = None) -> NeuronAgreementDecoder:
         """The decoder behind this model, shared with others of the same model, device and dtype; loads it if need be.
 
@@ -52,7 +56,7 @@ class LocalModel(DecodingFields):
             ModelLoadError: the model cannot be loaded.
             ConfigurationError: another model is asked of an instance that was given a decoder.
         """
-        if model is not None and model != self.model_name:
+        if model is not None and (self.decoder is not None or model != self.model_name):
             if self.decoder is not None:
                 msg = f"model={model!r} for one call does not go with decoder=; make another {type(self).__name__}"
                 raise ConfigurationError(msg)

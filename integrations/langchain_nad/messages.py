@@ -75,7 +75,7 @@ def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str |
         tokenizer: of the model.
         tools: whether tools will be given; some models have a template of their own for that.
     """
-    template = tokenizer.chat_template
+    template: str | dict[str, str] | None = tokenizer.chat_template
     if isinstance(template, dict):
         chosen = template.get("tool_use") if tools else None
         return chosen or template.get("default")
@@ -106,7 +106,7 @@ def fit_template(
                 form, tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True,
                 **(template_options or {}),
             )  # fmt: skip
-        except Exception:  # noqa: BLE001, S112, PERF203 - Jinja raises whatever the template's author chose
+        except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose
             continue
         return form
     return messages

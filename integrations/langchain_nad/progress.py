@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
@@ -39,7 +40,7 @@ class ProgressReporter:
     def __init__(self, run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> None:
         if run_manager is not None:
             self._handlers: Sequence[BaseCallbackHandler] = run_manager.handlers
-            self._parent = run_manager.run_id
+            self._parent: UUID | None = run_manager.run_id
         else:
             ambient = get_callback_manager_for_config(ensure_config())
             self._handlers = ambient.handlers if ambient.parent_run_id is not None else ()

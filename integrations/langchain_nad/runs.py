@@ -60,7 +60,7 @@ class Run:
     async def aevents(self) -> AsyncGenerator[DecodingEvent, None]:
         """`events` without blocking the event loop."""
         with self._watched():
-            async with contextlib.aclosing(self.pending.aevents()) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(self.pending.aevents()) as events:  # type: ignore[type-var] # a generator, typed as iterator
                 async for event in events:
                     yield event
 

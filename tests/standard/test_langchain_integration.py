@@ -1,0 +1,23 @@
+"""LangChain's standard integration suite on a real model: the default one, or that of NAD_TEST_MODEL."""
+
+import os
+from typing import Any
+
+from langchain_nad import NADChatModel
+from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+MODEL = os.environ.get("NAD_TEST_MODEL", "HuggingFaceTB/SmolLM2-135M-Instruct")
+
+
+class TestNADChatModelIntegration(ChatModelIntegrationTests):
+    @property
+    def chat_model_class(self) -> type[NADChatModel]:
+        return NADChatModel
+
+    @property
+    def chat_model_params(self) -> dict[str, Any]:
+        return {"model": MODEL, "n": 3, "max_tokens": 96, "temperature": 0.7, "seed": 11}
+
+    @property
+    def model_override_value(self) -> str | None:
+        return MODEL
