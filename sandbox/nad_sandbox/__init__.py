@@ -1,9 +1,9 @@
-"""Run untrusted programs in isolation, and check the code that a model wrote.
+r"""Run untrusted programs in isolation, and check the code that a model wrote.
 
 >>> from nad_sandbox import DockerSandbox
 >>> with DockerSandbox() as sandbox:  # doctest: +SKIP
 ...     sandbox.run_python("print(1 + 1)").stdout
-'2\\n'
+'2\n'
 
 Importing this package needs no Docker: what needs it is imported at its first use.
 """

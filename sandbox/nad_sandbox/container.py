@@ -166,8 +166,11 @@ class OneShotContainer:
     def remove(self) -> None:
         """Remove it with all that belongs to it; may be called for one that is gone."""
         if self._stream is not None:
-            with contextlib.suppress(OSError):
-                self._stream.close()
+            # the stream is a view of the socket, which stays open until it is closed itself
+            for end in (self._stream, getattr(self._stream, "_sock", None)):
+                with contextlib.suppress(OSError):
+                    if end is not None:
+                        end.close()
             response = getattr(self._stream, "_response", None)
             if response is not None:
                 # http.client flushes a file that the stream has closed already
@@ -201,7 +204,7 @@ class OneShotContainer:
 
     def _exit_status(self) -> tuple[int, bool]:
         """Return code, and whether the memory limit ended the program."""
-        returncode = int(self._api.wait(self.id, timeout=START_SECONDS)["StatusCode"])
+        returncode = int(self._api.wait(self.id, timeout=int(START_SECONDS))["StatusCode"])
         if returncode == 0:
             return 0, False
         state = self._api.inspect_container(self.id)["State"]

@@ -10,10 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
 from nad_sandbox.jobs import Job, command_job, python_job
+
+if TYPE_CHECKING:
+    from nad_sandbox.report import Report
 
 __all__ = ["POLL_SECONDS", "ThreadedSandbox", "cannot_fit"]
 
@@ -125,6 +128,18 @@ class ThreadedSandbox(ABC):
     ) -> ExecResult:
         """`run_python` without blocking the event loop; cancelling the task kills the program."""
         return await self._run_in_thread(self._python_job(code, stdin, files, timeout))
+
+    def verify(self, answer: str, *, prompt: str = "") -> Report:
+        """Judge an answer with the default checks of `CodeVerifier`: it compiles, loads, and does what examples say."""
+        from nad_sandbox.verifier import CodeVerifier
+
+        return CodeVerifier(self).verify(answer, prompt=prompt)
+
+    def fingerprint(self, answer: str) -> str:
+        """Equal for answers whose programs differ in form alone; see `CodeVerifier.fingerprint`."""
+        from nad_sandbox.verifier import CodeVerifier
+
+        return CodeVerifier(self).fingerprint(answer)
 
     def close(self) -> None:
         """Remove everything the sandbox started; may be called twice. A closed sandbox runs nothing more."""

@@ -1,0 +1,37 @@
+"""The programs that check a candidate inside the sandbox; their text is sent there, they are never imported here.
+
+Two processes share the sandbox. The *judge* holds the expected values, the tests and the nonce that proves success.
+The *candidate* process runs the model's code and nothing else: it answers requests to call its functions. Values cross
+between them as plain data, so no code of the candidate ever runs where an assertion is evaluated: it cannot patch
+asserts, answer every comparison with True, exit early, or print its way to success.
+
+`source` gives the text of the judge with the candidate's runner and their codec inside.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+
+__all__ = ["source"]
+
+
+@cache
+def source() -> str:
+    """The judge's program, for a Python of version 3.8 or later with nothing but its standard library."""
+    codec = _module("codec.py")
+    parts = [
+        codec,
+        f"RUNNER = {codec + _module('runner.py')!r}\n",
+        *map(_module, ("remote.py", "asserting.py", "judge.py")),
+    ]
+    return "from __future__ import annotations\n" + "\n".join(parts) + "\nmain()\n"
+
+
+def _module(name: str) -> str:
+    """A module's text without what only holds while the modules are apart."""
+    text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
+    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^RUNNER = globals.*$", "", text, flags=re.MULTILINE)
+    return text.replace("from __future__ import annotations\n", "")

@@ -1,0 +1,77 @@
+"""Values as plain data: what crosses between the judge and the candidate's process. Standard library only."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import decimal
+import fractions
+
+_TEXT_TYPES = {
+    "Decimal": decimal.Decimal,
+    "Fraction": fractions.Fraction,
+    "complex": complex,
+    "date": dt.date.fromisoformat,
+    "datetime": dt.datetime.fromisoformat,
+}
+
+
+def encode(value, refer):
+    """A JSON-serialisable form of a value; an object of any other type becomes what `refer(object)` gives.
+
+    Subclasses of the plain types are sent as the plain value, so that no method of theirs decides a comparison.
+    """
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, int):
+        return {"int": format(int.__index__(value), "x")}
+    if isinstance(value, float):
+        return {"float": float.__repr__(value)}
+    if isinstance(value, str):
+        return {"str": str.__str__(value).encode("utf-8", "surrogatepass").hex()}
+    if isinstance(value, (bytes, bytearray)):
+        kind = "bytes" if isinstance(value, bytes) else "bytearray"
+        return {kind: base64.b64encode(bytes(value)).decode()}
+    for name, kind in (("list", list), ("tuple", tuple), ("set", set), ("frozenset", frozenset)):
+        if isinstance(value, kind):
+            return {name: [encode(item, refer) for item in kind.__iter__(value)]}
+    if isinstance(value, dict):
+        return {"dict": [[encode(k, refer), encode(v, refer)] for k, v in dict.items(value)]}
+    if isinstance(value, range):
+        return {"range": [value.start, value.stop, value.step]}
+    for name in ("Decimal", "Fraction", "complex"):
+        if type(value) is _TEXT_TYPES[name]:
+            return {"text": [name, str(value)]}
+    if type(value) in (dt.date, dt.datetime):
+        return {"text": [type(value).__name__, value.isoformat()]}
+    return {"object": refer(value)}
+
+
+def decode(data, resolve):
+    """The value that `encode` took; `resolve` gives the stand-in for an object."""
+    if data is None or data is True or data is False:
+        return data
+    ((kind, content),) = data.items()
+    if kind == "int":
+        return int(content, 16)
+    if kind == "float":
+        return float(content)
+    if kind == "str":
+        return bytes.fromhex(content).decode("utf-8", "surrogatepass")
+    if kind in ("bytes", "bytearray"):
+        raw = base64.b64decode(content)
+        return raw if kind == "bytes" else bytearray(raw)
+    if kind in ("list", "tuple", "set", "frozenset"):
+        made = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind]
+        return made(decode(item, resolve) for item in content)
+    if kind == "dict":
+        return {decode(k, resolve): decode(v, resolve) for k, v in content}
+    if kind == "range":
+        return range(*content)
+    if kind == "text":
+        return _TEXT_TYPES[content[0]](content[1])
+    if kind == "object":
+        return resolve(content)
+    raise ValueError("unknown kind of value: " + repr(kind))

@@ -1,0 +1,94 @@
+"""What checking one answer found, for people, for models, and as data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+__all__ = ["CheckName", "CheckResult", "Report"]
+
+CheckName = Literal["code", "syntax", "imports", "examples", "tests", "pairs", "limits"]
+"""`code`: there is a program in the answer. `limits`: the sandbox ended it. The others are what was asked for."""
+
+_FEEDBACK_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check.
+
+    Attributes:
+        check: which.
+        passed: whether it holds.
+        seconds: how long it took.
+        assertion: the assertion, call or input that failed.
+        expected: what should have come, as source text.
+        got: what came.
+        error: the exception, or what ended the program.
+        where: lines of the program on the way to the error.
+        output: the end of what the program printed.
+        test_line: line of the tests at which it failed.
+    """
+
+    check: CheckName
+    passed: bool
+    seconds: float = 0.0
+    assertion: str = ""
+    expected: str = ""
+    got: str = ""
+    error: str = ""
+    where: str = ""
+    output: str = ""
+    test_line: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What checking one answer found.
+
+    Attributes:
+        passed: every check holds.
+        checks: results in order; nothing after the first that failed was run.
+        duration: wall-clock seconds in the sandbox.
+        code: the program that was checked.
+    """
+
+    passed: bool
+    checks: tuple[CheckResult, ...]
+    duration: float = 0.0
+    code: str = ""
+
+    @property
+    def failure(self) -> CheckResult | None:
+        """The check that failed."""
+        return next((check for check in self.checks if not check.passed), None)
+
+    @property
+    def feedback(self) -> str:
+        """What a person or a model needs to mend the program; empty when it passed; at most 2,000 characters."""
+        failure = self.failure
+        if failure is None:
+            return ""
+        lines = [f"The check {failure.check!r} failed."]
+        if failure.assertion:
+            lines.append(f"Failed: {failure.assertion}")
+        if failure.expected or failure.got:
+            lines.append(f"Expected: {failure.expected or 'nothing'}")
+            lines.append(f"Got: {failure.got or 'nothing'}")
+        if failure.error:
+            lines.append(f"Error: {failure.error}")
+        if failure.test_line is not None:
+            lines.append(f"At line {failure.test_line} of the tests.")
+        if failure.where:
+            lines.append(f"In the program: {failure.where}")
+        if failure.output.strip():
+            lines.append(f"It had printed: {failure.output.strip()}")
+        text = "\n".join(lines)
+        return text if len(text) <= _FEEDBACK_CHARACTERS else text[: _FEEDBACK_CHARACTERS - 4] + " ..."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-serialisable data, without the program."""
+        checks = [
+            {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
+        ]
+        return {"passed": self.passed, "feedback": self.feedback, "checks": checks, "duration": self.duration}
