@@ -37,6 +37,8 @@ STDERR_STREAM = 2
 KILLED = 128 + 9
 # after a kill: how long to wait for what the container still had in its pipes
 DRAIN_SECONDS = 1.0
+# the engine answers a kill at once, or is broken
+KILL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,7 @@ class OneShotContainer:
                 returncode, oom_killed = self._exit_status() if ended else (None, False)
         finally:
             if not ended:
-                self.kill()
-        if not ended:
-            exchange.drain(DRAIN_SECONDS)
+                self._end(exchange)
         return ExecResult(
             returncode,
             exchange.stdout.text(),
@@ -157,6 +157,17 @@ class OneShotContainer:
             oom_killed=oom_killed,
             output_truncated=exchange.stdout.truncated or exchange.stderr.truncated,
         )
+
+    def _end(self, exchange: _Exchange) -> None:
+        """Kill it while its output is read: the engine does not answer as long as a flood is stuck in the stream."""
+        killer = threading.Thread(target=self.kill, name="nad-sandbox-kill", daemon=True)
+        killer.start()
+        started = time.monotonic()
+        while killer.is_alive() and time.monotonic() - started < KILL_SECONDS:
+            if exchange.drain(POLL_SECONDS):
+                killer.join(KILL_SECONDS)
+                return
+        exchange.drain(DRAIN_SECONDS)
 
     def kill(self) -> None:
         """End all its processes."""
@@ -239,13 +250,17 @@ class _Exchange:
                     return self._read()
         return False
 
-    def drain(self, seconds: float) -> None:
-        """Read what a killed container left."""
+    def drain(self, seconds: float) -> bool:
+        """Read what a killed container left; True when its stream has ended."""
         self._feeding = False
         end = time.monotonic() + seconds
-        with contextlib.suppress(OSError):
-            while time.monotonic() < end and not self.turn(max(0.0, end - time.monotonic())):
-                pass
+        try:
+            while time.monotonic() < end:
+                if self.turn(max(0.0, end - time.monotonic())):
+                    return True
+        except OSError:
+            return True
+        return False
 
     def _read(self) -> bool:
         # several reads: a TLS stream may hold decrypted bytes that no selector sees

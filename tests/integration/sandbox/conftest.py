@@ -1,7 +1,6 @@
 """A Docker engine with the sandbox image; absent, the tests fail and say how to start one."""
 
 import pytest
-
 from nad_sandbox import DockerSandbox, Limits, SandboxUnavailableError
 
 LIMITS = Limits(timeout=4.0, memory_mb=96, pids=32, tmpfs_mb=16, output_bytes=16 * 1024)

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from nad_sandbox import CodeVerifier, Report
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -149,9 +148,12 @@ class TestKindsOfTests:
         assert verifier.verify("a, b = map(int, input().split())\nprint(a + b, ' ')").passed
         report = verifier.verify("print(3)")
         assert "'4 5\\n'" in report.feedback
-        assert "time limit" in CodeVerifier(sandbox, checks=("syntax",), io_pairs=[("", "")], timeout=1).verify(
-            "while True: pass"
-        ).feedback
+        assert (
+            "time limit"
+            in CodeVerifier(sandbox, checks=("syntax",), io_pairs=[("", "")], timeout=1)
+            .verify("while True: pass")
+            .feedback
+        )
 
 
 def test_the_next_check_is_unaffected_by_the_last(check):
