@@ -18,7 +18,7 @@ demo: $(READY)
 	  "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit

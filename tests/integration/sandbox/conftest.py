@@ -12,5 +12,5 @@ def sandbox():
         try:
             made.check_available()
         except SandboxUnavailableError as error:
-            pytest.fail(f"{error}; `sandbox/with-engine.sh make test` starts a private engine on Debian", pytrace=False)
+            pytest.fail(f"{error}; `sandbox/engine.sh with make test` starts a private engine on Debian", pytrace=False)
         yield made
