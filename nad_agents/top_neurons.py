@@ -1,8 +1,8 @@
 """The best-scored neurons of every token: per layer the best few, and the best k of those over all layers.
 
-Two ways to the same sets. `torch.topk` works everywhere. On a CPU, 16-bit scores are faster as integers: a score's bits,
-made monotone, and the neuron's number share one machine word, so that numpy's vectorised partition sorts both at
-once; that takes about 0.6 of the time.
+Two ways to the same sets. `torch.topk` works everywhere. On a CPU, 16-bit scores are faster as integers: a score's
+bits, made monotone, and the neuron's number share one machine word, so that numpy's vectorised partition sorts both
+at once; that takes about 0.6 of the time.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from rich.console import Console
 from rich.table import Table
 
 from nad_agents._version import __version__
-from nad_agents.exceptions import NADError
 
 __all__ = ["Finding", "doctor"]
 
@@ -53,7 +52,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Look at model, device, memory, sandbox and optional packages, and say what to do about what is missing."""
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _torch, _memory, _model, _extras, _sandboxes)
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _torch, _memory, _model, _extras, _sandbox)
     findings = [finding for check in checks for finding in check()]
     if clean:
         findings.extend(_clean())
@@ -154,16 +153,16 @@ def _extras() -> Iterator[Finding]:
             yield Finding(f"extra {extra}", "ok", ", ".join(found))
 
 
-def _sandboxes() -> Iterator[Finding]:
-    from nad_sandbox import BubblewrapSandbox, DockerSandbox, SandboxError
+def _sandbox() -> Iterator[Finding]:
+    from nad_sandbox import DockerSandbox, SandboxError
 
-    for name, make in (("sandbox: Docker", DockerSandbox), ("sandbox: bubblewrap", BubblewrapSandbox)):
-        try:
-            with make() as sandbox:
-                result = sandbox.run_python("print('ready')")
-        except (SandboxError, NADError, ImportError) as error:
-            yield Finding(name, "missing", "not available", str(error))
-            continue
+    name = "sandbox: Docker"
+    try:
+        with DockerSandbox(prestart=0) as sandbox:
+            result = sandbox.run_python("print('ready')")
+    except SandboxError as error:
+        yield Finding(name, "missing", "not available", str(error))
+    else:
         if result.ok and result.stdout.strip() == "ready":
             yield Finding(name, "ok", f"runs Python, {result.duration * 1000:.0f} ms")
         else:

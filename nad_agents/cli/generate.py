@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_table, loading, reason, summary
-from nad_agents.exceptions import PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection
+from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.verification import Verifier
 
 __all__ = ["ask", "code"]
 
@@ -37,6 +40,13 @@ EarlyOption = Annotated[
 KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+VerifyOption = Annotated[
+    bool, typer.Option("--verify", help="Check the chosen code in a Docker sandbox, and on failure the next in rank.")
+]
+TestsOption = Annotated[
+    Path | None, typer.Option(help="Python tests that the code must pass; implies --verify.", dir_okay=False)
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Fail when no candidate passes, and print no code.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 
@@ -87,12 +97,15 @@ def code(
     stop: StopOption = None,
     early_stop: EarlyOption = False,
     keep: KeepOption = 1,
+    verify: VerifyOption = False,
+    tests: TestsOption = None,
+    strict: StrictOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask for Python code: candidates ranked by neuron agreement, the chosen code printed without prose."""
+    """Ask for Python code: candidates ranked, on request checked in a Docker sandbox, the chosen program printed."""
     from nad_sandbox.extraction import extract_code
 
     sampling = SamplingConfig(
@@ -102,8 +115,45 @@ def code(
     config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
     task = _read(prompt)
     console = _console(as_json=as_json, quiet=quiet)
-    selection = _decode(console, _CODE_INSTRUCTION + task, model, sampling, config, device=device, dtype=dtype)
+    with contextlib.ExitStack() as stack:
+        verifier = _verifier(stack, tests) if verify or tests is not None else None
+        verification = VerificationConfig(on_failure="error" if strict else "best_ranked")
+        selection = _decode(
+            console,
+            _CODE_INSTRUCTION + task,
+            model,
+            sampling,
+            config,
+            device=device,
+            dtype=dtype,
+            verifier=verifier,
+            verification=verification,
+        )
     _show(console, selection, extract_code(selection.text, task), as_json=as_json, quiet=quiet, code=True)
+    if selection.verified is False:
+        feedback = str((selection.best.verdict or {}).get("feedback", ""))
+        console.print(answer_panel(feedback, code=False, title="why the best-ranked candidate fails"))
+        raise typer.Exit(3)
+
+
+def _verifier(stack: contextlib.ExitStack, tests: Path | None) -> Verifier:
+    """The default checks, and the user's tests, in a Docker sandbox that closes with the stack."""
+    from nad_sandbox import CodeVerifier, DockerSandbox
+
+    source = None
+    if tests is not None:
+        try:
+            source = tests.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"the tests {tests} cannot be read: {error}"
+            raise ConfigurationError(msg) from error
+    sandbox = stack.enter_context(DockerSandbox(build=True))
+    try:
+        verifier = CodeVerifier(sandbox, tests=source)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    sandbox.check_available()
+    return verifier
 
 
 def _config(selector: str, similarity: str, score: str, *, early_stop: bool, keep: int) -> NADConfig:
@@ -141,6 +191,7 @@ def _decode(
     *,
     device: str,
     dtype: str,
+    **verification: Any,
 ) -> Selection:
     # 1. what cannot work is refused before torch is imported
     from nad_agents.selection import check_configuration
@@ -153,7 +204,7 @@ def _decode(
         decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
-        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress)
+        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress, **verification)
 
 
 def _show(console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool) -> None:
