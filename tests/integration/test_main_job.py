@@ -67,7 +67,7 @@ def test_the_neurons_recorded_for_attribution_are_the_formulas(default_model):
         ids = torch.tensor([prompt + rollout.token_ids.tolist()])
         inputs = {}
         hooks = [
-            b.down.register_forward_pre_hook(lambda _m, x, layer=b.layer: inputs.__setitem__(layer, x[0][0]))
+            b.down.register_forward_pre_hook(lambda _m, x, layer=b.layer, into=inputs: into.__setitem__(layer, x[0][0]))
             for b in blocks
         ]
         with torch.no_grad():
