@@ -5,67 +5,33 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
-from langchain_nad.answers import PROVIDER, response_metadata, usage_metadata
-from langchain_nad.fields import Settings
+from langchain_nad.answers import PROVIDER
+from langchain_nad.asking import ask, written_for
+from langchain_nad.calls import Call
 from langchain_nad.local_model import LocalModel
-from langchain_nad.messages import fit_template, template_messages
+from langchain_nad.messages import template_messages
 from langchain_nad.progress import ProgressReporter
-from langchain_nad.runs import Run, start_run
+from langchain_nad.replies import REPLY_ARGUMENTS, Reply, openai_tools, tool_choice_name
+from langchain_nad.runs import start_run
+from langchain_nad.structured import StructuredMethod, structured_output
 from nad_agents import __version__
-from nad_agents.events import DecodingEvent, Finished, Progress, TextDelta
-from nad_agents.types import Selection
+from nad_agents.events import Finished, Progress
 
 __all__ = ["NADChatModel"]
 
 _CORE_ARGUMENTS = {"stream", "ls_structured_output_format", "structured_output_format"}
 """What langchain-core itself puts among the arguments of a call."""
-
-
-@dataclass(frozen=True)
-class _Call:
-    """A submitted call, and what turns its selection into a message."""
-
-    run: Run
-    settings: Settings
-
-    def cancel(self) -> None:
-        self.run.cancel()
-
-    def message(self, selection: Selection) -> AIMessage:
-        return AIMessage(
-            content=selection.text,
-            response_metadata=self.metadata(selection),
-            usage_metadata=usage_metadata(selection),
-        )
-
-    def chunks(self, event: DecodingEvent) -> Iterator[ChatGenerationChunk]:
-        """What a streaming caller gets of an event; usage and evidence come once, with the last chunk."""
-        if isinstance(event, TextDelta):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=event.text))
-        elif isinstance(event, Finished):
-            last = AIMessageChunk(
-                content="",
-                response_metadata=self.metadata(event.selection),
-                usage_metadata=usage_metadata(event.selection),
-                chunk_position="last",
-            )
-            yield ChatGenerationChunk(message=last)
-
-    def metadata(self, selection: Selection) -> dict[str, Any]:
-        settings = self.settings
-        return response_metadata(selection, model=settings.model, include_candidates=settings.include_candidates)
 
 
 class NADChatModel(LocalModel, BaseChatModel):
@@ -145,8 +111,8 @@ class NADChatModel(LocalModel, BaseChatModel):
             video_inputs=False,
             pdf_inputs=False,
             text_outputs=True,
-            tool_calling=False,
-            structured_output=False,
+            tool_calling=True,
+            structured_output=True,
         )
         if self.decoder is not None and self.decoder.engine.context_length:
             profile["max_input_tokens"] = self.decoder.engine.context_length
@@ -164,23 +130,27 @@ class NADChatModel(LocalModel, BaseChatModel):
         """Tokens of a conversation as the model sees it, chat template included."""
         from nad_agents.prompts import encode_prompt
 
-        tokenizer = self.get_decoder().loaded.tokenizer
-        return len(encode_prompt(tokenizer, fit_template(tokenizer, template_messages(messages))))
+        decoder = self.get_decoder()
+        reply = Reply.from_arguments({"tools": tools})
+        prompt, shown = written_for(decoder.loaded.tokenizer, template_messages(messages), reply)
+        return len(encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown))
 
     # --- answering ---
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
-    ) -> _Call:
+    ) -> Call:
         """Check and submit a call; everything that can be wrong with it is found here."""
         overrides = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
         if stop is not None:
             overrides["stop"] = stop
+        reply = Reply.from_arguments({name: overrides.pop(name, None) for name in REPLY_ARGUMENTS})
         settings = self.settings(overrides)
         conversation = template_messages(messages)
         decoder = self.get_decoder(settings.model)
-        prompt = fit_template(decoder.loaded.tokenizer, conversation)
-        return _Call(self.submit(decoder, prompt, settings, streaming=streaming), settings)
+        prompt, options = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
+        run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
+        return Call(run, settings, reply)
 
     def _generate(
         self,
@@ -262,6 +232,57 @@ class NADChatModel(LocalModel, BaseChatModel):
                 else:
                     for chunk in call.chunks(event):
                         yield chunk
+
+    # --- tools and shapes ---
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: dict[str, Any] | str | bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools on offer.
+
+        Args:
+            tools: functions, pydantic classes, LangChain tools, or tools in OpenAI's form.
+            tool_choice: "auto" or None lets the model decide; "any", "required" or True makes every candidate call
+                one, a tool's name (or OpenAI's dict) makes it call that one: the grammar allows nothing else;
+                "none" or False keeps the tools out.
+            **kwargs: further arguments of each call; `parallel_tool_calls=True` allows several calls where one is
+                forced.
+
+        Raises:
+            ConfigurationError: something is no tool, or tool_choice names none of them.
+        """
+        found = openai_tools(tools, strict=kwargs.get("strict"))
+        choice = tool_choice_name(tool_choice, [tool["function"]["name"] for tool in found])
+        chosen = {} if choice is None else {"tool_choice": choice}
+        return self.bind(tools=found, **chosen, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: dict[str, Any] | type,
+        *,
+        method: StructuredMethod = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
+        """A chain whose answers fit a schema; all candidates are constrained to it by a grammar.
+
+        Args:
+            schema: a pydantic class (v1 or v2), a TypedDict, a JSON schema, or a tool in OpenAI's form.
+            method: how the model is told: "json_schema" in the system message, "function_calling" as a tool,
+                "json_mode" not at all.
+            include_raw: give ``raw``, ``parsed`` and ``parsing_error`` instead of the object.
+            strict: passed on with the schema; every schema is enforced.
+            **kwargs: further arguments of each call.
+
+        Raises:
+            ConfigurationError: no schema, or an unknown method.
+        """
+        return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, options=kwargs)
 
     # --- many prompts ---
 

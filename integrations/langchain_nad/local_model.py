@@ -70,13 +70,12 @@ class LocalModel(DecodingFields):
     def submit(
         self, decoder: NeuronAgreementDecoder, prompt: Prompt, settings: Settings, *, streaming: bool, **options: Any
     ) -> Run:
-        """Queue one prompt; see `NeuronAgreementDecoder.submit` for the options."""
+        """Queue one prompt; the options are those of `NeuronAgreementDecoder.submit`."""
+        options = {"verifier": self.verifier, "verification": self.verification, **options}
         pending = decoder.submit(
             [prompt],
             sampling=settings.sampling,
             config=settings.config,
-            verifier=self.verifier,
-            verification=self.verification,
             streaming=streaming,
             **options,
         )[0]

@@ -13,7 +13,9 @@ from nad_agents.exceptions import PromptError
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["fit_template", "template_messages", "template_source"]
+    from langchain_nad.tool_calls import ToolFormat
+
+__all__ = ["fit_template", "template_messages", "template_source", "with_instructions", "without_tool_roles"]
 
 _MODEL_ONLY = {"reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "invalid_tool_call"}
 _MODEL_ONLY |= {"tool_use", "function_call", "input_json_delta", "non_standard", "refusal", "reasoning_content"}
@@ -110,6 +112,39 @@ def fit_template(
             continue
         return form
     return messages
+
+
+def with_instructions(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The messages with a text added to the first system message, or put in front as one."""
+    if not text:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]
+
+
+def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat) -> list[dict[str, Any]]:
+    """Calls and their results as plain text, for chat templates that know no tools.
+
+    Args:
+        messages: from `template_messages`.
+        form: how the calls are written.
+    """
+    names: dict[str, str] = {}
+    plain = []
+    for message in messages:
+        calls = message.get("tool_calls", ())
+        names |= {call["id"]: call["function"]["name"] for call in calls}
+        if calls:
+            written = [form.write(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+            content = "\n".join(part for part in (message["content"], *written) if part)
+            plain.append({"role": "assistant", "content": content})
+        elif message["role"] == "tool":
+            name = names.get(message.get("tool_call_id", ""), message.get("name", "the tool"))
+            plain.append({"role": "user", "content": f"Result of {name}: {message['content']}"})
+        else:
+            plain.append(message)
+    return plain
 
 
 def _join_neighbours(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

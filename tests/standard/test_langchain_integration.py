@@ -19,5 +19,9 @@ class TestNADChatModelIntegration(ChatModelIntegrationTests):
         return {"model": MODEL, "n": 3, "max_tokens": 96, "temperature": 0.7, "seed": 11}
 
     @property
+    def supports_json_mode(self) -> bool:
+        return True
+
+    @property
     def model_override_value(self) -> str | None:
         return MODEL

@@ -1,0 +1,231 @@
+"""Constrained decoding: candidates can only become what a grammar describes.
+
+llguidance compiles the grammar and says, token by token, what may follow; this module keeps its matchers in step with
+a batch whose rows leave at any time, and closes JSON in time when a candidate nears its token limit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from transformers import LogitsProcessor
+
+from langchain_nad.json_closing import JSONCloser
+from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    from nad_agents.models import LoadedModel
+
+__all__ = ["Grammar", "GrammarProcessor", "json_rule", "literal_writer", "make_processors"]
+
+_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""As models write JSON; free whitespace would let a small model pad for ever."""
+
+_SPARE_TOKENS = 16
+"""Closing begins this many tokens before the shortest answer would no longer fit."""
+
+_TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
+_TOKENIZERS_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What an answer may look like.
+
+    Attributes:
+        lark: the grammar in llguidance's dialect of Lark.
+        about: what it describes, for error messages.
+        shortest: about the shortest JSON that fits, which is closed in time when a candidate nears its token limit;
+            None when the answer is no JSON.
+        marker: what JSON follows, in answers that are prose until then; None when they are JSON from the start.
+    """
+
+    lark: str
+    about: str
+    shortest: str | None = None
+    marker: str | None = None
+
+
+def json_rule(name: str, schema: dict[str, Any]) -> str:
+    """A grammar rule for values of a JSON schema."""
+    return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
+
+
+def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:
+    """What `NeuronAgreementDecoder.submit` takes as `logits_processors`.
+
+    Args:
+        grammar: what every candidate has to follow.
+        loaded: the model.
+        max_new_tokens: token limit of a candidate.
+
+    Raises:
+        MissingDependencyError: llguidance is not installed.
+        ConfigurationError: the grammar cannot be compiled; says which part.
+    """
+    tokenizer = _ll_tokenizer(loaded)
+    from llguidance import LLMatcher
+
+    failed, warnings = LLMatcher.validate_grammar_with_warnings(grammar.lark, tokenizer)
+    if failed:
+        reason = warnings[0].split("\n")[0].split("failed to compile JSON schema: ")[-1]
+        msg = f"{grammar.about} cannot be turned into a grammar: {reason}; leave that part out of the schema"
+        raise ConfigurationError(msg)
+    matcher = LLMatcher(tokenizer, grammar.lark)
+    closer = _closer(grammar, loaded, max_new_tokens)
+    return lambda: [GrammarProcessor(matcher.deep_copy(), _end_tokens(loaded), max_new_tokens, closer)]
+
+
+def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
+    """Writes text into a grammar so that tokens which the model has for parts of it, such as <tool_call>, are used."""
+    tokenizer = _ll_tokenizer(loaded)
+    own = {t: i for t, i in loaded.tokenizer.get_added_vocab().items() if tokenizer.is_special_token(i)}
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(own, key=len, reverse=True)) or r"(?!)")
+
+    def write(text: str) -> str:
+        written, at = [], 0
+        for found in pattern.finditer(text):
+            written += [json.dumps(text[at : found.start()])] * (found.start() > at) + [f"<[{own[found[0]]}]>"]
+            at = found.end()
+        return " ".join(written + [json.dumps(text[at:])] * (at < len(text)))
+
+    return write
+
+
+def _closer(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> JSONCloser | None:
+    if grammar.shortest is None:
+        return None
+    needed = len(loaded.tokenizer(grammar.shortest, add_special_tokens=False)["input_ids"])
+    if grammar.marker is None and max_new_tokens < needed + 2:
+        msg = f"{grammar.about} needs about {needed + 8} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
+        raise ConfigurationError(msg)
+    return JSONCloser(loaded.tokenizer, reserve=needed + _SPARE_TOKENS, marker=grammar.marker)
+
+
+def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
+    """What llguidance knows of a tokenizer; made once, as it takes a second."""
+    try:
+        import llguidance.hf
+    except ImportError as error:
+        msg = "tools and structured output need llguidance; install it with: pip install 'nad-agents[grammar]'"
+        raise MissingDependencyError(msg) from error
+    with _TOKENIZERS_LOCK:
+        found = _TOKENIZERS.get(loaded.tokenizer)
+        if found is None:
+            model, tokenizer = cast("Any", loaded.model), cast("Any", loaded.tokenizer)
+            vocabulary = model.get_output_embeddings().weight.shape[0]
+            try:
+                found = llguidance.hf.from_tokenizer(tokenizer, vocabulary, _end_tokens(loaded))
+            except ValueError as error:
+                msg = f"{loaded.name} has a tokenizer that grammars cannot use: {error}"
+                raise ConfigurationError(msg) from error
+            _TOKENIZERS[loaded.tokenizer] = found
+    return found
+
+
+def _end_tokens(loaded: LoadedModel) -> list[int]:
+    config = loaded.model.generation_config
+    ends = config.eos_token_id if config is not None else None
+    ends = loaded.tokenizer.eos_token_id if ends is None else ends
+    return [int(token) for token in (ends if isinstance(ends, list | tuple) else [ends])]
+
+
+@dataclass
+class _Row:
+    """A candidate as the grammar sees it."""
+
+    matcher: LLMatcher
+    tokens: list[int]
+    ended: bool = False
+
+
+class GrammarProcessor(LogitsProcessor):
+    """Forbids every token that the grammar does not allow, for the rows of one request.
+
+    Rows leave the batch between steps and keep their order. Which ones left is seen from their tokens: the rows that
+    are still there are a subsequence of those of the step before, each one token longer. Rows with the same tokens
+    are in the same state, so that confusing them does no harm.
+
+    Args:
+        matcher: at the start of the grammar.
+        end_tokens: tokens that end a candidate.
+        max_new_tokens: token limit of a candidate.
+        closer: ends JSON in time; None for other grammars.
+    """
+
+    def __init__(
+        self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: JSONCloser | None
+    ) -> None:
+        self._start = matcher
+        self._end_tokens = set(end_tokens)
+        self._limit = max_new_tokens
+        self._closer = closer
+        self._prompt_length = -1
+        self._rows: list[_Row] = []
+        self._before: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores with minus infinity where the grammar forbids a token.
+
+        Args:
+            input_ids: int64 [rows, prompt + generated] of the live rows.
+            scores: float32 [rows, vocabulary].
+
+        Raises:
+            GenerationError: the grammar engine gave up, because the schema is too complex.
+        """
+        ids = input_ids.cpu()
+        if self._prompt_length < 0:
+            self._prompt_length = ids.shape[1]
+            self._rows = [_Row(self._start.deep_copy(), []) for _ in range(len(ids))]
+        else:
+            self._follow(ids)
+        self._before = ids
+        vocabulary = scores.shape[1]
+        mask = torch.full((len(ids), (vocabulary + 31) // 32), -1, dtype=torch.int32)
+        for row, words in zip(self._rows, mask, strict=True):
+            if not row.ended:
+                row.matcher.unsafe_compute_mask_ptr(words.data_ptr(), words.numel() * words.element_size())
+        allowed = _unpack(mask, vocabulary)
+        self._close(allowed)
+        return scores.masked_fill(~allowed.to(scores.device), -torch.inf)  # type: ignore[return-value] # still floats
+
+    def _follow(self, ids: torch.Tensor) -> None:
+        """Find out which rows are still there, and give each matcher its row's new token."""
+        assert self._before is not None
+        if len(ids) != len(self._before) or not torch.equal(ids[:, :-1], self._before):
+            generated = ids[:, self._prompt_length : -1].tolist()
+            earlier = iter(self._rows)
+            self._rows = [next(row for row in earlier if row.tokens == tokens) for tokens in generated]
+        for row, token in zip(self._rows, ids[:, -1].tolist(), strict=True):
+            row.tokens.append(token)
+            # a row that has ended stays in the batch until the next compaction, whatever is drawn for it
+            row.ended = row.ended or token in self._end_tokens
+            if not row.ended and not row.matcher.consume_token(token):
+                msg = f"the grammar could not follow a candidate: {row.matcher.get_error() or 'token not allowed'}"
+                raise GenerationError(msg)
+
+    def _close(self, allowed: torch.Tensor) -> None:
+        """Leave near the token limit only what brings JSON to its end."""
+        if self._closer is None:
+            return
+        for row, choices in zip(self._rows, allowed, strict=True):
+            left = self._limit - len(row.tokens)
+            if not row.ended and left <= self._closer.reserve:
+                self._closer.narrow(row.tokens, choices)
+
+
+def _unpack(mask: torch.Tensor, vocabulary: int) -> torch.Tensor:
+    """Bits to booleans: int32 [rows, words] -> bool [rows, vocabulary]."""
+    bits = torch.arange(32, dtype=torch.int32)
+    return ((mask[:, :, None] >> bits) & 1).bool().flatten(1)[:, :vocabulary]

@@ -1,0 +1,251 @@
+"""What kind of answer a call asks for: prose, tool calls, or text of a given shape; and the grammar for it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+
+from langchain_nad.shortest_json import shortest_instance
+from langchain_nad.tool_calls import ToolFormat
+from nad_agents.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from langchain_nad.grammar import Grammar
+
+__all__ = ["REPLY_ARGUMENTS", "Reply", "openai_tools", "tool_choice_name"]
+
+REPLY_ARGUMENTS = {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict"}
+"""Arguments of a call that this module reads."""
+
+Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
+
+def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
+    """Tools in OpenAI's form.
+
+    Raises:
+        ConfigurationError: something is no tool, lacks a description, or two have one name.
+    """
+    found = []
+    for tool in tools:
+        try:
+            found.append(convert_to_openai_tool(tool, strict=strict))
+        except (TypeError, ValueError) as error:
+            msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
+            raise ConfigurationError(msg) from error
+    names = [tool["function"]["name"] for tool in found]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"two tools are named {name!r}; rename one, since a call could mean either"
+            raise ConfigurationError(msg)
+    return found
+
+
+def tool_choice_name(choice: Any, names: Sequence[str]) -> str | None:
+    """A tool choice in one form: "auto", "required", "none", or the name of a tool; None stays None.
+
+    Args:
+        choice: None, a bool, "auto", "any", "required", "none", a tool's name, or OpenAI's or Anthropic's dict.
+        names: the tools on offer.
+
+    Raises:
+        ConfigurationError: the choice names a tool that is not on offer, or is of no known form.
+    """
+    if choice is None:
+        return None
+    if isinstance(choice, Mapping):
+        kind = choice.get("type")
+        if kind in {"auto", "any", "none", "required"}:
+            return tool_choice_name(kind, names)
+        choice = choice.get("name") or (choice.get("function") or {}).get("name") or dict(choice)
+    if isinstance(choice, bool):
+        choice = "required" if choice else "none"
+    if choice in {"any", "required"}:
+        if not names:
+            msg = f"tool_choice={choice!r} asks for a call, but there are no tools; bind some"
+            raise ConfigurationError(msg)
+        return "required"
+    if choice in {"auto", "none"}:
+        return str(choice)
+    if choice not in names:
+        near = difflib.get_close_matches(str(choice), names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"bound are {', '.join(names) or 'none'}"
+        msg = f"tool_choice={choice!r} names no bound tool; {hint}"
+        raise ConfigurationError(msg)
+    return str(choice)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a call asks for.
+
+    Attributes:
+        tools: tools on offer, in OpenAI's form.
+        choice: "auto", "required", "none", or the name of the tool to call.
+        parallel: whether a forced answer may hold several calls.
+        response_format: shape of an answer that is no call: ``json_schema`` and ``json_object`` as OpenAI has them,
+            ``{"type": "regex", "pattern": ...}`` or ``{"type": "choice", "choices": [...]}``.
+    """
+
+    tools: tuple[dict[str, Any], ...] = ()
+    choice: str = "auto"
+    parallel: bool = False
+    response_format: Mapping[str, Any] | None = None
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> Reply:
+        """Read the arguments of a call.
+
+        Raises:
+            ConfigurationError: see `openai_tools`, `tool_choice_name`; or the response format is unknown.
+        """
+        tools = openai_tools(arguments.get("tools") or (), strict=arguments.get("strict"))
+        choice = tool_choice_name(arguments.get("tool_choice"), [t["function"]["name"] for t in tools]) or "auto"
+        response_format = arguments.get("response_format")
+        if response_format is not None:
+            check_response_format(response_format)
+        # without a choice to make, the tools would only distract
+        tools = [] if choice == "none" else tools
+        return cls(tuple(tools), choice, bool(arguments.get("parallel_tool_calls")), response_format)
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tools on offer."""
+        return [tool["function"]["name"] for tool in self.tools]
+
+    @property
+    def forced(self) -> bool:
+        """Whether the answer has to be a call."""
+        return bool(self.tools) and self.choice != "auto"
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a grammar holds the answer."""
+        return self.forced or (self.response_format is not None and self.response_format["type"] != "text")
+
+    @property
+    def callable_tools(self) -> tuple[dict[str, Any], ...]:
+        """Tools that this answer may call."""
+        if self.choice in {"auto", "required"}:
+            return self.tools
+        return tuple(tool for tool in self.tools if tool["function"]["name"] == self.choice)
+
+    def instructions(self, form: ToolFormat) -> str:
+        """What the system message has to add, because the chat template does not say it; may be empty."""
+        parts = []
+        if self.tools and not form.in_template:
+            listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in self.tools)
+            example = form.write("name of the tool", {"argument": "value"})
+            parts.append(
+                f"You can use these tools:\n{listed}\n\nTo use one, answer with nothing but JSON, like this:\n{example}"
+            )
+        schema = _schema_of(self.response_format)
+        if schema is not None and schema.get("properties"):
+            fits = json.dumps(schema, ensure_ascii=False)
+            parts.append(f"Answer with nothing but JSON that fits this schema:\n{fits}")
+        return "\n\n".join(parts)
+
+    def grammar(self, form: ToolFormat, literal: Callable[[str], str]) -> Grammar:
+        """What every candidate has to follow, for a constrained reply.
+
+        Args:
+            form: how the model writes calls.
+            literal: writes text as it stands into the grammar, tokens of their own included.
+        """
+        if self.forced:
+            rules, about, shortest = self._call_rules(form, literal)
+            return _grammar("start: calls\n" + rules, about, shortest)
+        assert self.response_format is not None
+        rule, about, closing = _shape_rule(self.response_format)
+        if not self.tools:
+            return _grammar("start: shape\n" + rule, about, closing)
+        rules, _, shortest = self._call_rules(form, literal)
+        longer = max(shortest, closing, key=len) if closing is not None else None
+        return _grammar("start: calls | shape\n" + rules + rule, about, longer)
+
+    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> tuple[str, str, str]:
+        from langchain_nad.grammar import json_rule
+
+        rules, shortest = [], []
+        tools = self.callable_tools
+        for i, tool in enumerate(tools):
+            function = tool["function"]
+            schema = function.get("parameters") or {"type": "object", "properties": {}}
+            schema = {"type": "object", "additionalProperties": False, **schema}
+            head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
+            rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
+            rules.append(json_rule(f"arguments_{i}", schema))
+            shortest.append(form.write(function["name"], {}) + shortest_instance(schema))
+        any_call = " | ".join(f"call_{i}" for i in range(len(tools)))
+        one = " ".join(part for part in (_text(form.begin, literal), "body", _text(form.end, literal)) if part)
+        more = f"({_text(form.separator, literal)} one)*" if self.parallel else ""
+        around = (_text(form.opening, literal), f"one {more}", _text(form.closing, literal))
+        rules.append(f"calls: {' '.join(part for part in around if part)}\none: {one}\nbody: {any_call}\n")
+        about = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
+        return "".join(rules), about, max(shortest, key=len)
+
+
+def _grammar(lark: str, about: str, shortest: str | None) -> Grammar:
+    from langchain_nad.grammar import Grammar
+
+    return Grammar(lark, about, shortest)
+
+
+def _text(text: str, literal: Callable[[str], str]) -> str:
+    return literal(text) if text else ""
+
+
+def check_response_format(response_format: Any) -> None:
+    """Refuse a response format that is none.
+
+    Raises:
+        ConfigurationError: says which forms there are.
+    """
+    kind = response_format.get("type") if isinstance(response_format, Mapping) else None
+    well_formed = {
+        "text": True,
+        "json_object": True,
+        "json_schema": kind == "json_schema" and isinstance(_schema_of(response_format), Mapping),
+        "regex": kind == "regex" and isinstance(response_format.get("pattern"), str),
+        "choice": kind == "choice" and bool(response_format.get("choices")),
+    }
+    if not well_formed.get(str(kind)):
+        msg = (
+            f"response_format={response_format!r} is not understood; give {{'type': 'json_schema', 'json_schema': "
+            "{'name': ..., 'schema': ...}}, {'type': 'json_object'}, {'type': 'regex', 'pattern': ...}, "
+            "{'type': 'choice', 'choices': [...]} or {'type': 'text'}"
+        )
+        raise ConfigurationError(msg)
+
+
+def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if response_format is None or response_format.get("type") != "json_schema":
+        return None
+    found = response_format.get("json_schema")
+    return found.get("schema") if isinstance(found, Mapping) else None
+
+
+def _shape_rule(response_format: Mapping[str, Any]) -> tuple[str, str, str | None]:
+    """The grammar rule ``shape``, what it is about, and the shortest JSON where it is JSON."""
+    from langchain_nad.grammar import json_rule
+
+    kind = response_format["type"]
+    if kind == "regex":
+        pattern = response_format["pattern"].replace("/", "\\/")
+        return f"shape: /{pattern}/\n", "the pattern of the response format", None
+    if kind == "choice":
+        choices = " | ".join(json.dumps(str(choice), ensure_ascii=False) for choice in response_format["choices"])
+        return f"shape: {choices}\n", "the choices of the response format", None
+    schema = _schema_of(response_format) or {"type": "object"}
+    # json_object may bring a schema that constrains without being shown to the model
+    schema = dict(response_format.get("schema") or schema)
+    if schema.get("type") == "object" and "properties" in schema:
+        schema = {"additionalProperties": False, **schema}
+    name = schema.get("title") or "the response format"
+    return json_rule("shape", schema), f"the schema of {name}", shortest_instance(schema)

@@ -1,0 +1,83 @@
+"""`with_structured_output`: a chain whose answers fit a schema, since the grammar allows nothing else."""
+
+from __future__ import annotations
+
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from nad_agents.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from langchain_nad.chat_models import NADChatModel
+
+__all__ = ["StructuredMethod", "structured_output"]
+
+StructuredMethod = Literal["json_schema", "function_calling", "json_mode"]
+"""How the schema reaches the model: in the system message, as a tool, or not at all. The grammar holds it each time."""
+
+
+def structured_output(
+    chat: NADChatModel,
+    schema: dict[str, Any] | type,
+    *,
+    method: StructuredMethod,
+    include_raw: bool,
+    strict: bool | None,
+    options: dict[str, Any],
+) -> Runnable[Any, Any]:
+    """The chain of model and parser.
+
+    Args:
+        chat: the model.
+        schema: a pydantic class (v1 or v2), a TypedDict, a JSON schema, or a tool in OpenAI's form.
+        method: see `StructuredMethod`.
+        include_raw: give ``raw``, ``parsed`` and ``parsing_error`` instead of the object.
+        strict: passed on with the schema; every schema is enforced.
+        options: further arguments of each call.
+
+    Raises:
+        ConfigurationError: no schema, or an unknown method.
+    """
+    if method not in get_args(StructuredMethod):
+        msg = f"method={method!r} is unknown; choose one of {', '.join(get_args(StructuredMethod))}"
+        raise ConfigurationError(msg)
+    model: Any = schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
+    traced = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
+    bound: Runnable[Any, Any]
+    parser: Any
+    try:
+        if method == "function_calling":
+            name = convert_to_openai_tool(schema)["function"]["name"]
+            bound = chat.bind_tools([schema], tool_choice=name, strict=strict, **traced, **options)
+            parser = (
+                PydanticToolsParser(tools=[model], first_tool_only=True)
+                if model is not None
+                else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+            )
+        else:
+            bound = chat.bind(response_format=_response_format(schema, method, strict), **traced, **options)
+            parser = PydanticOutputParser(pydantic_object=model) if model is not None else JsonOutputParser()
+    except (TypeError, ValueError) as error:
+        msg = f"{schema!r} is no schema: {error}; give a pydantic class, a TypedDict or a JSON schema with a title"
+        raise ConfigurationError(msg) from error
+    if not include_raw:
+        chain: Runnable[Any, Any] = bound | parser
+        return chain
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def _response_format(schema: dict[str, Any] | type, method: StructuredMethod, strict: bool | None) -> dict[str, Any]:
+    converted = convert_to_json_schema(schema)
+    if method == "json_mode":
+        # the model is told what to write by the user's own words
+        return {"type": "json_object", "schema": converted}
+    name = converted.get("title", "answer")
+    return {"type": "json_schema", "json_schema": {"name": name, "schema": converted, "strict": strict}}

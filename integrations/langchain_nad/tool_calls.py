@@ -1,0 +1,176 @@
+"""Tool calls as text: how each family of models writes them, and reading them back."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from langchain_core.messages import InvalidToolCall, ToolCall
+from langchain_core.messages.tool import invalid_tool_call, tool_call
+
+__all__ = ["FORMATS", "ParsedAnswer", "ToolFormat", "certain_text", "find_format", "parse_answer"]
+
+FormatName = Literal["hermes", "llama3", "mistral", "generic"]
+
+
+@dataclass(frozen=True)
+class ToolFormat:
+    """How a family writes a call.
+
+    Attributes:
+        name: of the family.
+        begin: what comes before a call.
+        end: what comes after it.
+        arguments: key of the arguments.
+        opening: what comes before all calls.
+        closing: what comes after all of them.
+        separator: between two calls.
+        in_template: whether the model's chat template describes tools; otherwise the system message has to.
+    """
+
+    name: FormatName
+    begin: str = ""
+    end: str = ""
+    arguments: str = "arguments"
+    opening: str = ""
+    closing: str = ""
+    separator: str = "\n"
+    in_template: bool = True
+
+    def write(self, name: str, arguments: Any) -> str:
+        """A call as the model would write it."""
+        body = json.dumps({"name": name, self.arguments: arguments}, ensure_ascii=False)
+        return f"{self.begin}{body}{self.end}"
+
+
+FORMATS: dict[FormatName, ToolFormat] = {
+    "hermes": ToolFormat("hermes", begin="<tool_call>\n", end="\n</tool_call>"),
+    "llama3": ToolFormat("llama3", arguments="parameters", separator="; "),
+    "mistral": ToolFormat("mistral", opening="[TOOL_CALLS][", closing="]", separator=", "),
+    "generic": ToolFormat("generic", in_template=False),
+}
+
+
+def find_format(template: str | None) -> ToolFormat:
+    """The format that a chat template describes, found by what it says; "generic" when it knows no tools.
+
+    hermes: Qwen 2.5 and 3, Hermes, SmolLM3; llama3: Llama 3.1 and later; mistral: Mistral and Mixtral.
+    """
+    if template is None or "tools" not in template:
+        return FORMATS["generic"]
+    if "<tool_call>" in template and "<function=" not in template:
+        return FORMATS["hermes"]
+    if "[TOOL_CALLS]" in template and "[ARGS]" not in template:
+        return FORMATS["mistral"]
+    if '"parameters"' in template and "<|start_header_id|>" in template:
+        return FORMATS["llama3"]
+    return FORMATS["generic"]
+
+
+@dataclass(frozen=True)
+class ParsedAnswer:
+    """An answer taken apart.
+
+    Attributes:
+        content: its text without the calls.
+        calls: valid calls.
+        invalid: what was meant as a call and cannot be read.
+    """
+
+    content: str
+    calls: tuple[ToolCall, ...] = ()
+    invalid: tuple[InvalidToolCall, ...] = ()
+
+
+_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
+_OPENINGS = ("```json", "```tool_call", "```")
+"""What models put before JSON; it is no part of the answer's text."""
+_MAYBE_CALL = re.compile(r"[{\[<`]")
+
+
+def certain_text(text: str) -> str:
+    """The beginning of an unfinished answer that is no part of a call, whatever follows."""
+    return _MAYBE_CALL.split(text, maxsplit=1)[0].rstrip()
+
+
+def parse_answer(text: str, names: Sequence[str] = ()) -> ParsedAnswer:
+    """Find the calls in an answer, in whichever format they are written.
+
+    Args:
+        text: the answer.
+        names: the tools on offer; bare JSON counts as a call only when it names one of them. Without names, JSON that
+            begins the answer counts when it looks like a call.
+    """
+    if "<tool_call>" in text:
+        found = [_parse_calls(body) for body in _TAGGED.findall(text)]
+        return _sorted(_TAGGED.sub("", text).strip(), [call for calls in found for call in calls])
+    start = _first_call(text, names)
+    if start is None:
+        return ParsedAnswer(text)
+    content, rest = text[:start].rstrip(), text[start:]
+    for mark in _OPENINGS:
+        content = content.removesuffix(mark).rstrip()
+    return _sorted(content, _parse_calls(rest))
+
+
+def _first_call(text: str, names: Sequence[str]) -> int | None:
+    """Where a call in bare JSON begins: at a mark of the family, at the start, or wherever a tool on offer is named."""
+    for mark in ("[TOOL_CALLS]", "<|python_tag|>"):
+        if mark in text:
+            return text.index(mark) + len(mark)
+    named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names) or r'"[^"]*"'
+    call = re.compile(r'(?:\[\s*)?\{\s*"name"\s*:\s*(?:' + named + r")\s*[,}]")
+    found = call.search(text) if names else call.match(text.lstrip())
+    return None if found is None else found.start() + (0 if names else len(text) - len(text.lstrip()))
+
+
+def _sorted(content: str, calls: Sequence[ToolCall | InvalidToolCall]) -> ParsedAnswer:
+    valid = tuple(call for call in calls if call["type"] == "tool_call")
+    invalid = tuple(call for call in calls if call["type"] == "invalid_tool_call")
+    return ParsedAnswer(content, valid, invalid)
+
+
+def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
+    """Calls written as JSON one after the other; prose after them is not read."""
+    decoder, text, at = json.JSONDecoder(strict=False), body.strip(), 0
+    found: list[ToolCall | InvalidToolCall] = []
+    while at < len(text):
+        try:
+            value, at = decoder.raw_decode(text, at)
+        except json.JSONDecodeError:
+            break
+        found += [_call(item) for item in (value if isinstance(value, list) else [value])]
+        while at < len(text) and text[at] in " \t\r\n,;":
+            at += 1
+    if not found or text[at:].startswith(("{", "[")):
+        found.append(_invalid(text[at:], "the JSON breaks off or is malformed"))
+    return found
+
+
+def _call(value: Any) -> ToolCall | InvalidToolCall:
+    written = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return _invalid(written, "a call needs a name")
+    arguments = value.get("arguments", value.get("parameters", {}))
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments)
+        except json.JSONDecodeError:
+            return _invalid(arguments, "the arguments are no JSON", value["name"])
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict):
+        return _invalid(json.dumps(arguments), "the arguments are no JSON object", value["name"])
+    return tool_call(name=value["name"], args=arguments, id=_new_id())
+
+
+def _invalid(text: str, error: str, name: str | None = None) -> InvalidToolCall:
+    return invalid_tool_call(name=name, args=text, id=_new_id(), error=error)
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"
