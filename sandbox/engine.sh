@@ -38,8 +38,8 @@ orphans() {  # shims of ours (told by our containerd's address) whose daemon is 
   local p c
   for p in /proc/[0-9]*; do
     p=${p#/proc/}
-    tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | grep -qF -- "containerd-shim-runc-v2 -namespace moby" || continue
-    tr '\0' ' ' <"/proc/$p/cmdline" 2>/dev/null | grep -qF -- "-address $DIR/exec/containerd/" || continue
+    c=$( (tr '\0' ' ' <"/proc/$p/cmdline") 2>/dev/null) || continue
+    [[ $c == *"containerd-shim-runc-v2 -namespace moby"* && $c == *"-address $DIR/exec/containerd/"* ]] || continue
     for c in $(cat "/proc/$p/task/"*/children 2>/dev/null); do kill -KILL "$c" 2>/dev/null || true; done
     kill -KILL "$p" 2>/dev/null || true
   done
