@@ -6,6 +6,8 @@ of the tokens that the grammar allows, only those that close what is open.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +19,9 @@ __all__ = ["JSONCloser", "in_string"]
 
 _STEPS = (("}", "]"), ('"',), (",", ":"), ("0", "1", "t", "n", "f", "[", "{"))
 """First characters of what to write outside a string, the shortest way to the end first."""
+
+_TABLES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, dict[str, torch.Tensor]] = weakref.WeakKeyDictionary()
+_TABLES_LOCK = threading.Lock()
 
 
 class JSONCloser:
@@ -32,12 +37,7 @@ class JSONCloser:
         self.reserve = reserve
         self._tokenizer = tokenizer
         self._marker = marker
-        texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-        self._starting = {
-            first: torch.tensor([i for i, text in enumerate(texts) if text.lstrip(" ")[:1] == first and _closes(text)])
-            for group in _STEPS
-            for first in group
-        }
+        self._starting = _closing_tokens(tokenizer)
 
     def narrow(self, tokens: list[int], allowed: torch.Tensor) -> None:
         """Forbid, in place, what does not lead to the end; leaves everything as it is where nothing would be left.
@@ -65,6 +65,19 @@ class JSONCloser:
             return text
         found = text.rfind(self._marker)
         return None if found < 0 else text[found + len(self._marker) :]
+
+
+def _closing_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, torch.Tensor]:
+    """For each first character of `_STEPS` the tokens that begin with it and are little more than punctuation."""
+    with _TABLES_LOCK:
+        if tokenizer not in _TABLES:
+            texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
+            closing = [(i, text.lstrip(" ")[:1]) for i, text in enumerate(texts) if _closes(text)]
+            characters = {first for group in _STEPS for first in group}
+            _TABLES[tokenizer] = {
+                c: torch.tensor([i for i, first in closing if first == c], dtype=torch.long) for c in characters
+            }
+        return _TABLES[tokenizer]
 
 
 def _closes(text: str) -> bool:

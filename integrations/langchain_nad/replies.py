@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,11 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[d
     found = []
     for tool in tools:
         try:
-            found.append(convert_to_openai_tool(tool, strict=strict))
+            converted = convert_to_openai_tool(tool, strict=strict)
+            if inspect.isfunction(tool) and not converted["function"].get("description"):
+                msg = "it has no description, by which models choose; write a docstring"
+                raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
+            found.append(converted)
         except (TypeError, ValueError) as error:
             msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
             raise ConfigurationError(msg) from error

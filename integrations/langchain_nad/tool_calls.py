@@ -87,7 +87,8 @@ class ParsedAnswer:
 
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-_OPENINGS = ("```json", "```tool_call", "```")
+_MARKS = ("[TOOL_CALLS]", "<|python_tag|>")
+_OPENINGS = ("```json", "```tool_call", "```", *_MARKS)
 """What models put before JSON; it is no part of the answer's text."""
 _MAYBE_CALL = re.compile(r"[{\[<`]")
 
@@ -119,7 +120,7 @@ def parse_answer(text: str, names: Sequence[str] = ()) -> ParsedAnswer:
 
 def _first_call(text: str, names: Sequence[str]) -> int | None:
     """Where a call in bare JSON begins: at a mark of the family, at the start, or wherever a tool on offer is named."""
-    for mark in ("[TOOL_CALLS]", "<|python_tag|>"):
+    for mark in _MARKS:
         if mark in text:
             return text.index(mark) + len(mark)
     named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names) or r'"[^"]*"'

@@ -1,0 +1,97 @@
+"""Tool calls as every family writes them, read back."""
+
+import pytest
+from langchain_nad.tool_calls import FORMATS, certain_text, find_format, parse_answer
+
+
+def calls(text, names=("add", "now")):
+    parsed = parse_answer(text, names)
+    assert not parsed.invalid, parsed.invalid
+    return parsed.content, [(c["name"], c["args"]) for c in parsed.calls]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=lambda f: f.name)
+@pytest.mark.parametrize("arguments", [{}, {"a": 1, "b": [1.5, None, {"c": "}"}]}, {"town": '你好 "quoted" \\ é'}])
+def test_what_a_family_writes_is_read_back(form, arguments):
+    one = f"{form.opening}{form.write('add', arguments)}{form.closing}"
+    assert calls(one) == ("", [("add", arguments)])
+    two = form.opening + form.separator.join([form.write("add", arguments), form.write("now", {})]) + form.closing
+    assert calls(two) == ("", [("add", arguments), ("now", {})])
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ('I will add.\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>', "I will add."),
+        ('<tool_call>{"name": "add", "arguments": {"a": 1}}', ""),
+        ('```json\n{"name": "add", "arguments": {"a": 1}}\n```', ""),
+        ('Sure:\n```json\n{"name": "add", "arguments": {"a": 1}}\n```\nDone.', "Sure:"),
+        ('<|python_tag|>{"name": "add", "parameters": {"a": 1}}', ""),
+        ('[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}]', ""),
+        ('[{"name": "add", "arguments": {"a": 1}}]', ""),
+        ('{"name": "add", "arguments": "{\\"a\\": 1}"}', ""),
+        ('{\n  "name": "add",\n  "arguments": {"a": 1}\n}\nThis adds.', ""),
+    ],
+)
+def test_variations_of_real_models(text, content):
+    assert calls(text) == (content, [("add", {"a": 1})])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no call", "{", '{"a": 1}', '{"name": "Anna", "age": 3}', "[1, 2]", "f(x) = {y}", "```\ncode\n```"]
+)
+def test_what_is_no_call_stays_text(text):
+    parsed = parse_answer(text, ("add",))
+    assert (parsed.content, parsed.calls, parsed.invalid) == (text, (), ())
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('<tool_call>\n{"name": "add", "argum', "breaks off"),
+        ("<tool_call>\nnonsense\n</tool_call>", "breaks off or is malformed"),
+        ('<tool_call>{"arguments": {}}</tool_call>', "needs a name"),
+        ('{"name": "add", "arguments": {"a": ', "breaks off"),
+        ('{"name": "add", "arguments": [1]}', "no JSON object"),
+        ('{"name": "add", "arguments": "a=1"}', "no JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_an_invalid_call(text, error):
+    parsed = parse_answer(text, ("add",))
+    assert not parsed.calls
+    assert len(parsed.invalid) == 1
+    assert error in parsed.invalid[0]["error"]
+    assert parsed.invalid[0]["id"]
+
+
+def test_a_good_call_before_a_broken_one_is_kept():
+    parsed = parse_answer('{"name": "add", "arguments": {}}\n{"name": "add", "arg', ("add",))
+    assert (len(parsed.calls), len(parsed.invalid)) == (1, 1)
+
+
+def test_every_call_has_its_own_id():
+    text = '{"name": "add", "arguments": {}}\n{"name": "add", "arguments": {}}'
+    first, second = parse_answer(text).calls
+    assert first["id"] != second["id"]
+
+
+def test_a_stream_holds_back_what_may_be_a_call():
+    assert certain_text("Let me see. \n") == "Let me see."
+    assert certain_text("Sure:\n``") == "Sure:"
+    for text in ('{"name', "<tool", "[TOOL", "```json"):
+        assert certain_text(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (None, "generic"),
+        ("{{ messages }}", "generic"),
+        ("{% if tools %}<tool_call></tool_call>{% endif %}", "hermes"),
+        ("{% if tools %}[AVAILABLE_TOOLS][TOOL_CALLS]{% endif %}", "mistral"),
+        ('{% if tools %}<|start_header_id|>{"name": , "parameters": }{% endif %}', "llama3"),
+        ("{% if tools %}something of their own{% endif %}", "generic"),
+    ],
+)
+def test_the_family_is_found_by_what_the_template_says(template, name):
+    assert find_format(template).name == name

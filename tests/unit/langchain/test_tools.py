@@ -1,0 +1,265 @@
+"""Tools on offer, chosen, forced, streamed, and back in the conversation; structured output; agents."""
+
+import asyncio
+from typing import Annotated, Literal
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_nad import NADChatModel
+from langchain_nad.asking import written_for
+from langchain_nad.messages import template_messages
+from langchain_nad.replies import Reply, tool_choice_name
+from pydantic import BaseModel, Field
+from pydantic.v1 import BaseModel as BaseModelV1
+from typing_extensions import TypedDict
+
+from nad_agents import ConfigurationError
+from tests.tiny_models import byte_tokenizer
+from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.test_chat_model import Accepts
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@tool
+def now() -> str:
+    """Tell the time."""
+    return "noon"
+
+
+class Search(BaseModel):
+    """Search for something."""
+
+    query: str
+    kind: Literal["web", "books"] = "web"
+
+
+@pytest.fixture(scope="module")
+def chat():
+    return tiny_chat(decoder=roomy_decoder(), max_tokens=140)
+
+
+def hermes_tokenizer():
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.chat_template = (
+        "{% if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools> in <tool_call>{% endif %}"
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "<tool_call>{{ c.function.arguments.a }}</tool_call>{% endfor %}{% endfor %}"
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("choice", ["any", "required", True, "add", {"type": "function", "function": {"name": "add"}}])
+def test_a_forced_choice_always_yields_one_valid_call(chat, choice):
+    bound = chat.bind_tools([add, now, Search], tool_choice=choice)
+    for seed in range(4):
+        message = bound.invoke("hello", seed=seed)
+        assert message.content == ""
+        assert not message.invalid_tool_calls
+        (call,) = message.tool_calls
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+        if choice in ("any", "required", True):
+            assert call["name"] in {"add", "now", "Search"}
+        else:
+            assert call["name"] == "add"
+        if call["name"] == "add":
+            assert {type(value) for value in call["args"].values()} == {int}
+            assert set(call["args"]) == {"a", "b"}
+        elif call["name"] == "Search":
+            Search(**call["args"])
+        else:
+            assert call["args"] == {}
+
+
+def test_several_calls_where_they_are_allowed(chat):
+    bound = chat.bind_tools([now], tool_choice="any", parallel_tool_calls=True)
+    # hot enough that the random model does not always end after the first call
+    counts = {len(bound.invoke("hello", seed=seed, temperature=20.0).tool_calls) for seed in range(8)}
+    assert max(counts) > 1
+
+
+def test_forced_calls_stream_and_add_up(chat):
+    bound = chat.bind_tools([add], tool_choice="any")
+    for output_version in (None, "v1"):
+        other = bound.bound.model_copy(update={"output_version": output_version})
+        chunks = list(other.bind(**bound.kwargs).stream("hello"))
+        full = sum(chunks[1:], chunks[0])
+        expected = bound.invoke("hello")
+        assert [(c["name"], c["args"]) for c in full.tool_calls] == [
+            (c["name"], c["args"]) for c in expected.tool_calls
+        ]
+        assert full.text == ""
+        assert any(block["type"] == "tool_call" for block in full.content_blocks)
+        assert sum(bool(c.tool_call_chunks) for c in chunks) == 1
+
+
+async def test_forced_calls_without_blocking(chat):
+    bound = chat.bind_tools([add], tool_choice="any")
+    one, two = await asyncio.gather(bound.ainvoke("hello"), bound.ainvoke("hello"))
+    assert one.tool_calls[0]["args"] == two.tool_calls[0]["args"]
+
+
+def test_a_free_choice_may_be_prose(chat):
+    free = chat.bind_tools([add]).invoke("hello")
+    assert free.content
+    assert not free.tool_calls
+    chunks = list(chat.bind_tools([add]).stream("hello"))
+    assert sum(chunks[1:], chunks[0]).content == free.content
+
+
+def test_no_choice_keeps_the_tools_out(chat):
+    for choice in ("none", False):
+        message = chat.bind_tools([add], tool_choice=choice).invoke("hello")
+        assert message.content == chat.invoke("hello").content
+        assert message.usage_metadata == chat.invoke("hello").usage_metadata
+
+
+class TestRefused:
+    def test_a_choice_that_is_not_bound(self):
+        with pytest.raises(ConfigurationError, match="tool_choice='ad' names no bound tool; did you mean 'add'"):
+            NADChatModel().bind_tools([add], tool_choice="ad")
+        with pytest.raises(ConfigurationError, match="there are no tools"):
+            tool_choice_name("any", [])
+        assert tool_choice_name({"type": "tool", "name": "add"}, ["add"]) == "add"
+        assert tool_choice_name({"type": "any"}, ["add"]) == "required"
+
+    def test_what_is_no_tool(self):
+        def bare(a):
+            pass
+
+        with pytest.raises(ConfigurationError, match="'bare' cannot be used as a tool"):
+            NADChatModel().bind_tools([bare])
+        with pytest.raises(ConfigurationError, match="cannot be used as a tool"):
+            NADChatModel().bind_tools([3])
+        with pytest.raises(ConfigurationError, match="two tools are named 'add'"):
+            NADChatModel().bind_tools([add, add])
+
+    def test_arguments_that_no_grammar_expresses(self, chat):
+        odd = {
+            "name": "odd",
+            "description": "odd",
+            "parameters": {"type": "object", "properties": {"a": {"not": {}}}, "required": ["a"]},
+        }
+        with pytest.raises(ConfigurationError, match="the arguments of odd cannot be turned into a grammar"):
+            chat.bind_tools([odd], tool_choice="any").invoke("hello")
+
+
+class TestPrompt:
+    talk = template_messages(
+        [
+            HumanMessage("2 + 3?"),
+            AIMessage("", tool_calls=[{"name": "add", "args": {"a": 2, "b": 3}, "id": "c1"}]),
+            ToolMessage("5", tool_call_id="c1"),
+        ]
+    )
+    reply = Reply.from_arguments({"tools": [add]})
+
+    def test_a_template_that_knows_tools_gets_them(self):
+        messages, shown = written_for(hermes_tokenizer(), self.talk, self.reply)
+        assert [t["function"]["name"] for t in shown] == ["add"]
+        assert messages == self.talk
+
+    def test_others_get_a_description_and_plain_text(self):
+        messages, shown = written_for(byte_tokenizer(), self.talk, self.reply)
+        assert shown == []
+        assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
+        assert "Add two numbers." in messages[0]["content"]
+        assert messages[2]["content"] == '{"name": "add", "arguments": {"a": 2, "b": 3}}'
+        assert messages[3]["content"] == "Result of add: 5"
+
+    def test_the_system_message_stays(self):
+        messages, _ = written_for(byte_tokenizer(), [{"role": "system", "content": "Be kind."}], self.reply)
+        assert messages[0]["content"].startswith("Be kind.\n\nYou can use these tools:")
+
+    def test_tools_count_as_tokens(self, chat):
+        question = [HumanMessage("2 + 3?")]
+        with_tools = chat.get_num_tokens_from_messages(question, tools=[add])
+        assert with_tools > chat.get_num_tokens_from_messages(question) + 100
+        assert chat.bind_tools([add]).invoke(question).usage_metadata["input_tokens"] == with_tools
+
+
+def test_calls_in_the_models_own_format():
+    decoder = roomy_decoder()
+    object.__setattr__(decoder.loaded, "tokenizer", hermes_tokenizer())
+    decoder.engine.tokenizer = decoder.loaded.tokenizer
+    chat = tiny_chat(decoder=decoder, max_tokens=140)
+    message = chat.bind_tools([add], tool_choice="any").invoke("hello", include_candidates=True)
+    assert set(message.tool_calls[0]["args"]) == {"a", "b"}
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        assert candidate["text"].startswith('<tool_call>\n{"name": "add", "arguments": {')
+        assert candidate["text"].endswith("</tool_call>")
+
+
+def test_calls_are_not_verified(chat):
+    verifier = Accepts()
+    checked = tiny_chat(decoder=chat.get_decoder(), max_tokens=140, verifier=verifier)
+    message = checked.bind_tools([add], tool_choice="any").invoke("hello")
+    assert message.response_metadata["nad"]["verification"]["passed"] is True
+    assert verifier.calls == 0
+    checked.bind_tools([add]).invoke("hello")
+    assert verifier.calls > 0
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str
+    age: int = Field(ge=0)
+
+
+class PersonV1(BaseModelV1):
+    """A person."""
+
+    name: str
+    age: int
+
+
+class PersonDict(TypedDict):
+    """A person."""
+
+    name: Annotated[str, ..., "the name"]
+    age: Annotated[int, ..., "in years"]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
+@pytest.mark.parametrize(
+    "schema", [Person, PersonV1, PersonDict, Person.model_json_schema()], ids=["v2", "v1", "dict", "json"]
+)
+def test_structured_output_always_fits(chat, method, schema):
+    chain = chat.with_structured_output(schema, method=method)
+    found = chain.invoke("hello")
+    if isinstance(schema, type) and schema is not PersonDict:
+        assert isinstance(found, schema)
+    else:
+        assert set(found) == {"name", "age"}
+        assert isinstance(found["age"], int)
+    *_, last = chain.stream("hello")
+    assert last == found
+
+
+def test_structured_output_with_the_raw_message(chat):
+    found = chat.with_structured_output(Person, include_raw=True).invoke("hello")
+    assert isinstance(found["parsed"], Person)
+    assert found["parsing_error"] is None
+    assert found["raw"].response_metadata["nad"]["n"] == 4
+
+
+def test_structured_output_streams_partial_objects(chat):
+    early = tiny_chat(decoder=chat.get_decoder(), max_tokens=140, pruning="first_chunk", chunk_size=4)
+    parts = list(early.with_structured_output(PersonDict).stream("hello"))
+    assert len(parts) > 3
+    assert set(parts[-1]) == {"name", "age"}
+
+
+def test_structured_output_refuses(chat):
+    with pytest.raises(ConfigurationError, match="method='xml' is unknown"):
+        chat.with_structured_output(Person, method="xml")
+    with pytest.raises(ConfigurationError, match="is no schema"):
+        chat.with_structured_output(3)
+    with pytest.raises(ConfigurationError, match="no parameter 'temprature'"):
+        chat.with_structured_output(Person, temprature=1).invoke("hello")
