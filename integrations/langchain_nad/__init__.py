@@ -2,10 +2,45 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from langchain_nad.chat_models import NADChatModel
 from langchain_nad.decoders import unload_models
-from langchain_nad.errors import GenerationTimeoutError
+from langchain_nad.errors import CodeRejectedError, GenerationTimeoutError
+from langchain_nad.llms import NADLLM
 from langchain_nad.progress import PROGRESS_EVENT
 from nad_agents._version import __version__
+from nad_agents.exceptions import MissingDependencyError
 
-__all__ = ["PROGRESS_EVENT", "GenerationTimeoutError", "NADChatModel", "__version__", "unload_models"]
+if TYPE_CHECKING:
+    from langchain_nad.agents import NADStepSelection
+    from langchain_nad.sandbox import SandboxVerifier
+
+__all__ = [
+    "NADLLM",
+    "PROGRESS_EVENT",
+    "CodeRejectedError",
+    "GenerationTimeoutError",
+    "NADChatModel",
+    "NADStepSelection",
+    "SandboxVerifier",
+    "__version__",
+    "unload_models",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs the agents of LangChain, or the sandbox, at its first use."""
+    if name == "SandboxVerifier":
+        return import_module("langchain_nad.sandbox").SandboxVerifier
+    if name == "NADStepSelection":
+        try:
+            return import_module("langchain_nad.agents").NADStepSelection
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] != "langchain":
+                raise
+            msg = "NADStepSelection needs LangChain's agents; install them with: pip install langchain"
+            raise MissingDependencyError(msg) from error
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

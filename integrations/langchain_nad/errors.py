@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import ValidationError
 
-from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, NADError
 
-__all__ = ["GenerationTimeoutError", "check_names", "configuration_error"]
+__all__ = ["CodeRejectedError", "GenerationTimeoutError", "check_names", "configuration_error"]
 
 
 class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
@@ -48,3 +49,18 @@ def configuration_error(error: ValidationError, where: str) -> ConfigurationErro
         name = ".".join(str(part) for part in problem["loc"]) or where
         found.append(f"{name}={problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}")
     return ConfigurationError(f"{where}: {'; '.join(found)}")
+
+
+class CodeRejectedError(NADError):
+    """The code in an answer failed its checks.
+
+    Attributes:
+        report: what was found, as data.
+        feedback: the same for a person or a model to read.
+    """
+
+    def __init__(self, report: dict[str, Any], feedback: str) -> None:
+        first = next((line for line in feedback.splitlines() if line.strip()), "no reason given")
+        super().__init__(f"the code in the answer failed its checks: {first}; see .feedback, or on_failure='annotate'")
+        self.report = report
+        self.feedback = feedback

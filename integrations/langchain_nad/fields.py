@@ -12,6 +12,7 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from langchain_nad.errors import check_names
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
+from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -218,6 +219,12 @@ class DecodingFields(BaseModel):
             if both:
                 msg = f"nad_config and {both[0]} are both given; put {both[0]} into nad_config, or leave nad_config out"
                 raise ConfigurationError(msg)
+        if self.verifier is not None and not isinstance(self.verifier, Verifier):
+            msg = (
+                f"verifier={self.verifier!r} has no methods verify and fingerprint; "
+                "give a sandbox, a nad_sandbox.CodeVerifier, or anything with those of nad_agents.verification.Verifier"
+            )
+            raise ConfigurationError(msg)
         from nad_agents.selection import check_configuration
 
         settings = self.settings()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from transformers import LogitsProcessor
 
@@ -227,5 +228,5 @@ class GrammarProcessor(LogitsProcessor):
 
 def _unpack(mask: torch.Tensor, vocabulary: int) -> torch.Tensor:
     """Bits to booleans: int32 [rows, words] -> bool [rows, vocabulary]."""
-    bits = torch.arange(32, dtype=torch.int32)
-    return ((mask[:, :, None] >> bits) & 1).bool().flatten(1)[:, :vocabulary]
+    bits = np.unpackbits(mask.numpy().view(np.uint8), axis=1, count=vocabulary, bitorder="little")
+    return torch.from_numpy(bits.view(np.bool_))

@@ -40,7 +40,8 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[d
             if inspect.isfunction(tool) and not converted["function"].get("description"):
                 msg = "it has no description, by which models choose; write a docstring"
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
-            found.append(converted)
+            if converted not in found:  # the same tool given twice is one tool
+                found.append(converted)
         except (TypeError, ValueError) as error:
             msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
             raise ConfigurationError(msg) from error

@@ -3,10 +3,12 @@
 import os
 from typing import Any
 
+import pytest
 from langchain_nad import NADChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 
-MODEL = os.environ.get("NAD_TEST_MODEL", "HuggingFaceTB/SmolLM2-135M-Instruct")
+DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+MODEL = os.environ.get("NAD_TEST_MODEL", DEFAULT)
 
 
 class TestNADChatModelIntegration(ChatModelIntegrationTests):
@@ -25,3 +27,12 @@ class TestNADChatModelIntegration(ChatModelIntegrationTests):
     @property
     def model_override_value(self) -> str | None:
         return MODEL
+
+    @pytest.mark.xfail(
+        MODEL == DEFAULT,
+        reason="where it is free to choose, this 135M model answers from memory instead of calling the tool; "
+        "Qwen2.5-Coder-0.5B-Instruct calls it",
+    )
+    @pytest.mark.parametrize("model", [{}, {"output_version": "v1"}], indirect=True)
+    def test_agent_loop(self, model) -> None:
+        super().test_agent_loop(model)

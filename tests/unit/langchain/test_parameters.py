@@ -69,6 +69,7 @@ def test_greedy_has_one_candidate_unless_more_are_asked_for():
         ({"timeout": 0}, "timeout=0"),
         ({"max_retries": -1}, "max_retries=-1"),
         ({"record": False, "selector": "knn"}, "record"),
+        ({"verifier": "docker"}, "verifier='docker' has no methods verify and fingerprint"),
         ({"nad_config": NADConfig(), "selector": "medoid"}, "nad_config and selector are both given"),
     ],
 )
@@ -118,7 +119,11 @@ def test_serialisation():
 @may_load
 def test_a_verifier_is_never_lost_silently():
     class Anything:
-        pass
+        def verify(self, answer, *, prompt=""):
+            raise NotImplementedError
+
+        def fingerprint(self, answer):
+            return answer
 
     with pytest.raises(NotImplementedError):
         reload(NADChatModel(verifier=Anything()))
@@ -126,7 +131,11 @@ def test_a_verifier_is_never_lost_silently():
 
 def test_the_cache_key_holds_everything_that_changes_the_answer():
     class Anything:
-        pass
+        def verify(self, answer, *, prompt=""):
+            raise NotImplementedError
+
+        def fingerprint(self, answer):
+            return answer
 
     base = {"model": "a/b", "n": 4, "temperature": 0.5}
     variants = [

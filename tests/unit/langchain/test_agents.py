@@ -1,0 +1,133 @@
+"""Steps of an agent: grouping, choosing, and a whole loop with real tool calls."""
+
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.middleware import AgentMiddleware
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_nad import NADStepSelection
+from langchain_nad.agents import group_steps
+from langchain_nad.tool_calls import parse_answer
+
+from nad_agents import ConfigurationError
+from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+def call(**args: Any) -> str:
+    import json
+
+    return json.dumps({"name": "add", "arguments": args})
+
+
+class TestGroups:
+    def test_same_calls_are_one_step(self):
+        texts = [call(a=1, b=2), "prose", call(b=2, a=1), call(a=1, b=3), "other prose", '{"name": "add", "argu']
+        answers = [parse_answer(text, ["add"]) for text in texts]
+        assert group_steps(answers) == [[0, 2], [1, 4], [3], [5]]
+
+    def test_arguments_may_make_no_difference(self):
+        answers = [parse_answer(call(a=1, why=why)) for why in ("x", "y")]
+        assert group_steps(answers) == [[0], [1]]
+        assert group_steps(answers, ["why"]) == [[0, 1]]
+
+
+def message(candidates, winner=0):
+    evidence = {"winner": winner, "ranking": [], "candidates": candidates}
+    first = parse_answer(candidates[winner]["text"], ["add"])
+    return AIMessage(
+        first.content,
+        tool_calls=list(first.calls),
+        response_metadata={"nad": evidence, "finish_reason": "stop", "model_name": "m"},
+        id="m1",
+    )
+
+
+def candidate(index, text, rank, agreement, finish_reason="stop"):
+    return {"index": index, "text": text, "rank": rank, "agreement": agreement, "finish_reason": finish_reason}
+
+
+class TestChoice:
+    def test_many_who_agree_win_over_the_best_ranked_alone(self):
+        chosen = NADStepSelection()._chosen(
+            message(
+                [
+                    candidate(0, call(a=9, b=9), 0, 0.5),
+                    candidate(1, call(a=1, b=2), 2, 0.4),
+                    candidate(2, call(b=2, a=1), 1, 0.4),
+                    candidate(3, "prose", 3, 0.6),
+                ]
+            ),
+            ["add"],
+        )
+        assert chosen.tool_calls[0]["args"] == {"a": 1, "b": 2}
+        evidence = chosen.response_metadata["nad"]
+        assert evidence["winner"] == 2
+        assert [step["candidates"] for step in evidence["steps"]] == [[1, 2], [3], [0]]
+        assert "candidates" not in evidence
+        assert chosen.response_metadata["finish_reason"] == "tool_calls"
+        assert chosen.id == "m1"
+
+    def test_broken_and_dropped_candidates_do_not_win(self):
+        chosen = NADStepSelection()._chosen(
+            message(
+                [
+                    candidate(0, '{"name": "add", "argu', 0, 0.9),
+                    candidate(1, '{"name": "add", "argu', 1, 0.9),
+                    candidate(2, "prose", 2, 0.1),
+                    candidate(3, call(a=1, b=1), 3, 0.9, "pruned"),
+                ]
+            ),
+            ["add"],
+        )
+        assert chosen.content == "prose"
+        assert not chosen.tool_calls
+
+    def test_needs_candidates(self):
+        with pytest.raises(ConfigurationError, match="NADChatModel"):
+            NADStepSelection()._chosen(AIMessage("x"), ["add"])
+
+
+class ForceFirst(AgentMiddleware):
+    """Makes the first step a call and the second an answer; a random model would not know."""
+
+    def _forced(self, request):
+        done = any(isinstance(m, ToolMessage) for m in request.messages)
+        return request.override(tool_choice="none" if done else "any")
+
+    def wrap_model_call(self, request, handler):
+        return handler(self._forced(request))
+
+    async def awrap_model_call(self, request, handler):
+        return await handler(self._forced(request))
+
+
+@pytest.fixture(scope="module")
+def agent():
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    return create_agent(chat, [add], middleware=[ForceFirst(), NADStepSelection(n=3)], system_prompt="Be exact.")
+
+
+def check(messages):
+    kinds = [type(m) for m in messages]
+    assert kinds == [HumanMessage, AIMessage, ToolMessage, AIMessage]
+    args = messages[1].tool_calls[0]["args"]
+    assert messages[2].content == str(args["a"] + args["b"])
+    assert messages[1].response_metadata["nad"]["n"] == 3
+    assert messages[1].response_metadata["nad"]["steps"]
+    assert messages[3].content
+
+
+def test_an_agent_loop_completes(agent):
+    check(agent.invoke({"messages": [HumanMessage("2 + 3?")]})["messages"])
+
+
+async def test_an_agent_loop_completes_without_blocking(agent):
+    check((await agent.ainvoke({"messages": [HumanMessage("2 + 3?")]}))["messages"])

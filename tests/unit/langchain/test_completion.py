@@ -1,0 +1,67 @@
+"""The completion model: prompts as they are, one generation each, evidence in generation_info."""
+
+import asyncio
+
+import pytest
+from langchain_core.load import dumpd, load
+from langchain_nad import NADLLM
+
+from nad_agents import ConfigurationError
+from tests.tiny_models import byte_tokenizer
+from tests.unit.langchain.chats import NEURONS, SAMPLING, tiny_decoder
+
+
+def tiny_llm(**options):
+    options = {**SAMPLING, **NEURONS, **options}
+    options.setdefault("decoder", tiny_decoder(tokenizer=byte_tokenizer(chat=False)))
+    return NADLLM(**options)
+
+
+def test_text_goes_on_as_it_is():
+    llm = tiny_llm()
+    result = llm.generate(["hello", "another"])
+    assert [len(g) for g in result.generations] == [1, 1]
+    info = result.generations[0][0].generation_info
+    assert info["nad"]["n"] == 4
+    assert info["usage_metadata"]["input_tokens"] == 5
+    expected = llm.get_decoder().decode(
+        "hello", raw=True, sampling=llm.settings().sampling, config=llm.settings().config
+    )
+    assert result.generations[0][0].text == expected.text == llm.invoke("hello")
+
+
+def test_streams_and_batches():
+    llm = tiny_llm(pruning="first_chunk")
+    pieces = list(llm.stream("hello"))
+    assert len(pieces) > 5
+    assert "".join(pieces) == llm.invoke("hello")
+    assert llm.batch(["hello", "another"]) == [llm.invoke("hello"), llm.invoke("another")]
+
+
+async def test_without_blocking():
+    llm = tiny_llm(pruning="first_chunk")
+    assert await llm.ainvoke("hello") == llm.invoke("hello")
+    assert "".join([piece async for piece in llm.astream("hello")]) == llm.invoke("hello")
+    long = tiny_llm(max_tokens=450, n=16)
+    task = asyncio.create_task(long.ainvoke("hello"))
+    while not long.get_decoder().engine.rows:
+        await asyncio.sleep(0.005)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(200):
+        if not long.get_decoder().engine.rows:
+            break
+        await asyncio.sleep(0.01)
+    assert long.get_decoder().engine.rows == 0
+
+
+@pytest.mark.filterwarnings("ignore:The function `load` is in beta")
+def test_describes_and_refuses_like_the_chat_model():
+    llm = NADLLM(model="a/b", temperature=0.3)
+    again = load(dumpd(llm), allowed_objects=[NADLLM], valid_namespaces=["langchain_nad"])
+    assert again.asdict() == llm.asdict()
+    assert "nad-agents" in llm.metadata["lc_versions"]
+    with pytest.raises(ConfigurationError, match="did you mean 'temperature'"):
+        NADLLM(temprature=1)
+    assert tiny_llm().get_num_tokens("hello") == 5
