@@ -1,0 +1,144 @@
+"""`nad bench`: record candidates for a benchmark's problems, resumable, and score them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from nad_agents.cli.display import loading
+from nad_agents.cli.generate import (
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    NOption,
+    ScoreOption,
+    TemperatureOption,
+    TokensOption,
+    TopKOption,
+    TopPOption,
+)
+from nad_agents.types import NADConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from nad_agents.evaluation.datasets import Problem
+
+__all__ = ["bench"]
+
+_DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+TaskArgument = Annotated[
+    Path,
+    typer.Argument(help="Problems as JSON lines (.jsonl or .jsonl.gz), such as HumanEval, MBPP, GSM8K or your own."),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
+SeedOption = Annotated[int, typer.Option(help="Seeds candidates and the order of the problems.")]
+LimitOption = Annotated[int | None, typer.Option(help="Only so many problems, a random sample of all.", min=1)]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+
+
+def bench(
+    task: TaskArgument,
+    out: OutOption,
+    model: ModelOption = _DEFAULT,
+    n: NOption = 8,
+    limit: LimitOption = None,
+    score: ScoreOption = "activation",
+    max_new_tokens: TokensOption = 512,
+    temperature: TemperatureOption = 0.8,
+    top_p: TopPOption = 0.95,
+    top_k: TopKOption = 50,
+    seed: SeedOption = 0,
+    resume: ResumeOption = False,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+) -> None:
+    """Record N candidates for every problem, with their activated neurons; resumable, in random order."""
+    from nad_agents.evaluation.datasets import load_problems, shuffled
+
+    # 1. what cannot work is refused before a model is loaded
+    sampling = SamplingConfig(
+        n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
+    )
+    config = NADConfig.model_validate({"selector": "first", "score": score})
+    problems, source = load_problems(task)
+    problems = shuffled(problems, seed)
+    wanted = min(limit or len(problems), len(problems))
+    console = Console(stderr=True)
+    # 2. the model
+    with loading(console, model):
+        from nad_agents.decoder import NeuronAgreementDecoder
+        from nad_agents.evaluation.recording import record_problems
+
+        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
+    # 3. the candidates
+    with RecordingProgress(console, wanted) as progress:
+        record_problems(
+            decoder,
+            problems,
+            out,
+            sampling=sampling,
+            config=config,
+            task=source,
+            order_seed=seed,
+            limit=limit,
+            resume=resume,
+            on_problem=progress,
+        )
+    console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
+
+
+class RecordingProgress:
+    """A bar over the problems with the time left; plain lines where the output is no terminal.
+
+    Args:
+        console: where to draw.
+        total: number of problems.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._tokens = 0
+        self._seconds = 0.0
+        self._recorded = 0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[speed]}"),
+            console=console,
+            # an estimate from the last problems: the default forgets after half a minute
+            speed_estimate_period=3600,
+        )
+        self._task = self._bar.add_task("recording", total=total, speed="")
+
+    def __enter__(self) -> RecordingProgress:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, problem: Problem, done: int, tokens: int, seconds: float) -> None:
+        """Follow one problem."""
+        if not tokens:
+            self._bar.reset(self._task, total=self._total, completed=done)
+            return
+        self._tokens += tokens
+        self._seconds += seconds
+        self._recorded += 1
+        left = (self._total - done) * self._seconds / self._recorded
+        speed = f"{self._tokens / max(self._seconds, 1e-9):.1f} tokens/s"
+        self._bar.update(self._task, completed=done, description=problem.id, speed=speed)
+        if not self._console.is_terminal:
+            took = f"{tokens} tokens, {seconds:.0f} s; {speed}, {left / 60:.0f} min left"
+            line = f"{done}/{self._total} {problem.id}: {took}"
+            self._console.print(line, highlight=False, soft_wrap=True)

@@ -1,0 +1,193 @@
+"""Problems from a file of JSON lines, whatever benchmark it belongs to.
+
+The fields decide what a line is:
+
+| fields | such as | judged by |
+|---|---|---|
+| prompt, test(s), entry_point | HumanEval | tests that define ``check(candidate)`` |
+| text or prompt, test_list | MBPP | assert statements |
+| prompt, tests | your own | tests: asserts, unittest classes, pytest functions |
+| Question, Correct Answer, Incorrect Answer 1 to 3 | GPQA | the letter |
+| question, problem or prompt, answer | GSM8K, MATH-500, AIME, your own | the final answer |
+"""
+
+from __future__ import annotations
+
+import ast
+import gzip
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nad_agents.exceptions import ConfigurationError
+
+__all__ = ["Problem", "ProblemKind", "load_problems", "parse_problem", "shuffled", "solution_prelude"]
+
+ProblemKind = Literal["code", "answer"]
+"""How an answer is judged: by running it, or by comparing what it says."""
+
+_CODE = "Answer with the complete function in one Python code block."
+_COMPLETE = f"Complete this Python function. {_CODE}\n\n```python\n{{prompt}}\n```"
+_WRITE = "{prompt}\n\nAnswer with the complete solution in one Python code block."
+_WRITE_FOR = "{prompt}\n\nIt must pass these tests:\n```python\n{tests}\n```\n\n" + _CODE
+_REASON = "{prompt}\n\nReason step by step, and put your final answer within \\boxed{{}}."
+_CHOOSE = "{prompt}\n\n{choices}\n\nReason step by step, and put the letter of the right choice within \\boxed{{}}."
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        id: unique within its file.
+        kind: how it is judged.
+        question: the problem as its benchmark has it; a signature with docstring for HumanEval.
+        message: what the model is asked.
+        tests: Python source that a solution must pass.
+        entry_point: the function that tests which define ``check(candidate)`` are called with.
+        answer: the right answer.
+    """
+
+    id: str
+    kind: ProblemKind
+    question: str
+    message: str
+    tests: str | None = None
+    entry_point: str | None = None
+    answer: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The problem as JSON-serialisable data."""
+        return asdict(self)
+
+
+def load_problems(path: str | Path, *, limit: int | None = None) -> tuple[list[Problem], dict[str, Any]]:
+    """Read problems from JSON lines, compressed with gzip or not.
+
+    Args:
+        path: the file.
+        limit: only the first so many.
+
+    Returns:
+        The problems, and where they came from: file name, SHA-256 of the file, number.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or a line is no problem; the message names the line.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        msg = f"the problems {path} cannot be read: {error}; give a file of JSON lines (.jsonl or .jsonl.gz)"
+        raise ConfigurationError(msg) from error
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            problem = parse_problem(json.loads(line), default_id=f"{path.name.split('.')[0]}/{len(problems)}")
+        except (ValueError, TypeError, AttributeError) as error:
+            msg = f"{path}, line {number}: {error}"
+            raise ConfigurationError(msg) from error
+        if problem.id in seen:
+            msg = f"{path}, line {number}: a second problem with the id {problem.id!r}; ids must be unique"
+            raise ConfigurationError(msg)
+        seen.add(problem.id)
+        problems.append(problem)
+        if limit is not None and len(problems) >= limit:
+            break
+    if not problems:
+        msg = f"{path} holds no problems; give one JSON object per line"
+        raise ConfigurationError(msg)
+    return problems, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "problems": len(problems)}
+
+
+def parse_problem(fields: Mapping[str, Any], *, default_id: str) -> Problem:
+    """Make a problem of a line's fields; see the module for what is recognised.
+
+    Raises:
+        ValueError: the fields are none of these.
+    """
+    name = str(next((fields[key] for key in ("id", "task_id", "unique_id", "Record ID") if key in fields), default_id))
+    if "Correct Answer" in fields:
+        return _multiple_choice(name, fields)
+    question = next((fields[key] for key in ("prompt", "question", "problem", "text") if fields.get(key)), None)
+    if question is None:
+        msg = f"no prompt, question, problem or text among the fields {', '.join(fields)}"
+        raise ValueError(msg)
+    question = str(question)
+    tests = next((fields[key] for key in ("test", "tests", "test_list") if fields.get(key)), None)
+    if tests is not None:
+        return _code(name, question, tests, fields)
+    answer = fields.get("answer", fields.get("solution"))
+    if answer is None:
+        msg = f"problem {name!r} has neither tests nor an answer"
+        raise ValueError(msg)
+    # GSM8K writes the reasoning, then the result after four hashes
+    final = str(answer).rsplit("####", 1)[-1].strip()
+    return Problem(name, "answer", question, _REASON.format(prompt=question.strip()), answer=final)
+
+
+def _code(name: str, question: str, tests: str | Sequence[str], fields: Mapping[str, Any]) -> Problem:
+    entry_point = fields.get("entry_point")
+    listed = isinstance(tests, list)
+    source = "\n".join(tests) if isinstance(tests, list) else str(tests)
+    setup = str(fields.get("test_setup_code") or "\n".join(fields.get("test_imports") or ()))
+    if _is_signature(question, entry_point):
+        message = _COMPLETE.format(prompt=question.rstrip())
+    elif listed:
+        message = _WRITE_FOR.format(prompt=question.strip(), tests=source)
+    else:
+        message = _WRITE.format(prompt=question.strip())
+    whole = f"{setup}\n{source}".strip("\n")
+    try:
+        ast.parse(whole)
+    except SyntaxError as error:
+        msg = f"the tests of problem {name!r} do not compile: {error}"
+        raise ValueError(msg) from error
+    calls_check = entry_point is not None and "def check(" in whole
+    return Problem(name, "code", question, message, tests=whole, entry_point=entry_point if calls_check else None)
+
+
+def _is_signature(question: str, entry_point: str | None) -> bool:
+    return entry_point is not None and f"def {entry_point}(" in question
+
+
+def _multiple_choice(name: str, fields: Mapping[str, Any]) -> Problem:
+    right = str(fields["Correct Answer"]).strip()
+    choices = [
+        right,
+        *(str(fields[f"Incorrect Answer {i}"]).strip() for i in (1, 2, 3) if f"Incorrect Answer {i}" in fields),
+    ]
+    # the same order of choices for a problem wherever it stands in the file
+    random.Random(hashlib.sha256(str(fields["Question"]).encode()).digest()).shuffle(choices)
+    shown = "\n".join(f"{letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=False))
+    question = str(fields["Question"]).strip()
+    message = _CHOOSE.format(prompt=question, choices=shown)
+    return Problem(name, "answer", f"{question}\n\n{shown}", message, answer="ABCD"[choices.index(right)])
+
+
+def solution_prelude(question: str, entry_point: str | None) -> str:
+    """What a prompt that ends with a signature brings along: its imports and helpers, as source.
+
+    A model asked to complete a function may leave them out, and benchmarks run prompt and completion together.
+    """
+    if entry_point is None:
+        return ""
+    try:
+        body = ast.parse(question.rstrip() + "\n    pass\n").body
+    except SyntaxError:
+        return ""
+    kept = [node for node in body if getattr(node, "name", None) != entry_point]
+    return "\n\n".join(ast.unparse(node) for node in kept)
+
+
+def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
+    """The problems in a random order that depends on the seed and their ids only."""
+    return sorted(problems, key=lambda p: hashlib.sha256(f"{seed}\0{p.id}".encode()).digest())

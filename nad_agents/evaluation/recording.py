@@ -1,0 +1,156 @@
+"""Recording candidates for many problems: one problem at a time on disk, resumable."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nad_agents.decoder import NeuronAgreementDecoder
+from nad_agents.evaluation.datasets import Problem
+from nad_agents.exceptions import PromptError
+from nad_agents.models import LoadedModel
+from nad_agents.request import PendingRequest
+from nad_agents.runs import ProblemRecord, RunManifest, RunWriter
+from nad_agents.types import NADConfig, SamplingConfig
+
+__all__ = ["make_manifest", "package_versions", "record_problems"]
+
+_PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy")
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that determine what is generated."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def describe_model(loaded: LoadedModel) -> dict[str, Any]:
+    """What a run says about its model."""
+    return {
+        "name": loaded.name,
+        "source": loaded.source,
+        "revision": loaded.revision,
+        # the folder of a converted or fetched model is named by its checksum or commit
+        "snapshot": loaded.path.name,
+        "architecture": type(loaded.model).__name__,
+        "parameters": int(loaded.model.num_parameters()),
+        "dtype": str(loaded.dtype).removeprefix("torch."),
+        "device": loaded.device.type,
+    }
+
+
+def make_manifest(
+    problems: Sequence[Problem],
+    task: Mapping[str, Any],
+    loaded: LoadedModel,
+    sampling: SamplingConfig,
+    config: NADConfig,
+    *,
+    order_seed: int | None,
+) -> RunManifest:
+    """What a run will be recorded with; the sampling must have a seed."""
+    return RunManifest(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=dict(task),
+        problems=tuple(problem.id for problem in problems),
+        order_seed=order_seed,
+        model=describe_model(loaded),
+        sampling=sampling.model_dump(mode="json"),
+        config=config.model_dump(mode="json"),
+        versions=package_versions(),
+    )
+
+
+def record_problems(
+    decoder: NeuronAgreementDecoder,
+    problems: Sequence[Problem],
+    folder: str | Path,
+    *,
+    sampling: SamplingConfig,
+    config: NADConfig,
+    task: Mapping[str, Any],
+    order_seed: int | None = None,
+    limit: int | None = None,
+    resume: bool = False,
+    on_problem: Callable[[Problem, int, int, float], None] | None = None,
+) -> int:
+    """Record what is not on disk yet; each problem is durable before the next begins.
+
+    A problem's candidates are seeded by the run's seed and the problem's place in the run, so that they do not depend
+    on where recording was interrupted.
+
+    Args:
+        decoder: samples the candidates; its selector is not asked.
+        problems: in the order of recording.
+        folder: of the run.
+        sampling: with a seed.
+        config: what is recorded.
+        task: where the problems came from.
+        order_seed: how they were shuffled, for the record.
+        limit: record only the first so many; a later call may go on from there.
+        resume: go on with a run that is there.
+        on_problem: called with each recorded problem, the number of recorded problems, its tokens and its seconds; a
+            problem that was on disk already is reported with 0 tokens at the beginning.
+
+    Returns:
+        Number of problems recorded by this call.
+
+    Raises:
+        ConfigurationError: a run is there and resume is False, or it was recorded with other settings.
+        RunError: another process records it, or it is damaged.
+        PromptError: a prompt does not fit the model; the message names the problem.
+    """
+    assert sampling.seed is not None
+    manifest = make_manifest(problems, task, decoder.loaded, sampling, config, order_seed=order_seed)
+    with RunWriter(folder, manifest, resume=resume) as writer:
+        done = sum(problem.id in writer.done for problem in problems[:limit])
+        if on_problem is not None:
+            for problem in problems[:limit]:
+                if problem.id in writer.done:
+                    on_problem(problem, done, 0, 0.0)
+        recorded = 0
+        for place, problem in enumerate(problems[:limit]):
+            if problem.id in writer.done:
+                continue
+            seed = sampling.seed + place
+            record = _record(decoder, problem, sampling.model_copy(update={"seed": seed}), config)
+            writer.append(record)
+            recorded += 1
+            if on_problem is not None:
+                tokens = sum(len(rollout) for rollout in record.group.rollouts)
+                on_problem(problem, done + recorded, tokens, sum(record.seconds.values()))
+    return recorded
+
+
+def _record(
+    decoder: NeuronAgreementDecoder, problem: Problem, sampling: SamplingConfig, config: NADConfig
+) -> ProblemRecord:
+    pending: PendingRequest | None = None
+    try:
+        pending = decoder.submit([problem.message], sampling=sampling, config=config)[0]
+        outcome = pending.outcome()
+    except PromptError as error:
+        msg = f"problem {problem.id!r}: {error}"
+        raise PromptError(msg) from error
+    except BaseException:
+        if pending is not None:
+            pending.cancel()
+        raise
+    return ProblemRecord(
+        problem.id,
+        outcome.group,
+        task=problem.to_dict(),
+        prompt=problem.message,
+        seed=sampling.seed,
+        seconds={"prefill": outcome.prefill, "decode": outcome.decode},
+        versions=package_versions(),
+    )

@@ -1,0 +1,97 @@
+"""What a run was recorded with: `run.json`, written once and never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nad_agents.runs.framing import FORMAT_VERSION, RunError
+
+__all__ = ["RunManifest", "read_manifest", "write_manifest"]
+
+_NAME = "run.json"
+
+
+class RunManifest(BaseModel):
+    """What every record of a run shares.
+
+    Attributes:
+        format_version: of the run's files.
+        created: UTC time, ISO 8601.
+        task: the data set: name, file, checksum, prompt template.
+        problems: ids of all problems, in the order in which they are recorded (shuffled under `order_seed`, so that an
+            unfinished run is a fair sample).
+        order_seed: None when the problems keep the data set's order.
+        model: name, source, revision or checksum, dtype, device, numbers of layers and neurons.
+        sampling: a `SamplingConfig` as JSON; its seed is the run's, each record names its own.
+        config: a `NADConfig` as JSON: what was recorded.
+        versions: of Python and of the packages.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    created: str
+    task: dict[str, Any]
+    problems: tuple[str, ...] = Field(min_length=1)
+    order_seed: int | None = None
+    model: dict[str, Any]
+    sampling: dict[str, Any]
+    config: dict[str, Any]
+    versions: dict[str, str] = Field(default_factory=dict)
+
+    def differences(self, other: RunManifest) -> list[str]:
+        """Settings that make records incomparable, as "name: here, there"; versions and dates are none."""
+        found = []
+        for name in ("format_version", "task", "problems", "model", "sampling", "config"):
+            here, there = getattr(self, name), getattr(other, name)
+            if isinstance(here, dict):
+                keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+                found += [f"{name}.{key}: {here.get(key)!r}, {there.get(key)!r}" for key in keys]
+            elif here != there:
+                shown = f"{len(here)}, {len(there)}" if isinstance(here, tuple) else f"{here!r}, {there!r}"
+                found.append(f"{name}: {shown}")
+        return found
+
+
+def write_manifest(folder: Path, manifest: RunManifest) -> None:
+    """Write `run.json` at once or not at all."""
+    partial = folder / f".{_NAME}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(manifest.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(folder / _NAME)
+
+
+def read_manifest(folder: Path) -> RunManifest:
+    """Read `run.json`.
+
+    Raises:
+        RunError: the folder holds no run, or one of another format version.
+    """
+    path = folder / _NAME
+    try:
+        values: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = f"{folder} holds no recorded run (no {_NAME}); record one with `nad bench --out {folder}`"
+        raise RunError(msg) from error
+    except (OSError, ValueError) as error:
+        msg = f"{path} cannot be read: {error}"
+        raise RunError(msg) from error
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if version != FORMAT_VERSION:
+        msg = f"{path} has format version {version}, this version reads {FORMAT_VERSION}; use a matching nad-agents"
+        raise RunError(msg)
+    try:
+        return RunManifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        msg = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise RunError(msg) from error
