@@ -40,17 +40,23 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[d
             if inspect.isfunction(tool) and not converted["function"].get("description"):
                 msg = "it has no description, by which models choose; write a docstring"
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
-            if converted not in found:  # the same tool given twice is one tool
-                found.append(converted)
+            found.append(converted)
         except (TypeError, ValueError) as error:
             msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
             raise ConfigurationError(msg) from error
-    names = [tool["function"]["name"] for tool in found]
-    for name in names:
-        if names.count(name) > 1:
+    by_name: dict[str, dict[str, Any]] = {}
+    for tool in found:
+        name = tool["function"]["name"]
+        known = by_name.setdefault(name, tool)
+        # the same tool in two forms, a class and its schema say, is one tool
+        if _parameter_names(known) != _parameter_names(tool):
             msg = f"two tools are named {name!r}; rename one, since a call could mean either"
             raise ConfigurationError(msg)
-    return found
+    return list(by_name.values())
+
+
+def _parameter_names(tool: Mapping[str, Any]) -> set[str]:
+    return set(tool["function"].get("parameters", {}).get("properties", {}))
 
 
 def tool_choice_name(choice: Any, names: Sequence[str]) -> str | None:

@@ -23,6 +23,7 @@ Status = Literal["ok", "missing", "broken"]
 
 _EXTRAS = {
     "gguf": ("gguf",),
+    "grammar": ("llguidance",),
     "langchain": ("langchain-core",),
     "sandbox": ("docker",),
 }

@@ -137,7 +137,8 @@ class TestRefused:
         with pytest.raises(ConfigurationError, match="cannot be used as a tool"):
             NADChatModel().bind_tools([3])
         with pytest.raises(ConfigurationError, match="two tools are named 'add'"):
-            NADChatModel().bind_tools([add, add])
+            NADChatModel().bind_tools([add, {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}])
+        assert len(NADChatModel().bind_tools([add, add]).kwargs["tools"]) == 1
 
     def test_arguments_that_no_grammar_expresses(self, chat):
         odd = {
@@ -170,7 +171,7 @@ class TestPrompt:
         assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
         assert "Add two numbers." in messages[0]["content"]
         assert messages[2]["content"] == '{"name": "add", "arguments": {"a": 2, "b": 3}}'
-        assert messages[3]["content"] == "Result of add: 5"
+        assert messages[3]["content"] == "add returned: 5"
 
     def test_the_system_message_stays(self):
         messages, _ = written_for(byte_tokenizer(), [{"role": "system", "content": "Be kind."}], self.reply)
