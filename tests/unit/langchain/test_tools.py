@@ -137,7 +137,8 @@ class TestRefused:
         with pytest.raises(ConfigurationError, match="cannot be used as a tool"):
             NADChatModel().bind_tools([3])
         with pytest.raises(ConfigurationError, match="two tools are named 'add'"):
-            NADChatModel().bind_tools([add, {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}])
+            other = {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}
+            NADChatModel().bind_tools([add, other])
         assert len(NADChatModel().bind_tools([add, add]).kwargs["tools"]) == 1
 
     def test_arguments_that_no_grammar_expresses(self, chat):
