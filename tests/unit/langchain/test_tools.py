@@ -136,8 +136,8 @@ class TestRefused:
             NADChatModel().bind_tools([bare])
         with pytest.raises(ConfigurationError, match="cannot be used as a tool"):
             NADChatModel().bind_tools([3])
+        other = {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}
         with pytest.raises(ConfigurationError, match="two tools are named 'add'"):
-            other = {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}
             NADChatModel().bind_tools([add, other])
         assert len(NADChatModel().bind_tools([add, add]).kwargs["tools"]) == 1
 
