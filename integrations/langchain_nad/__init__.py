@@ -15,32 +15,41 @@ from nad_agents.exceptions import MissingDependencyError
 
 if TYPE_CHECKING:
     from langchain_nad.agents import NADStepSelection
+    from langchain_nad.code_agents import CodeRepair, PythonSandboxTool
     from langchain_nad.sandbox import SandboxVerifier
 
 __all__ = [
     "NADLLM",
     "PROGRESS_EVENT",
     "CodeRejectedError",
+    "CodeRepair",
     "GenerationTimeoutError",
     "NADChatModel",
     "NADStepSelection",
+    "PythonSandboxTool",
     "SandboxVerifier",
     "__version__",
     "unload_models",
 ]
 
 
+_LAZY = {
+    "CodeRepair": "langchain_nad.code_agents",
+    "NADStepSelection": "langchain_nad.agents",
+    "PythonSandboxTool": "langchain_nad.code_agents",
+    "SandboxVerifier": "langchain_nad.sandbox",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import what needs the agents of LangChain, or the sandbox, at its first use."""
-    if name == "SandboxVerifier":
-        return import_module("langchain_nad.sandbox").SandboxVerifier
-    if name == "NADStepSelection":
-        try:
-            return import_module("langchain_nad.agents").NADStepSelection
-        except ModuleNotFoundError as error:
-            if (error.name or "").split(".")[0] != "langchain":
-                raise
-            msg = "NADStepSelection needs LangChain's agents; install them with: pip install langchain"
-            raise MissingDependencyError(msg) from error
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
+    if name not in _LAZY:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    try:
+        return getattr(import_module(_LAZY[name]), name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "langchain":
+            raise
+        msg = f"{name} needs LangChain's agents; install them with: pip install langchain"
+        raise MissingDependencyError(msg) from error

@@ -73,9 +73,8 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
         return request.override(model_settings=settings)
 
     def _choose(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
-        if not request.tools:
-            return response
-        names = [t["function"]["name"] if isinstance(t, dict) else t.name for t in request.tools]
+        may_call = request.tools and request.tool_choice not in ("none", False)
+        names = [t["function"]["name"] if isinstance(t, dict) else t.name for t in request.tools] if may_call else []
         result = [self._chosen(m, names) if isinstance(m, AIMessage) else m for m in response.result]
         return ModelResponse(result=result, structured_response=response.structured_response)
 
@@ -87,7 +86,7 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
         candidates = evidence.pop("candidates")
         # a dropped candidate broke off in the middle of its step
         whole = [c for c in candidates if c["finish_reason"] != "pruned"]
-        answers = [parse_answer(c["text"], names) for c in whole]
+        answers = [parse_answer(c["text"], names) if names else ParsedAnswer(c["text"]) for c in whole]
         groups = group_steps(answers, self.exclude_args)
         agreement = [c["agreement"] or 0.0 for c in whole]
 

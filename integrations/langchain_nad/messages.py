@@ -141,7 +141,7 @@ def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat) -> list
             plain.append({"role": "assistant", "content": content})
         elif message["role"] == "tool":
             name = names.get(message.get("tool_call_id", ""), message.get("name", "the tool"))
-            plain.append({"role": "user", "content": f"Result of {name}: {message['content']}"})
+            plain.append({"role": "user", "content": f"{name} returned: {message['content']}"})
         else:
             plain.append(message)
     return plain

@@ -5,11 +5,13 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_nad import NADStepSelection
 from langchain_nad.agents import group_steps
 from langchain_nad.tool_calls import parse_answer
+from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
@@ -131,3 +133,29 @@ def test_an_agent_loop_completes(agent):
 
 async def test_an_agent_loop_completes_without_blocking(agent):
     check((await agent.ainvoke({"messages": [HumanMessage("2 + 3?")]}))["messages"])
+
+
+class Answer(BaseModel):
+    """The answer."""
+
+    value: int
+
+
+@pytest.mark.parametrize(
+    "strategy", [Answer, ProviderStrategy(Answer), ToolStrategy(Answer)], ids=["auto", "json", "tool"]
+)
+def test_an_agents_answer_may_have_a_shape(strategy):
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    found = create_agent(chat, [], response_format=strategy).invoke({"messages": [HumanMessage("2 + 3?")]})
+    assert isinstance(found["structured_response"], Answer)
+
+
+def test_tools_and_a_shape_together():
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": Answer.model_json_schema()}}
+    for seed in range(4):
+        message = chat.bind_tools([add], response_format=schema).invoke("2 + 3?", seed=seed)
+        if message.tool_calls:
+            assert set(message.tool_calls[0]["args"]) == {"a", "b"}
+        else:
+            Answer.model_validate_json(message.text)
