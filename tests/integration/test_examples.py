@@ -9,6 +9,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
+    "agent_tools.py": ["--n", "3"],
     "langchain_chain.py": ["--n", "3", "--tokens", "40"],
     "compare_selectors.py": ["--n", "3", "--tokens", "24"],
 }
