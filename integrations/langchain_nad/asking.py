@@ -66,7 +66,7 @@ def written_for(
     """
     form = _format(tokenizer)
     if not form.in_template:
-        conversation = without_tool_roles(conversation, form)
+        conversation = without_tool_roles(conversation, form if reply.tools else None)
     shown = list(reply.tools) if form.in_template else []
     conversation = with_instructions(conversation, reply.instructions(form))
     return fit_template(tokenizer, conversation, tools=shown), shown

@@ -123,25 +123,29 @@ def with_instructions(messages: list[dict[str, Any]], text: str) -> list[dict[st
     return [{"role": "system", "content": text}, *messages]
 
 
-def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat) -> list[dict[str, Any]]:
+def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat | None) -> list[dict[str, Any]]:
     """Calls and their results as plain text, for chat templates that know no tools.
 
     Args:
         messages: from `template_messages`.
-        form: how the calls are written.
+        form: how calls are written; None leaves them out and tells the results with what was called, for an answer
+            that shall be in words and not one more call.
     """
-    names: dict[str, str] = {}
+    called: dict[str, str] = {}
     plain = []
     for message in messages:
         calls = message.get("tool_calls", ())
-        names |= {call["id"]: call["function"]["name"] for call in calls}
+        for call in calls:
+            function = call["function"]
+            arguments = "" if form else f"({json.dumps(function['arguments'], ensure_ascii=False)})"
+            called[call["id"]] = f"{function['name']}{arguments}"
         if calls:
-            written = [form.write(call["function"]["name"], call["function"]["arguments"]) for call in calls]
+            written = [form.write(c["function"]["name"], c["function"]["arguments"]) for c in calls] if form else []
             content = "\n".join(part for part in (message["content"], *written) if part)
-            plain.append({"role": "assistant", "content": content})
+            plain += [{"role": "assistant", "content": content}] if content else []
         elif message["role"] == "tool":
-            name = names.get(message.get("tool_call_id", ""), message.get("name", "the tool"))
-            plain.append({"role": "user", "content": f"{name} returned: {message['content']}"})
+            source = called.get(message.get("tool_call_id", ""), message.get("name", "the tool"))
+            plain.append({"role": "user", "content": f"{source} returned: {message['content']}"})
         else:
             plain.append(message)
     return plain

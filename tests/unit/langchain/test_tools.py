@@ -174,6 +174,11 @@ class TestPrompt:
         assert messages[2]["content"] == '{"name": "add", "arguments": {"a": 2, "b": 3}}'
         assert messages[3]["content"] == "add returned: 5"
 
+    def test_an_answer_in_words_is_not_shown_calls(self):
+        messages, _ = written_for(byte_tokenizer(), self.talk, Reply())
+        assert [m["role"] for m in messages] == ["user", "user"]
+        assert messages[1]["content"] == 'add({"a": 2, "b": 3}) returned: 5'
+
     def test_the_system_message_stays(self):
         messages, _ = written_for(byte_tokenizer(), [{"role": "system", "content": "Be kind."}], self.reply)
         assert messages[0]["content"].startswith("Be kind.\n\nYou can use these tools:")
