@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from nad_agents.cli.display import loading
 from nad_agents.cli.generate import (
@@ -24,7 +26,7 @@ from nad_agents.cli.generate import (
 from nad_agents.types import NADConfig, SamplingConfig
 
 if TYPE_CHECKING:
-    from nad_agents.evaluation.datasets import Problem
+    from nad_agents.runs import ProblemRecord
 
 __all__ = ["bench"]
 
@@ -37,6 +39,9 @@ TaskArgument = Annotated[
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 SeedOption = Annotated[int, typer.Option(help="Seeds candidates and the order of the problems.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only so many problems, a random sample of all.", min=1)]
+InFlightOption = Annotated[
+    int, typer.Option(help="Problems generated together, which is faster; so many are lost when it is killed.", min=1)
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 
 
@@ -52,6 +57,7 @@ def bench(
     top_p: TopPOption = 0.95,
     top_k: TopKOption = 50,
     seed: SeedOption = 0,
+    in_flight: InFlightOption = 1,
     resume: ResumeOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -85,6 +91,7 @@ def bench(
             task=source,
             order_seed=seed,
             limit=limit,
+            in_flight=in_flight,
             resume=resume,
             on_problem=progress,
         )
@@ -103,23 +110,20 @@ class RecordingProgress:
         self._console = console
         self._total = total
         self._tokens = 0
-        self._seconds = 0.0
+        self._started = 0.0
         self._recorded = 0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[left]} left, {task.fields[speed]}"),
             console=console,
-            # an estimate from the last problems: the default forgets after half a minute
-            speed_estimate_period=3600,
         )
-        self._task = self._bar.add_task("recording", total=total, speed="")
+        self._task = self._bar.add_task("recording", total=total, speed="0 tokens/s", left="?")
 
     def __enter__(self) -> RecordingProgress:
+        self._started = time.perf_counter()
         if self._console.is_terminal:
             self._bar.start()
         return self
@@ -127,18 +131,14 @@ class RecordingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, problem: Problem, done: int, tokens: int, seconds: float) -> None:
+    def __call__(self, record: ProblemRecord, done: int) -> None:
         """Follow one problem."""
-        if not tokens:
-            self._bar.reset(self._task, total=self._total, completed=done)
-            return
-        self._tokens += tokens
-        self._seconds += seconds
         self._recorded += 1
-        left = (self._total - done) * self._seconds / self._recorded
-        speed = f"{self._tokens / max(self._seconds, 1e-9):.1f} tokens/s"
-        self._bar.update(self._task, completed=done, description=problem.id, speed=speed)
+        self._tokens += sum(len(rollout) for rollout in record.group.rollouts)
+        seconds = max(time.perf_counter() - self._started, 1e-9)
+        left = (self._total - done) * seconds / self._recorded
+        speed, time_left = f"{self._tokens / seconds:.1f} tokens/s", str(timedelta(seconds=round(left)))
+        self._bar.update(self._task, completed=done, description=record.problem, speed=speed, left=time_left)
         if not self._console.is_terminal:
-            took = f"{tokens} tokens, {seconds:.0f} s; {speed}, {left / 60:.0f} min left"
-            line = f"{done}/{self._total} {problem.id}: {took}"
+            line = f"{done}/{self._total} {record.problem}, {speed}, {time_left} left"
             self._console.print(line, highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -80,13 +81,15 @@ def record_problems(
     task: Mapping[str, Any],
     order_seed: int | None = None,
     limit: int | None = None,
+    in_flight: int = 1,
     resume: bool = False,
-    on_problem: Callable[[Problem, int, int, float], None] | None = None,
+    on_problem: Callable[[ProblemRecord, int], None] | None = None,
 ) -> int:
-    """Record what is not on disk yet; each problem is durable before the next begins.
+    """Record what is not on disk yet; a problem is durable as soon as its candidates are complete.
 
     A problem's candidates are seeded by the run's seed and the problem's place in the run, so that they do not depend
-    on where recording was interrupted.
+    on where recording was interrupted. With several problems in flight, which share batches, rounding may differ with
+    the company that a problem has.
 
     Args:
         decoder: samples the candidates; its selector is not asked.
@@ -97,9 +100,9 @@ def record_problems(
         task: where the problems came from.
         order_seed: how they were shuffled, for the record.
         limit: record only the first so many; a later call may go on from there.
+        in_flight: problems that are generated together; so many are lost when the process is killed.
         resume: go on with a run that is there.
-        on_problem: called with each recorded problem, the number of recorded problems, its tokens and its seconds; a
-            problem that was on disk already is reported with 0 tokens at the beginning.
+        on_problem: called with each problem that was recorded, and how many are on disk now.
 
     Returns:
         Number of problems recorded by this call.
@@ -112,45 +115,44 @@ def record_problems(
     assert sampling.seed is not None
     manifest = make_manifest(problems, task, decoder.loaded, sampling, config, order_seed=order_seed)
     with RunWriter(folder, manifest, resume=resume) as writer:
-        done = sum(problem.id in writer.done for problem in problems[:limit])
-        if on_problem is not None:
-            for problem in problems[:limit]:
-                if problem.id in writer.done:
-                    on_problem(problem, done, 0, 0.0)
-        recorded = 0
-        for place, problem in enumerate(problems[:limit]):
-            if problem.id in writer.done:
-                continue
-            seed = sampling.seed + place
-            record = _record(decoder, problem, sampling.model_copy(update={"seed": seed}), config)
-            writer.append(record)
-            recorded += 1
-            if on_problem is not None:
-                tokens = sum(len(rollout) for rollout in record.group.rollouts)
-                on_problem(problem, done + recorded, tokens, sum(record.seconds.values()))
-    return recorded
+        chosen = list(enumerate(problems))[:limit]
+        todo = [(place, problem) for place, problem in chosen if problem.id not in writer.done]
+        on_disk = len(chosen) - len(todo)
+        running: deque[tuple[Problem, int, PendingRequest]] = deque()
+        try:
+            for recorded in range(len(todo)):
+                for place, problem in todo[recorded + len(running) : recorded + in_flight]:
+                    seed = sampling.seed + place
+                    running.append((problem, seed, _submit(decoder, problem, seed, sampling, config)))
+                record = _finished(*running[0])
+                writer.append(record)
+                running.popleft()
+                if on_problem is not None:
+                    on_problem(record, on_disk + recorded + 1)
+        finally:
+            for _, _, pending in running:
+                pending.cancel()
+    return len(todo)
 
 
-def _record(
-    decoder: NeuronAgreementDecoder, problem: Problem, sampling: SamplingConfig, config: NADConfig
-) -> ProblemRecord:
-    pending: PendingRequest | None = None
+def _submit(
+    decoder: NeuronAgreementDecoder, problem: Problem, seed: int, sampling: SamplingConfig, config: NADConfig
+) -> PendingRequest:
     try:
-        pending = decoder.submit([problem.message], sampling=sampling, config=config)[0]
-        outcome = pending.outcome()
+        return decoder.submit([problem.message], sampling=sampling.model_copy(update={"seed": seed}), config=config)[0]
     except PromptError as error:
         msg = f"problem {problem.id!r}: {error}"
         raise PromptError(msg) from error
-    except BaseException:
-        if pending is not None:
-            pending.cancel()
-        raise
+
+
+def _finished(problem: Problem, seed: int, pending: PendingRequest) -> ProblemRecord:
+    outcome = pending.outcome()
     return ProblemRecord(
         problem.id,
         outcome.group,
         task=problem.to_dict(),
         prompt=problem.message,
-        seed=sampling.seed,
+        seed=seed,
         seconds={"prefill": outcome.prefill, "decode": outcome.decode},
         versions=package_versions(),
     )

@@ -148,7 +148,7 @@ def _check_header(path: Path, header: bytes) -> None:
 
 
 def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[Frame]:
-    offset, previous = len(_FILE_HEADER), None
+    offset, where = len(_FILE_HEADER), "of the first problem"
     while offset < size:
         start = file.read(_FRAME_SIZE)
         if len(start) < _FRAME_SIZE:
@@ -159,8 +159,7 @@ def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[Frame]:
             return
         intact = zlib.crc32(start[: _FRAME.size]) == struct.unpack_from("<I", start, _FRAME.size)[0]
         if magic != _FRAME_MAGIC or not intact:
-            after = f"after problem {previous!r}" if previous is not None else "of the first problem"
-            msg = f"{path} is damaged at byte {offset}: no record begins there, {after}; restore it, or record again"
+            msg = f"{path} is damaged: byte {offset}, {where}, begins no record; restore the file, or record again"
             raise RunError(msg)
         body = offset + _FRAME_SIZE + head_size
         if body + body_size > size:
@@ -168,13 +167,13 @@ def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[Frame]:
         text = file.read(head_size)
         if zlib.crc32(text) != crc:
             msg = (
-                f"{path} is damaged: the head of the record at byte {offset} does not fit its checksum "
-                f"(it comes after problem {previous!r}); restore it, or record again"
+                f"{path} is damaged: the head of the record at byte {offset}, {where}, does not fit its checksum; "
+                "restore the file, or record again"
             )
             raise RunError(msg)
         frame = Frame(json.loads(text), offset, body, body + body_size)
         yield frame
-        previous, offset = frame.problem, frame.end
+        offset, where = frame.end, f"after problem {frame.problem!r}"
         file.seek(offset)
 
 
