@@ -15,18 +15,22 @@ import time
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
+from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
 from nad_sandbox.examples import find_examples
 from nad_sandbox.extraction import extract_code, normalise_program
 from nad_sandbox.harness import source as harness_source
 from nad_sandbox.report import CheckResult, Report
 
-__all__ = ["Check", "CodeVerifier"]
+__all__ = ["Check", "CodeVerifier", "UnsupportedTestsError"]
 
 Check = Literal["syntax", "imports", "examples"]
 
 _ORDER = ("syntax", "imports", "examples", "tests", "pairs")
 _GRACE_SECONDS = 2.0
+
+
+class UnsupportedTestsError(SandboxError):
+    """The tests need something that cannot be had where they run; this says nothing about any program."""
 
 
 class CodeVerifier:
@@ -123,6 +127,9 @@ class CodeVerifier:
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
                 found: list[dict[str, Any]] = json.loads(line[len(nonce) :])
+                for check in found:
+                    if check.pop("unsupported", False):
+                        raise UnsupportedTestsError(f"{check['error']}; no candidate was judged")
                 return tuple(CheckResult(**check) for check in found)
         # the judge itself did not live to say anything: a limit of the whole sandbox, or its own error
         if result.timed_out:

@@ -24,7 +24,7 @@ def source() -> str:
     parts = [
         codec,
         f"RUNNER = {codec + _module('runner.py')!r}\n",
-        *map(_module, ("remote.py", "asserting.py", "judge.py")),
+        *map(_module, ("asserting.py", "remote.py", "candidate.py", "collecting.py", "judge.py")),
     ]
     return "from __future__ import annotations\n" + "\n".join(parts) + "\nmain()\n"
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
-import math
-import re
-import types
 
 TEXT = 600
+
+
+class TestsError(BaseException):
+    """The tests use something that cannot work here; no candidate is to blame."""
+
+    __test__ = False
 
 
 class CheckError(AssertionError):
@@ -15,12 +18,7 @@ class CheckError(AssertionError):
 
     def __init__(self, source, expected="", got="", message=""):
         super().__init__(message or source)
-        self.detail = {
-            "assertion": source[:TEXT],
-            "expected": expected[:TEXT],
-            "got": got[:TEXT],
-            "error": message[:TEXT],
-        }
+        self.detail = {"assertion": source, "expected": expected, "got": got, "error": message}
 
 
 COMPARE = {
@@ -45,7 +43,7 @@ def check_true(value, source, message):
 class AssertRewriter(ast.NodeTransformer):
     """Turns assert statements into calls that say what was expected and what came."""
 
-    def visit_Assert(self, node):  # noqa: N802 - the name that ast asks for
+    def visit_Assert(self, node):
         self.generic_visit(node)
         source = ast.Constant(value=ast.unparse(node)) if hasattr(ast, "unparse") else ast.Constant(value="assert")
         nothing = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
@@ -66,53 +64,6 @@ def short(value):
     """A bounded repr."""
     try:
         text = repr(value)
-    except Exception as error:
+    except BaseException as error:  # the candidate may be gone by now, and its objects with it
         text = "<no repr: %s>" % error
     return text if len(text) <= TEXT else text[:TEXT] + "..."
-
-
-def pytest_stand_in():
-    """What tests use most of pytest, where the image has none: raises, approx, mark.parametrize."""
-
-    class Raises:
-        def __init__(self, kinds, match=None):
-            self.kinds, self.match, self.value = kinds, match, None
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, kind, error, _trace):
-            if kind is None:
-                raise CheckError("pytest.raises(%s)" % short(self.kinds), short(self.kinds), "no exception")
-            if not issubclass(kind, self.kinds):
-                return False
-            if self.match is not None:
-                if not re.search(self.match, str(error)):
-                    raise CheckError("pytest.raises", "a message like %r" % self.match, str(error))
-            self.value = error
-            return True
-
-    class Approx:
-        def __init__(self, expected, rel=1e-6, abs=1e-12):
-            self.expected, self.rel, self.abs = expected, rel, abs
-
-        def __eq__(self, other):
-            pairs = zip(self.expected, other) if isinstance(self.expected, (list, tuple)) else [(self.expected, other)]
-            return all(math.isclose(a, b, rel_tol=self.rel, abs_tol=self.abs) for a, b in pairs)
-
-        def __repr__(self):
-            return "approx(%r)" % (self.expected,)
-
-    def parametrize(names, values):
-        count = len(names.split(",") if isinstance(names, str) else names)
-
-        def mark(function):
-            function.nad_parameters = [(v,) if count == 1 else tuple(v) for v in values]
-            return function
-
-        return mark
-
-    module = types.ModuleType("pytest")
-    module.raises, module.approx = Raises, Approx
-    module.mark = types.SimpleNamespace(parametrize=parametrize)
-    return module

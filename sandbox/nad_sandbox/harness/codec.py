@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import collections
 import datetime as dt
 import decimal
 import fractions
+import sys
 
 _TEXT_TYPES = {
     "Decimal": decimal.Decimal,
@@ -13,7 +15,10 @@ _TEXT_TYPES = {
     "complex": complex,
     "date": dt.date.fromisoformat,
     "datetime": dt.datetime.fromisoformat,
+    "time": dt.time.fromisoformat,
 }
+_ISO_TYPES = (dt.date, dt.datetime, dt.time)
+_NUMERIC_KINDS = "biufc"
 
 
 def encode(value, refer):
@@ -23,8 +28,6 @@ def encode(value, refer):
     """
     if value is None or value is True or value is False:
         return value
-    if isinstance(value, bool):
-        return bool(value)
     if isinstance(value, int):
         return {"int": format(int.__index__(value), "x")}
     if isinstance(value, float):
@@ -34,18 +37,29 @@ def encode(value, refer):
     if isinstance(value, (bytes, bytearray)):
         kind = "bytes" if isinstance(value, bytes) else "bytearray"
         return {kind: base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, tuple) and isinstance(getattr(type(value), "_fields", None), tuple):
+        items = [encode(item, refer) for item in tuple.__iter__(value)]
+        return {"named": [type(value).__name__, [str(field) for field in type(value)._fields], items]}
     for name, kind in (("list", list), ("tuple", tuple), ("set", set), ("frozenset", frozenset)):
         if isinstance(value, kind):
             return {name: [encode(item, refer) for item in kind.__iter__(value)]}
     if isinstance(value, dict):
         return {"dict": [[encode(k, refer), encode(v, refer)] for k, v in dict.items(value)]}
+    if isinstance(value, collections.deque):
+        return {"deque": [[encode(item, refer) for item in collections.deque.__iter__(value)], value.maxlen]}
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
     for name in ("Decimal", "Fraction", "complex"):
         if type(value) is _TEXT_TYPES[name]:
             return {"text": [name, str(value)]}
-    if type(value) in (dt.date, dt.datetime):
+    if type(value) in _ISO_TYPES:
         return {"text": [type(value).__name__, value.isoformat()]}
+    if type(value) is dt.timedelta:
+        return {"timedelta": [value.days, value.seconds, value.microseconds]}
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.dtype.kind in _NUMERIC_KINDS:
+        kind = "ndarray" if isinstance(value, numpy.ndarray) else "scalar"
+        return {kind: [value.dtype.str, encode(value.tolist(), refer)]}
     return {"object": refer(value)}
 
 
@@ -68,10 +82,25 @@ def decode(data, resolve):
         return made(decode(item, resolve) for item in content)
     if kind == "dict":
         return {decode(k, resolve): decode(v, resolve) for k, v in content}
+    if kind == "named":
+        made = collections.namedtuple(content[0], content[1], rename=True)
+        return made(*[decode(item, resolve) for item in content[2]])
+    if kind == "deque":
+        return collections.deque((decode(item, resolve) for item in content[0]), content[1])
     if kind == "range":
         return range(*content)
     if kind == "text":
         return _TEXT_TYPES[content[0]](content[1])
+    if kind == "timedelta":
+        return dt.timedelta(*content)
+    if kind in ("ndarray", "scalar"):
+        plain = decode(content[1], resolve)
+        try:
+            import numpy as np
+        except ImportError:
+            return plain
+        array = np.array(plain, dtype=content[0])
+        return array if kind == "ndarray" else array[()]
     if kind == "object":
         return resolve(content)
     raise ValueError("unknown kind of value: " + repr(kind))

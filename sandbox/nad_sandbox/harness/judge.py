@@ -7,8 +7,9 @@ this process can write there, and only it knows the nonce.
 from __future__ import annotations
 
 import ast
-import builtins
+import contextlib
 import ctypes
+import io
 import json
 import math
 import os
@@ -16,19 +17,11 @@ import subprocess
 import sys
 import time
 import traceback
-import types
-import unittest
 
-from nad_sandbox.harness.asserting import (
-    AssertRewriter,
-    CheckError,
-    check_compare,
-    check_true,
-    pytest_stand_in,
-    short,
-)
+from nad_sandbox.harness.asserting import TEXT, CheckError, TestsError, short
+from nad_sandbox.harness.candidate import Candidate, CandidateEndError
 from nad_sandbox.harness.codec import decode
-from nad_sandbox.harness.remote import TEXT, Candidate, CandidateEndError, Remote, candidate_error
+from nad_sandbox.harness.collecting import run_tests
 
 
 def similar(a, b):
@@ -51,44 +44,18 @@ def run_examples(candidate, scope, examples):
         if not set(example["names"]) <= set(scope):
             missing = sorted(set(example["names"]) - set(scope))
             raise CheckError(call, expected, "", "%s is not defined by the program" % ", ".join(missing))
-        before = len(candidate.output)
-        got = eval(compile(call, "<example>", "eval"), dict(scope))
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            got = eval(compile(call, "<example>", "eval"), dict(scope))
         try:
             value = ast.literal_eval(expected)
         except (ValueError, SyntaxError):
-            if short(got) != expected and str(got) != expected:
-                raise CheckError(call, expected, short(got)) from None
+            shown = out.getvalue().strip() if got is None else got if isinstance(got, str) else short(got)
+            if expected not in (shown, short(got)):
+                raise CheckError(call, expected, shown) from None
             continue
-        printed = candidate.output[before:].decode("utf-8", "replace").strip() if got is None else None
+        printed = out.getvalue().strip() if got is None else ""
         if not similar(got, value) and printed != expected.strip():
-            raise CheckError(call, expected, short(got))
-
-
-def run_tests(scope, tests, names):
-    """Assert statements, then unittest classes, then pytest functions."""
-    module = types.ModuleType("tests")
-    module.__dict__.update(scope)
-    module.__dict__.update(__nad_check_compare__=check_compare, __nad_check_true__=check_true)
-    for name in names:
-        alias = types.ModuleType(name)
-        alias.__dict__.update(scope)
-        sys.modules[name] = alias
-    sys.modules["tests"] = module
-    sys.modules.setdefault("pytest", pytest_stand_in())
-    tree = ast.fix_missing_locations(AssertRewriter().visit(ast.parse(tests, "tests.py")))
-    exec(compile(tree, "tests.py", "exec"), module.__dict__)
-    for name, value in list(module.__dict__.items()):
-        if isinstance(value, type) and issubclass(value, unittest.TestCase):
-            result = unittest.TestResult()
-            unittest.defaultTestLoader.loadTestsFromTestCase(value).run(result)
-            for test, text in result.failures + result.errors:
-                raise CheckError(test.id(), message=text.strip().splitlines()[-1])
-        elif name.startswith("test") and isinstance(value, types.FunctionType):
-            for args in getattr(value, "nad_parameters", [()]):
-                value(*args)
-        elif name.startswith("Test") and isinstance(value, type):
-            for method in [m for m in dir(value) if m.startswith("test")]:
-                getattr(value(), method)()
+            raise CheckError(call, expected, printed or short(got))
 
 
 def run_pairs(source, pairs, deadline):
@@ -121,88 +88,92 @@ def run_pairs(source, pairs, deadline):
 
 
 def describe(error, candidate):
-    """What goes into the report."""
+    """What goes into the report, each part bounded."""
     if isinstance(error, CheckError):
         detail = dict(error.detail)
     else:
         detail = {"error": getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)}
-        if isinstance(error, CandidateEndError):
+        if isinstance(error, (CandidateEndError, TestsError)):
             detail["error"] = str(error)
-        where = getattr(error, "nad_where", "")
-        own = [e for e in traceback.extract_tb(error.__traceback__) if e.filename in ("tests.py", "<example>")]
-        if own and own[-1].filename == "tests.py":
-            detail["test_line"] = own[-1].lineno
-        if where:
-            detail["where"] = where
+        elif isinstance(error, SystemExit):
+            detail["error"] = "the program tried to end itself: " + detail["error"]
+    own = [e for e in traceback.extract_tb(error.__traceback__) if e.filename == "tests.py"]
+    if own:
+        detail["test_line"] = own[-1].lineno
+    detail["where"] = getattr(error, "nad_where", "")
     if candidate is not None:
         detail["output"] = candidate.output.decode("utf-8", "replace")[-TEXT:]
-    return detail
+    return {key: value[:TEXT] if isinstance(value, str) else value for key, value in detail.items()}
+
+
+class Judgement:
+    """The checks on one candidate, in order, until one fails."""
+
+    def __init__(self, payload):
+        self.payload = payload
+        self.deadline = time.monotonic() + payload["seconds"]
+        self.candidate = Candidate(payload["source"], self.deadline)
+        self.scope, self.results = {}, []
+
+    def check(self, name, action):
+        """Run one check; whether it passed."""
+        started = time.monotonic()
+        try:
+            action()
+            # what a test caught, or the candidate swallowed, still counts
+            if self.candidate.failure is not None:
+                raise self.candidate.failure
+        except BaseException as error:
+            if isinstance(error, CandidateEndError):
+                time.sleep(0.01)  # for the last of its output
+            detail = describe(error, self.candidate)
+            if isinstance(error, TestsError):
+                detail["unsupported"] = True
+            self.results.append({"check": name, "passed": False, "seconds": time.monotonic() - started, **detail})
+            return False
+        self.results.append({"check": name, "passed": True, "seconds": time.monotonic() - started})
+        return True
+
+    def expect(self, phase):
+        """Wait until the candidate compiled, or loaded."""
+        answer = self.candidate.receive()
+        if "error" in answer:
+            raise self.candidate.raised(answer["error"])
+        if answer.get("phase") != phase:
+            raise self.candidate.ended("the program wrote into its answers")
+        for name, value in (answer.get("names") or {}).items():
+            self.scope[name] = decode(value, self.candidate.resolve)
+
+    def run(self):
+        """All checks that were asked for."""
+        payload, checks = self.payload, self.payload["checks"]
+        good = self.check("syntax", lambda: self.expect("syntax"))
+        if good and any(check not in ("syntax", "pairs") for check in checks):
+            good = self.check("imports", lambda: self.expect("load"))
+        if good and "examples" in checks:
+            good = self.check("examples", lambda: run_examples(self.candidate, self.scope, payload["examples"]))
+        if good and "tests" in checks:
+            good = self.check("tests", lambda: run_tests(self.scope, payload["tests"], payload["modules"]))
+        self.candidate.stop()
+        self.candidate.failure = None
+        if good and "pairs" in checks:
+            self.check("pairs", lambda: run_pairs(payload["source"], payload["pairs"], self.deadline))
+        return self.results
 
 
 def main():
-    """Run the checks in order and stop at the first that fails."""
+    """Read the payload, judge, write the nonce and the results."""
     payload = json.loads(sys.stdin.buffer.read())
     os.close(0)
     os.open("/dev/null", os.O_RDONLY)
-    for name in ("main.py",):
-        if os.path.exists(name):
-            os.unlink(name)
+    if os.path.exists("main.py"):
+        os.unlink("main.py")
     try:
         # no other process of this user may read this one's memory or open its descriptors
         ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     except (OSError, AttributeError, ImportError):
         pass
-    deadline = time.monotonic() + payload["seconds"]
-    results, candidate, scope = [], None, {}
-
-    def run(name, action):
-        started = time.monotonic()
-        try:
-            action()
-        except Exception as error:
-            if isinstance(error, CandidateEndError) and candidate is not None:
-                time.sleep(0.01)
-            detail = describe(error, candidate)
-            results.append({"check": name, "passed": False, "seconds": time.monotonic() - started, **detail})
-            return False
-        results.append({"check": name, "passed": True, "seconds": time.monotonic() - started})
-        return True
-
-    def expect(phase):
-        def action():
-            answer = candidate.receive()
-            if "error" in answer:
-                raise candidate_error(answer["error"], candidate)
-            if answer.get("phase") != phase:
-                raise CandidateEndError("the program wrote into its answers")
-            names = answer.get("names") or {}
-            candidate.exceptions = {}
-            for name, kinds in names.items():
-                scope[name] = Remote(candidate, None, name)
-                if kinds:
-                    bases = [getattr(builtins, kind, None) for kind in kinds]
-                    base = next(b for b in bases if isinstance(b, type) and issubclass(b, BaseException))
-                    base = base if issubclass(base, Exception) else Exception
-                    candidate.exceptions[name] = scope[name] = type(name, (base,), {})
-            for name in [n for n, kinds in names.items() if not kinds]:
-                value = candidate.request({"do": "value", "name": name})["value"]
-                if not (isinstance(value, dict) and "object" in value):
-                    scope[name] = decode(value, lambda reference: Remote(candidate, reference))
-
-        return action
-
-    checks = payload["checks"]
-    candidate = Candidate(payload["source"], deadline)
-    candidate.exceptions = {}
-    good = run("syntax", expect("syntax"))
-    if good and any(check != "syntax" and check != "pairs" for check in checks):
-        good = run("imports", expect("load"))
-    if good and "examples" in checks:
-        good = run("examples", lambda: run_examples(candidate, scope, payload["examples"]))
-    if good and "tests" in checks:
-        good = run("tests", lambda: run_tests(scope, payload["tests"], payload["modules"]))
-    candidate.stop()
-    if good and "pairs" in checks:
-        run("pairs", lambda: run_pairs(payload["source"], payload["pairs"], deadline))
-    line = payload["nonce"] + json.dumps(results) + "\n"
+    # what tests and programs print is not wanted here: the results alone go to the real standard output
+    sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="replace")
+    line = payload["nonce"] + json.dumps(Judgement(payload).run()) + "\n"
     os.write(1, b"\n" + line.encode())

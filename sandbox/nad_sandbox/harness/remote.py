@@ -1,190 +1,149 @@
-"""The candidate's process as the judge sees it: starting it, calling it, and objects that stay in it."""
+"""Objects that stay in the candidate's process, as tests use them.
+
+No object of the candidate decides a comparison with the tests' own data, nor takes part in a calculation with it: a
+function that returns an object with a hand-made ``__eq__``, ``__lt__`` or ``__sub__`` would else pass any test. The
+exception is an object that the tests themselves made by calling a class with a capitalised name, ``Money(5) > 3``;
+objects of the candidate may always be compared with one another.
+"""
 
 from __future__ import annotations
 
-import builtins
-import json
-import os
-import select
-import signal
-import subprocess
-import sys
-import threading
-import time
-
+from nad_sandbox.harness.asserting import CheckError
 from nad_sandbox.harness.codec import decode, encode
 
-RUNNER = globals().get("RUNNER", "")
-TEXT = 600
-
-
-class CandidateEndError(Exception):
-    """The candidate's process ended, or its code tried to end it."""
-
-
-class Candidate:
-    """The process with the model's code, and calls into it."""
-
-    def __init__(self, source, deadline):
-        self.deadline = deadline
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", RUNNER, str(theirs_in), str(theirs_out)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(theirs_in, theirs_out),
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.requests, self.answers, self.pending = ours_out, ours_in, b""
-        self.output = b""
-        self.reader = threading.Thread(target=self.keep_output, daemon=True)
-        self.reader.start()
-        self.send({"source": source})
-
-    def keep_output(self):
-        """Drain what the program prints and keep its end."""
-        while True:
-            part = os.read(self.process.stdout.fileno(), 65536)
-            if not part:
-                return
-            self.output = (self.output + part)[-4 * TEXT :]
-
-    def send(self, message):
-        """Write one request; a candidate that is gone is met when its answer is read."""
-        data = (json.dumps(message) + "\n").encode()
-        try:
-            while data:
-                data = data[os.write(self.requests, data) :]
-        except BrokenPipeError:
-            pass
-
-    def receive(self):
-        """Read one answer."""
-        while b"\n" not in self.pending:
-            left = self.deadline - time.monotonic()
-            if left <= 0 or not select.select([self.answers], [], [], left)[0]:
-                raise CandidateEndError("no answer within the time limit")
-            part = os.read(self.answers, 1 << 20)
-            if not part:
-                raise CandidateEndError(self.how_it_ended())
-            self.pending += part
-        line, self.pending = self.pending.split(b"\n", 1)
-        answer = json.loads(line)
-        if not isinstance(answer, dict):
-            raise CandidateEndError("the program wrote into its answers")
-        return answer
-
-    def how_it_ended(self):
-        """In words, for the report."""
-        try:
-            code = self.process.wait(1)
-        except subprocess.TimeoutExpired:
-            return "the program closed its answers"
-        if code < 0:
-            return "the program was ended by signal %d (%s)" % (-code, signal.strsignal(-code))
-        return "the program ended its process with status %d" % code
-
-    def request(self, message):
-        """Ask and get the value; errors of the candidate are raised as errors here."""
-        self.send(message)
-        answer = self.receive()
-        if "error" in answer:
-            raise candidate_error(answer["error"], self)
-        return answer
-
-    def stop(self):
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        os.close(self.requests)
-        os.close(self.answers)
-        self.reader.join(1)
-
-
-def candidate_error(error, candidate):
-    """An exception like the one that the candidate raised."""
-    kinds = [str(kind) for kind in error.get("kinds", [])]
-    where = "; ".join(error.get("where", []))[:TEXT]
-    text = "%s: %s" % (kinds[0] if kinds else "error", error.get("text", ""))
-    for kind in kinds:
-        base = getattr(builtins, kind, None)
-        if isinstance(base, type) and issubclass(base, Exception):
-            known = candidate.exceptions.get(kinds[0]) if hasattr(candidate, "exceptions") else None
-            made = known or (base if base.__name__ == kinds[0] else type(kinds[0], (base,), {}))
-            args = (
-                decode(error.get("args"), lambda reference: Remote(candidate, reference)) if error.get("args") else ()
-            )
-            try:
-                raised = made(*args)
-            except Exception:
-                raised = type(kinds[0], (Exception,), {})(error.get("text", ""))
-            raised.nad_where = where
-            raised.nad_text = text
-            return raised
-    return CandidateEndError("the program tried to end itself: " + text + (" (" + where + ")" if where else ""))
+ANY_ORDER = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
 class Remote:
-    """An object in the candidate's process. Comparing it with plain data is False: only data equals data."""
+    """An object of the candidate."""
 
-    def __init__(self, candidate, reference, name=None):
-        self.__dict__.update(_candidate=candidate, _reference=reference, _name=name)
+    __slots__ = ("_nad_candidate", "_nad_content", "_nad_made")
 
-    def _target(self):
-        return {"name": self._name} if self._name is not None else {"object": self._reference}
+    def __init__(self, candidate, content, made=False):
+        object.__setattr__(self, "_nad_candidate", candidate)
+        object.__setattr__(self, "_nad_content", content)
+        object.__setattr__(self, "_nad_made", made)
 
     def __call__(self, *args, **kwargs):
-        message = {"do": "call", "args": encode((list(args), kwargs), refer_back), **self._target()}
-        answer = self._candidate.request(message)
-        resolve = lambda reference: Remote(self._candidate, reference)  # noqa: E731
+        candidate, given = self._nad_candidate, (list(args), kwargs)
+        message = {"do": "call", "id": self._nad_content["id"], "args": encode(given, candidate.refer)}
+        answer = candidate.request(message)
         if "args" in answer:
-            for old, new in zip((list(args), kwargs), decode(answer["args"], resolve)):
+            for old, new in zip(given, decode(answer["args"], candidate.resolve)):
                 update(old, new)
-        return decode(answer["value"], resolve)
+        value = decode(answer["value"], candidate.resolve)
+        if type(value) is Remote and str(self._nad_content.get("class", ""))[:1].isupper():
+            return Remote(candidate, value._nad_content, made=True)
+        return value
 
     def __getattr__(self, attribute):
-        answer = self._candidate.request({"do": "get", "attribute": attribute, **self._target()})
-        return decode(answer["value"], lambda reference: Remote(self._candidate, reference))
+        return self._nad_candidate.value({"do": "get", "id": self._nad_content["id"], "attribute": attribute})
 
-    def __eq__(self, other):
-        if not isinstance(other, Remote):
-            return NotImplemented
-        return self._reference == other._reference or self.__getattr__("__eq__")(other) is True
+    def __setattr__(self, attribute, value):
+        candidate = self._nad_candidate
+        data = encode(value, candidate.refer)
+        candidate.request({"do": "set", "id": self._nad_content["id"], "attribute": attribute, "value": data})
 
-    def __ne__(self, other):
-        return not self == other
+    def __delattr__(self, attribute):
+        self._nad_candidate.request({"do": "delete", "id": self._nad_content["id"], "attribute": attribute})
 
-    def __hash__(self):
-        return hash(str(self._target()))
+    def __instancecheck__(self, value):
+        return type(value) is Remote and self._nad_candidate.operate("isinstance", value, self) is True
 
-    def __repr__(self):
-        return "<%s of the candidate>" % (self._name or self._reference.get("type", "object"))
+    def __subclasscheck__(self, value):
+        return type(value) is Remote and self._nad_candidate.operate("issubclass", value, self) is True
+
+    def __contains__(self, item):
+        if self._nad_made or type(item) is Remote:
+            return self._nad_candidate.operate("contains", self, item) is True
+        return any(item == own for own in self)
+
+    def __round__(self, *digits):
+        return self._nad_candidate.operate("round", self, *digits)
+
+    def __format__(self, spec):
+        return self._nad_candidate.operate("format", self, spec)
+
+    def __enter__(self):
+        return self.__getattr__("__enter__")()
+
+    def __exit__(self, _kind, error, _trace):
+        kind = type(error) if error is not None else None
+        return self.__getattr__("__exit__")(kind, error, None)
+
+    def __getitem__(self, key):
+        return self._nad_candidate.operate("getitem", self, key)
+
+    def __setitem__(self, key, value):
+        self._nad_candidate.operate("setitem", self, key, value)
+
+    def __delitem__(self, key):
+        self._nad_candidate.operate("delitem", self, key)
+
+    def compare(self, operator, other):
+        """Compare with another object of the candidate, or with data where the tests made this object."""
+        if type(other) is Remote:
+            if other._nad_content["id"] == self._nad_content["id"] and operator in ("eq", "ne"):
+                return operator == "eq"
+        elif not self._nad_made:
+            if operator in ("eq", "ne"):
+                return operator == "ne"
+            raise self.refusal(operator)
+        return self._nad_candidate.operate(operator, self, other)
+
+    def calculate(self, operator, left, right):
+        """Calculate with another object of the candidate, or with data where the tests made this object."""
+        other = right if left is self else left
+        if not self._nad_made and type(other) is not Remote:
+            raise self.refusal(operator)
+        return self._nad_candidate.operate(operator, left, right)
+
+    def refusal(self, operator):
+        """Why an object of the candidate has no say."""
+        kind = self._nad_content.get("type", "object")
+        return CheckError(
+            "%s of a result and a value of the tests" % operator,
+            "plain data",
+            "an object of the class %s" % kind,
+            "an object of the program's own class is not compared or calculated with data of the tests",
+        )
 
 
-def _forward(name):
-    def method(self, *args):
-        return self.__getattr__(name)(*args)
-
-    return method
+def _unary(name):
+    return lambda self: self._nad_candidate.operate(name, self)
 
 
-for _name in (
-    "lt le gt ge len iter next getitem setitem delitem contains add sub mul truediv floordiv mod pow neg abs "
-    "radd rsub rmul and or xor enter exit str int float"
-).split():
-    setattr(Remote, "__%s__" % _name, _forward("__%s__" % _name))
+def _comparison(name):
+    return lambda self, other: self.compare(name, other)
 
 
-def refer_back(value):
-    """How the judge's own objects are sent: only those that came from the candidate can be."""
-    if isinstance(value, Remote) and value._name is None:
-        return value._reference
-    if isinstance(value, Remote):
-        return value._candidate.request({"do": "value", "name": value._name})["value"]["object"]
-    raise TypeError("a test passes %r to the program; only plain data and the program's own objects can be" % (value,))
+def _binary(name):
+    return lambda self, other: self.calculate(name, self, other)
+
+
+def _reflected(name):
+    return lambda self, other: self.calculate(name, other, self)
+
+
+def _called(name):
+    return lambda self, *args: self.__getattr__("__%s__" % name)(*args)
+
+
+for _name in "len bool iter next reversed repr str int float complex index hash abs neg pos invert".split():
+    setattr(Remote, "__%s__" % _name, _unary(_name))
+for _name in ANY_ORDER:
+    setattr(Remote, "__%s__" % _name, _comparison(_name))
+for _name in "add sub mul truediv floordiv mod pow matmul lshift rshift and or xor".split():
+    _operator = _name + "_" if _name in ("and", "or") else _name
+    setattr(Remote, "__%s__" % _name, _binary(_operator))
+    setattr(Remote, "__r%s__" % _name, _reflected(_operator))
+for _name in "aenter aexit aiter anext await".split():
+    setattr(Remote, "__%s__" % _name, _called(_name))
+
+
+async def awaiting(candidate, number):
+    """A coroutine of the candidate, as one that tests can await; it runs to its end when it is awaited."""
+    return candidate.operate("await", Remote(candidate, {"id": number}))
 
 
 def update(old, new):

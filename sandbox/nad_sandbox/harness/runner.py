@@ -2,26 +2,111 @@
 
 from __future__ import annotations
 
+import builtins
+import io
 import json
+import operator
 import os
 import sys
 import traceback
 
 from nad_sandbox.harness.codec import decode, encode
 
+PRINTED = 1 << 20
+
+
+class Printed(io.TextIOBase):
+    """Standard output: written through, and kept for the answer to the request that caused it."""
+
+    def __init__(self, file):
+        self.file, self.kept, self.room = file, [], PRINTED
+
+    def write(self, text):
+        self.file.write(text)
+        if self.room > 0:
+            self.kept.append(text[: self.room])
+            self.room -= len(text)
+        return len(text)
+
+    def writable(self):
+        return True
+
+    def flush(self):
+        self.file.flush()
+
+    def fileno(self):
+        return self.file.fileno()
+
+    @property
+    def buffer(self):
+        return self.file.buffer
+
+    def take(self):
+        """What was printed since the last time."""
+        text, self.kept, self.room = "".join(self.kept), [], PRINTED
+        return text
+
+
+def run_coroutine(coroutine, loops=[]):  # noqa: B006 - one event loop for the whole process
+    """The coroutine's result."""
+    import asyncio
+
+    if not loops:
+        loops.append(asyncio.new_event_loop())
+    return loops[0].run_until_complete(coroutine)
+
+
+def operation(name):
+    """A function of operands by its name: an operator, else a built-in function."""
+    if name == "await":
+        return run_coroutine
+    return getattr(operator, name, None) or getattr(builtins, name)
+
 
 def main():
     """Load the program whose source comes first, then serve until the pipe closes."""
     requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
     answers = int(sys.argv[2])
-    objects = []
+    # kept for good, so that an id is never used twice
+    held, places, callbacks, numbers = [], {}, {}, {}
+    printed = sys.stdout = Printed(sys.stdout)
 
     def refer(value):
-        objects.append(value)
-        return {"id": len(objects) - 1, "type": type(value).__name__, "callable": callable(value)}
+        if id(value) in numbers:
+            return {"callback": numbers[id(value)]}
+        if id(value) not in places:
+            places[id(value)] = len(held)
+            held.append(value)
+        content = {"id": places[id(value)], "type": type(value).__name__}
+        if isinstance(value, type):
+            content["class"] = value.__name__
+            if issubclass(value, BaseException):
+                content["raises"] = [base.__name__ for base in value.__mro__]
+        return content
 
-    def resolve(reference):
-        return objects[reference["id"]]
+    def resolve(content):
+        if "id" in content:
+            return held[content["id"]]
+        if "builtin" in content:
+            return getattr(builtins, content["builtin"])
+        if "raised" in content:
+            return rebuilt(content["raised"])
+        number = content["callback"]
+        if number not in callbacks:
+
+            def callback(*args, **kwargs):
+                answer({"callback": number, "args": encode((list(args), kwargs), refer), "printed": printed.take()})
+                return serve()
+
+            callback.__name__ = callback.__qualname__ = content["name"]
+            callbacks[number] = callback
+            numbers[id(callback)] = number
+        return callbacks[number]
+
+    def rebuilt(error):
+        kinds = [getattr(builtins, kind, None) for kind in error["kinds"]]
+        kind = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseException))
+        return kind(*decode(error["args"], resolve))
 
     def answer(message):
         data = (json.dumps(message) + "\n").encode()
@@ -34,31 +119,50 @@ def main():
         lines = ["line %d, in %s: %s" % (e.lineno, e.name, e.line or "") for e in own[-4:]]
         kinds = [base.__name__ for base in type(error).__mro__]
         try:
-            args = encode(tuple(error.args), refer)
-            text = str(error)
+            args, text = encode(tuple(error.args), refer), str(error)
         except BaseException:
             args, text = encode((), refer), ""
         return {"error": {"kinds": kinds, "args": args, "text": text[:2000], "where": lines}}
 
     def use(request):
-        target = resolve(request["object"]) if "object" in request else scope[request["name"]]
         action = request["do"]
+        if action == "operate":
+            return {"value": encode(operation(request["operator"])(*decode(request["args"], resolve)), refer)}
+        target = held[request["id"]]
         if action == "call":
             args, kwargs = decode(request["args"], resolve)
             result = target(*args, **kwargs)
             return {"value": encode(result, refer), "args": encode((args, kwargs), refer)}
-        if action == "get":
-            return {"value": encode(getattr(target, request["attribute"]), refer)}
-        return {"value": encode(target, refer)}
+        if action == "set":
+            setattr(target, request["attribute"], decode(request["value"], resolve))
+            return {"value": None}
+        if action == "delete":
+            delattr(target, request["attribute"])
+            return {"value": None}
+        return {"value": encode(getattr(target, request["attribute"]), refer)}
+
+    def serve():
+        for line in iter(requests.readline, ""):
+            request = json.loads(line)
+            if request["do"] == "return":
+                if "error" in request:
+                    raise rebuilt(request["error"])
+                return decode(request["value"], resolve)
+            try:
+                reply = use(request)
+            except BaseException as error:
+                reply = failure(error)
+            reply["printed"] = printed.take()
+            answer(reply)
+        os._exit(0)
 
     source = json.loads(requests.readline())["source"]
     import linecache
 
     linecache.cache["candidate.py"] = (len(source), None, source.splitlines(True), "candidate.py")
-    scope = {"__name__": "candidate", "__file__": "candidate.py"}
     module = type(sys)("candidate")
-    module.__dict__.update(scope)
     scope = module.__dict__
+    scope.update(__name__="candidate", __file__="candidate.py")
     sys.modules["candidate"] = module
     sys.argv = ["candidate.py"]
     try:
@@ -78,15 +182,13 @@ def main():
     names = {}
     for name, value in list(scope.items()):
         if not name.startswith("__") and not isinstance(value, type(sys)):
-            raisable = isinstance(value, type) and issubclass(value, BaseException)
-            names[name] = [base.__name__ for base in value.__mro__] if raisable else None
+            try:
+                names[name] = encode(value, refer)
+            except Exception:  # a value that cannot be sent, such as a list that holds itself
+                names[name] = {"object": refer(value)}
+    printed.take()
     answer({"phase": "load", "names": names})
-    for line in requests:
-        try:
-            reply = use(json.loads(line))
-        except BaseException as error:
-            reply = failure(error)
-        answer(reply)
+    serve()
 
 
 main()
