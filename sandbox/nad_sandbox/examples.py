@@ -11,8 +11,14 @@ from itertools import pairwise
 
 __all__ = ["Example", "find_examples"]
 
-_ARROW = re.compile(r"\s*(?:==|=>|->|➞|→|returns?\b|should return\b)\s*")
+_ARROW = re.compile(r"\s*(?:#\s*)?(?:={1,3}>|==|=|[-–]+>|➞|→|returns?\b|should return\b|should be\b)\s*")
+_NAMED = (
+    re.compile(r"^\s*Input\s*:\s*(?P<given>\S.*)\n\s*Output\s*:\s*(?P<expected>\S.*)$", re.MULTILINE),
+    re.compile(r"\bFor (?P<given>\w+ = .+?),?\s+the (?:output|result) should be (?P<expected>.+)$", re.MULTILINE),
+)
+_LITERALS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 _FUNCTIONS = re.compile(r"^\s*(?:async )?def (\w+)\(", re.MULTILINE)
+_SIGNATURE = re.compile(r"^(?:async )?def (?P<name>\w+)\((?P<parameters>[^)]*)\)", re.MULTILINE)
 _NODES = (
     ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Dict, ast.UnaryOp,
     ast.USub, ast.UAdd, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Pow, ast.keyword,
@@ -38,8 +44,9 @@ def find_examples(prompt: str) -> tuple[Example, ...]:
     """The examples in a prompt, in order, without repetition.
 
     Found are doctests (``>>> f(1)`` and the line below) and calls beside their value: ``f(1) == 2``,
-    ``assert f(1) == 2``, ``f(1) -> 2``, ``f(1) => 2``, ``f(1) returns 2``. Arguments must be plain data: a prompt is
-    text, not a program to run.
+    ``assert f(1) == 2``, ``f(1) -> 2``, ``f(1) => 2``, ``f(1) = 2``, ``f(1) returns 2``; and, for the last function
+    whose signature the prompt gives, ``Input: x = 1`` above ``Output: 2``, and ``For x = 1 the output should be 2``.
+    Arguments must be plain data: a prompt is text, not a program to run.
 
     Args:
         prompt: what the model was asked.
@@ -47,7 +54,7 @@ def find_examples(prompt: str) -> tuple[Example, ...]:
     known = set(_FUNCTIONS.findall(prompt))
     found: dict[str, Example] = {}
     doctests = _doctests(prompt)
-    for call, expected in [*doctests, *_beside(prompt, known)]:
+    for call, expected in [*doctests, *_beside(prompt, known), *_by_name(prompt)]:
         names = _called(call)
         if names and call not in found and expected:
             found[call] = Example(call, expected, names)
@@ -67,6 +74,10 @@ def _doctests(prompt: str) -> list[tuple[str, str]]:
         ]
     for example in parsed:
         want = example.want.strip()
+        beside = _beside(example.source, set())
+        if beside:
+            pairs += beside
+            continue
         pairs.append((example.source.strip(), _first_value(want)))
     return pairs
 
@@ -84,7 +95,9 @@ def _first_value(want: str) -> str:
 
 def _beside(prompt: str, known: set[str]) -> list[tuple[str, str]]:
     pairs = []
+    headed = False  # above a heading such as "Examples:", f(1) = 2 may be part of a definition
     for line in prompt.splitlines():
+        headed = headed or "example" in line.lower()
         if line.lstrip().startswith(("def ", "async def ", ">>>")):
             continue
         for match in re.finditer(r"\b([A-Za-z_]\w*)\(", line):
@@ -92,11 +105,37 @@ def _beside(prompt: str, known: set[str]) -> list[tuple[str, str]]:
                 continue
             end = _closing(line, match.end() - 1)
             arrow = _ARROW.match(line, end) if end else None
-            if not end or arrow is None:
+            if not end or arrow is None or (arrow[0].strip() == "=" and not headed):
                 continue
             value = _longest_literal(line[arrow.end() :])
             if value:
                 pairs.append((line[match.start() : end], value))
+    return pairs
+
+
+def _by_name(prompt: str) -> list[tuple[str, str]]:
+    """Examples that give the arguments of the prompt's last function by name."""
+    signatures = list(_SIGNATURE.finditer(prompt))
+    if not signatures:
+        return []
+    try:
+        function = ast.parse(f"def f({signatures[-1]['parameters']}): pass").body[0]
+    except SyntaxError:
+        return []
+    assert isinstance(function, ast.FunctionDef)
+    order = [argument.arg for argument in function.args.args]
+    pairs = []
+    for match in (match for pattern in _NAMED for match in pattern.finditer(prompt)):
+        try:
+            call = ast.parse(f"f({match['given']})", mode="eval").body
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+        value = _longest_literal(match["expected"])
+        if not isinstance(call, ast.Call) or call.args or not value:
+            continue
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if list(given) == order:
+            pairs.append((f"{signatures[-1]['name']}({', '.join(given.values())})", value))
     return pairs
 
 
@@ -110,10 +149,15 @@ def _closing(line: str, opening: int) -> int:
 
 def _longest_literal(text: str) -> str:
     text = text.strip().rstrip("`").strip()
+    word = re.match(r"\w*", text)
+    if word and word[0] in _LITERALS and _ends_a_value(text[word.end() :]):
+        return _LITERALS[word[0]]
     for end in range(len(text), 0, -1):
         candidate, rest = text[:end].strip(), text[end:]
         if _literal(candidate) is not None and _ends_a_value(rest):
-            return candidate
+            # ("a") may be meant as a tuple of one
+            bracketed = candidate.startswith("(") and not isinstance(ast.literal_eval(candidate), tuple)
+            return "" if bracketed else candidate
     return ""
 
 

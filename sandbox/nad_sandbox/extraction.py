@@ -1,25 +1,29 @@
 """Finding the program in a model's answer.
 
-Rules, in order:
+What a reasoning model thought before ``</think>`` does not count. Then, in order:
 
 1. Fenced blocks (``` or ~~~). A block counts as Python when its label says so, or when it has no label and parses.
    Of several, those that parse are joined in order, unless a later one defines again what an earlier one defined: then
    the later one replaces it, since models first show a draft and then the corrected whole. A last fence that was never
    closed (the token limit cut it) counts up to the end.
 2. No fence: the whole answer, if it parses.
-3. Prose around bare code: the longest run of lines that parses and holds a statement worth running.
+3. Prose around bare code: the longest run of lines, indented or not, that parses and holds a statement worth running.
 4. A function's body alone, where the prompt ended with its signature: signature and body together.
 5. Otherwise the text as it is, so that the syntax check can say what is wrong with it.
+
+Imports and complete functions in the prompt's code are put before a program that lacks them: a model that continues a
+file takes them for granted.
 """
 
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import textwrap
 from dataclasses import dataclass
 
-__all__ = ["extract_code", "normalise_program"]
+__all__ = ["extract_code"]
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<label>[\w+#.-]*)[^\n]*$", re.MULTILINE)
 _PYTHON_LABELS = {"python", "py", "python3", "py3", "python2", "ipython", "pycon"}
@@ -42,6 +46,14 @@ _STATEMENTS = (
 )
 
 
+_THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)
+_CODE_START = re.compile(
+    r"\s*(?:@|#|(?:def|class|import|from|for|while|if|try|with|async|assert)\b|[A-Za-z_][\w., ]*[=(\[:+*/-])"
+)
+# enough for any answer that is code and prose; what is nothing but broken lines is given up
+_MOST_ATTEMPTS = 400
+
+
 @dataclass(frozen=True)
 class _Block:
     label: str
@@ -58,6 +70,12 @@ def extract_code(answer: str, prompt: str = "") -> str:
     Returns:
         Source text without fences and prose; see the module for the rules. Never empty unless the answer is blank.
     """
+    answer = _THOUGHT.sub("", answer)
+    code = _program(answer, prompt)
+    return _preamble(code, prompt) + code
+
+
+def _program(answer: str, prompt: str) -> str:
     blocks = [block for block in _fenced_blocks(answer) if block.code.strip()]
     python = [b.code for b in blocks if b.label in _PYTHON_LABELS] or [b.code for b in blocks if not b.label]
     python = python or [b.code for b in blocks if _parses(b.code)]
@@ -67,24 +85,6 @@ def extract_code(answer: str, prompt: str = "") -> str:
     if _parses(answer) and _is_program(answer):
         return answer.strip("\n")
     return _with_signature(answer, prompt) or _longest_program(answer) or answer.strip()
-
-
-def normalise_program(code: str) -> str:
-    """A text that is equal for programs which differ only in comments, formatting and docstrings.
-
-    Args:
-        code: Python source; source that does not parse is returned with its trailing spaces removed.
-    """
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n".join(line.rstrip() for line in code.strip().splitlines())
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Module)) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
 
 
 def _fenced_blocks(answer: str) -> list[_Block]:
@@ -156,15 +156,36 @@ def _is_program(code: str) -> bool:
 
 def _longest_program(answer: str) -> str:
     """The longest run of whole lines that parses and is a program; empty when there is none."""
-    lines = answer.splitlines()
-    for size in range(len(lines), 0, -1):
-        for start in range(len(lines) - size + 1):
-            if not lines[start].strip() or lines[start][0] in " \t":
-                continue
-            code = "\n".join(lines[start : start + size])
-            if _parses(code) and _is_program(code):
-                return code.rstrip() + "\n"
-    return ""
+    lines = answer.expandtabs(4).splitlines()
+    found: list[str] = []
+    attempts = _MOST_ATTEMPTS
+    start = 0
+    while start < len(lines) and attempts:
+        end = len(lines) if _CODE_START.match(lines[start]) else start
+        indent = len(lines[start]) - len(lines[start].lstrip())
+        code, wrong = "", None
+        while end > start and attempts:
+            attempts -= 1
+            code = "\n".join(line[indent:] if not line[:indent].strip() else line for line in lines[start:end])
+            wrong = _first_wrong_line(code)
+            if wrong is None:
+                break
+            end = start + min(wrong - 1, end - start - 1)
+        if end > start and wrong is None and _is_program(code):
+            found.append(code.rstrip() + "\n")
+        start = max(end, start + 1)
+    return max(found, key=lambda code: len(code.splitlines()), default="")
+
+
+def _first_wrong_line(code: str) -> int | None:
+    """The line, from 1, at which source stops being Python; None when it parses."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        return error.lineno or 1
+    except (ValueError, RecursionError, MemoryError):
+        return 1
+    return 1 if _returns_outside_a_function(tree) else None
 
 
 def _with_signature(body: str, prompt: str) -> str:
@@ -182,3 +203,63 @@ def _with_signature(body: str, prompt: str) -> str:
         if _parses(code):
             return code
     return ""
+
+
+def _preamble(code: str, prompt: str) -> str:
+    """Imports of the prompt that a program uses and lacks, and the prompt's own functions; empty when it needs none."""
+    missing, defined = _free_names(code), _definitions(code)
+    if not _parses(code):
+        return ""
+    wanted: list[ast.stmt] = []
+    fenced = bool(_fenced_blocks(prompt))
+    for node in reversed(_prompt_code(prompt)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+            needed = bool(names & missing) or "*" in names
+        else:
+            names = _definitions(ast.unparse(node))
+            # a prompt that is code is the file that the model continues, and its tests may use all of it
+            needed = not names & defined and (not fenced or bool(names & missing))
+        if needed:
+            wanted.insert(0, node)
+            missing |= _free_names(ast.unparse(node))
+    return "".join(ast.unparse(node) + "\n" for node in wanted)
+
+
+def _prompt_code(prompt: str) -> list[ast.stmt]:
+    """Imports and complete definitions in a prompt, which may be prose around them."""
+    sources = [block.code for block in _fenced_blocks(prompt)] or [prompt]
+    body: list[ast.stmt] = []
+    for source in sources:
+        try:
+            body += ast.parse(source).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            imports = "\n".join(re.findall(r"^(?:import|from) .+$", source, re.MULTILINE))
+            body += ast.parse(imports).body if _parses(imports) else []
+    return [node for node in body if isinstance(node, ast.Import | ast.ImportFrom) or not _is_stub(node)]
+
+
+def _is_stub(node: ast.stmt) -> bool:
+    """Whether this is no definition, or one whose body is left to the model."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return True
+    rest = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    return all(isinstance(statement, ast.Pass) for statement in rest)
+
+
+def _free_names(code: str) -> set[str]:
+    """Names that a program reads and never binds."""
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    for node in nodes:
+        if isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.ExceptHandler):
+            bound.add(node.name or "")
+    return read - bound - set(dir(builtins))

@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
 from nad_sandbox.examples import find_examples
-from nad_sandbox.extraction import extract_code, normalise_program
+from nad_sandbox.extraction import extract_code
 from nad_sandbox.harness import source as harness_source
+from nad_sandbox.normalisation import normalise_program
 from nad_sandbox.report import CheckResult, Report
 
 __all__ = ["Check", "CodeVerifier", "UnsupportedTestsError"]
@@ -120,7 +121,7 @@ class CodeVerifier:
         return Report(all(check.passed for check in checks), checks, seconds, code)
 
     def fingerprint(self, answer: str) -> str:
-        """Equal for programs that differ only in comments, formatting and docstrings."""
+        """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""
         return normalise_program(extract_code(answer))
 
     def _results(self, result: ExecResult, nonce: str) -> tuple[CheckResult, ...]:

@@ -4,7 +4,8 @@ import ast
 import textwrap
 
 import pytest
-from nad_sandbox.extraction import extract_code, normalise_program
+from nad_sandbox.extraction import extract_code
+from nad_sandbox.normalisation import normalise_program
 
 ADD = "def add(a, b):\n    return a + b\n"
 
