@@ -90,15 +90,14 @@ def _score_code(
 ) -> ProblemVerdicts:
     from nad_sandbox import CodeVerifier, SandboxError
     from nad_sandbox.examples import find_examples
-    from nad_sandbox.extraction import normalise_program
 
     hidden = CodeVerifier(
         sandbox, checks=("syntax", "imports"), tests=task["tests"], entry_point=task["entry_point"], timeout=timeout
     )
     shown = CodeVerifier(sandbox, timeout=timeout) if find_examples(task["question"]) else None
-    programs = [solution(text, task) for text in texts]
-    keys = [normalise_program(program) for program in programs]
-    distinct = {key: f"{_FENCE}python\n{program}\n{_FENCE}" for key, program in zip(keys, programs, strict=True)}
+    programs = [f"{_FENCE}python\n{solution(text, task)}\n{_FENCE}" for text in texts]
+    keys = [hidden.fingerprint(program) for program in programs]
+    distinct = dict(zip(keys, programs, strict=True))
 
     def judge(verifier: CodeVerifier) -> dict[str, Report]:
         reports = pool.map(lambda answer: verifier.verify(answer, prompt=task["question"]), distinct.values())
