@@ -22,7 +22,8 @@ __all__ = ["Finding", "doctor"]
 Status = Literal["ok", "missing", "broken"]
 
 _EXTRAS = {
-    "gguf": ("gguf",),
+    "evaluation": ("matplotlib",),
+    "gguf": ("gguf", "accelerate"),
     "grammar": ("llguidance",),
     "langchain": ("langchain-core",),
     "sandbox": ("docker",),
