@@ -14,10 +14,11 @@ def candidate(rng, index, *, right, topic, top_k=20):
     tokens = int(rng.integers(40, 150))
     spread = 60 if right else 220
     centre = topic if right else topic + rng.normal(0, 60)
-    ids = np.mod(np.round(centre + spread * rng.standard_normal((tokens, 4 * top_k))), LAYOUT.n_neurons).astype(np.int32)
+    drawn = np.round(centre + spread * rng.standard_normal((tokens, 4 * top_k)))
+    ids = np.mod(drawn, LAYOUT.n_neurons).astype(np.int32)
     neurons = np.full((tokens, top_k), -1, dtype=np.int32)
-    for row, drawn in zip(neurons, ids, strict=True):
-        distinct = rng.permutation(np.unique(drawn))[:top_k]
+    for row, taken in zip(neurons, ids, strict=True):
+        distinct = rng.permutation(np.unique(taken))[:top_k]
         row[: len(distinct)] = distinct
     entropies = rng.gamma(2.0, 0.2 if right else 0.3, tokens).astype(np.float32)
     return Rollout(
