@@ -23,6 +23,8 @@ from nad_agents.cli.generate import (
     TopKOption,
     TopPOption,
 )
+from nad_agents.cli.runs import TimeoutOption, WorkersOption, show_evidence
+from nad_agents.cli.runs import score as score_recorded
 from nad_agents.types import NADConfig, SamplingConfig
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ TaskArgument = Annotated[
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 SeedOption = Annotated[int, typer.Option(help="Seeds candidates and the order of the problems.")]
 LimitOption = Annotated[int | None, typer.Option(help="Only so many problems, a random sample of all.", min=1)]
+ScoringOption = Annotated[bool, typer.Option("--judge/--no-judge", help="Judge the candidates when all are recorded.")]
 InFlightOption = Annotated[
     int, typer.Option(help="Problems generated together, which is faster; so many are lost when it is killed.", min=1)
 ]
@@ -59,10 +62,13 @@ def bench(
     seed: SeedOption = 0,
     in_flight: InFlightOption = 1,
     resume: ResumeOption = False,
+    score_candidates: ScoringOption = True,
+    workers: WorkersOption = 1,
+    timeout: TimeoutOption = 10.0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Record N candidates for every problem, with their activated neurons; resumable, in random order."""
+    """Record N candidates for every problem, resumable and in random order; then score and compare the selectors."""
     from nad_agents.evaluation.datasets import load_problems, shuffled
 
     # 1. what cannot work is refused before a model is loaded
@@ -96,6 +102,23 @@ def bench(
             on_problem=progress,
         )
     console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
+    # 4. what they are worth
+    if score_candidates:
+        _evaluate(console, out, workers, timeout)
+
+
+def _evaluate(console: Console, out: Path, workers: int, timeout: float) -> None:
+    from nad_agents.evaluation.evidence import collect_evidence
+    from nad_agents.evaluation.measures import Plan, measure_run
+    from nad_agents.runs import Run
+
+    run = Run(out)
+    score_recorded(console, run, workers=workers, timeout=timeout)
+    plan = Plan.for_run(run)
+    with console.status("Comparing the selectors ..."):
+        evidence = collect_evidence(measure_run(run, plan, workers=workers), plan)
+    show_evidence(Console(), evidence)
+    console.print(f"pictures and more tables: nad report {out}", highlight=False, soft_wrap=True)
 
 
 class RecordingProgress:

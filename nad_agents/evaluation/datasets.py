@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["Problem", "ProblemKind", "load_problems", "parse_problem", "shuffled", "solution_prelude"]
+__all__ = ["Problem", "ProblemKind", "load_problems", "parse_problem", "shuffled"]
 
 ProblemKind = Literal["code", "answer"]
 """How an answer is judged: by running it, or by comparing what it says."""
@@ -171,21 +171,6 @@ def _multiple_choice(name: str, fields: Mapping[str, Any]) -> Problem:
     question = str(fields["Question"]).strip()
     message = _CHOOSE.format(prompt=question, choices=shown)
     return Problem(name, "answer", f"{question}\n\n{shown}", message, answer="ABCD"[choices.index(right)])
-
-
-def solution_prelude(question: str, entry_point: str | None) -> str:
-    """What a prompt that ends with a signature brings along: its imports and helpers, as source.
-
-    A model asked to complete a function may leave them out, and benchmarks run prompt and completion together.
-    """
-    if entry_point is None:
-        return ""
-    try:
-        body = ast.parse(question.rstrip() + "\n    pass\n").body
-    except SyntaxError:
-        return ""
-    kept = [node for node in body if getattr(node, "name", None) != entry_point]
-    return "\n\n".join(ast.unparse(node) for node in kept)
 
 
 def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:

@@ -123,7 +123,7 @@ def measure_run(run: Run, plan: Plan, *, workers: int = 1) -> list[ProblemMeasur
     verdicts = read_verdicts(run.folder)
     todo = [problem for problem in run.problems if problem in verdicts]
     if not todo:
-        msg = f"{run.folder} is not scored yet; score it with `nad bench --out {run.folder} --score-only`"
+        msg = f"{run.folder} is not scored yet; score it with `nad report {run.folder}`"
         raise RunError(msg)
     if workers == 1:
         return [measure_problem(run.group(p), verdicts[p], plan) for p in todo]

@@ -124,8 +124,8 @@ def _accuracy(s: _Scene) -> Figure:
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(-0.7, len(rows) + 0.3)
     axes.set_xlabel(
-        f"problems with a correct pick, %, 95% interval over {s.evidence.problems} problems\n"
-        "* the paired gain over random excludes 0 (not corrected for the number of selectors)"
+        f"problems with a correct pick, %\n95% intervals over {s.evidence.problems} problems\n"
+        "* the paired gain over random excludes 0\n(not corrected for the number of selectors)"
     )
     for family, colour in _COLOURS.items():
         axes.plot([], [], "o-", color=colour, label=family)
@@ -150,8 +150,8 @@ def _auroc(s: _Scene) -> Figure | None:
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(
-        f"within-problem AUROC, 95% interval over the {s.evidence.mixed} problems with right and wrong candidates\n"
-        "circle: the score; grey diamond: what is left of it after length"
+        f"within-problem AUROC, 95% intervals\nover {s.evidence.mixed} problems with right and wrong candidates\n"
+        "circle: the score; grey diamond: what is left after length"
     )
     return picture
 
@@ -162,10 +162,13 @@ def _pairs(s: _Scene) -> Figure | None:
     knn = next(place for place, variant in enumerate(s.plan.standard) if variant.label == "knn")
     picture: Figure = s.figure(figsize=(3.0 * len(s.shown) + 0.8, 3.7))
     row = picture.subplots(1, len(s.shown), squeeze=False)[0]
-    low = min(float(m.similarity.min()) for m in s.shown)
+    apart = [m.similarity[~np.eye(len(m.similarity), dtype=bool)] for m in s.shown]
+    low, high = min(float(a.min()) for a in apart), max(float(a.max()) for a in apart)
     for axes, m in zip(row, s.shown, strict=True):
         order = m.rankings[knn]
-        image = axes.imshow(m.similarity[np.ix_(order, order)], cmap="cividis", vmin=low, vmax=1)
+        # a candidate equals itself, which would use up the scale
+        matrix = np.where(np.eye(len(order), dtype=bool), np.nan, m.similarity[np.ix_(order, order)])
+        image = axes.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
         names = [f"{'right' if m.correct[i] else 'wrong'}" if len(order) <= 16 else "" for i in order]
         axes.set_xticks([])
         axes.set_yticks(range(len(order)), names, fontsize=8)
@@ -270,7 +273,7 @@ def _tokens(s: _Scene) -> Figure | None:
     points = [p for p in s.evidence.sweeps if p.sweep == "position"]
     if not points:
         return None
-    picture: Figure = s.figure(figsize=(7.5, 4.6))
+    picture: Figure = s.figure(figsize=(8.5, 4.6))
     axes = picture.subplots()
     for label, mark in _MARKS.items():
         mine = sorted((p for p in points if p.label == label), key=lambda p: p.tokens)
@@ -286,7 +289,7 @@ def _tokens(s: _Scene) -> Figure | None:
     axes.set_ylabel("problems with a correct pick, %")
     half = 50 * (s.evidence.average.high - s.evidence.average.low)
     axes.set_title(f"{s.evidence.problems} problems; 95% intervals are about ±{half:.0f} points wide", fontsize=10)
-    axes.legend(ncols=2, fontsize=9)
+    picture.legend(loc="outside right upper", fontsize=9)
     return picture
 
 
@@ -307,9 +310,8 @@ def _reliability(s: _Scene) -> Figure | None:
         x = float(agreement[inside].mean())
         axes.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=_RIGHT, lw=2)
         axes.plot(x, 100 * estimate.value, "o", color=_RIGHT, ms=8)
-        axes.annotate(
-            f"n={int(inside.sum())}", (x, 100 * estimate.value), (6, 4), textcoords="offset points", fontsize=8
-        )
+        note = f"n={int(inside.sum())}"
+        axes.annotate(note, (x, 100 * estimate.value), (7, -12), textcoords="offset points", fontsize=8)
     axes.set_ylim(-3, 103)
     axes.set_xlabel("agreement of the pick: mean Jaccard similarity to its 3 nearest candidates")
     axes.set_ylabel("correct picks, %")

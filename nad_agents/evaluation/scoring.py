@@ -1,7 +1,8 @@
 """Scoring a run: code runs in a sandbox against the problem's tests, other answers are compared.
 
 Code is judged twice: by the problem's hidden tests, which decide whether it is correct, and by the examples that its
-prompt shows, which a user has too. Programs that differ only in comments and formatting run once.
+prompt shows, which a user has too. Imports and helpers that the prompt brings along need not be repeated in an answer.
+Answers with the same fingerprint run once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nad_agents.evaluation.datasets import solution_prelude
 from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts, read_verdicts
 from nad_agents.exceptions import ConfigurationError, VerificationError
 from nad_agents.runs import Run
@@ -21,10 +21,7 @@ from nad_agents.selectors.voting import boxed, last_number
 if TYPE_CHECKING:
     from nad_sandbox import Report, Sandbox
 
-__all__ = ["final_answer", "same_answer", "score_run", "solution"]
-
-# longer than any program may contain at the start of a line, so that extraction gives it back unchanged
-_FENCE = "~" * 24
+__all__ = ["final_answer", "same_answer", "score_run"]
 
 
 def score_run(
@@ -71,15 +68,6 @@ def score_run(
     return len(todo)
 
 
-def solution(text: str, task: Mapping[str, Any]) -> str:
-    """The program of an answer to a code problem, with the imports and helpers that its prompt brings."""
-    from nad_sandbox import extract_code
-
-    code = extract_code(text, task["question"])
-    prelude = solution_prelude(task["question"], task.get("entry_point"))
-    return f"{prelude}\n\n{code}" if prelude else code
-
-
 def _score_code(
     pool: ThreadPoolExecutor,
     problem: str,
@@ -95,9 +83,8 @@ def _score_code(
         sandbox, checks=("syntax", "imports"), tests=task["tests"], entry_point=task["entry_point"], timeout=timeout
     )
     shown = CodeVerifier(sandbox, timeout=timeout) if find_examples(task["question"]) else None
-    programs = [f"{_FENCE}python\n{solution(text, task)}\n{_FENCE}" for text in texts]
-    keys = [hidden.fingerprint(program) for program in programs]
-    distinct = dict(zip(keys, programs, strict=True))
+    keys = [hidden.fingerprint(text) for text in texts]
+    distinct = dict(zip(keys, texts, strict=True))
 
     def judge(verifier: CodeVerifier) -> dict[str, Report]:
         reports = pool.map(lambda answer: verifier.verify(answer, prompt=task["question"]), distinct.values())
