@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
@@ -50,11 +51,18 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """Refuse what cannot work, before a model is loaded or anything is generated.
 
     Raises:
-        ConfigurationError: the selector is unknown, needs more candidates, or needs neurons that are not recorded.
+        ConfigurationError: the selector is unknown, needs more candidates, needs neurons that are not recorded, or
+            cannot judge the beginnings of answers.
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
     check_recorder(selector, record=config.record)
+    if config.pruning != "never" and getattr(selector, "needs_whole_answers", False):
+        msg = (
+            f"{selector.name} compares whole answers and pruning={config.pruning!r} drops candidates before they have "
+            "one; set pruning='never', or use a selector such as knn"
+        )
+        raise ConfigurationError(msg)
 
 
 def rank_rollouts(

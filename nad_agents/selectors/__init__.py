@@ -16,6 +16,7 @@ from nad_agents.selectors.base import (
     rank,
 )
 from nad_agents.selectors.baselines import First, Random
+from nad_agents.selectors.behaviour import Behaviour, BehaviourObserver
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -45,6 +46,8 @@ __all__ = [
     "KNN",
     "NEX",
     "AgreementSelector",
+    "Behaviour",
+    "BehaviourObserver",
     "CallableSelector",
     "ConsensusMin",
     "Copeland",

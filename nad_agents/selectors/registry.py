@@ -22,6 +22,7 @@ from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
 from nad_agents.selectors.base import Scores, Selector, SelectorBase
 from nad_agents.selectors.baselines import First, Random
+from nad_agents.selectors.behaviour import Behaviour
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -71,6 +72,7 @@ _BUILT_IN: tuple[type[SelectorBase], ...] = (
     TailEntropy,
     Shortest,
     Majority,
+    Behaviour,
     Random,
     First,
 )

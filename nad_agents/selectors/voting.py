@@ -72,6 +72,7 @@ class Majority(SelectorBase):
     """
 
     name: ClassVar[str] = "majority"
+    needs_whole_answers: ClassVar[bool] = True
 
     extractor: ExtractorName | AnswerExtractor = "boxed"
 

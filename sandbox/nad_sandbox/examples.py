@@ -94,7 +94,8 @@ def _first_value(want: str) -> str:
 
 
 def _beside(prompt: str, known: set[str]) -> list[tuple[str, str]]:
-    pairs = []
+    pairs: list[tuple[str, str]] = []
+    equations: list[tuple[str, str]] = []
     headed = False  # above a heading such as "Examples:", f(1) = 2 may be part of a definition
     for line in prompt.splitlines():
         headed = headed or "example" in line.lower()
@@ -109,8 +110,10 @@ def _beside(prompt: str, known: set[str]) -> list[tuple[str, str]]:
                 continue
             value = _longest_literal(line[arrow.end() :])
             if value:
-                pairs.append((line[match.start() : end], value))
-    return pairs
+                (equations if arrow[0].strip() == "=" else pairs).append((line[match.start() : end], value))
+    # equations of different kinds, f(4) = 3 and f(3) = [1, 2], are a definition in prose
+    kinds = {type(ast.literal_eval(value)) for _, value in equations}
+    return pairs + equations if len(kinds) == 1 else pairs
 
 
 def _by_name(prompt: str) -> list[tuple[str, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
 
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
+from nad_agents.selectors import Selector, get_selector
 
 LAYOUT = NeuronLayout(n_layers=4, d_ff=25)
 
@@ -57,6 +58,45 @@ def make_group(rollouts: Iterable[Rollout], *, layout: NeuronLayout = LAYOUT, pr
 def group_of_sets(*sets: Iterable[int], layout: NeuronLayout = LAYOUT) -> RolloutGroup:
     """Candidates of one token each (token id = position) with these activated sets."""
     return make_group((make_rollout([s], tokens=[i]) for i, s in enumerate(sets)), layout=layout)
+
+
+@dataclass(frozen=True)
+class SeenOutcome:
+    """What a program did, given as a word; ``crash`` is a crash."""
+
+    text: str
+
+    @property
+    def crashed(self) -> bool:
+        return self.text == "crash"
+
+    def matches(self, other: SeenOutcome) -> bool:
+        return self.text == other.text
+
+
+@dataclass(frozen=True)
+class SeenBehaviour:
+    inputs: Sequence[str]
+    outcomes: Sequence[Sequence[SeenOutcome]]
+
+
+class WordObserver:
+    """An observer for which the words of an answer are the outcomes of its program; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Sequence[str], str]] = []
+
+    def observe(self, answers: Sequence[str], *, prompt: str = "") -> SeenBehaviour:
+        self.asked.append((answers, prompt))
+        words = [answer.split() for answer in answers]
+        width = max(map(len, words))
+        outcomes = [[SeenOutcome(word) for word in [*row, *["crash"] * width][:width]] for row in words]
+        return SeenBehaviour([f"f({i})" for i in range(width)], outcomes)
+
+
+def make_by_name(name: str) -> Selector:
+    """A selector with what it cannot do without."""
+    return get_selector(name, **({"runner": WordObserver()} if name == "behaviour" else {}))
 
 
 def permuted(group: RolloutGroup, order: Sequence[int]) -> RolloutGroup:

@@ -5,7 +5,8 @@ The *candidate* process runs the model's code and nothing else: it answers reque
 between them as plain data, so no code of the candidate ever runs where an assertion is evaluated: it cannot patch
 asserts, answer every comparison with True, exit early, or print its way to success.
 
-`source` gives the text of the judge with the candidate's runner and their codec inside.
+`source` gives the text of the judge with the candidate's runner and their codec inside; `observer_source` that of the
+observer, which judges nothing: it tells what a program does with many inputs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 from functools import cache
 from importlib import resources
 
-__all__ = ["source"]
+__all__ = ["observer_source", "source"]
 
 
 @cache
@@ -29,9 +30,16 @@ def source() -> str:
     return "from __future__ import annotations\n" + "\n".join(parts) + "\nmain()\n"
 
 
+@cache
+def observer_source() -> str:
+    """The program that observes what a candidate returns, prints and raises on many inputs, twice."""
+    parts = ["from __future__ import annotations\n", f"CALLS = {_module('calls.py')!r}\n", _module("repeats.py")]
+    return "".join(parts) + "\nmain()\n"
+
+
 def _module(name: str) -> str:
     """A module's text without what only holds while the modules are apart."""
     text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
     text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^RUNNER = globals.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^(?:RUNNER|CALLS) = globals.*$", "", text, flags=re.MULTILINE)
     return text.replace("from __future__ import annotations\n", "")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.selectors import Scores, available_selectors, content_order, get_selector, mean_logprob, rank
-from tests.unit.builders import group_of_sets, groups, make_group, make_rollout, permuted
+from nad_agents.selectors import Scores, available_selectors, content_order, mean_logprob, rank
+from tests.unit.builders import group_of_sets, groups, make_by_name, make_group, make_rollout, permuted
 
 EVERY = available_selectors()
 
@@ -68,7 +68,7 @@ def test_permuting_the_candidates_permutes_the_ranking(name, group, random):
     order = list(range(len(group)))
     random.shuffle(order)
     other = permuted(group, order)
-    selector = get_selector(name)
+    selector = make_by_name(name)
     scores, moved = selector.score(group), selector.score(other)
     token_ids = [r.token_ids.tolist() for r in group.rollouts]
     distinct = len({repr(t) for t in token_ids}) == len(group)
@@ -86,7 +86,7 @@ def test_permuting_the_candidates_permutes_the_ranking(name, group, random):
 @settings(deadline=None, max_examples=12)
 @given(group=groups())
 def test_scores_are_finite_or_nan_and_the_ranking_is_complete(name, group):
-    scores = get_selector(name).score(group)
+    scores = make_by_name(name).score(group)
     assert scores.values.shape == (len(group),)
     assert scores.values.dtype == np.float64
     assert not np.isinf(scores.values).any()
@@ -103,20 +103,20 @@ def test_details_are_json(name):
     import json
 
     group = make_group([make_rollout([[i % 7, i + 1]] * 3, text=rf"\boxed{{{i}}}") for i in range(6)])
-    json.dumps(get_selector(name).score(group).details, allow_nan=False)
+    json.dumps(make_by_name(name).score(group).details, allow_nan=False)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_identical_candidates_stay_in_order(name):
     group = make_group([make_rollout([[1, 2], [2, 3]])] * 4)
-    ranking = rank(get_selector(name).score(group), group)
+    ranking = rank(make_by_name(name).score(group), group)
     assert (sorted(ranking) if name == "random" else ranking) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_one_candidate_and_none(name):
     group = make_group([make_rollout([[1, 2], [2, 3]], text=r"\boxed{1}")])
-    scores = get_selector(name).score(group)
+    scores = make_by_name(name).score(group)
     assert np.isfinite(scores.values).all()
     assert rank(scores, group) == [0]
-    assert rank(get_selector(name).score(make_group([])), make_group([])) == []
+    assert rank(make_by_name(name).score(make_group([])), make_group([])) == []

@@ -23,7 +23,7 @@ from nad_agents.selectors import (
     register_selector,
     registry,
 )
-from tests.unit.builders import group_of_sets
+from tests.unit.builders import group_of_sets, make_by_name
 
 PACKAGE = """
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def installed_package(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", available_selectors())
 def test_every_name_makes_a_selector_of_that_name(name):
-    selector = get_selector(name)
+    selector = make_by_name(name)
     assert isinstance(selector, Selector)
     assert selector.name == name
     assert selector.min_candidates in {1, 2}
@@ -75,9 +75,9 @@ def test_the_methods_of_the_paper_and_their_baselines_are_there():
     agreement = {"knn", "medoid", "dbscan", "consensus_min", "copeland", "nad_fusion"}
     sparsity = {"min_act", "min_act_per_token", "min_act_residual", "nex"}
     others = {"mean_logprob", "entropy", "self_certainty", "deepconf", "tail_entropy", "shortest", "majority"}
-    assert agreement | sparsity | others | {"random", "first"} <= set(available_selectors())
-    assert {n for n in available_selectors() if get_selector(n).needs_neurons} >= agreement | sparsity
-    assert not any(get_selector(n).needs_neurons for n in others | {"random", "first"})
+    assert agreement | sparsity | others | {"behaviour", "random", "first"} <= set(available_selectors())
+    assert {n for n in available_selectors() if make_by_name(n).needs_neurons} >= agreement | sparsity
+    assert not any(make_by_name(n).needs_neurons for n in others | {"random", "first"})
 
 
 def test_options_and_comparison_reach_the_selector():
@@ -95,7 +95,7 @@ def test_unknown_name_names_the_nearest_and_lists_all():
     assert isinstance(caught.value, LookupError | ValueError)
     with pytest.raises(UnknownSelectorError, match="did you mean 'min_act'"):
         get_selector("Min-Act")
-    with pytest.raises(UnknownSelectorError, match="'zzzz'; available: consensus_min"):
+    with pytest.raises(UnknownSelectorError, match="'zzzz'; available: behaviour, consensus_min"):
         get_selector("zzzz")
 
 

@@ -1,0 +1,122 @@
+"""The observed process: loads a program and makes one call after the other, telling what came of each.
+
+Each line on the answers pipe is one call's outcome: what it returned or raised, its arguments afterwards, what it
+printed. A value becomes canonical text: sets and dictionaries in sorted order, iterators as their first items, other
+objects as their type and attributes.
+"""
+
+from __future__ import annotations
+
+import ast
+import collections
+import io
+import itertools
+import json
+import os
+import sys
+
+ITEMS = 1000
+DEPTH = 60
+PRINTED = 1 << 20
+
+
+def canonical(value, depth=0):
+    """A JSON-serialisable form that is equal for values which are equal, whatever the order of sets and mappings."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        text = format(int.__index__(value), "x")
+        return ["int", text]
+    if isinstance(value, float):
+        return ["float", float.__repr__(value)]
+    if isinstance(value, str):
+        return ["str", str.__str__(value)]
+    if depth > DEPTH:
+        return ["deep", type(value).__name__]
+    inner = depth + 1
+    if isinstance(value, (list, tuple, collections.deque)):
+        return ["list", [canonical(item, inner) for item in value]]
+    if isinstance(value, (set, frozenset)):
+        return ["set", sorted((canonical(item, inner) for item in value), key=json.dumps)]
+    if isinstance(value, dict):
+        pairs = [[canonical(k, inner), canonical(v, inner)] for k, v in dict.items(value)]
+        return ["dict", sorted(pairs, key=json.dumps)]
+    if isinstance(value, complex):
+        return ["list", [canonical(value.real, inner), canonical(value.imag, inner)]]
+    if hasattr(value, "tolist") and type(value).__module__ == "numpy":
+        return canonical(value.tolist(), inner)
+    if hasattr(type(value), "__next__") or isinstance(value, (range, map, filter, zip)):
+        return ["list", [canonical(item, inner) for item in itertools.islice(value, ITEMS)]]
+    if type(value).__module__ != "candidate":
+        text = repr(value)
+        return ["object", type(value).__name__, "" if " at 0x" in text else text]
+    return ["object", type(value).__name__, canonical(dict(getattr(value, "__dict__", {})), inner)]
+
+
+class Printed(io.StringIO):
+    """Standard output with an end."""
+
+    def write(self, text):
+        return super().write(text) if self.tell() < PRINTED else len(text)
+
+
+def outcome(scope, call):
+    """Make one call and tell what came of it."""
+    out = sys.stdout = Printed()
+    sys.stdin = io.StringIO("")
+    told = {}
+    try:
+        tree = ast.parse(call, mode="eval").body
+        empty = {"__builtins__": {}}
+        plain = lambda node: eval(compile(ast.Expression(node), "<input>", "eval"), dict(empty, **PLAIN))
+        args = [plain(node) for node in tree.args]
+        kwargs = {keyword.arg: plain(keyword.value) for keyword in tree.keywords}
+        function = eval(compile(ast.Expression(tree.func), "<input>", "eval"), scope)
+        before = canonical([args, kwargs])
+        result = function(*args, **kwargs)
+        if type(result).__name__ == "coroutine":
+            import asyncio
+
+            result = asyncio.run(result)
+        told["returned"] = canonical(result)
+        after = canonical([args, kwargs])
+        if after != before:
+            told["changed"] = after
+    except BaseException as error:
+        told = {"raised": type(error).__name__}
+    if out.getvalue():
+        told["printed"] = out.getvalue()
+    return told
+
+
+PLAIN = {"set": set, "frozenset": frozenset, "float": float, "dict": dict, "list": list, "tuple": tuple}
+
+
+def main():
+    """Argument 1: descriptor of requests; argument 2: of answers."""
+    requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
+    answers = int(sys.argv[2])
+
+    def answer(message):
+        data = (json.dumps(message) + "\n").encode()
+        while data:
+            data = data[os.write(answers, data) :]
+
+    source = json.loads(requests.readline())
+    module = type(sys)("candidate")
+    scope = module.__dict__
+    scope.update(__name__="candidate", __file__="candidate.py")
+    sys.modules["candidate"] = module
+    sys.argv = ["candidate.py"]
+    sys.stdout, sys.stdin = io.StringIO(), io.StringIO("")
+    try:
+        exec(compile(source, "candidate.py", "exec", dont_inherit=True), scope)
+    except BaseException as error:
+        answer({"raised": type(error).__name__})
+        return
+    answer({})
+    for line in requests:
+        answer(outcome(scope, json.loads(line)))
+
+
+main()

@@ -1,0 +1,159 @@
+"""The observer: runs a program twice on the same inputs, each input under its own time limit.
+
+Reads one JSON object on standard input, writes one line on standard output: the nonce, and for every input what came
+of it and whether it came twice. The two runs are different processes with different hash seeds, so that what depends
+on either is seen to be not deterministic.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+
+CALLS = globals().get("CALLS", "")
+MOST_TIMEOUTS = 3
+
+
+class Caller:
+    """The process that makes the calls."""
+
+    def __init__(self, source, seconds):
+        ours_in, theirs_out = os.pipe()
+        theirs_in, ours_out = os.pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-c", CALLS, str(theirs_in), str(theirs_out)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(theirs_in, theirs_out),
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self.requests, self.answers, self.pending = ours_out, ours_in, b""
+        self.loaded = self.ask(source, seconds)
+
+    def ask(self, message, seconds):
+        """Send a message and get the answer; an answer that does not come says why."""
+        data = (json.dumps(message) + "\n").encode()
+        try:
+            while data:
+                data = data[os.write(self.requests, data) :]
+        except BrokenPipeError:
+            return {"ended": "exit"}
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.pending:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self.answers], [], [], left)[0]:
+                return {"ended": "timeout"}
+            part = os.read(self.answers, 1 << 20)
+            if not part or len(self.pending) > 1 << 24:
+                return {"ended": "exit"}
+            self.pending += part
+        line, self.pending = self.pending.split(b"\n", 1)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        return answer if isinstance(answer, dict) else {"ended": "exit"}
+
+    def stop(self):
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self.requests)
+        os.close(self.answers)
+
+
+def call_all(source, calls, seconds, load_seconds, deadline):
+    """The outcome of every call, in a process that is replaced when a call ends or blocks it."""
+    outcomes, caller, timeouts = [], None, 0
+    for call in calls:
+        if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
+            outcomes.append({"ended": "timeout"})
+            continue
+        if caller is None:
+            caller = Caller(source, load_seconds)
+        if caller.loaded:
+            outcomes.append(caller.loaded)
+            timeouts += caller.loaded.get("ended") == "timeout"
+            continue
+        told = caller.ask(call, seconds)
+        outcomes.append(told)
+        if "ended" in told:
+            timeouts += told["ended"] == "timeout"
+            caller.stop()
+            caller = None
+    if caller is not None:
+        caller.stop()
+    return outcomes
+
+
+def run_all(source, inputs, seconds, deadline):
+    """What the program prints, as a script, for each standard input."""
+    outcomes, timeouts = [], 0
+    with open("program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(source)
+    for given in inputs:
+        if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
+            outcomes.append({"ended": "timeout"})
+            continue
+        process = subprocess.Popen(
+            [sys.executable, "-I", "program.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            out, err = process.communicate(given.encode("utf-8", "surrogatepass"), timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            timeouts += 1
+            outcomes.append({"ended": "timeout"})
+            continue
+        told = {"printed": out.decode("utf-8", "replace")}
+        if process.returncode:
+            last = (err.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+            told["raised"] = last.split(":")[0] if process.returncode == 1 else "status %d" % process.returncode
+        else:
+            told["returned"] = None
+        outcomes.append(told)
+    return outcomes
+
+
+def main():
+    """Observe twice, and write what was seen."""
+    payload = json.loads(sys.stdin.buffer.read())
+    os.close(0)
+    os.open("/dev/null", os.O_RDONLY)
+    if os.path.exists("main.py"):
+        os.unlink("main.py")
+    deadline = time.monotonic() + payload["seconds"]
+    runs = []
+    for share in (0.5, 1.0):
+        until = deadline - (1 - share) * payload["seconds"]
+        if payload["kind"] == "call":
+            told = call_all(payload["source"], payload["inputs"], payload["each"], payload["load"], until)
+        else:
+            told = run_all(payload["source"], payload["inputs"], payload["each"], until)
+        runs.append([bounded(outcome, payload["room"]) for outcome in told])
+    seen = [dict(first, stable=first == second) for first, second in zip(*runs)]
+    data = ("\n" + payload["nonce"] + json.dumps(seen) + "\n").encode()
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def bounded(outcome, room):
+    """The outcome with a digest for each part that is long: the sandbox keeps so much output and no more."""
+    kept = {}
+    for part, value in outcome.items():
+        text = json.dumps(value)
+        kept[part] = value
+        if len(text) > room:
+            kept[part] = ["long", len(text), hashlib.sha256(text.encode()).hexdigest()]
+    return kept
