@@ -23,6 +23,7 @@ from nad_sandbox.base import (
 )
 
 if TYPE_CHECKING:
+    from nad_sandbox.behaviour import BehaviourRunner
     from nad_sandbox.docker import DockerSandbox
     from nad_sandbox.extraction import extract_code
     from nad_sandbox.local import UnsafeLocalSandbox
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from nad_sandbox.verifier import CodeVerifier
 
 __all__ = [
+    "BehaviourRunner",
     "CheckResult",
     "CodeVerifier",
     "DockerSandbox",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "BehaviourRunner": "nad_sandbox.behaviour",
     "CheckResult": "nad_sandbox.report",
     "CodeVerifier": "nad_sandbox.verifier",
     "DockerSandbox": "nad_sandbox.docker",
