@@ -237,4 +237,4 @@ def _shown(data: Any) -> str:
         return f"[{items}]" if kind == "list" else f"{{{items}}}"
     if kind == "dict":
         return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in content[0])}}}"
-    return f"<{' '.join(str(part) for part in content[:2])}>"
+    return f"<{' '.join(part if isinstance(part, str) else _shown(part) for part in content)}>"

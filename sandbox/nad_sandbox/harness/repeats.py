@@ -116,7 +116,7 @@ def run_all(source, inputs, seconds, deadline):
             timeouts += 1
             outcomes.append({"ended": "timeout"})
             continue
-        told = {"printed": out.decode("utf-8", "replace")}
+        told = {"printed": out.decode("utf-8", "replace")} if out else {}
         if process.returncode:
             last = (err.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
             told["raised"] = last.split(":")[0] if process.returncode == 1 else "status %d" % process.returncode

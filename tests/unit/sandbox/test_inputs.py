@@ -1,0 +1,108 @@
+"""What programs are run on: the target function, the prompt's examples, values made from hints and names."""
+
+import ast
+
+import pytest
+from nad_sandbox.generation import generate_arguments
+from nad_sandbox.inputs import call_inputs, script_inputs
+from nad_sandbox.targets import Parameter, Target, find_target, reads_standard_input
+
+
+def rows_of(*annotations, names=None, examples=(), count=24):
+    names = names or [f"p{i}" for i in range(len(annotations))]
+    parameters = [Parameter(name, hint) for name, hint in zip(names, annotations, strict=True)]
+    return generate_arguments(parameters, examples, count)
+
+
+@pytest.mark.parametrize(
+    ("hint", "check"),
+    [
+        ("int", lambda v: type(v) is int),
+        ("float", lambda v: type(v) is float),
+        ("str", lambda v: type(v) is str),
+        ("bool", lambda v: type(v) is bool),
+        ("List[int]", lambda v: type(v) is list and all(type(x) is int for x in v)),
+        ("list[list[str]]", lambda v: all(type(x) is list and all(type(y) is str for y in x) for x in v)),
+        ("Dict[str, int]", lambda v: all(type(k) is str and type(x) is int for k, x in v.items())),
+        ("Optional[str]", lambda v: v is None or type(v) is str),
+        ("int | None", lambda v: v is None or type(v) is int),
+        ("typing.Union[int, str]", lambda v: type(v) in (int, str)),
+        ("Tuple[int, str]", lambda v: type(v) is tuple and type(v[0]) is int and type(v[1]) is str),
+        ("tuple[int, ...]", lambda v: type(v) is tuple and all(type(x) is int for x in v)),
+        ("set[int]", lambda v: type(v) is set),
+        ("'list[int]'", lambda v: type(v) is list),
+        ("Sequence[float]", lambda v: type(v) is list and all(type(x) is float for x in v)),
+    ],
+)
+def test_values_are_of_the_hinted_type_and_plain(hint, check):
+    rows = rows_of(hint)
+    assert len(rows) >= (2 if hint == "bool" else 6)
+    for (value,) in rows:
+        assert check(value), value
+        assert ast.literal_eval(repr(value) if value != set() else "()") == value or value == set()
+
+
+def test_boundary_values_come_first_and_nothing_is_random():
+    assert [row[0] for row in rows_of("str", count=8)[:3]] == ["", "a", "ab"]
+    assert rows_of("List[int]", "int") == rows_of("List[int]", "int")
+    assert rows_of("list[int]")[0] == ([],)
+
+
+def test_without_a_hint_the_examples_count_then_the_name():
+    assert all(type(row[0]) is str for row in rows_of(None, examples=[["x"], ["yy"]]))
+    assert all(type(row[0]) is list for row in rows_of(None, names=["numbers"]))
+    assert all(type(row[0]) is str for row in rows_of(None, names=["text"]))
+    # never negative in the examples: a count
+    assert all(row[0] >= 0 for row in rows_of("int", examples=[[3], [5]]))
+    assert any(row[0] < 0 for row in rows_of("int", examples=[[3], [-5]]))
+    # a list that is empty in one example is what the other example says
+    assert all(type(x) is str for row in rows_of(None, examples=[[[]], [["a"]]]) for x in row[0])
+
+
+def test_a_function_without_parameters_is_called_once():
+    assert generate_arguments([], [], 5) == [()]
+
+
+def test_the_target_is_what_the_prompt_asks_for():
+    programs = [
+        "def helper(x):\n    return x\n\ndef f(a: int, b=2):\n    return helper(a)",
+        "def f(a): return a",
+        "broken(",
+    ]
+    prompt = "def f(a: List[int]):\n    '''Sum.'''"
+    assert find_target(prompt, programs) == Target("f", (Parameter("a", "List[int]"),))
+    assert find_target("Write `helper(x)`", programs).callee == "helper"
+    assert find_target("no name", ["def one(x): pass", "def g(y): pass", "def g(y): pass"]).callee == "g"
+    assert find_target("", ["class Solution:\n    def go(self, n: int): pass"]) == Target(
+        "Solution().go", (Parameter("n", "int"),)
+    )
+    assert find_target("", ["print(1)", "print(2)", "def f(): pass"]) is None
+    assert reads_standard_input("n = int(input())")
+    assert not reads_standard_input("inputs = 3")
+
+
+def test_examples_come_first_and_take_half_at_most():
+    target = Target("f", (Parameter("a", "int"), Parameter("b", "int")))
+    prompt = "\n".join(f">>> f({i}, {i + 1})\n{i}" for i in range(10))
+    made = call_inputs(prompt, target, count=8)
+    assert made.texts[:4] == ("f(0, 1)", "f(1, 2)", "f(2, 3)", "f(3, 4)")
+    assert (made.examples, len(made.texts), len(set(made.texts))) == (4, 8, 8)
+
+
+def test_proposed_inputs_are_mixed_in_and_checked():
+    target = Target("f", (Parameter("a", "int"),))
+    made = call_inputs("", target, count=6, propose=lambda _: [[77], {"a": 78}, "f(79)", [77]])
+    assert {"f(77)", "f(a=78)", "f(79)"} <= set(made.texts)
+    for bad in (3, "import os", "g(1)", [object()], {"a": object()}, "f(__import__('os'))"):
+        with pytest.raises(ValueError, match="cannot be used"):
+            call_inputs("", target, count=6, propose=lambda _, bad=bad: [bad])
+
+
+def test_what_a_script_reads_comes_from_the_samples():
+    prompt = "Add them.\n\nSample Input 1:\n2 3\nSample Output 1:\n5\n\nSample Input 2:\n4 5\nSample Output 2:\n9\n"
+    made = script_inputs(prompt, count=4, propose=lambda _: ["7 8\n"])
+    assert made.texts == ("2 3\n", "4 5\n", "7 8\n")
+    assert made.examples == 2
+    assert script_inputs("print hello", count=4).texts == ("",)
+    with pytest.raises(ValueError, match="is not text"):
+        script_inputs("", count=4, propose=lambda _: [[1]])
