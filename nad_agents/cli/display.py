@@ -75,15 +75,18 @@ class CandidateProgress:
 def candidate_table(selection: Selection, width: int) -> Table:
     """The candidates in rank order, for a terminal of so many columns."""
     checked = any(candidate.verdict is not None for candidate in selection.candidates)
+    groups = selection.details.get("groups") if selection.selector == "behaviour" else None
     title = f"{len(selection.candidates)} candidates, ranked by {selection.selector}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for header in ("rank", "#", "score", "agrees", "neurons", "tokens", "logp"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("ended", no_wrap=True)
+    if groups:
+        table.add_column("does", no_wrap=True)
     if checked:
         table.add_column("checks", no_wrap=True)
     table.add_column("begins with", no_wrap=True)
-    room = max(10, width - (85 if checked else 76))
+    room = max(10, width - 76 - 9 * checked - 7 * bool(groups))
     for index in selection.ranking:
         candidate = selection.candidates[index]
         style = "bold green" if index == selection.winner else "dim" if candidate.finish_reason == "pruned" else ""
@@ -97,6 +100,8 @@ def candidate_table(selection: Selection, width: int) -> Table:
             _number(candidate.mean_logprob, 3),
             {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}[candidate.finish_reason],
         ]
+        if groups:
+            row.append("-" if groups[index] is None else _letters(groups[index]))
         if checked:
             row.append(_MARKS[None if candidate.verdict is None else bool(candidate.verdict.get("passed"))])
         row.append(Text(_beginning(candidate, room)))
@@ -116,6 +121,8 @@ def reason(selection: Selection) -> str:
         parts = [f"Candidate #{best.index} is the best-ranked that passed the checks ({failed} failed before it)"]
     elif selection.verified is False:
         parts = [f"No candidate passed the checks; #{best.index} is the best-ranked"]
+    if selection.selector == "behaviour":
+        parts.append(_behaviour(selection))
     if best.agreement is not None:
         mean = sum(c.agreement or 0.0 for c in others) / len(others)
         parts.append(f"it agrees {best.agreement:.3f} with the others, they agree {mean:.3f} on average")
@@ -142,6 +149,23 @@ def answer_panel(text: str, *, code: bool, title: str) -> Panel:
     """The answer, as highlighted code or rendered Markdown."""
     body: RenderableType = Syntax(text, "python", word_wrap=True) if code else Group(Markdown(text))
     return Panel(body, title=title, title_align="left", border_style="green")
+
+
+def _behaviour(selection: Selection) -> str:
+    """What the winner's program does, and how many do the same."""
+    details = selection.details
+    label = details["groups"][selection.winner]
+    if label is None:
+        return "it is empty"
+    same, inputs = details["behaviours"][label]["size"], len(details["inputs"])
+    shown = f"{details['inputs'][0].strip()} gives {details['behaviours'][label]['outcomes'][0]}"
+    return f"{same} of {len(selection.candidates)} do the same on {inputs} inputs, such as {shown}"
+
+
+def _letters(label: int) -> str:
+    """A, B, ... Z, then AA, AB, ..."""
+    letter = chr(ord("A") + label % 26)
+    return letter if label < 26 else _letters(label // 26 - 1) + letter
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_ta
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
+
+if TYPE_CHECKING:
+    from nad_sandbox import Sandbox
 
 __all__ = ["ask", "code"]
 
@@ -28,6 +31,12 @@ SelectorOption = Annotated[
 ]
 SimilarityOption = Annotated[str, typer.Option(help="How two candidates' activated neurons are compared.")]
 ScoreOption = Annotated[str, typer.Option(help="Score of a neuron: activation or attribution.")]
+CodeSelectorOption = Annotated[
+    str,
+    typer.Option(
+        "--selector", "-s", help="How the best is found; auto is behaviour where there is a sandbox, else as for ask."
+    ),
+]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Token limit of each candidate.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help="0 is greedy and needs --n 1.")]
 TopPOption = Annotated[float, typer.Option(help="Nucleus sampling.")]
@@ -86,7 +95,7 @@ def code(
     prompt: PromptArgument,
     model: ModelOption = _DEFAULT,
     n: NOption = 8,
-    selector: SelectorOption = "auto",
+    selector: CodeSelectorOption = "auto",
     similarity: SimilarityOption = "jaccard",
     score: ScoreOption = "activation",
     max_new_tokens: TokensOption = 256,
@@ -105,19 +114,34 @@ def code(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask for Python code: candidates ranked, on request checked in a Docker sandbox, the chosen program printed."""
+    """Ask for Python code: the program that agrees most is printed, after checks in a sandbox if you ask for them.
+
+    With a sandbox at hand the candidates are run on the same inputs and compared by what they do (behaviour), else by
+    their neurons (knn).
+    """
     from nad_sandbox.extraction import extract_code
 
+    # 1. what cannot work is refused before anything is started
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()),
     )  # fmt: skip
-    config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
-    task = _read(prompt)
+    # early stopping chooses between beginnings, which cannot be run
+    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop)
+    named = _agreement("auto" if behaviour else selector, n)
+    config = _config(named, similarity, score, early_stop=early_stop, keep=keep)
+    task, source = _read(prompt), _read_tests(tests)
     console = _console(as_json=as_json, quiet=quiet)
+    verify = verify or tests is not None
     with contextlib.ExitStack() as stack:
-        verifier = _verifier(stack, tests) if verify or tests is not None else None
-        verification = VerificationConfig(on_failure="error" if strict else "best_ranked")
+        # 2. the sandbox, for behaviour and for the checks
+        sandbox, verifier = None, None
+        if verify or behaviour:
+            sandbox = _open_sandbox(stack, console, required=verify or selector == "behaviour")
+        if sandbox is not None:
+            config = _by_behaviour(config, sandbox) if behaviour else config
+            verifier = _verifier(sandbox, source) if verify else None
+        # 3. the candidates
         selection = _decode(
             console,
             _CODE_INSTRUCTION + task,
@@ -127,7 +151,7 @@ def code(
             device=device,
             dtype=dtype,
             verifier=verifier,
-            verification=verification,
+            verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
         )
     _show(console, selection, extract_code(selection.text, task), as_json=as_json, quiet=quiet, code=True)
     if selection.verified is False:
@@ -136,24 +160,48 @@ def code(
         raise typer.Exit(3)
 
 
-def _verifier(stack: contextlib.ExitStack, tests: Path | None) -> Verifier:
-    """The default checks, and the user's tests, in a Docker sandbox that closes with the stack."""
-    from nad_sandbox import CodeVerifier, DockerSandbox
-
-    source = None
-    if tests is not None:
-        try:
-            source = tests.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            msg = f"the tests {tests} cannot be read: {error}"
-            raise ConfigurationError(msg) from error
-    sandbox = stack.enter_context(DockerSandbox(build=True))
+def _read_tests(tests: Path | None) -> str | None:
+    if tests is None:
+        return None
     try:
-        verifier = CodeVerifier(sandbox, tests=source)
+        return tests.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the tests {tests} cannot be read: {error}"
+        raise ConfigurationError(msg) from error
+
+
+def _open_sandbox(stack: contextlib.ExitStack, console: Console, *, required: bool) -> Sandbox | None:
+    """A sandbox that closes with the stack; None, and a line that says so, where there is none and none is required."""
+    from nad_sandbox import DockerSandbox, SandboxUnavailableError
+
+    try:
+        with console.status("Starting the sandbox ..."):
+            sandbox = stack.enter_context(DockerSandbox(build=True))
+            sandbox.start()
+    except SandboxUnavailableError as error:
+        if required:
+            raise
+        console.print(f"no sandbox, so neurons alone decide: {error}", style="dim", highlight=False, soft_wrap=True)
+        return None
+    return sandbox
+
+
+def _by_behaviour(config: NADConfig, sandbox: Sandbox) -> NADConfig:
+    """The same configuration with the candidates compared by what their programs do."""
+    from nad_sandbox import BehaviourRunner
+
+    options = {"runner": BehaviourRunner(sandbox)}
+    return config.model_copy(update={"selector": "behaviour", "selector_options": options})
+
+
+def _verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
+    """The default checks, and the user's tests."""
+    from nad_sandbox import CodeVerifier
+
+    try:
+        return CodeVerifier(sandbox, tests=tests)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-    sandbox.check_available()
-    return verifier
 
 
 def _config(selector: str, similarity: str, score: str, *, early_stop: bool, keep: int) -> NADConfig:

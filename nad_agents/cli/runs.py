@@ -44,6 +44,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON
 WorkersOption = Annotated[int, typer.Option(help="Processes that measure, programs that are checked at a time.", min=1)]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds for a program and its tests.", min=0.1)]
 
+HalfOption = Annotated[
+    int, typer.Option("--half-seed", help="Which random half of the problems defaults are chosen on.")
+]
+
 
 def select(
     run: RunArgument,
@@ -113,6 +117,7 @@ def report(
     out: OutOption = None,
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
+    half_seed: HalfOption = 0,
 ) -> None:
     """Score what is not scored yet, compare every selector, and write tables, pictures and one HTML page."""
     from nad_agents.evaluation.report import write_report
@@ -122,7 +127,7 @@ def report(
     score(console, recorded, workers=workers, timeout=timeout)
     folder = out or recorded.folder / "report"
     with console.status("Comparing the selectors ..."):
-        evidence = write_report(recorded, folder, workers=workers)
+        evidence = write_report(recorded, folder, workers=workers, half_seed=half_seed)
     show_evidence(Console(), evidence)
     console.print(f"{folder / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -137,6 +142,7 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
         timeout: seconds for a program and its tests.
     """
     import contextlib
+    from importlib.util import find_spec
 
     from nad_agents.evaluation.scoring import score_run
     from nad_agents.evaluation.verdicts import read_verdicts
@@ -159,16 +165,18 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
             sandbox=sandbox,
             timeout=timeout,
             workers=workers,
+            # inputs to observe programs on are drawn by hypothesis
+            observe=find_spec("hypothesis") is not None,
             on_problem=lambda _verdicts, _done: bar.advance(scoring),
         )
 
 
 def show_evidence(console: Console, evidence: Evidence) -> None:
     """Print the table of selectors."""
-    from nad_agents.evaluation.tables import selector_table
+    from nad_agents.evaluation.tables import short_table
 
     title = f"{evidence.problems} problems, {evidence.candidates} candidates each, {evidence.mixed} with both outcomes"
-    show_table(console, selector_table(evidence), title)
+    show_table(console, short_table(evidence), title)
 
 
 def show_table(console: Console, rows: Rows, title: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,14 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.evaluation.findings import activated_counts, agreement_by_outcome, count_entropy
+from nad_agents.evaluation.halves import Halvings, HeldOut, chosen_on_half, many_halvings, standard_rights
 from nad_agents.evaluation.measures import Plan, ProblemMeasures
-from nad_agents.evaluation.statistics import Estimate, Resampling, auroc, correlation, residual_on_length
+from nad_agents.evaluation.statistics import Estimate, Resampling, auroc, residual_on_length
+from nad_agents.evaluation.sweeps import SweepPoint, sweep_points, tokens_needed
 from nad_agents.evaluation.variants import Family, Variant
 
-__all__ = ["Difficulty", "Evidence", "SelectorRow", "SweepPoint", "chosen_on_half", "collect_evidence"]
+__all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence"]
 
 Difficulty = Literal["hard", "middle", "easy"]
-"""Share of a problem's candidates that are correct: below a third, up to two thirds, above."""
+"""Share of a problem's candidates that are correct: below a third, up to two thirds, above; none and all left out."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,16 @@ class SelectorRow:
         family: what it looks at.
         accuracy: share of problems with a correct pick.
         gain: accuracy minus the mean accuracy of the problem's candidates (Avg@N), paired.
+        stands_alone: the gain differs from 0 when all selectors are looked at together.
         auroc: within-problem AUROC of its score; over problems with right and wrong candidates.
         auroc_length_controlled: the same of what is left of the score after length within the problem.
         with_examples: accuracy when the ranking is walked to the first candidate that satisfies the prompt's examples.
+        gain_with_examples: that minus what a random candidate that satisfies them has, paired.
         by_difficulty: gain by the problem's difficulty.
+        auroc_by_difficulty: AUROC by the problem's difficulty.
+        milliseconds: median time of scoring and ranking the candidates of a problem.
+        tokens: mean tokens that must be generated per problem.
+        saved: share of the tokens of all candidates that need not be.
         pick_tokens: mean tokens of the pick.
     """
 
@@ -40,32 +48,17 @@ class SelectorRow:
     family: Family
     accuracy: Estimate
     gain: Estimate
+    stands_alone: bool
     auroc: Estimate
     auroc_length_controlled: Estimate
     with_examples: Estimate
+    gain_with_examples: Estimate
     by_difficulty: Mapping[Difficulty, Estimate]
-    pick_tokens: float
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """A selector at one setting of a sweep.
-
-    Attributes:
-        sweep: what varies: tokens seen, neurons per token, or candidates.
-        setting: its value; -1 for everything.
-        label: the selector.
-        accuracy: with its interval.
-        gain: over Avg@N, paired.
-        tokens: mean tokens generated per problem, the finishing of the pick included.
-    """
-
-    sweep: Literal["position", "width", "candidates"]
-    setting: int
-    label: str
-    accuracy: Estimate
-    gain: Estimate
+    auroc_by_difficulty: Mapping[Difficulty, Estimate]
+    milliseconds: float
     tokens: float
+    saved: float
+    pick_tokens: float
 
 
 @dataclass(frozen=True)
@@ -80,9 +73,13 @@ class Evidence:
         oracle: pass@N, whether any candidate is right.
         with_examples_random: a random candidate among those that satisfy the prompt's examples.
         cut: share of candidates that the token limit cut.
+        tokens: tokens of all candidates of a problem, mean.
+        seconds: seconds of generating them, mean; NaN where not recorded.
         rows: selectors, best first.
-        sweeps: positions, widths, numbers of candidates.
-        count_entropy: correlation of neuron count and mean entropy, by unit ("chunk" or "candidate") and kind.
+        sweeps: positions, widths, neighbours, weights, numbers of candidates.
+        held_out: choices made on one half of the problems, and their worth on the other.
+        halvings: the choice of the selector over many halves; None with too few problems.
+        count_entropy: correlation of neuron count and mean entropy, by unit and kind.
         counts: mean neurons of right and of wrong candidates and their difference within problems.
         agreement: mean similarity right-right, right-wrong, wrong-wrong within problems.
     """
@@ -94,72 +91,97 @@ class Evidence:
     oracle: Estimate
     with_examples_random: Estimate
     cut: float
+    tokens: float
+    seconds: float
     rows: tuple[SelectorRow, ...]
     sweeps: tuple[SweepPoint, ...]
+    held_out: tuple[HeldOut, ...]
+    halvings: Halvings | None
     count_entropy: Mapping[str, Estimate]
     counts: Mapping[str, Estimate]
     agreement: Mapping[str, Estimate]
 
 
-def collect_evidence(measures: Sequence[ProblemMeasures], plan: Plan, *, draws: int = 10_000) -> Evidence:
+def collect_evidence(
+    measures: Sequence[ProblemMeasures], plan: Plan, *, draws: int = 10_000, half_seed: int = 0
+) -> Evidence:
     """Compute every figure.
 
     Args:
         measures: of all problems, at least one.
         plan: what they were measured with.
         draws: bootstrap resamples.
+        half_seed: which half of the problems choices are made on.
     """
     sample = Resampling(len(measures), draws=draws)
     average = np.array([m.correct.mean() for m in measures])
     groups: dict[Difficulty, NDArray[np.bool_]] = {
-        "hard": average < 1 / 3,
+        "hard": (average > 0) & (average < 1 / 3),
         "middle": (average >= 1 / 3) & (average <= 2 / 3),
-        "easy": average > 2 / 3,
+        "easy": (average > 2 / 3) & (average < 1),
     }
-    rows = [_row(place, variant, measures, average, groups, sample) for place, variant in enumerate(plan.standard)]
+    by_chance = np.array([_random_with_examples(m) for m in measures])
+    apart = sample.simultaneous(standard_rights(measures, plan) - average)
+    rows = [
+        _row(place, variant, measures, groups, sample, by_chance=by_chance, stands_alone=bool(apart[place]))
+        for place, variant in enumerate(plan.standard)
+    ]
     return Evidence(
         problems=len(measures),
         candidates=len(measures[0].correct),
         mixed=int(((average > 0) & (average < 1)).sum()),
         average=sample.mean(average),
         oracle=sample.mean((average > 0).astype(np.float64)),
-        with_examples_random=sample.mean(np.array([_random_with_examples(m) for m in measures])),
+        with_examples_random=sample.mean(by_chance),
         cut=float(np.mean(np.concatenate([m.cut for m in measures]))),
+        tokens=float(np.mean([m.tokens.sum() for m in measures])),
+        seconds=float(np.mean([m.seconds for m in measures])),
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy.value)),
-        sweeps=tuple(_sweeps(measures, plan, average, sample)),
-        count_entropy=_count_entropy(measures),
-        counts=_counts(measures, sample),
-        agreement=_agreement(measures, sample),
+        sweeps=tuple(sweep_points(measures, plan, sample)),
+        held_out=tuple(chosen_on_half(measures, plan, seed=half_seed)),
+        halvings=many_halvings(measures, plan),
+        count_entropy=count_entropy(measures),
+        counts=activated_counts(measures, sample),
+        agreement=agreement_by_outcome(measures, sample),
     )
-
-
-def picks_correct(measures: Sequence[ProblemMeasures], place: int) -> NDArray[np.float64]:
-    """Whether a variant's pick is right, per problem."""
-    return np.array([m.correct[m.rankings[place, 0]] for m in measures], dtype=np.float64)
 
 
 def _row(
     place: int,
     variant: Variant,
     measures: Sequence[ProblemMeasures],
-    average: NDArray[np.float64],
     groups: Mapping[Difficulty, NDArray[np.bool_]],
     sample: Resampling,
+    *,
+    by_chance: NDArray[np.float64],
+    stands_alone: bool,
 ) -> SelectorRow:
-    right = picks_correct(measures, place)
-    gain = right - average
+    picks = [int(m.rankings[place, 0]) for m in measures]
+    right = np.array([m.correct[pick] for m, pick in zip(measures, picks, strict=True)], dtype=np.float64)
+    gain = right - np.array([m.correct.mean() for m in measures])
+    checked = np.array([m.correct[_walk(m, m.rankings[place])] for m in measures], dtype=np.float64)
+    areas = np.array([auroc(m.scores[place], m.correct) for m in measures])
+    left = [residual_on_length(m.scores[place], m.tokens) for m in measures]
+    tokens = np.array([tokens_needed(variant, m.tokens, pick) for m, pick in zip(measures, picks, strict=True)])
+    everything = sum(int(m.tokens.sum()) for m in measures)
     return SelectorRow(
         label=variant.label,
         family=variant.family,
         accuracy=sample.mean(right),
         gain=sample.mean(gain),
-        auroc=sample.mean(np.array([auroc(m.scores[place], m.correct) for m in measures])),
+        stands_alone=stands_alone,
+        auroc=sample.mean(areas),
         auroc_length_controlled=sample.mean(
-            np.array([auroc(residual_on_length(m.scores[place], m.tokens), m.correct) for m in measures])
+            np.array([auroc(values, m.correct) for values, m in zip(left, measures, strict=True)])
         ),
-        with_examples=sample.mean(np.array([m.correct[_walk(m, m.rankings[place])] for m in measures], dtype=float)),
+        with_examples=sample.mean(checked),
+        gain_with_examples=sample.mean(checked - by_chance),
         by_difficulty={name: sample.mean(np.where(member, gain, np.nan)) for name, member in groups.items()},
-        pick_tokens=float(np.mean([m.tokens[m.rankings[place, 0]] for m in measures])),
+        auroc_by_difficulty={name: sample.mean(np.where(member, areas, np.nan)) for name, member in groups.items()},
+        milliseconds=float(np.median([m.milliseconds[place] for m in measures])),
+        tokens=float(tokens.mean()),
+        saved=1 - float(tokens.sum()) / everything if everything else 0.0,
+        pick_tokens=float(np.mean([m.tokens[pick] for m, pick in zip(measures, picks, strict=True)])),
     )
 
 
@@ -177,132 +199,3 @@ def _random_with_examples(measures: ProblemMeasures) -> float:
     if measures.examples is not None and measures.examples.any():
         among = among[measures.examples]
     return float(among.mean())
-
-
-def _sweeps(
-    measures: Sequence[ProblemMeasures], plan: Plan, average: NDArray[np.float64], sample: Resampling
-) -> list[SweepPoint]:
-    whole = {variant.label: place for place, variant in enumerate(plan.standard)}
-    points = []
-
-    def add(
-        sweep: Literal["position", "width", "candidates"],
-        setting: int,
-        label: str,
-        right: NDArray[np.float64],
-        tokens: float,
-    ) -> None:
-        points.append(SweepPoint(sweep, setting, label, sample.mean(right), sample.mean(right - average), tokens))
-
-    def rankings_at(
-        setting: int, kind: Literal["position", "width"], place: int, label: str
-    ) -> list[NDArray[np.int64]]:
-        if setting < 0:
-            return [m.rankings[whole[label]] for m in measures]
-        return [(m.positions if kind == "position" else m.widths)[setting][place] for m in measures]
-
-    for kind, table in (("position", plan.positions), ("width", plan.widths)):
-        if not table:
-            continue
-        labels = [variant.label for variant in next(iter(table.values()))]
-        for setting in (*table, -1):
-            for place, label in enumerate(labels):
-                sweep: Literal["position", "width"] = "position" if kind == "position" else "width"
-                ranked = rankings_at(setting, sweep, place, label)
-                right = np.array([m.correct[r[0]] for m, r in zip(measures, ranked, strict=True)], dtype=np.float64)
-                limit = setting if kind == "position" and setting > 0 else None
-                spent = [tokens_spent(m.tokens, int(r[0]), limit) for m, r in zip(measures, ranked, strict=True)]
-                add(sweep, setting, label, right, float(np.mean(spent)))
-    names = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
-    mean_tokens = float(np.mean([m.tokens.mean() for m in measures]))
-    for size in plan.sizes:
-        for place, label in enumerate(names):
-            add("candidates", size, label, np.array([m.subsets[size][place] for m in measures]), size * mean_tokens)
-    for label in names:
-        n = len(measures[0].correct)
-        add("candidates", n, label, picks_correct(measures, whole[label]), n * mean_tokens)
-    return points
-
-
-def tokens_spent(tokens: NDArray[np.int64], pick: int, limit: int | None) -> int:
-    """Tokens generated when all but the pick are dropped after `limit` tokens; all of them without a limit."""
-    if limit is None:
-        return int(tokens.sum())
-    started = np.minimum(tokens, limit)
-    return int(started.sum() + tokens[pick] - started[pick])
-
-
-def _count_entropy(measures: Sequence[ProblemMeasures]) -> dict[str, Estimate]:
-    found = {}
-    chunks = [m.chunk_points for m in measures]
-    units = {
-        "chunk": ([c[:, 0] for c in chunks], [c[:, 1] for c in chunks]),
-        "candidate": (
-            [m.counts[m.tokens > 0].astype(np.float64) for m in measures],
-            [m.entropies[m.tokens > 0] for m in measures],
-        ),
-    }
-    for unit, (xs, ys) in units.items():
-        found[f"{unit}, Pearson"] = correlation(xs, ys, ranks=False)
-        found[f"{unit}, Spearman"] = correlation(xs, ys, ranks=True)
-    return found
-
-
-def _counts(measures: Sequence[ProblemMeasures], sample: Resampling) -> dict[str, Estimate]:
-    def per_problem(value: NDArray[np.float64], m: ProblemMeasures, right: bool) -> float:
-        chosen = value[m.correct if right else ~m.correct]
-        return float(np.nanmean(chosen)) if len(chosen) and np.isfinite(chosen).any() else np.nan
-
-    found = {}
-    for name, controlled in (("neurons", False), ("neurons at equal length", True)):
-        sides = {}
-        for side, right in (("right", True), ("wrong", False)):
-            values = []
-            for m in measures:
-                counts = m.counts.astype(np.float64)
-                counts[m.tokens == 0] = np.nan
-                # only problems that have both: others differ in more than being right
-                both = m.correct.any() and not m.correct.all()
-                counts = residual_on_length(counts, m.tokens) if controlled else counts
-                values.append(per_problem(counts, m, right) if both else np.nan)
-            sides[side] = np.array(values)
-            if not controlled:
-                found[f"{name}, {side}"] = sample.mean(sides[side])
-        found[f"{name}, right minus wrong"] = sample.mean(sides["right"] - sides["wrong"])
-    return found
-
-
-def _agreement(measures: Sequence[ProblemMeasures], sample: Resampling) -> dict[str, Estimate]:
-    names = ("right and right", "right and wrong", "wrong and wrong")
-    values: dict[str, list[float]] = {name: [] for name in names}
-    for m in measures:
-        upper = np.triu(np.ones_like(m.similarity, dtype=bool), 1)
-        kind = m.correct[:, None].astype(int) + m.correct[None, :]
-        mixed = m.correct.any() and not m.correct.all()
-        for name, total in zip(names, (2, 1, 0), strict=True):
-            pairs = m.similarity[upper & (kind == total)]
-            values[name].append(float(pairs.mean()) if mixed and len(pairs) else np.nan)
-    return {name: sample.mean(np.array(v)) for name, v in values.items()}
-
-
-def chosen_on_half(
-    measures: Sequence[ProblemMeasures], plan: Plan, *, seed: int = 0
-) -> tuple[str, Estimate, Estimate, int]:
-    """Choose the best variant on one half of the problems and report it on the other.
-
-    Problems are split by a hash of their ids, so that the halves stay the same as a run grows.
-
-    Returns:
-        The chosen variant's label, its accuracy on the other half, its gain over Avg@N there, and the number of
-        problems that it was chosen on.
-    """
-    half = np.array([hashlib.sha256(f"{seed}\0{m.problem}".encode()).digest()[0] % 2 == 0 for m in measures])
-    average = np.array([m.correct.mean() for m in measures])
-    right = np.array([picks_correct(measures, place) for place in range(len(plan.standard))])
-    other = Resampling(len(measures))
-    if half.all() or not half.any():
-        nothing = Estimate(np.nan, np.nan, np.nan, 0)
-        return "none: too few problems", nothing, nothing, int(half.sum())
-    best = int(np.argmax(right[:, half].mean(axis=1)))
-    held_out = np.where(half, np.nan, right[best])
-    return plan.standard[best].label, other.mean(held_out), other.mean(held_out - average), int(half.sum())

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from itertools import combinations
+from math import comb
+from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, unique_counts
-from nad_agents.evaluation.variants import Variant, position_variants, standard_variants, width_variants
+from nad_agents.evaluation.scoring import agreed_answers
+from nad_agents.evaluation.variants import (
+    SWEPT,
+    Sweep,
+    SweepName,
+    Variant,
+    neighbour_sweep,
+    position_sweep,
+    standard_variants,
+    weight_sweep,
+    width_sweep,
+)
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import Run, RunError
-from nad_agents.selectors import get_selector, rank
+from nad_agents.selectors import Majority, Medoid, Scores, get_selector, rank
+from nad_agents.selectors.base import mean_logprob
 
 __all__ = ["Plan", "ProblemMeasures", "measure_problem", "measure_run", "shared_start"]
 
-_SUBSET_SELECTORS = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
 _SUBSET_DRAWS = 20
 
 
@@ -30,14 +45,12 @@ class Plan:
 
     Attributes:
         standard: the variants of the main table.
-        positions: variants by the number of tokens after which they select.
-        widths: variants by neurons per token.
+        sweeps: variants by what is varied and its setting.
         sizes: numbers of candidates, each smaller than N, that are drawn from the N.
     """
 
     standard: tuple[Variant, ...]
-    positions: dict[int, list[Variant]] = field(default_factory=dict)
-    widths: dict[int, list[Variant]] = field(default_factory=dict)
+    sweeps: Mapping[SweepName, Sweep] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
 
     @classmethod
@@ -55,19 +68,22 @@ class Plan:
         if not blocks:
             msg = f"{run.folder} was recorded without neurons; record it again with the recorder on"
             raise RunError(msg)
-        layout, n = head["layout"], len(head["candidates"])
-        return cls(
-            standard=tuple(
-                standard_variants(
-                    first_layer=layout["first_layer"],
-                    n_layers=layout["n_layers"],
-                    answers=head["task"].get("kind") == "answer",
-                )
-            ),
-            positions=position_variants(),
-            widths=width_variants(blocks[0]["shape"][1]),
-            sizes=tuple(size for size in (2, 4, 8, 16, 32, 64) if size < n),
+        verdicts = read_verdicts(run.folder).values()
+        layout, n, width = head["layout"], len(head["candidates"]), blocks[0]["shape"][1]
+        standard = standard_variants(
+            first_layer=layout["first_layer"],
+            n_layers=layout["n_layers"],
+            answers=head["task"].get("kind") == "answer",
+            examples=any(v.examples is not None for v in verdicts),
+            behaviour=any(v.behaviour is not None for v in verdicts),
         )
+        sweeps: dict[SweepName, Sweep] = {
+            "position": position_sweep(),
+            "width": width_sweep(width),
+            "neighbours": neighbour_sweep(n),
+            "weights": weight_sweep(),
+        }
+        return cls(tuple(standard), sweeps, tuple(size for size in (2, 4, 8, 16, 32, 64) if size < n))
 
 
 @dataclass(frozen=True)
@@ -80,16 +96,17 @@ class ProblemMeasures:
         examples: bool [N], whether a candidate satisfies the prompt's examples; None where it has none.
         tokens: int64 [N].
         cut: bool [N], ended by the token limit.
+        seconds: what generating all candidates took, prompt included; NaN where it is not recorded.
         counts: int64 [N], unique activated neurons.
         entropies: float64 [N], mean entropy.
         similarity: float64 [N, N], Jaccard of the activated sets.
         scores: float64 [V, N], each variant's scores.
         rankings: int64 [V, N], candidates best first.
-        positions: by number of tokens, int64 [variants, N] rankings.
-        widths: by neurons per token, likewise.
+        milliseconds: float64 [V], what each variant's scores took, from activated neurons per token on.
+        sweeps: by what is varied and its setting, int64 [variants, N] rankings.
         subsets: by number of candidates, share of correct picks, float64 [selectors].
         chunk_points: float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
-        growth: per candidate its unique neurons after each chunk.
+        growth: per candidate its unique neurons after each whole chunk.
     """
 
     problem: str
@@ -97,14 +114,15 @@ class ProblemMeasures:
     examples: NDArray[np.bool_] | None
     tokens: NDArray[np.int64]
     cut: NDArray[np.bool_]
+    seconds: float
     counts: NDArray[np.int64]
     entropies: NDArray[np.float64]
     similarity: NDArray[np.float64]
     scores: NDArray[np.float64]
     rankings: NDArray[np.int64]
-    positions: dict[int, NDArray[np.int64]]
-    widths: dict[int, NDArray[np.int64]]
-    subsets: dict[int, NDArray[np.float64]]
+    milliseconds: NDArray[np.float64]
+    sweeps: Mapping[SweepName, Mapping[int | str, NDArray[np.int64]]]
+    subsets: Mapping[int, NDArray[np.float64]]
     chunk_points: NDArray[np.float64]
     growth: tuple[NDArray[np.int64], ...]
 
@@ -115,7 +133,8 @@ def measure_run(run: Run, plan: Plan, *, workers: int = 1) -> list[ProblemMeasur
     Args:
         run: the run.
         plan: what to measure.
-        workers: processes.
+        workers: processes; a script that asks for more than one must guard its own work with
+            ``if __name__ == "__main__"``, as each of them imports it.
 
     Raises:
         RunError: a record is damaged, or nothing is scored.
@@ -126,13 +145,16 @@ def measure_run(run: Run, plan: Plan, *, workers: int = 1) -> list[ProblemMeasur
         msg = f"{run.folder} is not scored yet; score it with `nad report {run.folder}`"
         raise RunError(msg)
     if workers == 1:
-        return [measure_problem(run.group(p), verdicts[p], plan) for p in todo]
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(partial(_measure, run.folder, plan), todo, [verdicts[p] for p in todo], chunksize=4))
+        return [_measure(run, plan, problem, verdicts[problem]) for problem in todo]
+    # not forked: a loaded model has threads, which a fork would leave with their locks held
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(partial(_measure, run, plan), todo, [verdicts[p] for p in todo], chunksize=4))
 
 
-def _measure(folder: Path, plan: Plan, problem: str, verdicts: ProblemVerdicts) -> ProblemMeasures:
-    return measure_problem(Run(folder).group(problem), verdicts, plan)
+def _measure(run: Run, plan: Plan, problem: str, verdicts: ProblemVerdicts) -> ProblemMeasures:
+    seconds = run.head(problem)["seconds"]
+    took = sum(seconds[phase] for phase in ("prefill", "decode") if phase in seconds) or np.nan
+    return measure_problem(run.group(problem), verdicts, plan, seconds=took)
 
 
 def shared_start(group: RolloutGroup) -> int:
@@ -145,56 +167,103 @@ def shared_start(group: RolloutGroup) -> int:
     return int(shortest if same.all() else np.argmin(same))
 
 
-def measure_problem(group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan) -> ProblemMeasures:
-    """Measure one problem; see `ProblemMeasures`."""
+def measure_problem(
+    group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan, *, seconds: float = np.nan
+) -> ProblemMeasures:
+    """Measure one problem; see `ProblemMeasures`.
+
+    Raises:
+        RunError: there is not one verdict per candidate.
+    """
+    if len(verdicts.correct) != len(group):
+        msg = (
+            f"problem {verdicts.problem!r} has {len(group)} candidates and {len(verdicts.correct)} verdicts; "
+            "delete verdicts.jsonl and score again"
+        )
+        raise RunError(msg)
     correct = np.array(verdicts.correct, dtype=bool)
-    # every candidate of a group that begins alike would be left with nothing if it ended there
-    longest = max((len(r) for r in group.rollouts), default=0)
-    skip = min(shared_start(group), max(longest - 1, 0))
-
-    def judged(variants: Sequence[Variant]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        scores, rankings = [], []
-        for variant in variants:
-            comparison = variant.comparison
-            if variant.skip_shared:
-                comparison = replace(comparison, skip_tokens=skip)
-            given = get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
-            scores.append(given.values)
-            rankings.append(rank(given, group))
-        return np.array(scores, dtype=np.float64), np.array(rankings, dtype=np.int64)
-
-    scores, rankings = judged(plan.standard)
+    scores, rankings, milliseconds = [], [], []
+    for variant in plan.standard:
+        # nothing that another variant has computed, so that times compare
+        alone = RolloutGroup(group.rollouts, group.layout, group.prompt)
+        started = time.perf_counter()
+        given = _scored(variant, alone, verdicts)
+        ranking = rank(given, alone)
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        if variant.checked:
+            ranking = _checked(ranking, verdicts.examples)
+        scores.append(-np.argsort(ranking).astype(np.float64) if variant.checked else given.values)
+        rankings.append(ranking)
     whole = ComparisonConfig()
     chunks = [chunk_sets(group, i, whole) for i in range(len(group))]
+    whole_chunks = [sets[: len(r) // whole.chunk_size] for sets, r in zip(chunks, group.rollouts, strict=True)]
     return ProblemMeasures(
         problem=verdicts.problem,
         correct=correct,
         examples=None if verdicts.examples is None else np.array(verdicts.examples, dtype=bool),
         tokens=np.array([len(r) for r in group.rollouts], dtype=np.int64),
         cut=np.array([r.finish_reason == "length" for r in group.rollouts], dtype=bool),
+        seconds=seconds,
         counts=unique_counts(group, whole),
         entropies=np.array([r.entropies.mean(dtype=np.float64) if len(r) else np.nan for r in group.rollouts]),
         similarity=similarity_matrix(group, whole),
-        scores=scores,
-        rankings=rankings,
-        positions={tokens: judged(variants)[1] for tokens, variants in plan.positions.items()},
-        widths={k: judged(variants)[1] for k, variants in plan.widths.items()},
+        scores=np.array(scores, dtype=np.float64),
+        rankings=np.array(rankings, dtype=np.int64),
+        milliseconds=np.array(milliseconds),
+        sweeps={
+            name: {
+                setting: np.array([rank(_scored(v, group, verdicts), group) for v in variants], dtype=np.int64)
+                for setting, variants in sweep.items()
+            }
+            for name, sweep in plan.sweeps.items()
+        },
         subsets={size: _subset_accuracy(group, correct, size) for size in plan.sizes},
-        chunk_points=_chunk_points(group, chunks, whole.chunk_size),
-        growth=tuple(_growth(sets, group.layout.n_neurons) for sets in chunks),
+        chunk_points=_chunk_points(group, whole_chunks, whole.chunk_size),
+        growth=tuple(_growth(sets, group.layout.n_neurons) for sets in whole_chunks),
     )
 
 
+def _scored(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
+    if variant.selector == "majority" and verdicts.answers is not None:
+        return Majority(agreed_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
+    if variant.selector == "behaviour":
+        return _behaviour(group, verdicts)
+    comparison = variant.comparison
+    if variant.skip_shared:
+        # candidates that are all alike to the end would be left with nothing
+        longest = max((len(r) for r in group.rollouts), default=0)
+        comparison = replace(comparison, skip_tokens=min(shared_start(group), max(longest - 1, 0)))
+    return get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
+
+
+def _behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
+    """The selector `behaviour` on what scoring has observed; its tie-breaks alone where nothing was."""
+    votes = np.zeros(len(group)) if verdicts.behaviour is None else np.array(verdicts.behaviour, dtype=np.float64)
+    votes[[not len(r) for r in group.rollouts]] = np.nan
+    confidence = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
+    return Scores(votes, (Medoid().score(group).values, confidence))
+
+
+def _checked(ranking: Sequence[int], examples: Sequence[bool] | None) -> list[int]:
+    """The ranking with the candidates that satisfy the examples first."""
+    return sorted(ranking, key=lambda i: not examples[i]) if examples is not None else list(ranking)
+
+
 def _subset_accuracy(group: RolloutGroup, correct: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
-    """Share of correct picks among `size` candidates drawn from the N, per selector."""
-    rng = np.random.default_rng(size)
-    hits = np.zeros(len(_SUBSET_SELECTORS))
-    for _ in range(_SUBSET_DRAWS):
-        members = np.sort(rng.choice(len(group), size, replace=False))
-        part = _subgroup(group, members)
-        for place, name in enumerate(_SUBSET_SELECTORS):
+    """Share of correct picks among `size` candidates drawn from the N, per selector of `SWEPT`."""
+    n, hits = len(group), np.zeros(len(SWEPT))
+    subsets: Iterable[Sequence[int]]
+    if comb(n, size) <= 2 * _SUBSET_DRAWS:
+        subsets = list(combinations(range(n), size))
+    else:
+        # each problem has its own draws, or the luck of one index would be that of all problems
+        rng = np.random.default_rng([size, *hashlib.sha256(group.prompt.encode()).digest()[:8]])
+        subsets = [sorted(rng.choice(n, size, replace=False).tolist()) for _ in range(_SUBSET_DRAWS)]
+    for members in subsets:
+        part = _subgroup(group, np.array(members))
+        for place, name in enumerate(SWEPT):
             hits[place] += correct[members[rank(get_selector(name).score(part), part)[0]]]
-    return hits / _SUBSET_DRAWS
+    return hits / len(subsets)
 
 
 def _subgroup(group: RolloutGroup, members: NDArray[np.int64]) -> RolloutGroup:
@@ -216,7 +285,7 @@ def _chunk_points(group: RolloutGroup, chunks: Sequence[Sequence[NDArray[np.int3
     points = [
         (len(ids), float(rollout.entropies[start : start + size].mean(dtype=np.float64)))
         for rollout, sets in zip(group.rollouts, chunks, strict=True)
-        for start, ids in zip(range(0, len(rollout) - size + 1, size), sets, strict=False)
+        for start, ids in zip(range(0, size * len(sets), size), sets, strict=True)
     ]
     return np.array(points, dtype=np.float64).reshape(-1, 2)
 

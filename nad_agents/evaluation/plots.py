@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nad_agents.evaluation.evidence import Evidence
 from nad_agents.evaluation.measures import Plan, ProblemMeasures
 from nad_agents.evaluation.statistics import Resampling
+from nad_agents.evaluation.tables import marks
 from nad_agents.exceptions import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -30,8 +31,11 @@ _COLOURS = {
     "sparsity": "#009E73",
     "confidence": "#D55E00",
     "fusion": "#CC79A7",
-    "baseline": "#666666",
+    "execution": "#000000",
+    "baseline": "#777777",
 }
+# shapes as well, for those who cannot tell the colours
+_SHAPES = {"agreement": "o", "sparsity": "^", "confidence": "D", "fusion": "P", "execution": "s", "baseline": "v"}
 _RIGHT, _WRONG = "#0072B2", "#D55E00"
 _MARKS = {"knn": "o", "medoid": "s", "min_act": "^", "mean_logprob": "D", "deepconf": "v", "nad_fusion": "P"}
 _LINE_COLOURS = {
@@ -113,9 +117,8 @@ def _accuracy(s: _Scene) -> Figure:
         value = 100 * row.accuracy.value
         low, high = 100 * row.accuracy.low, 100 * row.accuracy.high
         axes.plot([low, high], [place, place], color=_COLOURS[row.family], lw=2, solid_capstyle="butt")
-        axes.plot(value, place, "o", color=_COLOURS[row.family], ms=6)
-        if row.gain.excludes_zero:
-            axes.text(high + 0.8, place, "*", va="center", fontsize=12)
+        axes.plot(value, place, _SHAPES[row.family], color=_COLOURS[row.family], ms=6)
+        axes.text(high + 0.6, place, marks(row).strip(), va="center", fontsize=12)
     axes.axvline(100 * s.evidence.average.value, color="black", ls="--", lw=1)
     axes.axvline(100 * s.evidence.oracle.value, color="black", ls=":", lw=1)
     top = len(rows) - 0.2
@@ -125,10 +128,11 @@ def _accuracy(s: _Scene) -> Figure:
     axes.set_ylim(-0.7, len(rows) + 0.3)
     axes.set_xlabel(
         f"problems with a correct pick, %\n95% intervals over {s.evidence.problems} problems\n"
-        "* the paired gain over random excludes 0\n(not corrected for the number of selectors)"
+        "* the interval of the paired gain over random excludes 0; ** so it does for all selectors together"
     )
     for family, colour in _COLOURS.items():
-        axes.plot([], [], "o-", color=colour, label=family)
+        if any(row.family == family for row in rows):
+            axes.plot([], [], _SHAPES[family], ls="-", color=colour, label=family)
     axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.0 + 0.75 / len(rows) + 0.05), ncols=5, fontsize=9)
     return picture
 
@@ -141,17 +145,17 @@ def _auroc(s: _Scene) -> Figure | None:
     axes = picture.subplots()
     for place, row in enumerate(rows):
         for estimate, mark, shift, colour in (
-            (row.auroc, "o", 0.13, _COLOURS[row.family]),
-            (row.auroc_length_controlled, "D", -0.13, "#999999"),
+            (row.auroc, _SHAPES[row.family], 0.15, _COLOURS[row.family]),
+            (row.auroc_length_controlled, "|", -0.2, "#999999"),
         ):
             axes.plot([estimate.low, estimate.high], [place + shift] * 2, color=colour, lw=1.5)
-            axes.plot(estimate.value, place + shift, mark, color=colour, ms=5 if mark == "o" else 4)
+            axes.plot(estimate.value, place + shift, mark, color=colour, ms=5)
     axes.axvline(0.5, color="black", ls="--", lw=1)
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(
         f"within-problem AUROC, 95% intervals\nover {s.evidence.mixed} problems with right and wrong candidates\n"
-        "circle: the score; grey diamond: what is left after length"
+        "coloured: the score; grey below it: what is left of it after length"
     )
     return picture
 
@@ -248,14 +252,11 @@ def _growth(s: _Scene) -> Figure | None:
     for right, colour, style, label in ((True, _RIGHT, "-", "right"), (False, _WRONG, "--", "wrong")):
         means, lows, highs = [], [], []
         for chunk in range(64):
-            sizes = [
-                [int(g[chunk]) for g, ok in zip(m.growth, m.correct, strict=True) if ok == right and len(g) > chunk]
-                for m in mixed
-            ]
-            # few problems with such long answers say little of the others
-            if sum(bool(s) for s in sizes) < max(3, len(mixed) // 4):
+            # only problems in which both kinds are that long: others would bring another level to one of the curves
+            sizes = np.array([_sizes_at(m, chunk) for m in mixed])
+            if np.isfinite(sizes[:, 0]).sum() < max(3, len(mixed) // 4):
                 break
-            estimate = sample.mean(np.array([np.mean(s) if s else np.nan for s in sizes]))
+            estimate = sample.mean(sizes[:, 0 if right else 1])
             means.append(estimate.value)
             lows.append(estimate.low)
             highs.append(estimate.high)
@@ -264,9 +265,16 @@ def _growth(s: _Scene) -> Figure | None:
         axes.fill_between(x, lows, highs, color=colour, alpha=0.18, lw=0)
     axes.set_xlabel("tokens")
     axes.set_ylabel("unique activated neurons so far")
-    axes.set_title(f"{len(mixed)} problems with right and wrong candidates")
+    axes.set_title("problems with right and wrong candidates of that length", fontsize=10)
     axes.legend()
     return picture
+
+
+def _sizes_at(m: ProblemMeasures, chunk: int) -> tuple[float, float]:
+    """Mean neurons after a chunk of right and of wrong candidates; NaN twice unless there are both."""
+    long = [(g[chunk], ok) for g, ok in zip(m.growth, m.correct, strict=True) if len(g) > chunk]
+    right, wrong = ([int(size) for size, ok in long if bool(ok) is kind] for kind in (True, False))
+    return (float(np.mean(right)), float(np.mean(wrong))) if right and wrong else (np.nan, np.nan)
 
 
 def _tokens(s: _Scene) -> Figure | None:
@@ -284,7 +292,7 @@ def _tokens(s: _Scene) -> Figure | None:
     single = float(np.mean([m.tokens.mean() for m in s.measures]))
     axes.plot(single, 100 * s.evidence.average.value, "*", color="black", ms=12, label="one sample")
     axes.axhline(100 * s.evidence.average.value, color="black", ls="--", lw=0.8)
-    settings = sorted({p.setting for p in points if p.setting > 0})
+    settings = sorted({p.setting for p in points if isinstance(p.setting, int) and p.setting > 0})
     axes.set_xlabel(f"tokens generated per problem: selecting after {', '.join(map(str, settings))} or all tokens")
     axes.set_ylabel("problems with a correct pick, %")
     half = 50 * (s.evidence.average.high - s.evidence.average.low)

@@ -11,14 +11,16 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nad_agents.evaluation.evidence import Evidence, chosen_on_half, collect_evidence
-from nad_agents.evaluation.measures import Plan, ProblemMeasures, measure_run
+from nad_agents.evaluation.evidence import Evidence, collect_evidence
+from nad_agents.evaluation.measures import Plan, measure_run
 from nad_agents.evaluation.plots import PICTURES, draw_pictures
 from nad_agents.evaluation.tables import (
+    SWEEPS,
     Table,
     difficulty_table,
     findings_table,
-    percent,
+    frontier_table,
+    held_out_table,
     selector_table,
     sweep_table,
     to_markdown,
@@ -39,7 +41,9 @@ h2 { margin-top: 2.5rem; } .note { color: #555; }
 """
 
 
-def write_report(run: Run, folder: str | Path, *, workers: int = 1, draws: int = 10_000) -> Evidence:
+def write_report(
+    run: Run, folder: str | Path, *, workers: int = 1, draws: int = 10_000, half_seed: int = 0
+) -> Evidence:
     """Measure a scored run and write ``report.html``, ``report.md``, ``figures.json`` and the pictures as PNG files.
 
     Args:
@@ -47,6 +51,7 @@ def write_report(run: Run, folder: str | Path, *, workers: int = 1, draws: int =
         folder: made if absent; files in it are replaced.
         workers: processes.
         draws: bootstrap resamples.
+        half_seed: which half of the problems choices are made on.
 
     Raises:
         RunError: nothing is scored, or a record is damaged.
@@ -54,12 +59,12 @@ def write_report(run: Run, folder: str | Path, *, workers: int = 1, draws: int =
     """
     plan = Plan.for_run(run)
     measures = measure_run(run, plan, workers=workers)
-    evidence = collect_evidence(measures, plan, draws=draws)
+    evidence = collect_evidence(measures, plan, draws=draws, half_seed=half_seed)
     pictures = draw_pictures(measures, evidence, plan)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(evidence)
-    about = summarise(run, measures, evidence, plan)
+    about = summarise(run, evidence)
     (folder / "report.md").write_text(_markdown(about, tables), encoding="utf-8")
     (folder / "report.html").write_text(_page(run, about, tables, _encoded(pictures, folder)), encoding="utf-8")
     figures = {"run": run.manifest.model_dump(mode="json"), "evidence": asdict(evidence)}
@@ -68,8 +73,8 @@ def write_report(run: Run, folder: str | Path, *, workers: int = 1, draws: int =
     return evidence
 
 
-def summarise(run: Run, measures: list[ProblemMeasures], evidence: Evidence, plan: Plan) -> list[str]:
-    """What was run, how much of it there is, and the choice made on one half, as sentences."""
+def summarise(run: Run, evidence: Evidence) -> list[str]:
+    """What was run, how much of it there is, and how to read the figures, as sentences."""
     manifest = run.manifest
     task, model, sampling = manifest.task, manifest.model, manifest.sampling
     lines = [
@@ -80,30 +85,42 @@ def summarise(run: Run, measures: list[ProblemMeasures], evidence: Evidence, pla
         f"{sampling.get('top_p')}, top-k {sampling.get('top_k')}, at most {sampling.get('max_new_tokens')} tokens, "
         f"where {100 * evidence.cut:.1f}% of the candidates were cut; seed {sampling.get('seed')}.",
     ]
-    label, accuracy, gain, n = chosen_on_half(measures, plan)
-    if accuracy.n:
+    if not math.isnan(evidence.seconds):
+        speed = evidence.tokens / evidence.seconds
         lines.append(
-            f"Chosen on one half of the problems (n={n}): {label}. On the other half (n={accuracy.n}) it has "
-            f"{percent(accuracy)}%, a gain over random of {percent(gain, signed=True)} points."
+            f"Generating the candidates of a problem took {evidence.seconds:.1f} s and {evidence.tokens:.0f} tokens on "
+            f"average ({speed:.0f} tokens a second, {model.get('device')})."
+        )
+    if evidence.halvings is not None:
+        halvings = evidence.halvings
+        chosen = ", ".join(f"{label} {100 * share:.0f}%" for label, share in halvings.choices[:3])
+        lines.append(
+            f"Over {halvings.halvings} random halves, the selector that was best on one half gained "
+            f"{100 * halvings.gain:+.1f} points over random on the other ({100 * halvings.expected:+.1f} on its own); "
+            f"chosen most often: {chosen}."
         )
     lines.append(
-        "Intervals are 95% percentile bootstrap intervals over problems. An asterisk marks a gain over random whose "
-        f"interval excludes 0; of the {len(evidence.rows)} selectors compared here, about one in twenty would have "
-        "such a mark by chance."
+        "Intervals are 95% percentile bootstrap intervals over problems. One asterisk marks a gain over random whose "
+        f"interval excludes 0; of {len(evidence.rows)} selectors about one in twenty would have it by chance. Two mark "
+        "a gain that holds when all selectors are looked at together (max-t bootstrap, 5%)."
+    )
+    lines.append(
+        '"With the examples" walks the ranking to the first candidate that satisfies the examples in its prompt. '
+        '"Without length" is what is left of a score after a line on the candidates\' lengths within the problem.'
     )
     return lines
 
 
 def _tables(evidence: Evidence) -> dict[str, Table]:
-    tables = {"Selectors": selector_table(evidence), "Neurons, entropy, agreement": findings_table(evidence)}
-    for title, sweep in (
-        ("Selecting early: accuracy by tokens seen", "position"),
-        ("Accuracy by neurons per token", "width"),
-        ("Accuracy by number of candidates (random subsets)", "candidates"),
-    ):
+    tables = {"Selectors": selector_table(evidence)}
+    if evidence.held_out:
+        tables["Chosen on one half of the problems, reported on the other"] = held_out_table(evidence)
+    tables["Neurons, entropy, agreement"] = findings_table(evidence)
+    for sweep, (title, _) in SWEEPS.items():
         if any(point.sweep == sweep for point in evidence.sweeps):
             tables[title] = sweep_table(evidence, sweep)
-    tables["Gain over random by difficulty, points"] = difficulty_table(evidence)
+    tables["The fewest tokens for an accuracy"] = frontier_table(evidence)
+    tables["Gain over random (points) and AUROC by difficulty"] = difficulty_table(evidence)
     return tables
 
 

@@ -5,6 +5,7 @@ Problems are the unit of resampling throughout, since the candidates of one prob
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-__all__ = ["Estimate", "Resampling", "auroc", "correlation", "residual_on_length"]
+__all__ = ["Estimate", "Resampling", "auroc", "correlation", "pass_at", "residual_on_length"]
+
+_ROUNDING = 1e-9
+"""Of a score's spread: residuals that differ by less differ by rounding only."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,25 @@ class Resampling:
         low, high = np.percentile(drawn, [2.5, 97.5])
         return Estimate(float(numerators.sum() / total), float(low), float(high), int((denominators > 0).sum()))
 
+    def simultaneous(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which of several means differ from zero when all are looked at together, at the level of 5%.
+
+        The largest of the studentised deviations of a resample (max-t) is what each mean must exceed.
+
+        Args:
+            values: [figures, n], one number per figure and problem, all finite.
+
+        Returns:
+            bool [figures].
+        """
+        mean, error = values.mean(axis=1), values.std(axis=1) / np.sqrt(self.n)
+        varies = error > 0
+        if not varies.any():
+            return np.zeros(len(values), dtype=bool)
+        drawn = self.weights @ values[varies].T / self.n
+        largest = np.max(np.abs(drawn - mean[varies]) / error[varies], axis=1)
+        return np.asarray(varies & (np.abs(mean) > np.percentile(largest, 95) * error))
+
 
 def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
     """How often a correct candidate scores above an incorrect one, ties counting half.
@@ -94,10 +117,20 @@ def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
     return float((ranks[correct].sum() - right * (right + 1) / 2) / (right * wrong))
 
 
+def pass_at(size: int, correct: NDArray[np.bool_]) -> float:
+    """The chance that `size` of the candidates, drawn at random, contain a right one (pass@k without bias)."""
+    right, n = int(correct.sum()), len(correct)
+    if not 0 < size <= n:
+        msg = f"size={size} must be from 1 to the {n} candidates"
+        raise ValueError(msg)
+    return 1.0 - math.comb(n - right, size) / math.comb(n, size)
+
+
 def residual_on_length(values: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
     """What is left of a score after a least-squares line on the candidates' lengths, within one problem.
 
-    With fewer than three finite scores, or all of one length, the deviation from the mean; NaN stays NaN.
+    With fewer than three finite scores, or all of one length, the deviation from the mean; NaN stays NaN. Residuals are
+    rounded, so that scores that length explains altogether are equal.
     """
     left = np.full(len(values), np.nan)
     known = np.isfinite(values)
@@ -105,8 +138,12 @@ def residual_on_length(values: NDArray[np.floating], tokens: NDArray[np.integer]
         return left
     y, x = values[known].astype(np.float64), tokens[known].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()
+    spread = np.abs(y).max()
     if known.sum() >= 3 and (x @ x) > 0:
         y = y - x * (x @ y) / (x @ x)
+    if spread > 0:
+        # what differs by rounding only must tie: a score that is length itself leaves nothing
+        y = np.round(y / (spread * _ROUNDING)) * (spread * _ROUNDING)
     left[known] = y
     return left
 
@@ -116,37 +153,51 @@ def correlation(
     ys: Sequence[NDArray[np.floating]],
     *,
     ranks: bool,
+    within: bool = False,
     draws: int = 1000,
     seed: int = 0,
 ) -> Estimate:
     """Pearson's correlation, or Spearman's, of pooled points; the interval resamples problems.
 
+    Ranks and means are those of the whole sample in every resample.
+
     Args:
         xs: per problem its points' first coordinate.
         ys: the second.
         ranks: Spearman's: correlate the ranks among all points.
+        within: take each problem's mean out first, which leaves what differs between the candidates of a problem.
         draws: number of resamples.
         seed: of the resamples.
     """
     sizes = np.array([len(x) for x in xs])
     if sizes.sum() < 3:
         return Estimate(np.nan, np.nan, np.nan, 0)
-    x, y = np.concatenate(list(xs)).astype(np.float64), np.concatenate(list(ys)).astype(np.float64)
-    if ranks:
-        x, y = np.asarray(rankdata(x), dtype=np.float64), np.asarray(rankdata(y), dtype=np.float64)
     problem = np.repeat(np.arange(len(sizes)), sizes)
+
+    def per_problem(values: NDArray[np.floating]) -> NDArray[np.float64]:
+        return np.bincount(problem, weights=values, minlength=len(sizes)).astype(np.float64)
+
+    def prepared(parts: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
+        values = np.concatenate(list(parts)).astype(np.float64)
+        if within:
+            values = values - (per_problem(values) / np.maximum(sizes, 1))[problem]
+        values = np.asarray(rankdata(values), dtype=np.float64) if ranks else values
+        # moments of centred values do not cancel
+        return np.asarray(values - values.mean(), dtype=np.float64)
+
+    x, y = prepared(xs), prepared(ys)
     # moments per problem, so that a resample is a weighted sum
-    moments = np.stack(
-        [np.bincount(problem, weights=v, minlength=len(sizes)) for v in (np.ones_like(x), x, y, x * x, y * y, x * y)]
-    )
+    moments = np.stack([per_problem(v) for v in (np.ones_like(x), x, y, x * x, y * y, x * y)])
     drawn = _pearson(moments @ Resampling(len(sizes), draws=draws, seed=seed).weights.T)
-    value = _pearson(moments.sum(axis=1, keepdims=True))[0]
+    value = float(_pearson(moments.sum(axis=1, keepdims=True))[0])
+    if np.isnan(value) or np.isnan(drawn).all():
+        return Estimate(np.nan, np.nan, np.nan, 0)
     low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high), len(sizes))
+    return Estimate(value, float(low), float(high), int((sizes > 0).sum()))
 
 
 def _pearson(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     n, x, y, xx, yy, xy = moments
     with np.errstate(invalid="ignore", divide="ignore"):
         result: NDArray[np.float64] = (n * xy - x * y) / np.sqrt((n * xx - x * x) * (n * yy - y * y))
-    return result
+    return np.asarray(np.where(np.isfinite(result), result, np.nan))

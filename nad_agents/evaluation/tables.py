@@ -6,10 +6,26 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from nad_agents.evaluation.evidence import Difficulty, Evidence, SweepPoint
+from nad_agents.evaluation.evidence import Difficulty, Evidence, SelectorRow
 from nad_agents.evaluation.statistics import Estimate
+from nad_agents.evaluation.sweeps import SweepPoint, frontier, setting_name
+from nad_agents.evaluation.variants import EVERYTHING
 
-__all__ = ["difficulty_table", "findings_table", "percent", "plain", "selector_table", "sweep_table", "to_markdown"]
+__all__ = [
+    "SWEEPS",
+    "Table",
+    "difficulty_table",
+    "findings_table",
+    "frontier_table",
+    "held_out_table",
+    "marks",
+    "percent",
+    "plain",
+    "selector_table",
+    "short_table",
+    "sweep_table",
+    "to_markdown",
+]
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """Headers and rows."""
@@ -31,6 +47,11 @@ def plain(estimate: Estimate, digits: int = 2) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
+def marks(row: SelectorRow) -> str:
+    """Two asterisks for a gain that holds among all selectors, one for an interval that excludes 0."""
+    return " **" if row.stands_alone else " *" if row.gain.excludes_zero else ""
+
+
 def selector_table(evidence: Evidence) -> Table:
     """Every selector, best first, between random and the oracle."""
     head = (
@@ -40,56 +61,155 @@ def selector_table(evidence: Evidence) -> Table:
         "AUROC",
         "AUROC without length",
         "with the examples, %",
+        "gain over random with the examples",
+        "tokens generated",
+        "saved, %",
         "tokens of the pick",
+        "selection, ms",
     )
     rows = [
         (
             row.label,
             percent(row.accuracy),
-            percent(row.gain, signed=True) + (" *" if row.gain.excludes_zero else ""),
+            percent(row.gain, signed=True) + marks(row),
             plain(row.auroc),
             plain(row.auroc_length_controlled),
             percent(row.with_examples),
+            percent(row.gain_with_examples, signed=True),
+            f"{row.tokens:.0f}",
+            f"{100 * row.saved:.0f}",
             f"{row.pick_tokens:.0f}",
+            f"{row.milliseconds:.1f}",
         )
         for row in evidence.rows
     ]
+    n, blank = evidence.candidates, ("",) * 3
     random = (
-        f"random (Avg@{evidence.candidates})",
+        f"random (Avg@{n})",
         percent(evidence.average),
-        "",
-        "",
-        "",
+        *blank,
         percent(evidence.with_examples_random),
         "",
+        f"{evidence.tokens / n:.0f}",
+        f"{100 * (1 - 1 / n):.0f}",
+        f"{evidence.tokens / n:.0f}",
+        "",
     )
-    oracle = (f"oracle (pass@{evidence.candidates})", percent(evidence.oracle), "", "", "", "", "")
+    oracle = (f"oracle (pass@{n})", percent(evidence.oracle), *blank, "", "", f"{evidence.tokens:.0f}", "0", "", "")
     return head, [oracle, *rows, random]
 
 
+def short_table(evidence: Evidence) -> Table:
+    """The selectors in columns narrow enough for a terminal."""
+    head = ("selector", "accuracy, %", "gain over random", "AUROC", "no length", "examples, %", "ms")
+    rows = [
+        (
+            row.label,
+            percent(row.accuracy),
+            percent(row.gain, signed=True) + marks(row),
+            _value(row.auroc, 1, ".2f"),
+            _value(row.auroc_length_controlled, 1, ".2f"),
+            _value(row.with_examples, 100, ".1f"),
+            f"{row.milliseconds:.1f}",
+        )
+        for row in evidence.rows
+    ]
+    oracle = (f"oracle (pass@{evidence.candidates})", percent(evidence.oracle), "", "", "", "", "")
+    checked = _value(evidence.with_examples_random, 100, ".1f")
+    random = (f"random (Avg@{evidence.candidates})", percent(evidence.average), "", "", "", checked, "")
+    return head, [oracle, *rows, random]
+
+
+def _value(estimate: Estimate, factor: int, form: str) -> str:
+    return "-" if math.isnan(estimate.value) else format(factor * estimate.value, form)
+
+
 def difficulty_table(evidence: Evidence) -> Table:
-    """Gain over random by the problem's difficulty."""
+    """Gain over random and AUROC by the problem's difficulty."""
     names = get_args(Difficulty)
     sizes = {name: evidence.rows[0].by_difficulty[name].n for name in names}
-    head = ("selector", *(f"{name} (n={sizes[name]})" for name in names))
+    head = (
+        "selector",
+        *(f"gain, {name} (n={sizes[name]})" for name in names),
+        *(f"AUROC, {name}" for name in names),
+    )
     return head, [
-        (row.label, *(percent(row.by_difficulty[name], signed=True) for name in names)) for row in evidence.rows
+        (
+            row.label,
+            *(percent(row.by_difficulty[name], signed=True) for name in names),
+            *(plain(row.auroc_by_difficulty[name]) for name in names),
+        )
+        for row in evidence.rows
     ]
+
+
+SWEEPS = {
+    "position": ("Selecting early: accuracy by tokens seen, %", "tokens seen"),
+    "width": ("Accuracy by neurons per token, %", "neurons per token"),
+    "neighbours": ("Accuracy by neighbours of knn, %", "neighbours"),
+    "candidates": ("Accuracy by number of candidates, random subsets, %", "candidates"),
+    "weights": ("Accuracy by weights of nad_fusion, %", "agreement:sparsity:confidence"),
+}
+"""Title and first column of each sweep's table."""
 
 
 def sweep_table(evidence: Evidence, sweep: str) -> Table:
-    """Accuracy of several selectors along one sweep: "position", "width" or "candidates"."""
+    """Accuracy along one sweep, see `SWEEPS`; by position and number of candidates also the tokens it takes."""
     points = [p for p in evidence.sweeps if p.sweep == sweep]
     labels = list(dict.fromkeys(p.label for p in points))
     settings = list(dict.fromkeys(p.setting for p in points))
-    by_place: dict[tuple[int, str], SweepPoint] = {(p.setting, p.label): p for p in points}
-    names = {"position": "tokens seen", "width": "neurons per token", "candidates": "candidates"}
-    head = (names[sweep], *labels)
+    by_place: dict[tuple[int | str, str], SweepPoint] = {(p.setting, p.label): p for p in points}
+    costs = sweep in ("position", "candidates")
+
+    def cost(setting: int | str) -> tuple[str, ...]:
+        # what the selectors spend differs by the length of their picks
+        mine = [by_place[setting, label] for label in labels]
+        tokens, saved = (sum(getattr(p, name) for p in mine) / len(mine) for name in ("tokens", "saved"))
+        return (f"{tokens:.0f}", f"{100 * saved:.0f}") if costs else ()
+
+    head = (SWEEPS[sweep][1], *(("tokens generated", "saved, %") if costs else ()), *labels)
     rows = [
-        (str(setting) if setting > 0 else "all", *(percent(by_place[setting, label].accuracy) for label in labels))
+        (
+            setting_name(sweep, setting),
+            *cost(setting),
+            *(percent(by_place[setting, label].accuracy) for label in labels),
+        )
         for setting in settings
     ]
     return head, rows
+
+
+def frontier_table(evidence: Evidence) -> Table:
+    """The fewest tokens for each accuracy, among positions and numbers of candidates."""
+    head = ("selector", "setting", "tokens generated", "saved, %", "accuracy, %", "gain over random")
+    return head, [
+        (
+            point.label,
+            f"after {point.setting} tokens"
+            if point.sweep == "position" and point.setting != EVERYTHING
+            else f"{point.setting if point.sweep == 'candidates' else evidence.candidates} candidates, whole",
+            f"{point.tokens:.0f}",
+            f"{100 * point.saved:.0f}",
+            percent(point.accuracy),
+            percent(point.gain, signed=True),
+        )
+        for point in frontier(evidence.sweeps)
+    ]
+
+
+def held_out_table(evidence: Evidence) -> Table:
+    """What was chosen on one half of the problems, and what it is worth on the other."""
+    head = ("chosen on one half", "choice", "accuracy on the other half, %", "gain over random there", "tokens there")
+    return head, [
+        (
+            held.question,
+            held.choice,
+            percent(held.accuracy),
+            percent(held.gain, signed=True),
+            "" if math.isnan(held.tokens) else f"{held.tokens:.0f}",
+        )
+        for held in evidence.held_out
+    ]
 
 
 def findings_table(evidence: Evidence) -> Table:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any, Literal
 
 from nad_agents.activated_sets import ComparisonConfig
 
-__all__ = ["Family", "Variant", "position_variants", "standard_variants", "width_variants"]
+__all__ = [
+    "SWEPT",
+    "Family",
+    "Sweep",
+    "SweepName",
+    "Variant",
+    "neighbour_sweep",
+    "position_sweep",
+    "standard_variants",
+    "weight_sweep",
+    "width_sweep",
+]
 
-Family = Literal["agreement", "sparsity", "confidence", "fusion", "baseline"]
+Family = Literal["agreement", "sparsity", "confidence", "fusion", "execution", "baseline"]
 """What a selector looks at."""
+
+SweepName = Literal["position", "width", "neighbours", "weights"]
+"""What is varied: tokens seen, neurons per token, neighbours of knn, weights of nad_fusion."""
 
 FAMILIES: Mapping[str, Family] = {
     "knn": "agreement",
@@ -32,8 +47,15 @@ FAMILIES: Mapping[str, Family] = {
     "shortest": "baseline",
     "first": "baseline",
     "majority": "baseline",
+    "behaviour": "execution",
 }
 """The built-in selectors that are compared, in the order of a report; `random` enters as its expectation."""
+
+SWEPT = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
+"""The selectors that are followed over chunk positions and numbers of candidates."""
+
+EVERYTHING = -1
+"""The setting of a sweep at which nothing is left out."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,7 @@ class Variant:
         comparison: what is compared.
         options: the selector's own.
         skip_shared: leave out, besides, the tokens with which all candidates of a problem begin alike.
+        checked: walk the ranking to the first candidate that satisfies the examples in the prompt.
     """
 
     label: str
@@ -53,25 +76,33 @@ class Variant:
     comparison: ComparisonConfig = field(default_factory=ComparisonConfig)
     options: Mapping[str, Any] = field(default_factory=dict)
     skip_shared: bool = False
+    checked: bool = False
 
     @property
     def family(self) -> Family:
         """What the selector looks at."""
-        return FAMILIES.get(self.selector, "baseline")
+        return "execution" if self.checked else FAMILIES.get(self.selector, "baseline")
 
 
-def standard_variants(*, first_layer: int, n_layers: int, answers: bool) -> list[Variant]:
-    """Every selector as it is, and the variants against length.
+Sweep = Mapping[int | str, tuple[Variant, ...]]
+"""Variants by setting; the labels are the same at every setting."""
+
+
+def standard_variants(
+    *, first_layer: int, n_layers: int, answers: bool = False, examples: bool = False, behaviour: bool = False
+) -> list[Variant]:
+    """Every selector as it is, the variants against length, and what running the code adds.
 
     Args:
         first_layer: first recorded layer.
         n_layers: number of recorded layers.
-        answers: whether final answers can be compared, as majority does.
+        answers: final answers can be compared, as majority does.
+        examples: candidates were run on the examples in their prompt.
+        behaviour: candidates were run on the same inputs.
     """
     plain = ComparisonConfig()
-    found = [Variant(name, name, plain) for name in FAMILIES if name != "majority"]
-    if answers:
-        found.append(Variant("majority", "majority", plain, {"extractor": "boxed"}))
+    present = {"majority": answers, "behaviour": behaviour}
+    found = [Variant(name, name, plain) for name in FAMILIES if present.get(name, True)]
     weighted = replace(plain, similarity="weighted_jaccard_rates")
     prefix = replace(plain, common_prefix=True)
     found += [
@@ -90,18 +121,44 @@ def standard_variants(*, first_layer: int, n_layers: int, answers: bool) -> list
             Variant(f"knn, {name} third of the layers", "knn", replace(plain, layers=(cuts[part], cuts[part + 1])))
             for part, name in enumerate(("first", "middle", "last"))
         ]
+    if examples:
+        walked = ("knn", "mean_logprob", *(("behaviour",) if behaviour else ()))
+        found += [Variant(f"{name}, checked by the examples", name, plain, checked=True) for name in walked]
     return found
 
 
-def position_variants(tokens: tuple[int, ...] = (32, 64, 128)) -> dict[int, list[Variant]]:
+def position_sweep(tokens: tuple[int, ...] = (32, 64, 128)) -> Sweep:
     """Selecting after so many tokens: what early stopping would have known."""
-    names = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
-    return {
-        count: [Variant(name, name, ComparisonConfig(chunk_size=count, chunks=1)) for name in names] for count in tokens
+    found: dict[int | str, tuple[Variant, ...]] = {
+        count: tuple(Variant(name, name, ComparisonConfig(chunk_size=count, chunks=1)) for name in SWEPT)
+        for count in tokens
     }
+    return found | {EVERYTHING: tuple(Variant(name, name) for name in SWEPT)}
 
 
-def width_variants(recorded: int) -> dict[int, list[Variant]]:
+def width_sweep(recorded: int) -> Sweep:
     """Fewer activated neurons per token than were recorded."""
-    widths = [k for k in (50, 100, 200, 300, 400) if k < recorded]
-    return {k: [Variant(name, name, ComparisonConfig(top_k=k)) for name in ("knn", "min_act")] for k in widths}
+    names = ("knn", "medoid", "min_act")
+    found: dict[int | str, tuple[Variant, ...]] = {
+        k: tuple(Variant(name, name, ComparisonConfig(top_k=k)) for name in names)
+        for k in (50, 100, 200, 300, 400)
+        if k < recorded
+    }
+    return found | {recorded: tuple(Variant(name, name) for name in names)}
+
+
+def neighbour_sweep(candidates: int) -> Sweep:
+    """More or fewer neighbours than the three of the paper."""
+    return {k: (Variant("knn", "knn", options={"k": k}),) for k in (1, 2, 3, 5, 8, 16, 32) if k < candidates}
+
+
+def weight_sweep() -> Sweep:
+    """Weights of nad_fusion in steps of a quarter, as "agreement:sparsity:confidence" in quarters."""
+    quarters = [parts for parts in product(range(5), repeat=3) if sum(parts) == 4]
+    names = ("agreement", "sparsity", "confidence")
+    return {
+        ":".join(map(str, parts)): (
+            Variant("nad_fusion", "nad_fusion", options={n: p / 4 for n, p in zip(names, parts, strict=True)}),
+        )
+        for parts in quarters
+    }

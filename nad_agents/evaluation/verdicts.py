@@ -31,6 +31,8 @@ class ProblemVerdicts:
         reasons: why each failed; empty when it passed.
         answers: final answers; None for code, and where a candidate gives none.
         scorer: what judged them.
+        behaviour: how many of the candidates do the same on the same inputs, 0 for one that fails on all of them; None
+            where programs were not observed.
     """
 
     problem: str
@@ -39,6 +41,7 @@ class ProblemVerdicts:
     reasons: tuple[str, ...]
     answers: tuple[str | None, ...] | None
     scorer: str
+    behaviour: tuple[int, ...] | None = None
 
 
 def append_verdicts(folder: Path, verdicts: ProblemVerdicts) -> None:
