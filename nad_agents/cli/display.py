@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.markdown import Markdown
 from rich.panel import Panel
@@ -20,6 +21,9 @@ from nad_agents.types import Candidate, SamplingConfig, Selection
 
 __all__ = ["CandidateProgress", "answer_panel", "candidate_table", "loading", "reason", "summary"]
 
+_BEGINNING = 22
+"""Columns that the beginning of a candidate's text should have."""
+_ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
 
 
@@ -73,40 +77,50 @@ class CandidateProgress:
 
 
 def candidate_table(selection: Selection, width: int) -> Table:
-    """The candidates in rank order, for a terminal of so many columns."""
-    checked = any(candidate.verdict is not None for candidate in selection.candidates)
+    """The candidates in rank order, for a terminal of so many columns; a narrow one shows fewer of them."""
+    candidates = selection.candidates
     groups = selection.details.get("groups") if selection.selector == "behaviour" else None
-    title = f"{len(selection.candidates)} candidates, ranked by {selection.selector}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for header in ("rank", "#", "score", "agrees", "neurons", "tokens", "logp"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("ended", no_wrap=True)
+    # 1. what there is to show
+    columns: dict[str, list[str]] = {
+        "rank": [str(c.rank + 1) for c in candidates],
+        "#": [str(c.index) for c in candidates],
+        "score": [_number(c.score, 4) for c in candidates],
+        "agrees": [_number(c.agreement, 4) for c in candidates],
+        "neurons": ["-" if c.activated_neurons is None else f"{c.activated_neurons:,}" for c in candidates],
+        "tokens": [str(c.tokens) for c in candidates],
+        "logp": [_number(c.mean_logprob, 3) for c in candidates],
+        "ended": [_ENDINGS[c.finish_reason] for c in candidates],
+    }
     if groups:
-        table.add_column("does", no_wrap=True)
-    if checked:
-        table.add_column("checks", no_wrap=True)
+        columns["does"] = ["-" if label is None else _letters(label) for label in groups]
+    if any(c.verdict is not None for c in candidates):
+        columns["checks"] = [_MARKS[None if c.verdict is None else bool(c.verdict.get("passed"))] for c in candidates]
+    # 2. what fits, with room for the beginning of the text
+    for droppable in ("logp", "ended", "agrees"):
+        if width - _width(columns) < _BEGINNING:
+            del columns[droppable]
+    room = max(10, width - _width(columns) - 2)
+    # 3. the table
+    title = f"{len(candidates)} candidates, ranked by {selection.selector}"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for header in columns:
+        table.add_column(header, justify="left" if header in ("ended", "does", "checks") else "right", no_wrap=True)
     table.add_column("begins with", no_wrap=True)
-    room = max(10, width - 76 - 9 * checked - 7 * bool(groups))
     for index in selection.ranking:
-        candidate = selection.candidates[index]
+        candidate = candidates[index]
         style = "bold green" if index == selection.winner else "dim" if candidate.finish_reason == "pruned" else ""
-        row: list[RenderableType] = [
-            str(candidate.rank + 1),
-            str(index),
-            _number(candidate.score, 4),
-            _number(candidate.agreement, 4),
-            "-" if candidate.activated_neurons is None else f"{candidate.activated_neurons:,}",
-            str(candidate.tokens),
-            _number(candidate.mean_logprob, 3),
-            {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}[candidate.finish_reason],
-        ]
-        if groups:
-            row.append("-" if groups[index] is None else _letters(groups[index]))
-        if checked:
-            row.append(_MARKS[None if candidate.verdict is None else bool(candidate.verdict.get("passed"))])
-        row.append(Text(_beginning(candidate, room)))
-        table.add_row(*row, style=style)
+        cells: list[RenderableType] = [column[index] for column in columns.values()]
+        table.add_row(*cells, Text(_beginning(candidate, room)), style=style)
     return table
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    """How much of the terminal columns take, with what is between them."""
+    return sum(3 + max(len(header), *map(cell_len, map(_plain, cells))) for header, cells in columns.items())
+
+
+def _plain(markup: str) -> str:
+    return Text.from_markup(markup).plain
 
 
 def reason(selection: Selection) -> str:
