@@ -144,11 +144,11 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
     import contextlib
     from importlib.util import find_spec
 
-    from nad_agents.evaluation.scoring import score_run
-    from nad_agents.evaluation.verdicts import read_verdicts
+    from nad_agents.evaluation.scoring import score_run, unscored
 
-    known = read_verdicts(run.folder)
-    todo = [problem for problem in run.problems if problem not in known]
+    # inputs to observe programs on are drawn by hypothesis
+    observe = find_spec("hypothesis") is not None
+    todo = unscored(run, observe=observe)
     if not todo:
         return
     with contextlib.ExitStack() as stack:
@@ -165,8 +165,7 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
             sandbox=sandbox,
             timeout=timeout,
             workers=workers,
-            # inputs to observe programs on are drawn by hypothesis
-            observe=find_spec("hypothesis") is not None,
+            observe=observe,
             on_problem=lambda _verdicts, _done: bar.advance(scoring),
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.evaluation.evidence import Evidence
 from nad_agents.evaluation.measures import Plan, ProblemMeasures
 from nad_agents.evaluation.statistics import Resampling
@@ -36,6 +37,7 @@ _COLOURS = {
 }
 # shapes as well, for those who cannot tell the colours
 _SHAPES = {"agreement": "o", "sparsity": "^", "confidence": "D", "fusion": "P", "execution": "s", "baseline": "v"}
+_CHUNK = ComparisonConfig().chunk_size
 _RIGHT, _WRONG = "#0072B2", "#D55E00"
 _MARKS = {"knn": "o", "medoid": "s", "min_act": "^", "mean_logprob": "D", "deepconf": "v", "nad_fusion": "P"}
 _LINE_COLOURS = {
@@ -119,21 +121,20 @@ def _accuracy(s: _Scene) -> Figure:
         axes.plot([low, high], [place, place], color=_COLOURS[row.family], lw=2, solid_capstyle="butt")
         axes.plot(value, place, _SHAPES[row.family], color=_COLOURS[row.family], ms=6)
         axes.text(high + 0.6, place, marks(row).strip(), va="center", fontsize=12)
-    axes.axvline(100 * s.evidence.average.value, color="black", ls="--", lw=1)
-    axes.axvline(100 * s.evidence.oracle.value, color="black", ls=":", lw=1)
-    top = len(rows) - 0.2
-    axes.text(100 * s.evidence.average.value, top, "random", ha="center", va="bottom")
-    axes.text(100 * s.evidence.oracle.value, top, "oracle", ha="center", va="bottom")
+    top = len(rows) - 0.35
+    for estimate, dashes, name in ((s.evidence.average, "--", "random"), (s.evidence.oracle, ":", "oracle")):
+        axes.vlines(100 * estimate.value, -0.7, top, color="black", ls=dashes, lw=1)
+        axes.text(100 * estimate.value, top, name, ha="center", va="bottom")
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(-0.7, len(rows) + 0.3)
     axes.set_xlabel(
-        f"problems with a correct pick, %\n95% intervals over {s.evidence.problems} problems\n"
-        "* the interval of the paired gain over random excludes 0; ** so it does for all selectors together"
+        f"problems with a correct pick, %; 95% intervals over {s.evidence.problems} problems\n"
+        "* the interval of the paired gain over random excludes 0\n** it does so for all selectors together"
     )
     for family, colour in _COLOURS.items():
         if any(row.family == family for row in rows):
             axes.plot([], [], _SHAPES[family], ls="-", color=colour, label=family)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.4, 1.0 + 0.75 / len(rows) + 0.05), ncols=5, fontsize=9)
+    picture.legend(loc="outside upper center", ncols=6, fontsize=9, columnspacing=1.2, handletextpad=0.4)
     return picture
 
 
@@ -164,7 +165,7 @@ def _pairs(s: _Scene) -> Figure | None:
     if not s.shown:
         return None
     knn = next(place for place, variant in enumerate(s.plan.standard) if variant.label == "knn")
-    picture: Figure = s.figure(figsize=(3.0 * len(s.shown) + 0.8, 3.7))
+    picture: Figure = s.figure(figsize=(3.0 * len(s.shown) + 0.8, 3.3))
     row = picture.subplots(1, len(s.shown), squeeze=False)[0]
     apart = [m.similarity[~np.eye(len(m.similarity), dtype=bool)] for m in s.shown]
     low, high = min(float(a.min()) for a in apart), max(float(a.max()) for a in apart)
@@ -246,27 +247,33 @@ def _growth(s: _Scene) -> Figure | None:
     mixed = [m for m in s.measures if m.correct.any() and not m.correct.all()]
     if not mixed:
         return None
-    picture: Figure = s.figure(figsize=(6.5, 4.2))
-    axes = picture.subplots()
     sample = Resampling(len(mixed), draws=2000)
-    for right, colour, style, label in ((True, _RIGHT, "-", "right"), (False, _WRONG, "--", "wrong")):
-        means, lows, highs = [], [], []
-        for chunk in range(64):
-            # only problems in which both kinds are that long: others would bring another level to one of the curves
-            sizes = np.array([_sizes_at(m, chunk) for m in mixed])
-            if np.isfinite(sizes[:, 0]).sum() < max(3, len(mixed) // 4):
-                break
-            estimate = sample.mean(sizes[:, 0 if right else 1])
-            means.append(estimate.value)
-            lows.append(estimate.low)
-            highs.append(estimate.high)
-        x = 32 * np.arange(1, len(means) + 1)
-        axes.plot(x, means, style, color=colour, marker="o", ms=4, label=label)
-        axes.fill_between(x, lows, highs, color=colour, alpha=0.18, lw=0)
-    axes.set_xlabel("tokens")
-    axes.set_ylabel("unique activated neurons so far")
-    axes.set_title("problems with right and wrong candidates of that length", fontsize=10)
-    axes.legend()
+    right, wrong, apart, tokens = [], [], [], []
+    for chunk in range(max(len(g) for m in mixed for g in m.growth)):
+        # only problems in which both kinds are that long: others would bring another level to one of the curves
+        sizes = np.array([_sizes_at(m, chunk) for m in mixed])
+        if np.isfinite(sizes[:, 0]).sum() < max(3, len(mixed) // 4):
+            break
+        tokens.append(_CHUNK * (chunk + 1))
+        right.append(sample.mean(sizes[:, 0]).value)
+        wrong.append(sample.mean(sizes[:, 1]).value)
+        apart.append(sample.mean(sizes[:, 1] - sizes[:, 0]))
+    if not tokens:
+        return None
+    picture: Figure = s.figure(figsize=(9.5, 4.0))
+    level, difference = picture.subplots(1, 2)
+    level.plot(tokens, right, "-o", color=_RIGHT, ms=4, label="right")
+    level.plot(tokens, wrong, "--X", color=_WRONG, ms=5, label="wrong")
+    level.set_ylim(bottom=0)
+    level.set_ylabel("unique activated neurons so far")
+    level.legend()
+    difference.axhline(0, color="black", lw=0.8, ls="--")
+    difference.plot(tokens, [e.value for e in apart], "-o", color="black", ms=4)
+    difference.fill_between(tokens, [e.low for e in apart], [e.high for e in apart], color="#777777", alpha=0.3, lw=0)
+    difference.set_ylabel("wrong minus right within a problem, 95% interval")
+    for axes in (level, difference):
+        axes.set_xlabel("tokens")
+    picture.suptitle("over problems with right and wrong candidates of that length", fontsize=10)
     return picture
 
 
@@ -321,6 +328,7 @@ def _reliability(s: _Scene) -> Figure | None:
         note = f"n={int(inside.sum())}"
         axes.annotate(note, (x, 100 * estimate.value), (7, -12), textcoords="offset points", fontsize=8)
     axes.set_ylim(-3, 103)
+    axes.margins(x=0.12)
     axes.set_xlabel("agreement of the pick: mean Jaccard similarity to its 3 nearest candidates")
     axes.set_ylabel("correct picks, %")
     return picture

@@ -86,10 +86,9 @@ def summarise(run: Run, evidence: Evidence) -> list[str]:
         f"where {100 * evidence.cut:.1f}% of the candidates were cut; seed {sampling.get('seed')}.",
     ]
     if not math.isnan(evidence.seconds):
-        speed = evidence.tokens / evidence.seconds
         lines.append(
             f"Generating the candidates of a problem took {evidence.seconds:.1f} s and {evidence.tokens:.0f} tokens on "
-            f"average ({speed:.0f} tokens a second, {model.get('device')})."
+            f"average ({model.get('device')}; seconds are shared where problems were generated together)."
         )
     if evidence.halvings is not None:
         halvings = evidence.halvings

@@ -27,7 +27,7 @@ from nad_agents.selectors.voting import boxed, last_number
 if TYPE_CHECKING:
     from nad_sandbox import Report, Sandbox
 
-__all__ = ["agreed_answers", "final_answer", "same_answer", "score_run"]
+__all__ = ["agreed_answers", "final_answer", "same_answer", "score_run", "unscored"]
 
 _LETTER = re.compile(r"[A-E]")
 _CHOSEN = re.compile(r"\W*([a-e])(?![a-z])")
@@ -72,8 +72,7 @@ def score_run(
         ConfigurationError: code is to be scored without a sandbox.
         VerificationError: the sandbox broke; nothing is said of the program.
     """
-    known = read_verdicts(run.folder)
-    todo = [problem for problem in run.problems if problem not in known]
+    todo = unscored(run, observe=observe)
     if sandbox is None and any(run.head(problem)["task"].get("kind") == "code" for problem in todo):
         msg = f"{run.folder} holds code, which is scored by running it; give a sandbox, such as DockerSandbox()"
         raise ConfigurationError(msg)
@@ -90,6 +89,17 @@ def score_run(
             if on_problem is not None:
                 on_problem(verdicts, len(run) - len(todo) + number)
     return len(todo)
+
+
+def unscored(run: Run, *, observe: bool = True) -> list[str]:
+    """The recorded problems that have no verdicts yet, or, with `observe`, whose programs were not observed."""
+    known = read_verdicts(run.folder)
+    return [
+        problem
+        for problem in run.problems
+        if problem not in known
+        or (observe and known[problem].behaviour is None and run.head(problem)["task"].get("kind") == "code")
+    ]
 
 
 def _score_code(
