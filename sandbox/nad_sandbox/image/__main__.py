@@ -1,4 +1,4 @@
-"""``python -m nad_sandbox.image``: build the sandbox image."""
+"""``python -m nad_sandbox.image``: build the sandbox image, or one with more packages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ import sys
 from pathlib import Path
 
 from nad_sandbox.base import SandboxError
+from nad_sandbox.docker import DockerSandbox
 from nad_sandbox.image import IMAGE, build_image
+from nad_sandbox.image.packages import add_packages
 
 
 def main() -> int:
     """Build the image and print its tag and id."""
     parser = argparse.ArgumentParser(prog="python -m nad_sandbox.image", description="Build the sandbox image.")
     parser.add_argument("--tag", default=IMAGE, help="its name (default: %(default)s)")
+    parser.add_argument(
+        "--with",
+        dest="packages",
+        action="append",
+        metavar="PACKAGE",
+        help="build an image of this --tag with a package more, such as numpy; may be given again",
+    )
+    parser.add_argument("--base", default=IMAGE, help="what --with adds to (default: %(default)s)")
     parser.add_argument(
         "--method",
         choices=["auto", "debian", "dockerfile"],
@@ -22,13 +32,24 @@ def main() -> int:
     )
     parser.add_argument("--rootfs", type=Path, help="keep the unpacked system in this file, for the next build")
     arguments = parser.parse_args()
+    if arguments.packages and arguments.tag == arguments.base:
+        parser.error("--with makes another image: give it a --tag of its own, such as nad-sandbox-numpy:1")
     try:
-        identity = build_image(arguments.tag, method=arguments.method, rootfs=arguments.rootfs)
-    except SandboxError as error:
+        identity = _build(arguments)
+    except (SandboxError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stdout.write(f"{arguments.tag} {identity}\n")
     return 0
+
+
+def _build(arguments: argparse.Namespace) -> str:
+    if not arguments.packages:
+        return build_image(arguments.tag, method=arguments.method, rootfs=arguments.rootfs)
+    if arguments.base == IMAGE:
+        with DockerSandbox(build=True, prestart=0) as sandbox:
+            sandbox.check_available()
+    return add_packages(arguments.packages, arguments.tag, base=arguments.base)
 
 
 if __name__ == "__main__":

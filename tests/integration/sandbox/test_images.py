@@ -1,0 +1,65 @@
+"""An image of the user's own: more packages on top of the project's, just as isolated."""
+
+import subprocess
+import sys
+
+import pytest
+from nad_sandbox import CodeVerifier, DockerSandbox, SandboxUnavailableError
+from nad_sandbox.docker import connect
+from nad_sandbox.image import IMAGE
+from nad_sandbox.image.packages import add_packages
+
+TAG = "nad-sandbox-test-numpy:1"
+ANSWER = "```python\nimport numpy as np\n\ndef double(x):\n    return np.asarray(x) * 2\n```"
+
+
+def build(*arguments):
+    command = [sys.executable, "-m", "nad_sandbox.image", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def numpy_sandbox():
+    built = build("--with", "numpy", "--tag", TAG)
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.startswith(f"{TAG} sha256:")
+    try:
+        with DockerSandbox(TAG) as sandbox:
+            yield sandbox
+    finally:
+        api = connect()
+        api.remove_image(TAG, force=True)
+        api.close()
+
+
+def test_code_with_the_package_is_checked(numpy_sandbox):
+    tests = "import numpy as np\nassert np.allclose(double([1, 2]), [2, 4])"
+    assert CodeVerifier(numpy_sandbox, tests=tests).verify(ANSWER).passed
+    wrong = CodeVerifier(numpy_sandbox, tests=tests).verify(ANSWER.replace("* 2", "* 3"))
+    assert not wrong.passed
+
+
+def test_it_is_as_isolated_as_the_projects_own(numpy_sandbox):
+    code = (
+        "import os, numpy\nprint(os.getuid())\n"
+        "for place in ('/usr/lib', os.path.dirname(numpy.__file__)):\n"
+        "    try: open(place + '/x', 'w')\n    except OSError as error: print(error.strerror)\n"
+    )
+    assert numpy_sandbox.run_python(code).stdout == "65534\nRead-only file system\nRead-only file system\n"
+
+
+def test_the_projects_own_image_has_no_such_package():
+    with DockerSandbox(build=True, prestart=0) as sandbox:
+        verdict = CodeVerifier(sandbox).verify(ANSWER)
+    assert not verdict.passed
+    assert "numpy" in verdict.feedback
+
+
+def test_what_cannot_be_built_says_why():
+    with pytest.raises(SandboxUnavailableError, match="pip could not get nad-no-such-package as wheels: ERROR"):
+        add_packages(["nad-no-such-package"], "nad-sandbox-test-none:1", base=IMAGE)
+    with pytest.raises(ValueError, match="name one or more packages"):
+        add_packages(["--index-url=x"], "nad-sandbox-test-none:1", base=IMAGE)
+    refused = build("--with", "numpy")
+    assert refused.returncode == 2
+    assert "give it a --tag of its own" in refused.stderr
