@@ -24,6 +24,7 @@ from nad_sandbox.base import (
 
 if TYPE_CHECKING:
     from nad_sandbox.behaviour import BehaviourRunner
+    from nad_sandbox.bubblewrap import BubblewrapSandbox
     from nad_sandbox.docker import DockerSandbox
     from nad_sandbox.extraction import extract_code
     from nad_sandbox.local import UnsafeLocalSandbox
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BehaviourRunner",
+    "BubblewrapSandbox",
     "CheckResult",
     "CodeVerifier",
     "DockerSandbox",
@@ -50,6 +52,7 @@ __all__ = [
 
 _LAZY = {
     "BehaviourRunner": "nad_sandbox.behaviour",
+    "BubblewrapSandbox": "nad_sandbox.bubblewrap",
     "CheckResult": "nad_sandbox.report",
     "CodeVerifier": "nad_sandbox.verifier",
     "DockerSandbox": "nad_sandbox.docker",

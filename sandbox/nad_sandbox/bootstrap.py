@@ -3,7 +3,8 @@
 Its text is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses the
 standard library only, and is never imported.
 
-1. Restrict itself with Landlock, where asked and where the kernel has it.
+1. Restrict itself: the backend's own confinement where nobody outside can set it up, and Landlock, where asked and
+   where the kernel has it.
 2. Say that it is ready (one byte on standard output), and wait on standard input.
 3. Read the feed: header, files, the program's standard input.
 4. Replace itself by the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone.
@@ -12,7 +13,7 @@ Exit codes of its own: 126 the program could not be set up or executed, 127 it w
 """
 
 # pathlib takes longer to import than all of this
-# ruff: noqa: PTH103, PTH108, PTH110, PTH120
+# ruff: noqa: PTH103, PTH108, PTH110, PTH112, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -48,6 +49,39 @@ def receive_file(path: str, size: int) -> None:
     os.close(target)
 
 
+def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
+    """Give up the rights that only this needs: mount the scratch space, become nobody, drop every capability."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    place, options = settings["scratch"]
+    # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
+    libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+    for capability in range(64):
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+    if settings["user"] is not None:
+        os.setgroups([])
+        os.setresgid(*[settings["user"]] * 3)
+        os.setresuid(*[settings["user"]] * 3)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    nothing = (ctypes.c_uint32 * 6)()
+    if libc.prctl(47, 4, 0, 0, 0) < 0 or libc.capset(header, nothing) < 0:  # PR_CAP_AMBIENT, clear all
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def load_filter(program: bytes) -> None:
+    """Let the kernel check every system call from now on."""
+    import ctypes
+    import struct
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    text = ctypes.create_string_buffer(program, len(program))
+    pointer = struct.pack("HP", len(program) // 8, ctypes.addressof(text))
+    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
+    if libc.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
 def restrict_with_landlock(writable: list[str]) -> None:
     """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
     import ctypes
@@ -72,7 +106,11 @@ def restrict_with_landlock(writable: list[str]) -> None:
     ruleset = libc.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
-    rules = [("/", execute | read)]
+    # a rule holds for all that lies below, so that execution is granted where no writable folder is
+    rules = [("/", read)]
+    folders = ["/" + name for name in os.listdir("/") if os.path.isdir("/" + name)]
+    beside = [folder for folder in folders if not any((path + "/").startswith(folder + "/") for path in writable)]
+    rules += [(folder, execute | read) for folder in beside]
     rules += [(path, known & ~execute) for path in writable]
     devices = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
     rules += [(path, (1 << 2) | device) for path in devices if os.path.exists(path)]
@@ -98,10 +136,14 @@ def main() -> None:
     """Prepare, wait, become the program."""
     settings = json.loads(sys.argv[1])
     workdir = settings["workdir"]
+    if settings.get("confinement"):
+        confine(settings["confinement"])
     os.makedirs(workdir, mode=0o700, exist_ok=True)
     os.chdir(workdir)
     if settings["landlock"]:
         restrict_with_landlock(settings["landlock"])
+    if settings.get("confinement"):
+        load_filter(bytes.fromhex(settings["confinement"]["filter"]))
     import resource
 
     os.write(1, READY)

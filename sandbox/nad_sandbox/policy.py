@@ -24,6 +24,7 @@ __all__ = [
     "Condition",
     "SyscallRule",
     "container_settings",
+    "scratch_options",
     "seccomp_profile",
 ]
 
@@ -165,6 +166,12 @@ def _docker_condition(condition: Condition) -> dict[str, Any]:
     }
 
 
+def scratch_options(limits: Limits) -> str:
+    """Mount options of the scratch space: its size, how many files it may hold, and whose it is."""
+    files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
+    return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}"
+
+
 def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[str, Any]:
     """The HostConfig of a sandbox container, as the engine's API has it.
 
@@ -174,15 +181,11 @@ def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[st
     """
     memory = limits.memory_mb * 2**20
     fsize = limits.fsize_mb * 2**20
-    scratch = (
-        f"rw,noexec,nosuid,nodev,size={limits.tmpfs_mb}m,nr_inodes={max(1024, limits.tmpfs_mb * _INODES_PER_MIB)},"
-        f"mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}"
-    )
     settings: dict[str, Any] = {
         "NetworkMode": "none",
         "IpcMode": "none",
         "ReadonlyRootfs": True,
-        "Tmpfs": {SCRATCH: scratch},
+        "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits)}"},
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
         "Init": True,

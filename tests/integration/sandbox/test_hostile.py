@@ -100,9 +100,9 @@ def test_no_place_takes_more_than_its_share(sandbox):
     code = """
 import os
 written = 0
-for folder, _, _ in os.walk('/'):
-    if folder.startswith(('/proc', '/sys')):
-        continue
+for folder, below, _ in os.walk('/'):
+    if folder == '/':
+        below[:] = set(below) - {'proc', 'sys'}
     try:
         with open(os.path.join(folder, 'fill'), 'wb') as f:
             while True:
@@ -111,7 +111,7 @@ for folder, _, _ in os.walk('/'):
         pass
 print(written)
 """
-    result = run(sandbox, code)
+    result = run(sandbox, code, timeout=10)
     assert result.ok, result
     assert int(result.stdout) <= sandbox.limits.tmpfs_mb + 1
 
@@ -228,8 +228,8 @@ def test_a_source_of_100_mb_is_refused_and_nul_bytes_fail(sandbox):
     result = run(sandbox, "x = 1\n" + "#" * (100 << 20))
     assert result.returncode == 126
     assert "tmpfs_mb" in result.stderr
-    assert "ValueError" in run(sandbox, "compile('x = 1\\0', 'x', 'exec')").stderr
-    run(sandbox, "x = 1\0\n")
+    assert "null bytes" in run(sandbox, "compile('x = 1\\0', 'x', 'exec')").stderr
+    assert run(sandbox, "x = 1\0\n").returncode in (0, 1)  # the interpreter's choice, which differs by version
 
 
 def test_killing_everything_it_can_ends_only_itself(sandbox):
