@@ -23,7 +23,7 @@ from nad_agents.cli.generate import (
     TopKOption,
     TopPOption,
 )
-from nad_agents.cli.runs import TimeoutOption, WorkersOption, show_evidence
+from nad_agents.cli.runs import SelectorsOption, TimeoutOption, WorkersOption, chosen_selectors, show_evidence
 from nad_agents.cli.runs import score as score_recorded
 from nad_agents.types import NADConfig, SamplingConfig
 
@@ -63,6 +63,7 @@ def bench(
     in_flight: InFlightOption = 1,
     resume: ResumeOption = False,
     score_candidates: ScoringOption = True,
+    selectors: SelectorsOption = "all",
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
     device: DeviceOption = "auto",
@@ -104,17 +105,17 @@ def bench(
     console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
     # 4. what they are worth
     if score_candidates:
-        _evaluate(console, out, workers, timeout)
+        _evaluate(console, out, selectors, workers, timeout)
 
 
-def _evaluate(console: Console, out: Path, workers: int, timeout: float) -> None:
+def _evaluate(console: Console, out: Path, selectors: str, workers: int, timeout: float) -> None:
     from nad_agents.evaluation.evidence import collect_evidence
     from nad_agents.evaluation.measures import Plan, measure_run
     from nad_agents.runs import Run
 
     run = Run(out)
     score_recorded(console, run, workers=workers, timeout=timeout)
-    plan = Plan.for_run(run)
+    plan = Plan.for_run(run, selectors=chosen_selectors(selectors))
     with console.status("Comparing the selectors ..."):
         evidence = collect_evidence(measure_run(run, plan, workers=workers), plan)
     show_evidence(Console(), evidence)

@@ -44,6 +44,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON
 WorkersOption = Annotated[int, typer.Option(help="Processes that measure, programs that are checked at a time.", min=1)]
 TimeoutOption = Annotated[float, typer.Option(help="Seconds for a program and its tests.", min=0.1)]
 
+SelectorsOption = Annotated[str, typer.Option(help="Selectors to compare, such as knn,mean_logprob; all by default.")]
 HalfOption = Annotated[
     int, typer.Option("--half-seed", help="Which random half of the problems defaults are chosen on.")
 ]
@@ -115,6 +116,7 @@ def select(
 def report(
     run: RunArgument,
     out: OutOption = None,
+    selectors: SelectorsOption = "all",
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
     half_seed: HalfOption = 0,
@@ -127,7 +129,9 @@ def report(
     score(console, recorded, workers=workers, timeout=timeout)
     folder = out or recorded.folder / "report"
     with console.status("Comparing the selectors ..."):
-        evidence = write_report(recorded, folder, workers=workers, half_seed=half_seed)
+        evidence = write_report(
+            recorded, folder, selectors=chosen_selectors(selectors), workers=workers, half_seed=half_seed
+        )
     show_evidence(Console(), evidence)
     console.print(f"{folder / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -154,10 +158,17 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
     with contextlib.ExitStack() as stack:
         sandbox = None
         if any(run.head(problem)["task"].get("kind") == "code" for problem in todo):
-            from nad_sandbox import DockerSandbox
+            from nad_sandbox import DockerSandbox, SandboxUnavailableError
 
             sandbox = stack.enter_context(DockerSandbox(build=True, parallel=workers))
-            sandbox.check_available()
+            try:
+                sandbox.check_available()
+            except SandboxUnavailableError as error:
+                if unscored(run, observe=False):
+                    raise
+                note = f"without the selector behaviour, as programs were not observed: {error}"
+                console.print(note, highlight=False, markup=False, soft_wrap=True)
+                return
         bar = stack.enter_context(Progress(console=console, transient=True))
         scoring = bar.add_task("scoring", total=len(todo))
         score_run(
@@ -168,6 +179,11 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
             observe=observe,
             on_problem=lambda _verdicts, _done: bar.advance(scoring),
         )
+
+
+def chosen_selectors(names: str) -> list[str] | None:
+    """The selectors of a list with commas; None for "all"."""
+    return None if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
 
 
 def show_evidence(console: Console, evidence: Evidence) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from nad_agents.evaluation.variants import (
     width_sweep,
 )
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import Run, RunError
 from nad_agents.selectors import Majority, Medoid, Scores, get_selector, rank
@@ -54,11 +55,16 @@ class Plan:
     sizes: tuple[int, ...] = ()
 
     @classmethod
-    def for_run(cls, run: Run) -> Plan:
+    def for_run(cls, run: Run, *, selectors: Collection[str] | None = None) -> Plan:
         """Everything that the recording allows.
+
+        Args:
+            run: the run.
+            selectors: compare only these, by name.
 
         Raises:
             RunError: nothing is recorded, or without neurons.
+            ConfigurationError: a selector is not among those that can be compared on this run.
         """
         if not run.problems:
             msg = f"{run.folder} has no complete problem yet; wait for the first, or resume the recording"
@@ -83,6 +89,22 @@ class Plan:
             "neighbours": neighbour_sweep(n),
             "weights": weight_sweep(),
         }
+        if selectors is not None:
+            known = list(dict.fromkeys(variant.selector for variant in standard))
+            unknown = sorted(set(selectors) - set(known))
+            if unknown or not selectors:
+                what = ", ".join(unknown) or "nothing"
+                msg = f"cannot compare {what} on this run; choose of {', '.join(known)}, or all"
+                raise ConfigurationError(msg)
+            standard = [variant for variant in standard if variant.selector in selectors]
+            # every setting of a sweep has the same selectors
+            sweeps = {
+                name: {
+                    setting: tuple(v for v in variants if v.selector in selectors) for setting, variants in s.items()
+                }
+                for name, s in sweeps.items()
+                if any(v.selector in selectors for variants in s.values() for v in variants)
+            }
         return cls(tuple(standard), sweeps, tuple(size for size in (2, 4, 8, 16, 32, 64) if size < n))
 
 

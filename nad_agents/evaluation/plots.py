@@ -111,6 +111,11 @@ def _mixed_problems(measures: Sequence[ProblemMeasures]) -> list[ProblemMeasures
     return sorted(mixed, key=lambda m: abs(float(m.correct.mean()) - 0.5))[:4]
 
 
+def _knn(s: _Scene) -> int | None:
+    """The place of knn among the variants; None when it is not compared."""
+    return next((place for place, variant in enumerate(s.plan.standard) if variant.label == "knn"), None)
+
+
 def _accuracy(s: _Scene) -> Figure:
     rows = list(reversed(s.evidence.rows))
     picture: Figure = s.figure(figsize=(8.5, 1.6 + 0.27 * len(rows)))
@@ -162,9 +167,9 @@ def _auroc(s: _Scene) -> Figure | None:
 
 
 def _pairs(s: _Scene) -> Figure | None:
-    if not s.shown:
+    knn = _knn(s)
+    if not s.shown or knn is None:
         return None
-    knn = next(place for place, variant in enumerate(s.plan.standard) if variant.label == "knn")
     picture: Figure = s.figure(figsize=(3.0 * len(s.shown) + 0.8, 3.3))
     row = picture.subplots(1, len(s.shown), squeeze=False)[0]
     apart = [m.similarity[~np.eye(len(m.similarity), dtype=bool)] for m in s.shown]
@@ -188,9 +193,9 @@ def _pairs(s: _Scene) -> Figure | None:
 
 
 def _map(s: _Scene) -> Figure | None:
-    if not s.shown:
+    knn = _knn(s)
+    if not s.shown or knn is None:
         return None
-    knn = next(place for place, variant in enumerate(s.plan.standard) if variant.label == "knn")
     picture: Figure = s.figure(figsize=(3.0 * len(s.shown) + 0.4, 3.6))
     row = picture.subplots(1, len(s.shown), squeeze=False)[0]
     for axes, m in zip(row, s.shown, strict=True):
@@ -270,7 +275,7 @@ def _growth(s: _Scene) -> Figure | None:
     difference.axhline(0, color="black", lw=0.8, ls="--")
     difference.plot(tokens, [e.value for e in apart], "-o", color="black", ms=4)
     difference.fill_between(tokens, [e.low for e in apart], [e.high for e in apart], color="#777777", alpha=0.3, lw=0)
-    difference.set_ylabel("wrong minus right within a problem, 95% interval")
+    difference.set_ylabel("wrong minus right, with 95% interval")
     for axes in (level, difference):
         axes.set_xlabel("tokens")
     picture.suptitle("over problems with right and wrong candidates of that length", fontsize=10)
@@ -291,6 +296,8 @@ def _tokens(s: _Scene) -> Figure | None:
     picture: Figure = s.figure(figsize=(8.5, 4.6))
     axes = picture.subplots()
     for label, mark in _MARKS.items():
+        if not any(p.label == label for p in points):
+            continue
         mine = sorted((p for p in points if p.label == label), key=lambda p: p.tokens)
         axes.plot(
             [p.tokens for p in mine], [100 * p.accuracy.value for p in mine], marker=mark, ms=7, lw=1.3,
@@ -309,7 +316,9 @@ def _tokens(s: _Scene) -> Figure | None:
 
 
 def _reliability(s: _Scene) -> Figure | None:
-    knn = next(place for place, variant in enumerate(s.plan.standard) if variant.label == "knn")
+    knn = _knn(s)
+    if knn is None:
+        return None
     agreement = np.array([m.scores[knn, m.rankings[knn, 0]] for m in s.measures])
     right = np.array([m.correct[m.rankings[knn, 0]] for m in s.measures], dtype=np.float64)
     bins = min(5, len(s.measures) // 8)

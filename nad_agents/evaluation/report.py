@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+from collections.abc import Collection
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -42,22 +43,30 @@ h2 { margin-top: 2.5rem; } .note { color: #555; }
 
 
 def write_report(
-    run: Run, folder: str | Path, *, workers: int = 1, draws: int = 10_000, half_seed: int = 0
+    run: Run,
+    folder: str | Path,
+    *,
+    selectors: Collection[str] | None = None,
+    workers: int = 1,
+    draws: int = 10_000,
+    half_seed: int = 0,
 ) -> Evidence:
     """Measure a scored run and write ``report.html``, ``report.md``, ``figures.json`` and the pictures as PNG files.
 
     Args:
         run: recorded and scored, or as much of it as there is.
         folder: made if absent; files in it are replaced.
+        selectors: compare only these, by name.
         workers: processes.
         draws: bootstrap resamples.
         half_seed: which half of the problems choices are made on.
 
     Raises:
         RunError: nothing is scored, or a record is damaged.
+        ConfigurationError: a selector cannot be compared on this run.
         MissingDependencyError: matplotlib is not installed.
     """
-    plan = Plan.for_run(run)
+    plan = Plan.for_run(run, selectors=selectors)
     measures = measure_run(run, plan, workers=workers)
     evidence = collect_evidence(measures, plan, draws=draws, half_seed=half_seed)
     pictures = draw_pictures(measures, evidence, plan)

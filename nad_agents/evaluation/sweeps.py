@@ -91,13 +91,14 @@ def options(measures: Sequence[ProblemMeasures], plan: Plan) -> list[Option]:
                 tokens = [tokens_needed(variant, m.tokens, pick) for m, pick in zip(measures, picks, strict=True)]
                 found.append(Option(name, setting, variant.label, right, np.array(tokens, dtype=np.float64)))
     mean_tokens = np.array([m.tokens.mean() for m in measures])
+    whole = {variant.label: place for place, variant in enumerate(plan.standard)}
+    followed = [(place, label) for place, label in enumerate(SWEPT) if label in whole]
     for size in plan.sizes:
-        for place, label in enumerate(SWEPT):
+        for place, label in followed:
             right = np.array([m.subsets[size][place] for m in measures])
             found.append(Option("candidates", size, label, right, size * mean_tokens))
     n = len(measures[0].correct)
-    whole = {variant.label: place for place, variant in enumerate(plan.standard)}
-    for label in SWEPT:
+    for _, label in followed:
         right = np.array([m.correct[m.rankings[whole[label], 0]] for m in measures], dtype=np.float64)
         found.append(Option("candidates", n, label, right, n * mean_tokens))
     for size in (*plan.sizes, n):

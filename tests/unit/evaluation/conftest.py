@@ -1,0 +1,27 @@
+"""A recorded and scored run without a model, and what is measured of it."""
+
+import pytest
+
+from nad_agents.evaluation.measures import Plan, measure_run
+from nad_agents.runs import Run
+from tests.unit.evaluation.synthetic import write_run
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("made-run"), problems=10, n=5)
+
+
+@pytest.fixture(scope="session")
+def run(folder):
+    return Run(folder)
+
+
+@pytest.fixture(scope="session")
+def plan(run):
+    return Plan.for_run(run)
+
+
+@pytest.fixture(scope="session")
+def measures(run, plan):
+    return measure_run(run, plan)
