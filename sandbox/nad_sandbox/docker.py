@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import socket
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ def connect(docker_host: str | None = None) -> docker.APIClient:
     """
     try:
         import docker
+        from docker.constants import DEFAULT_UNIX_SOCKET
         from docker.errors import DockerException
         from docker.utils import kwargs_from_env
     except ImportError as error:
@@ -47,12 +49,25 @@ def connect(docker_host: str | None = None) -> docker.APIClient:
         settings["base_url"] = docker_host
     where = settings.get("base_url", "the default socket")
     try:
+        _try_unix_socket(settings.get("base_url", DEFAULT_UNIX_SOCKET))
         client = docker.APIClient(version="auto", timeout=REQUEST_SECONDS, **settings)
     except (DockerException, OSError) as error:
         raise SandboxUnavailableError(
             f"no Docker engine answers at {where} ({_innermost(error)}); start one, or set DOCKER_HOST"
         ) from error
     return client
+
+
+def _try_unix_socket(address: str) -> None:
+    """Connect to a Unix socket and leave again: the client does not close one that nobody answers.
+
+    Raises:
+        OSError: nobody does.
+    """
+    kind, _, path = address.partition("://")
+    if kind in ("unix", "http+unix") and hasattr(socket, "AF_UNIX"):
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
+            tried.connect(f"/{path.lstrip('/')}")
 
 
 def _innermost(error: BaseException) -> str:
