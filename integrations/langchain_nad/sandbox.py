@@ -27,7 +27,7 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
     text. In ``prompt | chat | SandboxVerifier(tests=...) | next`` the next step sees checked code only.
 
     Args:
-        sandbox: where it runs; a `nad_sandbox.DockerSandbox` when left out, started at the first use.
+        sandbox: where it runs; a `nad_sandbox.AutoSandbox` when left out, started at the first use.
         tests: Python source that the code must pass.
         checks: "syntax", "imports", "examples" (those of `prompt`).
         io_pairs: (input, output) pairs for a program that reads standard input.
@@ -53,14 +53,14 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
         timeout: float | None = None,
         on_failure: OnFailure = "error",
     ) -> None:
-        from nad_sandbox import CodeVerifier, DockerSandbox
+        from nad_sandbox import AutoSandbox, CodeVerifier
 
         if on_failure not in {"error", "annotate"}:
             msg = f"on_failure={on_failure!r} is unknown; choose 'error' or 'annotate'"
             raise ConfigurationError(msg)
         self.prompt = prompt
         self.on_failure = on_failure
-        self._own = None if sandbox is not None else DockerSandbox()
+        self._own = None if sandbox is not None else AutoSandbox()
         try:
             self.verifier: CodeVerifier = CodeVerifier(
                 sandbox if sandbox is not None else self._own,  # type: ignore[arg-type] # one of them is a sandbox

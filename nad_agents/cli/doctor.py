@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -156,19 +156,30 @@ def _extras() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    from nad_sandbox import DockerSandbox, SandboxError
+    from nad_sandbox import BubblewrapSandbox, DockerSandbox, SandboxError
 
-    name = "sandbox: Docker"
-    try:
-        with DockerSandbox(prestart=0) as sandbox:
-            result = sandbox.run_python("print('ready')")
-    except SandboxError as error:
-        yield Finding(name, "missing", "not available", str(error))
-    else:
+    backends = (("Docker", lambda: DockerSandbox(prestart=0)), ("bubblewrap", BubblewrapSandbox))
+    for backend, make in backends:
+        name = f"sandbox: {backend}"
+        try:
+            with make() as sandbox:
+                result = sandbox.run_python("print('ready')")
+                loose = _not_bounded(sandbox.enforced) if isinstance(sandbox, BubblewrapSandbox) else ""
+        except SandboxError as error:
+            yield Finding(name, "missing", "not available", str(error))
+            continue
         if result.ok and result.stdout.strip() == "ready":
-            yield Finding(name, "ok", f"runs Python, {result.duration * 1000:.0f} ms")
+            yield Finding(name, "ok", f"runs Python, {result.duration * 1000:.0f} ms{loose}")
         else:
             yield Finding(name, "missing", "does not run Python", result.stderr.strip()[-200:])
+
+
+def _not_bounded(enforced: Mapping[str, str]) -> str:
+    """What is not limited for a program as a whole, for want of a control group."""
+    scopes = {name: enforced[name] for name in ("memory_mb", "pids", "cpus")}
+    loose = [f"{name} per {scope}" if scope != "none" else f"no {name}" for name, scope in scopes.items()]
+    loose = [text for text, scope in zip(loose, scopes.values(), strict=True) if scope != "program"]
+    return f"; limits: {', '.join(loose)}" if loose else ""
 
 
 def _clean() -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
     from nad_sandbox import Sandbox
+    from nad_sandbox.auto import SandboxKind
 
 __all__ = ["ask", "code"]
 
@@ -50,10 +51,14 @@ KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-s
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 VerifyOption = Annotated[
-    bool, typer.Option("--verify", help="Check the chosen code in a Docker sandbox, and on failure the next in rank.")
+    bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and on failure the next in rank.")
 ]
 TestsOption = Annotated[
     Path | None, typer.Option(help="Python tests that the code must pass; implies --verify.", dir_okay=False)
+]
+SandboxOption = Annotated[
+    Literal["auto", "docker", "bubblewrap"],
+    typer.Option("--sandbox", help="Where code is run; auto is Docker where an engine answers, else bubblewrap."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail when no candidate passes, and print no code.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
@@ -109,6 +114,7 @@ def code(
     verify: VerifyOption = False,
     tests: TestsOption = None,
     strict: StrictOption = False,
+    sandbox_kind: SandboxOption = "auto",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JsonOption = False,
@@ -137,7 +143,7 @@ def code(
         # 2. the sandbox, for behaviour and for the checks
         sandbox, verifier = None, None
         if verify or behaviour:
-            sandbox = _open_sandbox(stack, console, required=verify or selector == "behaviour")
+            sandbox = _open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
         if sandbox is not None:
             config = _by_behaviour(config, sandbox) if behaviour else config
             verifier = _verifier(sandbox, source) if verify else None
@@ -170,14 +176,15 @@ def _read_tests(tests: Path | None) -> str | None:
         raise ConfigurationError(msg) from error
 
 
-def _open_sandbox(stack: contextlib.ExitStack, console: Console, *, required: bool) -> Sandbox | None:
+def _open_sandbox(
+    stack: contextlib.ExitStack, console: Console, kind: SandboxKind, *, required: bool
+) -> Sandbox | None:
     """A sandbox that closes with the stack; None, and a line that says so, where there is none and none is required."""
-    from nad_sandbox import DockerSandbox, SandboxUnavailableError
+    from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
     try:
         with console.status("Starting the sandbox ..."):
-            sandbox = stack.enter_context(DockerSandbox(build=True))
-            sandbox.start()
+            sandbox = stack.enter_context(auto_sandbox(kind))
     except SandboxUnavailableError as error:
         if required:
             raise

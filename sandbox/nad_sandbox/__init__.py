@@ -23,6 +23,7 @@ from nad_sandbox.base import (
 )
 
 if TYPE_CHECKING:
+    from nad_sandbox.auto import AutoSandbox, auto_sandbox
     from nad_sandbox.behaviour import BehaviourRunner
     from nad_sandbox.bubblewrap import BubblewrapSandbox
     from nad_sandbox.docker import DockerSandbox
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from nad_sandbox.verifier import CodeVerifier
 
 __all__ = [
+    "AutoSandbox",
     "BehaviourRunner",
     "BubblewrapSandbox",
     "CheckResult",
@@ -46,11 +48,13 @@ __all__ = [
     "SandboxFailureError",
     "SandboxUnavailableError",
     "UnsafeLocalSandbox",
+    "auto_sandbox",
     "extract_code",
     "reap_leftovers",
 ]
 
 _LAZY = {
+    "AutoSandbox": "nad_sandbox.auto",
     "BehaviourRunner": "nad_sandbox.behaviour",
     "BubblewrapSandbox": "nad_sandbox.bubblewrap",
     "CheckResult": "nad_sandbox.report",
@@ -58,6 +62,7 @@ _LAZY = {
     "DockerSandbox": "nad_sandbox.docker",
     "Report": "nad_sandbox.report",
     "UnsafeLocalSandbox": "nad_sandbox.local",
+    "auto_sandbox": "nad_sandbox.auto",
     "extract_code": "nad_sandbox.extraction",
     "reap_leftovers": "nad_sandbox.reaper",
 }
