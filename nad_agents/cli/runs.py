@@ -198,8 +198,9 @@ def show_table(console: Console, rows: Rows, title: str) -> None:
     """Print a table."""
     head, body = rows
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name, overflow="fold")
+    for place, name in enumerate(head):
+        # figures stay whole, names may take two lines
+        table.add_column(name, overflow="fold", no_wrap=place > 0)
     for row in body:
         table.add_row(*(cell.replace("[", "\\[") for cell in row))
     console.print(table)

@@ -138,12 +138,11 @@ def residual_on_length(values: NDArray[np.floating], tokens: NDArray[np.integer]
         return left
     y, x = values[known].astype(np.float64), tokens[known].astype(np.float64)
     x, y = x - x.mean(), y - y.mean()
-    spread = np.abs(y).max()
+    unit = _ROUNDING * np.abs(y).max()
     if known.sum() >= 3 and (x @ x) > 0:
         y = y - x * (x @ y) / (x @ x)
-    if spread > 0:
-        # what differs by rounding only must tie: a score that is length itself leaves nothing
-        y = np.round(y / (spread * _ROUNDING)) * (spread * _ROUNDING)
+    # what differs by rounding only must tie: a score that is length itself leaves nothing
+    y = np.round(y / unit) * unit if unit > np.finfo(np.float64).tiny else np.zeros_like(y)
     left[known] = y
     return left
 

@@ -9,7 +9,7 @@ from tests.unit.evaluation.synthetic import write_run
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("made-run"), problems=10, n=5)
+    return write_run(tmp_path_factory.mktemp("made-run"), problems=16, n=4)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nad_agents.evaluation.statistics import Resampling, auroc, correlation, pass_at, residual_on_length
@@ -159,6 +159,7 @@ def test_two_scores_keep_their_difference_and_nan_stays():
 
 
 @given(st.lists(st.tuples(st.floats(-100, 100), st.integers(1, 500)), min_size=3, max_size=10))
+@example([(5e-324, 1), (3.9e-305, 1), (3.9e-305, 1)])
 def test_residuals_do_not_correlate_with_length(points):
     values, tokens = np.array([v for v, _ in points]), np.array([t for _, t in points])
     left = residual_on_length(values, tokens)
