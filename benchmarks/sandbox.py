@@ -1,0 +1,154 @@
+"""What does the sandbox cost? Prints Markdown tables.
+
+Every round runs each way once, so that a busy moment of the machine hits all of them; ratios are medians over rounds.
+
+    python benchmarks/sandbox.py --rounds 15         # a minute; needs a Docker engine, and bubblewrap for its rows
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from nad_sandbox import BubblewrapSandbox, CodeVerifier, DockerSandbox, SandboxUnavailableError
+
+from nad_agents.verification import walk_ranking
+
+# not a version manager's shim, nor an environment with start-up files
+PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else getattr(sys, "_base_executable", sys.executable)
+TASK = "def add(a: int, b: int) -> int:\n    '''Sum.\n    >>> add(1, 2)\n    3\n    '''"
+TESTS = "assert add(2, 2) == 4\nassert add(-1, 1) == 0"
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def bare() -> None:
+    subprocess.run([PYTHON, "-c", "pass"], check=True)
+
+
+def docker_run(image: str) -> None:
+    command = ["docker", "run", "--rm", "--network=none", "--read-only", image, "python3", "-c", "pass"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def answers(count: int) -> list[str]:
+    """Programs that all differ and all fail the tests, so that every one of them is run."""
+    return [f"```python\ndef add(a, b):\n    return a + b + {i + 1}\n```" for i in range(count)]
+
+
+def proportional_kib(pid: str) -> int:
+    try:
+        rollup = Path("/proc", pid, "smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+
+
+def processes() -> set[str]:
+    return {entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+
+
+def belongs(pid: str) -> bool:
+    try:
+        command = Path("/proc", pid, "cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return any(word in command for word in ("containerd-shim", "docker-init", "READY", "bwrap"))
+
+
+def memory_per_waiting(count: int = 16) -> float:
+    """Host memory (MiB) of one pre-started container with its helper processes; shared pages in part."""
+    with DockerSandbox(prestart=count) as sandbox:
+        before = processes()
+        sandbox.wait_ready()
+        new = [pid for pid in processes() - before if belongs(pid)]
+        return sum(map(proportional_kib, new)) / 1024 / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--candidates", type=int, default=64)
+    arguments = parser.parse_args()
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+
+    # 1. from cold: a new sandbox object, nothing started; the engine runs, the image is there
+    cold = {"docker": seconds(lambda: first_check(DockerSandbox)), "bubblewrap": None}
+    sandboxes: dict[str, Any] = {"docker": DockerSandbox()}
+    sandboxes["docker"].check_available()
+    try:
+        cold["bubblewrap"] = seconds(lambda: first_check(BubblewrapSandbox))
+        sandboxes["bubblewrap"] = BubblewrapSandbox()
+    except SandboxUnavailableError as error:
+        print(f"(no bubblewrap: {error})\n", file=sys.stderr)
+    image = sandboxes["docker"].image
+
+    # 2. one program at a time, warm
+    ways: dict[str, Callable[[], object]] = {"bare `python3 -c pass`": bare}
+    for name, sandbox in sandboxes.items():
+        ways[f"{name}, run_python('pass')"] = lambda sandbox=sandbox: sandbox.run_python("pass")
+        verifier = CodeVerifier(sandbox, tests=TESTS)
+        ways[f"{name}, whole check (syntax, imports, example, tests)"] = lambda verifier=verifier: verifier.verify(
+            answers(1)[0], prompt=TASK
+        )
+    ways["`docker run --rm`"] = lambda: docker_run(image)
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(arguments.rounds):
+        for name, way in ways.items():
+            sandboxes["docker"].wait_ready()
+            taken[name].append(seconds(way))
+    print("| one program, warm | median ms | range ms | times bare |\n|---|---|---|---|")
+    base = taken["bare `python3 -c pass`"]
+    for name, times in taken.items():
+        ratio = median(t / b for t, b in zip(times, base, strict=True))
+        print(
+            f"| {name} | {1e3 * median(times):.0f} | {1e3 * min(times):.0f} to {1e3 * max(times):.0f} | {ratio:.1f} |"
+        )
+    for sandbox in sandboxes.values():
+        sandbox.close()
+
+    # 3. a whole ranking
+    candidates = answers(arguments.candidates)
+    print(f"\n| {len(candidates)} candidates checked | parallel | seconds | per second |\n|---|---|---|---|")
+    for kind in (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]:
+        for parallel in (1, 2, 4):
+            with kind(parallel=parallel) as sandbox:
+                verifier = CodeVerifier(sandbox, tests=TESTS)
+                verifier.verify(candidates[0], prompt=TASK)
+                order = range(len(candidates))
+                spent = seconds(
+                    lambda order=order, verifier=verifier, parallel=parallel: walk_ranking(
+                        order, candidates, verifier, prompt=TASK, parallel=parallel
+                    )
+                )
+            print(f"| {kind.__name__} | {parallel} | {spent:.1f} | {len(candidates) / spent:.1f} |")
+
+    # 4. the rest
+    print("\n| what | docker | bubblewrap |\n|---|---|---|")
+    print(f"| first check from cold, s | {shown(cold['docker'])} | {shown(cold['bubblewrap'])} |")
+    print(f"| host memory of a waiting container, MiB (PSS) | {memory_per_waiting():.1f} | none waits |")
+
+
+def first_check(kind: type[DockerSandbox] | type[BubblewrapSandbox]) -> None:
+    with kind() as sandbox:
+        CodeVerifier(sandbox, tests=TESTS).verify(answers(1)[0], prompt=TASK)
+
+
+def shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()
