@@ -75,6 +75,10 @@ def select(
     comparison |= {"skip_tokens": skip_tokens, "common_prefix": common_prefix, "layers": _layers(layers)}
     chosen = get_selector(selector, comparison=ComparisonConfig(**comparison), **_options(option or []))
     recorded = Run(run)
+    width = recorded.manifest.config.get("top_k")
+    if k is not None and width is not None and k > width:
+        msg = f"{width} neurons per token are recorded, fewer than k={k}; lower it, or record the run with more"
+        raise ConfigurationError(msg)
     verdicts = read_verdicts(recorded.folder)
     picks, averages, seconds = [], [], []
     for problem in recorded.problems:

@@ -45,8 +45,8 @@ def problem(seed, *, n=8, share=None):
     return group, correct
 
 
-def write_run(folder, *, problems=12, n=8, kind="code"):
-    """A recorded and scored run."""
+def write_run(folder, *, problems=12, n=8, kind="code", observed=True):
+    """A recorded and scored run; of observed programs, right ones do the same and wrong ones differ."""
     names = tuple(f"made/{i}" for i in range(problems))
     manifest = RunManifest(
         created="2026-01-01T00:00:00+00:00",
@@ -62,6 +62,7 @@ def write_run(folder, *, problems=12, n=8, kind="code"):
             writer.append(ProblemRecord(name, group, task={"kind": kind, "answer": "4"}, seconds={"decode": 1.5}))
             examples = tuple(bool(c) or bool(seed % 2) for c in correct) if seed % 3 else None
             answers = None if kind == "code" else tuple("4" if c else "5" for c in correct)
-            verdict = ProblemVerdicts(name, tuple(map(bool, correct)), examples, ("",) * n, answers, "made")
+            votes = tuple(int(correct.sum()) if c else 1 for c in correct) if kind == "code" and observed else None
+            verdict = ProblemVerdicts(name, tuple(map(bool, correct)), examples, ("",) * n, answers, "made", votes)
             append_verdicts(folder, verdict)
     return folder

@@ -146,6 +146,6 @@ def test_code_is_scored_by_its_tests_its_examples_and_what_it_does(make_run):
 
 
 def test_programs_that_were_not_observed_are_scored_again(tmp_path):
-    made = Run(write_run(tmp_path / "run", problems=2, n=3))
+    made = Run(write_run(tmp_path / "run", problems=2, n=3, observed=False))
     assert unscored(made, observe=True) == ["made/0", "made/1"]
     assert unscored(made, observe=False) == []
