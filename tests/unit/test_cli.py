@@ -1,8 +1,8 @@
 """The command line on a tiny model folder: what it prints, and how it fails."""
 
+import io
 import json
 import re
-import subprocess
 import sys
 
 import pytest
@@ -82,24 +82,11 @@ def test_early_stop_tells_what_it_saved(nad, folder):
     assert "pruned" in err
 
 
-def test_the_prompt_may_come_from_standard_input(folder):
-    command = [
-        sys.executable,
-        "-m",
-        "nad_agents",
-        "ask",
-        "-",
-        "-m",
-        folder,
-        "-n",
-        "2",
-        "--max-new-tokens",
-        "5",
-        "--json",
-    ]
-    done = subprocess.run(command, input="hello", capture_output=True, text=True, check=False, timeout=100)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["usage"]["prompt_tokens"] == len("[user]hello\n[assistant]")
+def test_the_prompt_may_come_from_standard_input(nad, folder, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hello"))
+    code, out, _ = nad("ask", "-", "-m", folder, "-n", 2, "--max-new-tokens", 5, "--json")
+    assert code == 0
+    assert json.loads(out)["usage"]["prompt_tokens"] == len("[user]hello\n[assistant]")
 
 
 @pytest.mark.parametrize(

@@ -178,11 +178,12 @@ def test_a_last_record_with_holes_is_recorded_again(two_records):
         assert writer.done == {"a"}
 
 
-def test_every_changed_byte_is_noticed_and_named(two_records):
+def test_a_changed_byte_is_noticed_and_named_wherever_it_is(two_records):
     folder, _ = two_records
     path = folder / RECORDS
     whole = path.read_bytes()
-    for place in range(len(whole)):
+    # every byte of the headers, and of the long bodies a prime step, so that all offsets within a word are met
+    for place in [*range(64), *range(64, len(whole), 5)]:
         changed = bytearray(whole)
         changed[place] ^= 0x10
         path.write_bytes(changed)
