@@ -168,6 +168,13 @@ class Layout:
         if self.as_root:
             yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 
+    def _python3(self) -> Iterator[str]:
+        """Let "python3" be this interpreter for commands too."""
+        name = Path(self.interpreter.executable).with_name("python3")
+        seen = {*self.interpreter.parts, *_SYSTEM, *_MERGED}
+        if not any(name.is_relative_to(part) for part in seen):
+            yield from ("--symlink", self.interpreter.executable, str(name))
+
     def _file_system(self, account_fds: dict[str, int]) -> Iterator[str]:
         yield from ("--perms", "0755", "--dir", "/usr", "--perms", "0755", "--dir", "/usr/share")
         yield from ("--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/dev")
@@ -181,6 +188,7 @@ class Layout:
         for part in self.interpreter.parts:
             yield from _folders_above(part)
             yield from ("--ro-bind", part, part)
+        yield from self._python3()
         for file, descriptor in account_fds.items():
             yield from ("--perms", "0444", "--file", str(descriptor), file)
         yield from ("--proc", "/proc")

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.cgroup import ControlGroups
 from nad_sandbox.owner import Owner
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def reap_leftovers(docker_host: str | None = None) -> list[str]:
     from nad_sandbox.docker import connect
 
     removed = []
+    groups = ControlGroups.find()
+    if groups is not None:
+        removed += groups.reap()
     with contextlib.suppress(SandboxUnavailableError):
         api = connect(docker_host)
         try:

@@ -3,17 +3,22 @@
 import pytest
 from nad_sandbox import BubblewrapSandbox, DockerSandbox, Limits, SandboxUnavailableError
 
+from tests.integration.sandbox.users import UserSandbox
+
 LIMITS = Limits(timeout=4.0, memory_mb=96, pids=32, tmpfs_mb=16, output_bytes=16 * 1024)
 MAKE = {
     "docker": lambda: DockerSandbox(limits=LIMITS, build=True),
     "bubblewrap": lambda: BubblewrapSandbox(limits=LIMITS),
+    "bubblewrap of a user": lambda: UserSandbox(LIMITS),
 }
 
 
-def available(made):
+def opened(kind):
+    made = MAKE[kind]()
     try:
         made.check_available()
     except SandboxUnavailableError as error:
+        made.close()
         pytest.fail(
             f"{error}; `sandbox/engine.sh with make test` installs bubblewrap and starts a private engine on Debian",
             pytrace=False,
@@ -21,7 +26,13 @@ def available(made):
     return made
 
 
-@pytest.fixture(scope="session", params=MAKE)
+@pytest.fixture(scope="session", params=["docker", "bubblewrap"])
 def sandbox(request):
-    with MAKE[request.param]() as made:
-        yield available(made)
+    with opened(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def docker_sandbox():
+    with opened("docker") as made:
+        yield made
