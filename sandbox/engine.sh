@@ -2,10 +2,11 @@
 # A private Docker engine for tests, on Debian 12 or a relative of it, as root: own socket, own data, no bridge, no
 # iptables, so that the machine's network is left as it is (containers have no network anyway).
 #   engine.sh start            -> installs docker.io where it is missing, prints DOCKER_HOST=...
+#   engine.sh tools            -> installs bubblewrap, the sandbox without an engine, where it is missing
 #   engine.sh stop             -> stops exactly the engine it started, and removes its containers
 #   engine.sh status
-#   engine.sh with COMMAND ... -> runs a command with an engine: the one that answers already, or a private one that is
-#                                 stopped afterwards
+#   engine.sh with COMMAND ... -> runs a command with bubblewrap and an engine: the one that answers already, or a
+#                                 private one that is stopped afterwards
 # Environment: ENGINE_DIR (default $TMPDIR/nad-docker), ENGINE_FLAGS (further flags of dockerd),
 #              ENGINE_DRIVERS (default "overlay2 fuse-overlayfs vfs")
 set -euo pipefail
@@ -26,13 +27,22 @@ mine() {  # is PIDFILE's process alive and really our dockerd?
   [ -s "$PIDFILE" ] && local p && p=$(cat "$PIDFILE" 2>/dev/null) && [ -d "/proc/$p" ] &&
     tr '\0' ' ' <"/proc/$p/cmdline" | grep -qF -- "--pidfile $PIDFILE"
 }
-install() {
-  command -v dockerd >/dev/null && command -v containerd >/dev/null && command -v runc >/dev/null && return
+packages() {  # installs Debian packages
   export DEBIAN_FRONTEND=noninteractive
+  mkdir -p "$DIR"
   apt-get update -qq >&2
   apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 \
-    -o Dpkg::Options::=--path-exclude=/usr/share/man/* docker.io >"$DIR/apt.log" 2>&1 ||
+    -o Dpkg::Options::=--path-exclude=/usr/share/man/* "$@" >"$DIR/apt.log" 2>&1 ||
     { tail -20 "$DIR/apt.log" >&2; return 1; }
+}
+install() {
+  command -v dockerd >/dev/null && command -v containerd >/dev/null && command -v runc >/dev/null && return
+  packages docker.io
+}
+tools() {
+  if ! command -v bwrap >/dev/null || ! python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null; then
+    packages bubblewrap libseccomp2
+  fi
 }
 orphans() {  # shims of ours (told by our containerd's address) whose daemon is gone, and their containers
   local p c
@@ -95,6 +105,7 @@ answers() {  # does an engine answer where the caller points, or at the default 
   esac
 }
 with() {
+  tools || echo "no bubblewrap: install it, or run this as root on Debian" >&2
   if answers; then exec "$@"; fi
   local was_running=0 line status=0
   if mine && ping; then was_running=1; fi
@@ -106,8 +117,9 @@ with() {
 }
 case ${1:-} in
   start) start ;;
+  tools) tools ;;
   stop) stop ;;
   with) shift; with "$@" ;;
   status) if mine && ping; then echo "running pid $(cat "$PIDFILE") driver $(cat "$DIR/driver")"; else echo "not running"; exit 3; fi ;;
-  *) echo "usage: $0 start | stop | status | with COMMAND ..." >&2; exit 2 ;;
+  *) echo "usage: $0 start | stop | status | tools | with COMMAND ..." >&2; exit 2 ;;
 esac
