@@ -79,7 +79,7 @@ class Plan:
         standard = standard_variants(
             first_layer=layout["first_layer"],
             n_layers=layout["n_layers"],
-            answers=head["task"].get("kind") == "answer",
+            answers=all(run.head(problem)["task"].get("kind") == "answer" for problem in run.problems),
             examples=any(v.examples is not None for v in verdicts),
             behaviour=any(v.behaviour is not None for v in verdicts),
         )
