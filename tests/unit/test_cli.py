@@ -89,6 +89,20 @@ def test_the_prompt_may_come_from_standard_input(nad, folder, monkeypatch):
     assert json.loads(out)["usage"]["prompt_tokens"] == len("[user]hello\n[assistant]")
 
 
+def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
+    args = ("code", "x", "-m", folder, "-n", 3, "--max-new-tokens", 8, "--sandbox", "docker")
+    code, _, err = nad(*args)
+    assert code == 0
+    assert "no sandbox, so neurons alone decide: " in err
+    assert "3 candidates, ranked by knn" in err
+    # what was asked for by name is not replaced by something else
+    for asked in (("-s", "behaviour"), ("--verify",)):
+        code, out, err = nad(*args, *asked)
+        assert (code, out) == (4, "")
+        assert "no Docker engine answers" in err
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [

@@ -1,5 +1,9 @@
 """Observing what candidates' programs do, in a real sandbox, and choosing by it."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from nad_sandbox import BehaviourRunner
 
@@ -105,3 +109,18 @@ def test_a_candidate_cannot_speak_for_the_observer(runner):
     assert honest[0] == "3"
     # it may lie about what it returns, as any program may by returning it, but only about itself
     assert len(lying) == len(honest)
+
+
+@pytest.mark.parametrize("kind", ["docker", "bubblewrap"])
+def test_nad_code_chooses_by_behaviour_where_there_is_a_sandbox(kind):
+    command = [sys.executable, "-m", "nad_agents", "code", "Write a Python function double(x: int) that doubles x."]
+    command += ["-n", "3", "--max-new-tokens", "48", "--seed", "1", "--sandbox", kind, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    selection = json.loads(done.stdout)
+    details = selection["details"]
+    assert selection["selector"] == "behaviour"
+    assert len(details["groups"]) == 3
+    assert sum(behaviour["size"] for behaviour in details["behaviours"]) == 3
+    assert all(len(behaviour["outcomes"]) == len(details["inputs"]) > 1 for behaviour in details["behaviours"])
+    assert selection["candidates"][selection["winner"]]["score"] == max(c["score"] for c in selection["candidates"])
