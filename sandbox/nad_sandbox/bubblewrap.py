@@ -149,7 +149,7 @@ class BubblewrapSandbox(ThreadedSandbox):
                 return self._try(Layout(bwrap, find_interpreter(python), self.limits, os.geteuid() == 0), groups)
             except SandboxError as error:
                 failures.append(error)
-        raise SandboxUnavailableError(f"{failures[0]}{_advice()}") from failures[0]
+        raise SandboxUnavailableError(f"{failures[0]}{_advice(str(failures[0]))}") from failures[0]
 
     def _try(self, layout: Layout, groups: ControlGroups | None) -> _Setup:
         """Make a sandbox, and look from inside whether it is one."""
@@ -201,8 +201,10 @@ def _scopes(layout: Layout, groups: ControlGroups | None) -> dict[str, Scope]:
     }
 
 
-def _advice() -> str:
-    """What most likely forbids sandboxes here, and what to do about it."""
+def _advice(error: str) -> str:
+    """What most likely forbids sandboxes here, and what to do about it; nothing where it is something else."""
+    if not any(word in error for word in ("namespace", "uid map", "not permitted", "Permission denied", "mount")):
+        return ""
     for name, forbids, allows in (
         ("kernel.unprivileged_userns_clone", "0", "1"),
         ("user.max_user_namespaces", "0", "10000"),

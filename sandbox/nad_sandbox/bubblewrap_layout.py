@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,13 @@ def find_interpreter(python: str | None) -> Interpreter:
         executable = found["executable"]
         parts.append(found["prefix"])
     parts += _links_to(executable)
-    return Interpreter(executable, tuple(dict.fromkeys(part for part in parts if not _is_of_the_system(part))))
+    hidden = [part for part in parts if Path(part).is_relative_to(SCRATCH)]
+    if hidden:
+        raise SandboxUnavailableError(
+            f"{hidden[0]} of the Python {asked!r} lies in {SCRATCH}, which is the scratch space inside the sandbox; "
+            "use one that lies elsewhere"
+        )
+    return Interpreter(executable, tuple(_outermost(part for part in parts if not _is_of_the_system(part))))
 
 
 def _links_to(executable: str) -> Iterator[str]:
@@ -104,6 +110,15 @@ def _folders_above(path: str) -> Iterator[str]:
     """Make the folders that lead to a path such that nobody may pass; bubblewrap makes them for root alone."""
     for folder in reversed(Path(path).parents[:-1]):
         yield from ("--perms", "0755", "--dir", str(folder))
+
+
+def _outermost(paths: Iterable[str]) -> Iterator[str]:
+    """The paths that do not lie in others of them."""
+    chosen: list[str] = []
+    for path in sorted(set(paths)):  # a folder sorts before what it holds
+        if not any(Path(path).is_relative_to(folder) for folder in chosen):
+            chosen.append(path)
+    yield from chosen
 
 
 def _is_of_the_system(path: str) -> bool:
