@@ -141,7 +141,7 @@ def report(
 
 
 def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
-    """Score what is recorded and not scored yet; code runs in a Docker sandbox.
+    """Score what is recorded and not scored yet; code runs in a sandbox.
 
     Args:
         console: where progress goes.
@@ -162,11 +162,10 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
     with contextlib.ExitStack() as stack:
         sandbox = None
         if any(run.head(problem)["task"].get("kind") == "code" for problem in todo):
-            from nad_sandbox import DockerSandbox, SandboxUnavailableError
+            from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
-            sandbox = stack.enter_context(DockerSandbox(build=True, parallel=workers))
             try:
-                sandbox.check_available()
+                sandbox = stack.enter_context(auto_sandbox(parallel=workers))
             except SandboxUnavailableError as error:
                 if unscored(run, observe=False):
                     raise

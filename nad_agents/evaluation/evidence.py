@@ -162,7 +162,7 @@ def _row(
     checked = np.array([m.correct[_walk(m, m.rankings[place])] for m in measures], dtype=np.float64)
     areas = np.array([auroc(m.scores[place], m.correct) for m in measures])
     left = [residual_on_length(m.scores[place], m.tokens) for m in measures]
-    tokens = np.array([tokens_needed(variant, m.tokens, pick) for m, pick in zip(measures, picks, strict=True)])
+    tokens = np.array([tokens_needed(variant, m, pick) for m, pick in zip(measures, picks, strict=True)])
     everything = sum(int(m.tokens.sum()) for m in measures)
     return SelectorRow(
         label=variant.label,

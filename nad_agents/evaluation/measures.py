@@ -117,6 +117,7 @@ class ProblemMeasures:
         correct: bool [N].
         examples: bool [N], whether a candidate satisfies the prompt's examples; None where it has none.
         tokens: int64 [N].
+        shared: number of tokens with which all candidates begin alike.
         cut: bool [N], ended by the token limit.
         seconds: what generating all candidates took, prompt included; NaN where it is not recorded.
         counts: int64 [N], unique activated neurons.
@@ -135,6 +136,7 @@ class ProblemMeasures:
     correct: NDArray[np.bool_]
     examples: NDArray[np.bool_] | None
     tokens: NDArray[np.int64]
+    shared: int
     cut: NDArray[np.bool_]
     seconds: float
     counts: NDArray[np.int64]
@@ -224,6 +226,7 @@ def measure_problem(
         correct=correct,
         examples=None if verdicts.examples is None else np.array(verdicts.examples, dtype=bool),
         tokens=np.array([len(r) for r in group.rollouts], dtype=np.int64),
+        shared=shared_start(group),
         cut=np.array([r.finish_reason == "length" for r in group.rollouts], dtype=bool),
         seconds=seconds,
         counts=unique_counts(group, whole),
@@ -254,7 +257,10 @@ def _scored(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) ->
     if variant.skip_shared:
         # candidates that are all alike to the end would be left with nothing
         longest = max((len(r) for r in group.rollouts), default=0)
-        comparison = replace(comparison, skip_tokens=min(shared_start(group), max(longest - 1, 0)))
+        skip = min(shared_start(group), max(longest - 1, 0))
+        if comparison.token_limit is not None:
+            comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
+        comparison = replace(comparison, skip_tokens=skip)
     return get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
 
 

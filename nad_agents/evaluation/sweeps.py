@@ -68,8 +68,9 @@ def tokens_spent(tokens: NDArray[np.int64], pick: int, limit: int | None) -> int
     return int(started.sum() + tokens[pick] - started[pick])
 
 
-def tokens_needed(variant: Variant, tokens: NDArray[np.int64], pick: int) -> int:
+def tokens_needed(variant: Variant, m: ProblemMeasures, pick: int) -> int:
     """Tokens that must be generated for a variant to choose its pick and return it whole."""
+    tokens, limit = m.tokens, variant.comparison.token_limit
     if variant.checked:
         return int(tokens.sum())
     if variant.selector == "first":
@@ -77,7 +78,7 @@ def tokens_needed(variant: Variant, tokens: NDArray[np.int64], pick: int) -> int
     if variant.selector == "shortest" or variant.comparison.common_prefix:
         # the first candidate to end tells how far the others are looked at
         return tokens_spent(tokens, pick, int(tokens[tokens > 0].min(initial=tokens.max(initial=0))))
-    return tokens_spent(tokens, pick, variant.comparison.token_limit)
+    return tokens_spent(tokens, pick, limit + m.shared if limit is not None and variant.skip_shared else limit)
 
 
 def options(measures: Sequence[ProblemMeasures], plan: Plan) -> list[Option]:
@@ -88,7 +89,7 @@ def options(measures: Sequence[ProblemMeasures], plan: Plan) -> list[Option]:
             for place, variant in enumerate(variants):
                 picks = [int(m.sweeps[name][setting][place, 0]) for m in measures]
                 right = np.array([m.correct[pick] for m, pick in zip(measures, picks, strict=True)], dtype=np.float64)
-                tokens = [tokens_needed(variant, m.tokens, pick) for m, pick in zip(measures, picks, strict=True)]
+                tokens = [tokens_needed(variant, m, pick) for m, pick in zip(measures, picks, strict=True)]
                 found.append(Option(name, setting, variant.label, right, np.array(tokens, dtype=np.float64)))
     mean_tokens = np.array([m.tokens.mean() for m in measures])
     whole = {variant.label: place for place, variant in enumerate(plan.standard)}

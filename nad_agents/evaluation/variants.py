@@ -67,7 +67,8 @@ class Variant:
         selector: registered name.
         comparison: what is compared.
         options: the selector's own.
-        skip_shared: leave out, besides, the tokens with which all candidates of a problem begin alike.
+        skip_shared: leave out, besides, the tokens with which all candidates of a problem begin alike; a limit on the
+            tokens compared counts from there.
         checked: walk the ranking to the first candidate that satisfies the examples in the prompt.
     """
 
@@ -128,12 +129,16 @@ def standard_variants(
 
 
 def position_sweep(tokens: tuple[int, ...] = (32, 64, 128)) -> Sweep:
-    """Selecting after so many tokens: what early stopping would have known."""
+    """Selecting after so many tokens, or so many after those that all share: what early stopping would have known."""
+
+    def after(comparison: ComparisonConfig) -> tuple[Variant, ...]:
+        later = Variant("knn, without the shared start", "knn", comparison, skip_shared=True)
+        return (*(Variant(name, name, comparison) for name in SWEPT), later)
+
     found: dict[int | str, tuple[Variant, ...]] = {
-        count: tuple(Variant(name, name, ComparisonConfig(chunk_size=count, chunks=1)) for name in SWEPT)
-        for count in tokens
+        count: after(ComparisonConfig(chunk_size=count, chunks=1)) for count in tokens
     }
-    return found | {EVERYTHING: tuple(Variant(name, name) for name in SWEPT)}
+    return found | {EVERYTHING: after(ComparisonConfig())}
 
 
 def width_sweep(recorded: int) -> Sweep:

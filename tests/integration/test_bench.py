@@ -99,7 +99,7 @@ def test_candidates_are_judged_in_the_sandbox(recorded):
     verdicts = read_verdicts(out)
     assert set(verdicts) == set(Run(out).problems)
     code, answers = verdicts["own/double"], verdicts["own/sum"]
-    assert code.scorer.startswith("DockerSandbox")
+    assert code.scorer.startswith(("DockerSandbox", "BubblewrapSandbox"))
     assert len(code.correct) == len(code.examples) == len(code.behaviour) == 3
     # a candidate that passes the tests does what the example says
     assert all(example for right, example in zip(code.correct, code.examples, strict=True) if right)

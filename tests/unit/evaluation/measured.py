@@ -19,6 +19,7 @@ def measured(name, correct, rankings, *, tokens=None, examples=None, sweeps=None
         correct=np.array(correct, dtype=bool),
         examples=None if examples is None else np.array(examples, dtype=bool),
         tokens=tokens,
+        shared=5,
         cut=np.zeros(n, dtype=bool),
         seconds=2.0,
         counts=10 * tokens,

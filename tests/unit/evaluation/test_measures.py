@@ -142,6 +142,17 @@ def test_without_the_shared_start_only_the_rest_is_compared():
     assert found.scores[1] == pytest.approx([0.5, 0.5, 0.0])
 
 
+def test_a_limit_counts_from_the_end_of_the_shared_start():
+    shared = [[30, 31], [32, 33]]
+    ends = [[[1, 2], [40, 41]], [[1, 2], [42, 43]], [[8, 9], [44, 45]]]
+    group = group_of(*(rollout(i, [7, 7, i, i], [*shared, *end]) for i, end in enumerate(ends)))
+    one_more = ComparisonConfig(chunk_size=1, chunks=1)
+    found = measure_problem(group, verdicts_for(group), Plan((Variant("later", "knn", one_more, skip_shared=True),)))
+    assert found.shared == 2
+    # one token after the shared two: candidates 0 and 1 are alike in it
+    assert found.scores[0] == pytest.approx([0.5, 0.5, 0.0])
+
+
 def test_candidates_that_are_all_alike_keep_a_token():
     group = group_of(*(rollout(i, [7, 7], [[1, 2], [3, 4]]) for i in range(3)))
     found = measure_problem(group, verdicts_for(group), Plan((Variant("skipping", "knn", skip_shared=True),)))

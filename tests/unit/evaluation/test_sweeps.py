@@ -29,16 +29,19 @@ def test_tokens_when_all_but_the_pick_are_dropped(pick, limit, expected):
         (Variant("shortest", "shortest"), 10 + 10 + 100),
         (Variant("common", "knn", ComparisonConfig(common_prefix=True)), 10 + 10 + 100),
         (Variant("early", "knn", ComparisonConfig(chunk_size=20, chunks=1)), 10 + 20 + 100),
+        (Variant("later", "knn", ComparisonConfig(chunk_size=20, chunks=1), skip_shared=True), 10 + 25 + 100),
         (Variant("checked", "knn", ComparisonConfig(chunk_size=20, chunks=1), checked=True), 150),
     ],
 )
 def test_tokens_that_a_selector_needs(variant, expected):
-    assert tokens_needed(variant, np.array([10, 40, 100]), 2) == expected
+    # all begin with the same five tokens
+    assert tokens_needed(variant, same_everywhere("a", [1, 0, 0], [0, 1, 2], tokens=[10, 40, 100]), 2) == expected
 
 
 def test_empty_candidates_do_not_end_the_common_prefix():
-    assert tokens_needed(Variant("shortest", "shortest"), np.array([0, 40, 100]), 2) == 40 + 100
-    assert tokens_needed(Variant("shortest", "shortest"), np.array([0, 0]), 0) == 0
+    shortest = Variant("shortest", "shortest")
+    assert tokens_needed(shortest, same_everywhere("a", [1, 0, 0], [0, 1, 2], tokens=[0, 40, 100]), 2) == 40 + 100
+    assert tokens_needed(shortest, same_everywhere("a", [1, 0], [0, 1], tokens=[0, 0]), 0) == 0
 
 
 def swept(name, correct, early, late):
@@ -46,7 +49,8 @@ def swept(name, correct, early, late):
     rankings = [early, *(i for i in range(4) if i != early)]
     whole = [late, *(i for i in range(4) if i != late)]
     variants = len(SWEPT)
-    sweeps = {"position": {32: np.array([rankings] * variants), -1: np.array([whole] * variants)}}
+    # one more in the sweep: knn without the shared start
+    sweeps = {"position": {32: np.array([rankings] * (variants + 1)), -1: np.array([whole] * (variants + 1))}}
     subsets = {2: np.full(variants, 0.5)}
     tokens = [40, 50, 60, 70]
     return measured(name, correct, [whole] * variants, tokens=tokens, sweeps=sweeps, subsets=subsets)
