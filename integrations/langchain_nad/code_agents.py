@@ -111,9 +111,9 @@ class PythonSandboxTool(BaseTool):
     Example:
         .. code-block:: python
 
-            from nad_sandbox import DockerSandbox
+            from nad_sandbox import auto_sandbox
 
-            agent = create_agent(chat, [PythonSandboxTool(sandbox=DockerSandbox())])
+            agent = create_agent(chat, [PythonSandboxTool(sandbox=auto_sandbox())])
     """
 
     name: str = "python"

@@ -74,7 +74,7 @@ def score_run(
     """
     todo = unscored(run, observe=observe)
     if sandbox is None and any(run.head(problem)["task"].get("kind") == "code" for problem in todo):
-        msg = f"{run.folder} holds code, which is scored by running it; give a sandbox, such as DockerSandbox()"
+        msg = f"{run.folder} holds code, which is scored by running it; give a sandbox, such as auto_sandbox()"
         raise ConfigurationError(msg)
     with ThreadPoolExecutor(workers, thread_name_prefix="nad-score") as pool:
         for number, problem in enumerate(todo, 1):
