@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
@@ -31,7 +31,7 @@ from nad_agents.runs import Run
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["summarise", "write_report"]
+__all__ = ["summarise", "write_files", "write_report"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -69,7 +69,19 @@ def write_report(
     plan = Plan.for_run(run, selectors=selectors)
     measures = measure_run(run, plan, workers=workers)
     evidence = collect_evidence(measures, plan, draws=draws, half_seed=half_seed)
-    pictures = draw_pictures(measures, evidence, plan)
+    write_files(run, evidence, draw_pictures(measures, evidence, plan), folder)
+    return evidence
+
+
+def write_files(run: Run, evidence: Evidence, pictures: Mapping[str, Figure], folder: str | Path) -> None:
+    """Write the files of a report.
+
+    Args:
+        run: what was evaluated.
+        evidence: its figures.
+        pictures: by name.
+        folder: made if absent; files in it are replaced.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(evidence)
@@ -79,7 +91,6 @@ def write_report(
     figures = {"run": run.manifest.model_dump(mode="json"), "evidence": asdict(evidence)}
     # JSON has no NaN
     (folder / "figures.json").write_text(json.dumps(_finite(figures), indent=1), encoding="utf-8")
-    return evidence
 
 
 def summarise(run: Run, evidence: Evidence) -> list[str]:
@@ -132,7 +143,7 @@ def _tables(evidence: Evidence) -> dict[str, Table]:
     return tables
 
 
-def _encoded(pictures: dict[str, Figure], folder: Path) -> dict[str, str]:
+def _encoded(pictures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
     encoded = {}
     for name, picture in pictures.items():
         buffer = io.BytesIO()

@@ -7,8 +7,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from nad_agents.evaluation.plots import PICTURES, classical_mds
-from nad_agents.evaluation.report import write_report
+from nad_agents.evaluation.evidence import collect_evidence
+from nad_agents.evaluation.plots import PICTURES, classical_mds, draw_pictures
+from nad_agents.evaluation.report import write_files, write_report
 from nad_agents.evaluation.statistics import Estimate
 from nad_agents.evaluation.tables import frontier_table, percent, plain, selector_table, short_table, to_markdown
 from nad_agents.exceptions import ConfigurationError
@@ -17,9 +18,11 @@ from tests.unit.evaluation.synthetic import write_run
 
 
 @pytest.fixture(scope="module")
-def written(run, tmp_path_factory):
+def written(run, plan, measures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "new"
-    return folder, write_report(run, folder, draws=300)
+    evidence = collect_evidence(measures, plan, draws=300)
+    write_files(run, evidence, draw_pictures(measures, evidence, plan), folder)
+    return folder, evidence
 
 
 class Page(HTMLParser):

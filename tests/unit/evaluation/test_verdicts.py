@@ -30,7 +30,7 @@ def test_a_line_that_a_kill_cut_anywhere_is_scored_again_and_harms_no_other(tmp_
     whole = (tmp_path / VERDICTS).read_bytes()
     append_verdicts(tmp_path, ANSWERS)
     both = (tmp_path / VERDICTS).read_bytes()
-    for end in range(len(whole), len(both) - 1):
+    for end in range(len(whole), len(both) - 1, 5):
         (tmp_path / VERDICTS).write_bytes(both[:end])
         assert read_verdicts(tmp_path) == {"a/1": CODE}
         append_verdicts(tmp_path, ANSWERS)
