@@ -35,8 +35,11 @@ __all__ = ["bench"]
 _DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 TaskArgument = Annotated[
-    Path,
-    typer.Argument(help="Problems as JSON lines (.jsonl or .jsonl.gz), such as HumanEval, MBPP, GSM8K or your own."),
+    str,
+    typer.Argument(
+        help="humaneval, mbpp, gsm8k, math500, aime24 or gpqa, fetched from the hub; hf://datasets/OWNER/NAME/FILE; or a "
+        "file of problems as JSON lines, CSV or Parquet."
+    ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
 SeedOption = Annotated[int, typer.Option(help="Seeds candidates and the order of the problems.")]

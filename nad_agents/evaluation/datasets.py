@@ -1,6 +1,6 @@
-"""Problems from a file of JSON lines, whatever benchmark it belongs to.
+"""Problems from a file or from the hub, whatever benchmark they belong to.
 
-The fields decide what a line is:
+The fields decide what a row is:
 
 | fields | such as | judged by |
 |---|---|---|
@@ -14,15 +14,14 @@ The fields decide what a line is:
 from __future__ import annotations
 
 import ast
-import gzip
 import hashlib
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nad_agents.evaluation.sources import KNOWN, find_file, read_rows
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["Problem", "ProblemKind", "load_problems", "parse_problem", "shuffled"]
@@ -65,33 +64,36 @@ class Problem:
         return asdict(self)
 
 
-def load_problems(path: str | Path, *, limit: int | None = None) -> tuple[list[Problem], dict[str, Any]]:
-    """Read problems from JSON lines, compressed with gzip or not.
+def load_problems(task: str | Path, *, limit: int | None = None) -> tuple[list[Problem], dict[str, Any]]:
+    """Read problems from JSON lines, CSV or Parquet.
 
     Args:
-        path: the file.
+        task: a file, compressed with gzip or not; a benchmark's short name; or a file on the hub, see
+            `nad_agents.evaluation.sources`.
         limit: only the first so many.
 
     Returns:
         The problems, and where they came from: file name, SHA-256 of the file, number.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a line is no problem; the message names the line.
+        ConfigurationError: the file cannot be read, or a row is no problem; the message names the line.
+        MissingDependencyError: a Parquet file without pyarrow.
     """
-    path = Path(path)
+    path = find_file(task)
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        msg = f"the problems {path} cannot be read: {error}; give a file of JSON lines (.jsonl or .jsonl.gz)"
+    except OSError as error:
+        names = ", ".join(KNOWN)
+        msg = (
+            f"the problems {path} cannot be read: {error}; give a file of JSON lines, CSV or Parquet, or one of {names}"
+        )
         raise ConfigurationError(msg) from error
+    name = str(task) if str(task).lower() in KNOWN else path.name.split(".")[0]
     problems: list[Problem] = []
     seen: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, fields in read_rows(path, data):
         try:
-            problem = parse_problem(json.loads(line), default_id=f"{path.name.split('.')[0]}/{len(problems)}")
+            problem = parse_problem(fields, default_id=f"{name}/{len(problems)}")
         except (ValueError, TypeError, AttributeError) as error:
             msg = f"{path}, line {number}: {error}"
             raise ConfigurationError(msg) from error
@@ -103,9 +105,10 @@ def load_problems(path: str | Path, *, limit: int | None = None) -> tuple[list[P
         if limit is not None and len(problems) >= limit:
             break
     if not problems:
-        msg = f"{path} holds no problems; give one JSON object per line"
+        msg = f"{path} holds no problems; give one JSON object per line, or a table with one row each"
         raise ConfigurationError(msg)
-    return problems, {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "problems": len(problems)}
+    source = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest(), "problems": len(problems)}
+    return problems, source | ({"name": str(task)} if path != Path(task) else {})
 
 
 def parse_problem(fields: Mapping[str, Any], *, default_id: str) -> Problem:
