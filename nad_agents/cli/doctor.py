@@ -21,6 +21,7 @@ __all__ = ["Finding", "doctor"]
 
 Status = Literal["ok", "missing", "broken"]
 
+_DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _EXTRAS = {
     "evaluation": ("matplotlib",),
     "gguf": ("gguf", "accelerate"),
@@ -52,12 +53,20 @@ def doctor(
     clean: Annotated[
         bool, typer.Option("--clean", help="Remove what killed processes left of their sandboxes.")
     ] = False,
+    bench: Annotated[
+        bool, typer.Option("--bench", help="Measure what best-of-N costs here, in about a minute.")
+    ] = False,
+    model: Annotated[str, typer.Option("--model", "-m", help="What --bench runs.")] = _DEFAULT,
 ) -> None:
     """Look at model, device, memory, sandbox and optional packages, and say what to do about what is missing."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (_python, _torch, _memory, _model, _extras, _sandbox)
     findings = [finding for check in checks for finding in check()]
     if clean:
         findings.extend(_clean())
+    if bench:
+        from nad_agents.cli.speed import measure_speed
+
+        findings.extend(measure_speed(Console(stderr=True, quiet=as_json), model))
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

@@ -89,6 +89,20 @@ def test_the_prompt_may_come_from_standard_input(nad, folder, monkeypatch):
     assert json.loads(out)["usage"]["prompt_tokens"] == len("[user]hello\n[assistant]")
 
 
+def test_doctor_measures_this_machine(nad, folder, monkeypatch):
+    monkeypatch.setattr("nad_agents.cli.speed._TOKENS", 4)
+    monkeypatch.setattr("nad_agents.cli.speed._PROMPT_TOKENS", 16)
+    monkeypatch.setattr("nad_agents.cli.speed._check", lambda: ("missing", "no sandbox"))
+    monkeypatch.setattr("nad_agents.cli.doctor._sandbox", lambda: iter(()))
+    code, out, err = nad("doctor", "--bench", "-m", folder, "--json")
+    found = {finding["name"]: finding["detail"] for finding in json.loads(out)}
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"[\d,]+ tokens/s", found["prefill"])
+    pattern = r"[\d.]+ tokens/s together, [\d.]+ times the time of one; recording neurons takes [+-][\d.]+%"
+    assert re.fullmatch(pattern, found["8 candidates"])
+    assert re.fullmatch(r"\d+ ms for 16 candidates \(knn\)", found["selection"])
+
+
 def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     args = ("code", "x", "-m", folder, "-n", 3, "--max-new-tokens", 8, "--sandbox", "docker")
