@@ -25,6 +25,7 @@ from nad_agents.cli.generate import (
 )
 from nad_agents.cli.runs import SelectorsOption, TimeoutOption, WorkersOption, chosen_selectors, show_evidence
 from nad_agents.cli.runs import score as score_recorded
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig, SamplingConfig
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ _DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="humaneval, mbpp, gsm8k, math500, aime24 or gpqa, fetched from the hub; hf://datasets/OWNER/NAME/FILE; or a "
-        "file of problems as JSON lines, CSV or Parquet."
+        help="humaneval, mbpp, gsm8k, math500, aime24 or gpqa, fetched from the hub; hf://datasets/OWNER/NAME/FILE; or "
+        "a file of problems as JSON lines, CSV or Parquet."
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
@@ -83,6 +84,9 @@ def bench(
     problems, source = load_problems(task)
     problems = shuffled(problems, seed)
     wanted = min(limit or len(problems), len(problems))
+    compared = chosen_selectors(selectors)
+    if score_candidates and any(problem.kind == "code" for problem in problems[:wanted]):
+        _check_sandbox()
     console = Console(stderr=True)
     # 2. the model
     with loading(console, model):
@@ -108,17 +112,28 @@ def bench(
     console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
     # 4. what they are worth
     if score_candidates:
-        _evaluate(console, out, selectors, workers, timeout)
+        _evaluate(console, out, compared, workers, timeout)
 
 
-def _evaluate(console: Console, out: Path, selectors: str, workers: int, timeout: float) -> None:
+def _check_sandbox() -> None:
+    """Refuse, before hours of recording, to judge code where there is nowhere to run it."""
+    from nad_sandbox import SandboxUnavailableError, auto_sandbox
+
+    try:
+        auto_sandbox().close()
+    except SandboxUnavailableError as error:
+        msg = f"{error}. Or record now (--no-judge), and judge later with `nad report`"
+        raise ConfigurationError(msg) from error
+
+
+def _evaluate(console: Console, out: Path, selectors: list[str] | None, workers: int, timeout: float) -> None:
     from nad_agents.evaluation.evidence import collect_evidence
     from nad_agents.evaluation.measures import Plan, measure_run
     from nad_agents.runs import Run
 
     run = Run(out)
     score_recorded(console, run, workers=workers, timeout=timeout)
-    plan = Plan.for_run(run, selectors=chosen_selectors(selectors))
+    plan = Plan.for_run(run, selectors=selectors)
     with console.status("Comparing the selectors ..."):
         evidence = collect_evidence(measure_run(run, plan, workers=workers), plan)
     show_evidence(Console(), evidence)

@@ -129,13 +129,12 @@ def report(
     from nad_agents.evaluation.report import write_report
     from nad_agents.runs import Run
 
+    compared = chosen_selectors(selectors)
     recorded, console = Run(run), Console(stderr=True)
     score(console, recorded, workers=workers, timeout=timeout)
     folder = out or recorded.folder / "report"
     with console.status("Comparing the selectors ..."):
-        evidence = write_report(
-            recorded, folder, selectors=chosen_selectors(selectors), workers=workers, half_seed=half_seed
-        )
+        evidence = write_report(recorded, folder, selectors=compared, workers=workers, half_seed=half_seed)
     show_evidence(Console(), evidence)
     console.print(f"{folder / 'report.html'}", highlight=False, soft_wrap=True)
 
@@ -185,8 +184,23 @@ def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
 
 
 def chosen_selectors(names: str) -> list[str] | None:
-    """The selectors of a list with commas; None for "all"."""
-    return None if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    """The selectors of a list with commas; None for "all".
+
+    Raises:
+        ConfigurationError: a name is none of a selector that can be compared.
+    """
+    from nad_agents.evaluation.variants import FAMILIES
+
+    if names == "all":
+        return None
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in FAMILIES]
+    if unknown or not chosen:
+        msg = (
+            f"--selectors {names!r}: cannot compare {', '.join(unknown) or 'nothing'}; choose of {', '.join(FAMILIES)}"
+        )
+        raise ConfigurationError(msg)
+    return chosen
 
 
 def show_evidence(console: Console, evidence: Evidence) -> None:

@@ -139,7 +139,9 @@ def _tables(evidence: Evidence) -> dict[str, Table]:
         if any(point.sweep == sweep for point in evidence.sweeps):
             tables[title] = sweep_table(evidence, sweep)
     tables["The fewest tokens for an accuracy"] = frontier_table(evidence)
-    tables["Gain over random (points) and AUROC by difficulty"] = difficulty_table(evidence)
+    tables["By difficulty, which is the share of right candidates: below 1/3, up to 2/3, above"] = difficulty_table(
+        evidence
+    )
     return tables
 
 

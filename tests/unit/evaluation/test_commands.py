@@ -126,6 +126,27 @@ def test_a_report_of_what_is_not_there(nad, folder):
     assert (code, "cannot compare majority on this run" in err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["own.jsonl", "--selectors", "knn,knm"], "cannot compare knm; choose of knn, medoid"),
+        (["own.jsonl", "--temperature", "0"], "temperature"),
+        (["missing.jsonl"], "cannot be read"),
+        (["own.jsonl"], "Or record now (--no-judge), and judge later with `nad report`"),
+    ],
+)
+def test_a_benchmark_that_cannot_work_is_refused_before_a_model_is_loaded(nad, tmp_path, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    # neither a Docker engine nor bubblewrap
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "own.jsonl").write_text(json.dumps({"prompt": "Write add.", "tests": "assert add(1, 2) == 3"}) + "\n")
+    code, out, err = nad("bench", *args, "--out", tmp_path / "run", "--model", tmp_path / "no-model")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
 def test_help_names_the_commands(nad):
     out = nad("--help")[1]
     assert all(name in out for name in ("bench", "select", "report"))
