@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ __all__ = ["BubblewrapSandbox", "Scope"]
 Scope = Literal["program", "process", "user", "none"]
 
 _INSTALL = "install it with `apt install bubblewrap` (Debian, Ubuntu) or `dnf install bubblewrap` (Fedora)"
+_ADDRESS_SPACE_MIB = 1024
 _FALLBACK_PYTHON = "/usr/bin/python3"
 _PROBE = """
 import json, os
@@ -34,7 +36,7 @@ mounts = [line.split() for line in open("/proc/self/mounts")]
 scratch = [m[3].split(",") for m in mounts if m[1] == "/tmp"][-1]
 print(json.dumps({
     "uid": os.getuid(),
-    "capabilities": any(int(status["Cap" + kind], 16) for kind in ("Prm", "Eff", "Inh", "Bnd", "Amb")),
+    "capabilities": any(int(status["Cap" + kind], 16) for kind in ("Prm", "Eff", "Inh", "Amb")),
     "no_new_privs": status["NoNewPrivs"] == "1", "seccomp": status["Seccomp"] == "2",
     "own_scratch": "noexec" in scratch,
     "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]],
@@ -69,9 +71,9 @@ class BubblewrapSandbox(ThreadedSandbox):
     outside.
 
     Memory, processes and CPU time of the whole program are bounded by a control group where this process may make
-    one (as root, or below a delegated group). Elsewhere memory is bounded for each process, processes are counted
-    by the kernel for each user namespace (as root: for all programs together), and CPU time is not bounded;
-    `enforced` tells which holds.
+    one (as root, or below a delegated group). Elsewhere private memory is bounded for each process, and its address
+    space at 1 GiB more; processes are counted by the kernel for each user namespace (as root: for all programs
+    together), and CPU time is not bounded. `enforced` tells which holds.
 
     Args:
         limits: what a program may use.
@@ -142,11 +144,14 @@ class BubblewrapSandbox(ThreadedSandbox):
         groups = ControlGroups.find()
         if groups is not None:
             groups.reap()
+        help_text = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False).stdout
+        sized = "--size" in help_text  # from bubblewrap 0.7 on
         pythons = [self.python] if self.python is not None else [None, _FALLBACK_PYTHON]
         failures: list[SandboxError] = []
         for python in pythons:
             try:
-                return self._try(Layout(bwrap, find_interpreter(python), self.limits, os.geteuid() == 0), groups)
+                interpreter = find_interpreter(python)
+                return self._try(Layout(bwrap, interpreter, self.limits, os.geteuid() == 0, sized), groups)
             except SandboxError as error:
                 failures.append(error)
         raise SandboxUnavailableError(f"{failures[0]}{_advice(str(failures[0]))}") from failures[0]
@@ -172,6 +177,7 @@ class BubblewrapSandbox(ThreadedSandbox):
             and facts["no_new_privs"]
             and facts["seccomp"]
             and facts["root"]
+            and (facts["own_scratch"] or layout.sized)
             and set(facts["interfaces"]) <= {"lo", "sit0", "tunl0", "ip6tnl0", "gre0"}
         )
         if not held:
@@ -181,6 +187,9 @@ class BubblewrapSandbox(ThreadedSandbox):
     def _rlimits(self, groups: ControlGroups | None, *, as_root: bool) -> dict[str, int]:
         controllers = groups.parents if groups is not None else {}
         values = rlimits(self.limits, memory="memory" not in controllers)
+        if "memory" not in controllers:
+            # shared memory is not private; libraries and the stacks of threads take address space, and no memory
+            values["RLIMIT_AS"] = (self.limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
         if "pids" not in controllers:
             # in a user namespace of its own a program is counted alone, without one with all that nobody runs
             values["RLIMIT_NPROC"] = self.limits.pids * (self.parallel if as_root else 1)

@@ -112,6 +112,21 @@ def _folders_above(path: str) -> Iterator[str]:
         yield from ("--perms", "0755", "--dir", str(folder))
 
 
+def _kernel_files() -> Iterator[str]:
+    """Folders /proc, less what it says of the host, and /dev with what programs need."""
+    yield from ("--proc", "/proc")
+    for name in _MASKED_FILES:
+        if Path("/proc", name).exists():
+            yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
+    for name in _MASKED_FOLDERS:
+        if Path("/proc", name).exists():
+            yield from ("--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}")
+    for name in _DEVICES:
+        yield from ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    for name, target in _LINKS.items():
+        yield from ("--symlink", target, f"/dev/{name}")
+
+
 def _outermost(paths: Iterable[str]) -> Iterator[str]:
     """The paths that do not lie in others of them."""
     chosen: list[str] = []
@@ -135,12 +150,15 @@ class Layout:
         limits: what a program may use.
         as_root: this process is root: the sandbox is set up with its rights and no user namespace, and the program
             is nobody to the host too. Otherwise it is nobody in a user namespace, and this process's user outside.
+        sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
+            mounting its own.
     """
 
     bwrap: str
     interpreter: Interpreter
     limits: Limits
     as_root: bool
+    sized: bool
 
     def command(self, *, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
         """The command line.
@@ -206,16 +224,8 @@ class Layout:
         yield from self._python3()
         for file, descriptor in account_fds.items():
             yield from ("--perms", "0444", "--file", str(descriptor), file)
-        yield from ("--proc", "/proc")
-        for name in _MASKED_FILES:
-            if Path("/proc", name).exists():
-                yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
-        for name in _MASKED_FOLDERS:
-            if Path("/proc", name).exists():
-                yield from ("--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}")
-        for name in _DEVICES:
-            yield from ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
-        for name, target in _LINKS.items():
-            yield from ("--symlink", target, f"/dev/{name}")
-        yield from ("--perms", "1777", "--size", str(self.limits.tmpfs_mb * 2**20), "--tmpfs", SCRATCH)
+        yield from _kernel_files()
+        if self.sized:
+            yield from ("--size", str(self.limits.tmpfs_mb * 2**20))
+        yield from ("--perms", "1777", "--tmpfs", SCRATCH)
         yield from ("--remount-ro", "/")

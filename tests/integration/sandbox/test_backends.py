@@ -6,10 +6,19 @@ import sys
 import tempfile
 import venv
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from nad_sandbox import AutoSandbox, BubblewrapSandbox, CodeVerifier, DockerSandbox, auto_sandbox
+from nad_sandbox import (
+    AutoSandbox,
+    BubblewrapSandbox,
+    CodeVerifier,
+    DockerSandbox,
+    SandboxUnavailableError,
+    auto_sandbox,
+    bubblewrap_layout,
+)
 from nad_sandbox.cgroup import ControlGroups
 
 from tests.integration.sandbox.conftest import LIMITS, opened
@@ -62,6 +71,30 @@ class TestAuto:
         assert done.returncode != 0
         assert "DOCKER_HOST" in done.stderr
         assert "bubblewrap" not in done.stderr
+
+
+class TestScratchSpace:
+    """Where a security module keeps the sandbox from mounting its own; unusable options stand in for it."""
+
+    LOOK = "import os\nn = 0\ntry:\n    while True: n += os.write(os.open('f', 1 | 64 | 1024), b'x' * 4096)\nexcept OSError: print(n >> 20)"
+
+    def test_that_of_bubblewrap_is_used_and_sized(self, monkeypatch):
+        monkeypatch.setattr(bubblewrap_layout, "scratch_options", lambda _: "size=none")
+        with BubblewrapSandbox(limits=replace(LIMITS, fsize_mb=64, nofile=60000)) as sandbox:
+            assert int(sandbox.run_python(self.LOOK).stdout) <= LIMITS.tmpfs_mb
+            code = "import os, shutil\nshutil.copy('/bin/true', 'x')\ntry:\n    os.execv('./x', ['x'])\nexcept PermissionError:\n    print('refused')"
+            assert sandbox.run_python(code).stdout == "refused\n"
+
+    def test_without_a_size_there_is_no_sandbox(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(bubblewrap_layout, "scratch_options", lambda _: "size=none")
+        old = tmp_path / "bwrap"
+        old.write_text('#!/bin/sh\nif [ "$1" = --help ]; then exit 0; fi\nexec bwrap "$@"\n')
+        old.chmod(0o755)
+        with (
+            BubblewrapSandbox(limits=LIMITS, bwrap=str(old)) as sandbox,
+            pytest.raises(SandboxUnavailableError, match="does not isolate"),
+        ):
+            sandbox.check_available()
 
 
 class TestLimitsThatHold:
