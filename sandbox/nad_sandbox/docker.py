@@ -191,10 +191,10 @@ class DockerSandbox(ThreadedSandbox):
             return self._pool
 
     def _make_pool(self) -> OneShotPool[OneShotContainer]:
+        api = connect(self.docker_host)  # first, for it says what to do where the package docker is missing
         from nad_sandbox.container import ContainerRecipe, OneShotContainer
         from nad_sandbox.reaper import reap_containers
 
-        api = connect(self.docker_host)
         try:
             reap_containers(api)
             recipe = ContainerRecipe(self.image, self.python, self.limits, self.runtime)

@@ -68,6 +68,12 @@ class TestUnavailable:
             auto_sandbox()
         assert all(word in str(caught.value) for word in ("docker:", "DOCKER_HOST", "bubblewrap:", "apt install"))
 
+    def test_without_the_docker_package_the_error_says_how_to_get_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "docker", None)
+        monkeypatch.delitem(sys.modules, "nad_sandbox.container", raising=False)
+        with pytest.raises(SandboxUnavailableError, match="pip install"):
+            auto_sandbox("docker")
+
     def test_auto_refuses_what_it_does_not_know_and_a_choice_is_kept(self, monkeypatch, tmp_path):
         with pytest.raises(ValueError, match="'none'"):
             auto_sandbox("none")
