@@ -1,0 +1,176 @@
+"""Running questions on the decoder: in their turn, stopped when nobody waits for the answer any more."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from starlette.requests import Request
+
+from nad_agents.events import Finished, TextDelta
+from nad_agents.request import PendingRequest
+from nad_agents.rollouts import Rollout, RolloutGroup
+from nad_agents.types import Selection
+from nad_server.questions import Question
+
+if TYPE_CHECKING:
+    from nad_server.service import Service
+
+__all__ = ["Answer", "ClientGoneError", "answer", "answer_events", "client_of", "while_connected", "with_silences"]
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A decided question.
+
+    Attributes:
+        question: what was asked.
+        selection: the ranking with its evidence.
+        group: the candidates with their tokens.
+    """
+
+    question: Question
+    selection: Selection
+    group: RolloutGroup
+
+    @property
+    def chosen(self) -> list[Rollout]:
+        """The answers to return: the winner, then the next in rank."""
+        winner = self.selection.winner
+        order = [winner, *(i for i in self.selection.ranking if i != winner)]
+        return [self.group.rollouts[i] for i in order[: self.question.returned]]
+
+
+def client_of(request: Request) -> str:
+    """Whose request it is, for the queue's fairness."""
+    host = request.client.host if request.client else ""
+    return f"{request.headers.get('authorization', '')}@{host}"
+
+
+async def answer(service: Service, question: Question, client: str) -> Answer:
+    """Answer a question.
+
+    Raises:
+        APIError: the queue is full, or the server shuts down.
+        NADError: see `NeuronAgreementDecoder.decode`.
+    """
+    async for event in answer_events(service, question, client):
+        if isinstance(event, Answer):
+            return event
+    raise AssertionError("the events of an answer end with it")
+
+
+async def answer_events(
+    service: Service, question: Question, client: str, *, early: bool = False
+) -> AsyncGenerator[TextDelta | Answer]:
+    """The answer, which comes last, and before it its text as it is written, where that is possible and asked for.
+
+    Raises:
+        APIError: see `answer`.
+        NADError: see `answer`.
+    """
+    early = early and question.streams_early
+    async with service.admission.place(client, question.sampling.n):
+        pending = await _submit(service, question, streaming=early)
+        try:
+            if early:
+                async for event in pending.aevents():
+                    if isinstance(event, TextDelta):
+                        yield event
+                    elif isinstance(event, Finished):
+                        selection = event.selection
+            else:
+                selection = await pending.aresult()
+            found = Answer(question, selection, pending.outcome().group)
+        finally:
+            pending.cancel()
+    service.metrics.selected(selection.selector, selection.usage, verified=selection.verified)
+    yield found
+
+
+async def _submit(service: Service, question: Question, *, streaming: bool) -> PendingRequest:
+    """Queue a question from another thread, since tokenizing takes a while; withdrawn if the caller goes away."""
+
+    def submit() -> PendingRequest:
+        return service.decoder.submit(
+            [question.prompt],
+            sampling=question.sampling,
+            config=question.config,
+            streaming=streaming,
+            **question.options,
+        )[0]
+
+    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    try:
+        pending = await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_withdraw)
+        raise
+    service.running.add(pending)
+    return pending
+
+
+def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of some work, which is cancelled as soon as the client is gone.
+
+    Raises:
+        ClientGoneError: the client left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGoneError
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def with_silences(source: AsyncGenerator[T], seconds: float) -> AsyncIterator[T | None]:
+    """What a source yields, and None whenever it has been silent for so many seconds."""
+    step: asyncio.Task[T] | None = None
+    try:
+        while True:
+            step = step or asyncio.create_task(_next(source))
+            done, _ = await asyncio.wait({step}, timeout=seconds)
+            if not done:
+                yield None
+                continue
+            finished, step = step, None
+            try:
+                item = finished.result()
+            except StopAsyncIteration:
+                return
+            yield item
+    finally:
+        if step is not None:
+            step.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                await step
+        await source.aclose()
+
+
+async def _next(source: AsyncGenerator[T]) -> T:
+    return await anext(source)

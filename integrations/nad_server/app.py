@@ -1,0 +1,124 @@
+"""The application: endpoints, and what stands before them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nad_agents._version import __version__
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.verification import Verifier
+from nad_server import chat, system
+from nad_server.admission import Admission
+from nad_server.answering import ClientGoneError
+from nad_server.errors import add_error_handlers
+from nad_server.gate import BodyLimit, KeyCheck
+from nad_server.metrics import Metrics
+from nad_server.service import Service
+from nad_server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from nad_agents.decoder import NeuronAgreementDecoder
+
+__all__ = ["create_app"]
+
+_ENDPOINTS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/health", "/metrics"}
+
+
+def create_app(
+    decoder: NeuronAgreementDecoder,
+    settings: ServerSettings | None = None,
+    *,
+    verifier: Verifier | None = None,
+    runner: Any = None,
+) -> FastAPI:
+    """An OpenAI-compatible application over a decoder.
+
+    Args:
+        decoder: answers; its sampling and its config are what requests start from. It must have no verifier of its
+            own, since a request may ask for none.
+        settings: the operator's decisions.
+        verifier: checks candidates; it has to run what they wrote in isolation.
+        runner: a `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
+
+    Raises:
+        ConfigurationError: the decoder has a verifier.
+    """
+    if decoder.verifier is not None:
+        msg = "the decoder has a verifier of its own; give it to create_app(verifier=...) instead"
+        raise ConfigurationError(msg)
+    settings = settings or ServerSettings()
+    service = Service(
+        decoder=decoder,
+        settings=settings,
+        admission=Admission(settings.max_rows, settings.max_waiting),
+        metrics=Metrics(),
+        verifier=verifier,
+        runner=runner,
+    )
+    service.metrics.watch("nad_requests_running", "Requests that have rows", lambda: service.admission.running)
+    service.metrics.watch("nad_requests_waiting", "Requests in the queue", lambda: service.admission.waiting)
+    app = FastAPI(
+        title="nad-agents",
+        version=__version__,
+        description="The best of N candidates of a local model, chosen by neuron agreement, over OpenAI's protocol.",
+        redoc_url=None,
+    )
+    app.state.service = service
+    for endpoints in (chat, system):
+        app.include_router(endpoints.router)
+    add_error_handlers(app)
+    # the last one added is the first that a request meets
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(KeyCheck, keys=settings.api_keys)
+    app.add_middleware(_Counting, metrics=service.metrics)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
+    return app
+
+
+def _endpoint(path: str) -> str:
+    """The endpoint of a path; strangers' paths are one, as each would be a metric of its own."""
+    if path.startswith("/v1/models/"):
+        return "/v1/models/{model}"
+    return path if path in _ENDPOINTS else "other"
+
+
+class _Counting:
+    """Counts requests by endpoint and status; ends those whose client is gone without an answer."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, started = 500, time.perf_counter()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        endpoint = _endpoint(scope["path"])
+        try:
+            await self._app(scope, receive, watch)
+        except ClientGoneError:
+            status = 499
+            self._metrics.disconnects.labels().inc()
+        finally:
+            self._metrics.requests.labels(endpoint, str(status)).inc()
+            self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)

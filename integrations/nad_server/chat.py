@@ -1,0 +1,139 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from nad_agents.events import TextDelta
+from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
+from nad_server.documentation import ERRORS, answers_with
+from nad_server.errors import JSONAnswer
+from nad_server.events import FirstText, Frame, event_stream
+from nad_server.messages import template_messages
+from nad_server.pieces import Piece, chat_logprobs, pieces_of
+from nad_server.questions import Question, chat_question
+from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
+from nad_server.service import Service
+from nad_server.wire import ChatRequest, refuse_unsupported
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["OpenAI"])
+_PATH = "/v1/chat/completions"
+
+
+@router.post(_PATH, responses={**answers_with("A chat completion, or a stream of chunks."), **ERRORS})
+async def chat_completions(request: Request, body: ChatRequest) -> Response:
+    """Answer a conversation: the best of N candidates, with the evidence under `nad`."""
+    service: Service = request.app.state.service
+    refuse_unsupported(body)
+    nad = service.options(body.model, body.nad)
+    arguments = body.model_dump(
+        include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
+    )
+    question = await asyncio.to_thread(chat_question, service, body, nad, template_messages(body.messages), arguments)
+    completion = _Completion(service, body)
+    if body.stream:
+        return event_stream(request, completion.frames(question, client_of(request)))
+    found = await while_connected(request, answer(service, question, client_of(request)))
+    return JSONAnswer(completion.whole(found))
+
+
+class _Completion:
+    """The answer to one request, in OpenAI's form."""
+
+    def __init__(self, service: Service, body: ChatRequest) -> None:
+        self._service = service
+        self._body = body
+        self._tokenizer = service.decoder.loaded.tokenizer
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
+        self._created = int(time.time())
+
+    def whole(self, found: Answer) -> dict[str, Any]:
+        """Everything at once."""
+        choices = []
+        for index, rollout in enumerate(found.chosen):
+            part = self._part(found, index)
+            message: dict[str, Any] = {"role": "assistant", "content": part.text or None, "refusal": None}
+            if part.calls:
+                message["tool_calls"] = [
+                    {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                    for call in part.calls
+                ]
+            else:
+                message["content"] = part.text
+            logprobs = chat_logprobs(pieces_of(self._tokenizer, rollout)) if self._body.logprobs else None
+            choices.append(
+                {"index": index, "message": message, "logprobs": logprobs, "finish_reason": part.finish_reason}
+            )
+        return self._object("chat.completion", choices, usage=usage_of([found]), nad=evidence_of(found))
+
+    async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
+        """Piece by piece: the role at once, then what the selection brings."""
+        first, growing = FirstText(self._service, _PATH), GrowingText(question.reply)
+        for index in range(question.returned):
+            yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
+        early = not self._body.logprobs
+        async for event in answer_events(self._service, question, client, early=early):
+            first.seen()
+            if isinstance(event, TextDelta):
+                if text := growing.add(event.text):
+                    yield self._chunk(0, {"content": text})
+                continue
+            for index in range(len(event.chosen)):
+                for frame in self._rest(event, index, growing.sent if index == 0 else 0):
+                    yield frame
+            if self._body.usage_in_stream:
+                yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
+
+    def _rest(self, found: Answer, index: int, sent: int) -> Iterator[str]:
+        """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""
+        part, rollout = self._part(found, index), found.chosen[index]
+        at, end = 0, len(part.text)
+        # where calls were cut out of the text, its tokens are no longer those of the answer
+        whole = part.text == rollout.text
+        group: list[Piece] = []
+        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+            group.append(piece)
+            at += len(piece.text)
+            if at > sent and piece.text:
+                text = piece.text[-(at - sent) :]
+                yield self._chunk(index, {"content": text}, chat_logprobs(group) if self._body.logprobs else None)
+                group = []
+        if not whole and end > sent:
+            yield self._chunk(index, {"content": part.text[sent:]})
+        for number, call in enumerate(part.calls):
+            head = {"index": number, "id": call.id, "type": "function"}
+            yield self._chunk(index, {"tool_calls": [{**head, "function": {"name": call.name, "arguments": ""}}]})
+            for piece_of_arguments in call.argument_pieces():
+                function = {"arguments": piece_of_arguments}
+                yield self._chunk(index, {"tool_calls": [{"index": number, "function": function}]})
+        evidence = {"nad": evidence_of(found)} if index == 0 else {}
+        yield self._chunk(index, {}, finish_reason=part.finish_reason, **evidence)
+
+    def _part(self, found: Answer, index: int) -> Part:
+        parallel = self._body.parallel_tool_calls is not False
+        return part_of(found.chosen[index], found.question.reply, parallel=parallel)
+
+    def _chunk(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        logprobs: dict[str, Any] | None = None,
+        finish_reason: str | None = None,
+        **more: Any,
+    ) -> Frame:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        usage = {"usage": None} if self._body.usage_in_stream else {}
+        return Frame.of(self._object("chat.completion.chunk", [choice], **usage, **more))
+
+    def _object(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        head = {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}
+        return {**head, "choices": choices, **more}

@@ -1,0 +1,158 @@
+"""Errors as OpenAI's clients read them: ``{"error": {"message", "type", "param", "code"}}``.
+
+What a caller did wrong is told in full. What broke inside goes to the log; the caller learns that it did.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from nad_agents.exceptions import (
+    ConfigurationError,
+    GenerationCancelledError,
+    NADError,
+    NoCandidatePassedError,
+    PromptError,
+)
+
+__all__ = ["APIError", "ErrorBody", "JSONAnswer", "add_error_handlers", "as_api_error", "dump_json"]
+
+_LOG = logging.getLogger("nad_server")
+_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+
+
+_TOLD: tuple[tuple[type[NADError], int, str], ...] = (
+    (ConfigurationError, 400, "invalid_value"),
+    (NoCandidatePassedError, 422, "no_candidate_passed"),
+    (GenerationCancelledError, 503, "server_shutting_down"),
+)
+"""Errors whose message is for the caller."""
+
+_BROKEN_SANDBOX = (503, "the sandbox that checks candidates does not work; see the server's log", "sandbox_failed")
+_UNKNOWN = (500, "the server failed on this request; see its log", "internal_error")
+_KEPT: tuple[tuple[str, int, str, str], ...] = (
+    ("MissingDependencyError", 501, "this server lacks a package that the request needs; see its log", "not_installed"),
+    ("VerificationError", *_BROKEN_SANDBOX),
+    ("SandboxError", *_BROKEN_SANDBOX),
+)
+"""Errors whose message is for the operator; by name, since the sandbox is optional."""
+
+
+class APIError(Exception):
+    """An answer that is an error.
+
+    Attributes:
+        status: HTTP status.
+        message: for a person.
+        code: for a program.
+        param: the request's field that is wrong.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.param = param
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """What the client gets."""
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is an error."""
+
+    error: ErrorDetail
+
+
+def dump_json(content: Any) -> str:
+    """JSON in ASCII, so that half a surrogate pair, which JSON allows and UTF-8 does not, stays an escape."""
+    return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+
+
+class JSONAnswer(Response):
+    """A response of JSON."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return dump_json(content).encode("ascii")
+
+
+def as_api_error(error: BaseException) -> APIError:
+    """What a client is told of an exception; one that is nobody's fault is logged with its traceback."""
+    if isinstance(error, APIError):
+        return error
+    if isinstance(error, PromptError):
+        code = "context_length_exceeded" if "tokens" in str(error) else "invalid_prompt"
+        return APIError(400, str(error), code=code, param="messages")
+    told = next((APIError(s, str(error), code=code) for kind, s, code in _TOLD if isinstance(error, kind)), None)
+    if told is not None:
+        return told
+    _LOG.error("a request failed", exc_info=error)
+    names = {cls.__name__ for cls in type(error).__mro__}
+    status, message, code = next((kept[1:] for kept in _KEPT if kept[0] in names), _UNKNOWN)
+    return APIError(status, message, code=code)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make every error of an app look alike."""
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, error: RequestValidationError) -> Response:
+        problem = error.errors()[0]
+        place = [str(part) for part in problem["loc"] if part not in {"body", "query", "path"}]
+        param = ".".join(place) or None
+        if problem["type"] == "json_invalid":
+            failed = APIError(400, "the body is no valid JSON", code="invalid_json")
+        else:
+            said = str(problem["msg"]).removeprefix("Value error, ")
+            message = f"{param}: {said[:1].lower()}{said[1:]}" if param else said
+            kind = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
+            failed = APIError(400, message, code=kind, param=param)
+        return _response(failed)
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> Response:
+        return _response(APIError(error.status_code, str(error.detail), headers=error.headers))
+
+    async def _told(_: Request, error: Exception) -> Response:
+        return _response(as_api_error(error))
+
+    for kind in (APIError, NADError, Exception):
+        app.add_exception_handler(kind, _told)
+
+
+def _response(error: APIError) -> Response:
+    return JSONAnswer(error.body(), status_code=error.status, headers=error.headers)

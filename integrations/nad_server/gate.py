@@ -1,0 +1,90 @@
+"""What stands before every endpoint: the key, and the size of the body."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from nad_server.errors import APIError, JSONAnswer
+
+__all__ = ["BodyLimit", "KeyCheck"]
+
+_OPEN = {"/health", "/docs", "/openapi.json"}
+
+
+class KeyCheck:
+    """Lets requests pass that bring a key; keys are compared in constant time.
+
+    Args:
+        app: what is behind it.
+        keys: any of them will do; without keys everybody passes.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str]) -> None:
+        self._app = app
+        self._keys = [key.encode() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        # a browser asks with OPTIONS, and without the key, whether it may ask at all
+        if scope["type"] == "http" and self._keys and scope["path"] not in _OPEN and scope["method"] != "OPTIONS":
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            scheme, _, token = given.partition(b" ")
+            # every key is compared, so that the time does not tell which one was nearly right
+            matches = [hmac.compare_digest(token.strip(), key) for key in self._keys]
+            if scheme.lower() != b"bearer" or not any(matches):
+                message = "no valid API key; send it as 'Authorization: Bearer KEY'"
+                refused = APIError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+                answer = JSONAnswer(refused.body(), status_code=401, headers=refused.headers)
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Refuses bodies that are too long, whether they say so or not, before they are held in memory.
+
+    Args:
+        app: what is behind it.
+        limit: bytes.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD", "OPTIONS"}:
+            await self._app(scope, receive, send)
+            return
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        body, more = b"", True
+        too_long = told.isdigit() and int(told) > self._limit
+        parts: list[bytes] = []
+        size = 0
+        while more and not too_long:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more, too_long = message.get("more_body", False), size > self._limit
+        if too_long:
+            text = f"the body is longer than the {self._limit} bytes that this server takes; shorten it"
+            refused = APIError(413, text, code="body_too_large", headers={"Connection": "close"})
+            await JSONAnswer(refused.body(), status_code=413, headers=refused.headers)(scope, receive, send)
+            return
+        body = b"".join(parts)
+        given = False
+
+        async def replay() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await self._app(scope, replay, send)

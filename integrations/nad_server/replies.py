@@ -1,0 +1,105 @@
+"""An answer taken apart for a client: its text, its tool calls, why it ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nad_agents.rollouts import Rollout
+from nad_server.answering import Answer
+from nad_server.asking import Reply, certain_text, evidence, parse_answer
+
+__all__ = ["Call", "GrowingText", "Part", "evidence_of", "part_of", "usage_of"]
+
+_ARGUMENT_PIECE = 24
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call.
+
+    Attributes:
+        id: what its result will refer to.
+        name: of the function.
+        arguments: JSON text; as the model wrote it where it is malformed.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+    def argument_pieces(self) -> Iterator[str]:
+        """The arguments in pieces, for streaming."""
+        for at in range(0, len(self.arguments), _ARGUMENT_PIECE):
+            yield self.arguments[at : at + _ARGUMENT_PIECE]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the answers that are returned.
+
+    Attributes:
+        text: without the calls.
+        calls: tool calls.
+        finish_reason: in OpenAI's words.
+    """
+
+    text: str
+    calls: tuple[Call, ...]
+    finish_reason: str
+
+
+def part_of(rollout: Rollout, reply: Reply, *, parallel: bool = True) -> Part:
+    """Take an answer apart.
+
+    Args:
+        rollout: the answer.
+        reply: what was asked for.
+        parallel: False leaves the first of several calls.
+    """
+    ended = "stop" if rollout.finish_reason == "stop" else "length"
+    if not reply.tools:
+        return Part(rollout.text, (), ended)
+    parsed = parse_answer(rollout.text, reply.names)
+    calls = [Call(str(call["id"]), call["name"], json.dumps(call["args"], ensure_ascii=False)) for call in parsed.calls]
+    # a client may be able to do something with arguments that break off, but not without a name
+    calls += [Call(str(c["id"]), c["name"], c["args"] or "") for c in parsed.invalid if c["name"]]
+    if parsed.invalid and not calls:
+        return Part(rollout.text, (), ended)
+    calls = calls if parallel else calls[:1]
+    return Part(parsed.content, tuple(calls), "tool_calls" if calls else ended)
+
+
+class GrowingText:
+    """The part of a growing answer that is sure to be text and no tool call, as it becomes so.
+
+    Args:
+        reply: what was asked for.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self._tools = bool(reply.tools)
+        self._text = ""
+        self.sent = 0
+
+    def add(self, text: str) -> str:
+        """What may be sent after some more text came."""
+        self._text += text
+        certain = certain_text(self._text) if self._tools else self._text
+        new = certain[self.sent :]
+        self.sent += len(new)
+        return new
+
+
+def usage_of(answers: list[Answer]) -> dict[str, Any]:
+    """Tokens of the prompts, and of the answers that are returned; those of all candidates are in the evidence."""
+    prompt = sum(a.selection.usage.prompt_tokens for a in answers)
+    completion = sum(len(rollout) for a in answers for rollout in a.chosen)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def evidence_of(answer: Answer) -> dict[str, Any]:
+    """Why the answers were chosen."""
+    return evidence(answer.selection, include_candidates=answer.question.include_candidates)

@@ -1,0 +1,96 @@
+"""What every endpoint shares: the decoder, who may come in, what is counted, and the names of the model."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from pydantic import ValidationError
+
+from nad_agents.request import PendingRequest
+from nad_agents.verification import Verifier
+from nad_server.admission import Admission
+from nad_server.errors import APIError
+from nad_server.metrics import Metrics
+from nad_server.settings import ServerSettings
+from nad_server.wire import NADOptions
+
+if TYPE_CHECKING:
+    from nad_agents.decoder import NeuronAgreementDecoder
+
+__all__ = ["Service"]
+
+_NESTED = set(NADOptions.model_fields) - {"selector_options"}
+
+
+@dataclass(eq=False)
+class Service:
+    """A decoder that is served.
+
+    Attributes:
+        decoder: answers.
+        settings: the operator's.
+        admission: the queue before the engine.
+        metrics: what is counted.
+        verifier: checks candidates, in a sandbox; None checks nothing.
+        runner: runs programs for the selector `behaviour`, in a sandbox.
+        running: requests that the decoder works on.
+        started: Unix time.
+    """
+
+    decoder: NeuronAgreementDecoder
+    settings: ServerSettings
+    admission: Admission
+    metrics: Metrics
+    verifier: Verifier | None = None
+    runner: Any = None
+    running: WeakSet[PendingRequest] = field(default_factory=WeakSet)
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    def stop(self) -> None:
+        """End what still runs; its callers are told."""
+        for pending in list(self.running):
+            pending.cancel()
+
+    @property
+    def name(self) -> str:
+        """The name under which the model is listed."""
+        return self.names[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that the model answers to."""
+        return self.settings.model_names or (self.decoder.engine.name,)
+
+    def options(self, model: str, given: NADOptions | None) -> NADOptions:
+        """NAD's options of a request: those of its body, then those behind the model's name.
+
+        Args:
+            model: a name, or one with options behind it, as in ``name@n=16,selector=medoid``.
+            given: of the body.
+
+        Raises:
+            APIError: there is no such model, or the options are wrong.
+        """
+        name, _, suffix = model.partition("@")
+        if name not in self.names:
+            message = f"the model {name!r} does not exist; this server has {', '.join(self.names)}"
+            raise APIError(404, message, code="model_not_found", param="model")
+        if not suffix:
+            return given or NADOptions()
+        found: dict[str, str] = {}
+        for part in suffix.split(","):
+            key, equals, value = part.partition("=")
+            if not equals or key.strip() not in _NESTED:
+                message = f"{part!r} behind the model's name is no option; write name@n=16,selector=medoid"
+                raise APIError(400, message, code="invalid_value", param="model")
+            found[key.strip()] = value.strip()
+        try:
+            options = NADOptions(**found)  # type: ignore[arg-type] # pydantic reads numbers from text
+        except ValidationError as error:
+            problem = error.errors()[0]
+            message = f"behind the model's name, {problem['loc'][0]}: {problem['msg']}"
+            raise APIError(400, message, code="invalid_value", param="model") from error
+        return options.model_copy(update=given.model_dump(exclude_unset=True)) if given else options

@@ -1,0 +1,64 @@
+"""GET /v1/models, /health and /metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from nad_server.documentation import ERRORS
+from nad_server.errors import APIError, JSONAnswer
+from nad_server.service import Service
+
+__all__ = ["router"]
+
+router = APIRouter()
+
+
+@router.get("/v1/models", tags=["OpenAI"], responses=ERRORS)
+async def models(request: Request) -> Response:
+    """The model, under each of its names."""
+    service: Service = request.app.state.service
+    return JSONAnswer({"object": "list", "data": [_model(service, name) for name in service.names]})
+
+
+@router.get("/v1/models/{model:path}", tags=["OpenAI"], responses=ERRORS)
+async def model(request: Request, model: str) -> Response:
+    """One model; options behind its name are allowed."""
+    service: Service = request.app.state.service
+    service.options(model, None)
+    return JSONAnswer(_model(service, model))
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    decoder = service.decoder
+    return {
+        "id": name,
+        "object": "model",
+        "created": service.started,
+        "owned_by": "nad-agents",
+        "max_model_len": decoder.loaded.context_length,
+        "nad": {"n": decoder.sampling.n, "selector": str(decoder.config.selector), "verify": bool(service.verifier)},
+    }
+
+
+@router.get("/health", tags=["operation"])
+async def health(request: Request) -> Response:
+    """Whether the server takes requests; needs no key."""
+    service: Service = request.app.state.service
+    try:
+        service.admission.check()
+    except APIError as error:
+        # a full queue passes, a shutdown does not
+        if error.status != 429:
+            return JSONAnswer({"status": "stopping"}, status_code=503)
+    counts = {"running": service.admission.running, "waiting": service.admission.waiting}
+    return JSONAnswer({"status": "ok", **counts})
+
+
+@router.get("/metrics", tags=["operation"], responses=ERRORS)
+async def metrics(request: Request) -> Response:
+    """Counters in Prometheus' text format."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,252 @@
+"""What requests have in common, and what chat requests add; unknown fields are let through, as clients send them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nad_server.errors import APIError
+
+__all__ = [
+    "ChatMessage",
+    "ChatRequest",
+    "FunctionDefinition",
+    "NADOptions",
+    "ResponseFormat",
+    "SamplingFields",
+    "StreamOptions",
+    "Tool",
+    "refuse_unsupported",
+]
+
+_MAX_STOPS, _MAX_STOP_LENGTH = 16, 256
+_INT64 = 2**63
+
+
+class Open(BaseModel):
+    """A part of a request that may bring fields which nobody reads."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class NADOptions(BaseModel):
+    """What OpenAI's protocol has no word for: candidates, and how one is chosen.
+
+    Attributes:
+        n: candidates to sample.
+        selector: how they are ranked.
+        selector_options: further parameters of the selector.
+        similarity: how activated neurons are compared.
+        score: score of a neuron.
+        top_k: activated neurons per token.
+        per_layer_top: at most this many of them from one layer.
+        chunk_size: tokens per chunk.
+        chunks: compare the first so many chunks only.
+        skip_tokens: leave out this many tokens at the start.
+        common_prefix: compare as many tokens as the shortest candidate has.
+        pruning: when losers are dropped.
+        keep: candidates that survive pruning.
+        verify: False leaves out the server's checks; True insists on them.
+        include_candidates: put every candidate with its text, and their similarities, into the evidence.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    n: int | None = Field(default=None, ge=1)
+    selector: str | None = Field(default=None, max_length=64)
+    selector_options: dict[str, bool | int | float | str] | None = None
+    similarity: str | None = Field(default=None, max_length=64)
+    score: str | None = Field(default=None, max_length=64)
+    top_k: int | None = Field(default=None, ge=1, le=100_000)
+    per_layer_top: int | None = Field(default=None, ge=1, le=100_000)
+    chunk_size: int | None = Field(default=None, ge=1, le=4096)
+    chunks: int | None = Field(default=None, ge=1)
+    skip_tokens: int | None = Field(default=None, ge=0)
+    common_prefix: bool | None = None
+    pruning: str | None = Field(default=None, max_length=64)
+    keep: int | None = Field(default=None, ge=1)
+    verify: bool | None = None
+    include_candidates: bool = False
+
+
+class StreamOptions(Open):
+    """What a stream says beside the answer."""
+
+    include_usage: bool = False
+
+
+class SamplingFields(Open):
+    """Sampling, as every endpoint takes it; top_k, min_p and repetition_penalty as other local servers name them."""
+
+    model: str = Field(min_length=1, max_length=512)
+    n: int | None = Field(default=None, ge=1, le=128)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    stop: str | list[str] | None = None
+    seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    nad: NADOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_text(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            msg = "the body has to be a JSON object, sent with Content-Type: application/json"
+            raise ValueError(msg)  # noqa: TRY004 - pydantic reports ValueError
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            msg = "the body holds half of a surrogate pair, which is no character"
+            raise ValueError(msg) from None
+        return data
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_bounded(cls, value: str | list[str] | None) -> str | list[str] | None:
+        stops = [value] if isinstance(value, str) else value or []
+        if len(stops) > _MAX_STOPS or any(not 0 < len(stop) <= _MAX_STOP_LENGTH for stop in stops):
+            msg = f"give at most {_MAX_STOPS} stop strings of 1 to {_MAX_STOP_LENGTH} characters"
+            raise ValueError(msg)
+        return value
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens that the answer may have, where the request says it."""
+        return None
+
+    @property
+    def usage_in_stream(self) -> bool:
+        """Whether the stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class FunctionDefinition(Open):
+    """A function on offer."""
+
+    name: str = Field(min_length=1, max_length=128)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Open):
+    """A tool on offer; there are functions only."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class FunctionCall(Open):
+    """A call that the model made."""
+
+    name: str
+    arguments: str | dict[str, Any] = "{}"
+
+
+class ToolCall(Open):
+    """The same with its id."""
+
+    id: str | None = None
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class ContentPart(Open):
+    """A part of a message's content."""
+
+    type: str
+    text: str | None = None
+
+
+class ChatMessage(Open):
+    """A message of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+
+
+class JSONSchemaFormat(Open):
+    """A schema that the answer has to fit."""
+
+    name: str | None = None
+    json_schema: dict[str, Any] = Field(alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Open):
+    """The shape of the answer."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JSONSchemaFormat | None = None
+
+    @model_validator(mode="after")
+    def _schema_is_there(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            msg = "type json_schema needs json_schema: {name, schema}"
+            raise ValueError(msg)
+        return self
+
+
+class ChatRequest(SamplingFields):
+    """The body of POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens that the answer may have, where the request says it."""
+        return self.max_completion_tokens or self.max_tokens
+
+
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "top_logprobs": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "functions": ([],),
+    "function_call": ("none",),
+    "reasoning_effort": ("none",),
+    "store": (False,),
+    "echo": (False,),
+    "previous_response_id": (),
+    "conversation": (),
+    "background": (False,),
+    "prompt": (),
+    "context_management": (),
+    "max_tool_calls": (),
+    "truncation": ("disabled",),
+}
+"""What OpenAI's protocol has and this server has not, with the values that ask for nothing."""
+
+
+def refuse_unsupported(request: Open) -> None:
+    """Refuse what would otherwise be left undone without a word.
+
+    Raises:
+        APIError: names the parameter.
+    """
+    for name, value in (request.model_extra or {}).items():
+        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
+            message = f"{name} is not supported by this server; leave it out"
+            raise APIError(400, message, code="unsupported_parameter", param=name)
