@@ -167,7 +167,7 @@ def _configured(
     elif chosen.get("selector", decoder.config.selector) != decoder.config.selector:
         chosen = {"selector_options": {}, **chosen}
     if chosen.get("selector") == "behaviour":
-        chosen["selector_options"] = {**chosen["selector_options"], **_runner(service)}
+        chosen["selector_options"] = {**chosen.get("selector_options", {}), **_runner(service)}
     try:
         sampling = SamplingConfig(
             **{**decoder.sampling.model_dump(), **changes, "n": n, "max_new_tokens": max_new_tokens}

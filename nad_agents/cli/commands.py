@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nad_agents._version import __version__
-from nad_agents.cli import bench, doctor, generate, runs
+from nad_agents.cli import bench, doctor, generate, runs, serve
 from nad_agents.exceptions import (
     ConfigurationError,
     MissingDependencyError,
@@ -37,6 +37,7 @@ app.command("code")(generate.code)
 app.command("bench")(bench.bench)
 app.command("select")(runs.select)
 app.command("report")(runs.report)
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

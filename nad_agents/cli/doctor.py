@@ -28,6 +28,7 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core",),
     "sandbox": ("docker",),
+    "server": ("fastapi", "uvicorn", "prometheus-client"),
 }
 
 

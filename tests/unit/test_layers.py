@@ -14,7 +14,10 @@ ROOMS = {
     "nad_server": (ROOT / "integrations" / "nad_server", {"nad_agents", "nad_sandbox"}),
 }
 # applications on top of the library, which bring library and sandbox together
-BORROWING = {"integrations/nad_server/asking.py": {"langchain_nad"}}
+BORROWING = {
+    "integrations/nad_server/asking.py": {"langchain_nad"},
+    "nad_agents/cli/serve.py": {"nad_server"},
+}
 COMPOSING = ("nad_agents/cli/", "nad_agents/evaluation/scoring.py")
 FORBIDDEN = {"nad_agents": {"langchain_core", "docker"}, "nad_sandbox": {"torch", "transformers", "langchain_core"}}
 

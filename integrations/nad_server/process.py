@@ -1,0 +1,64 @@
+"""The server's process: listening, and stopping so that every request hears how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from nad_server.service import Service
+
+__all__ = ["serve"]
+
+_LAST_WORDS_SECONDS = 5
+"""What a request that is ended gets to tell its client."""
+
+
+def serve(
+    app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, sockets: list[socket.socket] | None = None
+) -> None:
+    """Serve until a signal to stop; a second one stops at once.
+
+    Args:
+        app: from `create_app`.
+        host: address to listen on; 127.0.0.1 lets in this machine alone.
+        port: 0 takes a free one.
+        sockets: listen on these instead.
+    """
+    service: Service = app.state.service
+    grace = service.settings.shutdown_seconds
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=int(grace) + _LAST_WORDS_SECONDS
+    )
+    _Server(config, service).run(sockets)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which tells the service before it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal: nobody comes in any more, who waits is sent away, who runs may finish for a while."""
+        if self._loop is not None and not self.should_exit:
+            self._loop.call_soon_threadsafe(self._wind_down)
+        super().handle_exit(sig, frame)
+
+    def _wind_down(self) -> None:
+        assert self._loop is not None
+        self._service.admission.close()
+        self._loop.call_later(self._service.settings.shutdown_seconds, self._service.stop)
