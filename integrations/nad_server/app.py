@@ -118,7 +118,7 @@ class _Counting:
             await self._app(scope, receive, watch)
         except ClientGoneError:
             status = 499
-            self._metrics.disconnects.labels().inc()
+            self._metrics.disconnects.inc()
         finally:
             self._metrics.requests.labels(endpoint, str(status)).inc()
             self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)

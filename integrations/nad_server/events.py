@@ -88,6 +88,6 @@ def event_stream(
             yield done
         finally:
             if not ended:
-                service.metrics.disconnects.labels().inc()
+                service.metrics.disconnects.inc()
 
     return StreamingResponse(stream(), media_type="text/event-stream", headers=_HEADERS)

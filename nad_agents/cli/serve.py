@@ -147,9 +147,7 @@ def _names(model: str) -> tuple[str, ...]:
     return (model, model.rsplit("/", 1)[-1]) if "/" in model else (model,)
 
 
-def _checks(
-    stack: contextlib.ExitStack, console: Console, kind: Literal["auto", "docker", "bubblewrap"]
-) -> dict[str, Any]:
+def _checks(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) -> dict[str, Any]:
     """What runs code, in a sandbox that closes with the stack; an error where there is none."""
     from nad_sandbox import BehaviourRunner, CodeVerifier, auto_sandbox
     from nad_server.checking import PythonAnswers

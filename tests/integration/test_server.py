@@ -1,0 +1,193 @@
+"""`nad serve` as a process with the default model, and OpenAI's own client; over raw HTTP what the client hides."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+KEY = "a-key"
+MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Name a fruit."}], "max_tokens": 24, "seed": 1}
+CONVERT = {
+    "type": "function",
+    "function": {
+        "name": "convert",
+        "description": "Convert a temperature.",
+        "parameters": {
+            "type": "object",
+            "properties": {"degrees": {"type": "integer"}, "unit": {"enum": ["C", "F"]}},
+            "required": ["degrees", "unit"],
+        },
+    },
+}
+
+
+class Server:
+    def __init__(self, *options):
+        command = [Path(sys.executable).with_name("nad"), "serve", "--n", "3", "--port", "0", *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAD_API_KEY": KEY, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self.log = []
+        self.url = None
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"running on (http://[\d.:]+)", line):
+                self.url = found[1]
+                break
+        assert self.url, "".join(self.log)
+        # a pipe that nobody reads stops the process when it is full
+        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr))
+        self.reader.start()
+        self.http = httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {KEY}"}, timeout=120)
+
+    def metric(self, name):
+        found = re.search(rf"^{re.escape(name)} ([\d.]+)$", self.http.get("/metrics").text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    def health(self):
+        return self.http.get("/health").json()
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(60)
+        self.reader.join()
+        self.process.stderr.close()
+        self.http.close()
+        return status
+
+
+@pytest.fixture(scope="module")
+def server():
+    found = Server("--max-waiting", "2", "--max-rows", "6")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as found:
+        yield found
+
+
+def wait_until(condition, seconds=30):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_models(client):
+    names = [model.id for model in client.models.list()]
+    assert names == [MODEL, "SmolLM2-135M-Instruct"]
+    assert client.models.retrieve(MODEL).max_model_len == 8192
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("other")
+
+
+def test_an_answer_and_its_stream_are_the_same(client):
+    whole = client.chat.completions.create(**CHAT)
+    assert whole.choices[0].message.content
+    assert whole.nad["n"] == 3
+    stream = client.chat.completions.create(**CHAT, stream=True, stream_options={"include_usage": True})
+    chunks = list(stream)
+    texts = [c.choices[0].delta.content or "" for c in chunks if c.choices]
+    assert "".join(texts) == whole.choices[0].message.content
+    assert len([text for text in texts if text]) > 3
+    assert chunks[-1].usage == whole.usage
+    assert chunks[0].choices[0].delta.role == "assistant"
+
+
+def test_tools_and_shapes(client):
+    with client.chat.completions.stream(
+        **{**CHAT, "max_tokens": 80}, tools=[CONVERT], tool_choice="required"
+    ) as stream:
+        final = stream.get_final_completion()
+    (call,) = final.choices[0].message.tool_calls
+    arguments = json.loads(call.function.arguments)
+    assert arguments["unit"] in {"C", "F"}
+    assert final.choices[0].finish_reason == "tool_calls"
+    followed = client.chat.completions.create(
+        **{
+            **CHAT,
+            "messages": [
+                *CHAT["messages"],
+                final.choices[0].message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}),
+                {"role": "tool", "tool_call_id": call.id, "content": "21"},
+            ],
+        },
+        tools=[CONVERT],
+    )
+    assert followed.choices[0].finish_reason in {"stop", "length", "tool_calls"}
+
+
+def test_errors_are_the_clients_own_classes(client, server):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(**CHAT, logit_bias={"5": 1})
+    assert refused.value.param == "logit_bias"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**{**CHAT, "model": "other"})
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0) as stranger,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        stranger.models.list()
+    assert server.http.post("/v1/chat/completions", content=b" " * 5 * 2**20).status_code == 413
+
+
+def test_a_client_that_leaves_frees_its_rows(server):
+    long = {**CHAT, "max_tokens": 2000, "nad": {"n": 3}, "messages": [{"role": "user", "content": "Count to 1000."}]}
+    before = server.metric("nad_disconnects_total")
+    with server.http.stream("POST", "/v1/chat/completions", json={**long, "stream": True}) as stream:
+        lines = stream.iter_lines()  # dropping it would close the connection
+        assert next(lines).startswith("data: ")
+        wait_until(lambda: server.health()["running"] == 1)
+    wait_until(lambda: server.health()["running"] == 0, 10)
+    with pytest.raises(httpx.ReadTimeout):
+        server.http.post("/v1/chat/completions", json=long, timeout=1.0)
+    wait_until(lambda: server.health()["running"] == 0, 10)
+    wait_until(lambda: server.metric("nad_disconnects_total") == before + 2)
+    # the engine is free again: a short answer does not wait for the long ones
+    started = time.monotonic()
+    server.http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1}).raise_for_status()
+    assert time.monotonic() - started < 15
+
+
+def test_a_full_queue_says_when_to_come_back(server):
+    long = {**CHAT, "max_tokens": 2000, "stream": True, "messages": [{"role": "user", "content": "Count to 1000."}]}
+    streams = [server.http.stream("POST", "/v1/chat/completions", json=long) for _ in range(4)]
+    try:
+        for stream in streams:
+            assert stream.__enter__().status_code == 200
+        wait_until(lambda: server.health() == {"status": "ok", "running": 2, "waiting": 2})
+        refused = server.http.post("/v1/chat/completions", json=CHAT)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+    finally:
+        for stream in streams:
+            stream.__exit__(None, None, None)
+    wait_until(lambda: server.health()["running"] == 0, 20)
+
+
+def test_shutdown_lets_running_requests_finish():
+    server = Server()
+    answers = []
+
+    def ask():
+        answers.append(server.http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 60}))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    wait_until(lambda: server.health()["running"] == 1)
+    assert server.stop() in {0, -signal.SIGTERM}
+    asking.join(10)
+    assert answers[0].json()["choices"][0]["message"]["content"]
