@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nad_agents._version import __version__
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.verification import Verifier
-from nad_server import chat, system
+from nad_server import chat, completions, responses, system
 from nad_server.admission import Admission
 from nad_server.answering import ClientGoneError
 from nad_server.errors import add_error_handlers
@@ -69,7 +69,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.service = service
-    for endpoints in (chat, system):
+    for endpoints in (chat, completions, responses, system):
         app.include_router(endpoints.router)
     add_error_handlers(app)
     # the last one added is the first that a request meets

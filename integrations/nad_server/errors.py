@@ -47,6 +47,10 @@ _KEPT: tuple[tuple[str, int, str, str], ...] = (
 """Errors whose message is for the operator; by name, since the sandbox is optional."""
 
 
+_NO_PARAMETERS = {"body", "query", "path", "str", "int", "float", "bool"}
+"""What pydantic puts between the names of fields: where they came from, and which of several types was tried."""
+
+
 class APIError(Exception):
     """An answer that is an error.
 
@@ -132,7 +136,7 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
         problem = error.errors()[0]
-        place = [str(part) for part in problem["loc"] if part not in {"body", "query", "path"}]
+        place = [str(part) for part in problem["loc"] if part not in _NO_PARAMETERS and "[" not in str(part)]
         param = ".".join(place) or None
         if problem["type"] == "json_invalid":
             failed = APIError(400, "the body is no valid JSON", code="invalid_json")

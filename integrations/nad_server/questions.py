@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nad_agents.exceptions import ConfigurationError
+from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.prompts import Prompt, encode_prompt
 from nad_agents.selection import check_configuration
 from nad_agents.types import NADConfig, SamplingConfig
@@ -99,7 +99,10 @@ def text_question(service: Service, request: SamplingFields, nad: NADOptions, te
         APIError: what is wrong, and where.
         NADError: likewise.
     """
-    length = len(encode_prompt(service.decoder.loaded.tokenizer, text, raw=True))
+    try:
+        length = len(encode_prompt(service.decoder.loaded.tokenizer, text, raw=True))
+    except PromptError as error:
+        raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
     sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, "prompt"))
     options = {"verifier": _verifier(service, nad), "raw": True}
     return Question(text, request.n or 1, sampling, config, Reply(), nad.include_candidates, options)

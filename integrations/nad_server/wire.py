@@ -232,7 +232,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "previous_response_id": (),
     "conversation": (),
     "background": (False,),
-    "prompt": (),
     "context_management": (),
     "max_tool_calls": (),
     "truncation": ("disabled",),

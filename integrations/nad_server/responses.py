@@ -1,0 +1,210 @@
+"""POST /v1/responses: the newer form, with named events; nothing is kept between requests."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from nad_agents.events import TextDelta
+from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
+from nad_server.documentation import ERRORS, answers_with
+from nad_server.errors import APIError, JSONAnswer
+from nad_server.events import FirstText, Frame, event_stream
+from nad_server.messages import template_messages
+from nad_server.pieces import pieces_of
+from nad_server.questions import Question, chat_question
+from nad_server.replies import Call, GrowingText, Part, evidence_of, part_of, usage_of
+from nad_server.service import Service
+from nad_server.wire import refuse_unsupported
+from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_what_is_kept
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["OpenAI"])
+_PATH = "/v1/responses"
+_PLAIN = {"format": {"type": "text"}}
+
+
+@router.post(_PATH, responses={**answers_with("A response, or a stream of its events."), **ERRORS})
+async def responses(request: Request, body: ResponsesRequest) -> Response:
+    """Answer an input: the best of N candidates, with the evidence under `nad`."""
+    service: Service = request.app.state.service
+    refuse_unsupported(body)
+    refuse_what_is_kept(body)
+    nad = service.options(body.model, body.nad)
+    conversation = template_messages(conversation_of(body))
+    question = await asyncio.to_thread(chat_question, service, body, nad, conversation, arguments_of(body))
+    response = _Response(service, body)
+    if body.stream:
+        return event_stream(
+            request,
+            response.frames(question, client_of(request)),
+            ping=response.in_progress,
+            failed=response.failed,
+            done="",
+        )
+    found = await while_connected(request, answer(service, question, client_of(request)))
+    return JSONAnswer(response.whole(found))
+
+
+class _Response:
+    """The answer to one request, in OpenAI's form."""
+
+    def __init__(self, service: Service, body: ResponsesRequest) -> None:
+        self._service = service
+        self._body = body
+        self._tokenizer = service.decoder.loaded.tokenizer
+        self._id = f"resp_{secrets.token_hex(16)}"
+        self._message_id = f"msg_{secrets.token_hex(16)}"
+        self._created = int(time.time())
+        self._events = 0
+        self._message_begun = False
+
+    def whole(self, found: Answer, part: Part | None = None) -> dict[str, Any]:
+        """Everything at once.
+
+        Args:
+            found: the answer.
+            part: the same taken apart, where that has been done, since calls get new ids each time.
+        """
+        part = part or self._part(found)
+        output = [_call_item(call) for call in part.calls]
+        if part.text or not output:
+            output.insert(0, self._message_item(part.text))
+        usage = usage_of([found])
+        cut = part.finish_reason == "length"
+        return self._object(
+            "incomplete" if cut else "completed",
+            output,
+            incomplete_details={"reason": "max_output_tokens"} if cut else None,
+            usage={
+                "input_tokens": usage["prompt_tokens"],
+                "input_tokens_details": {"cached_tokens": 0},
+                "output_tokens": usage["completion_tokens"],
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": usage["total_tokens"],
+            },
+            nad=evidence_of(found),
+        )
+
+    async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
+        """Event by event."""
+        first, growing = FirstText(self._service, _PATH), GrowingText(question.reply)
+        yield self._event("response.created", response=self._object("in_progress", []))
+        yield self.in_progress()
+        async for event in answer_events(self._service, question, client, early=True):
+            first.seen()
+            if isinstance(event, TextDelta):
+                for frame in self._text(growing.add(event.text)):
+                    yield frame
+                continue
+            for frame in self._rest(event, growing.sent):
+                yield frame
+
+    def in_progress(self) -> Frame:
+        """Says that candidates are being written."""
+        return self._event("response.in_progress", response=self._object("in_progress", []))
+
+    def failed(self, error: APIError) -> Frame:
+        """The last event of a response that failed."""
+        told = {"code": error.code or "server_error", "message": error.message}
+        return self._event("response.failed", response=self._object("failed", [], error=told))
+
+    def _rest(self, found: Answer, sent: int) -> Iterator[str]:
+        """What is still to be sent: the text token by token, the calls, the response as a whole."""
+        part, rollout, at = self._part(found), found.chosen[0], 0
+        whole = part.text == rollout.text
+        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+            at += len(piece.text)
+            if at > sent and piece.text:
+                yield from self._text(piece.text[-(at - sent) :])
+        if not whole:
+            yield from self._text(part.text[sent:])
+        response = self.whole(found, part)
+        if response["output"][0]["type"] == "message":
+            yield from self._text("", begin=True)
+            yield from self._message_done(part.text)
+        for index, item in enumerate(response["output"]):
+            if item["type"] == "function_call":
+                yield from self._call(part.calls[index - int(self._message_begun)], item, index)
+        yield self._event(f"response.{response['status']}", response=response)
+
+    def _text(self, text: str, *, begin: bool = False) -> Iterator[str]:
+        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+        if (text or begin) and not self._message_begun:
+            self._message_begun = True
+            item = {**self._message_item(""), "status": "in_progress", "content": []}
+            yield self._event("response.output_item.added", output_index=0, item=item)
+            yield self._event("response.content_part.added", **place, part=_text_part(""))
+        if text:
+            yield self._event("response.output_text.delta", **place, delta=text, logprobs=[])
+
+    def _message_done(self, text: str) -> Iterator[str]:
+        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
+        yield self._event("response.output_text.done", **place, text=text, logprobs=[])
+        yield self._event("response.content_part.done", **place, part=_text_part(text))
+        yield self._event("response.output_item.done", output_index=0, item=self._message_item(text))
+
+    def _call(self, call: Call, item: dict[str, Any], index: int) -> Iterator[str]:
+        place = {"item_id": item["id"], "output_index": index}
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        yield self._event("response.output_item.added", output_index=index, item=begun)
+        for piece in call.argument_pieces():
+            yield self._event("response.function_call_arguments.delta", **place, delta=piece)
+        yield self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
+        yield self._event("response.output_item.done", output_index=index, item=item)
+
+    def _part(self, found: Answer) -> Part:
+        return part_of(found.chosen[0], found.question.reply, parallel=self._body.parallel_tool_calls is not False)
+
+    def _message_item(self, text: str) -> dict[str, Any]:
+        head = {"id": self._message_id, "type": "message", "role": "assistant", "status": "completed"}
+        return {**head, "content": [_text_part(text)]}
+
+    def _event(self, kind: str, /, **content: Any) -> Frame:
+        number, self._events = self._events, self._events + 1
+        return Frame.of({"type": kind, "sequence_number": number, **content}, kind)
+
+    def _object(self, status: str, output: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        body = self._body
+        return {
+            "id": self._id,
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": body.instructions,
+            "max_output_tokens": body.max_output_tokens,
+            "metadata": body.metadata or {},
+            "model": body.model,
+            "output": output,
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": body.temperature,
+            "text": body.text.model_dump(by_alias=True, exclude_none=True)
+            if body.text
+            else {"format": {"type": "text"}},
+            "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
+            "tools": [tool.model_dump() for tool in body.tools or ()],
+            "top_p": body.top_p,
+            "truncation": "disabled",
+            "usage": None,
+            **more,
+        }
+
+
+def _text_part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _call_item(call: Call) -> dict[str, Any]:
+    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": "completed"}
+    return {**head, "call_id": call.id, "name": call.name, "arguments": call.arguments}

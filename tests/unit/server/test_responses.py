@@ -1,0 +1,136 @@
+"""The responses endpoint: items in and out, and the order of its events."""
+
+import json
+
+import openai
+import pytest
+
+from tests.unit.server.servers import http, make_app
+
+ASK = {"model": "tiny", "input": "hello", "max_output_tokens": 24, "extra_body": {"seed": 3}}
+ADD = {
+    "type": "function",
+    "name": "add",
+    "description": "Add.",
+    "parameters": {
+        "type": "object",
+        "properties": {"a": {"type": "integer", "maximum": 99}},
+        "required": ["a"],
+        "additionalProperties": False,
+    },
+    "strict": True,
+}
+
+
+@pytest.fixture(scope="module")
+def app():
+    return make_app()
+
+
+@pytest.fixture
+async def client(app):
+    async with (
+        http(app) as wire,
+        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as found,
+    ):
+        yield found
+
+
+async def events(client, **body):
+    return [event async for event in await client.responses.create(**{**ASK, **body}, stream=True)]
+
+
+async def test_the_events_come_in_order_and_make_up_the_response(client):
+    whole = await client.responses.create(**ASK, instructions="be brief")
+    assert whole.output_text
+    found = await events(client, instructions="be brief")
+    names = [event.type for event in found]
+    deltas = [event for event in found if event.type == "response.output_text.delta"]
+    assert names == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        *["response.output_text.delta"] * len(deltas),
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed" if whole.status == "completed" else "response.incomplete",
+    ]
+    assert len(deltas) > 5
+    assert "".join(event.delta for event in deltas) == whole.output_text
+    assert [event.sequence_number for event in found] == list(range(len(found)))
+    assert found[-1].response.usage == whole.usage
+    assert found[-1].response.nad["winner"] == whole.nad["winner"]
+    assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
+
+
+async def test_a_call_its_events_and_its_result(client):
+    asked = {"tools": [ADD], "tool_choice": "required", "max_output_tokens": 60}
+    whole = await client.responses.create(**{**ASK, **asked})
+    (call,) = whole.output
+    assert (call.type, call.name) == ("function_call", "add")
+    assert set(json.loads(call.arguments)) == {"a"}
+    found = await events(client, **asked)
+    names = [event.type for event in found]
+    assert names[2] == "response.output_item.added"
+    assert names[-3:] == ["response.function_call_arguments.done", "response.output_item.done", "response.completed"]
+    deltas = [event.delta for event in found if event.type == "response.function_call_arguments.delta"]
+    assert "".join(deltas) == call.arguments
+    # the item's call_id is one and the same from its first event to the response
+    ids = {event.item.call_id for event in found if event.type.startswith("response.output_item")}
+    assert ids == {found[-1].response.output[0].call_id}
+    followed = await client.responses.create(
+        **{
+            **ASK,
+            "input": [
+                {"role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+                {"type": "reasoning", "id": "r", "summary": []},
+                call.model_dump(),
+                {"type": "function_call_output", "call_id": call.call_id, "output": "4"},
+            ],
+        },
+        tools=[ADD],
+        store=False,
+    )
+    assert followed.status in {"completed", "incomplete"}
+
+
+async def test_a_shape(client):
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    shape = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
+    found = await client.responses.create(**{**ASK, "max_output_tokens": 60}, text=shape)
+    assert type(json.loads(found.output_text)["a"]) is bool
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"store": True}, "store"),
+        ({"previous_response_id": "r"}, "previous_response_id"),
+        ({"background": True}, "background"),
+        ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"input": []}, "input"),
+        ({"input": [{"type": "function_call"}]}, "input.0"),
+        ({"input": [{"type": "function_call_output"}]}, "input.0"),
+        ({"input": [{"type": "message", "role": "user"}]}, "input.0"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+        ({"n": 2}, "n"),
+    ],
+)
+async def test_what_cannot_be_done_is_refused(app, change, param):
+    async with http(app) as wire:
+        answer = await wire.post("/v1/responses", json={"model": "tiny", "input": "hello", **change})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+async def test_a_failure_is_an_event(app, client, monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr(app.state.service.decoder, "submit", broken)
+    last = (await events(client))[-1]
+    assert last.type == "response.failed"
+    assert "inside" not in last.response.error.message
