@@ -192,7 +192,7 @@ class _Response:
             "text": body.text.model_dump(by_alias=True, exclude_none=True)
             if body.text
             else {"format": {"type": "text"}},
-            "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
+            "tool_choice": arguments_of(body).get("tool_choice", "auto"),
             "tools": [tool.model_dump() for tool in body.tools or ()],
             "top_p": body.top_p,
             "truncation": "disabled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from nad_server.documentation import ERRORS
 from nad_server.errors import APIError, JSONAnswer
@@ -14,6 +14,7 @@ from nad_server.service import Service
 __all__ = ["router"]
 
 router = APIRouter()
+_REFUSED: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
 
 
 @router.get("/v1/models", tags=["OpenAI"], responses=ERRORS)
@@ -57,7 +58,7 @@ async def health(request: Request) -> Response:
     return JSONAnswer({"status": "ok", **counts})
 
 
-@router.get("/metrics", tags=["operation"], responses=ERRORS)
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=_REFUSED)
 async def metrics(request: Request) -> Response:
     """Counters in Prometheus' text format."""
     service: Service = request.app.state.service

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from nad_agents.types import Pruning, ScoreName, Similarity
 from nad_server.errors import APIError
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SamplingFields",
     "StreamOptions",
     "Tool",
+    "ToolChoice",
     "refuse_unsupported",
 ]
 
@@ -57,15 +59,15 @@ class NADOptions(BaseModel):
     n: int | None = Field(default=None, ge=1)
     selector: str | None = Field(default=None, max_length=64)
     selector_options: dict[str, bool | int | float | str] | None = None
-    similarity: str | None = Field(default=None, max_length=64)
-    score: str | None = Field(default=None, max_length=64)
+    similarity: Similarity | None = None
+    score: ScoreName | None = None
     top_k: int | None = Field(default=None, ge=1, le=100_000)
     per_layer_top: int | None = Field(default=None, ge=1, le=100_000)
     chunk_size: int | None = Field(default=None, ge=1, le=4096)
     chunks: int | None = Field(default=None, ge=1)
     skip_tokens: int | None = Field(default=None, ge=0)
     common_prefix: bool | None = None
-    pruning: str | None = Field(default=None, max_length=64)
+    pruning: Pruning | None = None
     keep: int | None = Field(default=None, ge=1)
     verify: bool | None = None
     include_candidates: bool = False
@@ -143,6 +145,30 @@ class Tool(Open):
     function: FunctionDefinition
 
 
+class NamedFunction(Open):
+    """A function by its name."""
+
+    name: str = Field(min_length=1)
+
+
+class NamedTool(Open):
+    """The tool that has to be called: nested as in chat completions, or flat as in responses."""
+
+    type: Literal["function"]
+    function: NamedFunction | None = None
+    name: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _has_a_name(self) -> NamedTool:
+        if self.function is None and self.name is None:
+            msg = "name the function that has to be called"
+            raise ValueError(msg)
+        return self
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+
+
 class FunctionCall(Open):
     """A call that the model made."""
 
@@ -206,7 +232,7 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = None
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
 
     @property

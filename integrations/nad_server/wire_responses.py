@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nad_server.errors import APIError
-from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, SamplingFields, ToolCall
+from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, SamplingFields, ToolCall, ToolChoice
 
 __all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_what_is_kept"]
 
@@ -56,7 +56,7 @@ class ResponsesRequest(SamplingFields):
     max_output_tokens: int | None = Field(default=None, ge=1)
     text: TextOptions | None = None
     tools: list[ResponseTool] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
@@ -128,7 +128,7 @@ def arguments_of(body: ResponsesRequest) -> dict[str, Any]:
             for tool in body.tools
         ]
     if body.tool_choice is not None:
-        found["tool_choice"] = body.tool_choice
+        found["tool_choice"] = body.model_dump(include={"tool_choice"}, exclude_none=True)["tool_choice"]
     if body.parallel_tool_calls is not None:
         found["parallel_tool_calls"] = body.parallel_tool_calls
     shape = body.text.format if body.text else None
