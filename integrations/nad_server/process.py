@@ -52,11 +52,17 @@ class _Server(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal: nobody comes in any more, who waits is sent away, who runs may finish for a while."""
-        if self._loop is not None and not self.should_exit:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
+        """A signal: nobody comes in any more, who waits is sent away, who runs may finish for a while.
+
+        uvicorn's own would raise the signal again in the end, which kills the process before its sandbox is closed.
+        """
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.should_exit = True
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._wind_down)
-        super().handle_exit(sig, frame)
 
     def _wind_down(self) -> None:
         assert self._loop is not None

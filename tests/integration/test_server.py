@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
 KEY = "a-key"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -188,6 +189,31 @@ def test_shutdown_lets_running_requests_finish():
     asking = threading.Thread(target=ask)
     asking.start()
     wait_until(lambda: server.health()["running"] == 1)
-    assert server.stop() in {0, -signal.SIGTERM}
+    assert server.stop() == 0
     asking.join(10)
     assert answers[0].json()["choices"][0]["message"]["content"]
+
+
+def test_code_is_checked_in_a_sandbox_when_asked_for():
+    try:
+        auto_sandbox().close()
+    except SandboxUnavailableError as error:
+        pytest.skip(str(error))
+    server = Server("--verify", "auto", "--selector", "first")
+    asked = {
+        **CHAT,
+        "max_tokens": 120,
+        "messages": [{"role": "user", "content": "Write a Python function add(a, b). >>> add(1, 2)\n3"}],
+        "nad": {"include_candidates": True},
+    }
+    try:
+        checked = server.http.post("/v1/chat/completions", json=asked).json()["nad"]
+        behaviour = {**asked, "nad": {"selector": "behaviour", "verify": False}}
+        compared = server.http.post("/v1/chat/completions", json=behaviour).json()["nad"]
+    finally:
+        assert server.stop() == 0
+    verdicts = [candidate["verdict"] for candidate in checked["candidates"]]
+    assert any(verdict and verdict.get("checks") for verdict in verdicts), verdicts
+    assert isinstance(checked["verification"]["passed"], bool)
+    assert compared["selector"] == "behaviour"
+    assert "verification" not in compared
