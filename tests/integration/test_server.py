@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from langchain_openai import ChatOpenAI
 from nad_sandbox import SandboxUnavailableError, auto_sandbox
+from pydantic import BaseModel, Field
 
 KEY = "a-key"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -128,6 +130,25 @@ def test_tools_and_shapes(client):
         tools=[CONVERT],
     )
     assert followed.choices[0].finish_reason in {"stop", "length", "tool_calls"}
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str = Field(max_length=20)
+    age: int = Field(le=150)
+
+
+def test_langchains_openai_model(server):
+    chat = ChatOpenAI(base_url=f"{server.url}/v1", api_key=KEY, model=MODEL, max_tokens=60, seed=1, max_retries=0)
+    whole = chat.invoke("Name a fruit.")
+    streamed = list(chat.stream("Name a fruit."))
+    assert "".join(chunk.text for chunk in streamed) == whole.text
+    assert whole.usage_metadata["output_tokens"] > 0
+    person = chat.with_structured_output(Person).invoke("Ada Lovelace died at 36.")
+    assert isinstance(person, Person)
+    (call,) = chat.bind_tools([Person], tool_choice="any").invoke("Ada Lovelace died at 36.").tool_calls
+    assert Person(**call["args"])
 
 
 def test_errors_are_the_clients_own_classes(client, server):
