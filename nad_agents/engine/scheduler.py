@@ -6,8 +6,10 @@ cancelled or failed. The thread ends when there is nothing to do and starts agai
 
 from __future__ import annotations
 
+import atexit
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
@@ -21,6 +23,9 @@ from nad_agents.rollouts import RolloutGroup
 __all__ = ["Observer", "Outcome", "Scheduler", "Ticket"]
 
 _IDLE_SECONDS = 2.0
+_EXIT_SECONDS = 30.0
+_WITH_THREAD: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+"""A thread that computes while the interpreter goes down aborts the process, so these are stopped before."""
 
 
 class Observer(Protocol):
@@ -108,6 +113,7 @@ class Scheduler:
         self._waiting: deque[Ticket] = deque()
         self._active: list[Ticket] = []
         self._thread: threading.Thread | None = None
+        self._stopping = False
 
     def submit(self, requests: Sequence[tuple[GenerationRequest, Observer]]) -> list[Ticket]:
         """Queue requests; those of one call enter the batch in this order, together where there is room.
@@ -123,14 +129,26 @@ class Scheduler:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nad-engine", daemon=True)
                 self._thread.start()
+                _WITH_THREAD.add(self)
             self._changed.notify()
         return tickets
+
+    def stop(self) -> None:
+        """Cancel everything and wait for the thread to end, at most half a minute; later requests start it again."""
+        with self._changed:
+            thread, self._stopping = self._thread, True
+            for ticket in (*self._waiting, *self._active):
+                ticket.cancel()
+            self._changed.notify()
+        if thread is not None:
+            thread.join(_EXIT_SECONDS)
+        self._stopping = False
 
     def _run(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting and not self._active:
-                    if not self._changed.wait(_IDLE_SECONDS) and not self._waiting:
+                    if self._stopping or (not self._changed.wait(_IDLE_SECONDS) and not self._waiting):
                         self._thread = None
                         return
             self._admit()
@@ -222,6 +240,12 @@ class Scheduler:
         if ticket.generation is not None:
             self.engine.release(ticket.generation)
         ticket.future.set_exception(error)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for scheduler in list(_WITH_THREAD):
+        scheduler.stop()
 
 
 def _cancelled() -> GenerationCancelledError:

@@ -180,6 +180,19 @@ def test_the_thread_ends_when_idle_and_lets_the_model_go(monkeypatch):
     assert alive() is None
 
 
+def test_stopping_cancels_everything_ends_the_thread_and_later_requests_start_it_again():
+    scheduler, watcher = Scheduler(engine(), max_rows=2), Watcher()
+    running, waiting = scheduler.submit([(request(tokens=300), watcher), (request(seed=2), Watcher())])
+    assert watcher.reached.wait(20)
+    scheduler.stop()
+    assert scheduler._thread is None
+    for ticket in (running, waiting):
+        with pytest.raises(GenerationCancelledError):
+            ticket.future.result(0)
+    scheduler.stop()
+    assert len(scheduler.submit([(request(), Watcher())])[0].future.result(20).group) == 2
+
+
 def _join_engine_threads():
     for thread in threading.enumerate():
         if thread.name == "nad-engine":
