@@ -73,6 +73,7 @@ def shape(schema):
         ({"audio": {"voice": "a"}}, 400, "audio"),
         ({"stop": ""}, 400, "stop"),
         ({"stop": ["a"] * 20}, 400, "stop"),
+        ({"stop": ["a" * 200] * 2}, 400, "stop"),
         ({"seed": 2**70}, 400, "seed"),
         ({"tools": [{"type": "retrieval"}]}, 400, "tools.0.type"),
         ({"tool_choice": "required"}, 400, "tool_choice"),
