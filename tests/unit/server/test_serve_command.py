@@ -1,0 +1,95 @@
+"""`nad serve` up to the moment at which it listens."""
+
+import sys
+
+import nad_server.process
+import pytest
+from nad_sandbox import SandboxUnavailableError
+
+from nad_agents.cli import main
+from nad_agents.cli.serve import _names
+from tests.tiny_models import byte_tokenizer, make_model
+
+
+@pytest.fixture
+def serve(monkeypatch, capsys):
+    """Run `nad serve ARGS`; returns (exit code, what is served, stderr)."""
+
+    def run(*args):
+        served = []
+        monkeypatch.setattr(nad_server.process, "serve", lambda app, **place: served.append((app, place)))
+        monkeypatch.setattr(sys, "argv", ["nad", "serve", *map(str, args)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, served, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("secret") / "tiny-model"
+    make_model("llama").save_pretrained(path)
+    byte_tokenizer().save_pretrained(path)
+    return path
+
+
+def test_what_is_served(serve, folder, monkeypatch):
+    monkeypatch.setenv("NAD_API_KEY", "from the environment")
+    code, [(app, place)], err = serve(
+        "-m", folder, "--n", 3, "--selector", "medoid", "--early-stop", "--max-rows", 12, "--min-temperature", 0.5
+    )
+    service = app.state.service
+    assert code == 0
+    assert place == {"host": "127.0.0.1", "port": 8000}
+    # the folder is nobody's business
+    assert service.names == ("tiny-model",)
+    assert service.settings.api_keys == ("from the environment",)
+    assert (service.decoder.sampling.n, service.decoder.config.selector) == (3, "medoid")
+    assert service.decoder.config.pruning == "first_chunk"
+    assert service.settings.max_rows == service.decoder._scheduler.max_rows == 12
+    assert service.verifier is service.runner is None
+    assert "everybody" not in err
+
+
+def test_an_open_address_without_a_key_is_warned_of(serve, folder, monkeypatch):
+    monkeypatch.delenv("NAD_API_KEY", raising=False)
+    code, [(_, place)], err = serve("-m", folder, "--host", "0.0.0.0", "--port", 0)
+    assert code == 0
+    assert place == {"host": "0.0.0.0", "port": 0}
+    assert "everybody" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--n", "1", "--selector", "knn"], "knn"),
+        (["--selector", "best"], "best"),
+        (["--api-key", ""], "API key"),
+        (["--min-temperature", "5"], "--min-temperature"),
+        (["--max-waiting", "0"], "--max-waiting"),
+        (["--selector", "behaviour"], "runner"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_model_is_loaded(serve, options, named):
+    code, served, err = serve("-m", "/no/such/model", *options)
+    assert code == 2
+    assert not served
+    assert named in err
+
+
+def test_without_a_sandbox_there_is_no_server_that_verifies(serve, monkeypatch):
+    def none(kind):
+        raise SandboxUnavailableError(f"no {kind}")
+
+    monkeypatch.setattr("nad_sandbox.auto_sandbox", none)
+    code, served, err = serve("-m", "/no/such/model", "--verify", "auto")
+    assert (code, served) == (4, [])
+    assert "no auto" in err
+
+
+def test_names():
+    assert _names("org/model") == ("org/model", "model")
+    assert _names("/somewhere/model.gguf") == ("model",)
+    assert _names("gpt2") == ("gpt2",)
