@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -114,23 +112,13 @@ def _memory() -> Iterator[Finding]:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         yield Finding("device memory", "ok", f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-    available = _available_memory()
+    from nad_agents.available_memory import available_host_memory
+
+    available = available_host_memory()
     if available is not None:
         advice = "close other programs, or use a smaller model" if available < 2 * 2**30 else ""
         status: Status = "missing" if advice else "ok"
         yield Finding("memory", status, f"{available / 2**30:.1f} GiB available", advice)
-
-
-def _available_memory() -> int | None:
-    """Bytes that a new process can have; None where the system does not tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        names = getattr(os, "sysconf_names", {})
-        if "SC_AVPHYS_PAGES" not in names:
-            return None
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _model() -> Iterator[Finding]:

@@ -18,6 +18,7 @@ import copy
 import inspect
 import time
 from collections.abc import Collection
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -26,10 +27,12 @@ from transformers.generation.stopping_criteria import StopStringCriteria
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.architectures import FeedForward, Unembedding, find_feed_forwards, find_unembedding
+from nad_agents.available_memory import available_device_memory, available_host_memory, return_free_memory
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.batch_cache import BatchCache
 from nad_agents.engine.hf_generation import HFGeneration
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError
+from nad_agents.memory_estimate import ModelShape, check_memory, memory_need
 from nad_agents.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.signals import token_signals
@@ -64,6 +67,7 @@ class HFEngine:
         self.tokenizer = tokenizer
         self.name = name or model.config.name_or_path or type(model).__name__
         self._device = model.device
+        self._shape = ModelShape.of(model.config, model.dtype)
         self._batch = BatchCache(self._device)
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
@@ -115,7 +119,7 @@ class HFEngine:
         Raises:
             PromptError: no tokens, or prompt and answer do not fit the context.
             UnsupportedModelError: see `layout`.
-            ConfigurationError: see `layout`.
+            ConfigurationError: see `layout`; or the candidates do not fit into memory.
         """
         prompt, limit = len(request.prompt_ids), self.context_length
         if prompt == 0:
@@ -130,8 +134,33 @@ class HFEngine:
                 f"{limit} tokens of {self.name}; set max_new_tokens to at most {limit - prompt}"
             )
             raise PromptError(msg)
-        if request.recording is not None:
-            self.layout(request.recording)
+        self._check_memory(request, None if request.recording is None else self.layout(request.recording))
+
+    def _check_memory(self, request: GenerationRequest, layout: NeuronLayout | None) -> None:
+        recorded = () if layout is None else self.blocks[layout.first_layer : layout.first_layer + layout.n_layers]
+        sampling, shared = request.sampling, self._device.type != "cuda"
+        need = partial(
+            memory_need,
+            self._shape,
+            sampling,
+            len(request.prompt_ids),
+            recording=request.recording,
+            widths=[block.d_ff for block in recorded],
+            chunk_size=request.chunk_size,
+            on_heap=self._device.type == "cpu",
+        )
+
+        def check() -> None:
+            device = available_device_memory(self._device)
+            host = device if shared else available_host_memory()
+            check_memory(need, sampling.n, sampling.max_new_tokens, device=device, host=host, shared=shared)
+
+        try:
+            check()
+        except ConfigurationError:
+            # what earlier requests left in the heap counts as taken until it is handed back
+            return_free_memory()
+            check()
 
     @torch.inference_mode()
     def start(self, request: GenerationRequest) -> HFGeneration:

@@ -1,0 +1,180 @@
+"""Memory reckoned before a request runs, against figures by hand, real caches, and limits of made-up machines."""
+
+import pytest
+import torch
+from transformers import AutoConfig
+
+from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, SamplingConfig
+from nad_agents.available_memory import available_device_memory, available_host_memory, return_free_memory
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf import HFEngine
+from nad_agents.memory_estimate import MemoryNeed, ModelShape, check_memory, memory_need
+from nad_agents.recorder import BUFFER_BYTES, RecordingConfig
+from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
+from tests.unit.langchain.chats import tiny_decoder
+
+LLAMA_8B = {
+    "vocab_size": 128256,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
+WINDOWED = {"sliding_window": 512, "layer_types": ["sliding_attention"] * 20 + ["full_attention"] * 4}
+KNOWN = {
+    # published: 128 KiB a token for Llama 3 8B in 16 bits
+    "llama 3 8b": ("llama", LLAMA_8B, torch.bfloat16, 128 * 1024 * 1000),
+    "gpt-2": ("gpt2", {}, torch.float32, 12 * 2 * 768 * 4 * 1000),
+    "falcon, one head of keys": ("falcon", {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 4},
+                                 torch.float32, 2 * 2 * 32 * 4 * 1000),
+    "sliding windows": (
+        "gemma3_text",
+        {"num_hidden_layers": 24, "num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 256, **WINDOWED},
+        torch.bfloat16,
+        2 * 256 * 2 * (20 * 512 + 4 * 1000),
+    ),
+    "no attention": ("mamba", {}, torch.float32, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_configs(name):
+    family, options, dtype, expected = KNOWN[name]
+    assert ModelShape.of(AutoConfig.for_model(family, **options), dtype).cache_bytes(1, 1000) == expected
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_cache_is_the_one_that_generation_fills(family):
+    model = tiny_model(family)
+    engine = HFEngine(model, byte_tokenizer())
+    sampling = SamplingConfig(n=3, max_new_tokens=20, generation={"min_new_tokens": 20})
+    prompt = tuple(range(1, 13))
+    generation = engine.start(GenerationRequest(prompt, sampling, seed=0))
+    engine.step(19)
+    held = sum(t.numel() * t.element_size() for layer in engine._batch.cache.layers for t in (layer.keys, layer.values))
+    engine.release(generation)
+    # 12 of the prompt and 19 drawn, less the last, which has not been fed back; a window keeps one position less
+    expected = ModelShape.of(model.config, model.dtype).cache_bytes(3, 30)
+    assert held == pytest.approx(expected, rel=0.07)
+    assert held <= expected
+
+
+def test_every_part_by_hand():
+    shape = ModelShape((None, None), kv_heads=2, heads=4, head_dim=8, vocabulary=1000, itemsize=2)
+    sampling = SamplingConfig(max_new_tokens=90, top_p=1)
+    need = memory_need(shape, sampling, 10, 3)
+    head = 3 * 100 * 8 * 2
+    assert need == MemoryNeed(
+        cache=2 * 2 * 2 * head + (2 + 8) * head, logits=5 * 3 * 1000 * 4, recording=0, kept=2 * 3 * (90 * 24 + 100 * 8)
+    )
+    # small tensors leave holes in the heap, large ones do not
+    assert memory_need(shape, sampling, 10, 3, on_heap=True).cache == need.cache + int(1.75 * 2 * 2 * 2 * head)
+    large = [memory_need(shape, sampling, 10, 10**6, on_heap=on_heap).cache for on_heap in (True, False)]
+    assert large[0] - large[1] == int(1.75 * 4 * 32 * 2**20)
+    assert memory_need(shape, SamplingConfig(max_new_tokens=90), 10, 3).logits == 8 * 3 * 1000 * 4
+    recording = RecordingConfig(top_k=20, per_layer_top=8)
+    recorded = memory_need(shape, sampling, 10, 3, recording=recording, widths=[64, 64], chunk_size=32)
+    # 16 neurons a token, as two layers offer no more
+    assert recorded.kept - need.kept == 2 * 3 * 90 * 16 * 4
+    assert recorded.recording == 32 * 3 * (2 * 64 * 2) + 32 * 3 * (64 * 14 + 16 * 24)
+    many = memory_need(shape, sampling, 10, 10_000, recording=recording, widths=[4096] * 2, chunk_size=32)
+    one_step = 10_000 * 2 * 4096 * 2
+    assert one_step > BUFFER_BYTES
+    assert many.recording == one_step + 10_000 * (4096 * 14 + 16 * 24)
+
+
+def flat(n):
+    return MemoryNeed(cache=n * 2**20, logits=0, recording=0, kept=n * 2**10)
+
+
+class TestRefusal:
+    def test_says_what_is_needed_what_there_is_and_the_largest_n(self):
+        with pytest.raises(ConfigurationError) as refused:
+            check_memory(flat, 4096, 64, device=2**30, host=2**30, shared=True)
+        assert str(refused.value) == (
+            "n=4096 with max_new_tokens=64 needs about 4.0 GiB beside the weights (cache 4.0 GiB, logits 0.0 MiB, "
+            "recording 0.0 MiB, candidates 4.0 MiB), and 1.0 GiB are available; the largest n that fits is 1023; "
+            "or lower max_new_tokens"
+        )
+        check_memory(flat, 1023, 64, device=2**30, host=2**30, shared=True)
+
+    def test_device_and_host_apart(self):
+        check_memory(flat, 1024, 64, device=2**30, host=2**20, shared=False)
+        with pytest.raises(ConfigurationError, match=r"1\.0 GiB on the GPU .* n that fits is 1024"):
+            check_memory(flat, 1025, 64, device=2**30, host=2**40, shared=False)
+        with pytest.raises(ConfigurationError, match=r"1\.0 MiB on the host .* n that fits is 512"):
+            check_memory(flat, 1024, 64, device=2**30, host=2**19, shared=False)
+
+    def test_not_even_one(self):
+        with pytest.raises(ConfigurationError, match="not even one candidate fits"):
+            check_memory(flat, 1, 64, device=1000, host=None, shared=True)
+
+    def test_where_nothing_is_known_nothing_is_refused(self):
+        check_memory(flat, 10**9, 64, device=None, host=None, shared=True)
+        check_memory(flat, 10**9, 64, device=None, host=None, shared=False)
+
+
+def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):
+    from nad_agents.engine import hf
+
+    left = [2**10, 2**40]
+    monkeypatch.setattr(hf, "available_device_memory", lambda _: left[0])
+    monkeypatch.setattr(hf, "return_free_memory", lambda: left.pop(0))
+    request = GenerationRequest((1, 2), SamplingConfig(n=2, max_new_tokens=8), seed=0)
+    HFEngine(tiny_model(), byte_tokenizer()).check(request)
+    assert left == [2**40]
+
+
+class TestAvailable:
+    def machine(self, tmp_path, cgroup="", available="8000 kB"):
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9000 kB\nMemAvailable: {available}\n")
+        (tmp_path / "proc/self/cgroup").write_text(cgroup)
+        return tmp_path / "proc", tmp_path / "groups"
+
+    def group(self, folder, names, limit, usage, inactive):
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in zip(names, (limit, usage), strict=True):
+            (folder / name).write_text(f"{value}\n")
+        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\ntotal_inactive_file {inactive}\n")
+
+    def test_the_machines(self, tmp_path):
+        assert available_host_memory(*self.machine(tmp_path)) == 8000 * 1024
+
+    def test_a_group_above_may_be_tighter(self, tmp_path):
+        proc, groups = self.machine(tmp_path, "0::/service/worker\n")
+        names = ("memory.max", "memory.current")
+        self.group(groups / "service/worker", names, "max", 700, 0)
+        self.group(groups / "service", names, 5000, 1000, 300)
+        assert available_host_memory(proc, groups) == 4300
+
+    def test_version_1_and_a_path_of_the_host(self, tmp_path):
+        proc, groups = self.machine(tmp_path, "5:cpu:/x\n4:memory:/host/only\n")
+        self.group(groups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), 6000, 2000, 100)
+        assert available_host_memory(proc, groups) == 4100
+
+    def test_an_unreadable_or_full_group(self, tmp_path):
+        proc, groups = self.machine(tmp_path, "0::/a\n")
+        assert available_host_memory(proc, groups) == 8000 * 1024
+        self.group(groups / "a", ("memory.max", "memory.current"), 1000, 3000, 0)
+        assert available_host_memory(proc, groups) == 0
+
+    def test_devices(self):
+        assert available_device_memory(torch.device("cpu")) == pytest.approx(available_host_memory(), rel=0.2)
+        assert available_device_memory(torch.device("meta")) is None
+        return_free_memory()
+
+
+def test_a_decoder_refuses_before_anything_runs():
+    decoder: NeuronAgreementDecoder = tiny_decoder()
+    forwards = []
+    hook = decoder.loaded.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    try:
+        for config in (None, NADConfig(selector="first", record=False)):
+            with pytest.raises(ConfigurationError, match=r"n=1000000000 .* the largest n that fits is \d+"):
+                decoder.decode("hello", sampling=SamplingConfig(n=10**9), config=config)
+    finally:
+        hook.remove()
+    assert not forwards
+    assert decoder.engine.rows == 0
