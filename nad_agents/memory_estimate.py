@@ -28,8 +28,8 @@ _LOGIT_COPIES_SORTED = 8
 _HEAP_TENSOR = 32 * 2**20
 """On the host, tensors below this size come from the heap of the C library."""
 
-_HEAP_HOLES = 1.75
-"""What a cache that grows by a token a step leaves unused in that heap, as a share of its own size, as measured."""
+_HEAP_HOLES = 1
+"""What a growing cache leaves unused in that heap, as a share of its own size: at most that much was measured."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def memory_need(
     held = shape.cache_bytes(n, positions)
     cache = held + head * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
     if on_heap:
-        cache += int(_HEAP_HOLES * min(held, 2 * len(shape.windows) * _HEAP_TENSOR))
+        cache += _HEAP_HOLES * min(held, 2 * len(shape.windows) * _HEAP_TENSOR)
     # 2. one step's logits
     copies = _LOGIT_COPIES_SORTED if sampling.top_p < 1 and sampling.temperature > 0 else _LOGIT_COPIES
     logits = copies * n * shape.vocabulary * 4

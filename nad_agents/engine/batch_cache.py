@@ -11,7 +11,11 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from nad_agents.engine.growing_layer import GrowingLayer, grow_in_place
+
 __all__ = ["BatchCache"]
+
+_PLAIN = (DynamicLayer, GrowingLayer)
 
 
 class BatchCache:
@@ -42,6 +46,7 @@ class BatchCache:
             length: its positions.
             rows: its rows.
         """
+        grow_in_place(cache)
         if self.cache is None or len(self.padding) == 0:
             self.cache, self.length = cache, length
             self.padding = torch.zeros(rows, dtype=torch.long, device=self.device)
@@ -61,7 +66,7 @@ class BatchCache:
             return
         self.cache.batch_select_indices(rows)
         unused = int(self.padding.min())
-        if unused and all(type(layer) is DynamicLayer for layer in self.cache.layers):
+        if unused and all(type(layer) in _PLAIN for layer in self.cache.layers):
             layers: list[Any] = self.cache.layers
             for layer in layers:
                 layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
@@ -79,7 +84,7 @@ class BatchCache:
 
 def _mergeable(cache: Cache) -> bool:
     return isinstance(cache, DynamicCache) and all(
-        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+        type(layer) in (*_PLAIN, DynamicSlidingWindowLayer) for layer in cache.layers
     )
 
 

@@ -34,6 +34,38 @@ class _Segment:
     neurons: NDArray[np.int32]  # [S, R, k]
 
 
+_ROOM = 32
+"""Steps for which memory is taken at once."""
+
+
+@dataclass(eq=False)
+class _Drawn:
+    """Tokens and signals of the steps that are not settled yet, R rows.
+
+    They lie in memory taken for many steps at once: small tensors that stay, allocated among the logits that go,
+    would cut the C library's heap into pieces in which the next logits find no place.
+    """
+
+    tokens: torch.Tensor  # int64 [room, R]
+    signals: torch.Tensor  # float32 [4, room, R]
+    steps: int = 0
+
+    @classmethod
+    def room_for(cls, rows: int, device: torch.device) -> _Drawn:
+        return cls(
+            torch.empty(_ROOM, rows, dtype=torch.long, device=device), torch.empty(4, _ROOM, rows, device=device)
+        )
+
+    def add(self, tokens: torch.Tensor, *signals: torch.Tensor) -> None:
+        if self.steps == len(self.tokens):
+            self.tokens = torch.cat([self.tokens, torch.empty_like(self.tokens)])
+            self.signals = torch.cat([self.signals, torch.empty_like(self.signals)], dim=1)
+        self.tokens[self.steps] = tokens
+        for kept, values in zip(self.signals, signals, strict=True):
+            kept[self.steps] = values
+        self.steps += 1
+
+
 @dataclass(eq=False)
 class HFGeneration:
     """A request while the engine works on it; see `nad_agents.engine.base.Generation`.
@@ -61,8 +93,8 @@ class HFGeneration:
     rows_before_compaction: int = 0
     _ended: dict[int, tuple[int, FinishReason]] = field(default_factory=dict)
     _segments: list[_Segment] = field(default_factory=list)
-    _new_tokens: list[torch.Tensor] = field(default_factory=list)
-    _new_signals: list[torch.Tensor] = field(default_factory=list)
+    _drawn: _Drawn | None = None
+    _room: torch.Tensor | None = None
     _new_neurons: list[NDArray[np.int32]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -110,11 +142,10 @@ class HFGeneration:
             tokens = sample_tokens(scores, uniforms)
         # 2. keep the token and what the model's own distribution says of it
         logprobs = logits.gather(-1, tokens[:, None]).squeeze(-1) - signals.log_normaliser[part]
-        self._new_tokens.append(tokens)
-        self._new_signals.append(
-            torch.stack([logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part]])
-        )
-        self.sequences = cast("torch.LongTensor", torch.cat([self.sequences, tokens[:, None]], dim=-1))
+        if self._drawn is None:
+            self._drawn = _Drawn.room_for(len(self.live), logits.device)
+        self._drawn.add(tokens, logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part])
+        self.sequences = self._with(tokens)
         self.tokens += 1
         # 3. who has ended
         ended, at_length = self._stopping()
@@ -124,7 +155,8 @@ class HFGeneration:
 
     def recent_tokens(self, steps: int) -> torch.Tensor:
         """The last tokens of the rows in the batch, int64 [steps, R]."""
-        return torch.stack(self._new_tokens[-steps:])
+        assert self._drawn is not None
+        return self._drawn.tokens[self._drawn.steps - steps : self._drawn.steps]
 
     def add_neurons(self, ids: torch.Tensor) -> None:
         """Keep neuron ids of the last steps, int32 [steps, R, k]."""
@@ -132,14 +164,13 @@ class HFGeneration:
 
     def settle(self) -> None:
         """Move the steps since the last call to host memory; fail on logits that were not numbers."""
-        if not self._new_tokens:
+        if self._drawn is None:
             return
-        steps, rows = len(self._new_tokens), len(self.live)
-        signals = torch.stack(self._new_signals, dim=1).cpu().numpy()
+        steps, rows = self._drawn.steps, len(self.live)
+        signals = self._drawn.signals[:, :steps].cpu().numpy()
         neurons = np.concatenate(self._new_neurons) if self._new_neurons else np.empty((steps, rows, 0), np.int32)
-        tokens = torch.stack(self._new_tokens).cpu().numpy()
-        self._segments.append(_Segment(self.live, tokens, signals, neurons))
-        self._new_tokens, self._new_signals, self._new_neurons = [], [], []
+        self._segments.append(_Segment(self.live, self._drawn.tokens[:steps].cpu().numpy(), signals, neurons))
+        self._drawn, self._new_neurons = None, []
         if self.error is None and np.isnan(signals[1]).any():
             self.error = GenerationError(
                 "the model gave logits that are not numbers (NaN): its weights are damaged or its dtype is too narrow; "
@@ -159,6 +190,7 @@ class HFGeneration:
         stay = torch.tensor(rows, dtype=torch.long)
         if len(rows) < len(self.live):
             self.sequences = cast("torch.LongTensor", self.sequences[stay.to(self.sequences.device)])
+            self._room = None
             self.live = tuple(self.live[row] for row in rows)
         return stay
 
@@ -175,6 +207,15 @@ class HFGeneration:
         return RolloutGroup(
             [self._rollout(i) for i in range(self.request.sampling.n)], self.layout, self.request.prompt
         )
+
+    def _with(self, tokens: torch.Tensor) -> torch.LongTensor:
+        """The sequences, one token longer; they too lie in memory taken for many steps at once."""
+        rows, length = self.sequences.shape
+        if self._room is None or len(self._room) != rows or self._room.shape[1] <= length:
+            self._room = self.sequences.new_empty(rows, length + _ROOM)
+            self._room[:, :length] = self.sequences
+        self._room[:, length] = tokens
+        return cast("torch.LongTensor", self._room[:, : length + 1])
 
     def _stopping(self) -> tuple[list[bool], list[bool]]:
         """Per row: has it ended now, and was the token limit the only reason."""
