@@ -10,6 +10,7 @@ from langchain_nad.decoders import unload_models
 from langchain_nad.errors import CodeRejectedError, GenerationTimeoutError
 from langchain_nad.llms import NADLLM
 from langchain_nad.progress import PROGRESS_EVENT
+from langchain_nad.steps import nad_step_node
 from nad_agents._version import __version__
 from nad_agents.exceptions import MissingDependencyError
 
@@ -29,6 +30,7 @@ __all__ = [
     "PythonSandboxTool",
     "SandboxVerifier",
     "__version__",
+    "nad_step_node",
     "unload_models",
 ]
 

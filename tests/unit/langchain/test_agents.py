@@ -1,16 +1,20 @@
 """Steps of an agent: grouping, choosing, and a whole loop with real tool calls."""
 
+import json
 from typing import Any
 
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_nad import NADStepSelection
-from langchain_nad.agents import group_steps
+from langchain_nad import NADStepSelection, nad_step_node
+from langchain_nad.steps import choose_step, group_steps
 from langchain_nad.tool_calls import parse_answer
+from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
@@ -24,8 +28,6 @@ def add(a: int, b: int) -> int:
 
 
 def call(**args: Any) -> str:
-    import json
-
     return json.dumps({"name": "add", "arguments": args})
 
 
@@ -52,13 +54,14 @@ def message(candidates, winner=0):
     )
 
 
-def candidate(index, text, rank, agreement, finish_reason="stop"):
-    return {"index": index, "text": text, "rank": rank, "agreement": agreement, "finish_reason": finish_reason}
+def candidate(index, text, rank, agreement, finish_reason="stop", passed=None):
+    found = {"index": index, "text": text, "rank": rank, "agreement": agreement, "finish_reason": finish_reason}
+    return found | {"verdict": None if passed is None else {"passed": passed}}
 
 
 class TestChoice:
     def test_many_who_agree_win_over_the_best_ranked_alone(self):
-        chosen = NADStepSelection()._chosen(
+        chosen = choose_step(
             message(
                 [
                     candidate(0, call(a=9, b=9), 0, 0.5),
@@ -78,7 +81,7 @@ class TestChoice:
         assert chosen.id == "m1"
 
     def test_broken_and_dropped_candidates_do_not_win(self):
-        chosen = NADStepSelection()._chosen(
+        chosen = choose_step(
             message(
                 [
                     candidate(0, '{"name": "add", "argu', 0, 0.9),
@@ -92,9 +95,32 @@ class TestChoice:
         assert chosen.content == "prose"
         assert not chosen.tool_calls
 
+    def test_what_a_verifier_rejected_does_not_win(self):
+        chosen = choose_step(
+            message(
+                [
+                    candidate(0, "wrong", 0, 0.9, passed=False),
+                    candidate(1, "right", 1, 0.2, passed=True),
+                    candidate(2, "unseen", 2, 0.9),
+                    candidate(3, call(a=1, b=1), 3, 0.1),
+                ],
+                winner=1,
+            ),
+            ["add"],
+        )
+        assert chosen.content == "right"
+        all_wrong = [candidate(0, "wrong", 0, 0.9, passed=False), candidate(1, call(a=1, b=1), 1, 0.1)]
+        assert choose_step(message(all_wrong), ["add"]).tool_calls
+
+    def test_the_message_is_left_as_it_was(self):
+        given = message([candidate(0, "a", 1, 0.1), candidate(1, call(a=1, b=1), 0, 0.9)])
+        for _ in range(2):
+            assert choose_step(given, ["add"]).tool_calls
+        assert len(given.response_metadata["nad"]["candidates"]) == 2
+
     def test_needs_candidates(self):
         with pytest.raises(ConfigurationError, match="NADChatModel"):
-            NADStepSelection()._chosen(AIMessage("x"), ["add"])
+            choose_step(AIMessage("x"), ["add"])
 
 
 class ForceFirst(AgentMiddleware):
@@ -133,6 +159,48 @@ def test_an_agent_loop_completes(agent):
 
 async def test_an_agent_loop_completes_without_blocking(agent):
     check((await agent.ainvoke({"messages": [HumanMessage("2 + 3?")]}))["messages"])
+
+
+class TestGraph:
+    """A graph of one's own."""
+
+    def graph(self, **options):
+        chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+        common = {"n": 3, "exclude_args": ["b"], "system_prompt": "Be exact.", **options}
+        graph = StateGraph(MessagesState)
+        graph.add_node("call", nad_step_node(chat, [add], tool_choice="any", **common))
+        graph.add_node("tools", ToolNode([add]))
+        graph.add_node("answer", nad_step_node(chat, [add], tool_choice="none", **common))
+        graph.add_edge(START, "call")
+        graph.add_conditional_edges("call", tools_condition)
+        graph.add_edge("tools", "answer")
+        graph.add_edge("answer", END)
+        return graph.compile()
+
+    def test_runs_the_tools_that_were_chosen(self):
+        check(self.graph().invoke({"messages": [HumanMessage("2 + 3?")]})["messages"])
+
+    async def test_without_blocking_and_streamed(self):
+        check((await self.graph().ainvoke({"messages": [HumanMessage("2 + 3?")]}))["messages"])
+        seen = [part async for part in self.graph().astream({"messages": [HumanMessage("2?")]}, stream_mode="messages")]
+        assert {metadata["langgraph_node"] for _, metadata in seen} == {"call", "tools", "answer"}
+
+    def test_candidates_that_differ_in_excluded_arguments_count_together(self):
+        messages = self.graph().invoke({"messages": [HumanMessage("2 + 3?")]})["messages"]
+        keys = [json.dumps(step["calls"][0]["args"]["a"]) for step in messages[1].response_metadata["nad"]["steps"]]
+        assert len(keys) == len(set(keys))
+
+    def test_without_tools_and_with_a_state_of_another_name(self):
+        node = nad_step_node(tiny_chat(), messages_key="chat")
+        (answer,) = node.invoke({"chat": [HumanMessage("hello")]})["chat"]
+        assert answer.content
+        assert len(answer.response_metadata["nad"]["steps"]) == 1
+
+    def test_refused(self):
+        with pytest.raises(ConfigurationError, match="GenericFakeChatModel gives no candidates"):
+            nad_step_node(GenericFakeChatModel(messages=iter(())), [add])
+        with pytest.raises(ConfigurationError, match="did you mean 'add'"):
+            nad_step_node(tiny_chat(), [add], tool_choice="ad")
 
 
 class Answer(BaseModel):
