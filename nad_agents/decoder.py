@@ -27,6 +27,7 @@ from nad_agents.recorder import RecordingConfig
 from nad_agents.request import PendingRequest
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import check_configuration, make_selector
+from nad_agents.selectors.base import Selector
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
@@ -151,7 +152,7 @@ class NeuronAgreementDecoder:
         """Answer one prompt and tell what happens meanwhile.
 
         Text comes after the selection; with `pruning="first_chunk"`, `keep=1` and no verifier the winner's text streams
-        from the end of the first chunk on, token by token.
+        from the end of the first chunk on, token by token; with `pruning="halving"` once one is left.
 
         Args:
             prompt: see `decode`.
@@ -217,6 +218,10 @@ class NeuronAgreementDecoder:
         )
         comparison = ComparisonConfig.from_config(config)
         first = replace(comparison, chunks=1)
+
+        def selector_of_chunks(chunks: int) -> Selector:
+            return make_selector(config, replace(comparison, chunks=chunks))
+
         submitted, observers = [], []
         for i, prompt in enumerate(prompts):
             ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
@@ -235,7 +240,7 @@ class NeuronAgreementDecoder:
                 request=request,
                 selector=make_selector(config, comparison),
                 comparison=comparison,
-                policy=pruning_policy(config, make_selector(config, first), first, sampling.n),
+                policy=pruning_policy(config, selector_of_chunks, first, sampling.n),
                 verifier=verifier,
                 verification=verification or self.verification,
                 model=self.engine.name,

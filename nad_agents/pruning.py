@@ -1,7 +1,9 @@
 """When losing candidates are dropped.
 
 `first_chunk` is the paper's early stopping (arXiv 2510.26277, section 4): after the first chunk of B tokens the
-candidates are ranked on that chunk's activated sets, the best `keep` go on, the others are dropped.
+candidates are ranked on that chunk's activated sets, the best `keep` go on, the others are dropped. `halving` is
+successive halving (arXiv 1502.07943): after every chunk one in `shrink` goes on, ranked on all chunks so far, until
+`keep` are left.
 """
 
 from __future__ import annotations
@@ -9,23 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, Selector, rank
 from nad_agents.types import NADConfig
 
-__all__ = ["PruningDecision", "PruningPolicy", "pruning_policy"]
+__all__ = ["PruningDecision", "PruningPolicy", "pruning_policy", "pruning_stages"]
 
 
 @dataclass(frozen=True)
 class PruningDecision:
-    """What was decided after a chunk.
+    """What has been decided so far.
 
     Attributes:
-        group: the candidates as they stood.
-        comparison: what of them was compared.
-        scores: the selector's scores on them.
-        ranking: candidates, best first.
+        group: the candidates as they stood after the first chunk.
+        comparison: the first chunk.
+        scores: the score that each candidate had when it was compared last.
+        ranking: candidates, best first; those that were dropped earlier come later.
         keep: those that go on.
     """
 
@@ -41,16 +45,22 @@ class PruningPolicy:
     """Decides at the end of chunks; keeps what it decided.
 
     Attributes:
-        comparison: what of the candidates the selector compares.
-        selector: ranks the candidates; None never drops any.
-        keep: how many survive.
-        decision: what was decided, once it was.
+        comparison: the first chunk.
+        stages: how many candidates go on after the first, second ... chunk; none never drops any.
+        make_selector: a selector that compares the first so many chunks.
+        decision: what was decided last, once something was.
     """
 
     comparison: ComparisonConfig
-    selector: Selector | None = None
-    keep: int = 1
+    stages: tuple[int, ...] = ()
+    make_selector: Callable[[int], Selector] | None = None
     decision: PruningDecision | None = field(default=None, init=False)
+    _decided: int = field(default=0, init=False)
+
+    @property
+    def final(self) -> bool:
+        """Whether nobody will be dropped any more, and somebody was."""
+        return self.decision is not None and self._decided == len(self.stages)
 
     def after_chunk(self, live: Collection[int], take_group: Callable[[], RolloutGroup]) -> Collection[int]:
         """Candidates to drop now.
@@ -59,25 +69,58 @@ class PruningPolicy:
             live: candidates that still generate.
             take_group: gives all candidates as they stand; called only when there is something to decide.
         """
-        if self.selector is None or self.decision is not None or not live:
+        if self.make_selector is None or self._decided == len(self.stages) or not live:
             return ()
+        count = self.stages[self._decided]
+        self._decided += 1
         group = take_group()
-        scores = self.selector.score(group)
-        ranking = tuple(rank(scores, group))
-        keep = ranking[: self.keep]
-        self.decision = PruningDecision(group, self.comparison, scores, ranking, keep)
+        # 1. compare those that were kept so far
+        before = self.decision
+        compared = list(range(len(group)) if before is None else before.keep)
+        selector = self.make_selector(self._decided)
+        if before is not None and len(compared) < selector.min_candidates:
+            values, ranking, details = before.scores.values, before.ranking, before.scores.details
+        else:
+            part = RolloutGroup([group.rollouts[i] for i in compared], group.layout, group.prompt)
+            scores = selector.score(part)
+            values = np.full(len(group), np.nan) if before is None else before.scores.values.copy()
+            values[compared] = scores.values
+            ranking = tuple(compared[place] for place in rank(scores, part))
+            details = scores.details if before is None else before.scores.details
+            # 2. who was dropped before stays behind them
+            ranking += () if before is None else before.ranking[len(compared) :]
+        keep = ranking[:count]
+        first = group if before is None else before.group
+        self.decision = PruningDecision(first, self.comparison, Scores(values, details=details), ranking, keep)
         return [candidate for candidate in live if candidate not in keep]
 
 
-def pruning_policy(config: NADConfig, selector: Selector, comparison: ComparisonConfig, n: int) -> PruningPolicy:
+def pruning_stages(config: NADConfig, n: int) -> tuple[int, ...]:
+    """How many of n candidates go on after the first, second ... chunk; empty where none is ever dropped.
+
+    >>> pruning_stages(NADConfig(pruning="halving", shrink=4), 64)
+    (16, 4, 1)
+    """
+    if config.pruning == "never" or config.keep >= n:
+        return ()
+    if config.pruning == "first_chunk":
+        return (config.keep,)
+    stages = []
+    while n > config.keep:
+        n = max(config.keep, -(-n // config.shrink))
+        stages.append(n)
+    return tuple(stages)
+
+
+def pruning_policy(
+    config: NADConfig, make_selector: Callable[[int], Selector], comparison: ComparisonConfig, n: int
+) -> PruningPolicy:
     """The policy that a configuration asks for; one that keeps all N candidates drops none.
 
     Args:
         config: the caller's.
-        selector: compares candidates on what `comparison` says.
+        make_selector: a selector that compares the first so many chunks.
         comparison: the first chunk alone.
         n: number of candidates.
     """
-    if config.pruning == "never" or config.keep >= n:
-        return PruningPolicy(comparison)
-    return PruningPolicy(comparison, selector, config.keep)
+    return PruningPolicy(comparison, pruning_stages(config, n), make_selector)

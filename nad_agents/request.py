@@ -130,7 +130,8 @@ class PendingRequest:
         if chunk_ended:
             drop = self.policy.after_chunk(generation.live, generation.group)
             decision = self.policy.decision
-            if decision is not None and len(decision.keep) == 1 and self.verifier is None and self._winner is None:
+            one_left = self.policy.final and decision is not None and len(decision.keep) == 1
+            if decision is not None and one_left and self.verifier is None and self._winner is None:
                 self._winner = decision.keep[0]
                 self._send(WinnerChosen(self._winner))
         live = tuple(i for i in generation.live if i not in drop)

@@ -30,8 +30,9 @@ ScoreName = Literal["activation", "attribution"]
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""
 
-Pruning = Literal["never", "first_chunk"]
-"""When losing candidates are dropped: never, or all but `keep` after the first chunk (arXiv 2510.26277, section 4)."""
+Pruning = Literal["never", "first_chunk", "halving"]
+"""When losing candidates are dropped: never; all but `keep` after the first chunk (arXiv 2510.26277, section 4); or all
+but one in `shrink` after every chunk, until `keep` are left (successive halving, arXiv 1502.07943)."""
 
 
 class _Config(BaseModel):
@@ -133,6 +134,7 @@ class NADConfig(_Config):
         common_prefix: compare only as many tokens as the shortest candidate has, which removes its length.
         pruning: when losers are dropped.
         keep: how many candidates survive pruning.
+        shrink: with pruning="halving", one in so many goes on after each chunk.
         record: False switches the recorder off; only selectors that need no neurons work then.
     """
 
@@ -149,6 +151,7 @@ class NADConfig(_Config):
     common_prefix: bool = False
     pruning: Pruning = "never"
     keep: int = Field(default=1, ge=1)
+    shrink: int = Field(default=2, ge=2)
     record: bool = True
 
     @field_validator("layers")
