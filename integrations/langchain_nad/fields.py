@@ -47,6 +47,7 @@ NAD_FIELDS = {
     "common_prefix": "common_prefix",
     "pruning": "pruning",
     "keep": "keep",
+    "shrink": "shrink",
     "record": "record",
 }
 """Field of the model -> field of NADConfig."""
@@ -142,8 +143,10 @@ class DecodingFields(BaseModel):
     skip_tokens: int = 0
     common_prefix: bool = False
     pruning: Pruning = "never"
-    """"first_chunk" drops all but `keep` candidates after the first chunk; with keep=1 the answer streams from then."""
+    """"first_chunk" drops all but `keep` candidates after the first chunk, "halving" all but one in `shrink` after each
+    chunk until `keep` are left; with keep=1 the answer streams from then."""
     keep: int = 1
+    shrink: int = 2
     record: bool = True
     """False switches the recorder off, for selectors that need no neurons."""
     nad_config: NADConfig | None = None
