@@ -255,7 +255,7 @@ class NADChatModel(LocalModel, BaseChatModel):
         Raises:
             ConfigurationError: something is no tool, or tool_choice names none of them.
         """
-        found = openai_tools(tools, strict=kwargs.get("strict"))
+        found = openai_tools(tools, strict=kwargs.get("strict"), described=True)
         choice = tool_choice_name(tool_choice, [tool["function"]["name"] for tool in found])
         chosen = {} if choice is None else {"tool_choice": choice}
         return self.bind(tools=found, **chosen, **kwargs)

@@ -10,14 +10,15 @@ import json
 import re
 import threading
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor
 
+from langchain_nad.grammar_errors import engine_reason, failing_part
 from langchain_nad.json_closing import JSONCloser
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
@@ -49,15 +50,17 @@ class Grammar:
         shortest: about the shortest JSON that fits, which is closed in time when a candidate nears its token limit;
             None when the answer is no JSON.
         marker: what JSON follows, in answers that are prose until then; None when they are JSON from the start.
+        schemas: what each JSON schema in it is about, and the schema; tell which part of which cannot be expressed.
     """
 
     lark: str
     about: str
     shortest: str | None = None
     marker: str | None = None
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def json_rule(name: str, schema: dict[str, Any]) -> str:
+def json_rule(name: str, schema: Mapping[str, Any]) -> str:
     """A grammar rule for values of a JSON schema."""
     return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
 
@@ -77,14 +80,29 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
     tokenizer = _ll_tokenizer(loaded)
     from llguidance import LLMatcher
 
-    failed, warnings = LLMatcher.validate_grammar_with_warnings(grammar.lark, tokenizer)
-    if failed:
-        reason = warnings[0].split("\n")[0].split("failed to compile JSON schema: ")[-1]
-        msg = f"{grammar.about} cannot be turned into a grammar: {reason}; leave that part out of the schema"
-        raise ConfigurationError(msg)
+    def refuses(lark: str) -> str | None:
+        failed, warnings = LLMatcher.validate_grammar_with_warnings(lark, tokenizer)
+        return engine_reason(warnings[0]) if failed else None
+
+    reason = refuses(grammar.lark)
+    if reason is not None:
+        raise _inexpressible(grammar, reason, lambda schema: refuses("start: part\n" + json_rule("part", schema)))
     matcher = LLMatcher(tokenizer, grammar.lark)
     closer = _closer(grammar, loaded, max_new_tokens)
     return lambda: [GrammarProcessor(matcher.deep_copy(), _end_tokens(loaded), max_new_tokens, closer)]
+
+
+def _inexpressible(
+    grammar: Grammar, reason: str, refuses: Callable[[Mapping[str, Any]], str | None]
+) -> ConfigurationError:
+    for about, schema in grammar.schemas.items():
+        found = failing_part(schema, refuses)
+        if found is not None:
+            where = f"{found[0]} in {about}" if found[0] else about
+            return ConfigurationError(
+                f"{where} cannot be turned into a grammar: {found[1]}; leave that part out of the schema"
+            )
+    return ConfigurationError(f"{grammar.about} cannot be turned into a grammar: {reason}")
 
 
 def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:

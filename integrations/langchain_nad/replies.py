@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, is_typeddict
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
@@ -27,8 +28,13 @@ REPLY_ARGUMENTS = {"tools", "tool_choice", "parallel_tool_calls", "response_form
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
-def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[dict[str, Any]]:
+def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None, described: bool = False) -> list[dict[str, Any]]:
     """Tools in OpenAI's form.
+
+    Args:
+        tools: see `NADChatModel.bind_tools`.
+        strict: passed on with each tool.
+        described: refuse a function or a dict that has no description. Classes may do without, as their fields speak.
 
     Raises:
         ConfigurationError: something is no tool, lacks a description, or two have one name.
@@ -36,9 +42,11 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[d
     found = []
     for tool in tools:
         try:
-            converted = convert_to_openai_tool(tool, strict=strict)
-            if inspect.isfunction(tool) and not converted["function"].get("description"):
-                msg = "it has no description, by which models choose; write a docstring"
+            converted = tool_of(tool, strict=strict)
+            about = converted["function"].get("description")
+            if described and ((inspect.isfunction(tool) and not about) or about is None):
+                advice = "write a docstring" if inspect.isfunction(tool) else "give it a 'description'"
+                msg = f"it has no description, by which models choose; {advice}"
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
             found.append(converted)
         except (TypeError, ValueError) as error:
@@ -53,6 +61,25 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None) -> list[d
             msg = f"two tools are named {name!r}; rename one, since a call could mean either"
             raise ConfigurationError(msg)
     return list(by_name.values())
+
+
+def tool_of(tool: Tool, *, strict: bool | None = None) -> dict[str, Any]:
+    """One tool in OpenAI's form.
+
+    Raises:
+        TypeError: it is no tool.
+        ValueError: it is one that only its vendor runs, has no name, or langchain-core cannot convert it.
+    """
+    converted = convert_to_openai_tool(tool, strict=strict)
+    function = converted.get("function")
+    if not isinstance(function, dict) or not function.get("name"):
+        kind = converted.get("type")
+        msg = "it has no name" if kind == "function" else f"tools of type {kind!r} run at their vendor only"
+        raise ValueError(msg)
+    if is_typeddict(tool) and tool.__doc__ in (None, dict.__doc__):
+        # langchain-core would describe it as the built-in dict
+        return {**converted, "function": {**function, "description": ""}}
+    return converted
 
 
 def _parameter_names(tool: Mapping[str, Any]) -> set[str]:
@@ -225,7 +252,7 @@ def check_response_format(response_format: Any) -> None:
         "json_object": True,
         "json_schema": kind == "json_schema" and isinstance(_schema_of(response_format), Mapping),
         "regex": kind == "regex" and isinstance(response_format.get("pattern"), str),
-        "choice": kind == "choice" and bool(response_format.get("choices")),
+        "choice": kind == "choice" and _listed(response_format.get("choices")),
     }
     if not well_formed.get(str(kind)):
         msg = (
@@ -234,6 +261,10 @@ def check_response_format(response_format: Any) -> None:
             "{'type': 'choice', 'choices': [...]} or {'type': 'text'}"
         )
         raise ConfigurationError(msg)
+
+
+def _listed(choices: Any) -> bool:
+    return isinstance(choices, Sequence) and not isinstance(choices, str) and bool(choices)
 
 
 def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -249,7 +280,8 @@ def _shape_rule(response_format: Mapping[str, Any]) -> tuple[str, str, str | Non
 
     kind = response_format["type"]
     if kind == "regex":
-        pattern = response_format["pattern"].replace("/", "\\/")
+        # a slash ends a pattern in Lark, unless the pattern escapes it already
+        pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
         return f"shape: /{pattern}/\n", "the pattern of the response format", None
     if kind == "choice":
         choices = " | ".join(json.dumps(str(choice), ensure_ascii=False) for choice in response_format["choices"])
