@@ -23,7 +23,7 @@ _LOGIT_COPIES = 5
 """float32 [N, vocabulary] at once: logits, their clone, what a processor makes of it, and two of the draw."""
 
 _LOGIT_COPIES_SORTED = 8
-"""The same while top_p sorts: also the sorted values, their int64 places, softmax and cumulative sum."""
+"""The same while top_p sorts them all, without a top_k: also values, int64 places, softmax and cumulative sum."""
 
 _HEAP_TENSOR = 32 * 2**20
 """On the host, tensors below this size come from the heap of the C library."""
@@ -139,7 +139,8 @@ def memory_need(
     if on_heap:
         cache += _HEAP_HOLES * min(held, 2 * len(shape.windows) * _HEAP_TENSOR)
     # 2. one step's logits
-    copies = _LOGIT_COPIES_SORTED if sampling.top_p < 1 and sampling.temperature > 0 else _LOGIT_COPIES
+    sorts = sampling.top_p < 1 and sampling.temperature > 0 and not sampling.top_k
+    copies = _LOGIT_COPIES_SORTED if sorts else _LOGIT_COPIES
     logits = copies * n * shape.vocabulary * 4
     # 3. the buffer, and its reduction: scores of one layer, their order as integers, the best of every layer
     buffer, width = 0, 0

@@ -31,11 +31,12 @@ from nad_agents.available_memory import available_device_memory, available_host_
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.batch_cache import BatchCache
 from nad_agents.engine.hf_generation import HFGeneration
+from nad_agents.engine.sampling import Likeliest
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError
 from nad_agents.memory_estimate import ModelShape, check_memory, memory_need
 from nad_agents.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
 from nad_agents.rollouts import NeuronLayout
-from nad_agents.signals import token_signals
+from nad_agents.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.types import SamplingConfig
 
 __all__ = ["HFEngine"]
@@ -250,12 +251,13 @@ class HFEngine:
             assert self._batch.cache is not None
             logits = self._forward(tokens, positions, mask, self._batch.cache)
             self._batch.length += 1
-            signals = token_signals(logits)
+            likeliest = self._likeliest(logits)
+            signals = token_signals(logits, likeliest.scores)
             # 2. a token for every row, generation by generation
             at = 0
             for generation in self._generations:
                 part = slice(at, at := at + len(generation.live))
-                generation.accept(logits[part], signals, part)
+                generation.accept(logits, likeliest, signals, part)
             # 3. a full buffer becomes neuron ids
             if tap is not None and tap.next_step() == room:
                 self._reduce(tap)
@@ -264,6 +266,11 @@ class HFEngine:
                 break
         if tap is not None:
             self._reduce(tap)
+
+    def _likeliest(self, logits: torch.Tensor) -> Likeliest:
+        """As many of the likeliest tokens as signals and draws look at, found once for all rows."""
+        width = max(CONFIDENCE_TOP, *(generation.width for generation in self._generations))
+        return Likeliest(*logits.topk(min(width, logits.shape[-1])))
 
     def _reduce(self, tap: ActivationTap) -> None:
         """Turn what the tap holds into neuron ids of each generation."""

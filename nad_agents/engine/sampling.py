@@ -2,16 +2,49 @@
 
 Every candidate has its own stream, seeded by (seed, candidate index). So candidate i is the same however many others
 there are and whichever of them are dropped, and the global random state is neither read nor changed.
+
+With top-k sampling nothing behind the k likeliest tokens can be drawn, so transformers' own warpers run on those alone:
+sorting a vocabulary of 150,000 for top-p takes a third of the time of a small model's step.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple, cast
+
 import numpy as np
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+from transformers.generation.logits_process import (
+    EpsilonLogitsWarper,
+    EtaLogitsWarper,
+    MinPLogitsWarper,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+    TypicalLogitsWarper,
+)
 
-__all__ = ["CandidateStreams", "sample_tokens"]
+__all__ = ["CandidateStreams", "Likeliest", "TokenSampler", "sample_tokens"]
 
 _BLOCK = 64
+
+_TIES = 32
+"""Tokens looked at beyond top_k: those that equal the last of the k are kept too."""
+
+_BLIND_TO_THE_REST = (EpsilonLogitsWarper, EtaLogitsWarper, MinPLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper)
+"""Warpers for which a token of probability 0 is as good as absent."""
+
+
+class Likeliest(NamedTuple):
+    """The best-scored tokens of each row, best first.
+
+    Attributes:
+        scores: float32 [R, m].
+        ids: int64 [R, m].
+    """
+
+    scores: torch.Tensor
+    ids: torch.Tensor
 
 
 class CandidateStreams:
@@ -38,6 +71,78 @@ class CandidateStreams:
             self._block = torch.stack([torch.rand(_BLOCK, generator=g) for g in self._generators])
             self._block_index += 1
         return self._block[:, step % _BLOCK]
+
+
+class TokenSampler:
+    """Draws tokens as logits processors ask.
+
+    Args:
+        processors: as transformers builds them.
+        greedy: take the best-scored token.
+
+    Attributes:
+        width: how many of the likeliest tokens it asks for; 0 where it has to see all.
+    """
+
+    def __init__(self, processors: LogitsProcessorList, *, greedy: bool) -> None:
+        self._greedy = greedy
+        split = len(processors) if greedy else _narrowing_from(processors)
+        self._on_all = LogitsProcessorList(processors[:split])
+        self._on_likeliest = LogitsProcessorList(processors[split:])
+        self._heat = [warper for warper in self._on_likeliest if isinstance(warper, TemperatureLogitsWarper)]
+        self._top_k = next((int(w.top_k) for w in self._on_likeliest if isinstance(w, TopKLogitsWarper)), 0)
+        self.width = self._top_k + _TIES if self._top_k else 0
+
+    def draw(
+        self,
+        sequences: torch.LongTensor,
+        logits: torch.Tensor,
+        uniforms: torch.Tensor,
+        likeliest: Likeliest | None = None,
+    ) -> torch.Tensor:
+        """One token per row.
+
+        Args:
+            sequences: int64 [R, length], the tokens so far.
+            logits: float32 [R, vocabulary]; left as they are.
+            uniforms: float32 [R] in [0, 1); not looked at when greedy.
+            likeliest: of the logits, at least `width` wide, where it is at hand.
+
+        Returns:
+            int64 [R].
+        """
+        scores = logits
+        if self._on_all:
+            # processors may write into what they get
+            scores, likeliest = self._on_all(sequences, cast("torch.FloatTensor", logits.clone())), None
+        if self._greedy:
+            return scores.argmax(-1)
+        if self.width and self.width < scores.shape[-1]:
+            found = likeliest or Likeliest(*scores.topk(self.width))
+            narrow = Likeliest(found.scores[:, : self.width], found.ids[:, : self.width])
+            if self._holds_all(sequences, narrow.scores):
+                # in the order of the vocabulary, in which the distribution is summed up
+                ids, order = narrow.ids.sort(-1)
+                warped = self._on_likeliest(sequences, cast("torch.FloatTensor", narrow.scores.gather(-1, order)))
+                return ids.gather(-1, sample_tokens(warped, uniforms)[:, None]).squeeze(-1)
+        return sample_tokens(self._on_likeliest(sequences, cast("torch.FloatTensor", scores)), uniforms)
+
+    def _holds_all(self, sequences: torch.LongTensor, scores: torch.Tensor) -> bool:
+        """Whether every token that top-k keeps is there: the last one is worse than the k-th, or nothing is left."""
+        for warper in self._heat:
+            scores = warper(sequences, cast("torch.FloatTensor", scores))
+        worst_kept = scores[:, self._top_k - 1]
+        return bool(((scores[:, -1] < worst_kept) | (worst_kept == -torch.inf)).all())
+
+
+def _narrowing_from(processors: list[LogitsProcessor]) -> int:
+    """Where the warpers begin that may run on the likeliest tokens alone: temperature, top-k and what follows it."""
+    at = next((i for i, p in enumerate(processors) if type(p) is TopKLogitsWarper), None)
+    if at is None or not all(type(p) in _BLIND_TO_THE_REST for p in processors[at + 1 :]):
+        return len(processors)
+    while at and type(processors[at - 1]) is TemperatureLogitsWarper:
+        at -= 1
+    return at
 
 
 def sample_tokens(scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:

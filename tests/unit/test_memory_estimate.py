@@ -72,7 +72,9 @@ def test_every_part_by_hand():
     assert memory_need(shape, sampling, 10, 3, on_heap=True).cache == need.cache + 2 * 2 * 2 * head
     large = [memory_need(shape, sampling, 10, 10**6, on_heap=on_heap).cache for on_heap in (True, False)]
     assert large[0] - large[1] == 4 * 32 * 2**20
-    assert memory_need(shape, SamplingConfig(max_new_tokens=90), 10, 3).logits == 8 * 3 * 1000 * 4
+    # top_p sorts the whole vocabulary only where top_k leaves it
+    assert memory_need(shape, SamplingConfig(max_new_tokens=90, top_k=0), 10, 3).logits == 8 * 3 * 1000 * 4
+    assert memory_need(shape, SamplingConfig(max_new_tokens=90), 10, 3).logits == need.logits
     recording = RecordingConfig(top_k=20, per_layer_top=8)
     recorded = memory_need(shape, sampling, 10, 3, recording=recording, widths=[64, 64], chunk_size=32)
     # 16 neurons a token, as two layers offer no more
