@@ -24,6 +24,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.models.int8 import Int8Linear
 
 __all__ = ["FeedForward", "FeedForwardKind", "Unembedding", "find_feed_forwards", "find_unembedding"]
 
@@ -54,6 +55,8 @@ class FeedForward:
         Raises:
             UnsupportedModelError: the weight is quantised, so that it cannot be read as a matrix.
         """
+        if isinstance(self.down, Int8Linear):
+            return self.down.weight * self.down.scale[:, None]
         weight = getattr(self.down, "weight", None)
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
             msg = (
@@ -70,11 +73,13 @@ class Unembedding:
 
     Attributes:
         weight: [vocabulary, d_model], one row per token.
+        scale: float32 [vocabulary], what an int8 row is multiplied by; None for rows of floats.
         norm_weight: [d_model], the effective gain of the final norm; None when there is no such norm.
     """
 
     weight: torch.Tensor
     norm_weight: torch.Tensor | None
+    scale: torch.Tensor | None = None
 
     def rows(self, token_ids: torch.Tensor, *, use_norm: bool) -> torch.Tensor:
         """Unembedding rows of tokens.
@@ -87,6 +92,8 @@ class Unembedding:
             [T, d_model].
         """
         rows = self.weight[token_ids]
+        if self.scale is not None:
+            rows = rows * self.scale[token_ids, None]
         return rows * self.norm_weight if use_norm and self.norm_weight is not None else rows
 
 
@@ -144,7 +151,8 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     getter = getattr(model, "get_output_embeddings", None)
     output = getter() if callable(getter) else None
     weight = getattr(output, "weight", None)
-    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+    scale = output.scale if isinstance(output, Int8Linear) else None
+    if not isinstance(weight, torch.Tensor) or not (weight.is_floating_point() or scale is not None):
         msg = f"{type(model).__name__} has no readable unembedding matrix; use score='activation'"
         raise UnsupportedModelError(msg)
     if weight.shape[1] != config.hidden_size:
@@ -153,7 +161,7 @@ def find_unembedding(model: nn.Module) -> Unembedding:
             "so a neuron has no direct contribution to a logit; use score='activation'"
         )
         raise UnsupportedModelError(msg)
-    return Unembedding(weight.detach(), _final_norm_gain(model, config.hidden_size))
+    return Unembedding(weight.detach(), _final_norm_gain(model, config.hidden_size), scale)
 
 
 def _text_config(model: nn.Module) -> Any:

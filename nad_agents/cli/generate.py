@@ -49,7 +49,7 @@ EarlyOption = Annotated[
 ]
 KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and on failure the next in rank.")
 ]

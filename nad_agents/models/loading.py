@@ -18,6 +18,7 @@ from nad_agents.models.embedded import DEFAULT_MODEL, embedded_model, find_embed
 from nad_agents.models.folder import check_folder, looks_like_path
 from nad_agents.models.gguf import converted_gguf
 from nad_agents.models.hub import check_repo_id, fetch_file, find_in_hub_cache, hub_is_reachable, unreachable
+from nad_agents.models.int8 import quantise_linears
 from nad_agents.models.placement import resolve_device, resolve_dtype
 from nad_agents.models.quiet import Progress, announce, quiet
 from nad_agents.models.support import check_decoder_only, context_length, first_line
@@ -42,6 +43,7 @@ class LoadedModel:
         source: where the weights came from.
         path: the folder that the weights were read from; for a GGUF file its converted folder in the cache.
         revision: the hub revision that was asked for, None for the default branch and for local models.
+        weights: the type of the linear layers' weights where it is another than the model's, as with int8.
     """
 
     model: PreTrainedModel
@@ -50,6 +52,7 @@ class LoadedModel:
     source: ModelSource
     path: Path
     revision: str | None = None
+    weights: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
@@ -59,7 +62,7 @@ class LoadedModel:
     @property
     def dtype(self) -> torch.dtype:
         """The type of its weights."""
-        return self.model.dtype
+        return self.weights or self.model.dtype
 
     @property
     def context_length(self) -> int | None:
@@ -95,7 +98,8 @@ def load_model(
     Args:
         model: a hub id, a local folder in transformers' format, or a GGUF file. A path that exists wins over a hub id.
         device: "auto" (cuda, mps, cpu) or a device of torch.
-        dtype: "auto", "float32", "bfloat16" or "float16"; "auto" is bfloat16 where it is native (see `resolve_dtype`).
+        dtype: "auto", "float32", "bfloat16", "float16" or "int8"; "auto" is bfloat16 where it is native (see
+            `resolve_dtype`).
         revision: branch, tag or commit on the hub.
         trust_remote_code: run the model's own Python code, if it brings some.
         progress: receives one line before each step that takes long; without it they are logged as "nad_agents".
@@ -117,19 +121,21 @@ def load_model(
             config = _read_config(located, options)
             check_decoder_only(config, located.name)
             tokenizer = _read_tokenizer(located, options)
-            weights = _read_weights(located, config, kind, options)
+            weights = _read_weights(located, config, torch.float32 if kind == torch.int8 else kind, options)
             module: torch.nn.Module = weights  # transformers wraps `to` in a way that hides its signature
             try:
                 module.to(where)
             except torch.OutOfMemoryError as error:
                 msg = f"{located.name} does not fit on {where} in {kind}; use a smaller model, dtype or device='cpu'"
                 raise ModelLoadError(msg) from error
+    if kind == torch.int8:
+        quantise_linears(weights)
     module.eval().requires_grad_(requires_grad=False)
     generation = weights.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
         generation.eos_token_id = tokenizer.eos_token_id
-    return LoadedModel(weights, tokenizer, located.name, located.source, located.path, revision)
+    return LoadedModel(weights, tokenizer, located.name, located.source, located.path, revision, kind)
 
 
 def _locate(model: str | Path, revision: str | None, trust_remote_code: bool, progress: Progress | None) -> _Located:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.models.int8 import check_int8
 
 __all__ = ["resolve_device", "resolve_dtype"]
 
@@ -14,6 +15,7 @@ _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    "int8": torch.int8,
 }
 
 
@@ -58,11 +60,12 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     slower than float32.
 
     Args:
-        dtype: "auto", "float32", "bfloat16", "float16", or one of these as a torch.dtype.
+        dtype: "auto", "float32", "bfloat16", "float16", "int8", or one of these as a torch.dtype. int8 holds for the
+            weights of linear layers (see `nad_agents.models.int8`), all else is float32 then.
         device: where the model will run.
 
     Raises:
-        ConfigurationError: any other value.
+        ConfigurationError: any other value, or int8 where it does not work.
     """
     if dtype == "auto":
         return _native_dtype(device)
@@ -70,6 +73,8 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
     if found is None or found not in _DTYPES.values():
         msg = f"dtype={dtype!r} is not supported; use 'auto', {', '.join(map(repr, _DTYPES))}"
         raise ConfigurationError(msg)
+    if found == torch.int8:
+        check_int8(device)
     return found
 
 

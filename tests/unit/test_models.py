@@ -80,7 +80,7 @@ class TestPlacement:
         assert resolve_dtype(given, CPU) == expected
         assert resolve_dtype(expected, CPU) == expected
 
-    @pytest.mark.parametrize("dtype", ["fp16", "", torch.int8, torch.float64])
+    @pytest.mark.parametrize("dtype", ["fp16", "", torch.int16, torch.float64])
     def test_unknown_dtype(self, dtype):
         with pytest.raises(ConfigurationError, match="bfloat16"):
             resolve_dtype(dtype, CPU)

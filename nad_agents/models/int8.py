@@ -1,0 +1,110 @@
+"""Eight-bit linear layers for CPUs: a quarter of the weights' bytes, and integer products where the CPU has them.
+
+Weights get one scale per output, inputs one scale per token ("W8A8 dynamic"): q = round(x / s), s = max|x| / 127. A
+token's result depends on that token alone, integer sums are exact, and so a candidate does not depend on its company.
+Norms, embeddings, attention and the KV cache stay float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from nad_agents.exceptions import ConfigurationError
+
+__all__ = ["Int8Linear", "check_int8", "quantise_linears"]
+
+_LEVELS = 127
+_ZERO = 128
+"""The kernels take unsigned inputs; this one stands for 0."""
+
+_KERNELS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
+"""Any of these sums products of bytes without overflow; older instructions saturate."""
+
+
+class Int8Linear(nn.Module):
+    """`nn.Linear` with int8 weights and inputs quantised token by token.
+
+    Args:
+        weight: float [out, in].
+        bias: float [out].
+        shared: the weight is another module's too (a tied embedding), and does not count among this one's parameters.
+
+    Attributes:
+        weight: int8 [out, in].
+        scale: float32 [out]; weight * scale[:, None] is what the layer multiplies by.
+        in_features: width of the input.
+        out_features: width of the output.
+    """
+
+    weight: torch.Tensor
+    scale: torch.Tensor
+    bias: torch.Tensor | None
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, shared: bool = False) -> None:
+        super().__init__()
+        self.out_features, self.in_features = weight.shape
+        weight = weight.detach().float()
+        scale = (weight.abs().amax(1) / _LEVELS).clamp_min(torch.finfo(torch.float32).tiny)
+        whole = (weight / scale[:, None]).round().clamp_(-_LEVELS, _LEVELS).to(torch.int8)
+        if shared:
+            self.register_buffer("weight", whole, persistent=False)
+        else:
+            self.weight = nn.Parameter(whole, requires_grad=False)
+        self.register_buffer("scale", scale, persistent=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
+        # in the order that the kernels want; no tensor that could be copied, moved or saved like the others
+        self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
+        self._zero_points = torch.zeros(self.out_features, dtype=torch.int32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Multiply: [..., in] to float32 [..., out]."""
+        rows = x.reshape(-1, self.in_features)
+        # 1. each token on its own scale
+        scale = (rows.abs().amax(1, keepdim=True) / _LEVELS).clamp_min_(torch.finfo(torch.float32).tiny)
+        whole = (rows / scale).round_().add_(_ZERO).to(torch.uint8)
+        # 2. integer products, times the weights' scales
+        product: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, _ZERO, self._packed, self.scale, self._zero_points, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        # 3. times the tokens' scales
+        product.mul_(scale)
+        if self.bias is not None:
+            product.add_(self.bias)
+        return product.view(*x.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        """Shape, for printing."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+def check_int8(device: torch.device) -> None:
+    """Whether int8 weights work on a device.
+
+    Raises:
+        ConfigurationError: it is no CPU, or one without byte products that do not overflow.
+    """
+    if device.type != "cpu":
+        msg = f"dtype='int8' runs on CPUs, and the device is {device.type}; use 'auto' there, or device='cpu'"
+        raise ConfigurationError(msg)
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call] # torch leaves it untyped
+    if not onednn or not any(capabilities.get(name) for name in _KERNELS):
+        msg = "dtype='int8' needs a CPU with VNNI or AMX and torch 2.10 or later with oneDNN; use dtype='float32'"
+        raise ConfigurationError(msg)
+
+
+def quantise_linears(model: PreTrainedModel) -> None:
+    """Replace every linear layer of a model, the unembedding included, by an `Int8Linear`, in place."""
+    tied = getattr(model.get_input_embeddings(), "weight", None)
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            # subclasses do more than multiply
+            if type(child) in (nn.Linear, Conv1D):
+                linear: Any = child
+                weight = linear.weight.T if isinstance(child, Conv1D) else linear.weight
+                setattr(module, name, Int8Linear(weight, linear.bias, shared=linear.weight is tied))
