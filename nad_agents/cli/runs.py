@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from nad_agents.exceptions import ConfigurationError
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from nad_agents.runs import Run
 
 __all__ = ["report", "score", "select", "show_table"]
+
+_NAME_WIDTH = 22
+"""What a name takes at least in a narrow terminal, where it goes on in the next line."""
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a recorded run.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Where the report goes; default: RUN/report.")]
@@ -212,14 +217,26 @@ def show_evidence(console: Console, evidence: Evidence) -> None:
 
 
 def show_table(console: Console, rows: Rows, title: str) -> None:
-    """Print a table."""
-    head, body = rows
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for place, name in enumerate(head):
+    """Print a table: whole where the output is no terminal, with as many columns as a terminal has room for."""
+    head, *body = [[cell.replace("[", "\\[") for cell in row] for row in (rows[0], *rows[1])]
+    widths = [max(cell_len(Text.from_markup(row[place]).plain) for row in (head, *body)) for place in range(len(head))]
+    shown, used = len(head), 0
+    if console.is_terminal:
         # figures stay whole, names may take two lines
-        table.add_column(name, overflow="fold", no_wrap=place > 0)
+        used = min(widths[0], _NAME_WIDTH)
+        for place in range(1, len(head)):
+            used += widths[place] + 2
+            if used > console.width:
+                shown = place
+                break
+    else:
+        console.width = max(console.width, sum(widths) + 2 * len(widths))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for place, name in enumerate(head[:shown]):
+        narrow = min(widths[0], _NAME_WIDTH) if place == 0 else None
+        table.add_column(name, overflow="fold", no_wrap=place > 0, min_width=narrow)
     for row in body:
-        table.add_row(*(cell.replace("[", "\\[") for cell in row))
+        table.add_row(*row[:shown])
     console.print(table)
 
 

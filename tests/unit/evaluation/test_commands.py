@@ -1,5 +1,6 @@
 """`nad select` and `nad report` on a recorded run: what they print, what they load, how they fail."""
 
+import io
 import json
 import subprocess
 import sys
@@ -150,3 +151,27 @@ def test_a_benchmark_that_cannot_work_is_refused_before_a_model_is_loaded(nad, t
 def test_help_names_the_commands(nad):
     out = nad("--help")[1]
     assert all(name in out for name in ("bench", "select", "report"))
+
+
+class TestTable:
+    rows = (["selector", "accuracy, %", "gain"], [["knn, without the shared start", "44.4 [27.8, 61.1]", "+8.7"]])
+
+    def shown(self, **options):
+        from rich.console import Console
+
+        from nad_agents.cli.runs import show_table
+
+        console = Console(file=io.StringIO(), **options)
+        show_table(console, self.rows, "a title")
+        return console.file.getvalue()
+
+    def test_is_whole_where_the_output_is_no_terminal(self):
+        (line,) = [line for line in self.shown(width=40).splitlines() if line.startswith("knn")]
+        assert line.split("  ") == ["knn, without the shared start", "44.4 [27.8, 61.1]", "+8.7"]
+
+    def test_keeps_names_and_whole_figures_in_a_narrow_terminal(self):
+        out = self.shown(width=42, force_terminal=True, no_color=True)
+        assert "44.4 [27.8, 61.1]" in out
+        assert "+8.7" not in out
+        assert "knn, without the" in out
+        assert "start" in out
