@@ -20,7 +20,7 @@ import torch
 from transformers import LogitsProcessor
 
 from langchain_nad.grammar_errors import engine_reason, failing_part
-from langchain_nad.json_closing import Closer, Ending
+from langchain_nad.json_closing import JSON_STEPS, Closer, Ending
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ class Grammar:
     Attributes:
         lark: the grammar in llguidance's dialect of Lark.
         about: what it describes, for error messages.
-        shortest: about the shortest answer, which tells how many tokens are needed; None where an answer may be cut
-            anywhere.
+        shortest: about the shortest answer, which tells how many tokens are needed; empty where nobody knows.
+        json: whether the answer is JSON, or JSON between marks.
         openings: what one token may commit a candidate to: items of a list, optional fields, alternatives.
         schemas: what each JSON schema in it is about, and the schema; tell which part of which cannot be expressed.
     """
 
     lark: str
     about: str
-    shortest: str | None = None
+    shortest: str = ""
+    json: bool = True
     openings: tuple[str, ...] = ()
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -119,22 +120,22 @@ def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
     return write
 
 
-def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> Closer | None:
+def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> Closer:
     """What brings candidates to their end in time.
 
     Raises:
         ConfigurationError: not even the shortest answer fits into the limit.
     """
-    if grammar.shortest is None:
-        return None
 
     def tokens(text: str) -> int:
         return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     jump = max((tokens(text) for text in grammar.openings), default=0)
-    closer = Closer(loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump)
+    closer = Closer(
+        loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump, JSON_STEPS if grammar.json else ()
+    )
     needed = max(tokens(grammar.shortest), len(closer.path(matcher) or ())) + 1
-    if max_new_tokens < needed:
+    if grammar.shortest and max_new_tokens < needed:
         msg = f"{grammar.about} needs about {needed + jump} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
         raise ConfigurationError(msg)
     return closer
@@ -192,12 +193,10 @@ class GrammarProcessor(LogitsProcessor):
         matcher: at the start of the grammar.
         end_tokens: tokens that end a candidate.
         max_new_tokens: token limit of a candidate.
-        closer: ends answers in time; None where they may be cut anywhere.
+        closer: ends answers in time.
     """
 
-    def __init__(
-        self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: Closer | None
-    ) -> None:
+    def __init__(self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: Closer) -> None:
         self._start = matcher
         self._end_tokens = set(end_tokens)
         self._limit = max_new_tokens
@@ -224,11 +223,9 @@ class GrammarProcessor(LogitsProcessor):
             self._follow(ids)
         self._before = ids
         allowed = self._allowed(scores.shape[1])
-        if self._closer is not None:
-            for row, choices in zip(self._rows, allowed, strict=True):
-                if not row.ended:
-                    left = self._limit - len(row.tokens)
-                    self._closer.narrow(row.ending, row.matcher, row.tokens, left, choices)
+        for row, choices in zip(self._rows, allowed, strict=True):
+            if not row.ended:
+                self._closer.narrow(row.ending, row.matcher, row.tokens, self._limit - len(row.tokens), choices)
         # in place, since the engine gives away a copy, and another one of this size takes longer than the grammar
         return scores.masked_fill_(~allowed.to(scores.device), -torch.inf)  # type: ignore[return-value] # still floats
 

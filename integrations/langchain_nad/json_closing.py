@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Closer", "Ending", "in_string"]
+__all__ = ["JSON_STEPS", "Closer", "Ending", "in_string"]
 
-_STEPS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
-"""What to write outside a string, the shortest way to the end first."""
+JSON_STEPS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
+"""What to write in JSON outside a string, the shortest way to the end first."""
 
 _LITERALS = {*string.digits, "true", "false", "null"}
 _LONGEST = 512
@@ -41,7 +41,7 @@ class _Words:
 
     Attributes:
         texts: by token id.
-        exact: token id by text, for single characters and the texts in `_STEPS`.
+        exact: token id by text, for single characters and the texts in `JSON_STEPS`.
         length: float32 [tokens], how much of a string a token fills; the highest first where length is needed.
         plain: bool [tokens], neither ends nor escapes anything in a string.
         literals: bool [tokens], a digit or a JSON literal.
@@ -81,11 +81,18 @@ class Closer:
         vocabulary: number of logits.
         end_tokens: tokens that end a candidate.
         jump: number of tokens by which one token may lengthen the way to the end: it may open an item of a list.
+        steps: what to write, where it is allowed, for the shortest way to the end.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, vocabulary: int, end_tokens: Collection[int], jump: int
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        vocabulary: int,
+        end_tokens: Collection[int],
+        jump: int,
+        steps: Sequence[str] = JSON_STEPS,
     ) -> None:
+        self._steps = steps
         self._words = _words(tokenizer)
         self._end_tokens = list(end_tokens)
         self._jump = jump + _MARGIN
@@ -108,10 +115,11 @@ class Closer:
         inside, escaped = _string_state(self._text(tokens))
         path = ending.path = self._path_from(ending, matcher, tokens, inside=inside)
         ending.last_look = len(tokens)
-        if path is None:
+        needed = left + 1 if path is None else len(path) + 1
+        if path is None or needed > left:
+            # a pattern may have shorter ways than the one that was found
             ending.next_look = len(tokens) + _MARGIN
             return
-        needed = len(path) + 1
         if needed + self._jump < left:
             ending.next_look = len(tokens) + (left - needed) // (self._jump + 1)
             return
@@ -146,8 +154,8 @@ class Closer:
     def _path_from(
         self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], *, inside: bool
     ) -> list[int] | None:
-        known = ending.path
-        followed = bool(known) and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]
+        known = ending.path or []
+        followed = known != [] and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]
         if known and (followed or inside):
             # inside a string the way to the end is the same after one more word
             rest = known[1:] if followed else known
@@ -174,7 +182,7 @@ class Closer:
 
     def _next(self, matcher: LLMatcher, *, inside: bool, fill: Callable[[NDArray[np.bool_]], int | None]) -> list[int]:
         matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        for step in ('"',) if inside else _STEPS:
+        for step in ('"',) if inside and self._steps else self._steps:
             token = self._words.exact.get(step)
             if token is not None and self._mask[token >> 5] >> (token & 31) & 1:
                 return [token]
@@ -211,7 +219,7 @@ def _words(tokenizer: PreTrainedTokenizerBase) -> _Words:
     with _WORDS_LOCK:
         if tokenizer not in _WORDS:
             texts = [str(text) for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])]
-            wanted = {*_STEPS, *string.printable.strip()}
+            wanted = {*JSON_STEPS, *string.printable.strip()}
             exact: dict[str, int] = {}
             for i, text in enumerate(texts):
                 if text in wanted:

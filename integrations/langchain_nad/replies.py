@@ -208,7 +208,10 @@ class Reply:
         return calls.beside(shape).grammar("start: calls | shape\n")
 
     def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> _Rules:
-        rules, shortest, openings_, schemas = [], [], [], {}
+        rules: list[str] = []
+        shortest: list[str] = []
+        commitments: list[str] = []
+        schemas: dict[str, Mapping[str, Any]] = {}
         tools = self.callable_tools
         for i, tool in enumerate(tools):
             function = tool["function"]
@@ -218,7 +221,7 @@ class Reply:
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(_json_rule(f"arguments_{i}", schema))
             shortest.append(f"{form.begin}{head}{shortest_instance(schema)}}}{form.end}")
-            openings_ += openings(schema)
+            commitments += openings(schema)
             schemas[f"the arguments of {function['name']}"] = schema
         any_call = " | ".join(f"call_{i}" for i in range(len(tools)))
         one = " ".join(part for part in (_text(form.begin, literal), "body", _text(form.end, literal)) if part)
@@ -227,8 +230,8 @@ class Reply:
         rules.append(f"calls: {' '.join(part for part in around if part)}\none: {one}\nbody: {any_call}\n")
         about = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
         # a tool's name commits to its arguments, and so does the beginning of a further call
-        openings_ += shortest if len(tools) > 1 or self.parallel else []
-        return _Rules("".join(rules), about, max(shortest, key=len), tuple(openings_), schemas)
+        commitments += shortest if len(tools) > 1 or self.parallel else []
+        return _Rules("".join(rules), about, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
 
 
 def _json_rule(name: str, schema: Mapping[str, Any]) -> str:
@@ -244,22 +247,24 @@ class _Rules:
 
     lark: str
     about: str
-    shortest: str | None = None
+    shortest: str = ""
+    json: bool = True
     openings: tuple[str, ...] = ()
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def grammar(self, start: str) -> Grammar:
         from langchain_nad.grammar import Grammar
 
-        return Grammar(start + self.lark, self.about, self.shortest, self.openings, self.schemas)
+        return Grammar(start + self.lark, self.about, self.shortest, self.json, self.openings, self.schemas)
 
     def beside(self, other: _Rules) -> _Rules:
         """Rules for an answer that may be of either kind."""
-        ends = [text for text in (self.shortest, other.shortest) if text is not None]
+        ends = (self.shortest, other.shortest)
         return _Rules(
             self.lark + other.lark,
             f"{self.about} or {other.about}",
-            max(ends, key=len) if len(ends) == 2 else None,
+            max(ends, key=len),
+            self.json and other.json,
             (*self.openings, *other.openings, *ends),
             {**self.schemas, **other.schemas},
         )
@@ -309,11 +314,11 @@ def _shape_rules(response_format: Mapping[str, Any]) -> _Rules:
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        return _Rules(f"shape: /{pattern}/\n", "the pattern of the response format")
+        return _Rules(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
     if kind == "choice":
         texts = [str(choice) for choice in response_format["choices"]]
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-        return _Rules(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len))
+        return _Rules(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
     schema = dict(response_format.get("schema") or schema)
@@ -321,5 +326,9 @@ def _shape_rules(response_format: Mapping[str, Any]) -> _Rules:
         schema = {"additionalProperties": False, **schema}
     about = f"the schema of {schema.get('title') or 'the response format'}"
     return _Rules(
-        _json_rule("shape", schema), about, shortest_instance(schema), tuple(openings(schema)), {about: schema}
+        _json_rule("shape", schema),
+        about,
+        shortest_instance(schema),
+        openings=tuple(openings(schema)),
+        schemas={about: schema},
     )
