@@ -155,19 +155,15 @@ class Closer:
         self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], *, inside: bool
     ) -> list[int] | None:
         known = ending.path or []
-        followed = known != [] and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]
-        if known and (followed or inside):
-            # inside a string the way to the end is the same after one more word
-            rest = known[1:] if followed else known
-            if self._completes(matcher, rest):
-                return rest
+        if known and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]:
+            return known[1:]
+        # inside a string the way to the end is the same after one more word
+        if known and inside and self._completes(matcher, known):
+            return known
         return self.path(matcher, tokens)
 
     def _completes(self, matcher: LLMatcher, path: list[int]) -> bool:
-        if matcher.validate_tokens(path) < len(path):
-            return False
-        trial = matcher.deep_copy()
-        return bool(trial.consume_tokens(path) and trial.is_accepting())
+        return bool(matcher.validate_tokens([*path, self._end_tokens[0]]) == len(path) + 1)
 
     def _walk(self, matcher: LLMatcher, text: str, fill: Callable[[NDArray[np.bool_]], int | None]) -> list[int] | None:
         path: list[int] = []
