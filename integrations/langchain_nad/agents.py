@@ -22,6 +22,25 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
     Args:
         n: candidates per step; None leaves it to the model.
         exclude_args: arguments that make no difference between two calls.
+
+    Example:
+        .. code-block:: python
+
+            from langchain.agents import create_agent
+            from langchain_core.tools import tool
+            from langchain_nad import NADChatModel, NADStepSelection
+
+
+            @tool
+            def multiply(a: int, b: int, why: str = "") -> int:
+                '''Multiply two whole numbers.'''
+                return a * b
+
+
+            step = NADStepSelection(exclude_args=["why"])
+            agent = create_agent(NADChatModel(n=16), [multiply], middleware=[step])
+            answer = agent.invoke({"messages": [("user", "What is 17 times 23?")]})["messages"][-1]
+            answer.response_metadata["nad"]["steps"]
     """
 
     def __init__(self, n: int | None = None, *, exclude_args: Collection[str] = ()) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, model_validator
 from langchain_nad.answers import PROVIDER
 from langchain_nad.asking import ask, written_for
 from langchain_nad.calls import Call
+from langchain_nad.fields import object_name
 from langchain_nad.local_model import LocalModel
 from langchain_nad.messages import template_messages
 from langchain_nad.progress import ProgressReporter
@@ -93,7 +94,9 @@ class NADChatModel(LocalModel, BaseChatModel):
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """Key of LangChain's cache: the model's identity and the arguments of the call."""
-        return json.dumps([self._identifying_params, stop, kwargs], sort_keys=True, default=repr)
+        # langchain-core caches an answer in the form that output_version asks for
+        key = [self._identifying_params, self.output_version, stop, kwargs]
+        return json.dumps(key, sort_keys=True, default=object_name)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)

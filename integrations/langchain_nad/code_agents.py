@@ -111,9 +111,13 @@ class PythonSandboxTool(BaseTool):
     Example:
         .. code-block:: python
 
+            from langchain.agents import create_agent
+            from langchain_nad import NADChatModel, PythonSandboxTool
             from nad_sandbox import auto_sandbox
 
-            agent = create_agent(chat, [PythonSandboxTool(sandbox=auto_sandbox())])
+            with auto_sandbox() as sandbox:
+                agent = create_agent(NADChatModel(n=16), [PythonSandboxTool(sandbox=sandbox)])
+                agent.invoke({"messages": [("user", "What is 2 to the power of 100?")]})
     """
 
     name: str = "python"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +19,7 @@ from nad_agents.verification import Verifier
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["DecodingFields", "Settings"]
+__all__ = ["DecodingFields", "Settings", "object_name"]
 
 SAMPLING_FIELDS = {
     "n": "n",
@@ -245,10 +247,10 @@ class DecodingFields(BaseModel):
             "dtype": self.dtype,
             **{field: _plain(sampling[name]) for field, name in SAMPLING_FIELDS.items()},
             **{field: _plain(config[name]) for field, name in NAD_FIELDS.items()},
-            "verifier": _name(self.verifier),
+            "verifier": object_name(self.verifier),
             "verification": verification.model_dump(mode="json") if self.verifier is not None else None,
             "include_candidates": self.include_candidates,
-            "decoder": _name(self.decoder),
+            "decoder": object_name(self.decoder),
         }
 
 
@@ -257,9 +259,21 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, str | int | float | bool) else _name(value)
+    return value if value is None or isinstance(value, str | int | float | bool) else object_name(value)
 
 
-def _name(thing: object) -> str | None:
-    """What tells one object from another: its own repr, or one made of its type and identity."""
-    return None if thing is None else f"{type(thing).__module__}.{thing!r}"
+_OBJECT_NAMES: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
+
+
+def object_name(thing: object) -> str | None:
+    """What tells one object from another: its own repr, or its type and a number that no other object ever has."""
+    if thing is None:
+        return None
+    kind = f"{type(thing).__module__}.{type(thing).__qualname__}"
+    if " at 0x" not in repr(thing):
+        return f"{kind} {thing!r}"
+    # an address would be given to another object later, or by another process, that shares the cache
+    try:
+        return _OBJECT_NAMES.setdefault(thing, f"{kind} {uuid.uuid4()}")
+    except TypeError:
+        return f"{kind} {uuid.uuid4()}"

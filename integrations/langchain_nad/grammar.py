@@ -1,11 +1,12 @@
 """Constrained decoding: candidates can only become what a grammar describes.
 
 llguidance compiles the grammar and says, token by token, what may follow; this module keeps its matchers in step with
-a batch whose rows leave at any time, and closes JSON in time when a candidate nears its token limit.
+a batch whose rows leave at any time, and brings answers to their end when a candidate nears its token limit.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import threading
@@ -19,11 +20,11 @@ import torch
 from transformers import LogitsProcessor
 
 from langchain_nad.grammar_errors import engine_reason, failing_part
-from langchain_nad.json_closing import JSONCloser
+from langchain_nad.json_closing import JSON_STEPS, Closer, Ending
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from llguidance import LLMatcher, LLTokenizer
+    from llguidance import LLExecutor, LLMatcher, LLTokenizer
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     from nad_agents.models import LoadedModel
@@ -32,9 +33,6 @@ __all__ = ["Grammar", "GrammarProcessor", "json_rule", "literal_writer", "make_p
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As models write JSON; free whitespace would let a small model pad for ever."""
-
-_SPARE_TOKENS = 16
-"""Closing begins this many tokens before the shortest answer would no longer fit."""
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = threading.Lock()
@@ -47,16 +45,17 @@ class Grammar:
     Attributes:
         lark: the grammar in llguidance's dialect of Lark.
         about: what it describes, for error messages.
-        shortest: about the shortest JSON that fits, which is closed in time when a candidate nears its token limit;
-            None when the answer is no JSON.
-        marker: what JSON follows, in answers that are prose until then; None when they are JSON from the start.
+        shortest: about the shortest answer, which tells how many tokens are needed; empty where nobody knows.
+        json: whether the answer is JSON, or JSON between marks.
+        openings: what one token may commit a candidate to: items of a list, optional fields, alternatives.
         schemas: what each JSON schema in it is about, and the schema; tell which part of which cannot be expressed.
     """
 
     lark: str
     about: str
-    shortest: str | None = None
-    marker: str | None = None
+    shortest: str = ""
+    json: bool = True
+    openings: tuple[str, ...] = ()
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -88,7 +87,7 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
     if reason is not None:
         raise _inexpressible(grammar, reason, lambda schema: refuses("start: part\n" + json_rule("part", schema)))
     matcher = LLMatcher(tokenizer, grammar.lark)
-    closer = _closer(grammar, loaded, max_new_tokens)
+    closer = _closer(grammar, matcher, loaded, max_new_tokens)
     return lambda: [GrammarProcessor(matcher.deep_copy(), _end_tokens(loaded), max_new_tokens, closer)]
 
 
@@ -121,14 +120,29 @@ def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
     return write
 
 
-def _closer(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> JSONCloser | None:
-    if grammar.shortest is None:
-        return None
-    needed = len(loaded.tokenizer(grammar.shortest, add_special_tokens=False)["input_ids"])
-    if grammar.marker is None and max_new_tokens < needed + 2:
-        msg = f"{grammar.about} needs about {needed + 8} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
+def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> Closer:
+    """What brings candidates to their end in time.
+
+    Raises:
+        ConfigurationError: not even the shortest answer fits into the limit.
+    """
+
+    def tokens(text: str) -> int:
+        return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    jump = max((tokens(text) for text in grammar.openings), default=0)
+    closer = Closer(
+        loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump, JSON_STEPS if grammar.json else ()
+    )
+    needed = max(tokens(grammar.shortest), len(closer.path(matcher) or ())) + 1
+    if grammar.shortest and max_new_tokens < needed:
+        msg = f"{grammar.about} needs about {needed + jump} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
         raise ConfigurationError(msg)
-    return JSONCloser(loaded.tokenizer, reserve=needed + _SPARE_TOKENS, marker=grammar.marker)
+    return closer
+
+
+def _vocabulary(loaded: LoadedModel) -> int:
+    return int(cast("Any", loaded.model).get_output_embeddings().weight.shape[0])
 
 
 def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
@@ -141,10 +155,9 @@ def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
     with _TOKENIZERS_LOCK:
         found = _TOKENIZERS.get(loaded.tokenizer)
         if found is None:
-            model, tokenizer = cast("Any", loaded.model), cast("Any", loaded.tokenizer)
-            vocabulary = model.get_output_embeddings().weight.shape[0]
+            tokenizer = cast("Any", loaded.tokenizer)
             try:
-                found = llguidance.hf.from_tokenizer(tokenizer, vocabulary, _end_tokens(loaded))
+                found = llguidance.hf.from_tokenizer(tokenizer, _vocabulary(loaded), _end_tokens(loaded))
             except ValueError as error:
                 msg = f"{loaded.name} has a tokenizer that grammars cannot use: {error}"
                 raise ConfigurationError(msg) from error
@@ -166,6 +179,7 @@ class _Row:
     matcher: LLMatcher
     tokens: list[int]
     ended: bool = False
+    ending: Ending = field(default_factory=Ending)
 
 
 class GrammarProcessor(LogitsProcessor):
@@ -179,12 +193,10 @@ class GrammarProcessor(LogitsProcessor):
         matcher: at the start of the grammar.
         end_tokens: tokens that end a candidate.
         max_new_tokens: token limit of a candidate.
-        closer: ends JSON in time; None for other grammars.
+        closer: ends answers in time.
     """
 
-    def __init__(
-        self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: JSONCloser | None
-    ) -> None:
+    def __init__(self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: Closer) -> None:
         self._start = matcher
         self._end_tokens = set(end_tokens)
         self._limit = max_new_tokens
@@ -210,14 +222,21 @@ class GrammarProcessor(LogitsProcessor):
         else:
             self._follow(ids)
         self._before = ids
-        vocabulary = scores.shape[1]
-        mask = torch.full((len(ids), (vocabulary + 31) // 32), -1, dtype=torch.int32)
-        for row, words in zip(self._rows, mask, strict=True):
+        allowed = self._allowed(scores.shape[1])
+        for row, choices in zip(self._rows, allowed, strict=True):
             if not row.ended:
-                row.matcher.unsafe_compute_mask_ptr(words.data_ptr(), words.numel() * words.element_size())
-        allowed = _unpack(mask, vocabulary)
-        self._close(allowed)
-        return scores.masked_fill(~allowed.to(scores.device), -torch.inf)  # type: ignore[return-value] # still floats
+                self._closer.narrow(row.ending, row.matcher, row.tokens, self._limit - len(row.tokens), choices)
+        _forbid(scores, allowed)
+        return scores
+
+    def _allowed(self, vocabulary: int) -> torch.Tensor:
+        """Bool [rows, vocabulary], what the grammar allows next; everything for rows that have ended."""
+        words = np.full((len(self._rows), (vocabulary + 31) // 32), -1, np.int32)
+        matchers = [(row.matcher, i) for i, row in enumerate(self._rows) if not row.ended]
+        # several rows in parallel, and without Python's lock
+        _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        bits = np.unpackbits(words.view(np.uint8), axis=1, count=vocabulary, bitorder="little")
+        return torch.from_numpy(bits.view(np.bool_))
 
     def _follow(self, ids: torch.Tensor) -> None:
         """Find out which rows are still there, and give each matcher its row's new token."""
@@ -234,17 +253,18 @@ class GrammarProcessor(LogitsProcessor):
                 msg = f"the grammar could not follow a candidate: {row.matcher.get_error() or 'token not allowed'}"
                 raise GenerationError(msg)
 
-    def _close(self, allowed: torch.Tensor) -> None:
-        """Leave near the token limit only what brings JSON to its end."""
-        if self._closer is None:
-            return
-        for row, choices in zip(self._rows, allowed, strict=True):
-            left = self._limit - len(row.tokens)
-            if not row.ended and left <= self._closer.reserve:
-                self._closer.narrow(row.tokens, choices)
+
+def _forbid(scores: torch.Tensor, allowed: torch.Tensor) -> None:
+    """Minus infinity, in place, where a token is not allowed; the engine gives away a copy of the logits."""
+    if scores.device.type == "cpu":
+        # torch takes ten times as long, longer than everything else that the grammar does
+        np.copyto(scores.numpy(), -np.inf, where=~allowed.numpy())
+    else:
+        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
 
 
-def _unpack(mask: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """Bits to booleans: int32 [rows, words] -> bool [rows, vocabulary]."""
-    bits = np.unpackbits(mask.numpy().view(np.uint8), axis=1, count=vocabulary, bitorder="little")
-    return torch.from_numpy(bits.view(np.bool_))
+@functools.cache
+def _executor() -> LLExecutor:
+    from llguidance import LLExecutor
+
+    return LLExecutor()

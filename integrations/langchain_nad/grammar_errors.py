@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,12 +15,14 @@ _SHARED = ("$defs", "definitions")
 _BY_NAME = (*_SHARED, "properties", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
+_POSITION = re.compile(r"^at \d+\(\d+\): ")
+"""Line and column in a grammar that its writer never saw."""
 
 
 def engine_reason(message: str) -> str:
     """What llguidance says, on one line and without the grammar that it quotes."""
     lines = [line.strip() for line in message.split("\n")]
-    reason = lines[0].split("failed to compile JSON schema: ")[-1]
+    reason = _POSITION.sub("", lines[0].split("failed to compile JSON schema: ")[-1])
     # a refused regular expression is explained on a line of its own, below the expression
     explained = next((line.removeprefix("error: ") for line in lines[1:] if line.startswith("error: ")), None)
     return reason if explained is None else f"{reason.removesuffix('regex parse error:').strip()} {explained}".strip()

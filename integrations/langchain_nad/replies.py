@@ -7,13 +7,13 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, is_typeddict
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_nad.shortest_json import shortest_instance
+from langchain_nad.shortest_json import openings, shortest_instance
 from langchain_nad.tool_calls import ToolFormat
 from nad_agents.exceptions import ConfigurationError
 
@@ -197,21 +197,21 @@ class Reply:
             form: how the model writes calls.
             literal: writes text as it stands into the grammar, tokens of their own included.
         """
+        calls = self._call_rules(form, literal) if self.tools else None
         if self.forced:
-            rules, about, shortest = self._call_rules(form, literal)
-            return _grammar("start: calls\n" + rules, about, shortest)
+            assert calls is not None
+            return calls.grammar("start: calls\n")
         assert self.response_format is not None
-        rule, about, closing = _shape_rule(self.response_format)
-        if not self.tools:
-            return _grammar("start: shape\n" + rule, about, closing)
-        rules, _, shortest = self._call_rules(form, literal)
-        longer = max(shortest, closing, key=len) if closing is not None else None
-        return _grammar("start: calls | shape\n" + rules + rule, about, longer)
+        shape = _shape_rules(self.response_format)
+        if calls is None:
+            return shape.grammar("start: shape\n")
+        return calls.beside(shape).grammar("start: calls | shape\n")
 
-    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> tuple[str, str, str]:
-        from langchain_nad.grammar import json_rule
-
-        rules, shortest = [], []
+    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> _Rules:
+        rules: list[str] = []
+        shortest: list[str] = []
+        commitments: list[str] = []
+        schemas: dict[str, Mapping[str, Any]] = {}
         tools = self.callable_tools
         for i, tool in enumerate(tools):
             function = tool["function"]
@@ -219,21 +219,55 @@ class Reply:
             schema = {"type": "object", "additionalProperties": False, **schema}
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
-            rules.append(json_rule(f"arguments_{i}", schema))
-            shortest.append(form.write(function["name"], {}) + shortest_instance(schema))
+            rules.append(_json_rule(f"arguments_{i}", schema))
+            shortest.append(f"{form.begin}{head}{shortest_instance(schema)}}}{form.end}")
+            commitments += openings(schema)
+            schemas[f"the arguments of {function['name']}"] = schema
         any_call = " | ".join(f"call_{i}" for i in range(len(tools)))
         one = " ".join(part for part in (_text(form.begin, literal), "body", _text(form.end, literal)) if part)
         more = f"({_text(form.separator, literal)} one)*" if self.parallel else ""
         around = (_text(form.opening, literal), f"one {more}", _text(form.closing, literal))
         rules.append(f"calls: {' '.join(part for part in around if part)}\none: {one}\nbody: {any_call}\n")
         about = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
-        return "".join(rules), about, max(shortest, key=len)
+        # a tool's name commits to its arguments, and so does the beginning of a further call
+        commitments += shortest if len(tools) > 1 or self.parallel else []
+        return _Rules("".join(rules), about, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
 
 
-def _grammar(lark: str, about: str, shortest: str | None) -> Grammar:
-    from langchain_nad.grammar import Grammar
+def _json_rule(name: str, schema: Mapping[str, Any]) -> str:
+    # llguidance is an optional dependency
+    from langchain_nad.grammar import json_rule
 
-    return Grammar(lark, about, shortest)
+    return json_rule(name, schema)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """Rules for a kind of answer, without a start; attributes as in `langchain_nad.grammar.Grammar`."""
+
+    lark: str
+    about: str
+    shortest: str = ""
+    json: bool = True
+    openings: tuple[str, ...] = ()
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def grammar(self, start: str) -> Grammar:
+        from langchain_nad.grammar import Grammar
+
+        return Grammar(start + self.lark, self.about, self.shortest, self.json, self.openings, self.schemas)
+
+    def beside(self, other: _Rules) -> _Rules:
+        """Rules for an answer that may be of either kind."""
+        ends = (self.shortest, other.shortest)
+        return _Rules(
+            self.lark + other.lark,
+            f"{self.about} or {other.about}",
+            max(ends, key=len),
+            self.json and other.json,
+            (*self.openings, *other.openings, *ends),
+            {**self.schemas, **other.schemas},
+        )
 
 
 def _text(text: str, literal: Callable[[str], str]) -> str:
@@ -274,22 +308,27 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
     return found.get("schema") if isinstance(found, Mapping) else None
 
 
-def _shape_rule(response_format: Mapping[str, Any]) -> tuple[str, str, str | None]:
-    """The grammar rule ``shape``, what it is about, and the shortest JSON where it is JSON."""
-    from langchain_nad.grammar import json_rule
-
+def _shape_rules(response_format: Mapping[str, Any]) -> _Rules:
+    """The grammar rule ``shape``."""
     kind = response_format["type"]
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        return f"shape: /{pattern}/\n", "the pattern of the response format", None
+        return _Rules(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
     if kind == "choice":
-        choices = " | ".join(json.dumps(str(choice), ensure_ascii=False) for choice in response_format["choices"])
-        return f"shape: {choices}\n", "the choices of the response format", None
+        texts = [str(choice) for choice in response_format["choices"]]
+        choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+        return _Rules(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
     schema = dict(response_format.get("schema") or schema)
     if schema.get("type") == "object" and "properties" in schema:
         schema = {"additionalProperties": False, **schema}
-    name = schema.get("title") or "the response format"
-    return json_rule("shape", schema), f"the schema of {name}", shortest_instance(schema)
+    about = f"the schema of {schema.get('title') or 'the response format'}"
+    return _Rules(
+        _json_rule("shape", schema),
+        about,
+        shortest_instance(schema),
+        openings=tuple(openings(schema)),
+        schemas={about: schema},
+    )

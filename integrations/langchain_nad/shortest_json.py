@@ -1,14 +1,20 @@
-"""How short JSON of a schema can be, which tells how many tokens an answer needs at least."""
+"""How short JSON of a schema can be, and what a token may add to it: how many tokens an answer has to be left."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["shortest_instance"]
+__all__ = ["openings", "shortest_instance"]
 
 _DEPTH = 8
 """Where a recursive schema is taken to end."""
+
+_LONGEST_STRING = 1000
+"""Where a pattern's least width is no longer believed."""
 
 
 def shortest_instance(schema: Any, root: Any = None, depth: int = 0) -> str:
@@ -49,7 +55,7 @@ def _shortest_of_type(schema: dict[str, Any], root: Any, depth: int) -> str:
         item = shortest_instance(schema.get("items", {}), root, depth + 1)
         return "[" + ", ".join([item] * int(schema.get("minItems", 0))) + "]"
     if kind == "string":
-        return json.dumps("a" * int(schema.get("minLength", 12 if "pattern" in schema or "format" in schema else 0)))
+        return json.dumps("a" * _string_length(schema))
     return {"boolean": "true", "null": "null"}.get(kind, "0")
 
 
@@ -58,3 +64,41 @@ def _resolve(reference: str, root: Any) -> Any:
     for part in reference.removeprefix("#/").split("/"):
         target = target.get(part, {}) if isinstance(target, dict) else {}
     return target
+
+
+def openings(schema: Any) -> Iterator[str]:
+    """JSON that a candidate may begin with one token, and then has to complete: what is optional, at its shortest.
+
+    Args:
+        schema: a JSON schema.
+    """
+    seen: list[Any] = []
+
+    def search(part: Any) -> Iterator[str]:
+        if not isinstance(part, dict) or any(part is one for one in seen):
+            return
+        seen.append(part)
+        for name, inner in part.get("properties", {}).items():
+            if name not in part.get("required", ()):
+                yield f"{json.dumps(name)}: {shortest_instance(inner, schema)}, "
+            yield from search(inner)
+        free = [part[key] for key in ("items", "additionalProperties") if isinstance(part.get(key), dict)]
+        free += [option for key in ("anyOf", "oneOf", "prefixItems") for option in part.get(key, ())]
+        free += part.get("patternProperties", {}).values()
+        for inner in free:
+            yield f"{shortest_instance(inner, schema)}, "
+            yield from search(inner)
+        for inner in (*part.get("allOf", ()), *part.get("$defs", {}).values(), *part.get("definitions", {}).values()):
+            yield from search(inner)
+
+    return search(schema)
+
+
+def _string_length(schema: dict[str, Any]) -> int:
+    """How many characters a string has at least, about."""
+    least = int(schema.get("minLength", 24 if "format" in schema else 0))
+    if "pattern" in schema:
+        with contextlib.suppress(re.error, AttributeError):
+            # the standard library knows the width of a pattern, but has no public name for it
+            least = max(least, min(int(re._parser.parse(schema["pattern"]).getwidth()[0]), _LONGEST_STRING))  # type: ignore[attr-defined]
+    return least

@@ -12,7 +12,16 @@ from typing import Any, Literal
 from langchain_core.messages import InvalidToolCall, ToolCall
 from langchain_core.messages.tool import invalid_tool_call, tool_call
 
-__all__ = ["FORMATS", "ParsedAnswer", "ToolFormat", "certain_text", "find_format", "parse_answer"]
+__all__ = [
+    "FORMATS",
+    "ParsedAnswer",
+    "ToolFormat",
+    "certain_text",
+    "find_format",
+    "growing_calls",
+    "new_call_id",
+    "parse_answer",
+]
 
 FormatName = Literal["hermes", "llama3", "mistral", "generic"]
 
@@ -90,12 +99,73 @@ _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.
 _MARKS = ("[TOOL_CALLS]", "<|python_tag|>")
 _OPENINGS = ("```json", "```tool_call", "```", *_MARKS)
 """What models put before JSON; it is no part of the answer's text."""
+_NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 _MAYBE_CALL = re.compile(r"[{\[<`]")
+_FENCE = re.compile(r"```(?:json|tool_call)?\s*")
+_UNFINISHED_FENCES = ("```json", "```tool_call")
+_BEFORE_NAME = ("{", '"name"', ":")
+_HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
+"""How a call begins that a grammar holds."""
 
 
-def certain_text(text: str) -> str:
-    """The beginning of an unfinished answer that is no part of a call, whatever follows."""
-    return _MAYBE_CALL.split(text, maxsplit=1)[0].rstrip()
+def certain_text(text: str, names: Sequence[str] = ()) -> str:
+    """The beginning of an unfinished answer that is no part of a call, whatever follows.
+
+    Args:
+        text: the answer so far.
+        names: the tools on offer; without names JSON with any name may be a call.
+    """
+    start = next((m.start() for m in _MAYBE_CALL.finditer(text) if _may_become_call(text[m.start() :], names)), None)
+    return text[:start].rstrip()
+
+
+def _may_become_call(text: str, names: Sequence[str]) -> bool:
+    """Whether text that begins with a bracket or a backtick may be the beginning of a call."""
+    if any(_agree(text, mark) for mark in ("<tool_call>", *_MARKS)):
+        return True
+    if any(mark.startswith(text) for mark in _UNFINISHED_FENCES):
+        return True
+    fence = _FENCE.match(text)
+    rest = text[fence.end() :] if fence else text
+    rest = rest.removeprefix("[").lstrip()
+    for part in _BEFORE_NAME:
+        if not _agree(rest, part):
+            return False
+        rest = rest[len(part) :].lstrip()
+    known = [json.dumps(name, ensure_ascii=False) for name in names]
+    return any(_agree(rest, name) for name in known) if known else _agree(rest, '"')
+
+
+def _agree(text: str, other: str) -> bool:
+    """Whether one of two texts begins with the other."""
+    return text.startswith(other) or other.startswith(text)
+
+
+def growing_calls(text: str) -> list[tuple[str, str]]:
+    """Name and arguments of each call in an unfinished answer that a grammar holds to calls; the last may grow."""
+    found, end = [], 0
+    while head := _HEAD.search(text, end):
+        end = head.end() + _value_length(text[head.end() :])
+        found.append((str(json.loads(head[1])), text[head.end() : end]))
+    return found
+
+
+def _value_length(text: str) -> int:
+    """Length of the JSON object at the beginning of a text, or of what there is of it."""
+    depth, inside, escaped = 0, False, False
+    for i, char in enumerate(text):
+        if inside:
+            inside = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            inside = True
+        elif char in "{[":
+            depth += 1
+        elif char in "}]":
+            depth -= 1
+            if depth == 0:
+                return i + 1
+    return len(text)
 
 
 def parse_answer(text: str, names: Sequence[str] = ()) -> ParsedAnswer:
@@ -108,7 +178,7 @@ def parse_answer(text: str, names: Sequence[str] = ()) -> ParsedAnswer:
     """
     if "<tool_call>" in text:
         found = [_parse_calls(body) for body in _TAGGED.findall(text)]
-        return _sorted(_TAGGED.sub("", text).strip(), [call for calls in found for call in calls])
+        return _sorted(_TAGGED.sub("", text).rstrip(), [call for calls in found for call in calls])
     start = _first_call(text, names)
     if start is None:
         return ParsedAnswer(text)
@@ -148,7 +218,8 @@ def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
         while at < len(text) and text[at] in " \t\r\n,;":
             at += 1
     if not found or text[at:].startswith(("{", "[")):
-        found.append(_invalid(text[at:], "the JSON breaks off or is malformed"))
+        name = _NAME.search(text, at)
+        found.append(_invalid(text[at:], "the JSON breaks off or is malformed", name[1] if name else None))
     return found
 
 
@@ -166,12 +237,13 @@ def _call(value: Any) -> ToolCall | InvalidToolCall:
         arguments = {}
     if not isinstance(arguments, dict):
         return _invalid(json.dumps(arguments), "the arguments are no JSON object", value["name"])
-    return tool_call(name=value["name"], args=arguments, id=_new_id())
+    return tool_call(name=value["name"], args=arguments, id=new_call_id())
 
 
 def _invalid(text: str, error: str, name: str | None = None) -> InvalidToolCall:
-    return invalid_tool_call(name=name, args=text, id=_new_id(), error=error)
+    return invalid_tool_call(name=name, args=text, id=new_call_id(), error=error)
 
 
-def _new_id() -> str:
+def new_call_id() -> str:
+    """An identifier that no other call has."""
     return f"call_{uuid.uuid4().hex[:24]}"

@@ -1,5 +1,6 @@
 """LangChain's standard unit suite for chat models; no weights, no network."""
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -21,10 +22,9 @@ class TestNADChatModelUnit(ChatModelUnitTests):
         # a local model has no API key, and refuses what it would not read
         return {name: value for name, value in super().standard_chat_model_params.items() if name != "api_key"}
 
-    @pytest.mark.xfail(
-        raises=ValueError,
-        reason="allowed_objects='all' of langchain-core 1.7 lists the classes of its own partners by name; "
-        "test_serialisation of the unit tests makes the same round trip with the class allowed",
-    )
-    def test_serdes(self, model, snapshot) -> None:
-        super().test_serdes(model, snapshot)
+    @pytest.fixture(autouse=True)
+    def the_class_is_allowed(self, monkeypatch) -> None:
+        # langchain-core loads its own partners' classes and those that the caller names; the suite cannot name one
+        load = import_module("langchain_core.load.load")
+        allowed = {*load._get_default_allowed_class_paths("all"), tuple(NADChatModel.lc_id())}
+        monkeypatch.setitem(load._default_class_paths_cache, "all", allowed)

@@ -6,7 +6,7 @@ import pytest
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
 from langchain_nad import NADChatModel
-from langchain_nad.fields import NAD_FIELDS, SAMPLING_FIELDS
+from langchain_nad.fields import NAD_FIELDS, SAMPLING_FIELDS, object_name
 
 from nad_agents import ConfigurationError, NADConfig, SamplingConfig, UnknownSelectorError, VerificationConfig
 from nad_agents.models import DEFAULT_MODEL
@@ -142,13 +142,23 @@ def test_the_cache_key_holds_everything_that_changes_the_answer():
         {}, {"model": "a/c"}, {"n": 5}, {"temperature": 0.6}, {"top_p": 0.5}, {"seed": 1}, {"selector": "medoid"},
         {"selector_options": {"k": 2}}, {"pruning": "first_chunk"}, {"keep": 2}, {"chunk_size": 16}, {"stop": ["x"]},
         {"max_tokens": 9}, {"verifier": Anything()}, {"generation_options": {"no_repeat_ngram_size": 3}},
-        {"dtype": "float32"}, {"include_candidates": True},
+        {"dtype": "float32"}, {"include_candidates": True}, {"output_version": "v1"},
     ]  # fmt: skip
     keys = {NADChatModel(**{**base, **variant})._get_llm_string() for variant in variants}
     assert len(keys) == len(variants)
     chat = NADChatModel(**base)
     assert chat._get_llm_string(stop=["x"]) != chat._get_llm_string() == NADChatModel(**base)._get_llm_string()
     assert chat._get_llm_string(n=3) != chat._get_llm_string()
+
+
+def test_no_two_objects_have_one_name():
+    # an address would be given to the next object, or be another's in the next process that shares the cache
+    names = {object_name(object.__new__(type("Same", (), {}))) for _ in range(20)}
+    assert len(names) == 20
+    thing = type("Same", (), {})()
+    assert object_name(thing) == object_name(thing)
+    assert " at 0x" not in object_name(thing)
+    assert object_name(VerificationConfig()) == object_name(VerificationConfig())
 
 
 def test_describes_itself_for_traces():

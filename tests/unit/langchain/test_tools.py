@@ -95,7 +95,8 @@ def test_forced_calls_stream_and_add_up(chat):
         ]
         assert full.text == ""
         assert any(block["type"] == "tool_call" for block in full.content_blocks)
-        assert sum(bool(c.tool_call_chunks) for c in chunks) == 1
+        parts = [part for chunk in chunks for part in chunk.tool_call_chunks]
+        assert [part["name"] for part in parts if part["name"]] == ["add"]
 
 
 async def test_forced_calls_without_blocking(chat):

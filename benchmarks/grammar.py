@@ -1,0 +1,212 @@
+"""What a grammar costs per token: steps with and without it, taken in turn in one process, and its parts.
+
+    python benchmarks/grammar.py [--model ID ...] [--rows 8 16] [--rounds 3] [--steps 32]
+
+Step times are of the steps in which all rows are alive, by the clock of a logits processor that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from langchain_nad.grammar import Grammar, GrammarProcessor, make_processors
+from langchain_nad.replies import Reply
+from langchain_nad.tool_calls import FORMATS
+from llguidance import LLMatcher
+from transformers import LogitsProcessor
+
+from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, load_model
+
+PROMPT = "List five people of the history of computing, with the city they worked in and what they are known for."
+PERSON = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "city": {"type": "string"},
+        "born": {"type": "integer"},
+        "known_for": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+    },
+    "required": ["name", "city", "born", "known_for"],
+    "additionalProperties": False,
+}
+SCHEMA = {
+    "type": "object",
+    "title": "People",
+    "properties": {"people": {"type": "array", "items": PERSON, "minItems": 5}},
+    "required": ["people"],
+}
+LIMIT = 220
+
+
+class Clock(LogitsProcessor):
+    """Notes when each step came to the processors, and with how many rows."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, int]] = []
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        self.seen.append((time.perf_counter(), len(input_ids)))
+        return scores
+
+    def steps(self, rows: int) -> list[float]:
+        """Seconds from one step to the next, while all rows were alive; the first ones warm up."""
+        pairs = zip(self.seen[2:], self.seen[3:], strict=False)
+        return [after - before for (before, a), (after, b) in pairs if a == b == rows]
+
+
+@contextmanager
+def timed_grammar() -> Iterator[list[tuple[float, int]]]:
+    """Seconds and rows of every call of the grammar's processor."""
+    found: list[tuple[float, int]] = []
+    original = GrammarProcessor.__call__
+
+    def call(self: GrammarProcessor, input_ids: Any, scores: Any) -> Any:
+        started = time.perf_counter()
+        result = original(self, input_ids, scores)
+        found.append((time.perf_counter() - started, len(input_ids)))
+        return result
+
+    GrammarProcessor.__call__ = call  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        GrammarProcessor.__call__ = original  # type: ignore[method-assign]
+
+
+def grammar() -> Grammar:
+    form = {"type": "json_schema", "json_schema": {"name": "people", "schema": SCHEMA}}
+    return Reply.from_arguments({"response_format": form}).grammar(FORMATS["generic"], repr)
+
+
+def run(decoder: NeuronAgreementDecoder, processors: Callable[[], list[Any]], rows: int, tokens: int, seed: int) -> int:
+    """Generate, without an end before the given number of tokens; returns the tokens of all candidates."""
+    sampling = SamplingConfig(n=rows, max_new_tokens=tokens, seed=seed)
+    group = decoder.sample(PROMPT, sampling=sampling, config=NADConfig(), logits_processors=processors)
+    return sum(len(rollout.token_ids) for rollout in group.rollouts)
+
+
+class Endless(LogitsProcessor):
+    """Forbids the end, so that unconstrained rows stay alive as long as constrained ones do."""
+
+    def __init__(self, end_tokens: list[int]) -> None:
+        self._end_tokens = end_tokens
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:  # noqa: ARG002
+        scores[:, self._end_tokens] = -torch.inf
+        return scores
+
+
+def paired(decoder: NeuronAgreementDecoder, rows: int, rounds: int, steps: int) -> None:
+    from langchain_nad.grammar import _end_tokens
+
+    made = make_processors(grammar(), decoder.loaded, LIMIT)
+    ends = _end_tokens(decoder.loaded)
+    times: dict[str, list[float]] = {"free": [], "held": []}
+    ratios = []
+    with timed_grammar() as calls:
+        for number in range(rounds):
+            medians = {}
+            # who goes first changes, so that a machine that slows down slows both
+            for kind in ("free", "held") if number % 2 == 0 else ("held", "free"):
+                clock = Clock()
+                before = [Endless(ends)] if kind == "free" else made()
+                # the limit that the grammar knows is further away, as it is at the beginning of an answer
+                run(decoder, lambda first=before, last=clock: [*first, last], rows, steps, number)
+                found = clock.steps(rows)
+                times[kind] += found
+                medians[kind] = statistics.median(found)
+            ratios.append(medians["held"] / medians["free"])
+    free, held = (statistics.median(times[kind]) for kind in ("free", "held"))
+    spent = statistics.median([seconds for seconds, alive in calls if alive == rows])
+    print(
+        f"| {decoder.loaded.name} | {rows} | {free * 1e3:.1f} ms | {held * 1e3:.1f} ms "
+        f"| {statistics.median(ratios):.3f}x ({min(ratios):.3f} to {max(ratios):.3f}) | {spent * 1e3:.2f} ms "
+        f"| {spent * 1e6 / rows:.0f} us |",
+        flush=True,
+    )
+
+
+def whole_answers(decoder: NeuronAgreementDecoder, rows: int) -> None:
+    """The grammar's share of whole answers, bringing them to their end included."""
+    made = make_processors(grammar(), decoder.loaded, LIMIT)
+    with timed_grammar() as calls:
+        started = time.perf_counter()
+        tokens = run(decoder, made, rows, LIMIT, seed=1)
+        seconds = time.perf_counter() - started
+    spent = sum(took for took, _ in calls)
+    print(
+        f"| {decoder.loaded.name} | {rows} | {tokens} | {seconds:.2f} s | {spent:.2f} s | {spent / seconds:.1%} "
+        f"| {spent / tokens * 1e6:.0f} us | {max(took for took, _ in calls) * 1e3:.1f} ms |",
+        flush=True,
+    )
+
+
+def parts(decoder: NeuronAgreementDecoder) -> None:
+    """Compiling, and masks with and without threads."""
+    from langchain_nad.grammar import _executor, _ll_tokenizer, _vocabulary
+
+    loaded = decoder.loaded
+    started = time.perf_counter()
+    tokenizer = _ll_tokenizer(loaded)
+    reading = time.perf_counter() - started
+    started = time.perf_counter()
+    make_processors(grammar(), loaded, LIMIT)
+    first = time.perf_counter() - started
+    again = statistics.median(timeit(lambda: make_processors(grammar(), loaded, LIMIT)) for _ in range(20))
+    matcher = LLMatcher(tokenizer, grammar().lark)
+    text = '{"people": [{"name": "Ada Lovelace", "city": "Lon'
+    assert matcher.consume_tokens(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
+    for rows in (1, 8, 16):
+        copies = [(matcher.deep_copy(), i) for i in range(rows)]
+        words = np.zeros((rows, (_vocabulary(loaded) + 31) // 32), np.int32)
+
+        def one_by_one(copies: list[Any] = copies, words: Any = words) -> None:
+            for copied, i in copies:
+                copied.unsafe_compute_mask_ptr(words[i].ctypes.data, words.strides[0])
+
+        def together(copies: list[Any] = copies, words: Any = words) -> None:
+            _executor().unsafe_compute_mask_ptr(copies, words.ctypes.data, words.strides[0], len(words))
+
+        alone, joint = (statistics.median(timeit(kind) for _ in range(50)) for kind in (one_by_one, together))
+        compiling = f"{reading * 1e3:.0f} ms | {first * 1e3:.1f} ms | {again * 1e3:.1f} ms" if rows == 1 else " | | "
+        print(f"| {loaded.name} | {compiling} | {rows} | {alone * 1e6:.0f} us | {joint * 1e6:.0f} us |", flush=True)
+
+
+def timeit(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", default=["HuggingFaceTB/SmolLM2-135M-Instruct"])
+    parser.add_argument("--rows", nargs="+", type=int, default=[8, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=32)
+    options = parser.parse_args()
+    decoders = [NeuronAgreementDecoder(load_model(name, dtype="float32")) for name in options.model]
+    print("| model | tokenizer, once | first grammar | same again | rows | masks one by one | together |")
+    print("|---|---|---|---|---|---|---|")
+    for decoder in decoders:
+        parts(decoder)
+    print("\n| model | rows | step without | step with | ratio | grammar per step | per row |")
+    print("|---|---|---|---|---|---|---|")
+    for decoder in decoders:
+        for rows in options.rows:
+            paired(decoder, rows, options.rounds, options.steps)
+    print("\n| model | rows | tokens | answer | grammar | share | per token | longest step |")
+    print("|---|---|---|---|---|---|---|---|")
+    for decoder in decoders:
+        whole_answers(decoder, options.rows[0])
+
+
+if __name__ == "__main__":
+    main()

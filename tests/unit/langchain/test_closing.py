@@ -1,0 +1,135 @@
+"""Answers are whole, however near the token limit is and whatever the schema asks for."""
+
+import json
+import re
+
+import jsonschema
+import pytest
+from langchain_nad.shortest_json import openings, shortest_instance
+
+from nad_agents import ConfigurationError
+from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.test_grammar import shaped
+
+FIELDS = {name: {"type": "string"} for name in "abcdef"}
+ITEM = {"type": "object", "properties": FIELDS, "required": list(FIELDS), "additionalProperties": False}
+NODE = {
+    "type": "object",
+    "properties": {"v": {"type": "integer"}, "c": {"type": "array", "items": {"$ref": "#/$defs/N"}}},
+    "required": ["v", "c"],
+    "additionalProperties": False,
+}
+
+
+def field(schema, required=True):
+    return {"type": "object", "properties": {"x": schema}, "required": ["x"] if required else []}
+
+
+SCHEMAS = {
+    "items with many fields": field({"type": "array", "items": ITEM}),
+    "an optional field": field(ITEM, required=False),
+    "alternatives": field({"anyOf": [{"type": "null"}, ITEM]}),
+    "long strings": field({"type": "string", "minLength": 60}),
+    "a pattern": field({"type": "string", "pattern": "^[a-z]{60}$"}),
+    "a pattern that waits": field({"type": "string", "pattern": "^[a-z]+@[a-z]+[.]org$"}),
+    "recursion": {"$defs": {"N": NODE}, "$ref": "#/$defs/N"},
+    "numbers": field({"type": "number", "minimum": 123456, "maximum": 123999}),
+    "formats": field({"type": "string", "format": "date-time"}),
+    "anything": field({}),
+    "a map": {"type": "object", "additionalProperties": {"type": "integer"}},
+    "a long list": field({"type": "array", "items": {"enum": ["yes", "no"]}, "minItems": 8}),
+}
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return roomy_decoder()
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@pytest.mark.parametrize("limit", [100, 131])
+def test_every_candidate_is_whole(decoder, name, limit):
+    chat = tiny_chat(decoder=decoder, max_tokens=limit, n=8)
+    message = chat.invoke("hello", response_format=shaped(SCHEMAS[name]), include_candidates=True)
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        jsonschema.validate(json.loads(candidate["text"]), SCHEMAS[name])
+        assert candidate["finish_reason"] == "stop"
+
+
+def test_a_string_may_use_up_the_tokens_that_are_left(decoder):
+    schema = field({"type": "array", "items": ITEM})
+    message = tiny_chat(decoder=decoder, max_tokens=140, n=8).invoke(
+        "hello", response_format=shaped(schema), include_candidates=True
+    )
+    used = [c["tokens"] for c in message.response_metadata["nad"]["candidates"] if len(c["text"]) > 20]
+    assert max(used) > 110
+
+
+def test_several_calls_are_whole(decoder):
+    tools = [
+        {"type": "function", "function": {"name": name, "description": "d", "parameters": ITEM}}
+        for name in ("first", "second")
+    ]
+    chat = tiny_chat(decoder=decoder, max_tokens=260, n=4, temperature=20.0)
+    bound = chat.bind_tools(tools, tool_choice="any", parallel_tool_calls=True)
+    for seed in range(3):
+        message = bound.invoke("hello", seed=seed)
+        assert message.tool_calls
+        assert not message.invalid_tool_calls
+        assert all(set(call["args"]) == set(FIELDS) for call in message.tool_calls)
+
+
+@pytest.mark.parametrize("pattern", ["[a-z]{2,}@[a-z]{2,}", "(ab|cd)*!", '"[^"]*"'])
+def test_a_pattern_is_completed(pattern):
+    message = tiny_chat(max_tokens=60, n=8).invoke(
+        "hello", response_format={"type": "regex", "pattern": pattern}, include_candidates=True
+    )
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        assert re.fullmatch(pattern, candidate["text"], re.DOTALL)
+
+
+def test_a_pattern_without_a_way_that_fits_is_left_alone():
+    texts = {
+        tiny_chat(max_tokens=40, seed=seed).invoke("hello", response_format={"type": "regex", "pattern": ".*x"}).text
+        for seed in range(3)
+    }
+    assert len(texts) == 3
+
+
+def test_choices_are_whole_or_refused():
+    choices = ["red", "red wine from France"]
+    form = {"type": "choice", "choices": choices}
+    message = tiny_chat(max_tokens=22, n=8).invoke("hello", response_format=form, include_candidates=True)
+    assert {c["text"] for c in message.response_metadata["nad"]["candidates"]} == set(choices)
+    with pytest.raises(
+        ConfigurationError, match="the choices of the response format needs about 21 tokens, but max_tokens=20"
+    ):
+        tiny_chat(max_tokens=20).invoke("hello", response_format=form)
+
+
+def test_what_a_token_may_open():
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"$ref": "#/$defs/T"}}},
+        "required": ["a"],
+        "$defs": {"T": {"type": "object", "properties": {"t": {"type": "integer"}}, "required": ["t"]}},
+    }
+    assert list(openings(schema)) == ['"b": [], ', '{"t": 0}, ']
+    tree = {"$defs": {"N": NODE}, "$ref": "#/$defs/N"}
+    assert list(openings(tree)) == ['{"v": 0, "c": []}, ']
+    assert list(openings({"type": "string"})) == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "length"),
+    [
+        ({"minLength": 7}, 7),
+        ({"pattern": "^[a-z]{30}$"}, 30),
+        ({"pattern": "a{99999}"}, 1000),
+        ({"pattern": "("}, 0),
+        ({"pattern": "a{3}", "minLength": 9}, 9),
+        ({"format": "date"}, 24),
+    ],
+)
+def test_the_least_length_of_a_string(schema, length):
+    assert shortest_instance({"type": "string", **schema}) == json.dumps("a" * length)
