@@ -62,7 +62,7 @@ def test_candidates_grow_are_checked_and_one_wins(page):
     picture(page, "key")
     enter(page)
     page.get_by_label("Prompt", exact=True).fill(TASK)
-    page.get_by_label("Candidates").fill("6")
+    page.get_by_role("spinbutton", name="Candidates").fill("6")
     page.get_by_label("Seed").fill("1")
     page.keyboard.press("Enter")
     expect(page.locator("article pre").first).not_to_be_empty()
@@ -87,7 +87,7 @@ def test_candidates_grow_are_checked_and_one_wins(page):
 def test_dropped_candidates_show_and_stopping_frees_the_rows(page, server):
     enter(page)
     page.get_by_label("Prompt", exact=True).fill("Count to 1000.")
-    page.get_by_label("Candidates").fill("4")
+    page.get_by_role("spinbutton", name="Candidates").fill("4")
     page.get_by_label("Pruning").select_option("halving")
     page.get_by_label("Tokens at most").fill("2000")
     page.keyboard.press("Enter")

@@ -55,7 +55,6 @@ const HEARD = {
     run = { ...told, began: performance.now(), agrees: [], neurons: [], cards: [], checks: new Map() };
     $("candidates").replaceChildren();
     for (let i = 0; i < told.n; i++) run.cards.push(card(i));
-    $("evidence").hidden = false;
     matrix.clear();
     $("status").textContent = "Waiting for a place in the batch …";
   },
@@ -74,6 +73,7 @@ const HEARD = {
     $("status").textContent = `${event.live.length} of ${run.n} candidates writing · ${count(event.generated)} tokens${speed}`;
   },
   compared(event) {
+    $("evidence").hidden = false;
     matrix.show(event.similarity);
     run.neurons = event.activated_neurons;
     run.agrees = event.similarity.map((row, i) => run.n > 1 ? (row.reduce((sum, one) => sum + one, 0) - row[i]) / (run.n - 1) : null);
@@ -86,6 +86,7 @@ const HEARD = {
   ranking(event) {
     $("status").textContent = event.to_check.length ? "Checking down the ranking in the sandbox …" : "Ranked.";
     event.to_check.forEach((i) => run.checks.set(i, null));
+    $("evidence").hidden = false;
     table(event.ranking, (i) => ({ score: event.scores[i] }));
   },
   verified(event) {
