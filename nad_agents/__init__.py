@@ -10,7 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nad_agents._version import __version__
-from nad_agents.events import DecodingEvent, Finished, Progress, TextDelta, WinnerChosen
+from nad_agents.events import (
+    CandidateGrowth,
+    Compared,
+    DecodingEvent,
+    Finished,
+    Progress,
+    Pruned,
+    Ranking,
+    TextDelta,
+    Verified,
+    WinnerChosen,
+)
 from nad_agents.exceptions import (
     ConfigurationError,
     GenerationCancelledError,
@@ -44,6 +55,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_MODEL",
     "Candidate",
+    "CandidateGrowth",
+    "Compared",
     "ConfigurationError",
     "DecodingEvent",
     "Finished",
@@ -59,6 +72,8 @@ __all__ = [
     "NoCandidatePassedError",
     "Progress",
     "PromptError",
+    "Pruned",
+    "Ranking",
     "RecordingError",
     "Rollout",
     "RolloutGroup",
@@ -71,6 +86,7 @@ __all__ = [
     "Usage",
     "VerificationConfig",
     "VerificationError",
+    "Verified",
     "WinnerChosen",
     "__version__",
     "available_selectors",

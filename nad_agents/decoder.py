@@ -154,6 +154,9 @@ class NeuronAgreementDecoder:
         Text comes after the selection; with `pruning="first_chunk"`, `keep=1` and no verifier the winner's text streams
         from the end of the first chunk on, token by token; with `pruning="halving"` once one is left.
 
+        With `watch=True` the events tell of every candidate as well: its text in `Progress.growth`, Compared and Pruned
+        at the ends of chunks, Ranking and each Verified before the winner; see `nad_agents.events`.
+
         Args:
             prompt: see `decode`.
             **options: see `submit`.
@@ -190,6 +193,7 @@ class NeuronAgreementDecoder:
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         streaming: bool = False,
+        watch: bool = False,
     ) -> list[PendingRequest]:
         """Queue prompts and return at once.
 
@@ -205,6 +209,7 @@ class NeuronAgreementDecoder:
             logits_processors: makes further logits processors, anew for each prompt.
             on_progress: called on the engine's thread as candidates grow.
             streaming: collect events for `PendingRequest.events`.
+            watch: tell of every candidate, which costs decoding each one's text every few tokens.
 
         Raises:
             NADError: whatever `decode` raises before it generates; nothing is queued then.
@@ -246,6 +251,7 @@ class NeuronAgreementDecoder:
                 model=self.engine.name,
                 on_progress=on_progress,
                 streaming=streaming,
+                watch=watch,
             )
             submitted.append((request, pending))
             observers.append(pending)

@@ -6,24 +6,30 @@ import asyncio
 import contextlib
 import queue
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 
 from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.scheduler import Outcome, Ticket
-from nad_agents.events import DecodingEvent, Finished, Progress, TextDelta, WinnerChosen
+from nad_agents.events import DecodingEvent, Finished, Progress, Pruned, Ranking, TextDelta, Verified, WinnerChosen
 from nad_agents.pruning import PruningPolicy
 from nad_agents.selection import describe_candidates, rank_rollouts, token_usage
 from nad_agents.selectors.base import Selector
 from nad_agents.types import Selection, Timings, VerificationConfig
-from nad_agents.verification import Verifier, walk_ranking
+from nad_agents.verification import Verdict, Verifier, walk_ranking
+from nad_agents.watching import CandidateWatch, Snapshot, certain_length
 
 __all__ = ["PendingRequest"]
 
 _PROGRESS_TOKENS = 8
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class _SnapshotTaken:
+    """In the queue: the latest snapshot is to be compared. Older ones are not kept, so that none pile up."""
 
 
 @dataclass(eq=False)
@@ -40,6 +46,7 @@ class PendingRequest:
         model: name of the model.
         on_progress: called on the engine's thread.
         streaming: whether events are collected.
+        watch: whether these tell of every candidate, and of the selection while it is made.
     """
 
     request: GenerationRequest
@@ -51,11 +58,19 @@ class PendingRequest:
     model: str
     on_progress: Callable[[Progress], None] | None = None
     streaming: bool = False
+    watch: bool = False
     _ticket: Ticket | None = None
-    _events: queue.SimpleQueue[DecodingEvent | None] = field(default_factory=queue.SimpleQueue)
+    _events: queue.SimpleQueue[DecodingEvent | _SnapshotTaken | None] = field(default_factory=queue.SimpleQueue)
     _wake: Callable[[], None] | None = None
     _winner: int | None = None
     _sent: int = 0
+    _candidates: CandidateWatch | None = None
+    _snapshot: Snapshot | None = None
+
+    def __post_init__(self) -> None:
+        """Follow every candidate where the caller watches."""
+        if self.watch:
+            self._candidates = CandidateWatch(self.request.sampling.stop)
 
     def attach(self, ticket: Ticket) -> None:
         """Remember the ticket that the scheduler gave."""
@@ -84,10 +99,20 @@ class PendingRequest:
 
     def events(self) -> Iterator[DecodingEvent]:
         """What happens, as it happens; errors are raised where they occur."""
-        while (event := self._events.get()) is not None:
-            yield event
-        selection = self.result()
+        yield from self._arriving()
+        selection = (yield from self._watched_selection()) if self.watch else self.result()
         yield from self._closing_events(selection)
+
+    def _watched_selection(self) -> Generator[DecodingEvent, None, Selection]:
+        """Select on another thread, so that verdicts are heard as they come."""
+        pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nad-select")
+        try:
+            selecting = pool.submit(self.result)
+            selecting.add_done_callback(lambda _: self._events.put(None))
+            yield from self._arriving()
+        finally:
+            pool.shutdown(wait=False)
+        return selecting.result()
 
     async def aevents(self) -> AsyncIterator[DecodingEvent]:
         """`events` without blocking the event loop."""
@@ -101,21 +126,49 @@ class PendingRequest:
 
         self._wake = wake
         self._ticket.future.add_done_callback(lambda _: wake())
+        async for event in self._aarriving(arrived):
+            yield event
+        selecting = asyncio.ensure_future(self.aresult())
+        selecting.add_done_callback(lambda _: self._end_of_events())
+        try:
+            async for event in self._aarriving(arrived):
+                yield event
+            selection = await selecting
+        finally:
+            selecting.cancel()
+        for event in self._closing_events(selection):
+            yield event
+
+    def _end_of_events(self) -> None:
+        self._events.put(None)
+        if self._wake is not None:
+            self._wake()
+
+    def _arriving(self) -> Iterator[DecodingEvent]:
+        """Events up to the next end of them."""
+        while (event := self._events.get()) is not None:
+            if not isinstance(event, _SnapshotTaken):
+                yield event
+            elif (snapshot := self._take_snapshot()) is not None:
+                yield snapshot.compare()
+
+    async def _aarriving(self, arrived: asyncio.Event) -> AsyncIterator[DecodingEvent]:
+        """The same, woken by an event of the loop."""
         while True:
             arrived.clear()
-            ended = False
             while not self._events.empty():
                 event = self._events.get_nowait()
                 if event is None:
-                    ended = True
-                    break
-                yield event
-            if ended:
-                break
+                    return
+                if not isinstance(event, _SnapshotTaken):
+                    yield event
+                elif (snapshot := self._take_snapshot()) is not None:
+                    yield await asyncio.to_thread(snapshot.compare)
             await arrived.wait()
-        selection = await self.aresult()
-        for event in self._closing_events(selection):
-            yield event
+
+    def _take_snapshot(self) -> Snapshot | None:
+        snapshot, self._snapshot = self._snapshot, None
+        return snapshot
 
     def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the observer's signature
         """A streaming caller gets the chosen candidate token by token; who watches hears of growth between chunks."""
@@ -127,23 +180,30 @@ class PendingRequest:
     def after_step(self, generation: Generation, *, chunk_ended: bool) -> Collection[int]:
         """Report progress, prune at the end of a chunk, send the text of a decided winner."""
         drop: Collection[int] = ()
+        group = cache(generation.group)
         if chunk_ended:
-            drop = self.policy.after_chunk(generation.live, generation.group)
+            drop = self.policy.after_chunk(generation.live, group)
             decision = self.policy.decision
             one_left = self.policy.final and decision is not None and len(decision.keep) == 1
             if decision is not None and one_left and self.verifier is None and self._winner is None:
                 self._winner = decision.keep[0]
                 self._send(WinnerChosen(self._winner))
         live = tuple(i for i in generation.live if i not in drop)
-        progress = Progress(generation.tokens, live, generation.generated)
+        growth = self._candidates.growth(generation, drop) if self._candidates is not None else ()
+        progress = Progress(generation.tokens, live, generation.generated, growth)
         if self.on_progress is not None:
             self.on_progress(progress)
         self._send(progress)
+        if self.watch and drop and self.policy.decision is not None:
+            self._send(Pruned(tuple(drop), generation.tokens, self.policy.decision.ranking))
+        if self.watch and self.streaming and chunk_ended and self.request.recording is not None:
+            self._snapshot = Snapshot(group(), generation.tokens, self.comparison)
+            self._send(_SnapshotTaken())
         if self.streaming and self._winner is not None:
             self._send_text(generation.text(self._winner), final=not live)
         return drop
 
-    def _send(self, event: DecodingEvent) -> None:
+    def _send(self, event: DecodingEvent | _SnapshotTaken) -> None:
         if self.streaming:
             self._events.put(event)
             if self._wake is not None:
@@ -151,10 +211,7 @@ class PendingRequest:
 
     def _send_text(self, text: str, *, final: bool) -> None:
         """Send what is certain: not half a character, not what may become a stop string."""
-        end = len(text)
-        if not final:
-            text = text.rstrip(_REPLACEMENT)
-            end = len(text) - max((_overlap(text, stop) for stop in self.request.sampling.stop), default=0)
+        end = len(text) if final else certain_length(text, self.request.sampling.stop)
         if end > self._sent:
             self._send(TextDelta(text[self._sent : end]))
             self._sent = end
@@ -176,9 +233,13 @@ class PendingRequest:
         # 2. verify; a dropped candidate has no whole answer to check
         started = time.perf_counter()
         winner, verified, verdicts = ranked.ranking[0], None, {}
+        whole = [i for i in ranked.ranking if group.rollouts[i].finish_reason != "pruned"]
+        if self.watch:
+            to_check = tuple(whole[: self.verification.max_checks]) if self.verifier is not None else ()
+            self._send(Ranking(ranked.ranking, tuple(map(float, ranked.scores)), to_check))
         if self.verifier is not None:
             walk = walk_ranking(
-                [i for i in ranked.ranking if group.rollouts[i].finish_reason != "pruned"],
+                whole,
                 [rollout.text for rollout in group.rollouts],
                 self.verifier,
                 prompt=self.request.prompt,
@@ -186,6 +247,7 @@ class PendingRequest:
                 max_checks=self.verification.max_checks,
                 max_seconds=self.verification.max_seconds,
                 on_failure=self.verification.on_failure,
+                on_verdict=self._tell_verdict if self.watch else None,
             )
             winner, verified = walk.winner, walk.passed
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
@@ -213,6 +275,9 @@ class PendingRequest:
             details=ranked.details,
         )
 
+    def _tell_verdict(self, candidate: int, verdict: Verdict) -> None:
+        self._send(Verified(candidate, verdict.to_dict()))
+
 
 def _shielded(ticket: Ticket) -> Future[Outcome]:
     """A future of the caller's own, so that cancelling it leaves the scheduler's alone."""
@@ -229,8 +294,3 @@ def _shielded(ticket: Ticket) -> Future[Outcome]:
 
     ticket.future.add_done_callback(copy)
     return mine
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper prefix of `stop` that ends `text`."""
-    return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

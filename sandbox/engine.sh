@@ -2,7 +2,8 @@
 # A private Docker engine for tests, on Debian 12 or a relative of it, as root: own socket, own data, no bridge, no
 # iptables, so that the machine's network is left as it is (containers have no network anyway).
 #   engine.sh start            -> installs docker.io where it is missing, prints DOCKER_HOST=...
-#   engine.sh tools            -> installs bubblewrap, the sandbox without an engine, where it is missing
+#   engine.sh tools            -> installs bubblewrap, the sandbox without an engine, and a headless browser for the
+#                                 tests of the server's page, where they are missing
 #   engine.sh stop             -> stops exactly the engine it started, and removes its containers
 #   engine.sh status
 #   engine.sh with COMMAND ... -> runs a command with bubblewrap and an engine: the one that answers already, or a
@@ -43,6 +44,11 @@ tools() {
   if ! command -v bwrap >/dev/null || ! python3 -c 'import ctypes; ctypes.CDLL("libseccomp.so.2")' 2>/dev/null; then
     packages bubblewrap libseccomp2
   fi
+  local browser
+  for browser in chromium-headless-shell chromium google-chrome chromium-browser; do
+    if command -v "$browser" >/dev/null; then return; fi
+  done
+  packages chromium-headless-shell fonts-dejavu-core
 }
 orphans() {  # shims of ours (told by our containerd's address) whose daemon is gone, and their containers
   local p c
@@ -105,7 +111,7 @@ answers() {  # does an engine answer where the caller points, or at the default 
   esac
 }
 with() {
-  tools || echo "no bubblewrap: install it, or run this as root on Debian" >&2
+  tools || echo "no bubblewrap or no Chromium: install them, or run this as root on Debian" >&2
   if answers; then exec "$@"; fi
   local was_running=0 line status=0
   if mine && ping; then was_running=1; fi

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 
-from nad_agents.events import Finished, TextDelta
+from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.request import PendingRequest
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.types import Selection
@@ -19,7 +20,16 @@ from nad_server.questions import Question
 if TYPE_CHECKING:
     from nad_server.service import Service
 
-__all__ = ["Answer", "ClientGoneError", "answer", "answer_events", "client_of", "while_connected", "with_silences"]
+__all__ = [
+    "Answer",
+    "ClientGoneError",
+    "answer",
+    "answer_events",
+    "client_of",
+    "watched_events",
+    "while_connected",
+    "with_silences",
+]
 
 T = TypeVar("T")
 
@@ -79,25 +89,50 @@ async def answer_events(
         NADError: see `answer`.
     """
     early = early and question.streams_early
-    async with service.admission.place(client, question.sampling.n):
-        pending = await _submit(service, question, streaming=early)
-        try:
-            if early:
-                async for event in pending.aevents():
-                    if isinstance(event, TextDelta):
-                        yield event
-                    elif isinstance(event, Finished):
-                        selection = event.selection
-            else:
-                selection = await pending.aresult()
-            found = Answer(question, selection, pending.outcome().group)
-        finally:
-            pending.cancel()
+    async with _running(service, question, client, streaming=early) as pending:
+        if early:
+            async for event in pending.aevents():
+                if isinstance(event, TextDelta):
+                    yield event
+                elif isinstance(event, Finished):
+                    selection = event.selection
+        else:
+            selection = await pending.aresult()
+        found = Answer(question, selection, pending.outcome().group)
     service.metrics.selected(selection.selector, selection.usage, verified=selection.verified)
     yield found
 
 
-async def _submit(service: Service, question: Question, *, streaming: bool) -> PendingRequest:
+async def watched_events(service: Service, question: Question, client: str) -> AsyncGenerator[DecodingEvent | None]:
+    """None once the question has its place, then everything that happens to its candidates.
+
+    Raises:
+        APIError: see `answer`.
+        NADError: see `answer`.
+    """
+    async with _running(service, question, client, streaming=True, watch=True) as pending:
+        yield None
+        async for event in pending.aevents():
+            if isinstance(event, Finished):
+                selection = event.selection
+                service.metrics.selected(selection.selector, selection.usage, verified=selection.verified)
+            yield event
+
+
+@asynccontextmanager
+async def _running(
+    service: Service, question: Question, client: str, *, streaming: bool, watch: bool = False
+) -> AsyncIterator[PendingRequest]:
+    """A question in its turn; whatever ends the block stops it."""
+    async with service.admission.place(client, question.sampling.n):
+        pending = await _submit(service, question, streaming=streaming, watch=watch)
+        try:
+            yield pending
+        finally:
+            pending.cancel()
+
+
+async def _submit(service: Service, question: Question, *, streaming: bool, watch: bool) -> PendingRequest:
     """Queue a question from another thread, since tokenizing takes a while; withdrawn if the caller goes away."""
 
     def submit() -> PendingRequest:
@@ -106,6 +141,7 @@ async def _submit(service: Service, question: Question, *, streaming: bool) -> P
             sampling=question.sampling,
             config=question.config,
             streaming=streaming,
+            watch=watch,
             **question.options,
         )[0]
 

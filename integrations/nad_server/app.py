@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nad_agents._version import __version__
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.verification import Verifier
-from nad_server import chat, completions, responses, system
+from nad_server import chat, completions, page, responses, system
 from nad_server.admission import Admission
 from nad_server.answering import ClientGoneError
 from nad_server.errors import add_error_handlers
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
-_ENDPOINTS = {"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/models", "/health", "/metrics"}
+_ENDPOINTS = {
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/models",
+    "/health",
+    "/metrics",
+    "/ui/api/decode",
+}
 
 
 def create_app(
@@ -71,6 +79,8 @@ def create_app(
     app.state.service = service
     for endpoints in (chat, completions, responses, system):
         app.include_router(endpoints.router)
+    if settings.ui:
+        app.include_router(page.router)
     add_error_handlers(app)
     # the last one added is the first that a request meets
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)

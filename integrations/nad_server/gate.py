@@ -11,7 +11,13 @@ from nad_server.errors import APIError, JSONAnswer
 
 __all__ = ["BodyLimit", "KeyCheck"]
 
-_OPEN = {"/health", "/docs", "/openapi.json"}
+_OPEN = {"/health", "/docs", "/openapi.json", "/ui"}
+_PAGE, _PAGE_API = "/ui/", "/ui/api/"
+"""The page itself asks for the key; what it asks of the server needs it."""
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or (path.startswith(_PAGE) and not path.startswith(_PAGE_API))
 
 
 class KeyCheck:
@@ -29,7 +35,7 @@ class KeyCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         # a browser asks with OPTIONS, and without the key, whether it may ask at all
-        if scope["type"] == "http" and self._keys and scope["path"] not in _OPEN and scope["method"] != "OPTIONS":
+        if scope["type"] == "http" and self._keys and not _is_open(scope["path"]) and scope["method"] != "OPTIONS":
             given = dict(scope["headers"]).get(b"authorization", b"")
             scheme, _, token = given.partition(b" ")
             # every key is compared, so that the time does not tell which one was nearly right

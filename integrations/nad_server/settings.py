@@ -25,6 +25,7 @@ class ServerSettings(BaseModel):
         keep_alive_seconds: a stream is never silent for longer.
         shutdown_seconds: how long running requests may go on after the signal to stop.
         cors_origins: web pages from these origins may use the server.
+        ui: serve the page at /ui.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +43,7 @@ class ServerSettings(BaseModel):
     keep_alive_seconds: float = Field(default=10.0, gt=0)
     shutdown_seconds: float = Field(default=30.0, ge=0)
     cors_origins: tuple[str, ...] = ()
+    ui: bool = False
 
     @field_validator("api_keys")
     @classmethod

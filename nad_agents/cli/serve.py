@@ -57,6 +57,7 @@ WaitingOption = Annotated[int, typer.Option("--max-waiting", help="Requests that
 OriginOption = Annotated[
     list[str] | None, typer.Option("--cors-origin", help="Let web pages from this origin in; may be given twice.")
 ]
+UIOption = Annotated[bool, typer.Option("--ui", help="Serve a page at /ui on which the candidates can be watched.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
@@ -79,6 +80,7 @@ def serve(
     max_rows: RowsOption = 128,
     max_waiting: WaitingOption = 64,
     cors_origin: OriginOption = None,
+    ui: UIOption = False,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
@@ -100,6 +102,7 @@ def serve(
         max_waiting=max_waiting,
         min_temperature=min_temperature,
         cors_origins=tuple(cors_origin or ()),
+        ui=ui,
     )
     console = Console(stderr=True)
     if host not in _LOCAL and not keys:

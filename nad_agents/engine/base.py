@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from nad_agents.recorder import RecordingConfig
-from nad_agents.rollouts import NeuronLayout, RolloutGroup
+from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.types import SamplingConfig
 
 __all__ = ["Engine", "Generation", "GenerationRequest"]
@@ -81,6 +81,10 @@ class Generation(Protocol):
 
     def text(self, candidate: int) -> str:
         """Text of one candidate so far, cut before a stop string."""
+        ...
+
+    def finish_reason(self, candidate: int) -> FinishReason:
+        """Why one candidate ended; "running" while it generates."""
         ...
 
 

@@ -207,6 +207,10 @@ class HFGeneration:
         """Text of a candidate so far, cut before the first stop string."""
         return self._decode(self.token_ids(candidate))
 
+    def finish_reason(self, candidate: int) -> FinishReason:
+        """Why a candidate ended; "running" while it generates."""
+        return self._ended.get(candidate, (0, "running"))[1]
+
     def group(self) -> RolloutGroup:
         """Every candidate as it stands."""
         return RolloutGroup(
@@ -263,7 +267,7 @@ class HFGeneration:
             token_ids=tokens,
             text=self._decode(tokens.tolist()),
             neurons=self._column(candidate, "neurons").astype(np.int32, copy=False),
-            finish_reason=self._ended.get(candidate, (0, "running"))[1],
+            finish_reason=self.finish_reason(candidate),
             **{name: np.ascontiguousarray(signals[:, i]) for i, name in enumerate(_SIGNALS)},
         )
 

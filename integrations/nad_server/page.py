@@ -1,0 +1,145 @@
+"""GET /ui and what it needs: a static page on which one prompt's candidates are watched while they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from collections.abc import AsyncGenerator
+from importlib.resources import files
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+from starlette.responses import RedirectResponse, Response
+
+from nad_agents.events import DecodingEvent, Finished, TextDelta
+from nad_agents.exceptions import NADError
+from nad_agents.selectors import available_selectors, get_selector
+from nad_server.answering import client_of, watched_events
+from nad_server.documentation import ERRORS
+from nad_server.errors import APIError, JSONAnswer
+from nad_server.events import Frame, event_stream
+from nad_server.questions import Question, chat_question, text_question
+from nad_server.service import Service
+from nad_server.wire import SamplingFields, refuse_unsupported
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["page"])
+_KINDS = {"": ("index.html", "text/html"), "page.js": ("page.js", "text/javascript"),
+          "matrix.js": ("matrix.js", "text/javascript"), "page.css": ("page.css", "text/css")}  # fmt: skip
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+class DecodeRequest(SamplingFields):
+    """The body of POST /ui/api/decode; selection and pruning are under `nad`."""
+
+    prompt: str = Field(min_length=1)
+    max_tokens: int | None = Field(default=None, ge=1)
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens that an answer may have, where the request says it."""
+        return self.max_tokens
+
+
+@router.get("/ui", include_in_schema=False)
+async def without_slash() -> Response:
+    """The page's own files are named relative to it."""
+    return RedirectResponse("ui/", headers=_HEADERS)
+
+
+@router.get("/ui/api/options", responses=ERRORS)
+async def options(request: Request) -> Response:
+    """What the page offers: the model, selectors, and the server's own settings to start from."""
+    service: Service = request.app.state.service
+    decoder, settings = service.decoder, service.settings
+    chosen = decoder.config.selector
+    return JSONAnswer(
+        {
+            "model": service.name,
+            "n": decoder.sampling.n,
+            "max_candidates": settings.max_candidates,
+            "max_tokens": settings.max_tokens,
+            "temperature": decoder.sampling.temperature,
+            "selector": chosen if isinstance(chosen, str) else "knn",
+            "selectors": [name for name in available_selectors() if _offered(service, name)],
+            "pruning": decoder.config.pruning,
+            "verify": service.verifier is not None,
+        }
+    )
+
+
+@router.get("/ui/{name}", include_in_schema=False)
+@router.get("/ui/", include_in_schema=False)
+async def file(name: str = "") -> Response:
+    """A file of the page; there are no others."""
+    if name not in _KINDS:
+        raise APIError(404, "the page has no such file", code="not_found")
+    path, kind = _KINDS[name]
+    return Response(files("nad_server").joinpath("ui", path).read_bytes(), media_type=kind, headers=_HEADERS)
+
+
+@router.post("/ui/api/decode", responses={200: {"content": {"text/event-stream": {}}}, **ERRORS})
+async def decode(request: Request, body: DecodeRequest) -> Response:
+    """Answer a prompt, and tell of every candidate: server-sent events named after `nad_agents.events`."""
+    service: Service = request.app.state.service
+    refuse_unsupported(body)
+    nad = service.options(body.model, body.nad)
+
+    def question() -> Question:
+        if service.decoder.loaded.tokenizer.chat_template is None:
+            return text_question(service, body, nad, body.prompt)
+        return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {})
+
+    asked = await asyncio.to_thread(question)
+    return event_stream(
+        request,
+        _frames(service, asked, client_of(request)),
+        failed=lambda error: Frame.of(error.body(), "failed"),
+        done="",
+    )
+
+
+async def _frames(service: Service, question: Question, client: str) -> AsyncGenerator[str]:
+    config = question.config
+    told = {"n": question.sampling.n, "max_tokens": question.sampling.max_new_tokens, "pruning": config.pruning}
+    yield Frame.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
+    async for event in watched_events(service, question, client):
+        if event is None:
+            yield Frame.of({}, "started")
+        elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
+            yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
+
+
+def _content(event: DecodingEvent) -> dict[str, Any]:
+    if isinstance(event, Finished):
+        return event.selection.model_dump(exclude={"text"})
+    return dataclasses.asdict(event)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, dict):
+        return {str(key): _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _offered(service: Service, name: str) -> bool:
+    """Whether a selector works without options that a page cannot give."""
+    if name == "behaviour":
+        return service.runner is not None
+    try:
+        get_selector(name)
+    except NADError:
+        return False
+    return True

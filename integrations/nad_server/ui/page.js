@@ -1,0 +1,239 @@
+// Follows one request by its server-sent events. Whatever a model wrote is put into the page as text, never as markup.
+import { Matrix } from "./matrix.js";
+
+const $ = (id) => document.getElementById(id);
+const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped" };
+const matrix = new Matrix();
+let key = sessionStorage.getItem("nad-key") ?? "", options = null, aborting = null, run = null;
+
+const make = (tag, text = "", name = "") => {
+  const node = document.createElement(tag);
+  node.textContent = text;
+  node.className = name;
+  return node;
+};
+const number = (value, digits) => (value === null || value === undefined ? "–" : value.toFixed(digits));
+const count = (value) => (value === null || value === undefined ? "–" : value.toLocaleString("en"));
+const headers = () => ({ "Content-Type": "application/json", ...(key && { Authorization: `Bearer ${key}` }) });
+
+async function problem(answer) {
+  try { return (await answer.json()).error.message; } catch { return `the server answered with status ${answer.status}`; }
+}
+
+async function start() {
+  $("error").textContent = "";
+  let answer;
+  try { answer = await fetch("api/options", { headers: headers() }); } catch { return fail("The server cannot be reached."); }
+  if (answer.status === 401) {
+    $("key-error").textContent = key ? "That key is not valid." : "";
+    $("key-form").hidden = false;
+    $("ask").hidden = true;
+    return $("key").focus();
+  }
+  if (!answer.ok) return fail(await problem(answer));
+  sessionStorage.setItem("nad-key", key);
+  options = await answer.json();
+  $("model").textContent = options.model;
+  $("selector").replaceChildren(...options.selectors.map((name) => new Option(name, name)));
+  for (const name of ["selector", "pruning", "n", "temperature"]) $(name).value = options[name];
+  $("n").max = options.max_candidates;
+  $("max_tokens").value = Math.min(256, options.max_tokens);
+  $("verify-option").hidden = !options.verify;
+  $("key-form").hidden = true;
+  $("ask").hidden = false;
+  $("prompt").focus();
+}
+
+function fail(message) {
+  $("error").textContent = message;
+  $("status").textContent = "";
+}
+
+// 1. what happens, event by event
+const HEARD = {
+  queued(told) {
+    run = { ...told, began: performance.now(), agrees: [], neurons: [], cards: [], checks: new Map() };
+    $("candidates").replaceChildren();
+    for (let i = 0; i < told.n; i++) run.cards.push(card(i));
+    matrix.clear();
+    $("status").textContent = "Waiting for a place in the batch …";
+  },
+  started() { run.began = performance.now(); $("status").textContent = "Reading the prompt …"; },
+  progress(event) {
+    for (const growth of event.growth) {
+      const one = run.cards[growth.candidate], follow = one.text.scrollHeight - one.text.scrollTop - one.text.clientHeight < 30;
+      one.text.append(growth.text);
+      if (follow) one.text.scrollTop = one.text.scrollHeight;
+      one.tokens = growth.tokens;
+      one.state = growth.finish_reason;
+      refresh(growth.candidate);
+    }
+    const seconds = (performance.now() - run.began) / 1000;
+    const speed = seconds > 0 ? ` · ${Math.round(event.generated / seconds)} tokens/s` : "";
+    $("status").textContent = `${event.live.length} of ${run.n} candidates writing · ${count(event.generated)} tokens${speed}`;
+  },
+  compared(event) {
+    $("evidence").hidden = false;
+    matrix.show(event.similarity);
+    run.neurons = event.activated_neurons;
+    run.agrees = event.similarity.map((row, i) => run.n > 1 ? (row.reduce((sum, one) => sum + one, 0) - row[i]) / (run.n - 1) : null);
+    run.cards.forEach((_, i) => refresh(i));
+  },
+  pruned(event) {
+    const names = event.dropped.map((i) => `#${i}`).join(", ");
+    $("status").textContent = `After ${event.tokens} tokens dropped: ${names}`;
+  },
+  ranking(event) {
+    $("status").textContent = event.to_check.length ? "Checking down the ranking in the sandbox …" : "Ranked.";
+    event.to_check.forEach((i) => run.checks.set(i, null));
+    $("evidence").hidden = false;
+    table(event.ranking, (i) => ({ score: event.scores[i] }));
+  },
+  verified(event) {
+    run.checks.set(event.candidate, event.verdict);
+    document.querySelector(`[data-check="${event.candidate}"]`)?.replaceChildren(verdict(event.candidate));
+  },
+  winnerchosen(event) { run.winner = event.winner; refresh(event.winner); },
+  finished(selection) {
+    run.winner = selection.winner;
+    for (const one of selection.candidates) {
+      run.cards[one.index].text.textContent = one.text;
+      Object.assign(run.cards[one.index], { state: one.finish_reason, tokens: one.tokens });
+      run.neurons[one.index] = one.activated_neurons;
+      run.agrees[one.index] = one.agreement;
+      if (one.verdict) run.checks.set(one.index, one.verdict);
+      refresh(one.index);
+    }
+    run.ended = true;
+    if (selection.similarity_matrix) matrix.show(selection.similarity_matrix, selection.ranking);
+    table(selection.ranking, (i) => selection.candidates[i]);
+    answer(selection);
+    const { generated_tokens, saved_tokens } = selection.usage, time = selection.timings;
+    const saved = saved_tokens ? `, ${count(saved_tokens)} saved by pruning` : "";
+    $("status").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
+  },
+  failed(event) { fail(event.error.message); },
+};
+
+// 2. the parts of the page
+function card(i) {
+  const node = make("article", "", "panel card running"), head = make("div", "", "row spread"), text = make("pre");
+  const badge = make("span", ENDED.running, "badge"), numbers = make("p", "", "numbers");
+  text.tabIndex = 0;
+  text.setAttribute("aria-label", `Text of candidate ${i}`);
+  head.append(make("h3", `#${i}`), badge);
+  node.append(head, text, numbers);
+  $("candidates").append(node);
+  return { node, text, badge, numbers, tokens: 0, state: "running" };
+}
+
+function refresh(i) {
+  const one = run.cards[i], won = run.winner === i;
+  one.node.className = `panel card ${one.state}${won ? " winner" : ""}`;
+  one.badge.textContent = won ? `★ winner · ${ENDED[one.state].slice(2)}` : ENDED[one.state];
+  const parts = [`${count(one.tokens)} tokens`];
+  if (run.neurons[i] !== undefined && run.neurons[i] !== null) parts.push(`${count(run.neurons[i])} neurons`);
+  if (run.agrees[i] !== undefined && run.agrees[i] !== null) parts.push(`agrees ${run.agrees[i].toFixed(3)}`);
+  one.numbers.textContent = parts.join(" · ");
+}
+
+function table(ranking, about) {
+  $("no-ranking").hidden = true;
+  $("ranking").replaceChildren(...ranking.map((i, place) => {
+    const one = about(i), row = make("tr", "", run.winner === i ? "winner" : "");
+    const cells = [place + 1, `#${i}${run.winner === i ? " ★" : ""}`, number(one.score, 4), number(run.agrees[i], 3), count(run.neurons[i]),
+      count(run.cards[i].tokens), number(one.mean_logprob, 3), ENDED[run.cards[i].state].slice(2)];
+    row.append(...cells.map((text) => make("td", text)));
+    const check = make("td");
+    check.dataset.check = i;
+    check.append(verdict(i));
+    row.append(check);
+    return row;
+  }));
+}
+
+function verdict(i) {
+  if (!run.checks.has(i)) return make("span", "–", "hint");
+  const found = run.checks.get(i);
+  if (!found) return make("span", run.ended ? "not needed" : "… waiting", "hint");
+  if (found.passed) return make("span", "✓ passed", "passed");
+  const more = make("details"), feedback = make("pre", found.feedback);
+  more.append(make("summary", "✗ failed", "failed"), feedback);
+  return more;
+}
+
+function answer(selection) {
+  const best = selection.candidates[selection.winner], parts = [`Chosen by ${selection.selector}`];
+  if (selection.verified === true) parts[0] = `The first in the ranking of ${selection.selector} that passed the sandbox`;
+  if (selection.verified === false) parts[0] = `None passed the sandbox; the best-ranked by ${selection.selector}`;
+  if (best.agreement !== null) {
+    const others = selection.candidates.filter((one) => one !== best && one.agreement !== null);
+    const mean = others.reduce((sum, one) => sum + one.agreement, 0) / others.length;
+    parts.push(`agrees ${best.agreement.toFixed(3)} with the others, who agree ${mean.toFixed(3)} on average`);
+  }
+  if (best.activated_neurons !== null) parts.push(`${count(best.activated_neurons)} activated neurons`);
+  parts.push(`${count(best.tokens)} tokens`);
+  if (best.mean_logprob !== null) parts.push(`mean log-probability ${best.mean_logprob.toFixed(3)}`);
+  $("result-title").textContent = `★ Candidate #${selection.winner}`;
+  $("reason").textContent = `${parts.join("; ")}.`;
+  $("answer").textContent = best.text;
+  $("result").hidden = false;
+}
+
+// 3. asking
+async function ask(event) {
+  event.preventDefault();
+  aborting = new AbortController();
+  for (const id of ["result", "evidence"]) $(id).hidden = true;
+  $("no-ranking").hidden = false;
+  $("ranking").replaceChildren();
+  $("candidates").replaceChildren();
+  fail("");
+  $("run").disabled = true;
+  $("stop").disabled = false;
+  const nad = { n: +$("n").value, selector: $("selector").value, pruning: $("pruning").value };
+  if (options.verify) nad.verify = $("verify").checked;
+  const body = { model: options.model, prompt: $("prompt").value, max_tokens: +$("max_tokens").value, temperature: +$("temperature").value, nad };
+  if ($("seed").value) body.seed = +$("seed").value;
+  try {
+    const reply = await fetch("api/decode", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: aborting.signal });
+    if (!reply.ok) return fail(await problem(reply));
+    await listen(reply.body);
+  } catch (error) {
+    if (error.name !== "AbortError") return fail("The connection to the server broke.");
+    $("status").textContent = "Stopped.";
+  } finally {
+    $("run").disabled = false;
+    $("stop").disabled = true;
+  }
+}
+
+async function listen(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "", last = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    const frames = (rest + value).split("\n\n");
+    rest = frames.pop();
+    for (const frame of frames) {
+      const [, name, data] = frame.match(/^event: (\w+)\ndata: (.*)$/s) ?? [];
+      if (!name) continue; // a keep-alive
+      last = name;
+      HEARD[name]?.(JSON.parse(data));
+    }
+  }
+  if (last !== "finished" && last !== "failed") fail("The server ended the answer early.");
+}
+
+$("ask").addEventListener("submit", ask);
+$("stop").addEventListener("click", () => aborting?.abort());
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("run").disabled) { event.preventDefault(); $("ask").requestSubmit(); }
+});
+$("key-form").addEventListener("submit", (event) => { event.preventDefault(); key = $("key").value.trim(); start(); });
+$("copy").addEventListener("click", async () => {
+  try { await navigator.clipboard.writeText($("answer").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("answer")); }
+  setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
+});
+start();

@@ -1,0 +1,116 @@
+"""The page of `nad serve --ui` in a real headless browser, on the default model, with code checked in a sandbox."""
+
+import os
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from tests.integration.test_server import KEY, Server, wait_until
+
+BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
+TASK = "Write a Python function add(a, b). >>> add(1, 2)\n3"
+
+
+@pytest.fixture(scope="module")
+def server():
+    found = Server("--ui", "--verify", "auto", "--max-new-tokens", "120")
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.fail("no Chromium; `sandbox/engine.sh tools` installs one on Debian", pytrace=False)
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser, server):
+    found = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    found.set_default_timeout(40_000)
+    expect.set_options(timeout=40_000)
+    found.wrong = []
+    found.on("pageerror", lambda error: found.wrong.append(str(error)))
+    found.on("console", lambda said: found.wrong.append(said.text) if "Content Security" in said.text else None)
+    found.goto(f"{server.url}/ui/")
+    yield found
+    assert found.wrong == []
+    found.close()
+
+
+def enter(page, key=KEY):
+    page.get_by_label("API key").fill(key)
+    page.keyboard.press("Enter")
+
+
+def picture(page, name):
+    if folder := os.environ.get("NAD_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+def test_candidates_grow_are_checked_and_one_wins(page):
+    enter(page, "wrong")
+    expect(page.get_by_role("alert").first).to_have_text("That key is not valid.")
+    picture(page, "key")
+    enter(page)
+    page.get_by_label("Prompt", exact=True).fill(TASK)
+    page.get_by_role("spinbutton", name="Candidates").fill("6")
+    page.get_by_label("Seed").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("article pre").first).not_to_be_empty()
+    expect(page.locator("article.running")).not_to_have_count(0)
+    picture(page, "growing")
+    expect(page.locator("article.winner")).to_have_count(1)
+    expect(page.locator("#result")).to_be_visible()
+    assert page.locator("#answer").inner_text() == page.locator("article.winner pre").inner_text()
+    assert page.locator("tbody tr").count() == 6
+    assert "passed" in page.locator("tbody").inner_text() + page.locator("#reason").inner_text()
+    assert "from 0." in page.locator("#matrix").get_attribute("aria-label")
+    page.locator("#matrix").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#cell")).to_contain_text("and #")
+    picture(page, "done")
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 480, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 480
+    picture(page, "narrow-dark")
+
+
+def test_dropped_candidates_show_and_stopping_frees_the_rows(page, server):
+    enter(page)
+    page.get_by_label("Prompt", exact=True).fill("Write a long story about a fox and a lighthouse.")
+    page.get_by_role("spinbutton", name="Candidates").fill("4")
+    page.get_by_label("Pruning").select_option("halving")
+    page.get_by_label("Tokens at most").fill("2000")
+    page.keyboard.press("Enter")
+    expect(page.locator("article.pruned")).to_have_count(3)
+    picture(page, "pruned")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("status").first).to_have_text("Stopped.")
+    wait_until(lambda: server.health()["running"] == 0)
+
+
+def test_what_the_server_refuses_is_said(page):
+    enter(page)
+    page.get_by_label("Prompt", exact=True).fill("hello")
+    page.get_by_label("Tokens at most").fill("9000")
+    page.keyboard.press("Enter")
+    expect(page.locator("#error")).to_contain_text("8192")
+    picture(page, "refused")
+
+
+def test_the_page_is_open_and_what_it_asks_is_not(server):
+    page = httpx.get(f"{server.url}/ui/")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert httpx.get(f"{server.url}/ui/api/options").status_code == 401
+    assert httpx.post(f"{server.url}/ui/api/decode", json={}).status_code == 401
+    assert httpx.get(f"{server.url}/ui/page.py").status_code == 404
