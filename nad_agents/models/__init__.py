@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
 from nad_agents.models.embedded import DEFAULT_MODEL
-from nad_agents.models.loading import LoadedModel, ModelSource, load_model
+from nad_agents.models.loading import LoadedModel, ModelSource, load_model, read_context_length
 from nad_agents.models.placement import resolve_device, resolve_dtype
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "cache_dir",
     "describe_cache",
     "load_model",
+    "read_context_length",
     "resolve_device",
     "resolve_dtype",
 ]

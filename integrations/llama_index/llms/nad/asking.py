@@ -1,0 +1,28 @@
+"""Parameters, kinds of reply, their grammars and their reading, which the LangChain integration has as well.
+
+The only file here that imports `langchain_nad`.
+"""
+
+from __future__ import annotations
+
+from langchain_nad.answers import evidence
+from langchain_nad.asking import ask
+from langchain_nad.fields import Settings
+from langchain_nad.local_model import LocalModel
+from langchain_nad.replies import REPLY_ARGUMENTS, Reply
+from langchain_nad.runs import Run, start_run
+from langchain_nad.tool_calls import ParsedAnswer, certain_text, parse_answer
+
+__all__ = [
+    "REPLY_ARGUMENTS",
+    "LocalModel",
+    "ParsedAnswer",
+    "Reply",
+    "Run",
+    "Settings",
+    "ask",
+    "certain_text",
+    "evidence",
+    "parse_answer",
+    "start_run",
+]

@@ -1,0 +1,121 @@
+"""The async side: the same answers, a free event loop, cancellation that stops the generation."""
+
+import asyncio
+import time
+from contextlib import aclosing, closing
+
+import pytest
+from blockbuster import BlockBuster
+from langchain_nad import GenerationTimeoutError
+from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
+
+from nad_agents import PromptError
+from tests.unit.langchain.chats import tiny_decoder
+from tests.unit.langchain.test_async import until_idle
+from tests.unit.llama_index.models import roomy_llm, tiny_llm
+from tests.unit.llama_index.test_structured import Song
+
+HELLO = [ChatMessage("hello")]
+
+
+@pytest.fixture
+def blocking_is_an_error():
+    guard = BlockBuster()
+    guard.activate()
+    yield
+    guard.deactivate()
+
+
+async def test_the_same_answers():
+    llm = tiny_llm(pruning="first_chunk")
+    whole = llm.chat(HELLO)
+    assert (await llm.achat(HELLO)).raw["usage"] == whole.raw["usage"]
+    assert (await llm.acomplete("hello")).text == whole.message.content
+    pieces = [piece async for piece in await llm.astream_chat(HELLO)]
+    assert "".join(piece.delta for piece in pieces) == whole.message.content
+    assert len(pieces) > 5
+    pieces = [piece async for piece in await llm.astream_complete("hello")]
+    assert pieces[-1].text == whole.message.content
+    assert pieces[-1].raw["nad"]["winner"] == whole.raw["nad"]["winner"]
+
+
+@pytest.mark.usefixtures("blocking_is_an_error")
+async def test_the_event_loop_is_never_blocked():
+    llm = roomy_llm()
+    ticks, longest = 0, 0.0
+
+    async def tick():
+        nonlocal ticks, longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.perf_counter() - before)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    await llm.achat(HELLO)
+    await llm.acomplete("hello", formatted=True)
+    async for _ in await llm.astream_chat(HELLO, pruning="first_chunk"):
+        pass
+    await llm.astructured_predict(Song, PromptTemplate("A song."))
+    ticking.cancel()
+    assert ticks > 20
+    assert longest < 0.5
+
+
+async def test_a_cancelled_task_stops_the_generation():
+    decoder = tiny_decoder()
+    llm = tiny_llm(decoder=decoder, max_tokens=450, n=16)
+    for ask in (llm.achat(HELLO), llm.acomplete("hello")):
+        task = asyncio.create_task(ask)
+        while not decoder.engine.rows:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await until_idle(decoder, 2)
+
+
+async def test_leaving_a_stream_stops_the_generation():
+    decoder = tiny_decoder()
+    llm = tiny_llm(decoder=decoder, max_tokens=450, pruning="first_chunk")
+    async with aclosing(await llm.astream_chat(HELLO)) as stream:
+        async for _ in stream:
+            break
+    await until_idle(decoder, 2)
+    async for _ in await llm.astream_complete("hello"):
+        break
+    await until_idle(decoder, 2)
+    with closing(llm.stream_chat(HELLO)) as stream:
+        next(stream)
+    await until_idle(decoder, 2)
+
+
+async def test_a_stream_that_nobody_reads_generates_nothing():
+    decoder = tiny_decoder()
+    llm = tiny_llm(decoder=decoder)
+    await llm.astream_chat(HELLO)
+    llm.stream_chat(HELLO)
+    await asyncio.sleep(0.05)
+    assert not decoder.engine.rows
+
+
+async def test_concurrent_calls_share_the_engine():
+    decoder = tiny_decoder()
+    rows = []
+    step = decoder.engine.step
+    decoder.engine.step = lambda tokens: (rows.append(decoder.engine.rows), step(tokens))[1]
+    llm = tiny_llm(decoder=decoder, max_tokens=200)
+    await asyncio.gather(*(llm.acomplete(f"prompt {i}") for i in range(6)))
+    assert max(rows) >= 20
+
+
+async def test_errors():
+    with pytest.raises(PromptError):
+        await tiny_llm().acomplete("x" * 600)
+    with pytest.raises(PromptError):
+        async for _ in await tiny_llm().astream_complete("x" * 600):
+            pass
+    with pytest.raises(GenerationTimeoutError):
+        await tiny_llm(max_tokens=450, n=16, timeout=0.2).acomplete("hello")
