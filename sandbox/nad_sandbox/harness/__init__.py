@@ -18,6 +18,9 @@ from importlib import resources
 __all__ = ["observer_source", "source"]
 
 
+_TESTING = ("arranging.py", "comparing.py", "changing.py", "requesting.py", "collecting.py")
+
+
 @cache
 def source() -> str:
     """The judge's program, for a Python of version 3.8 or later with nothing but its standard library."""
@@ -25,7 +28,7 @@ def source() -> str:
     parts = [
         codec,
         f"RUNNER = {codec + _module('runner.py')!r}\n",
-        *map(_module, ("asserting.py", "remote.py", "candidate.py", "collecting.py", "judge.py")),
+        *map(_module, ("asserting.py", "remote.py", "candidate.py", *_TESTING, "judge.py")),
     ]
     return "from __future__ import annotations\n" + "\n".join(parts) + "\nmain()\n"
 
@@ -40,6 +43,6 @@ def observer_source() -> str:
 def _module(name: str) -> str:
     """A module's text without what only holds while the modules are apart."""
     text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
-    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\).*|.*)$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^(?:RUNNER|CALLS) = globals.*$", "", text, flags=re.MULTILINE)
     return text.replace("from __future__ import annotations\n", "")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 from nad_sandbox.harness.asserting import CheckError, TestsError
 from nad_sandbox.harness.codec import decode, encode
@@ -47,6 +48,7 @@ class Candidate:
         # sticky: what the tests caught and must not get away with
         self.failure = None
         self.objects, self.callbacks, self.exceptions = {}, [], {}
+        self.asked = 0
         self.reader = threading.Thread(target=self.keep_output, daemon=True)
         self.reader.start()
         self.send({"source": source})
@@ -110,16 +112,27 @@ class Candidate:
 
     def request(self, message):
         """Ask and get the answer; what the candidate raised is raised here."""
+        self.asked += 1
         self.send(message)
         while True:
             answer = self.receive()
-            sys.stdout.write(str(answer.get("printed", "")))
+            self.pass_on(answer)
             if "callback" not in answer:
                 break
             self.send(self.call_back(answer))
         if "error" in answer:
             raise self.raised(answer["error"])
         return answer
+
+    def pass_on(self, answer):
+        """What the program printed and warned of, as if it had run here."""
+        sys.stdout.write(str(answer.get("printed", "")))
+        if sys.stderr is not sys.__stderr__:
+            sys.stderr.write(str(answer.get("complained", "")))
+        for kinds, text in answer.get("warned") or []:
+            kind = builtin_base(kinds)
+            kind = kind if issubclass(kind, Warning) else UserWarning
+            warnings.warn_explicit(str(text), kind, "candidate.py", 1)
 
     def value(self, message):
         """Ask and get the answer's value."""

@@ -56,6 +56,9 @@ def encode(value, refer):
         return {"text": [type(value).__name__, value.isoformat()]}
     if type(value) is dt.timedelta:
         return {"timedelta": [value.days, value.seconds, value.microseconds]}
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and isinstance(value, pathlib.PurePath):
+        return {"path": str(value)}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.dtype.kind in _NUMERIC_KINDS:
         kind = "ndarray" if isinstance(value, numpy.ndarray) else "scalar"
@@ -93,6 +96,10 @@ def decode(data, resolve):
         return _TEXT_TYPES[content[0]](content[1])
     if kind == "timedelta":
         return dt.timedelta(*content)
+    if kind == "path":
+        import pathlib
+
+        return pathlib.Path(content)
     if kind in ("ndarray", "scalar"):
         plain = decode(content[1], resolve)
         try:

@@ -95,6 +95,13 @@ def describe(error, candidate):
         detail = {"error": getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)}
         if isinstance(error, (CandidateEndError, TestsError)):
             detail["error"] = str(error)
+        elif isinstance(error, ModuleNotFoundError) and not hasattr(error, "nad_text"):
+            # raised here and not by the program
+            detail["unsupported"] = True
+            detail["error"] = "the tests import %r, which is not in the sandbox; the program's names are in %s" % (
+                error.name,
+                "the modules candidate, solution and main",
+            )
         elif isinstance(error, SystemExit):
             detail["error"] = "the program tried to end itself: " + detail["error"]
     own = [e for e in traceback.extract_tb(error.__traceback__) if e.filename == "tests.py"]
@@ -153,7 +160,9 @@ class Judgement:
         if good and "examples" in checks:
             good = self.check("examples", lambda: run_examples(self.candidate, self.scope, payload["examples"]))
         if good and "tests" in checks:
-            good = self.check("tests", lambda: run_tests(self.scope, payload["tests"], payload["modules"]))
+            good = self.check(
+                "tests", lambda: run_tests(self.candidate, self.scope, payload["tests"], payload["modules"])
+            )
         self.candidate.stop()
         self.candidate.failure = None
         if good and "pairs" in checks:
