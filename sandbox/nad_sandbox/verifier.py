@@ -139,7 +139,7 @@ class CodeVerifier:
         # a lone surrogate survives as an escape and is refused by the compiler inside, not by the encoder here
         feed = json.dumps({**payload, "nonce": nonce}, ensure_ascii=True).encode("ascii")
         timeout = payload["seconds"] + _GRACE_SECONDS
-        result = self.sandbox.run_python(harness_source(), stdin=feed, timeout=timeout)
+        result = self.sandbox.run_python(harness_source(payload.get("tests", "")), stdin=feed, timeout=timeout)
         lines = [line for line in result.stdout.splitlines() if line.startswith(nonce)]
         return result, json.loads(lines[-1][len(nonce) :]) if lines else None
 

@@ -1,8 +1,7 @@
-"""Running the user's tests: assert statements, unittest classes, pytest functions, with a stand-in for pytest."""
+"""Tests that are functions and classes: pytest's, with a stand-in for it, and unittest's."""
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import inspect
 import re
@@ -22,57 +21,32 @@ from nad_sandbox.harness.arranging import (
     skip,
 )  # fmt: skip
 from nad_sandbox.harness.asserting import (
-    AssertRewriter,
     CheckError,
     TestsError,
-    check_compare,
-    check_true,
-    made_checks,
 )  # fmt: skip
 from nad_sandbox.harness.changing import MonkeyPatch, share_mock_patches
 from nad_sandbox.harness.comparing import Approx, deprecated_call, raises, warns
 from nad_sandbox.harness.requesting import Request, Shared, fixture_cases, fixtures_of
 
 
-def run_tests(candidate, scope, tests, names):
-    """Everything at the tests' top level, then unittest classes and pytest functions in order."""
-    module = types.ModuleType("tests")
-    module.__dict__.update(scope)
-    module.__dict__.update(__nad_check_compare__=check_compare, __nad_check_true__=check_true)
-    for name in names:
-        alias = types.ModuleType(name)
-        alias.__dict__.update(scope, __nad_alias__=True)
-        sys.modules[name] = alias
-    sys.modules["tests"] = module
-    sys.modules["pytest"] = pytest_stand_in(candidate)
-    if re.search(r"\bmock\b", tests):
-        share_mock_patches(candidate)
-    asked = candidate.asked
-    tree = ast.fix_missing_locations(AssertRewriter().visit(ast.parse(tests, "tests.py")))
-    try:
-        exec(compile(tree, "tests.py", "exec"), module.__dict__)
-    except LeftOutError:
-        raise TestsError("the tests leave themselves out with pytest.skip") from None
-    # imported only where the tests did: it takes as long as all else
-    found = Collected(candidate, module, sys.modules.get("unittest")).run()
-    if not found and not made_checks() and candidate.asked == asked:
-        raise TestsError(
-            "the tests check nothing: they have no assertion that is reached, no test function and no unittest class"
-        )
-
-
 class Collected:
     """The tests of one module."""
 
-    def __init__(self, candidate, module, unittest):
-        self.module, self.unittest = module, unittest
-        self.members = dict(module.__dict__)
-        self.shared = Shared(module, candidate)
-        self.fixtures = fixtures_of(module, {})
+    def __init__(self, candidate, module, tests):
+        self.module, self.shared = module, Shared(module, candidate)
+        sys.modules["pytest"] = pytest_stand_in(candidate)
+        if re.search(r"\bmock\b", tests):
+            share_mock_patches(candidate)
 
-    def run(self):
-        """Run all; how many there were."""
-        count = 0
+    def run(self, program):
+        """Run the module, and then all tests in it; how many there were."""
+        try:
+            exec(program, self.module.__dict__)
+        except LeftOutError:
+            raise TestsError("the tests leave themselves out with pytest.skip") from None
+        # imported only where the tests did: it takes as long as all else
+        self.unittest, self.members = sys.modules.get("unittest"), dict(self.module.__dict__)
+        self.fixtures, count = fixtures_of(self.module, {}), 0
         self.call("setup_module", self.module)
         for name, value in self.members.items():
             if self.unittest and isinstance(value, type) and issubclass(value, self.unittest.TestCase):

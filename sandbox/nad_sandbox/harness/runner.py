@@ -1,15 +1,16 @@
-"""The candidate's process: runs the model's code, then answers requests to use what it defined."""
+"""The candidate's process: runs the model's code, then answers requests to use what it defined.
+
+It is forked from the judge's before that has read anything: it holds no test, no expected value and no nonce.
+"""
 
 from __future__ import annotations
 
 import builtins
-import importlib
 import io
 import json
 import operator
 import os
 import sys
-import traceback
 import warnings
 
 from nad_sandbox.harness.codec import decode, encode
@@ -65,10 +66,12 @@ def operation(name):
     return getattr(operator, name, None) or getattr(builtins, name)
 
 
-def main():
-    """Load the program whose source comes first, then serve until the pipe closes."""
-    requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
-    answers = int(sys.argv[2])
+def be_candidate(requests, answers):
+    """Load the program whose source comes first, then serve until the pipe closes.
+
+    Arguments: descriptors of the pipes.
+    """
+    requests = os.fdopen(requests, "r", encoding="utf-8")
     # kept for good, so that an id is never used twice
     held, places, callbacks, numbers = [], {}, {}, {}
     printed, complained = Printed(sys.stdout), Printed(sys.stderr)
@@ -132,6 +135,8 @@ def main():
             data = data[write(answers, data) :]
 
     def failure(error):
+        import traceback
+
         entries = traceback.extract_tb(error.__traceback__)
         own = [e for e in entries if e.filename == "candidate.py"]
         lines = ["line %d, in %s: %s" % (e.lineno, e.name, e.line or "") for e in own[-4:]]
@@ -164,6 +169,8 @@ def main():
     def patch(request):
         module = sys.modules["candidate"]
         if request["module"] != "candidate":
+            import importlib
+
             module = importlib.import_module(request["module"])
         name = request["attribute"]
         patches.append((module, name, getattr(module, name, patches)))
@@ -233,6 +240,3 @@ def main():
     noted({})
     answer({"phase": "load", "names": names})
     serve()
-
-
-main()
