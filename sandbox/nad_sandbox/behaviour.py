@@ -21,6 +21,8 @@ __all__ = ["BehaviourRunner", "Observations", "Outcome"]
 
 _START_SECONDS = 4.0
 _TEXT = 160
+_LONGEST_PROGRAM = 1 << 18
+_TOO_LONG = "too long"
 
 
 @dataclass(frozen=True)
@@ -148,9 +150,11 @@ class BehaviourRunner:
             SandboxFailureError: the sandbox broke.
             ValueError: a proposed input cannot be used.
         """
-        programs = [extract_code(answer, prompt) for answer in answers]
-        kind, inputs = self.inputs(programs, prompt)
-        keys = [normalise_program(program) for program in programs]
+        # what is too long is neither extracted nor parsed: that would keep this process busy, outside every limit
+        programs = [extract_code(answer, prompt) if len(answer) <= _LONGEST_PROGRAM else answer for answer in answers]
+        short = [program for program in programs if len(program) <= _LONGEST_PROGRAM]
+        kind, inputs = self.inputs(short, prompt)
+        keys = [normalise_program(p) if len(p) <= _LONGEST_PROGRAM else _TOO_LONG for p in programs]
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
             running = {key: pool.submit(self._observe, program, kind, inputs) for key, program in unique.items()}
@@ -162,36 +166,44 @@ class BehaviourRunner:
         return Observations(inputs.texts, inputs.examples, tuple(seen[key] for key in keys))
 
     def _observe(self, program: str, kind: str, inputs: Inputs) -> tuple[Outcome, ...]:
+        count = len(inputs.texts)
+        if len(program) > _LONGEST_PROGRAM:
+            return (Outcome({"ended": "exit"}),) * count
+        result, told = self._told(program, kind, inputs.texts)
+        if told is not None:
+            return told
+        if result.timed_out:
+            return (Outcome({"ended": "timeout"}),) * count
+        # the program brought the whole sandbox down, unless one that does nothing does so too
+        if not result.oom_killed and self._told("", "call", ["f()"])[1] is None:
+            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            raise SandboxFailureError(f"the observer ended with status {result.returncode}: {last[:300]}")
+        return (Outcome({"ended": "exit"}),) * count
+
+    def _told(self, program: str, kind: str, inputs: Sequence[str]) -> tuple[ExecResult, tuple[Outcome, ...] | None]:
+        """Run the observer; how it ended, and the outcome on each input where it told."""
         nonce = secrets.token_hex(16)
         output_bytes = getattr(getattr(self.sandbox, "limits", None), "output_bytes", 1 << 16)
         payload = {
             "nonce": nonce,
             "source": program,
             "kind": kind,
-            "inputs": list(inputs.texts),
+            "inputs": list(inputs),
             "each": self.seconds_per_input,
             "load": self.seconds_per_input + _START_SECONDS,
             "seconds": self.timeout,
-            "room": max(100, output_bytes // (4 * len(inputs.texts))),
+            "room": max(100, output_bytes // (4 * len(inputs))),
         }
         feed = json.dumps(payload).encode("ascii")
         result = self.sandbox.run_python(observer_source(), stdin=feed, timeout=self.timeout + _START_SECONDS)
-        return self._outcomes(result, nonce, len(inputs.texts))
-
-    def _outcomes(self, result: ExecResult, nonce: str, count: int) -> tuple[Outcome, ...]:
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
                 told: list[dict[str, Any]] = json.loads(line[len(nonce) :])
-                return tuple(
+                return result, tuple(
                     Outcome({part: value for part, value in seen.items() if part != "stable"}, bool(seen["stable"]))
                     for seen in told
                 )
-        # the program brought the whole sandbox down, or the observer has an error of its own
-        last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        own_error = result.returncode == 1 and "Error" in last and "MemoryError" not in last
-        if own_error and not result.timed_out and not result.oom_killed:
-            raise SandboxFailureError(f"the observer ended with status {result.returncode}: {last[:300]}")
-        return (Outcome({"ended": "timeout" if result.timed_out else "exit"}),) * count
+        return result, None
 
 
 def _lines(printed: object) -> object:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import selectors
 import socket
-import ssl
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +18,9 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
 from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
+from nad_sandbox.exchange import FRAME_HEADER, STDERR_STREAM, Exchange
 from nad_sandbox.jobs import Job
 from nad_sandbox.local import READY, START_SECONDS, bootstrap_source
-from nad_sandbox.output import CappedOutput
 from nad_sandbox.owner import Owner
 from nad_sandbox.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, container_settings
 from nad_sandbox.running import POLL_SECONDS
@@ -31,9 +30,6 @@ __all__ = ["LABEL", "ContainerRecipe", "OneShotContainer", "engine_errors"]
 LABEL = "nad-sandbox.owner"
 """The label of every sandbox container; its value is the `Owner`."""
 
-READ_CHUNK = 1 << 18
-FRAME_HEADER = struct.Struct(">BxxxL")
-STDERR_STREAM = 2
 KILLED = 128 + 9
 # after a kill: how long to wait for what the container still had in its pipes
 DRAIN_SECONDS = 1.0
@@ -132,9 +128,11 @@ class OneShotContainer:
         Raises:
             SandboxFailureError: the engine broke.
         """
-        exchange = _Exchange(self._socket, job.feed(), self._limits.output_bytes)
+        mark = secrets.token_hex(16)
+        exchange = Exchange(self._socket, job.feed(mark=mark), self._limits.output_bytes, mark.encode())
         started = time.monotonic()
-        ended = timed_out = False
+        returncode: int | None = None
+        ended = timed_out = oom_killed = False
         try:
             with _runtime_errors():
                 while not ended:
@@ -143,8 +141,13 @@ class OneShotContainer:
                     if timed_out or cancelled.is_set():
                         break
                     ended = exchange.turn(min(left, POLL_SECONDS))
+                    # of one that was killed, the engine knows why
+                    if exchange.status not in (None, KILLED):
+                        returncode, ended = exchange.status, True
+                        break
                 duration = time.monotonic() - started
-                returncode, oom_killed = self._exit_status() if ended else (None, False)
+                if ended and returncode is None:
+                    returncode, oom_killed = self._exit_status()
         finally:
             if not ended:
                 self._end(exchange)
@@ -158,7 +161,7 @@ class OneShotContainer:
             output_truncated=exchange.stdout.truncated or exchange.stderr.truncated,
         )
 
-    def _end(self, exchange: _Exchange) -> None:
+    def _end(self, exchange: Exchange) -> None:
         """Kill it while its output is read: the engine does not answer as long as a flood is stuck in the stream."""
         killer = threading.Thread(target=self.kill, name="nad-sandbox-kill", daemon=True)
         killer.start()
@@ -222,90 +225,6 @@ class OneShotContainer:
         if state.get("OOMKilled"):
             return returncode, returncode == KILLED
         return returncode, False
-
-
-class _Exchange:
-    """The attached stream while a job runs: the feed goes in, framed stdout and stderr come out."""
-
-    def __init__(self, connection: socket.socket, feed: Iterator[bytes], output_bytes: int) -> None:
-        self.stdout = CappedOutput(output_bytes)
-        self.stderr = CappedOutput(output_bytes)
-        self._socket = connection
-        self._feed = feed
-        self._pending = memoryview(b"")
-        self._feeding = True
-        self._header = b""
-        self._frame_left = 0
-        self._frame_sink = self.stdout
-
-    def turn(self, seconds: float) -> bool:
-        """Move what can be moved within `seconds`; True when the container has ended."""
-        with selectors.DefaultSelector() as selector:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._feeding else 0)
-            selector.register(self._socket, wanted)
-            for _, events in selector.select(seconds):
-                if events & selectors.EVENT_WRITE:
-                    self._write()
-                if events & selectors.EVENT_READ:
-                    return self._read()
-        return False
-
-    def drain(self, seconds: float) -> bool:
-        """Read what a killed container left; True when its stream has ended."""
-        self._feeding = False
-        end = time.monotonic() + seconds
-        try:
-            while time.monotonic() < end:
-                if self.turn(max(0.0, end - time.monotonic())):
-                    return True
-        except OSError:
-            return True
-        return False
-
-    def _read(self) -> bool:
-        # several reads: a TLS stream may hold decrypted bytes that no selector sees
-        for _ in range(16):
-            try:
-                data = self._socket.recv(READ_CHUNK)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return False
-            except ConnectionResetError:
-                return True
-            if not data:
-                return True
-            self._take(memoryview(data))
-        return False
-
-    def _take(self, data: memoryview) -> None:
-        """Sort framed bytes; a frame may span reads, its header too."""
-        while len(data):
-            if self._frame_left:
-                part = data[: self._frame_left]
-                self._frame_sink.write(part)
-                self._frame_left -= len(part)
-                data = data[len(part) :]
-                continue
-            missing = FRAME_HEADER.size - len(self._header)
-            self._header += data[:missing]
-            data = data[missing:]
-            if len(self._header) == FRAME_HEADER.size:
-                kind, self._frame_left = FRAME_HEADER.unpack(self._header)
-                self._frame_sink = self.stderr if kind == STDERR_STREAM else self.stdout
-                self._header = b""
-
-    def _write(self) -> None:
-        while not len(self._pending):
-            piece = next(self._feed, None)
-            if piece is None:
-                self._feeding = False
-                return
-            self._pending = memoryview(piece)
-        try:
-            self._pending = self._pending[self._socket.send(self._pending[:READ_CHUNK]) :]
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            return
-        except (BrokenPipeError, ConnectionResetError):
-            self._feeding = False
 
 
 @contextlib.contextmanager

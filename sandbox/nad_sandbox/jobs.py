@@ -58,11 +58,12 @@ class Job:
         """Bytes that the files and the standard input take in the scratch space."""
         return len(self.stdin) + sum(len(content) for content in self.files.values())
 
-    def feed(self, rlimits: Mapping[str, int] | None = None) -> Iterator[bytes]:
+    def feed(self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None) -> Iterator[bytes]:
         """The bytes for the bootstrap program, piece by piece.
 
         Args:
             rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
+            mark: written to both outputs, with the status, when the program and all its processes have ended.
         """
         header = {
             "argv": list(self.argv) or None,
@@ -71,6 +72,7 @@ class Job:
             "files": [[name, len(content)] for name, content in self.files.items()],
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
+            "mark": mark,
             "alarm": math.ceil(self.timeout) + ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()

@@ -9,6 +9,8 @@ compared by the program's own ``__eq__`` when both sides are such objects.
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import secrets
 import time
@@ -28,6 +30,7 @@ Check = Literal["syntax", "imports", "examples"]
 
 _ORDER = ("syntax", "imports", "examples", "tests", "pairs")
 _GRACE_SECONDS = 2.0
+_LONGEST_ANSWER = 1 << 18
 
 
 class UnsupportedTestsError(SandboxError):
@@ -49,7 +52,8 @@ class CodeVerifier:
         timeout: wall-clock seconds for everything; default: the sandbox's own limit.
 
     Raises:
-        ValueError: a check is unknown, or the tests do not compile.
+        ValueError: a check is unknown, the tests do not compile, or they define ``check(candidate)`` and nothing
+            calls it.
     """
 
     def __init__(
@@ -69,9 +73,12 @@ class CodeVerifier:
         if tests is not None:
             try:
                 compile(tests, "tests.py", "exec", dont_inherit=True)
+                uncalled = entry_point is None and _defines_check_alone(ast.parse(tests))
             except (SyntaxError, ValueError) as error:
                 msg = f"the tests do not compile: {error}"
                 raise ValueError(msg) from error
+            if uncalled:
+                raise ValueError("the tests define check(candidate) and nothing calls it: name the entry_point")
             if entry_point is not None:
                 tests += f"\n\ncheck({entry_point})\n"
         self.sandbox = sandbox
@@ -92,6 +99,10 @@ class CodeVerifier:
             SandboxUnavailableError: there is nowhere to run it.
             SandboxFailureError: the sandbox broke; nothing is known of the program.
         """
+        if len(answer) > _LONGEST_ANSWER:
+            # neither extracted nor parsed: that would keep this process busy, outside every limit
+            error = f"the answer has {len(answer):,} characters, and at most {_LONGEST_ANSWER:,} are checked"
+            return Report(passed=False, checks=(CheckResult("code", passed=False, error=error),))
         code = extract_code(answer, prompt)
         if not code.strip():
             return Report(passed=False, checks=(CheckResult("code", passed=False, error="the answer is empty"),))
@@ -100,38 +111,44 @@ class CodeVerifier:
             if self.timeout is not None
             else getattr(getattr(self.sandbox, "limits", None), "timeout", 10.0)
         )
-        nonce = secrets.token_hex(16)
         examples = find_examples(prompt) if "examples" in self.checks else ()
         payload = {
-            "nonce": nonce,
             "source": code,
             "checks": list(self.checks),
             "examples": [{"call": e.call, "expected": e.expected, "names": e.names} for e in examples],
             "tests": self.tests or "",
-            "modules": ["candidate", "solution"],
+            "modules": ["candidate", "solution", "main"],
             "pairs": [list(pair) for pair in self.io_pairs],
             "seconds": limit,
         }
-        # a lone surrogate survives as an escape and is refused by the compiler inside, not by the encoder here
-        feed = json.dumps(payload, ensure_ascii=True).encode("ascii")
         started = time.perf_counter()
-        result = self.sandbox.run_python(harness_source(), stdin=feed, timeout=limit + _GRACE_SECONDS)
+        result, found = self._judge(payload)
         seconds = time.perf_counter() - started
-        checks = self._results(result, nonce)
+        checks = self._results(result, found)
         return Report(all(check.passed for check in checks), checks, seconds, code)
 
     def fingerprint(self, answer: str) -> str:
         """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""
+        if len(answer) > _LONGEST_ANSWER:
+            return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
         return normalise_program(extract_code(answer))
 
-    def _results(self, result: ExecResult, nonce: str) -> tuple[CheckResult, ...]:
-        for line in reversed(result.stdout.splitlines()):
-            if line.startswith(nonce):
-                found: list[dict[str, Any]] = json.loads(line[len(nonce) :])
-                for check in found:
-                    if check.pop("unsupported", False):
-                        raise UnsupportedTestsError(f"{check['error']}; no candidate was judged")
-                return tuple(CheckResult(**check) for check in found)
+    def _judge(self, payload: dict[str, Any]) -> tuple[ExecResult, list[dict[str, Any]] | None]:
+        """Run the judge; how it ended, and what it proved to have found."""
+        nonce = secrets.token_hex(16)
+        # a lone surrogate survives as an escape and is refused by the compiler inside, not by the encoder here
+        feed = json.dumps({**payload, "nonce": nonce}, ensure_ascii=True).encode("ascii")
+        timeout = payload["seconds"] + _GRACE_SECONDS
+        result = self.sandbox.run_python(harness_source(payload.get("tests", "")), stdin=feed, timeout=timeout)
+        lines = [line for line in result.stdout.splitlines() if line.startswith(nonce)]
+        return result, json.loads(lines[-1][len(nonce) :]) if lines else None
+
+    def _results(self, result: ExecResult, found: list[dict[str, Any]] | None) -> tuple[CheckResult, ...]:
+        if found is not None:
+            for check in found:
+                if check.pop("unsupported", False):
+                    raise UnsupportedTestsError(f"{check['error']}; no candidate was judged")
+            return tuple(CheckResult(**check) for check in found)
         # the judge itself did not live to say anything: a limit of the whole sandbox, or its own error
         if result.timed_out:
             return (CheckResult("limits", passed=False, error="the time limit ended the program"),)
@@ -142,5 +159,27 @@ class CodeVerifier:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         if "MemoryError" in last or result.output_truncated:
             return (CheckResult("limits", passed=False, error="the memory limit ended the program"),)
-        msg = f"the judge ended with status {result.returncode}: {last[:300]}"
-        raise SandboxFailureError(msg)
+        if not self._works():
+            raise SandboxFailureError(f"the judge ended with status {result.returncode}: {last[:300]}")
+        error = f"the program ended the process that checks it (status {result.returncode}: {last[:300]})"
+        return (CheckResult("limits", passed=False, error=error),)
+
+    def _works(self) -> bool:
+        """Whether a program that does nothing can be judged: then what went wrong was another program's doing."""
+        payload = {"source": "", "checks": ["syntax", "imports"], "seconds": 10.0}
+        return self._judge(payload)[1] is not None
+
+
+def _defines_check_alone(tests: ast.Module) -> bool:
+    """Whether tests are a function ``check`` of one parameter, beside which nothing happens."""
+    quiet = (ast.FunctionDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    functions = [node for node in tests.body if isinstance(node, ast.FunctionDef)]
+    return (
+        [function.name for function in functions if not function.name.startswith("_")] == ["check"]
+        and all(len(function.args.args) == 1 for function in functions if function.name == "check")
+        and all(isinstance(node, quiet) or _is_text(node) for node in tests.body)
+    )
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)

@@ -18,15 +18,24 @@ from importlib import resources
 __all__ = ["observer_source", "source"]
 
 
+_TESTING = ("arranging.py", "comparing.py", "changing.py", "requesting.py", "collecting.py")
+# what is more than assertions at the top level, or might be
+_STYLED = re.compile(r"pytest|unittest|mock|def test|class Test|importlib|__import__")
+
+
+def source(tests: str = "") -> str:
+    """The judge's program, for a Python of version 3.8 or later with nothing but its standard library.
+
+    Args:
+        tests: what it will run; for assertions alone it is shorter, and starts sooner.
+    """
+    return _judge(styled=_STYLED.search(tests) is not None)
+
+
 @cache
-def source() -> str:
-    """The judge's program, for a Python of version 3.8 or later with nothing but its standard library."""
-    codec = _module("codec.py")
-    parts = [
-        codec,
-        f"RUNNER = {codec + _module('runner.py')!r}\n",
-        *map(_module, ("asserting.py", "remote.py", "candidate.py", "collecting.py", "judge.py")),
-    ]
+def _judge(*, styled: bool) -> str:
+    names = ("codec.py", "runner.py", "asserting.py", "remote.py", "candidate.py", *(_TESTING if styled else ()))
+    parts = map(_module, (*names, "running.py", "judge.py"))
     return "from __future__ import annotations\n" + "\n".join(parts) + "\nmain()\n"
 
 
@@ -40,6 +49,6 @@ def observer_source() -> str:
 def _module(name: str) -> str:
     """A module's text without what only holds while the modules are apart."""
     text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
-    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^(?:RUNNER|CALLS) = globals.*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\).*|.*)$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^CALLS = globals.*$", "", text, flags=re.MULTILINE)
     return text.replace("from __future__ import annotations\n", "")

@@ -6,17 +6,16 @@ import builtins
 import json
 import os
 import select
-import signal
-import subprocess
 import sys
 import threading
 import time
+import warnings
 
 from nad_sandbox.harness.asserting import CheckError, TestsError
 from nad_sandbox.harness.codec import decode, encode
 from nad_sandbox.harness.remote import Remote, awaiting
+from nad_sandbox.harness.runner import be_candidate
 
-RUNNER = globals().get("RUNNER", "")
 TEXT = 600
 ANSWER_BYTES = 64 << 20
 BUILTINS = {id(value): name for name, value in vars(builtins).items() if callable(value)}
@@ -27,34 +26,39 @@ class CandidateEndError(BaseException):
 
 
 class Candidate:
-    """The process with the model's code, and calls into it."""
+    """The process with the model's code, and calls into it; made before this one knows any secret."""
 
-    def __init__(self, source, deadline):
-        self.deadline = deadline
+    def __init__(self):
+        self.deadline = 0.0
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", RUNNER, str(theirs_in), str(theirs_out)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            pass_fds=(theirs_in, theirs_out),
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
+        printed, prints = os.pipe()
+        self.process = os.fork()
+        if not self.process:
+            try:
+                become_candidate(theirs_in, theirs_out, prints)
+            finally:
+                os._exit(1)
+        for descriptor in (theirs_in, theirs_out, prints):
+            os.close(descriptor)
         self.requests, self.answers, self.pending = ours_out, ours_in, b""
-        self.output = b""
+        self.printed, self.output, self.status = printed, b"", None
         # sticky: what the tests caught and must not get away with
         self.failure = None
         self.objects, self.callbacks, self.exceptions = {}, [], {}
+        self.asked = 0
         self.reader = threading.Thread(target=self.keep_output, daemon=True)
+
+    def load(self, source, deadline):
+        """Let it compile and run the program; the answers come until the deadline."""
+        self.deadline = deadline
         self.reader.start()
         self.send({"source": source})
 
     def keep_output(self):
         """Drain what the program prints and keep its end."""
         while True:
-            part = os.read(self.process.stdout.fileno(), 65536)
+            part = os.read(self.printed, 65536)
             if not part:
                 return
             self.output = (self.output + part)[-4 * TEXT :]
@@ -100,26 +104,52 @@ class Candidate:
 
     def how_it_ended(self):
         """In words, for the report."""
-        try:
-            code = self.process.wait(1)
-        except subprocess.TimeoutExpired:
+        import signal
+
+        status = self.wait(1)
+        if status is None:
             return "the program closed its answers"
-        if code < 0:
-            return "the program was ended by signal %d (%s)" % (-code, signal.strsignal(-code))
-        return "the program ended its process with status %d" % code
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            return "the program was ended by signal %d (%s)" % (number, signal.strsignal(number))
+        return "the program ended its process with status %d" % os.WEXITSTATUS(status)
+
+    def wait(self, seconds):
+        """How it ended, as waitpid tells; None when it lives on."""
+        end = time.monotonic() + seconds
+        while self.status is None:
+            ended, status = os.waitpid(self.process, os.WNOHANG)
+            if ended:
+                self.status = status
+            elif time.monotonic() >= end:
+                break
+            else:
+                time.sleep(0.002)
+        return self.status
 
     def request(self, message):
         """Ask and get the answer; what the candidate raised is raised here."""
+        self.asked += 1
         self.send(message)
         while True:
             answer = self.receive()
-            sys.stdout.write(str(answer.get("printed", "")))
+            self.pass_on(answer)
             if "callback" not in answer:
                 break
             self.send(self.call_back(answer))
         if "error" in answer:
             raise self.raised(answer["error"])
         return answer
+
+    def pass_on(self, answer):
+        """What the program printed and warned of, as if it had run here."""
+        sys.stdout.write(str(answer.get("printed", "")))
+        if sys.stderr is not sys.__stderr__:
+            sys.stderr.write(str(answer.get("complained", "")))
+        for kinds, text in answer.get("warned") or []:
+            kind = builtin_base(kinds)
+            kind = kind if issubclass(kind, Warning) else UserWarning
+            warnings.warn_explicit(str(text), kind, "candidate.py", 1)
 
     def value(self, message):
         """Ask and get the answer's value."""
@@ -208,11 +238,27 @@ class Candidate:
 
     def stop(self):
         """End it."""
-        self.process.kill()
-        self.process.wait()
+        if self.status is None:
+            os.kill(self.process, 9)
+            self.status = os.waitpid(self.process, 0)[1]
         os.close(self.requests)
         os.close(self.answers)
         self.reader.join(1)
+
+
+def become_candidate(requests, answers, prints):
+    """In the forked process: keep three pipes and nothing else, and serve."""
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(prints, 1)
+    os.dup2(prints, 2)
+    # out of the way first: they may be where they are to go
+    kept = [os.dup(os.dup(os.dup(descriptor))) for descriptor in (requests, answers)]
+    kept = [os.dup2(descriptor, place) for descriptor, place in zip(kept, (200, 201))]
+    os.closerange(3, 200)
+    os.closerange(202, 256)
+    # a program is not looked for in the working folder
+    sys.path[:] = [path for path in sys.path if path != os.getcwd()]
+    be_candidate(*kept)
 
 
 def builtin_base(kinds):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import collections
-import datetime as dt
-import decimal
-import fractions
 import sys
 
 _TEXT_TYPES = {
-    "Decimal": decimal.Decimal,
-    "Fraction": fractions.Fraction,
-    "complex": complex,
-    "date": dt.date.fromisoformat,
-    "datetime": dt.datetime.fromisoformat,
-    "time": dt.time.fromisoformat,
+    "Decimal": "decimal",
+    "Fraction": "fractions",
+    "date": "datetime",
+    "datetime": "datetime",
+    "time": "datetime",
 }
-_ISO_TYPES = (dt.date, dt.datetime, dt.time)
 _NUMERIC_KINDS = "biufc"
 
 
@@ -36,7 +30,7 @@ def encode(value, refer):
         return {"str": str.__str__(value).encode("utf-8", "surrogatepass").hex()}
     if isinstance(value, (bytes, bytearray)):
         kind = "bytes" if isinstance(value, bytes) else "bytearray"
-        return {kind: base64.b64encode(bytes(value)).decode()}
+        return {kind: bytes(value).hex()}
     if isinstance(value, tuple) and isinstance(getattr(type(value), "_fields", None), tuple):
         items = [encode(item, refer) for item in tuple.__iter__(value)]
         return {"named": [type(value).__name__, [str(field) for field in type(value)._fields], items]}
@@ -49,13 +43,17 @@ def encode(value, refer):
         return {"deque": [[encode(item, refer) for item in collections.deque.__iter__(value)], value.maxlen]}
     if isinstance(value, range):
         return {"range": [value.start, value.stop, value.step]}
-    for name in ("Decimal", "Fraction", "complex"):
-        if type(value) is _TEXT_TYPES[name]:
-            return {"text": [name, str(value)]}
-    if type(value) in _ISO_TYPES:
-        return {"text": [type(value).__name__, value.isoformat()]}
-    if type(value) is dt.timedelta:
+    if type(value) is complex:
+        return {"complex": [float.__repr__(value.real), float.__repr__(value.imag)]}
+    name = type(value).__name__
+    # whoever made the value has imported its module
+    if name in _TEXT_TYPES and type(value) is getattr(sys.modules.get(_TEXT_TYPES[name]), name, None):
+        return {"text": [name, value.isoformat() if _TEXT_TYPES[name] == "datetime" else str(value)]}
+    if name == "timedelta" and type(value) is getattr(sys.modules.get("datetime"), name, None):
         return {"timedelta": [value.days, value.seconds, value.microseconds]}
+    pathlib = sys.modules.get("pathlib")
+    if pathlib is not None and isinstance(value, pathlib.PurePath):
+        return {"path": str(value)}
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.generic, numpy.ndarray)) and value.dtype.kind in _NUMERIC_KINDS:
         kind = "ndarray" if isinstance(value, numpy.ndarray) else "scalar"
@@ -75,7 +73,7 @@ def decode(data, resolve):
     if kind == "str":
         return bytes.fromhex(content).decode("utf-8", "surrogatepass")
     if kind in ("bytes", "bytearray"):
-        raw = base64.b64decode(content)
+        raw = bytes.fromhex(content)
         return raw if kind == "bytes" else bytearray(raw)
     if kind in ("list", "tuple", "set", "frozenset"):
         made = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind]
@@ -90,9 +88,18 @@ def decode(data, resolve):
     if kind == "range":
         return range(*content)
     if kind == "text":
-        return _TEXT_TYPES[content[0]](content[1])
+        made = getattr(__import__(_TEXT_TYPES[content[0]]), content[0])
+        return (made.fromisoformat if _TEXT_TYPES[content[0]] == "datetime" else made)(content[1])
+    if kind == "complex":
+        return complex(float(content[0]), float(content[1]))
     if kind == "timedelta":
+        import datetime as dt
+
         return dt.timedelta(*content)
+    if kind == "path":
+        import pathlib
+
+        return pathlib.Path(content)
     if kind in ("ndarray", "scalar"):
         plain = decode(content[1], resolve)
         try:

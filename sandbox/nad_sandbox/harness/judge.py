@@ -13,15 +13,13 @@ import io
 import json
 import math
 import os
-import subprocess
 import sys
 import time
-import traceback
 
 from nad_sandbox.harness.asserting import TEXT, CheckError, TestsError, short
 from nad_sandbox.harness.candidate import Candidate, CandidateEndError
 from nad_sandbox.harness.codec import decode
-from nad_sandbox.harness.collecting import run_tests
+from nad_sandbox.harness.running import run_tests
 
 
 def similar(a, b):
@@ -60,6 +58,8 @@ def run_examples(candidate, scope, examples):
 
 def run_pairs(source, pairs, deadline):
     """The program as a script: what it reads and what it must print."""
+    import subprocess
+
     with open("program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write(source)
     for given, expected in pairs:
@@ -95,8 +95,17 @@ def describe(error, candidate):
         detail = {"error": getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)}
         if isinstance(error, (CandidateEndError, TestsError)):
             detail["error"] = str(error)
+        elif isinstance(error, ModuleNotFoundError) and not hasattr(error, "nad_text"):
+            # raised here and not by the program
+            detail["unsupported"] = True
+            detail["error"] = "the tests import %r, which is not in the sandbox; the program's names are in %s" % (
+                error.name,
+                "the modules candidate, solution and main",
+            )
         elif isinstance(error, SystemExit):
             detail["error"] = "the program tried to end itself: " + detail["error"]
+    import traceback
+
     own = [e for e in traceback.extract_tb(error.__traceback__) if e.filename == "tests.py"]
     if own:
         detail["test_line"] = own[-1].lineno
@@ -109,10 +118,10 @@ def describe(error, candidate):
 class Judgement:
     """The checks on one candidate, in order, until one fails."""
 
-    def __init__(self, payload):
-        self.payload = payload
+    def __init__(self, payload, candidate):
+        self.payload, self.candidate = payload, candidate
         self.deadline = time.monotonic() + payload["seconds"]
-        self.candidate = Candidate(payload["source"], self.deadline)
+        candidate.load(payload["source"], self.deadline)
         self.scope, self.results = {}, []
 
     def check(self, name, action):
@@ -153,7 +162,9 @@ class Judgement:
         if good and "examples" in checks:
             good = self.check("examples", lambda: run_examples(self.candidate, self.scope, payload["examples"]))
         if good and "tests" in checks:
-            good = self.check("tests", lambda: run_tests(self.scope, payload["tests"], payload["modules"]))
+            good = self.check(
+                "tests", lambda: run_tests(self.candidate, self.scope, payload["tests"], payload["modules"])
+            )
         self.candidate.stop()
         self.candidate.failure = None
         if good and "pairs" in checks:
@@ -162,7 +173,8 @@ class Judgement:
 
 
 def main():
-    """Read the payload, judge, write the nonce and the results."""
+    """Make the candidate's process, and only then read the payload; judge, write the nonce and the results."""
+    candidate = Candidate()
     payload = json.loads(sys.stdin.buffer.read())
     os.close(0)
     os.open("/dev/null", os.O_RDONLY)
@@ -175,5 +187,5 @@ def main():
         pass
     # what tests and programs print is not wanted here: the results alone go to the real standard output
     sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="replace")
-    line = payload["nonce"] + json.dumps(Judgement(payload).run()) + "\n"
+    line = payload["nonce"] + json.dumps(Judgement(payload, candidate).run()) + "\n"
     os.write(1, b"\n" + line.encode())

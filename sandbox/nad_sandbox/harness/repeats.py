@@ -7,6 +7,7 @@ on either is seen to be not deterministic.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
@@ -133,6 +134,11 @@ def main():
     os.open("/dev/null", os.O_RDONLY)
     if os.path.exists("main.py"):
         os.unlink("main.py")
+    try:
+        # the program may not look for the nonce in this process's memory
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass
     deadline = time.monotonic() + payload["seconds"]
     runs = []
     for share in (0.5, 1.0):

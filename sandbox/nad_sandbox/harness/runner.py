@@ -1,4 +1,7 @@
-"""The candidate's process: runs the model's code, then answers requests to use what it defined."""
+"""The candidate's process: runs the model's code, then answers requests to use what it defined.
+
+It is forked from the judge's before that has read anything: it holds no test, no expected value and no nonce.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import json
 import operator
 import os
 import sys
-import traceback
+import warnings
 
 from nad_sandbox.harness.codec import decode, encode
 
@@ -63,13 +66,31 @@ def operation(name):
     return getattr(operator, name, None) or getattr(builtins, name)
 
 
-def main():
-    """Load the program whose source comes first, then serve until the pipe closes."""
-    requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
-    answers = int(sys.argv[2])
+def be_candidate(requests, answers):
+    """Load the program whose source comes first, then serve until the pipe closes.
+
+    Arguments: descriptors of the pipes.
+    """
+    requests = os.fdopen(requests, "r", encoding="utf-8")
     # kept for good, so that an id is never used twice
     held, places, callbacks, numbers = [], {}, {}, {}
-    printed = sys.stdout = Printed(sys.stdout)
+    printed, complained = Printed(sys.stdout), Printed(sys.stderr)
+    sys.stdout, sys.stderr = printed, complained
+    warned, patches = [], []
+    # tests may replace these for the program
+    dumps, loads, write = json.dumps, json.loads, os.write
+
+    def warn(message, category, *_place, **_more):
+        if len(warned) < 100:
+            warned.append([[base.__name__ for base in category.__mro__], str(message)[:2000]])
+
+    warnings.showwarning = warn
+    warnings.simplefilter("always")
+
+    def noted(reply):
+        reply.update(printed=printed.take(), complained=complained.take(), warned=warned[:])
+        del warned[:]
+        return reply
 
     def refer(value):
         if id(value) in numbers:
@@ -95,7 +116,7 @@ def main():
         if number not in callbacks:
 
             def callback(*args, **kwargs):
-                answer({"callback": number, "args": encode((list(args), kwargs), refer), "printed": printed.take()})
+                answer(noted({"callback": number, "args": encode((list(args), kwargs), refer)}))
                 return serve()
 
             callback.__name__ = callback.__qualname__ = content["name"]
@@ -109,11 +130,13 @@ def main():
         return kind(*decode(error["args"], resolve))
 
     def answer(message):
-        data = (json.dumps(message) + "\n").encode()
+        data = (dumps(message) + "\n").encode()
         while data:
-            data = data[os.write(answers, data) :]
+            data = data[write(answers, data) :]
 
     def failure(error):
+        import traceback
+
         entries = traceback.extract_tb(error.__traceback__)
         own = [e for e in entries if e.filename == "candidate.py"]
         lines = ["line %d, in %s: %s" % (e.lineno, e.name, e.line or "") for e in own[-4:]]
@@ -128,6 +151,8 @@ def main():
         action = request["do"]
         if action == "operate":
             return {"value": encode(operation(request["operator"])(*decode(request["args"], resolve)), refer)}
+        if action in changes:
+            return {"value": encode(changes[action](request), refer)}
         target = held[request["id"]]
         if action == "call":
             args, kwargs = decode(request["args"], resolve)
@@ -141,9 +166,36 @@ def main():
             return {"value": None}
         return {"value": encode(getattr(target, request["attribute"]), refer)}
 
+    def patch(request):
+        module = sys.modules["candidate"]
+        if request["module"] != "candidate":
+            import importlib
+
+            module = importlib.import_module(request["module"])
+        name = request["attribute"]
+        patches.append((module, name, getattr(module, name, patches)))
+        value = io.StringIO(request["text"]) if "text" in request else decode(request["value"], resolve)
+        setattr(module, name, value)
+        return len(patches) - 1
+
+    def unpatch(request):
+        module, name, old = patches[request["token"]]
+        delattr(module, name) if old is patches else setattr(module, name, old)
+
+    def change_environment(request):
+        os.environ.clear()
+        os.environ.update(decode(request["values"], resolve))
+
+    changes = {
+        "patch": patch,
+        "unpatch": unpatch,
+        "chdir": lambda request: os.chdir(request["path"]),
+        "environment": change_environment,
+    }
+
     def serve():
         for line in iter(requests.readline, ""):
-            request = json.loads(line)
+            request = loads(line)
             if request["do"] == "return":
                 if "error" in request:
                     raise rebuilt(request["error"])
@@ -152,8 +204,7 @@ def main():
                 reply = use(request)
             except BaseException as error:
                 reply = failure(error)
-            reply["printed"] = printed.take()
-            answer(reply)
+            answer(noted(reply))
         os._exit(0)
 
     source = json.loads(requests.readline())["source"]
@@ -186,9 +237,6 @@ def main():
                 names[name] = encode(value, refer)
             except Exception:  # a value that cannot be sent, such as a list that holds itself
                 names[name] = {"object": refer(value)}
-    printed.take()
+    noted({})
     answer({"phase": "load", "names": names})
     serve()
-
-
-main()

@@ -16,7 +16,9 @@ from nad_sandbox.container import LABEL
 from nad_sandbox.docker import connect
 
 SCRIPT = """
-import sys
+import signal, sys
+# ignored where the tests run in the background of a shell
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nad_sandbox import {backend}
 sandbox = {backend}()
 sandbox.check_available()

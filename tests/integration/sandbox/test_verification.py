@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from nad_sandbox import CodeVerifier, Report
+from nad_sandbox import CodeVerifier, Report, SandboxFailureError
 
 ADD = "def add(a, b):\n    return a + b\n"
 TESTS = "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'\n"
@@ -171,3 +171,27 @@ def test_an_empty_answer_runs_nothing(sandbox):
 def test_what_cannot_work_is_refused_before_anything_runs(options, message):
     with pytest.raises(ValueError, match=message):
         CodeVerifier(None, **options)
+
+
+@pytest.mark.parametrize("number", [15, 11, 1])
+def test_who_ends_the_judge_has_failed_and_the_walk_goes_on(sandbox, number):
+    ends = f"import os\nos.kill(os.getppid(), {number})\ndef add(a, b):\n    return a + b\n"
+    report = CodeVerifier(sandbox, tests=TESTS).verify(ends)
+    assert report.failure.check == "limits"
+    assert "ended the process that checks it" in report.feedback
+
+
+def test_a_sandbox_that_broke_is_not_the_programs_fault(sandbox):
+    class Broken:
+        def run_python(self, code, **options):
+            return sandbox.run_python("raise KeyError(1)")
+
+    with pytest.raises(SandboxFailureError, match="KeyError"):
+        CodeVerifier(Broken(), tests=TESTS).verify(ADD)
+
+
+def test_an_answer_of_100_mb_is_refused_at_once(sandbox):
+    verifier = CodeVerifier(sandbox)
+    answer = "#" * (100 << 20)
+    assert "at most 262,144 are checked" in verifier.verify(answer).feedback
+    assert len(verifier.fingerprint(answer)) == 64
