@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from langchain_nad.grammar import Grammar, GrammarProcessor, make_processors
+from langchain_nad.grammar import GrammarProcessor, make_processors
+from langchain_nad.grammar_rules import Grammar
 from langchain_nad.replies import Reply
 from langchain_nad.tool_calls import FORMATS
 from llguidance import LLMatcher

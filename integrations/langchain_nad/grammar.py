@@ -20,6 +20,7 @@ import torch
 from transformers import LogitsProcessor
 
 from langchain_nad.grammar_errors import engine_reason, failing_part
+from langchain_nad.grammar_rules import Grammar, json_rule
 from langchain_nad.json_closing import JSON_STEPS, Closer, Ending
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
@@ -29,39 +30,10 @@ if TYPE_CHECKING:
 
     from nad_agents.models import LoadedModel
 
-__all__ = ["Grammar", "GrammarProcessor", "json_rule", "literal_writer", "make_processors"]
-
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As models write JSON; free whitespace would let a small model pad for ever."""
+__all__ = ["GrammarProcessor", "literal_writer", "make_processors"]
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Grammar:
-    """What an answer may look like.
-
-    Attributes:
-        lark: the grammar in llguidance's dialect of Lark.
-        about: what it describes, for error messages.
-        shortest: about the shortest answer, which tells how many tokens are needed; empty where nobody knows.
-        json: whether the answer is JSON, or JSON between marks.
-        openings: what one token may commit a candidate to: items of a list, optional fields, alternatives.
-        schemas: what each JSON schema in it is about, and the schema; tell which part of which cannot be expressed.
-    """
-
-    lark: str
-    about: str
-    shortest: str = ""
-    json: bool = True
-    openings: tuple[str, ...] = ()
-    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-def json_rule(name: str, schema: Mapping[str, Any]) -> str:
-    """A grammar rule for values of a JSON schema."""
-    return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
 
 
 def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:

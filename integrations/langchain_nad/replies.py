@@ -7,18 +7,16 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, is_typeddict
+from dataclasses import dataclass
+from typing import Any, is_typeddict
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_nad.grammar_rules import Grammar, json_rule
 from langchain_nad.shortest_json import openings, shortest_instance
 from langchain_nad.tool_calls import ToolFormat
 from nad_agents.exceptions import ConfigurationError
-
-if TYPE_CHECKING:
-    from langchain_nad.grammar import Grammar
 
 __all__ = ["REPLY_ARGUMENTS", "Reply", "openai_tools", "tool_choice_name"]
 
@@ -200,14 +198,14 @@ class Reply:
         calls = self._call_rules(form, literal) if self.tools else None
         if self.forced:
             assert calls is not None
-            return calls.grammar("start: calls\n")
+            return calls.starting("calls")
         assert self.response_format is not None
         shape = _shape_rules(self.response_format)
         if calls is None:
-            return shape.grammar("start: shape\n")
-        return calls.beside(shape).grammar("start: calls | shape\n")
+            return shape.starting("shape")
+        return calls.beside(shape).starting("calls | shape")
 
-    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> _Rules:
+    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> Grammar:
         rules: list[str] = []
         shortest: list[str] = []
         commitments: list[str] = []
@@ -219,7 +217,7 @@ class Reply:
             schema = {"type": "object", "additionalProperties": False, **schema}
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
-            rules.append(_json_rule(f"arguments_{i}", schema))
+            rules.append(json_rule(f"arguments_{i}", schema))
             shortest.append(f"{form.begin}{head}{shortest_instance(schema)}}}{form.end}")
             commitments += openings(schema)
             schemas[f"the arguments of {function['name']}"] = schema
@@ -231,43 +229,7 @@ class Reply:
         about = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
         # a tool's name commits to its arguments, and so does the beginning of a further call
         commitments += shortest if len(tools) > 1 or self.parallel else []
-        return _Rules("".join(rules), about, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
-
-
-def _json_rule(name: str, schema: Mapping[str, Any]) -> str:
-    # llguidance is an optional dependency
-    from langchain_nad.grammar import json_rule
-
-    return json_rule(name, schema)
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """Rules for a kind of answer, without a start; attributes as in `langchain_nad.grammar.Grammar`."""
-
-    lark: str
-    about: str
-    shortest: str = ""
-    json: bool = True
-    openings: tuple[str, ...] = ()
-    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def grammar(self, start: str) -> Grammar:
-        from langchain_nad.grammar import Grammar
-
-        return Grammar(start + self.lark, self.about, self.shortest, self.json, self.openings, self.schemas)
-
-    def beside(self, other: _Rules) -> _Rules:
-        """Rules for an answer that may be of either kind."""
-        ends = (self.shortest, other.shortest)
-        return _Rules(
-            self.lark + other.lark,
-            f"{self.about} or {other.about}",
-            max(ends, key=len),
-            self.json and other.json,
-            (*self.openings, *other.openings, *ends),
-            {**self.schemas, **other.schemas},
-        )
+        return Grammar("".join(rules), about, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
 
 
 def _text(text: str, literal: Callable[[str], str]) -> str:
@@ -308,25 +270,25 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
     return found.get("schema") if isinstance(found, Mapping) else None
 
 
-def _shape_rules(response_format: Mapping[str, Any]) -> _Rules:
+def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     """The grammar rule ``shape``."""
     kind = response_format["type"]
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        return _Rules(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
+        return Grammar(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
     if kind == "choice":
         texts = [str(choice) for choice in response_format["choices"]]
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
-        return _Rules(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
+        return Grammar(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
     schema = dict(response_format.get("schema") or schema)
     if schema.get("type") == "object" and "properties" in schema:
         schema = {"additionalProperties": False, **schema}
     about = f"the schema of {schema.get('title') or 'the response format'}"
-    return _Rules(
-        _json_rule("shape", schema),
+    return Grammar(
+        json_rule("shape", schema),
         about,
         shortest_instance(schema),
         openings=tuple(openings(schema)),

@@ -6,7 +6,8 @@ from typing import Literal
 
 import jsonschema
 import pytest
-from langchain_nad.grammar import Grammar, make_processors
+from langchain_nad.grammar import make_processors
+from langchain_nad.grammar_rules import Grammar
 from langchain_nad.json_closing import in_string
 from langchain_nad.shortest_json import shortest_instance
 from pydantic import BaseModel, Field
