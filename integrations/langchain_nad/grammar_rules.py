@@ -1,4 +1,4 @@
-"""What an answer may look like, written down; imports neither torch nor llguidance, so that replies can be described."""
+"""What an answer may look like, written down; imports neither torch nor llguidance, which take a while."""
 
 from __future__ import annotations
 

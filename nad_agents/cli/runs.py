@@ -6,6 +6,7 @@ import json
 import math
 import re
 import time
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from rich.text import Text
 
 from nad_agents.exceptions import ConfigurationError
 
@@ -218,25 +218,21 @@ def show_evidence(console: Console, evidence: Evidence) -> None:
 
 def show_table(console: Console, rows: Rows, title: str) -> None:
     """Print a table: whole where the output is no terminal, with as many columns as a terminal has room for."""
-    head, *body = [[cell.replace("[", "\\[") for cell in row] for row in (rows[0], *rows[1])]
-    widths = [max(cell_len(Text.from_markup(row[place]).plain) for row in (head, *body)) for place in range(len(head))]
-    shown, used = len(head), 0
+    head, body = rows
+    widths = [max(map(cell_len, column)) for column in zip(head, *body, strict=True)]
+    name = min(widths[0], _NAME_WIDTH)
+    shown = len(head)
     if console.is_terminal:
         # figures stay whole, names may take two lines
-        used = min(widths[0], _NAME_WIDTH)
-        for place in range(1, len(head)):
-            used += widths[place] + 2
-            if used > console.width:
-                shown = place
-                break
+        ends = accumulate(widths[1:], lambda end, width: end + 2 + width, initial=name)
+        shown = sum(end <= console.width for end in ends) or 1
     else:
         console.width = max(console.width, sum(widths) + 2 * len(widths))
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for place, name in enumerate(head[:shown]):
-        narrow = min(widths[0], _NAME_WIDTH) if place == 0 else None
-        table.add_column(name, overflow="fold", no_wrap=place > 0, min_width=narrow)
+    for place, title_of_column in enumerate(head[:shown]):
+        table.add_column(title_of_column, overflow="fold", no_wrap=place > 0, min_width=None if place else name)
     for row in body:
-        table.add_row(*row[:shown])
+        table.add_row(*(cell.replace("[", "\\[") for cell in row[:shown]))
     console.print(table)
 
 

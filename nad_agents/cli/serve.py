@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from nad_agents.cli.display import loading
+from nad_agents.cli.generate import DeviceOption, DtypeOption, ModelOption
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig, SamplingConfig
 
@@ -23,7 +24,6 @@ __all__ = ["serve"]
 _DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _LOCAL = {"127.0.0.1", "::1", "localhost"}
 
-ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
 NameOption = Annotated[
     list[str] | None, typer.Option("--name", help="Name that the model answers to; may be given twice.")
 ]
@@ -58,8 +58,6 @@ OriginOption = Annotated[
     list[str] | None, typer.Option("--cors-origin", help="Let web pages from this origin in; may be given twice.")
 ]
 UIOption = Annotated[bool, typer.Option("--ui", help="Serve a page at /ui on which the candidates can be watched.")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 
 
 def serve(
