@@ -1,33 +1,17 @@
 """The async side: the same answers, a free event loop, cancellation that stops the generation."""
 
 import asyncio
-import time
 from contextlib import aclosing
 
 import pytest
-from blockbuster import BlockBuster
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_nad import GenerationTimeoutError
 
 from nad_agents import GenerationError, PromptError
 from tests.tiny_models import make_model
+from tests.unit.event_loops import a_free_loop, until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 from tests.unit.langchain.test_chat_model import Accepts, Listener
-
-
-@pytest.fixture
-def blocking_is_an_error():
-    guard = BlockBuster()
-    guard.activate()
-    yield
-    guard.deactivate()
-
-
-async def until_idle(decoder, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while decoder.engine.rows:
-        assert time.monotonic() < deadline, f"{decoder.engine.rows} rows still generate"
-        await asyncio.sleep(0.01)
 
 
 async def test_the_same_answers():
@@ -45,24 +29,11 @@ async def test_the_same_answers():
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
     chat = tiny_chat(max_tokens=200)
-    ticks, longest = 0, 0.0
-
-    async def tick():
-        nonlocal ticks, longest
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.perf_counter() - before)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    await chat.ainvoke("hello")
-    await tiny_chat(verifier=Accepts(), max_tokens=20).ainvoke("hello")
-    async for _ in chat.astream("hello", pruning="first_chunk"):
-        pass
-    ticking.cancel()
-    assert ticks > 20
-    assert longest < 0.5
+    async with a_free_loop():
+        await chat.ainvoke("hello")
+        await tiny_chat(verifier=Accepts(), max_tokens=20).ainvoke("hello")
+        async for _ in chat.astream("hello", pruning="first_chunk"):
+            pass
 
 
 async def test_a_cancelled_task_stops_the_generation():

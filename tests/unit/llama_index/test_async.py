@@ -1,30 +1,20 @@
 """The async side: the same answers, a free event loop, cancellation that stops the generation."""
 
 import asyncio
-import time
 from contextlib import aclosing, closing
 
 import pytest
-from blockbuster import BlockBuster
 from langchain_nad import GenerationTimeoutError
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 
 from nad_agents import PromptError
+from tests.unit.event_loops import a_free_loop, until_idle
 from tests.unit.langchain.chats import tiny_decoder
-from tests.unit.langchain.test_async import until_idle
 from tests.unit.llama_index.models import roomy_llm, tiny_llm
 from tests.unit.llama_index.test_structured import Song
 
 HELLO = [ChatMessage("hello")]
-
-
-@pytest.fixture
-def blocking_is_an_error():
-    guard = BlockBuster()
-    guard.activate()
-    yield
-    guard.deactivate()
 
 
 async def test_the_same_answers():
@@ -43,25 +33,12 @@ async def test_the_same_answers():
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
     llm = roomy_llm()
-    ticks, longest = 0, 0.0
-
-    async def tick():
-        nonlocal ticks, longest
-        while True:
-            before = time.perf_counter()
-            await asyncio.sleep(0.005)
-            longest = max(longest, time.perf_counter() - before)
-            ticks += 1
-
-    ticking = asyncio.create_task(tick())
-    await llm.achat(HELLO)
-    await llm.acomplete("hello", formatted=True)
-    async for _ in await llm.astream_chat(HELLO, pruning="first_chunk"):
-        pass
-    await llm.astructured_predict(Song, PromptTemplate("A song."))
-    ticking.cancel()
-    assert ticks > 20
-    assert longest < 0.5
+    async with a_free_loop():
+        await llm.achat(HELLO)
+        await llm.acomplete("hello", formatted=True)
+        async for _ in await llm.astream_chat(HELLO, pruning="first_chunk"):
+            pass
+        await llm.astructured_predict(Song, PromptTemplate("A song."))
 
 
 async def test_a_cancelled_task_stops_the_generation():
