@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
-from nad_sandbox.extraction import extract_code
+from nad_sandbox.extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.harness import observer_source
 from nad_sandbox.inputs import InputProposer, Inputs, call_inputs, script_inputs
 from nad_sandbox.normalisation import normalise_program
@@ -21,7 +21,6 @@ __all__ = ["BehaviourRunner", "Observations", "Outcome"]
 
 _START_SECONDS = 4.0
 _TEXT = 160
-_LONGEST_PROGRAM = 1 << 18
 _TOO_LONG = "too long"
 
 
@@ -150,11 +149,10 @@ class BehaviourRunner:
             SandboxFailureError: the sandbox broke.
             ValueError: a proposed input cannot be used.
         """
-        # what is too long is neither extracted nor parsed: that would keep this process busy, outside every limit
-        programs = [extract_code(answer, prompt) if len(answer) <= _LONGEST_PROGRAM else answer for answer in answers]
-        short = [program for program in programs if len(program) <= _LONGEST_PROGRAM]
+        programs = [extract_code(answer, prompt) if len(answer) <= LONGEST_PROGRAM else answer for answer in answers]
+        short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
         kind, inputs = self.inputs(short, prompt)
-        keys = [normalise_program(p) if len(p) <= _LONGEST_PROGRAM else _TOO_LONG for p in programs]
+        keys = [normalise_program(p) if len(p) <= LONGEST_PROGRAM else _TOO_LONG for p in programs]
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
             running = {key: pool.submit(self._observe, program, kind, inputs) for key, program in unique.items()}
@@ -167,7 +165,7 @@ class BehaviourRunner:
 
     def _observe(self, program: str, kind: str, inputs: Inputs) -> tuple[Outcome, ...]:
         count = len(inputs.texts)
-        if len(program) > _LONGEST_PROGRAM:
+        if len(program) > LONGEST_PROGRAM:
             return (Outcome({"ended": "exit"}),) * count
         result, told = self._told(program, kind, inputs.texts)
         if told is not None:

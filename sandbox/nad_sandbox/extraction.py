@@ -23,7 +23,10 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-__all__ = ["extract_code"]
+__all__ = ["LONGEST_PROGRAM", "extract_code"]
+
+LONGEST_PROGRAM = 1 << 18
+"""Characters beyond which nothing is extracted or parsed: that would keep this process busy, outside every limit."""
 
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<mark>`{3,}|~{3,})[ \t]*(?P<label>[\w+#.-]*)[^\n]*$", re.MULTILINE)
 _PYTHON_LABELS = {"python", "py", "python3", "py3", "python2", "ipython", "pycon"}

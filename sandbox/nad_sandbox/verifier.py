@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
 from nad_sandbox.examples import find_examples
-from nad_sandbox.extraction import extract_code
+from nad_sandbox.extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.harness import source as harness_source
 from nad_sandbox.normalisation import normalise_program
 from nad_sandbox.report import CheckResult, Report
@@ -30,7 +30,6 @@ Check = Literal["syntax", "imports", "examples"]
 
 _ORDER = ("syntax", "imports", "examples", "tests", "pairs")
 _GRACE_SECONDS = 2.0
-_LONGEST_ANSWER = 1 << 18
 
 
 class UnsupportedTestsError(SandboxError):
@@ -99,9 +98,8 @@ class CodeVerifier:
             SandboxUnavailableError: there is nowhere to run it.
             SandboxFailureError: the sandbox broke; nothing is known of the program.
         """
-        if len(answer) > _LONGEST_ANSWER:
-            # neither extracted nor parsed: that would keep this process busy, outside every limit
-            error = f"the answer has {len(answer):,} characters, and at most {_LONGEST_ANSWER:,} are checked"
+        if len(answer) > LONGEST_PROGRAM:
+            error = f"the answer has {len(answer):,} characters, and at most {LONGEST_PROGRAM:,} are checked"
             return Report(passed=False, checks=(CheckResult("code", passed=False, error=error),))
         code = extract_code(answer, prompt)
         if not code.strip():
@@ -129,7 +127,7 @@ class CodeVerifier:
 
     def fingerprint(self, answer: str) -> str:
         """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""
-        if len(answer) > _LONGEST_ANSWER:
+        if len(answer) > LONGEST_PROGRAM:
             return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
         return normalise_program(extract_code(answer))
 
