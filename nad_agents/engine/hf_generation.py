@@ -138,7 +138,7 @@ class HFGeneration:
             return
         # 1. draw
         logits = logits[part]
-        uniforms = self._streams.at(self.tokens)[list(self.live)].to(logits.device)
+        uniforms = None if self._sampler.greedy else self._streams.at(self.tokens)[list(self.live)].to(logits.device)
         own = Likeliest(likeliest.scores[part], likeliest.ids[part])
         try:
             tokens = self._sampler.draw(self.sequences, logits, uniforms, own)

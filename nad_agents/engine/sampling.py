@@ -81,11 +81,12 @@ class TokenSampler:
         greedy: take the best-scored token.
 
     Attributes:
+        greedy: whether it takes the best-scored token.
         width: how many of the likeliest tokens it asks for; 0 where it has to see all.
     """
 
     def __init__(self, processors: LogitsProcessorList, *, greedy: bool) -> None:
-        self._greedy = greedy
+        self.greedy = greedy
         split = len(processors) if greedy else _narrowing_from(processors)
         self._on_all = LogitsProcessorList(processors[:split])
         self._on_likeliest = LogitsProcessorList(processors[split:])
@@ -97,7 +98,7 @@ class TokenSampler:
         self,
         sequences: torch.LongTensor,
         logits: torch.Tensor,
-        uniforms: torch.Tensor,
+        uniforms: torch.Tensor | None,
         likeliest: Likeliest | None = None,
     ) -> torch.Tensor:
         """One token per row.
@@ -105,7 +106,7 @@ class TokenSampler:
         Args:
             sequences: int64 [R, length], the tokens so far.
             logits: float32 [R, vocabulary]; left as they are.
-            uniforms: float32 [R] in [0, 1); not looked at when greedy.
+            uniforms: float32 [R] in [0, 1); None when greedy.
             likeliest: of the logits, at least `width` wide, where it is at hand.
 
         Returns:
@@ -115,8 +116,9 @@ class TokenSampler:
         if self._on_all:
             # processors may write into what they get
             scores, likeliest = self._on_all(sequences, cast("torch.FloatTensor", logits.clone())), None
-        if self._greedy:
+        if self.greedy:
             return scores.argmax(-1)
+        assert uniforms is not None
         if self.width and self.width < scores.shape[-1]:
             found = likeliest or Likeliest(*scores.topk(self.width))
             narrow = Likeliest(found.scores[:, : self.width], found.ids[:, : self.width])

@@ -1,8 +1,8 @@
 """Eight-bit linear layers for CPUs: a quarter of the weights' bytes, and integer products where the CPU has them.
 
 Weights get one scale per output, inputs one scale per token ("W8A8 dynamic"): q = round(x / s), s = max|x| / 127. A
-token's result depends on that token alone, integer sums are exact, and so a candidate does not depend on its company.
-Norms, embeddings, attention and the KV cache stay float32.
+token's result depends on that token alone and integer sums are exact, so that these layers give a candidate the same
+whatever its company. Norms, embeddings, attention and the KV cache stay float32.
 """
 
 from __future__ import annotations

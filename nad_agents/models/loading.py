@@ -128,14 +128,15 @@ def load_model(
             except torch.OutOfMemoryError as error:
                 msg = f"{located.name} does not fit on {where} in {kind}; use a smaller model, dtype or device='cpu'"
                 raise ModelLoadError(msg) from error
-    if kind == torch.int8:
+    packed = kind if kind == torch.int8 else None
+    if packed:
         quantise_linears(weights)
     module.eval().requires_grad_(requires_grad=False)
     generation = weights.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
         generation.eos_token_id = tokenizer.eos_token_id
-    return LoadedModel(weights, tokenizer, located.name, located.source, located.path, revision, kind)
+    return LoadedModel(weights, tokenizer, located.name, located.source, located.path, revision, packed)
 
 
 def read_context_length(model: str | Path = DEFAULT_MODEL) -> int | None:
