@@ -93,7 +93,8 @@ def walk_ranking(
     """Check candidates in rank order and stop at the first that passes.
 
     With `parallel` checks at a time the result is the same: a candidate wins only when every better-ranked one has
-    failed, whichever check ends first.
+    failed, whichever check ends first. Checks of worse-ranked ones that still run then are not waited for: they end
+    by the verifier's own time limit, or with its `close`.
 
     Args:
         ranking: candidates, best first.
@@ -126,29 +127,28 @@ def walk_ranking(
     # 2. the window of running checks slides down the ranking
     checked: list[int] = []
     winner: int | None = None
-    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="nad-verify") as pool:
-        running: dict[int, Future[Verdict]] = {}
-        waiting = iter(todo)
-        try:
-            for candidate in todo:
-                while len(running) < parallel and (not max_seconds or time.perf_counter() - started < max_seconds):
-                    following = next(waiting, None)
-                    if following is None:
-                        break
-                    running[following] = pool.submit(_ask, verifier.verify, answers[following], prompt=prompt)
-                    checked.append(following)
-                if candidate not in running:
+    pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="nad-verify")
+    running: dict[int, Future[Verdict]] = {}
+    waiting = iter(todo)
+    try:
+        for candidate in todo:
+            while len(running) < parallel and (max_seconds is None or time.perf_counter() - started < max_seconds):
+                following = next(waiting, None)
+                if following is None:
                     break
-                verdict = running.pop(candidate).result()
-                verdicts[candidate] = verdict
-                if on_verdict is not None:
-                    on_verdict(candidate, verdict)
-                if verdict.passed:
-                    winner = candidate
-                    break
-        finally:
-            for check in running.values():
-                check.cancel()
+                running[following] = pool.submit(_ask, verifier.verify, answers[following], prompt=prompt)
+                checked.append(following)
+            if candidate not in running:
+                break
+            verdict = running.pop(candidate).result()
+            verdicts[candidate] = verdict
+            if on_verdict is not None:
+                on_verdict(candidate, verdict)
+            if verdict.passed:
+                winner = candidate
+                break
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
     verdicts.update({copy: verdicts[same] for copy, same in duplicates.items() if same in verdicts})
     if winner is None and on_failure == "error":
         best = verdicts.get(ranking[0])

@@ -25,7 +25,7 @@ _EXTRAS = {
     "gguf": ("gguf", "accelerate"),
     "grammar": ("llguidance",),
     "langchain": ("langchain-core",),
-    "sandbox": ("docker",),
+    "sandbox": ("docker", "hypothesis"),
     "server": ("fastapi", "uvicorn", "prometheus-client"),
 }
 

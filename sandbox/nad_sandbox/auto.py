@@ -86,7 +86,7 @@ class AutoSandbox(ThreadedSandbox):
             chosen.close()
 
     def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        return self._backend()._run(job, cancelled)
+        return self._backend()._run_in_slot(job, cancelled)
 
     def _backend(self) -> DockerSandbox | BubblewrapSandbox:
         with self._choosing:

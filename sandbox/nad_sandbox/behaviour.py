@@ -15,6 +15,7 @@ from nad_sandbox.extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.harness import observer_source
 from nad_sandbox.inputs import InputProposer, Inputs, call_inputs, script_inputs
 from nad_sandbox.normalisation import normalise_program
+from nad_sandbox.precompiled import run_harness
 from nad_sandbox.targets import find_target, reads_standard_input
 
 __all__ = ["BehaviourRunner", "Observations", "Outcome"]
@@ -193,7 +194,7 @@ class BehaviourRunner:
             "room": max(100, output_bytes // (4 * len(inputs))),
         }
         feed = json.dumps(payload).encode("ascii")
-        result = self.sandbox.run_python(observer_source(), stdin=feed, timeout=self.timeout + _START_SECONDS)
+        result = run_harness(self.sandbox, observer_source(), stdin=feed, timeout=self.timeout + _START_SECONDS)
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
                 told: list[dict[str, Any]] = json.loads(line[len(nonce) :])

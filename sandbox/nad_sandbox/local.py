@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from functools import cache
 from importlib import resources
@@ -16,6 +14,7 @@ from nad_sandbox.base import ExecResult, Limits
 from nad_sandbox.jobs import Job
 from nad_sandbox.running import ThreadedSandbox
 from nad_sandbox.supervision import kill_group, supervise, wait_until_ready
+from nad_sandbox.temporary import owned_folder
 
 __all__ = ["READY", "START_SECONDS", "UnsafeLocalSandbox", "bootstrap_source", "hit_memory_rlimit", "rlimits"]
 
@@ -76,15 +75,14 @@ class UnsafeLocalSandbox(ThreadedSandbox):
         self.python = python
 
     def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        folder = tempfile.mkdtemp(prefix="nad-unsafe-")
-        try:
-            settings = json.dumps({"workdir": folder, "landlock": []})
+        with owned_folder() as folder:
+            settings = json.dumps({"workdir": str(folder), "landlock": []})
             process = subprocess.Popen(
                 [self.python, "-I", "-S", "-c", bootstrap_source(), settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": folder},
+                env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder)},
                 start_new_session=True,
             )
             try:
@@ -100,8 +98,6 @@ class UnsafeLocalSandbox(ThreadedSandbox):
             finally:
                 kill_group(process)
                 process.wait()
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         killed = ended.timed_out or ended.stopped
         returncode = None if killed else ended.returncode
         stderr = ended.stderr.text()

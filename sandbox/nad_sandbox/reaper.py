@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from nad_sandbox.base import SandboxUnavailableError
 from nad_sandbox.cgroup import ControlGroups
 from nad_sandbox.owner import Owner
+from nad_sandbox.temporary import reap_folders
 
 if TYPE_CHECKING:
     import docker
@@ -42,7 +43,7 @@ def reap_containers(api: docker.APIClient) -> list[str]:
 
 
 def reap_leftovers(docker_host: str | None = None) -> list[str]:
-    """Remove everything that sandboxes of dead processes left: containers, control groups and their processes.
+    """Remove everything that sandboxes of dead processes left: containers, control groups, processes, folders.
 
     What living processes use is not touched. Without a Docker engine, containers are passed over.
 
@@ -54,7 +55,7 @@ def reap_leftovers(docker_host: str | None = None) -> list[str]:
     """
     from nad_sandbox.docker import connect
 
-    removed = []
+    removed = reap_folders()
     groups = ControlGroups.find()
     if groups is not None:
         removed += groups.reap()

@@ -47,6 +47,7 @@ class ThreadedSandbox(ABC):
         self._slots = threading.BoundedSemaphore(self.parallel)
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
+        self._running: set[threading.Event] = set()
         self._closed = False
 
     @abstractmethod
@@ -142,10 +143,15 @@ class ThreadedSandbox(ABC):
         return CodeVerifier(self).fingerprint(answer)
 
     def close(self) -> None:
-        """Remove everything the sandbox started; may be called twice. A closed sandbox runs nothing more."""
+        """Remove everything the sandbox started; may be called twice. A closed sandbox runs nothing more.
+
+        Programs that still run, for calls of other threads, are ended: those calls raise `SandboxUnavailableError`.
+        """
         with self._lock:
             self._closed = True
             executor, self._executor = self._executor, None
+            for cancelled in self._running:
+                cancelled.set()
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -181,16 +187,30 @@ class ThreadedSandbox(ABC):
         return python_job(code, stdin=stdin, files=files, timeout=seconds)
 
     def _run_in_slot(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        with self._slot(cancelled):
-            if self._closed:
-                raise SandboxUnavailableError(f"this {type(self).__name__} is closed; make a new one")
-            message = job.oversize_message(self.limits)
-            return cannot_fit(message) if message else self._run(job, cancelled)
+        with self._lock:
+            self._refuse_when_closed()
+            self._running.add(cancelled)
+        try:
+            with self._slot(cancelled):
+                self._refuse_when_closed()
+                message = job.oversize_message(self.limits)
+                result = cannot_fit(message) if message else self._run(job, cancelled)
+        finally:
+            with self._lock:
+                self._running.discard(cancelled)
+        if cancelled.is_set():
+            self._refuse_when_closed()
+        return result
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise SandboxUnavailableError(f"this {type(self).__name__} is closed; make a new one")
 
     @contextlib.contextmanager
     def _slot(self, cancelled: threading.Event) -> Iterator[None]:
         while not self._slots.acquire(timeout=POLL_SECONDS):
             if cancelled.is_set():
+                self._refuse_when_closed()
                 raise SandboxUnavailableError("cancelled before the program was started")
         try:
             yield

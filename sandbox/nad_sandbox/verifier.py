@@ -22,6 +22,7 @@ from nad_sandbox.examples import find_examples
 from nad_sandbox.extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.harness import source as harness_source
 from nad_sandbox.normalisation import normalise_program
+from nad_sandbox.precompiled import run_harness
 from nad_sandbox.report import CheckResult, Report
 
 __all__ = ["Check", "CodeVerifier", "UnsupportedTestsError"]
@@ -137,7 +138,7 @@ class CodeVerifier:
         # a lone surrogate survives as an escape and is refused by the compiler inside, not by the encoder here
         feed = json.dumps({**payload, "nonce": nonce}, ensure_ascii=True).encode("ascii")
         timeout = payload["seconds"] + _GRACE_SECONDS
-        result = self.sandbox.run_python(harness_source(payload.get("tests", "")), stdin=feed, timeout=timeout)
+        result = run_harness(self.sandbox, harness_source(payload.get("tests", "")), stdin=feed, timeout=timeout)
         lines = [line for line in result.stdout.splitlines() if line.startswith(nonce)]
         return result, json.loads(lines[-1][len(nonce) :]) if lines else None
 

@@ -95,6 +95,30 @@ def test_the_budget_of_checks_counts_what_the_verifier_was_asked():
     assert not walk_ranking(RANKING, ANSWERS, judge, max_checks=1).passed
 
 
+def test_a_winner_does_not_wait_for_worse_ranked_checks():
+    enough, started = threading.Event(), threading.Event()
+
+    class Stuck(Judge):
+        def verify(self, answer, *, prompt=""):
+            if answer == "a1":
+                started.set()
+                assert enough.wait(20)
+            else:
+                assert started.wait(20)
+            return super().verify(answer, prompt=prompt)
+
+    judge = Stuck("a3")
+    assert walk_ranking(RANKING, ANSWERS, judge, parallel=2).winner == 3
+    assert judge.asked == ["a3"]
+    enough.set()
+
+
+def test_no_seconds_at_all_start_no_check():
+    judge = Judge("a3")
+    result = walk_ranking(RANKING, ANSWERS, judge, max_seconds=0)
+    assert (judge.asked, result.checked, result.passed) == ([], (), False)
+
+
 def test_the_budget_of_seconds_starts_no_further_check(monkeypatch):
     clock = iter(range(100))
     monkeypatch.setattr("nad_agents.verification.time.perf_counter", lambda: next(clock))

@@ -111,7 +111,8 @@ class Candidate:
             return "the program closed its answers"
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            return "the program was ended by signal %d (%s)" % (number, signal.strsignal(number))
+            why = ": by the memory limit, unless it sent that itself" if number == signal.SIGKILL else ""
+            return "the program was ended by signal %d (%s)%s" % (number, signal.strsignal(number), why)
         return "the program ended its process with status %d" % os.WEXITSTATUS(status)
 
     def wait(self, seconds):

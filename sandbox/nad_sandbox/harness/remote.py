@@ -8,6 +8,8 @@ objects of the candidate may always be compared with one another.
 
 from __future__ import annotations
 
+import builtins
+
 from nad_sandbox.harness.asserting import CheckError
 from nad_sandbox.harness.codec import decode, encode
 
@@ -37,6 +39,8 @@ class Remote:
         return value
 
     def __getattr__(self, attribute):
+        if attribute == "__signature__":
+            return self.signature()
         return self._nad_candidate.value({"do": "get", "id": self._nad_content["id"], "attribute": attribute})
 
     def __setattr__(self, attribute, value):
@@ -98,6 +102,17 @@ class Remote:
             raise self.refusal(operator)
         return self._nad_candidate.operate(operator, left, right)
 
+    def signature(self):
+        """What `inspect.signature` tells tests of a function or class; its annotations are text but for built-ins."""
+        import inspect
+
+        parameters = []
+        told, returned = self._nad_candidate.value({"do": "signature", "id": self._nad_content["id"]})
+        for name, kind, annotation, default in told:
+            made = inspect.Parameter(name, inspect._ParameterKind(kind), annotation=annotated(annotation))
+            parameters.append(made.replace(default=default[0]) if default else made)
+        return inspect.Signature(parameters, return_annotation=annotated(returned))
+
     def refusal(self, operator):
         """Why an object of the candidate has no say."""
         kind = self._nad_content.get("type", "object")
@@ -139,6 +154,13 @@ for _name in "add sub mul truediv floordiv mod pow matmul lshift rshift and or x
     setattr(Remote, "__r%s__" % _name, _reflected(_operator))
 for _name in "aenter aexit aiter anext await".split():
     setattr(Remote, "__%s__" % _name, _called(_name))
+
+
+def annotated(text):
+    """An annotation: a built-in, else its text; nothing where there is none."""
+    import inspect
+
+    return inspect.Parameter.empty if text is None else getattr(builtins, text, text)
 
 
 async def awaiting(candidate, number):

@@ -6,25 +6,29 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
-import tempfile
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.temporary import owned_folder
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["IMAGE", "IMAGE_VERSION", "BuildMethod", "build_image"]
+__all__ = ["IMAGE", "IMAGE_VERSION", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
 
 IMAGE_VERSION = "1"
 """Changes when the image's recipe changes, which is not with every release."""
 
 IMAGE = f"nad-sandbox:{IMAGE_VERSION}"
 """The image that `DockerSandbox` uses unless told otherwise."""
+
+OFFICIAL_IMAGE = "python:3.11-slim"
+"""What the Dockerfile begins with unless told otherwise."""
 
 BuildMethod = Literal["auto", "debian", "dockerfile"]
 
@@ -41,6 +45,7 @@ def build_image(
     api: docker.APIClient | None = None,
     method: BuildMethod = "auto",
     rootfs: Path | None = None,
+    base: str = OFFICIAL_IMAGE,
 ) -> str:
     """Build the sandbox image.
 
@@ -48,7 +53,8 @@ def build_image(
         tag: its name.
         api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
         method: "debian" unpacks Debian's own packages and needs no registry, but a Debian 12 or a relative of it;
-            "dockerfile" builds on the official Python image; "auto" takes "debian" where its tools are.
+            "dockerfile" builds on an image with Python; "auto" takes "debian" where its tools are.
+        base: for "dockerfile", the image with a Python to begin with.
         rootfs: for "debian", a file that keeps the unpacked system between builds.
 
     Returns:
@@ -65,13 +71,14 @@ def build_image(
         if api is None:
             api = connect()
             stack.callback(api.close)
-        folder = stack.enter_context(resources.as_file(resources.files("nad_sandbox.image")))
+        recipes = stack.enter_context(resources.as_file(resources.files("nad_sandbox.image")))
         if method == "dockerfile":
-            _build_from_dockerfile(api, folder, tag)
+            _build_from_dockerfile(api, recipes, tag, base)
         else:
+            folder = stack.enter_context(owned_folder())
             if rootfs is None:
-                rootfs = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "rootfs.tar"
-            _make_rootfs(folder / "debian-rootfs.sh", rootfs)
+                rootfs = folder / "rootfs.tar"
+            _make_rootfs(recipes / "debian-rootfs.sh", rootfs, folder)
             repository, _, version = tag.partition(":")
             api.import_image_from_file(
                 str(rootfs), repository=repository, tag=version or "latest", changes=list(_CHANGES)
@@ -79,10 +86,12 @@ def build_image(
         return str(api.inspect_image(tag)["Id"])
 
 
-def _make_rootfs(script: Path, rootfs: Path) -> None:
+def _make_rootfs(script: Path, rootfs: Path, folder: Path) -> None:
     if rootfs.exists():
         return
-    built = subprocess.run(["bash", str(script), str(rootfs)], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    command = ["bash", str(script), str(rootfs)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if built.returncode:
         words = built.stderr.strip().splitlines()
         raise SandboxUnavailableError(
@@ -91,11 +100,12 @@ def _make_rootfs(script: Path, rootfs: Path) -> None:
         )
 
 
-def _build_from_dockerfile(api: docker.APIClient, folder: Path, tag: str) -> None:
+def _build_from_dockerfile(api: docker.APIClient, folder: Path, tag: str, base: str) -> None:
     from docker.errors import DockerException
 
+    arguments = {"BASE": base}
     try:
-        for line in api.build(path=str(folder), tag=tag, rm=True, forcerm=True, decode=True):
+        for line in api.build(path=str(folder), tag=tag, buildargs=arguments, rm=True, forcerm=True, decode=True):
             if "error" in line:
                 raise SandboxUnavailableError(f"the sandbox image could not be built: {line['error'].strip()}")
     except DockerException as error:

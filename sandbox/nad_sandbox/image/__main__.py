@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nad_sandbox.base import SandboxError
 from nad_sandbox.docker import DockerSandbox
-from nad_sandbox.image import IMAGE, build_image
+from nad_sandbox.image import IMAGE, OFFICIAL_IMAGE, build_image
 from nad_sandbox.image.packages import add_packages
 
 
@@ -23,16 +23,16 @@ def main() -> int:
         metavar="PACKAGE",
         help="build an image of this --tag with a package more, such as numpy; may be given again",
     )
-    parser.add_argument("--base", default=IMAGE, help="what --with adds to (default: %(default)s)")
+    parser.add_argument("--base", help=f"what --with adds to (default: {IMAGE}), or the Dockerfile begins with")
     parser.add_argument(
         "--method",
         choices=["auto", "debian", "dockerfile"],
         default="auto",
-        help="debian: from Debian's packages, no registry; dockerfile: on the official Python image",
+        help="debian: from Debian's packages, no registry; dockerfile: on an image with Python",
     )
     parser.add_argument("--rootfs", type=Path, help="keep the unpacked system in this file, for the next build")
     arguments = parser.parse_args()
-    if arguments.packages and arguments.tag == arguments.base:
+    if arguments.packages and arguments.tag == (arguments.base or IMAGE):
         parser.error("--with makes another image: give it a --tag of its own, such as nad-sandbox-numpy:1")
     try:
         identity = _build(arguments)
@@ -45,11 +45,12 @@ def main() -> int:
 
 def _build(arguments: argparse.Namespace) -> str:
     if not arguments.packages:
-        return build_image(arguments.tag, method=arguments.method, rootfs=arguments.rootfs)
-    if arguments.base == IMAGE:
+        base = arguments.base or OFFICIAL_IMAGE
+        return build_image(arguments.tag, method=arguments.method, rootfs=arguments.rootfs, base=base)
+    if arguments.base is None:
         with DockerSandbox(build=True, prestart=0) as sandbox:
             sandbox.check_available()
-    return add_packages(arguments.packages, arguments.tag, base=arguments.base)
+    return add_packages(arguments.packages, arguments.tag, base=arguments.base or IMAGE)
 
 
 if __name__ == "__main__":

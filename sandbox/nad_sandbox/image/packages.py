@@ -7,12 +7,12 @@ import json
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.temporary import owned_folder
 
 if TYPE_CHECKING:
     import docker
@@ -26,6 +26,7 @@ _ASK = (
 _DOCKERFILE = """FROM {base}
 USER 0:0
 COPY packages {folder}
+# some packages bring files that do not compile, such as templates: those are never imported
 RUN {python} -m compileall -q {folder} || true
 ENV OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 USER 65534:65534
@@ -66,12 +67,12 @@ def add_packages(
     about = json.loads(asked.stdout)
     if about["libc"] != "glibc":
         raise SandboxUnavailableError(f"the image {base} is not based on glibc; build yours with docker build")
-    with tempfile.TemporaryDirectory(prefix="nad-image-") as folder:
+    with owned_folder() as folder:
         # 2. the wheels
-        _fetch(packages, Path(folder) / "packages", about["version"], about["machine"])
+        _fetch(packages, folder / "packages", about["version"], about["machine"])
         # 3. the image
         recipe = _DOCKERFILE.format(base=base, folder=about["folder"], python=python)
-        (Path(folder) / "Dockerfile").write_text(recipe, encoding="utf-8")
+        (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
         client = connect() if api is None else api
         try:
             for line in client.build(fileobj=_context(folder), custom_context=True, tag=tag, rm=True, decode=True):
@@ -98,7 +99,7 @@ def _fetch(packages: Sequence[str], folder: Path, version: str, machine: str) ->
         raise SandboxUnavailableError(f"pip could not get {', '.join(packages)} as wheels: {reason}")
 
 
-def _context(folder: str) -> io.BytesIO:
+def _context(folder: Path) -> io.BytesIO:
     """The build's context, owned by root and readable by all."""
 
     def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -1,5 +1,6 @@
 """What differs between backends: how one is chosen, and what bubblewrap does where it has fewer rights."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from nad_sandbox import (
     BubblewrapSandbox,
     CodeVerifier,
     DockerSandbox,
+    Sandbox,
     SandboxUnavailableError,
     auto_sandbox,
     bubblewrap_layout,
@@ -127,6 +129,28 @@ def test_programs_side_by_side_do_not_meet(sandbox):
     with ThreadPoolExecutor(6) as threads:
         results = list(threads.map(sandbox.run_python, [code.format(i) for i in range(12)]))
     assert [result.stdout for result in results] == [f"{i} 2\n" for i in range(12)]
+
+
+async def test_the_asynchronous_methods_do_the_same_and_leave_the_event_loop_free(sandbox):
+    options = {"stdin": "in", "files": {"data/x": "of a file"}}
+    code = "import sys, time\ntime.sleep(0.3)\nprint(input(), open('data/x').read())\nsys.exit(4)"
+    assert isinstance(sandbox, Sandbox)
+    turns = 0
+    task = asyncio.gather(
+        sandbox.arun_python(code, **options),
+        sandbox.aexec(
+            ["python3", "-c", "import os\nprint(input() + os.environ['NAME'])"], input=b"a", env={"NAME": "b"}
+        ),
+        sandbox.arun_python("while True: pass", timeout=0.5),
+    )
+    while not task.done():
+        await asyncio.sleep(0.01)
+        turns += 1
+    failed, command, endless = await task
+    assert turns > 10
+    assert (failed.returncode, failed.stdout, command.stdout) == (4, "in of a file\n", "ab\n")
+    assert (endless.timed_out, endless.returncode) == (True, None)
+    assert replace(failed, duration=0) == replace(sandbox.run_python(code, **options), duration=0)
 
 
 def test_a_command_gets_the_same_interpreter_as_a_program(sandbox):

@@ -1,5 +1,6 @@
 """An image of the user's own: more packages on top of the project's, just as isolated."""
 
+import re
 import subprocess
 import sys
 
@@ -53,6 +54,24 @@ def test_the_projects_own_image_has_no_such_package():
         verdict = CodeVerifier(sandbox).verify(ANSWER)
     assert not verdict.passed
     assert "numpy" in verdict.feedback
+
+
+def test_the_dockerfile_makes_an_image_too():
+    tag = "nad-sandbox-test-dockerfile:1"
+    built = build("--method", "dockerfile", "--base", IMAGE, "--tag", tag)
+    assert built.returncode == 0, built.stderr
+    api = connect()
+    try:
+        with DockerSandbox(tag, prestart=0) as sandbox:
+            look = "import json, os\nprint(os.getuid(), json.__cached__, os.path.exists(json.__cached__))"
+            assert re.fullmatch(r"65534 /\S+/__pycache__/\S+ True\n", sandbox.run_python(look).stdout)
+            assert CodeVerifier(sandbox, tests="assert f() == 1").verify("def f(): return 1").passed
+        refused = build("--method", "dockerfile", "--base", "nad-no-such-image:1", "--tag", tag)
+        assert refused.returncode == 1
+        assert "could not be built" in refused.stderr
+    finally:
+        api.remove_image(tag, force=True)
+        api.close()
 
 
 def test_what_cannot_be_built_says_why():

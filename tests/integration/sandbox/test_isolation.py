@@ -1,5 +1,6 @@
 """What programs cannot see, reach, change or become, on every backend."""
 
+import ctypes
 import os
 import socket
 from pathlib import Path
@@ -132,6 +133,24 @@ except PermissionError:
     print('refused')
 """
     assert run(sandbox, code).stdout == "True\nrefused\nTrue\nrefused\n"
+
+
+def landlock_version():
+    return ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+
+
+@pytest.mark.skipif(landlock_version() < 4, reason="a kernel whose Landlock knows no TCP")
+def test_landlock_holds_on_top_of_everything_else(sandbox):
+    # the sandbox's own loopback would let a program do this
+    code = """
+import socket
+for action in (lambda s: s.bind(('127.0.0.1', 0)), lambda s: s.connect(('127.0.0.1', 9))):
+    try:
+        action(socket.socket()); print('allowed')
+    except OSError as error:
+        print(type(error).__name__)
+"""
+    assert run(sandbox, code).stdout == "PermissionError\nPermissionError\n"
 
 
 def test_no_privilege_can_be_had(sandbox):

@@ -5,15 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from nad_sandbox import BubblewrapSandbox, DockerSandbox, Limits, reap_leftovers
-from nad_sandbox.cgroup import PREFIX, ControlGroups
-from nad_sandbox.container import LABEL
-from nad_sandbox.docker import connect
+from nad_sandbox import BubblewrapSandbox, DockerSandbox, Limits, SandboxUnavailableError, reap_leftovers
+from nad_sandbox.temporary import owned_folder
+
+from tests.integration.sandbox.leftovers import control_groups, labels, own_labels, processes, wait_for
 
 SCRIPT = """
 import signal, sys
@@ -24,48 +24,6 @@ sandbox = {backend}()
 sandbox.check_available()
 sandbox.exec(["python3", "-c", "import os, time\\nos.fork()\\ntime.sleep(90)", sys.argv[1]], timeout=80)
 """
-
-
-def labels():
-    api = connect()
-    try:
-        return [c["Labels"][LABEL] for c in api.containers(all=True, filters={"label": LABEL})]
-    finally:
-        api.close()
-
-
-def own_labels():
-    return [label for label in labels() if label.startswith(f"{os.getpid()}_")]
-
-
-def control_groups():
-    groups = ControlGroups.find()
-    parents = groups.parents.values() if groups is not None else ()
-    return [folder.name.removeprefix(PREFIX) for parent in parents for folder in parent.glob(f"{PREFIX}*")]
-
-
-def processes(mark):
-    """Living processes with a mark among their arguments, other than the one that started the sandbox."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            arguments = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if (
-            mark.encode() in arguments
-            and b"time.sleep(90)" in b"".join(arguments)
-            and b"nad_sandbox" not in b"".join(arguments)
-        ):
-            found.append(int(folder.name))
-    return found
-
-
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not (met := condition()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return met
 
 
 @pytest.fixture(params=["DockerSandbox", "BubblewrapSandbox"])
@@ -108,6 +66,42 @@ def test_what_a_process_killed_in_the_middle_of_a_run_leaves_is_reaped(running, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("how", ["the next sandbox", "nad doctor --clean"])
+def test_what_a_killed_process_leaves_goes_by_itself_or_by_command(running, how):
+    process, mark = running
+    process.kill()
+    process.communicate(timeout=60)
+    if how == "the next sandbox":
+        for kind in (DockerSandbox, BubblewrapSandbox):
+            with kind() as sandbox:
+                assert sandbox.run_python("print(1)").stdout == "1\n"
+    else:
+        command = [sys.executable, "-m", "nad_agents", "doctor", "--clean"]
+        assert "leftovers" in subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    assert wait_for(lambda: not processes(mark), 2)
+    assert not [name for name in labels() + control_groups() if name.startswith(f"{process.pid}_")]
+
+
+@pytest.mark.parametrize("how", ["another's folder", "reap_leftovers"])
+def test_a_folder_of_a_killed_process_is_removed(tmp_path, monkeypatch, how):
+    hold = "import time\nfrom nad_sandbox.temporary import owned_folder\nwith owned_folder(): print(flush=True); time.sleep(90)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.kill()
+    assert len(list(tmp_path.iterdir())) == 1
+    if how == "reap_leftovers":
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        assert len(reap_leftovers()) == 1
+        with owned_folder() as mine:
+            reap_leftovers()
+            assert list(tmp_path.iterdir()) == [mine]
+    else:
+        once = "from nad_sandbox.temporary import owned_folder\nwith owned_folder(): pass"
+        subprocess.run([sys.executable, "-c", once], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bubblewrap_needs_no_reaper_to_end_its_processes():
     mark = uuid.uuid4().hex
     with subprocess.Popen([sys.executable, "-c", SCRIPT.format(backend="BubblewrapSandbox"), mark]) as process:
@@ -126,6 +120,19 @@ async def test_a_cancelled_task_leaves_nothing(sandbox):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert wait_for(lambda: not processes(mark), 2)
+
+
+@pytest.mark.parametrize("kind", [DockerSandbox, BubblewrapSandbox])
+def test_closing_ends_what_still_runs(kind):
+    mark = uuid.uuid4().hex
+    with ThreadPoolExecutor(1) as threads, kind() as own:
+        call = threads.submit(own.exec, ["python3", "-c", "import time\ntime.sleep(90)", mark], timeout=80)
+        assert wait_for(lambda: processes(mark))
+        own.close()
+        with pytest.raises(SandboxUnavailableError, match="is closed"):
+            call.result(10)
+    assert wait_for(lambda: not processes(mark), 2)
+    assert not own_labels()
 
 
 def test_no_container_is_left_after_close(docker_sandbox):

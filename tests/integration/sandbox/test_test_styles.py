@@ -30,10 +30,12 @@ def roll(): return random.randint(1, 6)
 def now(): return time.time()
 def limit(): return LIMIT
 def half(x): return x / 2
+def join(parts: list, sep: str = ', ') -> str: return sep.join(parts)
 """
 
 # in every one, the last == made != must be seen to fail
 STYLES = {
+    "signature": "import inspect\ndef test_x():\n    s = inspect.signature(join)\n    assert list(s.parameters) == ['parts', 'sep'] and s.parameters['sep'].default == ', '\n    assert s.parameters['parts'].annotation is list and s.return_annotation is str\n    assert inspect.signature(Account).parameters['balance'].default == 0",
     "fixture": "import pytest\n@pytest.fixture\ndef acc(): return Account(2)\ndef test_x(acc): assert acc.put(3) == 5",
     "fixture that gives back": "import pytest\nlog = []\n@pytest.fixture\ndef f():\n    log.append(1)\n    yield 7\n    log.append(2)\ndef test_a(f): assert f == 7\ndef test_b(): assert log == [1, 2]",
     "fixture of a module": "import pytest\nn = []\n@pytest.fixture(scope='module')\ndef f():\n    n.append(1)\n    return len(n)\ndef test_a(f): assert f == 1\ndef test_b(f): assert f == 1",
