@@ -1,0 +1,63 @@
+"""How the cost of a token grows with the candidates, their length and the prompt's; a table and a picture.
+
+    python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png]
+
+Seconds of the whole run (prompt and selection's record included) for each generated token, recorder on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+from decoding import Ways
+
+from nad_agents.models import DEFAULT_MODEL, load_model
+from nad_agents.recorder import RecordingConfig
+
+SERIES = {
+    "candidates (64 tokens each)": ("n", [(n, 64, 0) for n in (4, 8, 16, 32, 64, 128, 256)]),
+    "tokens of a candidate (8 candidates)": ("tokens", [(8, 2**i, 0) for i in range(5, 12)]),
+    "tokens of the prompt (8 candidates, 64 tokens each)": ("length", [(8, 64, 2**i) for i in range(6, 13)]),
+}
+"""What grows, and (candidates, tokens, prompt) of each point; a prompt of 0 is the question as it is."""
+
+
+def main() -> None:
+    """Time every point once, after a warm-up, and draw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--picture", type=Path)
+    args = parser.parse_args()
+    loaded = load_model(args.model, dtype=args.dtype)
+    ways = Ways(loaded)
+    dtype = str(loaded.dtype).removeprefix("torch.")
+    print(f"{loaded.name}, {dtype}, {loaded.device}, {torch.get_num_threads()} threads\n")
+    ways.ours(ways.ids(), 4, 16, RecordingConfig())
+    figure, axes = plt.subplots(1, len(SERIES), figsize=(13, 3.8), sharey=True, layout="constrained")
+    print("| N | tokens | prompt | ms per token | per step |\n|---|---|---|---|---|")
+    for axis, (label, (what, points)) in zip(axes, SERIES.items(), strict=True):
+        costs, places = [], []
+        for n, tokens, length in points:
+            prompt = ways.ids(length=length)
+            seconds = ways.ours(prompt, n, tokens, RecordingConfig())
+            costs.append(1000 * seconds / (n * tokens))
+            places.append({"n": n, "tokens": tokens, "length": length}[what])
+            step = 1000 * seconds / tokens
+            print(f"| {n} | {tokens} | {len(prompt)} | {costs[-1]:.2f} | {step:.1f} |", flush=True)
+        axis.plot(places, costs, marker="o", color="#0072B2")
+        axis.set(xscale="log", xlabel=label, ylim=(0, None))
+        axis.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("ms per generated token")
+    figure.suptitle(f"{loaded.name}, {dtype}, {torch.get_num_threads()} threads")
+    if args.picture:
+        figure.savefig(args.picture, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

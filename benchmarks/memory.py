@@ -1,0 +1,62 @@
+"""What the recorder adds to the peak of memory: each way in a process of its own, peaks of resident memory compared.
+
+python benchmarks/memory.py [--model MODEL] [--dtype DTYPE] [--n 16] [--tokens 256] [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+from typing import get_args
+
+from decoding import Ways
+
+from nad_agents.models import DEFAULT_MODEL, load_model
+from nad_agents.recorder import RecordingConfig
+from nad_agents.types import ScoreName
+
+WAYS = ("generate", "recorder off", *get_args(ScoreName))
+
+
+def peak(args: argparse.Namespace) -> int:
+    """Peak of resident memory of this process after one way, bytes."""
+    ways = Ways(load_model(args.model, dtype=args.dtype))
+    prompt = ways.ids()
+    if args.way == "generate":
+        ways.generate(prompt, args.n, args.tokens)
+    else:
+        recording = None if args.way == "recorder off" else RecordingConfig(args.way)
+        ways.ours(prompt, args.n, args.tokens, recording)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    """Run every way in turn and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--n", type=int, default=16)
+    parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.way:
+        print(peak(args))
+        return
+    found: dict[str, list[int]] = {way: [] for way in WAYS}
+    for _ in range(args.repeats):
+        for way, peaks in found.items():
+            command = [sys.executable, *sys.argv, "--way", way]
+            peaks.append(int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+    print(f"{args.model}, {args.dtype}, {args.n} candidates of {args.tokens} tokens, {args.repeats} processes each\n")
+    print("| way | peak MiB | of generate's |\n|---|---|---|")
+    for way, peaks in found.items():
+        ratio = statistics.median(mine / other for mine, other in zip(peaks, found["generate"], strict=True))
+        print(f"| {way} | {statistics.median(peaks) / 2**20:.0f} | {ratio:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
