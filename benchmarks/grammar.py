@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from langchain_nad.grammar import GrammarProcessor, make_processors
-from langchain_nad.grammar_rules import Grammar
 from langchain_nad.replies import Reply
 from langchain_nad.tool_calls import FORMATS
 from llguidance import LLMatcher
 from transformers import LogitsProcessor
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, load_model
+from nad_agents.constrained.decoding import GrammarProcessor, make_processors
+from nad_agents.constrained.grammar import Grammar
 
 PROMPT = "List five people of the history of computing, with the city they worked in and what they are known for."
 PERSON = {
@@ -105,7 +105,7 @@ class Endless(LogitsProcessor):
 
 
 def paired(decoder: NeuronAgreementDecoder, rows: int, rounds: int, steps: int) -> None:
-    from langchain_nad.grammar import _end_tokens
+    from nad_agents.constrained.decoding import _end_tokens
 
     made = make_processors(grammar(), decoder.loaded, LIMIT)
     ends = _end_tokens(decoder.loaded)
@@ -151,7 +151,7 @@ def whole_answers(decoder: NeuronAgreementDecoder, rows: int) -> None:
 
 def parts(decoder: NeuronAgreementDecoder) -> None:
     """Compiling, and masks with and without threads."""
-    from langchain_nad.grammar import _executor, _ll_tokenizer, _vocabulary
+    from nad_agents.constrained.decoding import _executor, _ll_tokenizer, _vocabulary
 
     loaded = decoder.loaded
     started = time.perf_counter()

@@ -47,7 +47,7 @@ def ask(
         options["tools"] = shown
     if reply.constrained:
         # llguidance is an optional dependency, and torch takes a while to import
-        from langchain_nad.grammar import literal_writer, make_processors
+        from nad_agents.constrained.decoding import literal_writer, make_processors
 
         grammar = reply.grammar(_format(loaded.tokenizer), literal_writer(loaded))
         options["logits_processors"] = make_processors(grammar, loaded, max_new_tokens)

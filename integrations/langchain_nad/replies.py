@@ -13,9 +13,9 @@ from typing import Any, is_typeddict
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from langchain_nad.grammar_rules import Grammar, json_rule
-from langchain_nad.shortest_json import openings, shortest_instance
 from langchain_nad.tool_calls import ToolFormat
+from nad_agents.constrained.grammar import Grammar, json_grammar, json_rule
+from nad_agents.constrained.shortest_json import openings, shortest_instance
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["REPLY_ARGUMENTS", "Reply", "openai_tools", "tool_choice_name"]
@@ -284,13 +284,4 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
     schema = dict(response_format.get("schema") or schema)
-    if schema.get("type") == "object" and "properties" in schema:
-        schema = {"additionalProperties": False, **schema}
-    about = f"the schema of {schema.get('title') or 'the response format'}"
-    return Grammar(
-        json_rule("shape", schema),
-        about,
-        shortest_instance(schema),
-        openings=tuple(openings(schema)),
-        schemas={about: schema},
-    )
+    return json_grammar(schema, f"the schema of {schema.get('title') or 'the response format'}", rule="shape")

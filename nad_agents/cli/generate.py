@@ -11,13 +11,15 @@ import typer
 from rich.console import Console
 
 from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_table, loading, reason, summary
-from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.exceptions import ConfigurationError, MissingDependencyError, PromptError
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
     from nad_sandbox import Sandbox
     from nad_sandbox.auto import SandboxKind
+
+    from nad_agents.decoder import NeuronAgreementDecoder
 
 __all__ = ["ask", "code"]
 
@@ -92,7 +94,11 @@ def ask(
     )  # fmt: skip
     config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
     console = _console(as_json=as_json, quiet=quiet)
-    selection = _decode(console, _read(prompt), model, sampling, config, device=device, dtype=dtype)
+    text = _read(prompt)
+    _refuse_what_cannot_work(sampling, config)
+    decoder = _load(console, model, device, dtype)
+    with CandidateProgress(console, sampling) as progress:
+        selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
     _show(console, selection, selection.text, as_json=as_json, quiet=quiet, code=False)
 
 
@@ -136,6 +142,7 @@ def code(
     behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop)
     named = _agreement("auto" if behaviour else selector, n)
     config = _config(named, similarity, score, early_stop=early_stop, keep=keep)
+    _refuse_what_cannot_work(sampling, config)
     task, source = _read(prompt), _read_tests(tests)
     console = _console(as_json=as_json, quiet=quiet)
     verify = verify or tests is not None
@@ -144,21 +151,22 @@ def code(
         sandbox, verifier = None, None
         if verify or behaviour:
             sandbox = _open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
-        if sandbox is not None:
-            config = _by_behaviour(config, sandbox) if behaviour else config
-            verifier = _verifier(sandbox, source) if verify else None
-        # 3. the candidates
-        selection = _decode(
-            console,
-            _CODE_INSTRUCTION + task,
-            model,
-            sampling,
-            config,
-            device=device,
-            dtype=dtype,
-            verifier=verifier,
-            verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
-        )
+        if sandbox is not None and verify:
+            verifier = _verifier(sandbox, source)
+        # 3. the model
+        decoder = _load(console, model, device, dtype)
+        if sandbox is not None and behaviour:
+            config = _by_behaviour(config, sandbox, decoder)
+        # 4. the candidates
+        with CandidateProgress(console, sampling) as progress:
+            selection = decoder.decode(
+                _CODE_INSTRUCTION + task,
+                sampling=sampling,
+                config=config,
+                on_progress=progress,
+                verifier=verifier,
+                verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
+            )
     _show(console, selection, extract_code(selection.text, task), as_json=as_json, quiet=quiet, code=True)
     if selection.verified is False:
         feedback = str((selection.best.verdict or {}).get("feedback", ""))
@@ -193,11 +201,17 @@ def _open_sandbox(
     return sandbox
 
 
-def _by_behaviour(config: NADConfig, sandbox: Sandbox) -> NADConfig:
+def _by_behaviour(config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder) -> NADConfig:
     """The same configuration with the candidates compared by what their programs do."""
     from nad_sandbox import BehaviourRunner
 
-    options = {"runner": BehaviourRunner(sandbox)}
+    from nad_agents.input_proposals import ModelInputs
+
+    try:
+        propose = ModelInputs(decoder)
+    except MissingDependencyError:  # without grammars, examples and generated values have to do
+        propose = None
+    options = {"runner": BehaviourRunner(sandbox, propose=propose)}
     return config.model_copy(update={"selector": "behaviour", "selector_options": options})
 
 
@@ -237,29 +251,18 @@ def _console(*, as_json: bool, quiet: bool) -> Console:
     return Console(stderr=True, quiet=as_json or quiet)
 
 
-def _decode(
-    console: Console,
-    prompt: str,
-    model: str,
-    sampling: SamplingConfig,
-    config: NADConfig,
-    *,
-    device: str,
-    dtype: str,
-    **verification: Any,
-) -> Selection:
-    # 1. what cannot work is refused before torch is imported
+def _refuse_what_cannot_work(sampling: SamplingConfig, config: NADConfig) -> None:
+    """Before torch is imported, which takes a while."""
     from nad_agents.selection import check_configuration
 
     check_configuration(sampling, config)
-    # 2. the model
+
+
+def _load(console: Console, model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
     with loading(console, model):
         from nad_agents.decoder import NeuronAgreementDecoder
 
-        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
-    # 3. the candidates
-    with CandidateProgress(console, sampling) as progress:
-        return decoder.decode(prompt, sampling=sampling, config=config, on_progress=progress, **verification)
+        return NeuronAgreementDecoder(model, device=device, dtype=dtype)
 
 
 def _show(console: Console, selection: Selection, text: str, *, as_json: bool, quiet: bool, code: bool) -> None:

@@ -7,16 +7,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
+from typing import Any
 
 from nad_sandbox.examples import find_examples
 from nad_sandbox.generation import generate_arguments
+from nad_sandbox.json_values import json_schema, json_value
+from nad_sandbox.kinds import Kind, parameter_kinds
 from nad_sandbox.targets import Target
 
 __all__ = ["InputProposer", "Inputs", "call_inputs", "script_inputs"]
 
-InputProposer = Callable[[str], Iterable[object]]
-"""Maps a prompt to inputs: lists of positional arguments, mappings of keyword arguments, or text (a call as source, or
-what a script reads)."""
+InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable[object]]
+"""Maps a prompt, and the JSON schema of each parameter of the function that is called by its name (None for a script),
+to inputs: lists of positional arguments, mappings of keyword arguments, or text (a call as source, or what a script
+reads). In a mapping that has all parameters, JSON arrays stand for tuples and sets too."""
 
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",
@@ -56,8 +60,11 @@ def call_inputs(prompt: str, target: Target, *, count: int, propose: InputPropos
     given = list(dict.fromkeys(call for call in calls if call))
     values = [[ast.literal_eval(node) for node in _parsed(call).args] for call in given if _is_literal(call)]
     values = [row for row in values if len(row) == len(target.parameters)]
-    proposed = [_proposed(item, target) for item in (propose(prompt) if propose else ())]
-    generated = [_call(target, row) for row in generate_arguments(target.parameters, values, count)]
+    kinds = parameter_kinds(target.parameters, values)
+    generated = [_call(target, row) for row in generate_arguments(kinds, count)]
+    named = {parameter.name: kind for parameter, kind in zip(target.parameters, kinds, strict=True)}
+    schemas = {name: json_schema(kind) for name, kind in named.items()}
+    proposed = [_proposed(item, target, named) for item in (propose(prompt, schemas) if propose else ())]
     return _mixed(given, generated, proposed, count)
 
 
@@ -74,7 +81,7 @@ def script_inputs(prompt: str, *, count: int, propose: InputProposer | None = No
     """
     samples = [match["given"].replace("```", "").strip("\n") + "\n" for match in _SAMPLE.finditer(prompt)]
     proposed = []
-    for item in propose(prompt) if propose else ():
+    for item in propose(prompt, None) if propose else ():
         if not isinstance(item, str):
             raise ValueError(f"the proposed input {item!r} is not text, which is what a script reads")  # noqa: TRY004 - a value
         proposed.append(item)
@@ -120,8 +127,11 @@ def _call(target: Target, arguments: Sequence[object]) -> str:
     return f"{target.callee}({', '.join(map(repr, arguments))})"
 
 
-def _proposed(item: object, target: Target) -> str:
+def _proposed(item: object, target: Target, kinds: Mapping[str, Kind]) -> str:
     """A proposed input as the source of a call."""
+    if isinstance(item, Mapping) and item.keys() == kinds.keys():
+        # by position: candidates may name their parameters as they like
+        item = [json_value(kind, item[name]) for name, kind in kinds.items()]
     try:
         if isinstance(item, str):
             call = _arguments(item, target)

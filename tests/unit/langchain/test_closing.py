@@ -5,9 +5,9 @@ import re
 
 import jsonschema
 import pytest
-from langchain_nad.shortest_json import openings, shortest_instance
 
 from nad_agents import ConfigurationError
+from nad_agents.constrained.shortest_json import openings, shortest_instance
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 from tests.unit.langchain.test_grammar import shaped
 

@@ -6,13 +6,13 @@ from typing import Literal
 
 import jsonschema
 import pytest
-from langchain_nad.grammar import make_processors
-from langchain_nad.grammar_rules import Grammar
-from langchain_nad.json_closing import in_string
-from langchain_nad.shortest_json import shortest_instance
 from pydantic import BaseModel, Field
 
 from nad_agents import ConfigurationError, MissingDependencyError
+from nad_agents.constrained.closing import in_string
+from nad_agents.constrained.decoding import make_processors
+from nad_agents.constrained.grammar import Grammar
+from nad_agents.constrained.shortest_json import shortest_instance
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 
@@ -167,11 +167,11 @@ def test_unknown_response_formats(bad):
 def test_a_missing_dependency_names_the_extra(monkeypatch):
     import sys
 
-    from langchain_nad import grammar
+    from nad_agents.constrained import decoding
 
     monkeypatch.setitem(sys.modules, "llguidance", None)
     monkeypatch.setitem(sys.modules, "llguidance.hf", None)
-    monkeypatch.setattr(grammar, "_TOKENIZERS", {})
+    monkeypatch.setattr(decoding, "_TOKENIZERS", {})
     with pytest.raises(MissingDependencyError, match=r"nad-agents\[grammar\]"):
         tiny_chat().invoke("hello", response_format={"type": "json_object"})
 

@@ -1,10 +1,10 @@
 """A refused schema is refused with the part at fault, in words that help."""
 
 import pytest
-from langchain_nad.grammar_errors import engine_reason, failing_part
 from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
+from nad_agents.constrained.inexpressible import engine_reason, failing_part
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 from tests.unit.langchain.test_grammar import shaped
 

@@ -2,16 +2,19 @@
 
 import ast
 
+import jsonschema
 import pytest
 from nad_sandbox.generation import generate_arguments
 from nad_sandbox.inputs import call_inputs, script_inputs
+from nad_sandbox.json_values import json_schema, json_value
+from nad_sandbox.kinds import parameter_kinds
 from nad_sandbox.targets import Parameter, Target, find_target, reads_standard_input
 
 
 def rows_of(*annotations, names=None, examples=(), count=24):
     names = names or [f"p{i}" for i in range(len(annotations))]
     parameters = [Parameter(name, hint) for name, hint in zip(names, annotations, strict=True)]
-    return generate_arguments(parameters, examples, count)
+    return generate_arguments(parameter_kinds(parameters, examples), count)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_without_a_hint_the_examples_count_then_the_name():
 
 
 def test_a_function_without_parameters_is_called_once():
-    assert generate_arguments([], [], 5) == [()]
+    assert generate_arguments([], 5) == [()]
 
 
 def test_the_target_is_what_the_prompt_asks_for():
@@ -91,18 +94,41 @@ def test_examples_come_first_and_take_half_at_most():
 
 def test_proposed_inputs_are_mixed_in_and_checked():
     target = Target("f", (Parameter("a", "int"),))
-    made = call_inputs("", target, count=6, propose=lambda _: [[77], {"a": 78}, "f(79)", [77]])
-    assert {"f(77)", "f(a=78)", "f(79)"} <= set(made.texts)
+    made = call_inputs("", target, count=12, propose=lambda _, names: [[77], {"b": 78}, "f(79)", [77], {"a": 80}])
+    assert {"f(77)", "f(b=78)", "f(79)", "f(80)"} <= set(made.texts)
     for bad in (3, "import os", "g(1)", [object()], {"a": object()}, "f(__import__('os'))"):
         with pytest.raises(ValueError, match="cannot be used"):
-            call_inputs("", target, count=6, propose=lambda _, bad=bad: [bad])
+            call_inputs("", target, count=6, propose=lambda _, names, bad=bad: [bad])
+
+
+def test_a_proposer_is_told_each_parameters_schema_and_its_json_becomes_the_values_meant():
+    hints = ("Tuple[int, str]", "set[int]", "Dict[int, float]", "Dict[str, List[int]]", "bytes", "bool | None")
+    target = Target("f", tuple(Parameter(f"p{i}", hint) for i, hint in enumerate(hints)))
+    given = {"p0": [1, "a"], "p1": [2, 2], "p2": [[1, 2]], "p3": {"k": [3]}, "p4": "b", "p5": None}
+    told = []
+
+    def propose(prompt, schemas):
+        told.append(schemas)
+        jsonschema.validate(given, {"properties": schemas, "required": list(schemas)})
+        return [given]
+
+    made = call_inputs("", target, count=40, propose=propose)
+    assert "f((1, 'a'), {2}, {1: 2.0}, {'k': [3]}, b'b', None)" in made.texts
+    assert told[0]["p2"]["items"]["prefixItems"] == [{"type": "integer"}, {"type": "number"}]
+
+
+def test_json_of_another_form_than_asked_for_stays_as_it_is():
+    for hint, data in (("List[int]", "x"), ("Tuple[int, int]", [1]), ("Dict[int, int]", [1]), ("int", [1])):
+        (kind,) = parameter_kinds([Parameter("p", hint)], [])
+        assert json_value(kind, data) == data
+        jsonschema.Draft202012Validator.check_schema(json_schema(kind))
 
 
 def test_what_a_script_reads_comes_from_the_samples():
     prompt = "Add them.\n\nSample Input 1:\n2 3\nSample Output 1:\n5\n\nSample Input 2:\n4 5\nSample Output 2:\n9\n"
-    made = script_inputs(prompt, count=4, propose=lambda _: ["7 8\n"])
+    made = script_inputs(prompt, count=4, propose=lambda _, names: ["7 8\n"])
     assert made.texts == ("2 3\n", "4 5\n", "7 8\n")
     assert made.examples == 2
     assert script_inputs("print hello", count=4).texts == ("",)
     with pytest.raises(ValueError, match="is not text"):
-        script_inputs("", count=4, propose=lambda _: [[1]])
+        script_inputs("", count=4, propose=lambda _, names: [[1]])

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from langchain_nad.grammar_errors import engine_reason, failing_part
-from langchain_nad.grammar_rules import Grammar, json_rule
-from langchain_nad.json_closing import JSON_STEPS, Closer, Ending
+from nad_agents.constrained.closing import JSON_STEPS, Closer, Ending
+from nad_agents.constrained.grammar import Grammar, json_rule
+from nad_agents.constrained.inexpressible import engine_reason, failing_part
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-__all__ = ["Grammar", "json_rule"]
+from nad_agents.constrained.shortest_json import openings, shortest_instance
+
+__all__ = ["Grammar", "json_grammar", "json_rule"]
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """As models write JSON; free whitespace would let a small model pad for ever."""
@@ -53,3 +55,22 @@ class Grammar:
 def json_rule(name: str, schema: Mapping[str, Any]) -> str:
     """A grammar rule for values of a JSON schema."""
     return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
+
+
+def json_grammar(schema: Mapping[str, Any], about: str, *, rule: str = "start") -> Grammar:
+    """The grammar of values of a JSON schema.
+
+    Args:
+        schema: what an answer is; objects that name properties have no others.
+        about: what it describes, for error messages.
+        rule: the name of its rule; one other than `start` makes it a part.
+    """
+    if schema.get("type") == "object" and "properties" in schema:
+        schema = {"additionalProperties": False, **schema}
+    return Grammar(
+        json_rule(rule, schema),
+        about,
+        shortest_instance(schema),
+        openings=tuple(openings(schema)),
+        schemas={about: schema},
+    )

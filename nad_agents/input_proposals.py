@@ -1,0 +1,90 @@
+"""Inputs that the model itself proposes, on which the selector ``behaviour`` compares candidates' programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from nad_agents.constrained.grammar import json_grammar
+from nad_agents.exceptions import MissingDependencyError
+from nad_agents.types import NADConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from nad_agents.decoder import NeuronAgreementDecoder
+
+__all__ = ["ModelInputs"]
+
+_TASK = "Here is a programming task. Do not solve it: it will be tested, and you choose the inputs.\n\n{task}\n\n"
+_CALLS = (
+    "Write a JSON list of {count} different test inputs, usual ones and edge cases. Each is an object with the "
+    "arguments of one call: {names}."
+)
+_TEXTS = (
+    "Write a JSON list of {count} different test inputs, usual ones and edge cases. Each is the text that the program "
+    "reads from standard input."
+)
+
+
+class ModelInputs:
+    """Asks a model for inputs, as a JSON list under a grammar; the `propose` of ``nad_sandbox.BehaviourRunner``.
+
+    One greedy answer for each prompt, asked for when the candidates are there: beside them it would change by rounding
+    what a seed gives.
+
+    Args:
+        decoder: asks the model.
+        count: inputs per prompt, at most.
+        max_new_tokens: how long the list may become; the grammar brings it to its end in time.
+
+    Raises:
+        MissingDependencyError: llguidance is not installed.
+    """
+
+    def __init__(self, decoder: NeuronAgreementDecoder, *, count: int = 6, max_new_tokens: int = 128) -> None:
+        if find_spec("llguidance") is None:
+            msg = "a model's proposals need llguidance; install it with: pip install 'nad-agents[grammar]'"
+            raise MissingDependencyError(msg)
+        self.decoder = decoder
+        self.count = count
+        self.max_new_tokens = max_new_tokens
+
+    def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
+        """Inputs for the program that a prompt asks for.
+
+        Args:
+            prompt: the task.
+            parameters: JSON schema of each of the function's parameters, by name; None for a program that reads
+                standard input.
+
+        Returns:
+            Mappings of the parameters' names to arguments, or texts for standard input.
+
+        Raises:
+            ConfigurationError: the model's tokenizer cannot be used with grammars, or the token limit is too low.
+            NADError: the model could not answer.
+        """
+        from nad_agents.constrained.decoding import make_processors
+
+        if parameters == {}:
+            return []
+        ask = _TASK.format(task=prompt)
+        if parameters is None:
+            item: dict[str, Any] = {"type": "string"}
+            ask += _TEXTS.format(count=self.count)
+        else:
+            names = list(parameters)
+            item = {"type": "object", "properties": dict(parameters), "required": names, "additionalProperties": False}
+            ask += _CALLS.format(count=self.count, names=", ".join(f'"{name}"' for name in names))
+        schema = {"type": "array", "items": item, "minItems": 1, "maxItems": self.count}
+        pending = self.decoder.submit(
+            [ask],
+            sampling=SamplingConfig(n=1, temperature=0.0, max_new_tokens=self.max_new_tokens),
+            config=NADConfig(selector="first", record=False),
+            logits_processors=make_processors(
+                json_grammar(schema, "the list of inputs"), self.decoder.loaded, self.max_new_tokens
+            ),
+        )[0]
+        proposed: list[object] = json.loads(pending.outcome().group.rollouts[0].text)
+        return proposed
