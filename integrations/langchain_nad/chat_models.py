@@ -151,9 +151,9 @@ class NADChatModel(LocalModel, BaseChatModel):
         settings = self.settings(overrides)
         conversation = template_messages(messages)
         decoder = self.get_decoder(settings.model)
-        prompt, options = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
+        prompt, options, reader = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
         run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reply)
+        return Call(run, settings, reply, reader)
 
     def _generate(
         self,

@@ -6,7 +6,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.nad.asking import Reply
+from llama_index.llms.nad.asking import FamilyReader
 from llama_index.llms.nad.calls import Call
 
 from nad_agents import ConfigurationError
@@ -109,7 +109,7 @@ def answered(llm, text, parallel=True):
     """Text that a random model does not write, through the call that reads it."""
     selection = llm.get_decoder().decode("hello")
     found = selection.model_copy(update={"text": text})
-    call = Call(None, llm.settings(), Reply.from_arguments({"tools": [ADD.metadata.to_openai_tool()]}), parallel)
+    call = Call(None, llm.settings(), FamilyReader(("add",)), parallel)
     pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.pieces(event)]
     return call.response(found), pieces
 
