@@ -152,3 +152,10 @@ async def test_an_agent(llm, streaming):
     assert called.tool_output.raw_output == sum(called.tool_kwargs.values())
     assert done.response.content
     assert done.raw["nad"]["n"] == 4
+
+
+def test_json_that_names_no_tool_streams_while_it_is_written(llm):
+    text = 'For example {"name": "Bob", "age": 3}, which is a person.'
+    response, pieces = answered(llm, text)
+    assert response.message.content == text
+    assert len([piece for piece in pieces if piece.delta]) > 30
