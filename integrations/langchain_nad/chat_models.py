@@ -282,6 +282,9 @@ class NADChatModel(LocalModel, BaseChatModel):
             strict: passed on with the schema; every schema is enforced.
             **kwargs: further arguments of each call.
 
+        The chain raises OutputParserException where a stop string cuts the object, at the end of a stream too; with
+        `include_raw` that is the ``parsing_error``.
+
         Raises:
             ConfigurationError: no schema, or an unknown method.
         """
