@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_nad.answers import response_metadata, usage_metadata
+from langchain_nad.errors import AnswerCutError
 from langchain_nad.fields import Settings
 from langchain_nad.readers import AnswerReader
 from langchain_nad.replies import Reply
@@ -54,7 +55,12 @@ class Call:
         self.run.cancel()
 
     def message(self, selection: Selection) -> AIMessage:
-        """The whole answer."""
+        """The whole answer.
+
+        Raises:
+            AnswerCutError: the token limit cut an answer that should have had a shape.
+        """
+        self._check_shape(selection)
         parsed = self.reader.read(selection.text)
         return AIMessage(
             **_parts(parsed),
@@ -68,6 +74,9 @@ class Call:
         Text that may be part of a tool call is held back until it is decided. Calls that were forced grow as they are
         written; others come whole, one chunk each, since only then it is certain that they are calls. Usage and
         evidence come once, with the last chunk.
+
+        Raises:
+            AnswerCutError: the token limit cut an answer that should have had a shape.
         """
         if isinstance(event, TextDelta):
             self._text += event.text
@@ -76,6 +85,7 @@ class Call:
             else:
                 yield from self._texts_up_to(self.reader.certain(self._text))
         elif isinstance(event, Finished):
+            self._check_shape(event.selection)
             parsed = self.reader.read(event.selection.text)
             yield from self._texts_up_to(parsed)
             if self._growing:
@@ -91,6 +101,12 @@ class Call:
                 chunk_position="last",
             )
             yield ChatGenerationChunk(message=last)
+
+    def _check_shape(self, selection: Selection) -> None:
+        # text, unlike JSON, does not show that it broke off
+        kind = (self.reply.response_format or {}).get("type")
+        if kind in {"regex", "choice"} and not self.reply.forced and selection.best.finish_reason == "length":
+            raise AnswerCutError(selection.text)
 
     def _texts_up_to(self, parsed: ParsedAnswer) -> Iterator[ChatGenerationChunk]:
         if thinking := self._new("thinking", parsed.thinking):

@@ -22,6 +22,7 @@ from transformers import LogitsProcessor
 from langchain_nad.grammar_errors import engine_reason, failing_part
 from langchain_nad.grammar_rules import Grammar, json_rule
 from langchain_nad.json_closing import JSON_STEPS, Closer, Ending
+from langchain_nad.shortest_json import pattern_growth
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -103,10 +104,12 @@ def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_t
         return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     jump = max((tokens(text) for text in grammar.openings), default=0)
-    closer = Closer(
-        loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump, JSON_STEPS if grammar.json else ()
-    )
-    needed = max(tokens(grammar.shortest), len(closer.path(matcher) or ())) + 1
+    growth = max(map(pattern_growth, grammar.schemas.values()), default=0)
+    steps = JSON_STEPS if grammar.json else ()
+    closer = Closer(loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump, growth, steps)
+    # the way that is found is short in JSON, while a pattern may have much shorter ones
+    path = closer.path(matcher) if grammar.json else None
+    needed = max(tokens(grammar.shortest), len(path or ())) + 1
     if grammar.shortest and max_new_tokens < needed:
         msg = f"{grammar.about} needs about {needed + jump} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
         raise ConfigurationError(msg)

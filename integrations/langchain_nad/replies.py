@@ -14,7 +14,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_nad.grammar_rules import Grammar, json_rule
-from langchain_nad.shortest_json import openings, shortest_instance
+from langchain_nad.shortest_json import openings, pattern_widths, shortest_instance, unmerged
 from langchain_nad.tool_calls import ToolFormat
 from nad_agents.exceptions import ConfigurationError
 
@@ -276,7 +276,9 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        return Grammar(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
+        least, more = pattern_widths(response_format["pattern"])
+        about = "the pattern of the response format"
+        return Grammar(f"shape: /{pattern}/\n", about, "a" * least, json=False, openings=(unmerged(more),))
     if kind == "choice":
         texts = [str(choice) for choice in response_format["choices"]]
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
