@@ -13,6 +13,7 @@ from typing import Any, is_typeddict
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from langchain_nad.formats import narrowed
 from langchain_nad.grammar_rules import Grammar, json_rule
 from langchain_nad.shortest_json import openings, pattern_widths, shortest_instance, unmerged
 from langchain_nad.tool_calls import ToolFormat
@@ -214,7 +215,7 @@ class Reply:
         for i, tool in enumerate(tools):
             function = tool["function"]
             schema = function.get("parameters") or {"type": "object", "properties": {}}
-            schema = {"type": "object", "additionalProperties": False, **schema}
+            schema = narrowed({"type": "object", "additionalProperties": False, **schema})
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(json_rule(f"arguments_{i}", schema))
@@ -285,7 +286,7 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
         return Grammar(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
-    schema = dict(response_format.get("schema") or schema)
+    schema = narrowed(response_format.get("schema") or schema)
     if schema.get("type") == "object" and "properties" in schema:
         schema = {"additionalProperties": False, **schema}
     about = f"the schema of {schema.get('title') or 'the response format'}"
