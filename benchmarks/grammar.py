@@ -22,7 +22,14 @@ from llguidance import LLMatcher
 from transformers import LogitsProcessor
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, load_model
-from nad_agents.constrained.decoding import GrammarProcessor, make_processors
+from nad_agents.constrained.decoding import (
+    GrammarProcessor,
+    end_tokens,
+    executor,
+    grammar_tokenizer,
+    make_processors,
+    vocabulary_size,
+)
 from nad_agents.constrained.grammar import Grammar
 
 PROMPT = "List five people of the history of computing, with the city they worked in and what they are known for."
@@ -105,10 +112,8 @@ class Endless(LogitsProcessor):
 
 
 def paired(decoder: NeuronAgreementDecoder, rows: int, rounds: int, steps: int) -> None:
-    from nad_agents.constrained.decoding import _end_tokens
-
     made = make_processors(grammar(), decoder.loaded, LIMIT)
-    ends = _end_tokens(decoder.loaded)
+    ends = end_tokens(decoder.loaded)
     times: dict[str, list[float]] = {"free": [], "held": []}
     ratios = []
     with timed_grammar() as calls:
@@ -151,11 +156,9 @@ def whole_answers(decoder: NeuronAgreementDecoder, rows: int) -> None:
 
 def parts(decoder: NeuronAgreementDecoder) -> None:
     """Compiling, and masks with and without threads."""
-    from nad_agents.constrained.decoding import _executor, _ll_tokenizer, _vocabulary
-
     loaded = decoder.loaded
     started = time.perf_counter()
-    tokenizer = _ll_tokenizer(loaded)
+    tokenizer = grammar_tokenizer(loaded)
     reading = time.perf_counter() - started
     started = time.perf_counter()
     make_processors(grammar(), loaded, LIMIT)
@@ -166,14 +169,14 @@ def parts(decoder: NeuronAgreementDecoder) -> None:
     assert matcher.consume_tokens(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
     for rows in (1, 8, 16):
         copies = [(matcher.deep_copy(), i) for i in range(rows)]
-        words = np.zeros((rows, (_vocabulary(loaded) + 31) // 32), np.int32)
+        words = np.zeros((rows, (vocabulary_size(loaded) + 31) // 32), np.int32)
 
         def one_by_one(copies: list[Any] = copies, words: Any = words) -> None:
             for copied, i in copies:
                 copied.unsafe_compute_mask_ptr(words[i].ctypes.data, words.strides[0])
 
         def together(copies: list[Any] = copies, words: Any = words) -> None:
-            _executor().unsafe_compute_mask_ptr(copies, words.ctypes.data, words.strides[0], len(words))
+            executor().unsafe_compute_mask_ptr(copies, words.ctypes.data, words.strides[0], len(words))
 
         alone, joint = (statistics.median(timeit(kind) for _ in range(50)) for kind in (one_by_one, together))
         compiling = f"{reading * 1e3:.0f} ms | {first * 1e3:.1f} ms | {again * 1e3:.1f} ms" if rows == 1 else " | | "

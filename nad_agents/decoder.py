@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,7 @@ class NeuronAgreementDecoder:
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
         on_progress: Callable[[Progress], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
@@ -207,6 +208,7 @@ class NeuronAgreementDecoder:
             tools: tools in OpenAI's form, for the chat template.
             template_options: further variables of the chat template.
             logits_processors: makes further logits processors, anew for each prompt.
+            visible_tokens: special tokens that stay in the text, because the caller reads them.
             on_progress: called on the engine's thread as candidates grow.
             streaming: collect events for `PendingRequest.events`.
             watch: tell of every candidate, which costs decoding each one's text every few tokens.
@@ -240,6 +242,7 @@ class NeuronAgreementDecoder:
                 chunk_size=config.chunk_size,
                 prompt=asked,
                 logits_processors=tuple(logits_processors()) if logits_processors else (),
+                visible_tokens=frozenset(visible_tokens),
             )
             pending = PendingRequest(
                 request=request,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_nad.chat_models import NADChatModel
 from langchain_nad.decoders import unload_models
-from langchain_nad.errors import CodeRejectedError, GenerationTimeoutError
+from langchain_nad.errors import AnswerCutError, CodeRejectedError, GenerationTimeoutError
 from langchain_nad.llms import NADLLM
 from langchain_nad.progress import PROGRESS_EVENT
 from langchain_nad.steps import nad_step_node
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "NADLLM",
     "PROGRESS_EVENT",
+    "AnswerCutError",
     "CodeRejectedError",
     "CodeRepair",
     "GenerationTimeoutError",

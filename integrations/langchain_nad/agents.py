@@ -52,13 +52,13 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
         """Ask for the candidates, and put the chosen one in the answer's place."""
-        return self._choose(request, handler(self._with_candidates(request)))
+        return self._choose(handler(self._with_candidates(request)))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """`wrap_model_call` without blocking the event loop."""
-        return self._choose(request, await handler(self._with_candidates(request)))
+        return self._choose(await handler(self._with_candidates(request)))
 
     def _with_candidates(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         settings = {**request.model_settings, "include_candidates": True}
@@ -66,8 +66,6 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
             settings["n"] = self.n
         return request.override(model_settings=settings)
 
-    def _choose(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
-        may_call = request.tools and request.tool_choice not in ("none", False)
-        names = [t["function"]["name"] if isinstance(t, dict) else t.name for t in request.tools] if may_call else []
-        result = [choose_step(m, names, self.exclude_args) if isinstance(m, AIMessage) else m for m in response.result]
+    def _choose(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
+        result = [choose_step(m, self.exclude_args) if isinstance(m, AIMessage) else m for m in response.result]
         return ModelResponse(result=result, structured_response=response.structured_response)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_nad.calls import CallsPass
 from langchain_nad.messages import fit_template, template_source, with_instructions, without_tool_roles
+from langchain_nad.readers import AnswerReader, FamilyReader, TemplateReader, response_template
 from langchain_nad.replies import Reply
 from langchain_nad.tool_calls import ToolFormat, find_format
 from nad_agents.verification import Verifier
@@ -26,8 +28,8 @@ def ask(
     reply: Reply,
     max_new_tokens: int,
     verifier: Verifier | None,
-) -> tuple[Messages, dict[str, Any]]:
-    """The prompt for a reply of a kind, and the options of `NeuronAgreementDecoder.submit` that go with it.
+) -> tuple[Messages, dict[str, Any], AnswerReader]:
+    """The prompt for a reply of a kind, the options of `NeuronAgreementDecoder.submit`, and what reads the answers.
 
     Args:
         decoder: will answer.
@@ -38,7 +40,8 @@ def ask(
 
     Raises:
         MissingDependencyError: the reply needs a grammar and llguidance is not installed.
-        ConfigurationError: the grammar cannot be compiled, or the token limit is too low for it.
+        ConfigurationError: the grammar cannot be compiled, the token limit is too low for it, or transformers does
+            not understand the tokenizer's response template.
     """
     loaded = decoder.loaded
     options: dict[str, Any] = {}
@@ -51,10 +54,23 @@ def ask(
 
         grammar = reply.grammar(_format(loaded.tokenizer), literal_writer(loaded))
         options["logits_processors"] = make_processors(grammar, loaded, max_new_tokens)
+    reader: AnswerReader = FamilyReader(tuple(reply.names))
+    # what a grammar holds is written as the family writes it
+    if not reply.constrained and response_template(loaded.tokenizer) is not None:
+        reader = TemplateReader(loaded.tokenizer, _as_text(loaded.tokenizer, prompt, shown), reply.tools)
+        options["visible_tokens"] = reader.marks
     verifier = verifier or decoder.verifier
-    if verifier is not None and reply.tools:
-        options["verifier"] = CallsPass(verifier, tuple(reply.names))
-    return prompt, options
+    if verifier is not None and (reply.tools or isinstance(reader, TemplateReader)):
+        options["verifier"] = CallsPass(verifier, reader)
+    return prompt, options, reader
+
+
+def _as_text(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any]) -> str:
+    options: dict[str, Any] = {"tools": tools or None, "tokenize": False, "add_generation_prompt": True}
+    try:
+        return str(tokenizer.apply_chat_template(prompt, **options))
+    except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose, and the decoder reports it
+        return ""
 
 
 def written_for(
@@ -73,4 +89,8 @@ def written_for(
 
 
 def _format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
-    return find_format(template_source(tokenizer, tools=True))
+    template = template_source(tokenizer, tools=True)
+    form = find_format(template)
+    # with a response template, calls of families that are unknown here are read as well
+    own = not form.in_template and "tools" in (template or "") and response_template(tokenizer) is not None
+    return replace(form, in_template=True) if own else form

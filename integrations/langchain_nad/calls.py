@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.tool import tool_call_chunk
@@ -13,15 +13,21 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from langchain_nad.answers import response_metadata, usage_metadata
+from langchain_nad.errors import AnswerCutError
 from langchain_nad.fields import Settings
+from langchain_nad.readers import AnswerReader
 from langchain_nad.replies import Reply
 from langchain_nad.runs import Run
-from langchain_nad.tool_calls import ParsedAnswer, certain_text, growing_calls, new_call_id, parse_answer
+from langchain_nad.tool_calls import ParsedAnswer, growing_calls, new_call_id
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.types import Selection
 from nad_agents.verification import Verdict, Verifier
 
 __all__ = ["Call", "CallsPass"]
+
+_Field = Literal["content", "thinking"]
+_THINKING = "reasoning_content"
+"""Where langchain-core looks for what a model thought, to make a content block of it."""
 
 
 @dataclass(eq=False)
@@ -32,26 +38,32 @@ class Call:
         run: on the decoder.
         settings: what it runs with.
         reply: what kind of answer was asked for.
+        reader: takes answers apart.
     """
 
     run: Run
     settings: Settings
     reply: Reply
+    reader: AnswerReader
     _text: str = field(default="", init=False)
-    _sent: str = field(default="", init=False)
+    _sent: dict[_Field, str] = field(default_factory=lambda: {"content": "", "thinking": ""}, init=False)
     _arguments: list[str] = field(default_factory=list, init=False)
+    _kinds: list[_Field] = field(default_factory=list, init=False)
 
     def cancel(self) -> None:
         """Stop generating within a chunk."""
         self.run.cancel()
 
     def message(self, selection: Selection) -> AIMessage:
-        """The whole answer."""
-        parsed = self._parse(selection.text)
+        """The whole answer.
+
+        Raises:
+            AnswerCutError: the token limit cut an answer that should have had a shape.
+        """
+        self._check_shape(selection)
+        parsed = self.reader.read(selection.text)
         return AIMessage(
-            content=parsed.content,
-            tool_calls=list(parsed.calls),
-            invalid_tool_calls=list(parsed.invalid),
+            **_parts(parsed),
             response_metadata=self._metadata(selection, parsed),
             usage_metadata=usage_metadata(selection),
         )
@@ -62,22 +74,26 @@ class Call:
         Text that may be part of a tool call is held back until it is decided. Calls that were forced grow as they are
         written; others come whole, one chunk each, since only then it is certain that they are calls. Usage and
         evidence come once, with the last chunk.
+
+        Raises:
+            AnswerCutError: the token limit cut an answer that should have had a shape.
         """
         if isinstance(event, TextDelta):
             self._text += event.text
             if self._growing:
                 yield from self._calls_up_to(self._text)
-            elif self.reply.tools:
-                yield from self._text_up_to(certain_text(self._text, self.reply.names))
             else:
-                yield from self._text_up_to(self._text)
+                yield from self._texts_up_to(self.reader.certain(self._text))
         elif isinstance(event, Finished):
-            parsed = self._parse(event.selection.text)
-            yield from self._text_up_to(parsed.content)
+            self._check_shape(event.selection)
+            parsed = self.reader.read(event.selection.text)
+            yield from self._texts_up_to(parsed)
             if self._growing:
                 yield from self._calls_up_to(event.selection.text)
             else:
-                yield from (_call_chunk(index, **chunk) for index, chunk in enumerate(_call_chunks(parsed)))
+                # langchain-core numbers the blocks of text before them, and merges what has one number
+                first = len(self._kinds)
+                yield from (_call_chunk(index, **chunk) for index, chunk in enumerate(_call_chunks(parsed), first))
             last = AIMessageChunk(
                 content="",
                 response_metadata=self._metadata(event.selection, parsed),
@@ -86,10 +102,26 @@ class Call:
             )
             yield ChatGenerationChunk(message=last)
 
-    def _text_up_to(self, text: str) -> Iterator[ChatGenerationChunk]:
-        if len(text) > len(self._sent) and text.startswith(self._sent):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=text[len(self._sent) :]))
-            self._sent = text
+    def _check_shape(self, selection: Selection) -> None:
+        # text, unlike JSON, does not show that it broke off
+        kind = (self.reply.response_format or {}).get("type")
+        if kind in {"regex", "choice"} and not self.reply.forced and selection.best.finish_reason == "length":
+            raise AnswerCutError(selection.text)
+
+    def _texts_up_to(self, parsed: ParsedAnswer) -> Iterator[ChatGenerationChunk]:
+        if thinking := self._new("thinking", parsed.thinking):
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", additional_kwargs={_THINKING: thinking}))
+        if content := self._new("content", parsed.content):
+            yield ChatGenerationChunk(message=AIMessageChunk(content=content))
+
+    def _new(self, name: _Field, text: str) -> str:
+        sent = self._sent[name]
+        if len(text) <= len(sent) or not text.startswith(sent):
+            return ""
+        self._sent[name] = text
+        if self._kinds[-1:] != [name]:
+            self._kinds.append(name)
+        return text[len(sent) :]
 
     @property
     def _growing(self) -> bool:
@@ -106,16 +138,26 @@ class Call:
                 yield _call_chunk(index, name=None, args=arguments[sent:], id=None)
                 self._arguments[index] = arguments
 
-    def _parse(self, text: str) -> ParsedAnswer:
-        return parse_answer(text, self.reply.names) if self.reply.tools else ParsedAnswer(text)
-
     def _metadata(self, selection: Selection, parsed: ParsedAnswer) -> dict[str, Any]:
-        return response_metadata(
+        metadata = response_metadata(
             selection,
             model=self.settings.model,
             include_candidates=self.settings.include_candidates,
             finish_reason="tool_calls" if parsed.calls else None,
         )
+        for candidate in metadata["nad"].get("candidates", ()):
+            candidate["message"] = _parts(self.reader.read(candidate["text"]))
+        return metadata
+
+
+def _parts(parsed: ParsedAnswer) -> dict[str, Any]:
+    """What an `AIMessage` of an answer is made of."""
+    return {
+        "content": parsed.content,
+        "additional_kwargs": {_THINKING: parsed.thinking} if parsed.thinking else {},
+        "tool_calls": list(parsed.calls),
+        "invalid_tool_calls": list(parsed.invalid),
+    }
 
 
 def _call_chunks(parsed: ParsedAnswer) -> Iterator[dict[str, str | None]]:
@@ -152,20 +194,22 @@ class _Accepted:
 
 @dataclass(frozen=True)
 class CallsPass:
-    """Lets answers that call a tool pass, and leaves the others to a verifier.
+    """Lets answers that call a tool pass, and leaves the others to a verifier, without what the model only thought.
 
     Attributes:
         verifier: judges answers that are no calls.
-        names: tools on offer.
+        reader: takes answers apart.
     """
 
     verifier: Verifier
-    names: tuple[str, ...]
+    reader: AnswerReader
 
     def verify(self, answer: str, *, prompt: str = "") -> Verdict:
         """Judge an answer."""
-        return _Accepted() if parse_answer(answer, self.names).calls else self.verifier.verify(answer, prompt=prompt)
+        parsed = self.reader.read(answer)
+        return _Accepted() if parsed.calls else self.verifier.verify(parsed.content, prompt=prompt)
 
     def fingerprint(self, answer: str) -> str:
         """Key of answers that must get the same verdict."""
-        return answer if parse_answer(answer, self.names).calls else self.verifier.fingerprint(answer)
+        parsed = self.reader.read(answer)
+        return answer if parsed.calls else self.verifier.fingerprint(parsed.content)

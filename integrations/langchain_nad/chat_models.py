@@ -151,9 +151,9 @@ class NADChatModel(LocalModel, BaseChatModel):
         settings = self.settings(overrides)
         conversation = template_messages(messages)
         decoder = self.get_decoder(settings.model)
-        prompt, options = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
+        prompt, options, reader = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
         run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reply)
+        return Call(run, settings, reply, reader)
 
     def _generate(
         self,
@@ -281,6 +281,9 @@ class NADChatModel(LocalModel, BaseChatModel):
             include_raw: give ``raw``, ``parsed`` and ``parsing_error`` instead of the object.
             strict: passed on with the schema; every schema is enforced.
             **kwargs: further arguments of each call.
+
+        The chain raises OutputParserException where a stop string cuts the object, at the end of a stream too; with
+        `include_raw` that is the ``parsing_error``.
 
         Raises:
             ConfigurationError: no schema, or an unknown method.

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, NADError
 
-__all__ = ["CodeRejectedError", "GenerationTimeoutError", "check_names", "configuration_error"]
+__all__ = ["AnswerCutError", "CodeRejectedError", "GenerationTimeoutError", "check_names", "configuration_error"]
 
 
 class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
@@ -21,6 +21,21 @@ class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
             f"no answer within timeout={seconds:g} seconds; raise timeout, or lower n or max_tokens, "
             "or set pruning='first_chunk'"
         )
+
+
+class AnswerCutError(NADError):
+    """The token limit ended an answer before it had become what `response_format` asks for.
+
+    Attributes:
+        text: the answer as far as it came.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"the token limit cut the answer before it fitted response_format: {text!r}; raise max_tokens, "
+            "or ask for a pattern that a short answer can fit"
+        )
+        self.text = text
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:

@@ -14,8 +14,9 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_nad.tool_calls import ToolFormat
+from nad_agents.constrained.formats import narrowed
 from nad_agents.constrained.grammar import Grammar, json_grammar, json_rule
-from nad_agents.constrained.shortest_json import openings, shortest_instance
+from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance, unmerged
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["REPLY_ARGUMENTS", "Reply", "openai_tools", "tool_choice_name"]
@@ -214,7 +215,7 @@ class Reply:
         for i, tool in enumerate(tools):
             function = tool["function"]
             schema = function.get("parameters") or {"type": "object", "properties": {}}
-            schema = {"type": "object", "additionalProperties": False, **schema}
+            schema = narrowed({"type": "object", "additionalProperties": False, **schema})
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(json_rule(f"arguments_{i}", schema))
@@ -276,12 +277,14 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        return Grammar(f"shape: /{pattern}/\n", "the pattern of the response format", json=False)
+        least, more = pattern_widths(response_format["pattern"])
+        about = "the pattern of the response format"
+        return Grammar(f"shape: /{pattern}/\n", about, "a" * least, json=False, openings=(unmerged(more),))
     if kind == "choice":
         texts = [str(choice) for choice in response_format["choices"]]
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
         return Grammar(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
-    schema = dict(response_format.get("schema") or schema)
+    schema = narrowed(response_format.get("schema") or schema)
     return json_grammar(schema, f"the schema of {schema.get('title') or 'the response format'}", rule="shape")

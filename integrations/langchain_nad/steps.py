@@ -12,18 +12,16 @@ from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool
 
 from langchain_nad.chat_models import NADChatModel
-from langchain_nad.replies import openai_tools
-from langchain_nad.tool_calls import ParsedAnswer, parse_answer
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["choose_step", "group_steps", "nad_step_node"]
 
 
-def group_steps(answers: Sequence[ParsedAnswer], exclude_args: Collection[str] = ()) -> list[list[int]]:
+def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()) -> list[list[int]]:
     """Candidates that make the same calls with the same arguments, together; those that make none are one group.
 
     Args:
-        answers: the candidates, taken apart.
+        answers: the candidates.
         exclude_args: arguments that make no difference, such as a reason given in words.
 
     Returns:
@@ -33,14 +31,14 @@ def group_steps(answers: Sequence[ParsedAnswer], exclude_args: Collection[str] =
     for i, answer in enumerate(answers):
         calls = [
             (call["name"], {name: value for name, value in call["args"].items() if name not in exclude_args})
-            for call in answer.calls
+            for call in answer.tool_calls
         ]
-        key = f"broken {i}" if answer.invalid else json.dumps(calls, sort_keys=True, ensure_ascii=False)
+        key = f"broken {i}" if answer.invalid_tool_calls else json.dumps(calls, sort_keys=True, ensure_ascii=False)
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 
 
-def choose_step(message: AIMessage, names: Sequence[str], exclude_args: Collection[str] = ()) -> AIMessage:
+def choose_step(message: AIMessage, exclude_args: Collection[str] = ()) -> AIMessage:
     """The step that most of the agreement is for, of the candidates behind a message.
 
     A group's score is the sum of its members' agreement (mean similarity of activated neurons to all the other
@@ -49,7 +47,6 @@ def choose_step(message: AIMessage, names: Sequence[str], exclude_args: Collecti
 
     Args:
         message: of an `NADChatModel` that was asked with ``include_candidates=True``.
-        names: the tools that were on offer.
         exclude_args: see `group_steps`.
 
     Returns:
@@ -64,12 +61,12 @@ def choose_step(message: AIMessage, names: Sequence[str], exclude_args: Collecti
         raise ConfigurationError(msg)
     # a dropped candidate broke off in the middle of its step
     whole = [c for c in evidence.pop("candidates") if c["finish_reason"] != "pruned"]
-    answers = [parse_answer(c["text"], names) if names else ParsedAnswer(c["text"]) for c in whole]
+    answers = [AIMessage(**c["message"]) for c in whole]
     agreement = [c["agreement"] or 0.0 for c in whole]
     doubts = [_doubt(c) for c in whole]
 
     def standing(group: list[int]) -> tuple[bool, bool, float, int]:
-        broken, rejected = bool(answers[group[0]].invalid), all(doubts[i] == _REJECTED for i in group)
+        broken, rejected = bool(answers[group[0]].invalid_tool_calls), all(doubts[i] == _REJECTED for i in group)
         return (not broken, not rejected, sum(agreement[i] for i in group), -min(whole[i]["rank"] for i in group))
 
     groups = sorted(group_steps(answers, exclude_args), key=standing, reverse=True)
@@ -77,7 +74,7 @@ def choose_step(message: AIMessage, names: Sequence[str], exclude_args: Collecti
     evidence["steps"] = [
         {
             "candidates": [whole[i]["index"] for i in group],
-            "calls": [{"name": c["name"], "args": c["args"]} for c in answers[group[0]].calls],
+            "calls": [{"name": c["name"], "args": c["args"]} for c in answers[group[0]].tool_calls],
             "agreement": sum(agreement[i] for i in group),
         }
         for group in groups
@@ -85,15 +82,17 @@ def choose_step(message: AIMessage, names: Sequence[str], exclude_args: Collecti
     if whole[winner]["index"] == evidence["winner"]:
         return message.model_copy(update={"response_metadata": {**message.response_metadata, "nad": evidence}})
     evidence["winner"] = whole[winner]["index"]
-    reason = "tool_calls" if answers[winner].calls else whole[winner]["finish_reason"]
-    return AIMessage(
-        content=answers[winner].content,
-        tool_calls=list(answers[winner].calls),
-        invalid_tool_calls=list(answers[winner].invalid),
-        response_metadata={**message.response_metadata, "nad": evidence, "finish_reason": reason},
-        usage_metadata=message.usage_metadata,
-        id=message.id,
-        name=message.name,
+    chosen = answers[winner]
+    reason = "tool_calls" if chosen.tool_calls else whole[winner]["finish_reason"]
+    return chosen.model_copy(
+        update={
+            # a model with output_version="v1" gives blocks
+            "content": chosen.content_blocks if isinstance(message.content, list) else chosen.content,
+            "response_metadata": {**message.response_metadata, "nad": evidence, "finish_reason": reason},
+            "usage_metadata": message.usage_metadata,
+            "id": message.id,
+            "name": message.name,
+        }
     )
 
 
@@ -136,10 +135,8 @@ def nad_step_node(
     if not isinstance(model, NADChatModel):
         msg = f"model={type(model).__name__} gives no candidates to choose from; give an NADChatModel"
         raise ConfigurationError(msg)
-    names = [tool["function"]["name"] for tool in openai_tools(tools)]
     options = {"include_candidates": True, **({} if n is None else {"n": n}), **options}
     asked = model.bind_tools(tools, **options) if tools else model.bind(**options)
-    offered = [] if options.get("tool_choice") in ("none", False) else names
     prompt = SystemMessage(system_prompt) if isinstance(system_prompt, str) else system_prompt
     system = [] if prompt is None else [prompt]
 
@@ -148,7 +145,7 @@ def nad_step_node(
         return messages
 
     def chosen(message: AIMessage) -> dict[str, list[AIMessage]]:
-        return {messages_key: [choose_step(message, offered, exclude_args)]}
+        return {messages_key: [choose_step(message, exclude_args)]}
 
     def step(state: dict[str, Any], config: RunnableConfig) -> dict[str, list[AIMessage]]:
         return chosen(asked.invoke(conversation(state), config))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
-from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from langchain_nad.whole_objects import WholeJson, WholeModel, WholeToolArguments, WholeToolModel
 from nad_agents.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -56,22 +55,32 @@ def structured_output(
             name = convert_to_openai_tool(schema)["function"]["name"]
             bound = chat.bind_tools([schema], tool_choice=name, strict=strict, **traced, **options)
             parser = (
-                PydanticToolsParser(tools=[model], first_tool_only=True)
+                WholeToolModel(tools=[model], first_tool_only=True)
                 if model is not None
-                else JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+                else WholeToolArguments(key_name=name, first_tool_only=True)
             )
         else:
             bound = chat.bind(response_format=_response_format(schema, method, strict), **traced, **options)
-            parser = PydanticOutputParser(pydantic_object=model) if model is not None else JsonOutputParser()
+            parser = WholeModel(pydantic_object=model) if model is not None else WholeJson()
     except (TypeError, ValueError) as error:
         msg = f"{schema!r} is no schema: {error}; give a pydantic class, a TypedDict or a JSON schema with a title"
         raise ConfigurationError(msg) from error
     if not include_raw:
         chain: Runnable[Any, Any] = bound | parser
         return chain
-    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
-    failed = RunnablePassthrough.assign(parsed=lambda _: None)
-    return RunnableMap(raw=bound) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+    # passed through, the message streams while it is written; what is made of it comes at the end
+    return RunnableMap(raw=bound) | RunnablePassthrough.assign(
+        parsed=lambda found: _outcome(parser, found["raw"])[0],
+        parsing_error=lambda found: _outcome(parser, found["raw"])[1],
+    )
+
+
+def _outcome(parser: Runnable[Any, Any], message: AIMessage) -> tuple[Any, Exception | None]:
+    """The object, or why there is none."""
+    try:
+        return parser.invoke(message), None
+    except Exception as error:  # noqa: BLE001 - a validator of the caller's class may raise anything
+        return None, error
 
 
 def _response_format(schema: dict[str, Any] | type, method: StructuredMethod, strict: bool | None) -> dict[str, Any]:

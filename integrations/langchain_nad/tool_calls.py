@@ -19,8 +19,11 @@ __all__ = [
     "certain_text",
     "find_format",
     "growing_calls",
+    "invalid_call",
     "new_call_id",
     "parse_answer",
+    "read_call",
+    "sorted_calls",
 ]
 
 FormatName = Literal["hermes", "llama3", "mistral", "generic"]
@@ -88,11 +91,13 @@ class ParsedAnswer:
         content: its text without the calls.
         calls: valid calls.
         invalid: what was meant as a call and cannot be read.
+        thinking: what the model wrote for itself before the answer.
     """
 
     content: str
     calls: tuple[ToolCall, ...] = ()
     invalid: tuple[InvalidToolCall, ...] = ()
+    thinking: str = ""
 
 
 _TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
@@ -108,12 +113,12 @@ _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": 
 """How a call begins that a grammar holds."""
 
 
-def certain_text(text: str, names: Sequence[str] = ()) -> str:
+def certain_text(text: str, names: Sequence[str]) -> str:
     """The beginning of an unfinished answer that is no part of a call, whatever follows.
 
     Args:
         text: the answer so far.
-        names: the tools on offer; without names JSON with any name may be a call.
+        names: the tools on offer.
     """
     start = next((m.start() for m in _MAYBE_CALL.finditer(text) if _may_become_call(text[m.start() :], names)), None)
     return text[:start].rstrip()
@@ -132,8 +137,7 @@ def _may_become_call(text: str, names: Sequence[str]) -> bool:
         if not _agree(rest, part):
             return False
         rest = rest[len(part) :].lstrip()
-    known = [json.dumps(name, ensure_ascii=False) for name in names]
-    return any(_agree(rest, name) for name in known) if known else _agree(rest, '"')
+    return any(_agree(rest, json.dumps(name, ensure_ascii=False)) for name in names)
 
 
 def _agree(text: str, other: str) -> bool:
@@ -168,41 +172,40 @@ def _value_length(text: str) -> int:
     return len(text)
 
 
-def parse_answer(text: str, names: Sequence[str] = ()) -> ParsedAnswer:
+def parse_answer(text: str, names: Sequence[str]) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
     Args:
         text: the answer.
-        names: the tools on offer; bare JSON counts as a call only when it names one of them. Without names, JSON that
-            begins the answer counts when it looks like a call.
+        names: the tools on offer; bare JSON counts as a call only when it names one of them.
     """
     if "<tool_call>" in text:
         found = [_parse_calls(body) for body in _TAGGED.findall(text)]
-        return _sorted(_TAGGED.sub("", text).rstrip(), [call for calls in found for call in calls])
+        return sorted_calls(_TAGGED.sub("", text).rstrip(), [call for calls in found for call in calls])
     start = _first_call(text, names)
     if start is None:
         return ParsedAnswer(text)
     content, rest = text[:start].rstrip(), text[start:]
     for mark in _OPENINGS:
         content = content.removesuffix(mark).rstrip()
-    return _sorted(content, _parse_calls(rest))
+    return sorted_calls(content, _parse_calls(rest))
 
 
 def _first_call(text: str, names: Sequence[str]) -> int | None:
-    """Where a call in bare JSON begins: at a mark of the family, at the start, or wherever a tool on offer is named."""
+    """Where a call in bare JSON begins: at a mark of the family, or wherever a tool on offer is named."""
     for mark in _MARKS:
         if mark in text:
             return text.index(mark) + len(mark)
-    named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names) or r'"[^"]*"'
-    call = re.compile(r'(?:\[\s*)?\{\s*"name"\s*:\s*(?:' + named + r")\s*[,}]")
-    found = call.search(text) if names else call.match(text.lstrip())
-    return None if found is None else found.start() + (0 if names else len(text) - len(text.lstrip()))
+    named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
+    found = re.search(r'(?:\[\s*)?\{\s*"name"\s*:\s*(?:' + named + r")\s*[,}]", text)
+    return None if found is None else found.start()
 
 
-def _sorted(content: str, calls: Sequence[ToolCall | InvalidToolCall]) -> ParsedAnswer:
+def sorted_calls(content: str, calls: Sequence[ToolCall | InvalidToolCall], thinking: str = "") -> ParsedAnswer:
+    """An answer of these parts, its calls sorted into those that can be made and those that cannot."""
     valid = tuple(call for call in calls if call["type"] == "tool_call")
     invalid = tuple(call for call in calls if call["type"] == "invalid_tool_call")
-    return ParsedAnswer(content, valid, invalid)
+    return ParsedAnswer(content, valid, invalid, thinking)
 
 
 def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
@@ -214,34 +217,36 @@ def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
             value, at = decoder.raw_decode(text, at)
         except json.JSONDecodeError:
             break
-        found += [_call(item) for item in (value if isinstance(value, list) else [value])]
+        found += [read_call(item) for item in (value if isinstance(value, list) else [value])]
         while at < len(text) and text[at] in " \t\r\n,;":
             at += 1
     if not found or text[at:].startswith(("{", "[")):
-        name = _NAME.search(text, at)
-        found.append(_invalid(text[at:], "the JSON breaks off or is malformed", name[1] if name else None))
+        found.append(invalid_call(text[at:], "the JSON breaks off or is malformed"))
     return found
 
 
-def _call(value: Any) -> ToolCall | InvalidToolCall:
+def read_call(value: Any) -> ToolCall | InvalidToolCall:
+    """A call of a name and arguments, which are an object or its JSON."""
     written = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return _invalid(written, "a call needs a name")
+        return invalid_call(written, "a call needs a name")
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
         except json.JSONDecodeError:
-            return _invalid(arguments, "the arguments are no JSON", value["name"])
+            return invalid_call(arguments, "the arguments are no JSON", value["name"])
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
-        return _invalid(json.dumps(arguments), "the arguments are no JSON object", value["name"])
+        return invalid_call(json.dumps(arguments), "the arguments are no JSON object", value["name"])
     return tool_call(name=value["name"], args=arguments, id=new_call_id())
 
 
-def _invalid(text: str, error: str, name: str | None = None) -> InvalidToolCall:
-    return invalid_tool_call(name=name, args=text, id=new_call_id(), error=error)
+def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolCall:
+    """What was meant as a call, and why it is none; its name is looked for in the text unless it is known."""
+    named = _NAME.search(text) if name is None else None
+    return invalid_tool_call(name=named[1] if named else name, args=text, id=new_call_id(), error=error)
 
 
 def new_call_id() -> str:

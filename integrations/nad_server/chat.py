@@ -69,6 +69,8 @@ class _Completion:
                 ]
             else:
                 message["content"] = part.text
+            if part.thinking:
+                message["reasoning_content"] = part.thinking
             logprobs = chat_logprobs(pieces_of(self._tokenizer, rollout)) if self._body.logprobs else None
             choices.append(
                 {"index": index, "message": message, "logprobs": logprobs, "finish_reason": part.finish_reason}
@@ -77,7 +79,7 @@ class _Completion:
 
     async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
         """Piece by piece: the role at once, then what the selection brings."""
-        first, growing = FirstText(self._service, _PATH), GrowingText(question.reply)
+        first, growing = FirstText(self._service, _PATH), GrowingText(question.reader)
         for index in range(question.returned):
             yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
         early = not self._body.logprobs
@@ -99,6 +101,8 @@ class _Completion:
         at, end = 0, len(part.text)
         # where calls were cut out of the text, its tokens are no longer those of the answer
         whole = part.text == rollout.text
+        if part.thinking:
+            yield self._chunk(index, {"reasoning_content": part.thinking})
         group: list[Piece] = []
         for piece in pieces_of(self._tokenizer, rollout) if whole else ():
             group.append(piece)
@@ -120,7 +124,7 @@ class _Completion:
 
     def _part(self, found: Answer, index: int) -> Part:
         parallel = self._body.parallel_tool_calls is not False
-        return part_of(found.chosen[index], found.question.reply, parallel=parallel)
+        return part_of(found.chosen[index], found.question.reader, parallel=parallel)
 
     def _chunk(
         self,

@@ -89,7 +89,7 @@ class _Completion:
                         "text": rollout.text,
                         "index": len(choices),
                         "logprobs": None if pieces is None else completion_logprobs(pieces),
-                        "finish_reason": part_of(rollout, answered.question.reply).finish_reason,
+                        "finish_reason": part_of(rollout, answered.question.reader).finish_reason,
                     }
                 )
         evidence = [evidence_of(answered) for answered in found]
@@ -126,7 +126,7 @@ class _Completion:
                 yield self._chunk(index, piece.text[-(at - sent) :], logprobs)
                 group = []
         evidence = {"nad": evidence_of(found)} if place == 0 else {}
-        reason = part_of(rollout, found.question.reply).finish_reason
+        reason = part_of(rollout, found.question.reader).finish_reason
         yield self._chunk(index, "", finish_reason=reason, **evidence)
 
     def _chunk(

@@ -11,7 +11,7 @@ from nad_agents.prompts import Prompt, encode_prompt
 from nad_agents.selection import check_configuration
 from nad_agents.types import NADConfig, SamplingConfig
 from nad_agents.verification import Verifier
-from nad_server.asking import Reply, ask, written_for
+from nad_server.asking import AnswerReader, FamilyReader, Reply, ask, written_for
 from nad_server.errors import APIError
 from nad_server.schemas import check_schema
 from nad_server.wire import NADOptions, SamplingFields
@@ -34,7 +34,7 @@ class Question:
         returned: answers that the caller wants, best first.
         sampling: of the candidates.
         config: how they are compared.
-        reply: what kind of answer is wanted.
+        reader: takes the answers apart.
         include_candidates: whether the evidence holds every candidate.
         options: further options of `submit`.
     """
@@ -43,7 +43,7 @@ class Question:
     returned: int
     sampling: SamplingConfig
     config: NADConfig
-    reply: Reply = field(default_factory=Reply)
+    reader: AnswerReader = field(default_factory=FamilyReader)
     include_candidates: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,12 +84,12 @@ def chat_question(
     sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, "messages"))
     verifier = _verifier(service, nad)
     try:
-        prompt, options = ask(service.decoder, conversation, reply, sampling.max_new_tokens, verifier)
+        prompt, options, reader = ask(service.decoder, conversation, reply, sampling.max_new_tokens, verifier)
     except ConfigurationError as error:
         param = "tools" if reply.forced else "response_format"
         raise APIError(400, str(error), code="invalid_schema", param=param) from error
     options = {"verifier": verifier, **options}
-    return Question(prompt, request.n or 1, sampling, config, reply, nad.include_candidates, options)
+    return Question(prompt, request.n or 1, sampling, config, reader, nad.include_candidates, options)
 
 
 def text_question(service: Service, request: SamplingFields, nad: NADOptions, text: str) -> Question:
@@ -105,7 +105,7 @@ def text_question(service: Service, request: SamplingFields, nad: NADOptions, te
         raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
     sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, "prompt"))
     options = {"verifier": _verifier(service, nad), "raw": True}
-    return Question(text, request.n or 1, sampling, config, Reply(), nad.include_candidates, options)
+    return Question(text, request.n or 1, sampling, config, include_candidates=nad.include_candidates, options=options)
 
 
 def _reply(arguments: Mapping[str, Any]) -> Reply:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nad_agents.rollouts import Rollout
 from nad_server.answering import Answer
-from nad_server.asking import Reply, certain_text, evidence, parse_answer
+from nad_server.asking import AnswerReader, evidence
 
 __all__ = ["Call", "GrowingText", "Part", "evidence_of", "part_of", "usage_of"]
 
@@ -44,51 +44,50 @@ class Part:
         text: without the calls.
         calls: tool calls.
         finish_reason: in OpenAI's words.
+        thinking: what the model wrote for itself.
     """
 
     text: str
     calls: tuple[Call, ...]
     finish_reason: str
+    thinking: str = ""
 
 
-def part_of(rollout: Rollout, reply: Reply, *, parallel: bool = True) -> Part:
+def part_of(rollout: Rollout, reader: AnswerReader, *, parallel: bool = True) -> Part:
     """Take an answer apart.
 
     Args:
         rollout: the answer.
-        reply: what was asked for.
+        reader: of the question.
         parallel: False leaves the first of several calls.
     """
     ended = "stop" if rollout.finish_reason == "stop" else "length"
-    if not reply.tools:
-        return Part(rollout.text, (), ended)
-    parsed = parse_answer(rollout.text, reply.names)
+    parsed = reader.read(rollout.text)
     calls = [Call(str(call["id"]), call["name"], json.dumps(call["args"], ensure_ascii=False)) for call in parsed.calls]
     # a client may be able to do something with arguments that break off, but not without a name
     calls += [Call(str(c["id"]), c["name"], c["args"] or "") for c in parsed.invalid if c["name"]]
     if parsed.invalid and not calls:
         return Part(rollout.text, (), ended)
     calls = calls if parallel else calls[:1]
-    return Part(parsed.content, tuple(calls), "tool_calls" if calls else ended)
+    return Part(parsed.content, tuple(calls), "tool_calls" if calls else ended, parsed.thinking)
 
 
 class GrowingText:
     """The part of a growing answer that is sure to be text and no tool call, as it becomes so.
 
     Args:
-        reply: what was asked for.
+        reader: of the question.
     """
 
-    def __init__(self, reply: Reply) -> None:
-        self._tools = bool(reply.tools)
+    def __init__(self, reader: AnswerReader) -> None:
+        self._reader = reader
         self._text = ""
         self.sent = 0
 
     def add(self, text: str) -> str:
         """What may be sent after some more text came."""
         self._text += text
-        certain = certain_text(self._text) if self._tools else self._text
-        new = certain[self.sent :]
+        new = self._reader.certain(self._text).content[self.sent :]
         self.sent += len(new)
         return new
 

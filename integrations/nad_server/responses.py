@@ -95,7 +95,7 @@ class _Response:
 
     async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
         """Event by event."""
-        first, growing = FirstText(self._service, _PATH), GrowingText(question.reply)
+        first, growing = FirstText(self._service, _PATH), GrowingText(question.reader)
         yield self._event("response.created", response=self._object("in_progress", []))
         yield self.in_progress()
         async for event in answer_events(self._service, question, client, early=True):
@@ -161,7 +161,7 @@ class _Response:
         yield self._event("response.output_item.done", output_index=index, item=item)
 
     def _part(self, found: Answer) -> Part:
-        return part_of(found.chosen[0], found.question.reply, parallel=self._body.parallel_tool_calls is not False)
+        return part_of(found.chosen[0], found.question.reader, parallel=self._body.parallel_tool_calls is not False)
 
     def _message_item(self, text: str) -> dict[str, Any]:
         head = {"id": self._message_id, "type": "message", "role": "assistant", "status": "completed"}

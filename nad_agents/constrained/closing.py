@@ -54,6 +54,9 @@ class _Words:
     literals: torch.Tensor
 
 
+_Fill = Callable[["LLMatcher", NDArray[np.bool_]], int | None]
+"""Chooses what to write, of the tokens that are allowed, where none of the steps is."""
+
 _WORDS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _Words] = weakref.WeakKeyDictionary()
 _WORDS_LOCK = threading.Lock()
 
@@ -81,6 +84,7 @@ class Closer:
         vocabulary: number of logits.
         end_tokens: tokens that end a candidate.
         jump: number of tokens by which one token may lengthen the way to the end: it may open an item of a list.
+        growth: by how much one token may lengthen it in a string, which is nothing where no string has a pattern.
         steps: what to write, where it is allowed, for the shortest way to the end.
     """
 
@@ -90,12 +94,14 @@ class Closer:
         vocabulary: int,
         end_tokens: Collection[int],
         jump: int,
+        growth: int = 0,
         steps: Sequence[str] = JSON_STEPS,
     ) -> None:
         self._steps = steps
         self._words = _words(tokenizer)
         self._end_tokens = list(end_tokens)
         self._jump = jump + _MARGIN
+        self._growth = growth
         self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
 
     def narrow(
@@ -125,8 +131,8 @@ class Closer:
             return
         chosen = torch.zeros_like(allowed)
         chosen[path[:1] or self._end_tokens] = True
-        if left > needed + 2 and inside and not escaped:
-            # the string may go on: its end stays as near as it is
+        if left > needed + 2 + self._growth and inside and not escaped:
+            # the string may go on: its end stays as near as it is, unless a pattern moves it
             chosen[: len(self._words.plain)] |= self._words.plain[: len(chosen)]
         elif left > needed + 2 and path and self._words.literals[path[0]]:
             chosen[: len(self._words.literals)] |= self._words.literals[: len(chosen)]
@@ -145,11 +151,9 @@ class Closer:
             The tokens to write, without the end token; None where none was found.
         """
         text = self._text(tokens)
-        for fill in (self._longest, self._rarest()):
-            found = self._walk(matcher.deep_copy(), text, fill)
-            if found is not None:
-                return found
-        return None
+        found = self._walk(matcher.deep_copy(), text, self._longest, _LONGEST)
+        shorter = self._walk(matcher.deep_copy(), text, self._rarest(), _LONGEST if found is None else len(found) - 1)
+        return found if shorter is None else shorter
 
     def _path_from(
         self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], *, inside: bool
@@ -157,18 +161,18 @@ class Closer:
         known = ending.path or []
         if known and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]:
             return known[1:]
-        # inside a string the way to the end is the same after one more word
-        if known and inside and self._completes(matcher, known):
+        # inside a string the way to the end is the same after one more word, and so it is often in a pattern
+        if known and (inside or not self._steps) and self._completes(matcher, known):
             return known
         return self.path(matcher, tokens)
 
     def _completes(self, matcher: LLMatcher, path: list[int]) -> bool:
         return bool(matcher.validate_tokens([*path, self._end_tokens[0]]) == len(path) + 1)
 
-    def _walk(self, matcher: LLMatcher, text: str, fill: Callable[[NDArray[np.bool_]], int | None]) -> list[int] | None:
+    def _walk(self, matcher: LLMatcher, text: str, fill: _Fill, limit: int) -> list[int] | None:
         path: list[int] = []
         inside, escaped = _string_state(text)
-        while len(path) < _LONGEST and not matcher.is_accepting():
+        while len(path) < limit and not matcher.is_accepting():
             new = matcher.compute_ff_tokens() or self._next(matcher, inside=inside, fill=fill)
             if not new or not matcher.consume_tokens(new):
                 return None
@@ -176,35 +180,45 @@ class Closer:
             inside, escaped = _string_state(self._text(new), inside=inside, escaped=escaped)
         return path if matcher.is_accepting() else None
 
-    def _next(self, matcher: LLMatcher, *, inside: bool, fill: Callable[[NDArray[np.bool_]], int | None]) -> list[int]:
+    def _next(self, matcher: LLMatcher, *, inside: bool, fill: _Fill) -> list[int]:
         matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
         for step in ('"',) if inside and self._steps else self._steps:
             token = self._words.exact.get(step)
             if token is not None and self._mask[token >> 5] >> (token & 31) & 1:
                 return [token]
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little").view(np.bool_)
-        token = fill(bits[: len(self._words.length)])
+        token = fill(matcher, bits[: len(self._words.length)])
         return [] if token is None else [token]
 
-    def _longest(self, allowed: NDArray[np.bool_]) -> int | None:
+    def _longest(self, matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:  # noqa: ARG002 - as other fills
         """The token that fills most of a string whose length is prescribed."""
         if not allowed.any():
             return None
         return int(np.where(allowed, self._words.length, -1).argmax())
 
-    def _rarest(self) -> Callable[[NDArray[np.bool_]], int | None]:
-        """Single characters in turn, which finds the one that a pattern waits for."""
+    def _rarest(self) -> _Fill:
+        """The character after which the end is allowed, else single ones in turn: the one that a pattern waits for."""
         written: dict[int, int] = {}
 
-        def fill(allowed: NDArray[np.bool_]) -> int | None:
+        def fill(matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
             characters = [token for text, token in self._words.exact.items() if len(text) == 1 and allowed[token]]
             if not characters:
-                return self._longest(allowed)
-            token = min(characters, key=lambda token: written.get(token, 0))
+                return self._longest(matcher, allowed)
+            ends = (token for token in characters if self._may_end(matcher, token))
+            token = next(ends, min(characters, key=lambda token: written.get(token, 0)))
             written[token] = written.get(token, 0) + 1
             return token
 
         return fill
+
+    def _may_end(self, matcher: LLMatcher, token: int) -> bool:
+        """Whether the answer, or the string that it is in, may end after one more token."""
+        exact = self._words.exact
+        if self._steps and token == exact.get("\\"):
+            # the quote after it would be escaped
+            return False
+        end = exact.get('"') if self._steps else self._end_tokens[0]
+        return end is not None and bool(matcher.validate_tokens([token, end]) == 2)
 
     def _text(self, tokens: Sequence[int]) -> str:
         texts = self._words.texts
@@ -226,8 +240,8 @@ def _words(tokenizer: PreTrainedTokenizerBase) -> _Words:
             readable = [len(t) if t.isascii() and t.isalnum() else 0.5 * p for t, p in zip(texts, plain, strict=True)]
             _WORDS[tokenizer] = _Words(
                 texts=texts,
-                # sorted by how seldom text has them, so that what a pattern waits for comes early
-                exact=dict(sorted(exact.items(), key=lambda item: (item[0].isalpha(), item[0].isdigit()))),
+                # one of each kind, then by how seldom text has them, so that what a pattern waits for comes early
+                exact=dict(sorted(exact.items(), key=lambda x: (x[0] not in "0aA", x[0].isalpha(), x[0].isdigit()))),
                 length=np.array(readable, np.float32),
                 plain=torch.tensor(plain),
                 literals=torch.tensor([text in _LITERALS for text in texts]),

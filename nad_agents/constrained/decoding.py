@@ -22,6 +22,7 @@ from transformers import LogitsProcessor
 from nad_agents.constrained.closing import JSON_STEPS, Closer, Ending
 from nad_agents.constrained.grammar import Grammar, json_rule
 from nad_agents.constrained.inexpressible import engine_reason, failing_part
+from nad_agents.constrained.shortest_json import pattern_growth
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -30,7 +31,15 @@ if TYPE_CHECKING:
 
     from nad_agents.models import LoadedModel
 
-__all__ = ["GrammarProcessor", "literal_writer", "make_processors"]
+__all__ = [
+    "GrammarProcessor",
+    "end_tokens",
+    "executor",
+    "grammar_tokenizer",
+    "literal_writer",
+    "make_processors",
+    "vocabulary_size",
+]
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = threading.Lock()
@@ -48,7 +57,7 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
         MissingDependencyError: llguidance is not installed.
         ConfigurationError: the grammar cannot be compiled; says which part.
     """
-    tokenizer = _ll_tokenizer(loaded)
+    tokenizer = grammar_tokenizer(loaded)
     from llguidance import LLMatcher
 
     def refuses(lark: str) -> str | None:
@@ -60,7 +69,7 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
         raise _inexpressible(grammar, reason, lambda schema: refuses("start: part\n" + json_rule("part", schema)))
     matcher = LLMatcher(tokenizer, grammar.lark)
     closer = _closer(grammar, matcher, loaded, max_new_tokens)
-    return lambda: [GrammarProcessor(matcher.deep_copy(), _end_tokens(loaded), max_new_tokens, closer)]
+    return lambda: [GrammarProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, closer)]
 
 
 def _inexpressible(
@@ -78,7 +87,7 @@ def _inexpressible(
 
 def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
     """Writes text into a grammar so that tokens which the model has for parts of it, such as <tool_call>, are used."""
-    tokenizer = _ll_tokenizer(loaded)
+    tokenizer = grammar_tokenizer(loaded)
     own = {t: i for t, i in loaded.tokenizer.get_added_vocab().items() if tokenizer.is_special_token(i)}
     pattern = re.compile("|".join(re.escape(token) for token in sorted(own, key=len, reverse=True)) or r"(?!)")
 
@@ -103,21 +112,24 @@ def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_t
         return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     jump = max((tokens(text) for text in grammar.openings), default=0)
-    closer = Closer(
-        loaded.tokenizer, _vocabulary(loaded), _end_tokens(loaded), jump, JSON_STEPS if grammar.json else ()
-    )
-    needed = max(tokens(grammar.shortest), len(closer.path(matcher) or ())) + 1
+    growth = max(map(pattern_growth, grammar.schemas.values()), default=0)
+    steps = JSON_STEPS if grammar.json else ()
+    closer = Closer(loaded.tokenizer, vocabulary_size(loaded), end_tokens(loaded), jump, growth, steps)
+    # the way that is found is short in JSON, while a pattern may have much shorter ones
+    path = closer.path(matcher) if grammar.json else None
+    needed = max(tokens(grammar.shortest), len(path or ())) + 1
     if grammar.shortest and max_new_tokens < needed:
         msg = f"{grammar.about} needs about {needed + jump} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
         raise ConfigurationError(msg)
     return closer
 
 
-def _vocabulary(loaded: LoadedModel) -> int:
+def vocabulary_size(loaded: LoadedModel) -> int:
+    """Number of logits, which may be more than the tokenizer has tokens."""
     return int(cast("Any", loaded.model).get_output_embeddings().weight.shape[0])
 
 
-def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
+def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
     """What llguidance knows of a tokenizer; made once, as it takes a second."""
     try:
         import llguidance.hf
@@ -129,7 +141,7 @@ def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
         if found is None:
             tokenizer = cast("Any", loaded.tokenizer)
             try:
-                found = llguidance.hf.from_tokenizer(tokenizer, _vocabulary(loaded), _end_tokens(loaded))
+                found = llguidance.hf.from_tokenizer(tokenizer, vocabulary_size(loaded), end_tokens(loaded))
             except ValueError as error:
                 msg = f"{loaded.name} has a tokenizer that grammars cannot use: {error}"
                 raise ConfigurationError(msg) from error
@@ -137,7 +149,8 @@ def _ll_tokenizer(loaded: LoadedModel) -> LLTokenizer:
     return found
 
 
-def _end_tokens(loaded: LoadedModel) -> list[int]:
+def end_tokens(loaded: LoadedModel) -> list[int]:
+    """Tokens that end a candidate."""
     config = loaded.model.generation_config
     ends = config.eos_token_id if config is not None else None
     ends = loaded.tokenizer.eos_token_id if ends is None else ends
@@ -206,7 +219,7 @@ class GrammarProcessor(LogitsProcessor):
         words = np.full((len(self._rows), (vocabulary + 31) // 32), -1, np.int32)
         matchers = [(row.matcher, i) for i, row in enumerate(self._rows) if not row.ended]
         # several rows in parallel, and without Python's lock
-        _executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
         bits = np.unpackbits(words.view(np.uint8), axis=1, count=vocabulary, bitorder="little")
         return torch.from_numpy(bits.view(np.bool_))
 
@@ -236,7 +249,8 @@ def _forbid(scores: torch.Tensor, allowed: torch.Tensor) -> None:
 
 
 @functools.cache
-def _executor() -> LLExecutor:
+def executor() -> LLExecutor:
+    """Threads of the grammar engine, shared by every request."""
     from llguidance import LLExecutor
 
     return LLExecutor()

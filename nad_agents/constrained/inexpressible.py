@@ -6,15 +6,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["engine_reason", "failing_part"]
+__all__ = ["BY_NAME", "LISTS", "SINGLE", "engine_reason", "failing_part"]
 
 Refuses = Callable[[Mapping[str, Any]], str | None]
 """Gives the reason why a schema alone is refused, or None."""
 
 _SHARED = ("$defs", "definitions")
-_BY_NAME = (*_SHARED, "properties", "patternProperties")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SINGLE = ("items", "additionalProperties")
+BY_NAME = (*_SHARED, "properties", "patternProperties")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SINGLE = ("items", "additionalProperties")
+"""Where a schema has further ones: by a name, in a list, or alone."""
 _POSITION = re.compile(r"^at \d+\(\d+\): ")
 """Line and column in a grammar that its writer never saw."""
 
@@ -55,12 +56,12 @@ def failing_part(schema: Mapping[str, Any], refuses: Refuses) -> tuple[str, str]
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for key in _BY_NAME:
+    for key in BY_NAME:
         found = schema.get(key)
         if isinstance(found, Mapping):
             yield from ((f"{key}.{name}", part) for name, part in found.items() if isinstance(part, Mapping))
-    for key in _LISTS:
+    for key in LISTS:
         found = schema.get(key)
         if isinstance(found, list):
             yield from ((f"{key}.{i}", part) for i, part in enumerate(found) if isinstance(part, Mapping))
-    yield from ((key, schema[key]) for key in _SINGLE if isinstance(schema.get(key), Mapping))
+    yield from ((key, schema[key]) for key in SINGLE if isinstance(schema.get(key), Mapping))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["openings", "shortest_instance"]
+__all__ = ["openings", "pattern_growth", "pattern_widths", "shortest_instance", "unmerged"]
 
 _DEPTH = 8
 """Where a recursive schema is taken to end."""
@@ -78,6 +78,8 @@ def openings(schema: Any) -> Iterator[str]:
         if not isinstance(part, dict) or any(part is one for one in seen):
             return
         seen.append(part)
+        if "pattern" in part and (more := pattern_widths(part["pattern"])[1]):
+            yield unmerged(more)
         for name, inner in part.get("properties", {}).items():
             if name not in part.get("required", ()):
                 yield f"{json.dumps(name)}: {shortest_instance(inner, schema)}, "
@@ -97,8 +99,50 @@ def openings(schema: Any) -> Iterator[str]:
 def _string_length(schema: dict[str, Any]) -> int:
     """How many characters a string has at least, about."""
     least = int(schema.get("minLength", 24 if "format" in schema else 0))
-    if "pattern" in schema:
-        with contextlib.suppress(re.error, AttributeError):
-            # the standard library knows the width of a pattern, but has no public name for it
-            least = max(least, min(int(re._parser.parse(schema["pattern"]).getwidth()[0]), _LONGEST_STRING))  # type: ignore[attr-defined]
-    return least
+    return max(least, pattern_widths(schema["pattern"])[0]) if "pattern" in schema else least
+
+
+def pattern_widths(pattern: str) -> tuple[int, int]:
+    """How many characters a regular expression needs at least, and how many more one choice in it may ask for.
+
+    (0, 0) for what the standard library does not understand, as dialects differ.
+    """
+    with contextlib.suppress(re.error, AttributeError, OverflowError):
+        # the standard library knows the width of a pattern, but has no public name for it
+        parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]
+        return min(_width(parsed), _LONGEST_STRING), min(_choices(parsed), _LONGEST_STRING)
+    return 0, 0
+
+
+def unmerged(length: int) -> str:
+    """Text of which hardly two characters share a token."""
+    return ("q0#Z" * length)[:length]
+
+
+def pattern_growth(schema: Any) -> int:
+    """How many characters one choice in any of a schema's patterns may ask for."""
+    if isinstance(schema, list):
+        return max(map(pattern_growth, schema), default=0)
+    if not isinstance(schema, dict):
+        return 0
+    own = pattern_widths(schema["pattern"])[1] if isinstance(schema.get("pattern"), str) else 0
+    return max(own, *map(pattern_growth, schema.values()), 0)
+
+
+def _width(parsed: Any) -> int:
+    return int(parsed.getwidth()[0])
+
+
+def _choices(parsed: Any) -> int:
+    """The largest number of characters to which one choice commits: for an alternative, or one more repetition."""
+    found = [0]
+    for operation, argument in parsed:
+        if str(operation) == "BRANCH":
+            widths = [_width(option) for option in argument[1]]
+            found += [max(widths) - min(widths), *map(_choices, argument[1])]
+        elif "REPEAT" in str(operation):
+            least, most, body = argument
+            found.append(max(_choices(body), _width(body) if most > least else 0))
+        elif str(operation) == "SUBPATTERN":
+            found.append(_choices(argument[-1]))
+    return max(found)

@@ -30,6 +30,7 @@ class GenerationRequest:
         chunk_size: tokens per chunk; an engine stops stepping at each chunk's end.
         prompt: the prompt as text, carried along for selectors.
         logits_processors: further processors of the engine's own kind, such as a grammar.
+        visible_tokens: special tokens that stay in the text, because the caller reads them.
     """
 
     prompt_ids: Sequence[int]
@@ -39,6 +40,7 @@ class GenerationRequest:
     chunk_size: int = 32
     prompt: str = ""
     logits_processors: Sequence[Any] = field(default_factory=tuple)
+    visible_tokens: Collection[int] = ()
 
 
 class Generation(Protocol):

@@ -104,6 +104,9 @@ class HFGeneration:
         self._streams = CandidateStreams(self.request.seed, sampling.n)
         self._sampler = TokenSampler(self.processors, greedy=sampling.temperature == 0)
         self._prompt_length = self.sequences.shape[1]
+        visible = self.request.visible_tokens
+        special = self.tokenizer.added_tokens_decoder.items() if visible else ()
+        self._hidden = {i for i, token in special if token.special and i not in visible}
 
     @property
     def width(self) -> int:
@@ -272,6 +275,9 @@ class HFGeneration:
         )
 
     def _decode(self, tokens: list[int]) -> str:
-        text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        if self.request.visible_tokens:
+            text = str(self.tokenizer.decode([token for token in tokens if token not in self._hidden]))
+        else:
+            text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         cuts = [at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text

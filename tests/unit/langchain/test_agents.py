@@ -31,32 +31,37 @@ def call(**args: Any) -> str:
     return json.dumps({"name": "add", "arguments": args})
 
 
+def parts(text):
+    """What a message is made of, as the evidence of an NADChatModel has it."""
+    found = parse_answer(text, ["add"])
+    calls = {"tool_calls": list(found.calls), "invalid_tool_calls": list(found.invalid)}
+    return {"content": found.content, "additional_kwargs": {}, **calls}
+
+
 class TestGroups:
     def test_same_calls_are_one_step(self):
         texts = [call(a=1, b=2), "prose", call(b=2, a=1), call(a=1, b=3), "other prose", '{"name": "add", "argu']
-        answers = [parse_answer(text, ["add"]) for text in texts]
+        answers = [AIMessage(**parts(text)) for text in texts]
         assert group_steps(answers) == [[0, 2], [1, 4], [3], [5]]
 
     def test_arguments_may_make_no_difference(self):
-        answers = [parse_answer(call(a=1, why=why)) for why in ("x", "y")]
+        answers = [AIMessage(**parts(call(a=1, why=why))) for why in ("x", "y")]
         assert group_steps(answers) == [[0], [1]]
         assert group_steps(answers, ["why"]) == [[0, 1]]
 
 
 def message(candidates, winner=0):
     evidence = {"winner": winner, "ranking": [], "candidates": candidates}
-    first = parse_answer(candidates[winner]["text"], ["add"])
     return AIMessage(
-        first.content,
-        tool_calls=list(first.calls),
+        **candidates[winner]["message"],
         response_metadata={"nad": evidence, "finish_reason": "stop", "model_name": "m"},
         id="m1",
     )
 
 
 def candidate(index, text, rank, agreement, finish_reason="stop", passed=None):
-    found = {"index": index, "text": text, "rank": rank, "agreement": agreement, "finish_reason": finish_reason}
-    return found | {"verdict": None if passed is None else {"passed": passed}}
+    found = {"index": index, "rank": rank, "agreement": agreement, "finish_reason": finish_reason}
+    return found | {"message": parts(text)} | {"verdict": None if passed is None else {"passed": passed}}
 
 
 class TestChoice:
@@ -69,8 +74,7 @@ class TestChoice:
                     candidate(2, call(b=2, a=1), 1, 0.4),
                     candidate(3, "prose", 3, 0.6),
                 ]
-            ),
-            ["add"],
+            )
         )
         assert chosen.tool_calls[0]["args"] == {"a": 1, "b": 2}
         evidence = chosen.response_metadata["nad"]
@@ -89,8 +93,7 @@ class TestChoice:
                     candidate(2, "prose", 2, 0.1),
                     candidate(3, call(a=1, b=1), 3, 0.9, "pruned"),
                 ]
-            ),
-            ["add"],
+            )
         )
         assert chosen.content == "prose"
         assert not chosen.tool_calls
@@ -105,22 +108,21 @@ class TestChoice:
                     candidate(3, call(a=1, b=1), 3, 0.1),
                 ],
                 winner=1,
-            ),
-            ["add"],
+            )
         )
         assert chosen.content == "right"
         all_wrong = [candidate(0, "wrong", 0, 0.9, passed=False), candidate(1, call(a=1, b=1), 1, 0.1)]
-        assert choose_step(message(all_wrong), ["add"]).tool_calls
+        assert choose_step(message(all_wrong)).tool_calls
 
     def test_the_message_is_left_as_it_was(self):
         given = message([candidate(0, "a", 1, 0.1), candidate(1, call(a=1, b=1), 0, 0.9)])
         for _ in range(2):
-            assert choose_step(given, ["add"]).tool_calls
+            assert choose_step(given).tool_calls
         assert len(given.response_metadata["nad"]["candidates"]) == 2
 
     def test_needs_candidates(self):
         with pytest.raises(ConfigurationError, match="NADChatModel"):
-            choose_step(AIMessage("x"), ["add"])
+            choose_step(AIMessage("x"))
 
 
 class ForceFirst(AgentMiddleware):

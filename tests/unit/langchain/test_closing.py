@@ -5,9 +5,10 @@ import re
 
 import jsonschema
 import pytest
+from langchain_nad import AnswerCutError
 
 from nad_agents import ConfigurationError
-from nad_agents.constrained.shortest_json import openings, shortest_instance
+from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 from tests.unit.langchain.test_grammar import shaped
 
@@ -31,6 +32,8 @@ SCHEMAS = {
     "alternatives": field({"anyOf": [{"type": "null"}, ITEM]}),
     "long strings": field({"type": "string", "minLength": 60}),
     "a pattern": field({"type": "string", "pattern": "^[a-z]{60}$"}),
+    "a pattern that waits for a letter": field({"type": "string", "pattern": "^.*x$"}),
+    "a pattern with a long way": field({"type": "string", "pattern": "^(k{60}|b)*$"}),
     "a pattern that waits": field({"type": "string", "pattern": "^[a-z]+@[a-z]+[.]org$"}),
     "recursion": {"$defs": {"N": NODE}, "$ref": "#/$defs/N"},
     "numbers": field({"type": "number", "minimum": 123456, "maximum": 123999}),
@@ -79,21 +82,56 @@ def test_several_calls_are_whole(decoder):
         assert all(set(call["args"]) == set(FIELDS) for call in message.tool_calls)
 
 
-@pytest.mark.parametrize("pattern", ["[a-z]{2,}@[a-z]{2,}", "(ab|cd)*!", '"[^"]*"'])
-def test_a_pattern_is_completed(pattern):
-    message = tiny_chat(max_tokens=60, n=8).invoke(
+PATTERNS = ["[a-z]{2,}@[a-z]{2,}", "(ab|cd)*!", '"[^"]*"', ".*x", "[^0-9]*[0-9]{4}", "(q{30}|z)*=", "x(a{40}|b)"]
+
+
+@pytest.mark.parametrize("limit", [42, 60])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_is_completed(decoder, pattern, limit):
+    message = tiny_chat(decoder=decoder, max_tokens=limit, n=8).invoke(
         "hello", response_format={"type": "regex", "pattern": pattern}, include_candidates=True
     )
     for candidate in message.response_metadata["nad"]["candidates"]:
         assert re.fullmatch(pattern, candidate["text"], re.DOTALL)
 
 
-def test_a_pattern_without_a_way_that_fits_is_left_alone():
-    texts = {
-        tiny_chat(max_tokens=40, seed=seed).invoke("hello", response_format={"type": "regex", "pattern": ".*x"}).text
-        for seed in range(3)
-    }
-    assert len(texts) == 3
+WAITING = {"type": "regex", "pattern": ".*é"}
+
+
+class TestPatternsThatAreNotCompleted:
+    """A pattern whose way to the end is not found: it waits for a character that is not on any keyboard."""
+
+    def test_an_error(self, decoder):
+        chat = tiny_chat(decoder=decoder, n=2)
+        with pytest.raises(AnswerCutError, match=r"the token limit cut the answer .* raise max_tokens") as caught:
+            chat.invoke("hello", response_format=WAITING)
+        assert caught.value.text
+        with pytest.raises(AnswerCutError):
+            list(chat.stream("hello", response_format=WAITING))
+
+    async def test_without_blocking(self, decoder):
+        with pytest.raises(AnswerCutError):
+            await tiny_chat(decoder=decoder, n=2).ainvoke("hello", response_format=WAITING)
+
+    def test_a_limit_far_too_low_is_refused_before(self, decoder):
+        form = {"type": "regex", "pattern": "[a-z]{20,}"}
+        with pytest.raises(ConfigurationError, match="the pattern of the response format needs about 22 tokens"):
+            tiny_chat(decoder=decoder, max_tokens=20).invoke("hello", response_format=form)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "least", "more"),
+    [
+        ("[a-z]{20,}", 20, 1),
+        ("(a{50}|b)c", 2, 49),
+        ("(?:x(abc)?)*", 0, 3),
+        ("a|b", 1, 0),
+        ("(", 0, 0),
+        ("x{99999}", 1000, 0),
+    ],
+)
+def test_the_widths_of_a_pattern(pattern, least, more):
+    assert pattern_widths(pattern) == (least, more)
 
 
 def test_choices_are_whole_or_refused():

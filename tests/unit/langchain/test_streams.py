@@ -7,6 +7,7 @@ from operator import add as merged
 import pytest
 from langchain_nad.calls import Call
 from langchain_nad.fields import Settings
+from langchain_nad.readers import FamilyReader
 from langchain_nad.replies import Reply
 from langchain_nad.tool_calls import certain_text, growing_calls, parse_answer
 
@@ -32,9 +33,10 @@ def selection():
     return tiny_chat().get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2, top_k=0))
 
 
-def streamed(text, reply, selection):
+def streamed(text, reply, selection, reader=None):
     """A call's chunks for an answer that arrives a character at a time."""
-    call = Call(None, Settings(None, SamplingConfig(), NADConfig(), None, include_candidates=False), reply)
+    settings = Settings(None, SamplingConfig(), NADConfig(), None, include_candidates=False)
+    call = Call(None, settings, reply, reader or FamilyReader(tuple(reply.names)))
     chunks = [chunk.message for char in text for chunk in call.chunks(TextDelta(char))]
     chunks += [chunk.message for chunk in call.chunks(Finished(selection.model_copy(update={"text": text})))]
     return chunks, call.message(selection.model_copy(update={"text": text}))
@@ -72,6 +74,14 @@ def test_a_stream_adds_up_to_the_message(text, selection):
     assert outline(full.tool_calls) == outline(whole.tool_calls)
     assert [c["name"] for c in full.invalid_tool_calls] == [c["name"] for c in whole.invalid_tool_calls]
     assert chunks[-1].chunk_position == "last"
+
+
+@pytest.mark.parametrize("text", ["First.", ""])
+def test_blocks_of_text_and_calls_have_numbers_of_their_own(text, selection):
+    """Or langchain-core makes one block of two when it merges chunks of output_version v1."""
+    chunks, _ = streamed(text + CALLS, Reply.from_arguments({"tools": [add, now]}), selection)
+    numbers = [part["index"] for chunk in chunks for part in chunk.tool_call_chunks]
+    assert numbers == ([1, 2] if text else [0, 1])
 
 
 def test_code_and_brackets_stream_although_tools_are_on_offer(selection):

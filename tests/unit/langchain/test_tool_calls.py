@@ -71,15 +71,15 @@ def test_a_good_call_before_a_broken_one_is_kept():
 
 def test_every_call_has_its_own_id():
     text = '{"name": "add", "arguments": {}}\n{"name": "add", "arguments": {}}'
-    first, second = parse_answer(text).calls
+    first, second = parse_answer(text, ("add",)).calls
     assert first["id"] != second["id"]
 
 
 def test_a_stream_holds_back_what_may_be_a_call():
-    assert certain_text("Let me see. \n") == "Let me see."
-    assert certain_text("Sure:\n``") == "Sure:"
+    assert certain_text("Let me see. \n", ("add",)) == "Let me see."
+    assert certain_text("Sure:\n``", ("add",)) == "Sure:"
     for text in ('{"name', "<tool", "[TOOL", "```json"):
-        assert certain_text(text) == ""
+        assert certain_text(text, ("add",)) == ""
 
 
 @pytest.mark.parametrize(

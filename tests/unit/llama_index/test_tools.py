@@ -6,7 +6,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.nad.asking import Reply
+from llama_index.llms.nad.asking import FamilyReader
 from llama_index.llms.nad.calls import Call
 
 from nad_agents import ConfigurationError
@@ -109,7 +109,7 @@ def answered(llm, text, parallel=True):
     """Text that a random model does not write, through the call that reads it."""
     selection = llm.get_decoder().decode("hello")
     found = selection.model_copy(update={"text": text})
-    call = Call(None, llm.settings(), Reply.from_arguments({"tools": [ADD.metadata.to_openai_tool()]}), parallel)
+    call = Call(None, llm.settings(), FamilyReader(("add",)), parallel)
     pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.pieces(event)]
     return call.response(found), pieces
 
@@ -152,3 +152,10 @@ async def test_an_agent(llm, streaming):
     assert called.tool_output.raw_output == sum(called.tool_kwargs.values())
     assert done.response.content
     assert done.raw["nad"]["n"] == 4
+
+
+def test_json_that_names_no_tool_streams_while_it_is_written(llm):
+    text = 'For example {"name": "Bob", "age": 3}, which is a person.'
+    response, pieces = answered(llm, text)
+    assert response.message.content == text
+    assert len([piece for piece in pieces if piece.delta]) > 30

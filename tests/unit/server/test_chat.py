@@ -4,6 +4,8 @@ import json
 
 import openai
 import pytest
+from nad_server.asking import FamilyReader
+from nad_server.replies import GrowingText
 
 from tests.unit.server.servers import CHAT, http, make_app
 
@@ -199,3 +201,11 @@ async def test_what_clients_send_along(client):
         extra_body={"something_new": 1, "top_k": 5},
     )
     assert found.choices[0].finish_reason in {"stop", "length", "tool_calls"}
+
+
+def test_json_that_names_no_tool_streams_while_it_is_written():
+    text = 'For example {"name": "Bob", "age": 3}, which is a person.'
+    growing = GrowingText(FamilyReader(("add",)))
+    sent = [growing.add(character) for character in text]
+    assert "".join(sent) == text
+    assert len([piece for piece in sent if piece]) > 30

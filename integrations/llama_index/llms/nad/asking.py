@@ -9,20 +9,21 @@ from langchain_nad.answers import evidence
 from langchain_nad.asking import ask
 from langchain_nad.fields import Settings
 from langchain_nad.local_model import LocalModel
+from langchain_nad.readers import AnswerReader, FamilyReader
 from langchain_nad.replies import REPLY_ARGUMENTS, Reply
 from langchain_nad.runs import Run, start_run
-from langchain_nad.tool_calls import ParsedAnswer, certain_text, parse_answer
+from langchain_nad.tool_calls import ParsedAnswer
 
 __all__ = [
     "REPLY_ARGUMENTS",
+    "AnswerReader",
+    "FamilyReader",
     "LocalModel",
     "ParsedAnswer",
     "Reply",
     "Run",
     "Settings",
     "ask",
-    "certain_text",
     "evidence",
-    "parse_answer",
     "start_run",
 ]

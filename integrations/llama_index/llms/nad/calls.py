@@ -7,8 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
-from llama_index.llms.nad.asking import ParsedAnswer, Reply, Run, Settings, certain_text, evidence, parse_answer
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    MessageRole,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
+from llama_index.llms.nad.asking import AnswerReader, ParsedAnswer, Run, Settings, evidence
 
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.types import Selection
@@ -23,13 +30,13 @@ class Call:
     Attributes:
         run: on the decoder.
         settings: what it runs with.
-        reply: what kind of answer was asked for.
+        reader: takes answers apart.
         parallel: False leaves the first of several tool calls.
     """
 
     run: Run
     settings: Settings
-    reply: Reply
+    reader: AnswerReader
     parallel: bool = True
     _text: str = field(default="", init=False)
     _sent: str = field(default="", init=False)
@@ -60,6 +67,7 @@ class Call:
                 ToolCallBlock(tool_call_id=str(call["id"]), tool_name=call["name"], tool_kwargs=call["args"])
                 for call in calls
             ],
+            parsed.thinking,
         )
         return ChatResponse(message=message, delta=delta, raw=raw)
 
@@ -71,7 +79,7 @@ class Call:
         """
         if isinstance(event, TextDelta):
             self._text += event.text
-            text = certain_text(self._text) if self.reply.tools else self._text
+            text = self.reader.certain(self._text).content
             if len(text) > len(self._sent):
                 delta, self._sent = text[len(self._sent) :], text
                 yield ChatResponse(message=_message(text, []), delta=delta)
@@ -83,17 +91,16 @@ class Call:
             yield last
 
     def _parse(self, text: str) -> ParsedAnswer:
-        if not self.reply.tools:
-            return ParsedAnswer(text)
-        parsed = parse_answer(text, self.reply.names)
+        parsed = self.reader.read(text)
         # a call that cannot be read must not run with whatever arguments are left of it: it stays text
         return ParsedAnswer(text) if parsed.invalid and not parsed.calls else parsed
 
 
-def _message(text: str, calls: list[ToolCallBlock]) -> ChatMessage:
+def _message(text: str, calls: list[ToolCallBlock], thinking: str = "") -> ChatMessage:
     # LlamaIndex's own programs look for calls there
     more: dict[str, Any] = {"tool_calls": [_openai_call(call) for call in calls]} if calls else {}
-    blocks = [*([TextBlock(text=text)] if text or not calls else []), *calls]
+    thought = [ThinkingBlock(content=thinking)] if thinking else []
+    blocks = [*thought, *([TextBlock(text=text)] if text or not calls else []), *calls]
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
 
 

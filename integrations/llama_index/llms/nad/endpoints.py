@@ -18,7 +18,15 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.llms.nad.asking import REPLY_ARGUMENTS, LocalModel, Reply, ask, start_run
+from llama_index.llms.nad.asking import (
+    REPLY_ARGUMENTS,
+    AnswerReader,
+    FamilyReader,
+    LocalModel,
+    Reply,
+    ask,
+    start_run,
+)
 from llama_index.llms.nad.calls import Call
 from llama_index.llms.nad.messages import template_messages
 
@@ -50,11 +58,12 @@ class AnsweringLLM(LocalModel, FunctionCallingLLM):
                 msg = "tools and response_format go with a chat, not with text that is continued as it is; use chat()"
                 raise ConfigurationError(msg)
             options: dict[str, Any] = {"raw": True}
+            reader: AnswerReader = FamilyReader()
         else:
             conversation, limit = template_messages(asked), settings.sampling.max_new_tokens
-            prompt, options = ask(decoder, conversation, reply, limit, self.verifier)
+            prompt, options, reader = ask(decoder, conversation, reply, limit, self.verifier)
         run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reply, parallel=arguments["parallel_tool_calls"] is not False)
+        return Call(run, settings, reader, parallel=arguments["parallel_tool_calls"] is not False)
 
     def _start_text(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> Call:
         """Start on text: one user message for a chat model, unless the caller has formatted it already."""

@@ -1,0 +1,101 @@
+"""Dates, times and numbers that pydantic writes into a schema, and that it has to read back."""
+
+import datetime as dt
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter
+
+from nad_agents.constrained.formats import narrowed
+from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+
+KINDS = {
+    "date": dt.date,
+    "date-time": dt.datetime,
+    "time": dt.time,
+    "duration": dt.timedelta,
+}
+
+
+def pattern(kind):
+    return narrowed({"type": "string", "format": kind})["pattern"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_fits_the_pattern_can_be_read(kind):
+    adapter = TypeAdapter(KINDS[kind])
+
+    @given(st.from_regex(pattern(kind), fullmatch=True, alphabet=st.characters(codec="ascii")))
+    def check(text):
+        adapter.validate_python(text.rstrip("\n"))
+
+    check()
+
+
+@given(st.dates())
+def test_every_date_fits(date):
+    assert re.search(pattern("date"), date.isoformat())
+
+
+@given(st.datetimes(timezones=st.just(dt.UTC)))
+def test_every_moment_fits(moment):
+    assert re.search(pattern("date-time"), moment.isoformat())
+
+
+@pytest.mark.parametrize(
+    "text", ["0000-01-01", "2023-02-29", "1900-02-29", "2024-02-30", "2024-04-31", "2024-13-01", "2024-00-10"]
+)
+def test_days_that_no_calendar_has(text):
+    assert not re.search(pattern("date"), text)
+
+
+def test_schemas_are_narrowed_wherever_they_are_and_nothing_else_is():
+    date = {"type": "string", "format": "date"}
+    made = {"type": "string", "pattern": pattern("date")}
+    schema = {
+        "properties": {"format": date, "list": {"items": date}, "map": {"additionalProperties": date}},
+        "anyOf": [date, {"type": "null"}],
+        "$defs": {"D": {"prefixItems": [date]}},
+        "default": {"format": "date"},
+        "additionalProperties": False,
+    }
+    assert narrowed(schema) == {
+        "properties": {"format": made, "list": {"items": made}, "map": {"additionalProperties": made}},
+        "anyOf": [made, {"type": "null"}],
+        "$defs": {"D": {"prefixItems": [made]}},
+        "default": {"format": "date"},
+        "additionalProperties": False,
+    }
+    looking = {"type": "string", "pattern": "^(?!x)[0-9]+$"}
+    assert narrowed({"anyOf": [{"type": "number"}, looking]}) == {"anyOf": [{"type": "number"}]}
+    for kept in ({"format": "email"}, {**date, "pattern": "^2"}, True, {"anyOf": [{"pattern": "(?=a)"}]}):
+        assert narrowed(kept) == kept
+
+
+class Event(BaseModel):
+    """Something that happens."""
+
+    day: dt.date
+    at: dt.datetime
+    length: dt.timedelta
+    until: dt.date | None = None
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return roomy_decoder()
+
+
+@pytest.mark.parametrize("limit", [140, 280])
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_every_candidate_can_be_read(decoder, limit, method):
+    chat = tiny_chat(decoder=decoder, max_tokens=limit, n=6, temperature=3.0)
+    chain = chat.with_structured_output(Event, method=method, include_raw=True, include_candidates=True)
+    found = chain.invoke("hello")
+    assert isinstance(found["parsed"], Event)
+    for candidate in found["raw"].response_metadata["nad"]["candidates"]:
+        message = candidate["message"]
+        Event(**(message["tool_calls"][0]["args"] if message["tool_calls"] else json.loads(message["content"])))

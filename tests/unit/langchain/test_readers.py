@@ -1,0 +1,239 @@
+"""Answers read by the response template that a tokenizer brings: text, thinking, calls, whole and while they grow."""
+
+from functools import reduce
+from itertools import pairwise
+from operator import add as merged
+
+import pytest
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_nad.asking import written_for
+from langchain_nad.messages import template_messages
+from langchain_nad.readers import FamilyReader, TemplateReader
+from langchain_nad.replies import Reply
+from transformers import LogitsProcessor
+
+from nad_agents import ConfigurationError
+from tests.tiny_models import byte_tokenizer, make_model
+from tests.unit.langchain.chats import tiny_chat, tiny_decoder
+from tests.unit.langchain.test_chat_model import Accepts
+from tests.unit.langchain.test_streams import outline, selection, streamed  # noqa: F401 - a fixture
+from tests.unit.langchain.test_tools import add, now
+
+TAGS = {
+    "defaults": {"role": "assistant"},
+    "start_anchor": "[assistant]",
+    "fields": {
+        "reasoning_content": {"open": "<think>", "close": "</think>", "content": "text"},
+        "tool_calls": {
+            "open_pattern": r"\s*<call:(?P<name>\w+)>",
+            "close": "</call>",
+            "repeats": True,
+            "content": "xml-inline",
+            "content_args": {"tag_pattern": r"<(?P<key>\w+)=(?P<value>[^>]*)>"},
+            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
+        },
+        "content": {"content": "text"},
+    },
+}
+"""A format that none of the families has, with arguments as text."""
+
+JSON = {
+    "start_anchor": "[assistant]",
+    "fields": {
+        "thinking": {"open": "<|think|>", "close": "<|/think|>"},
+        "tool_calls": {"open": "<|call|>", "close": "<|/call|>", "repeats": True, "content": "json"},
+        "content": {},
+    },
+}
+"""Marks that are special tokens."""
+
+
+def templated(template, *special):
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.add_special_tokens({"extra_special_tokens": list(special)} if special else {})
+    tokenizer.chat_template = "{% if tools %}{{ tools | tojson }}{% endif %}" + tokenizer.chat_template
+    tokenizer.response_template = template
+    return tokenizer
+
+
+TOOLS = Reply.from_arguments({"tools": [add, now]})
+
+
+def reader(template=TAGS, prefix="[user]hello\n[assistant]", tools=TOOLS.tools):
+    return TemplateReader(templated(template), prefix, tools)
+
+
+def test_text_thinking_and_calls_are_told_apart():
+    found = reader().read("<think>\nHm.</think>\n\nI add. <call:add><a=1><b=2></call>\n<call:now></call>\n")
+    assert (found.content, found.thinking, found.invalid) == ("I add.", "Hm.", ())
+    # the tool's schema says what is a number
+    assert outline(found.calls) == [("add", {"a": 1, "b": 2}), ("now", {})]
+    assert found.calls[0]["id"] != found.calls[1]["id"]
+
+
+def test_the_prompt_may_have_opened_the_thinking():
+    opened = reader(prefix="[user]<call:add>\n[assistant]<think>\n")
+    assert (opened.read("Hm.</think>Yes.").thinking, opened.read("Hm.</think>Yes.").content) == ("Hm.", "Yes.")
+    assert opened.certain("Hm.").thinking == "Hm."
+    assert opened.certain("Hm.").content == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "name"),
+    [
+        ('I call <|call|>{"name": "add", "arg<|/call|> now.', "could not parse", "add"),
+        ('I call <|call|>{"name": "add", "argum', "could not parse", "add"),
+        ("I call <|call|>[1, 2]<|/call|> now.", "needs a name", None),
+        ('I call <|call|>{"name": "add", "arguments": [1]}<|/call|>', "no JSON object", "add"),
+    ],
+)
+def test_what_cannot_be_read_is_an_invalid_call(text, error, name):
+    found = reader(JSON).read(text)
+    assert found.calls == ()
+    assert found.content.split()[:2] == ["I", "call"]
+    assert {call["name"] for call in found.invalid} == {name}
+    assert all(error in call["error"] for call in found.invalid)
+
+
+def test_good_calls_around_a_broken_one_are_kept():
+    good = '<|call|>{"name": "now", "arguments": {}}<|/call|>'
+    found = reader(JSON).read(f"A{good}<|call|>nonsense<|/call|>B{good}")
+    assert (found.content, len(found.calls), len(found.invalid)) == ("AB", 2, 1)
+    assert found.invalid[0]["args"] == "nonsense"
+
+
+def test_without_tools_everything_is_text():
+    assert reader(tools=()).read("So <call:add><a=1></call>!").content == "So<a=1>!"
+    assert reader(tools=()).read("So <call:add><a=1></call>!").calls == ()
+
+
+def test_a_field_that_has_to_be_there_may_be_missing():
+    template = {**TAGS, "fields": {**TAGS["fields"], "content": {"content": "text", "optional": False}}}
+    assert reader(template).read("<think>Hm") == reader().read("<think>Hm")
+
+
+TEXTS = [
+    "Plain words, 1 < 2, <b>.",
+    "<think>Hm. 1 < 2.</think>So: yes.\n",
+    "<think>Hm.</think>I add. <call:add><a=1><b=2></call> Then: <call:now></call>\n",
+    "I add. <call:add><a=1",
+    "<thi",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_stream_adds_up_to_the_message(text, selection):  # noqa: F811
+    chunks, whole = streamed(text, TOOLS, selection, reader())
+    full = reduce(merged, chunks)
+    assert full.content == whole.content
+    assert full.additional_kwargs == whole.additional_kwargs
+    assert outline(full.tool_calls) == outline(whole.tool_calls)
+    assert chunks[-1].chunk_position == "last"
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "A <call:add><a=1></call> B <think>C"])
+def test_what_is_certain_stays(text):
+    seen = [reader().certain(text[:end]) for end in range(len(text) + 1)]
+    for earlier, later in pairwise([*seen, reader().read(text)]):
+        assert later.content.startswith(earlier.content)
+        assert later.thinking.startswith(earlier.thinking)
+
+
+def test_after_something_unreadable_the_rest_comes_with_the_whole(selection):  # noqa: F811
+    text = "I call <|call|>nonsense<|/call|> now."
+    chunks, whole = streamed(text, TOOLS, selection, reader(JSON))
+    full = reduce(merged, chunks)
+    assert full.content == whole.content == "I call  now."
+    assert len(full.invalid_tool_calls) == 1
+
+
+BAD = [{}, {"fields": 3}, {**TAGS, "version": 9}, {**TAGS, "fields": {"a": {"open": ""}}}]
+
+
+@pytest.mark.parametrize("template", BAD)
+def test_a_template_that_transformers_does_not_understand(template):
+    with pytest.raises(ConfigurationError, match=r"the response template of .* cannot be used: .*set it to None"):
+        reader(template)
+
+
+def test_tools_go_into_a_template_whose_answers_can_be_read():
+    talk = template_messages(
+        [
+            HumanMessage("2 + 3?"),
+            AIMessage("", tool_calls=[{"name": "add", "args": {"a": 2, "b": 3}, "id": "c1"}]),
+            ToolMessage("5", tool_call_id="c1"),
+        ]
+    )
+    messages, shown = written_for(templated(TAGS), talk, TOOLS)
+    assert messages == talk
+    assert len(shown) == 2
+    # without a response template nobody knows how such a model writes its calls
+    assert written_for(templated(None), talk, TOOLS)[1] == []
+
+
+class Writes(LogitsProcessor):
+    """Makes every candidate write the same tokens."""
+
+    def __init__(self, ids):
+        self._ids, self._start = [*ids, 0], None
+
+    def __call__(self, input_ids, scores):
+        self._start = input_ids.shape[1] if self._start is None else self._start
+        scores[:] = -float("inf")
+        scores[:, self._ids[min(input_ids.shape[1] - self._start, len(self._ids) - 1)]] = 0
+        return scores
+
+
+def writing_chat(text, **options):
+    """A chat whose random model writes a given text, special tokens included."""
+    tokenizer = templated(JSON, "<|think|>", "<|/think|>", "<|call|>", "<|/call|>", "<|unseen|>")
+    model = make_model("llama", max_position_embeddings=2048, vocab_size=len(tokenizer))
+    decoder = tiny_decoder(model=model, tokenizer=tokenizer)
+    submit, ids = decoder.submit, tokenizer(text)["input_ids"]
+    decoder.submit = lambda *args, **more: submit(*args, **{"logits_processors": lambda: [Writes(ids)], **more})
+    return tiny_chat(decoder=decoder, max_tokens=200, **options)
+
+
+ANSWER = '<|think|>Add.<|/think|><|unseen|>I add.<|call|>{"name": "add", "arguments": {"a": 2, "b": 3}}<|/call|>'
+
+
+class TestChat:
+    @pytest.mark.parametrize("output_version", [None, "v1"])
+    def test_special_tokens_that_the_template_looks_for_are_seen(self, output_version):
+        bound = writing_chat(ANSWER, output_version=output_version, n=2).bind_tools([add])
+        message = bound.invoke("2 + 3?", include_candidates=True)
+        assert message.text == "I add."
+        assert outline(message.tool_calls) == [("add", {"a": 2, "b": 3})]
+        assert [block["type"] for block in message.content_blocks] == ["reasoning", "text", "tool_call"]
+        assert message.content_blocks[0]["reasoning"] == "Add."
+        for candidate in message.response_metadata["nad"]["candidates"]:
+            assert outline(candidate["message"]["tool_calls"]) == [("add", {"a": 2, "b": 3})]
+
+    @pytest.mark.parametrize("output_version", [None, "v1"])
+    def test_the_stream_is_the_same(self, output_version):
+        chat = writing_chat(ANSWER, output_version=output_version, n=2, pruning="first_chunk", chunk_size=4)
+        bound = chat.bind_tools([add])
+        chunks = list(bound.stream("2 + 3?"))
+        full, whole = reduce(merged, chunks), bound.invoke("2 + 3?")
+        assert full.text == whole.text
+        assert outline(full.tool_calls) == outline(whole.tool_calls)
+        assert [b["type"] for b in full.content_blocks] == ["reasoning", "text", "tool_call"]
+        assert full.content_blocks[0]["reasoning"] == "Add."
+        assert len(chunks) > 8
+
+    def test_a_verifier_sees_no_thinking(self):
+        verifier = Accepts("Yes.")
+        message = writing_chat("<|think|>Hm.<|/think|>Yes.", verifier=verifier, n=2).invoke("Really?")
+        assert message.response_metadata["nad"]["verification"]["passed"] is True
+        assert verifier.calls == 1
+        assert message.additional_kwargs == {"reasoning_content": "Hm."}
+
+    def test_a_grammar_writes_calls_that_the_family_reads(self):
+        chat = writing_chat(ANSWER, n=2)
+        message = chat.bind_tools([add], tool_choice="any").invoke("hello")
+        assert set(message.tool_calls[0]["args"]) == {"a", "b"}
+
+
+def test_a_family_without_tools_reads_nothing():
+    assert FamilyReader().read('{"name": "add"}').content == '{"name": "add"}'
+    assert FamilyReader().certain("<tool_call>").content == "<tool_call>"
