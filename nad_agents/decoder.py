@@ -192,6 +192,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_fewer: Callable[[int], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
     ) -> list[PendingRequest]:
@@ -208,6 +209,8 @@ class NeuronAgreementDecoder:
             template_options: further variables of the chat template.
             logits_processors: makes further logits processors, anew for each prompt.
             on_progress: called on the engine's thread as candidates grow.
+            on_fewer: called there with how many candidates of a prompt still generate, whenever some have ended or are
+                dropped; unlike `on_progress` it costs no shorter steps.
             streaming: collect events for `PendingRequest.events`.
             watch: tell of every candidate, which costs decoding each one's text every few tokens.
 
@@ -250,6 +253,7 @@ class NeuronAgreementDecoder:
                 verification=verification or self.verification,
                 model=self.engine.name,
                 on_progress=on_progress,
+                on_fewer=on_fewer,
                 streaming=streaming,
                 watch=watch,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -123,16 +123,28 @@ async def watched_events(service: Service, question: Question, client: str) -> A
 async def _running(
     service: Service, question: Question, client: str, *, streaming: bool, watch: bool = False
 ) -> AsyncIterator[PendingRequest]:
-    """A question in its turn; whatever ends the block stops it."""
-    async with service.admission.place(client, question.sampling.n):
-        pending = await _submit(service, question, streaming=streaming, watch=watch)
+    """A question in its turn; whatever ends the block stops it. Rows go back as its candidates end."""
+    async with service.admission.place(client, question.sampling.n) as keep:
+        options = {"streaming": streaming, "watch": watch, "on_fewer": _on_loop(keep)}
+        pending = await _submit(service, question, options)
         try:
             yield pending
         finally:
             pending.cancel()
 
 
-async def _submit(service: Service, question: Question, *, streaming: bool, watch: bool) -> PendingRequest:
+def _on_loop(function: Callable[[int], None]) -> Callable[[int], None]:
+    """The function, to be called from other threads; dropped where the loop has closed under an abandoned request."""
+    loop = asyncio.get_running_loop()
+
+    def call(value: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(function, value)
+
+    return call
+
+
+async def _submit(service: Service, question: Question, options: Mapping[str, Any]) -> PendingRequest:
     """Queue a question from another thread, since tokenizing takes a while; withdrawn if the caller goes away."""
 
     def submit() -> PendingRequest:
@@ -140,9 +152,8 @@ async def _submit(service: Service, question: Question, *, streaming: bool, watc
             [question.prompt],
             sampling=question.sampling,
             config=question.config,
-            streaming=streaming,
-            watch=watch,
             **question.options,
+            **options,
         )[0]
 
     submitting = asyncio.ensure_future(asyncio.to_thread(submit))

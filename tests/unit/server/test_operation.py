@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 from nad_server.answering import with_silences
 from nad_server.checking import PythonAnswers
 
+from tests.tiny_models import make_model
 from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.server.servers import CHAT, http, make_app
 
@@ -130,6 +132,51 @@ async def test_who_waits_gets_pings_and_the_next_one_429(app):
     body = b"".join(message.get("body", b"") for message in await second).decode()
     assert ": ping" in body
     assert body.endswith("data: [DONE]\n\n")
+
+
+def endless_model():
+    model = make_model("llama", max_position_embeddings=4096)
+    model.generation_config.eos_token_id = None
+    return model
+
+
+async def test_rows_of_dropped_candidates_go_to_who_waits_while_the_first_still_runs():
+    app, leave = make_app(model=endless_model(), max_rows=4), asyncio.Event()
+    first = asyncio.create_task(call(app, {**LONG, "nad": {"pruning": "first_chunk"}}, leave))
+    await until(lambda: app.state.service.admission.running == 1)
+    async with http(app) as wire:
+        second = await wire.post(PATH, json={**CHAT, "nad": {"n": 3}})
+        assert second.json()["nad"]["n"] == 3
+        assert app.state.service.admission.running == 1
+        assert app.state.service.admission.held == 1
+    assert not first.done()
+    leave.set()
+    await first
+    assert app.state.service.admission.held == 0
+
+
+class Blocks(Accepts):
+    def __init__(self):
+        super().__init__()
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def verify(self, answer, *, prompt=""):
+        self.asked.set()
+        assert self.go_on.wait(20)
+        return super().verify(answer, prompt=prompt)
+
+
+async def test_a_request_whose_candidates_are_checked_leaves_the_batch_to_others():
+    verifier = Blocks()
+    app = make_app(verifier=verifier, max_rows=4)
+    async with http(app) as wire:
+        first = asyncio.create_task(wire.post(PATH, json=CHAT))
+        await until(verifier.asked.is_set)
+        second = await wire.post(PATH, json={**CHAT, "nad": {"verify": False}})
+        assert second.status_code == 200
+        assert not first.done()
+        verifier.go_on.set()
+        assert "verification" in (await first).json()["nad"]
 
 
 async def test_stopping_tells_those_that_run(app):
