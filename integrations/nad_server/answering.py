@@ -156,7 +156,7 @@ async def _submit(service: Service, question: Question, options: Mapping[str, An
             **options,
         )[0]
 
-    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    submitting = asyncio.ensure_future(service.prepare(submit))
     try:
         pending = await asyncio.shield(submitting)
     except asyncio.CancelledError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -38,7 +37,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     arguments = body.model_dump(
         include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
     )
-    question = await asyncio.to_thread(chat_question, service, body, nad, template_messages(body.messages), arguments)
+    question = await service.prepare(chat_question, service, body, nad, template_messages(body.messages), arguments)
     completion = _Completion(service, body)
     if body.stream:
         return event_stream(request, completion.frames(question, client_of(request)))

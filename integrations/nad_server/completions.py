@@ -38,7 +38,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     nad = service.options(body.model, body.nad)
     if body.best_of is not None:
         nad = nad.model_copy(update={"n": nad.n or body.best_of})
-    questions = await asyncio.to_thread(_questions, service, body, nad)
+    questions = await service.prepare(_questions, service, body, nad)
     completion = _Completion(service, body)
     client = client_of(request)
     if body.stream:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 from collections.abc import AsyncGenerator
@@ -99,7 +98,7 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
             return text_question(service, body, nad, body.prompt)
         return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {})
 
-    asked = await asyncio.to_thread(question)
+    asked = await service.prepare(question)
     return event_stream(
         request,
         _frames(service, asked, client_of(request)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -39,7 +38,7 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     refuse_what_is_kept(body)
     nad = service.options(body.model, body.nad)
     conversation = template_messages(conversation_of(body))
-    question = await asyncio.to_thread(chat_question, service, body, nad, conversation, arguments_of(body))
+    question = await service.prepare(chat_question, service, body, nad, conversation, arguments_of(body))
     response = _Response(service, body)
     if body.stream:
         return event_stream(

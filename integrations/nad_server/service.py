@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from pydantic import ValidationError
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service"]
 
+T = TypeVar("T")
 _NESTED = set(NADOptions.model_fields) - {"selector_options"}
 
 
@@ -48,6 +52,11 @@ class Service:
     runner: Any = None
     running: WeakSet[PendingRequest] = field(default_factory=WeakSet)
     started: int = field(default_factory=lambda: int(time.time()))
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
+
+    async def prepare(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what a request needs before it can be queued, on threads that slow checks of others never occupy."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def stop(self) -> None:
         """End what still runs; its callers are told."""

@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -177,6 +178,22 @@ async def test_a_request_whose_candidates_are_checked_leaves_the_batch_to_others
         assert not first.done()
         verifier.go_on.set()
         assert "verification" in (await first).json()["nad"]
+
+
+async def test_slow_checks_do_not_keep_others_out_of_the_batch():
+    verifier, leave = Blocks(), asyncio.Event()
+    app = make_app(verifier=verifier, max_rows=4)
+    # the thread on which checks are waited for
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with http(app) as wire:
+        first = asyncio.create_task(wire.post(PATH, json=CHAT))
+        await until(verifier.asked.is_set)
+        second = asyncio.create_task(call(app, {**LONG, "nad": {"verify": False}}, leave))
+        await until(lambda: app.state.service.decoder.engine.rows > 0)
+        leave.set()
+        await second
+        verifier.go_on.set()
+        await first
 
 
 async def test_stopping_tells_those_that_run(app):
