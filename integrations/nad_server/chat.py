@@ -20,7 +20,8 @@ from nad_server.pieces import Piece, chat_logprobs, pieces_of
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
-from nad_server.wire import ChatRequest, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import ChatRequest
 
 __all__ = ["router"]
 

@@ -21,7 +21,8 @@ from nad_server.pieces import Piece, completion_logprobs, pieces_of
 from nad_server.questions import Question, text_question
 from nad_server.replies import evidence_of, part_of, usage_of
 from nad_server.service import Service
-from nad_server.wire import NADOptions, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import NADOptions
 from nad_server.wire_completions import CompletionRequest
 
 __all__ = ["router"]

@@ -21,7 +21,8 @@ from nad_server.errors import APIError, JSONAnswer
 from nad_server.events import Frame, event_stream
 from nad_server.questions import Question, chat_question, text_question
 from nad_server.service import Service
-from nad_server.wire import SamplingFields, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import SamplingFields
 
 __all__ = ["router"]
 
