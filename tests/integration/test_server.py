@@ -17,6 +17,8 @@ from langchain_openai import ChatOpenAI
 from nad_sandbox import SandboxUnavailableError, auto_sandbox
 from pydantic import BaseModel, Field
 
+from tests.tiny_models import byte_tokenizer, make_model
+
 KEY = "a-key"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Name a fruit."}], "max_tokens": 24, "seed": 1}
@@ -163,6 +165,34 @@ def test_errors_are_the_clients_own_classes(client, server):
     ):
         stranger.models.list()
     assert server.http.post("/v1/chat/completions", content=b" " * 5 * 2**20).status_code == 413
+
+
+@pytest.fixture(scope="module")
+def fill_in_model(tmp_path_factory):
+    """A random model whose tokenizer has the marks of Qwen2.5-Coder."""
+    folder = tmp_path_factory.mktemp("models") / "fill-in"
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
+    tokenizer.save_pretrained(folder)
+    make_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)
+    return folder
+
+
+def test_filling_in_before_a_suffix(client, fill_in_model):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL, prompt="def f(", suffix="):", max_tokens=8)
+    assert refused.value.param == "suffix"
+    server = Server("--model", fill_in_model)
+    try:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as other:
+            asked = {"model": "fill-in", "prompt": "def f(", "suffix": "):", "max_tokens": 8, "seed": 1}
+            whole = other.completions.create(**asked)
+            streamed = "".join(chunk.choices[0].text for chunk in other.completions.create(**asked, stream=True))
+    finally:
+        assert server.stop() == 0
+    assert whole.usage.prompt_tokens == 3 + len("def f(") + len("):")
+    assert whole.choices[0].text == streamed
+    assert whole.nad["n"] == 3
 
 
 def test_a_client_that_leaves_frees_its_rows(server):
