@@ -77,6 +77,11 @@ class NeuronAgreementDecoder:
         self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, name=self.loaded.name)
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
+    @property
+    def steps(self) -> int:
+        """How many times the batch was advanced, by a chunk or less."""
+        return self._scheduler.steps
+
     def decode(
         self,
         prompt: Prompt,

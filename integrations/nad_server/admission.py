@@ -19,7 +19,7 @@ from functools import partial
 
 from nad_server.errors import APIError
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "closing"]
 
 
 @dataclass(eq=False)
@@ -67,7 +67,7 @@ class Admission:
         self._closed = True
         for place in [place for places in self._waiting.values() for place in places]:
             if not place.admitted.done():
-                place.admitted.set_exception(_closing())
+                place.admitted.set_exception(closing())
         self._waiting.clear()
 
     @asynccontextmanager
@@ -102,7 +102,7 @@ class Admission:
             APIError: 429 when too many wait; 503 when the server shuts down.
         """
         if self._closed:
-            raise _closing()
+            raise closing()
         if self.waiting >= self._max_waiting:
             seconds = math.ceil(self._mean_seconds * (self.waiting + 1) / max(1, self.running))
             message = f"{self.waiting} requests are waiting already, and no more may; try again later"
@@ -141,6 +141,7 @@ class Admission:
             self._let_in()
 
 
-def _closing() -> APIError:
+def closing() -> APIError:
+    """What requests are told when the server shuts down."""
     message = "the server is shutting down; ask another one, or again later"
     return APIError(503, message, code="server_shutting_down", headers={"Retry-After": "5"})

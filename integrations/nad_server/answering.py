@@ -15,6 +15,7 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.request import PendingRequest
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.types import Selection
+from nad_server.admission import closing
 from nad_server.questions import Question
 
 if TYPE_CHECKING:
@@ -158,12 +159,10 @@ async def _submit(service: Service, question: Question, options: Mapping[str, An
 
     submitting = asyncio.ensure_future(service.prepare(submit))
     try:
-        pending = await asyncio.shield(submitting)
+        return await asyncio.shield(submitting)
     except asyncio.CancelledError:
         submitting.add_done_callback(_withdraw)
         raise
-    service.running.add(pending)
-    return pending
 
 
 def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
@@ -172,18 +171,23 @@ def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of some work, which is cancelled as soon as the client is gone.
+    """The result of some work, which is cancelled as soon as the client is gone or the server has to stop.
 
     Raises:
         ClientGoneError: the client left.
+        APIError: 503, the server stops.
     """
+    service: Service = request.app.state.service
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
+        with service.until_stopped() as stopped:
+            await asyncio.wait(_any_of(task, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if stopped.done():
+                raise closing()
+        raise ClientGoneError
     finally:
         for one in (task, gone):
             one.cancel()
@@ -195,14 +199,22 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def with_silences(source: AsyncGenerator[T], seconds: float) -> AsyncIterator[T | None]:
-    """What a source yields, and None whenever it has been silent for so many seconds."""
+async def with_silences(
+    source: AsyncGenerator[T], seconds: float, stopped: asyncio.Future[None]
+) -> AsyncGenerator[T | None]:
+    """What a source yields, and None whenever it has been silent for so many seconds.
+
+    Raises:
+        APIError: 503, the server stops, and the source has not ended.
+    """
     step: asyncio.Task[T] | None = None
     try:
         while True:
             step = step or asyncio.create_task(_next(source))
-            done, _ = await asyncio.wait({step}, timeout=seconds)
-            if not done:
+            await asyncio.wait(_any_of(step, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                if stopped.done():
+                    raise closing()
                 yield None
                 continue
             finished, step = step, None
@@ -217,6 +229,10 @@ async def with_silences(source: AsyncGenerator[T], seconds: float) -> AsyncItera
             with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
                 await step
         await source.aclose()
+
+
+def _any_of(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
+    return set(futures)
 
 
 async def _next(source: AsyncGenerator[T]) -> T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -81,17 +82,18 @@ class _Completion:
         for index in range(question.returned):
             yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
         early = not self._body.logprobs
-        async for event in answer_events(self._service, question, client, early=early):
-            first.seen()
-            if isinstance(event, TextDelta):
-                if text := growing.add(event.text):
-                    yield self._chunk(0, {"content": text})
-                continue
-            for index in range(len(event.chosen)):
-                for frame in self._rest(event, index, growing.sent if index == 0 else 0):
-                    yield frame
-            if self._body.usage_in_stream:
-                yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
+        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+            async for event in events:
+                first.seen()
+                if isinstance(event, TextDelta):
+                    if text := growing.add(event.text):
+                        yield self._chunk(0, {"content": text})
+                    continue
+                for index in range(len(event.chosen)):
+                    for frame in self._rest(event, index, growing.sent if index == 0 else 0):
+                        yield frame
+                if self._body.usage_in_stream:
+                    yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
 
     def _rest(self, found: Answer, index: int, sent: int) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""

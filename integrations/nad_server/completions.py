@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -102,16 +103,18 @@ class _Completion:
         answers: list[Answer] = []
         for question in questions:
             base, sent = len(answers) * question.returned, 0
-            async for event in answer_events(self._service, question, client, early=self._body.logprobs is None):
-                first.seen()
-                if isinstance(event, TextDelta):
-                    sent += len(event.text)
-                    yield self._chunk(base, event.text)
-                    continue
-                answers.append(event)
-                for place in range(len(event.chosen)):
-                    for frame in self._rest(event, place, base + place, sent if place == 0 else 0):
-                        yield frame
+            early = self._body.logprobs is None
+            async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+                async for event in events:
+                    first.seen()
+                    if isinstance(event, TextDelta):
+                        sent += len(event.text)
+                        yield self._chunk(base, event.text)
+                        continue
+                    answers.append(event)
+                    for place in range(len(event.chosen)):
+                        for frame in self._rest(event, place, base + place, sent if place == 0 else 0):
+                            yield frame
         if self._body.usage_in_stream:
             yield Frame.of(self._object([], usage=usage_of(answers)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from importlib.resources import files
 from typing import Any
 
@@ -112,11 +113,12 @@ async def _frames(service: Service, question: Question, client: str) -> AsyncGen
     config = question.config
     told = {"n": question.sampling.n, "max_tokens": question.sampling.max_new_tokens, "pruning": config.pruning}
     yield Frame.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
-    async for event in watched_events(service, question, client):
-        if event is None:
-            yield Frame.of({}, "started")
-        elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
-            yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
+    async with aclosing(watched_events(service, question, client)) as events:
+        async for event in events:
+            if event is None:
+                yield Frame.of({}, "started")
+            elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
+                yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
 
 
 def _content(event: DecodingEvent) -> dict[str, Any]:

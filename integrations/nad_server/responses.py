@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -97,14 +98,16 @@ class _Response:
         first, growing = FirstText(self._service, _PATH), GrowingText(question.reply)
         yield self._event("response.created", response=self._object("in_progress", []))
         yield self.in_progress()
-        async for event in answer_events(self._service, question, client, early=not self._body.logprobs):
-            first.seen()
-            if isinstance(event, TextDelta):
-                for frame in self._text(growing.add(event.text)):
+        early = not self._body.logprobs
+        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+            async for event in events:
+                first.seen()
+                if isinstance(event, TextDelta):
+                    found = self._text(growing.add(event.text))
+                else:
+                    found = self._rest(event, growing.sent)
+                for frame in found:
                     yield frame
-                continue
-            for frame in self._rest(event, growing.sent):
-                yield frame
 
     def in_progress(self) -> Frame:
         """Says that candidates are being written."""
