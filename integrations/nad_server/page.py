@@ -74,6 +74,7 @@ async def options(request: Request) -> Response:
             "selectors": [name for name in available_selectors() if _offered(service, name)],
             "pruning": decoder.config.pruning,
             "verify": service.verifier is not None,
+            "keep_alive_seconds": settings.keep_alive_seconds,
         }
     )
 
