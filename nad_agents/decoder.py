@@ -77,6 +77,11 @@ class NeuronAgreementDecoder:
         self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, name=self.loaded.name)
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
+    @property
+    def steps(self) -> int:
+        """How many times the batch was advanced, by a chunk or less."""
+        return self._scheduler.steps
+
     def decode(
         self,
         prompt: Prompt,
@@ -193,6 +198,7 @@ class NeuronAgreementDecoder:
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
         on_progress: Callable[[Progress], None] | None = None,
+        on_fewer: Callable[[int], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
     ) -> list[PendingRequest]:
@@ -210,6 +216,8 @@ class NeuronAgreementDecoder:
             logits_processors: makes further logits processors, anew for each prompt.
             visible_tokens: special tokens that stay in the text, because the caller reads them.
             on_progress: called on the engine's thread as candidates grow.
+            on_fewer: called there with how many candidates of a prompt still generate, whenever some have ended or are
+                dropped; unlike `on_progress` it costs no shorter steps.
             streaming: collect events for `PendingRequest.events`.
             watch: tell of every candidate, which costs decoding each one's text every few tokens.
 
@@ -253,6 +261,7 @@ class NeuronAgreementDecoder:
                 verification=verification or self.verification,
                 model=self.engine.name,
                 on_progress=on_progress,
+                on_fewer=on_fewer,
                 streaming=streaming,
                 watch=watch,
             )

@@ -45,6 +45,7 @@ class PendingRequest:
         verification: how the ranking is walked.
         model: name of the model.
         on_progress: called on the engine's thread.
+        on_fewer: called on the engine's thread with how many candidates still generate, whenever some have ended.
         streaming: whether events are collected.
         watch: whether these tell of every candidate, and of the selection while it is made.
     """
@@ -57,6 +58,7 @@ class PendingRequest:
     verification: VerificationConfig
     model: str
     on_progress: Callable[[Progress], None] | None = None
+    on_fewer: Callable[[int], None] | None = None
     streaming: bool = False
     watch: bool = False
     _ticket: Ticket | None = None
@@ -64,11 +66,13 @@ class PendingRequest:
     _wake: Callable[[], None] | None = None
     _winner: int | None = None
     _sent: int = 0
+    _live: int = 0
     _candidates: CandidateWatch | None = None
     _snapshot: Snapshot | None = None
 
     def __post_init__(self) -> None:
         """Follow every candidate where the caller watches."""
+        self._live = self.request.sampling.n
         if self.watch:
             self._candidates = CandidateWatch(self.request.sampling.stop)
 
@@ -189,6 +193,10 @@ class PendingRequest:
                 self._winner = decision.keep[0]
                 self._send(WinnerChosen(self._winner))
         live = tuple(i for i in generation.live if i not in drop)
+        if len(live) < self._live:
+            self._live = len(live)
+            if self.on_fewer is not None:
+                self.on_fewer(len(live))
         growth = self._candidates.growth(generation, drop) if self._candidates is not None else ()
         progress = Progress(generation.tokens, live, generation.generated, growth)
         if self.on_progress is not None:

@@ -1,8 +1,9 @@
 """Who comes next: a bounded queue before the engine, fair between clients.
 
-A request holds as many rows as it samples candidates. Waiting requests are let in one client after the other, each
-client's own in order of arrival, so that a client with many requests does not keep the others waiting. Whoever is next
-waits for room; nobody overtakes, so that a large request gets its turn.
+A request holds a row for each candidate that it still writes: those of candidates that ended or were dropped go to who
+waits, and one whose candidates are only being checked holds none. Waiting requests are let in one client after the
+other, each client's own in order of arrival, so that a client with many requests does not keep the others waiting.
+Whoever is next waits until enough rows have come back; nobody overtakes, so that a large request gets its turn.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import asyncio
 import math
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from nad_server.errors import APIError
 
-__all__ = ["Admission"]
+__all__ = ["Admission", "closing"]
 
 
 @dataclass(eq=False)
@@ -32,14 +34,14 @@ class Admission:
     """The queue; used from one event loop.
 
     Args:
-        rows: rows of the engine's batch; one request alone may be larger.
+        rows: rows of the engine's batch; one request alone may be larger. No more requests than this run at a time,
+            those that hold no row any more included.
         max_waiting: requests that may wait.
     """
 
     def __init__(self, rows: int, max_waiting: int) -> None:
         self._rows = rows
         self._max_waiting = max_waiting
-        self._held = 0
         self._running: set[_Place] = set()
         self._waiting: OrderedDict[str, deque[_Place]] = OrderedDict()
         self._closed = False
@@ -52,20 +54,27 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Requests that have their rows."""
+        """Requests that were let in and have not left."""
         return len(self._running)
+
+    @property
+    def held(self) -> int:
+        """Rows that the running requests hold."""
+        return sum(place.rows for place in self._running)
 
     def close(self) -> None:
         """Let nobody in any more, and send away who waits; who is in may finish."""
         self._closed = True
         for place in [place for places in self._waiting.values() for place in places]:
             if not place.admitted.done():
-                place.admitted.set_exception(_closing())
+                place.admitted.set_exception(closing())
         self._waiting.clear()
 
     @asynccontextmanager
-    async def place(self, client: str, rows: int) -> AsyncIterator[None]:
+    async def place(self, client: str, rows: int) -> AsyncIterator[Callable[[int], None]]:
         """Wait for a place and hold it.
+
+        Yields a function that says how many rows are still needed; it belongs to the event loop.
 
         Args:
             client: whose request it is.
@@ -81,7 +90,7 @@ class Admission:
         try:
             await place.admitted
             started = time.monotonic()
-            yield
+            yield partial(self._keep, place)
             self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
         finally:
             self._leave(client, place)
@@ -93,7 +102,7 @@ class Admission:
             APIError: 429 when too many wait; 503 when the server shuts down.
         """
         if self._closed:
-            raise _closing()
+            raise closing()
         if self.waiting >= self._max_waiting:
             seconds = math.ceil(self._mean_seconds * (self.waiting + 1) / max(1, self.running))
             message = f"{self.waiting} requests are waiting already, and no more may; try again later"
@@ -103,7 +112,7 @@ class Admission:
     def _let_in(self) -> None:
         while self._waiting:
             client, places = next(iter(self._waiting.items()))
-            if self._running and self._held + places[0].rows > self._rows:
+            if len(self._running) >= self._rows or (self.held and self.held + places[0].rows > self._rows):
                 return
             place = places.popleft()
             # the client goes to the end of the line
@@ -113,13 +122,17 @@ class Admission:
             if place.admitted.done():  # its caller has just gone away
                 continue
             self._running.add(place)
-            self._held += place.rows
             place.admitted.set_result(None)
+
+    def _keep(self, place: _Place, rows: int) -> None:
+        """Give back the other rows of a place; one that was left has none to give."""
+        if place in self._running and rows < place.rows:
+            place.rows = rows
+            self._let_in()
 
     def _leave(self, client: str, place: _Place) -> None:
         if place in self._running:
             self._running.remove(place)
-            self._held -= place.rows
         elif client in self._waiting and place in self._waiting[client]:
             self._waiting[client].remove(place)
             if not self._waiting[client]:
@@ -128,6 +141,7 @@ class Admission:
             self._let_in()
 
 
-def _closing() -> APIError:
+def closing() -> APIError:
+    """What requests are told when the server shuts down."""
     message = "the server is shutting down; ask another one, or again later"
     return APIError(503, message, code="server_shutting_down", headers={"Retry-After": "5"})

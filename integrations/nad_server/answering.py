@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.request import PendingRequest
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.types import Selection
+from nad_server.admission import closing
 from nad_server.questions import Question
 
 if TYPE_CHECKING:
@@ -123,16 +124,28 @@ async def watched_events(service: Service, question: Question, client: str) -> A
 async def _running(
     service: Service, question: Question, client: str, *, streaming: bool, watch: bool = False
 ) -> AsyncIterator[PendingRequest]:
-    """A question in its turn; whatever ends the block stops it."""
-    async with service.admission.place(client, question.sampling.n):
-        pending = await _submit(service, question, streaming=streaming, watch=watch)
+    """A question in its turn; whatever ends the block stops it. Rows go back as its candidates end."""
+    async with service.admission.place(client, question.sampling.n) as keep:
+        options = {"streaming": streaming, "watch": watch, "on_fewer": _on_loop(keep)}
+        pending = await _submit(service, question, options)
         try:
             yield pending
         finally:
             pending.cancel()
 
 
-async def _submit(service: Service, question: Question, *, streaming: bool, watch: bool) -> PendingRequest:
+def _on_loop(function: Callable[[int], None]) -> Callable[[int], None]:
+    """The function, to be called from other threads; dropped where the loop has closed under an abandoned request."""
+    loop = asyncio.get_running_loop()
+
+    def call(value: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(function, value)
+
+    return call
+
+
+async def _submit(service: Service, question: Question, options: Mapping[str, Any]) -> PendingRequest:
     """Queue a question from another thread, since tokenizing takes a while; withdrawn if the caller goes away."""
 
     def submit() -> PendingRequest:
@@ -140,19 +153,16 @@ async def _submit(service: Service, question: Question, *, streaming: bool, watc
             [question.prompt],
             sampling=question.sampling,
             config=question.config,
-            streaming=streaming,
-            watch=watch,
             **question.options,
+            **options,
         )[0]
 
-    submitting = asyncio.ensure_future(asyncio.to_thread(submit))
+    submitting = asyncio.ensure_future(service.prepare(submit))
     try:
-        pending = await asyncio.shield(submitting)
+        return await asyncio.shield(submitting)
     except asyncio.CancelledError:
         submitting.add_done_callback(_withdraw)
         raise
-    service.running.add(pending)
-    return pending
 
 
 def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
@@ -161,18 +171,23 @@ def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of some work, which is cancelled as soon as the client is gone.
+    """The result of some work, which is cancelled as soon as the client is gone or the server has to stop.
 
     Raises:
         ClientGoneError: the client left.
+        APIError: 503, the server stops.
     """
+    service: Service = request.app.state.service
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGoneError
-        return task.result()
+        with service.until_stopped() as stopped:
+            await asyncio.wait(_any_of(task, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            if stopped.done():
+                raise closing()
+        raise ClientGoneError
     finally:
         for one in (task, gone):
             one.cancel()
@@ -184,14 +199,22 @@ async def _gone(request: Request) -> None:
         pass
 
 
-async def with_silences(source: AsyncGenerator[T], seconds: float) -> AsyncIterator[T | None]:
-    """What a source yields, and None whenever it has been silent for so many seconds."""
+async def with_silences(
+    source: AsyncGenerator[T], seconds: float, stopped: asyncio.Future[None]
+) -> AsyncGenerator[T | None]:
+    """What a source yields, and None whenever it has been silent for so many seconds.
+
+    Raises:
+        APIError: 503, the server stops, and the source has not ended.
+    """
     step: asyncio.Task[T] | None = None
     try:
         while True:
             step = step or asyncio.create_task(_next(source))
-            done, _ = await asyncio.wait({step}, timeout=seconds)
-            if not done:
+            await asyncio.wait(_any_of(step, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not step.done():
+                if stopped.done():
+                    raise closing()
                 yield None
                 continue
             finished, step = step, None
@@ -206,6 +229,10 @@ async def with_silences(source: AsyncGenerator[T], seconds: float) -> AsyncItera
             with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
                 await step
         await source.aclose()
+
+
+def _any_of(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
+    return set(futures)
 
 
 async def _next(source: AsyncGenerator[T]) -> T:

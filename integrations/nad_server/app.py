@@ -16,7 +16,7 @@ from nad_server import chat, completions, page, responses, system
 from nad_server.admission import Admission
 from nad_server.answering import ClientGoneError
 from nad_server.errors import add_error_handlers
-from nad_server.gate import BodyLimit, KeyCheck
+from nad_server.gate import BodyLimit, HostCheck, KeyCheck
 from nad_server.metrics import Metrics
 from nad_server.service import Service
 from nad_server.settings import ServerSettings
@@ -68,8 +68,11 @@ def create_app(
         verifier=verifier,
         runner=runner,
     )
-    service.metrics.watch("nad_requests_running", "Requests that have rows", lambda: service.admission.running)
-    service.metrics.watch("nad_requests_waiting", "Requests in the queue", lambda: service.admission.waiting)
+    watch, admission = service.metrics.watch, service.admission
+    watch("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
+    watch("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
+    watch("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
+    watch("nad_batch_steps", "How often the batch was advanced, by a chunk or less", lambda: decoder.steps)
     app = FastAPI(
         title="nad-agents",
         version=__version__,
@@ -85,6 +88,7 @@ def create_app(
     # the last one added is the first that a request meets
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(KeyCheck, keys=settings.api_keys)
+    app.add_middleware(HostCheck, hosts=settings.hosts)
     app.add_middleware(_Counting, metrics=service.metrics)
     if settings.cors_origins:
         app.add_middleware(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,7 +21,8 @@ from nad_server.pieces import Piece, chat_logprobs, pieces_of
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
-from nad_server.wire import ChatRequest, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import ChatRequest
 
 __all__ = ["router"]
 
@@ -38,7 +39,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     arguments = body.model_dump(
         include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
     )
-    question = await asyncio.to_thread(chat_question, service, body, nad, template_messages(body.messages), arguments)
+    question = await service.prepare(chat_question, service, body, nad, template_messages(body.messages), arguments)
     completion = _Completion(service, body)
     if body.stream:
         return event_stream(request, completion.frames(question, client_of(request)))
@@ -83,17 +84,18 @@ class _Completion:
         for index in range(question.returned):
             yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
         early = not self._body.logprobs
-        async for event in answer_events(self._service, question, client, early=early):
-            first.seen()
-            if isinstance(event, TextDelta):
-                if text := growing.add(event.text):
-                    yield self._chunk(0, {"content": text})
-                continue
-            for index in range(len(event.chosen)):
-                for frame in self._rest(event, index, growing.sent if index == 0 else 0):
-                    yield frame
-            if self._body.usage_in_stream:
-                yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
+        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+            async for event in events:
+                first.seen()
+                if isinstance(event, TextDelta):
+                    if text := growing.add(event.text):
+                        yield self._chunk(0, {"content": text})
+                    continue
+                for index in range(len(event.chosen)):
+                    for frame in self._rest(event, index, growing.sent if index == 0 else 0):
+                        yield frame
+                if self._body.usage_in_stream:
+                    yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
 
     def _rest(self, found: Answer, index: int, sent: int) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""

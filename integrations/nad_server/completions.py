@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -21,7 +22,8 @@ from nad_server.pieces import Piece, completion_logprobs, pieces_of
 from nad_server.questions import Question, text_question
 from nad_server.replies import evidence_of, part_of, usage_of
 from nad_server.service import Service
-from nad_server.wire import NADOptions, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import NADOptions
 from nad_server.wire_completions import CompletionRequest
 
 __all__ = ["router"]
@@ -38,7 +40,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     nad = service.options(body.model, body.nad)
     if body.best_of is not None:
         nad = nad.model_copy(update={"n": nad.n or body.best_of})
-    questions = await asyncio.to_thread(_questions, service, body, nad)
+    questions = await service.prepare(_questions, service, body, nad)
     completion = _Completion(service, body)
     client = client_of(request)
     if body.stream:
@@ -101,16 +103,18 @@ class _Completion:
         answers: list[Answer] = []
         for question in questions:
             base, sent = len(answers) * question.returned, 0
-            async for event in answer_events(self._service, question, client, early=self._body.logprobs is None):
-                first.seen()
-                if isinstance(event, TextDelta):
-                    sent += len(event.text)
-                    yield self._chunk(base, event.text)
-                    continue
-                answers.append(event)
-                for place in range(len(event.chosen)):
-                    for frame in self._rest(event, place, base + place, sent if place == 0 else 0):
-                        yield frame
+            early = self._body.logprobs is None
+            async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+                async for event in events:
+                    first.seen()
+                    if isinstance(event, TextDelta):
+                        sent += len(event.text)
+                        yield self._chunk(base, event.text)
+                        continue
+                    answers.append(event)
+                    for place in range(len(event.chosen)):
+                        for frame in self._rest(event, place, base + place, sent if place == 0 else 0):
+                            yield frame
         if self._body.usage_in_stream:
             yield Frame.of(self._object([], usage=usage_of(answers)))
 

@@ -11,6 +11,7 @@ __all__ = ["ERRORS", "answers_with"]
 _MEANINGS = {
     400: "The request is wrong; the error names the parameter.",
     401: "No valid API key.",
+    403: "The server does not answer to the name by which it was called.",
     404: "No such model.",
     413: "The body is too long.",
     422: "No candidate passed the checks.",

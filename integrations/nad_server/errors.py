@@ -27,7 +27,7 @@ from nad_agents.exceptions import (
 __all__ = ["APIError", "ErrorBody", "JSONAnswer", "add_error_handlers", "as_api_error", "dump_json"]
 
 _LOG = logging.getLogger("nad_server")
-_TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
 _TOLD: tuple[tuple[type[NADError], int, str], ...] = (

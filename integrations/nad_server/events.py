@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from nad_server.answering import with_silences
 from nad_server.errors import APIError, as_api_error, dump_json
@@ -54,6 +56,21 @@ class FirstText:
             self._observe(time.perf_counter() - self._started)
 
 
+class _EventResponse(StreamingResponse):
+    """A response of events that ends its source when it ends itself, not when it is collected as garbage."""
+
+    def __init__(self, source: AsyncGenerator[str]) -> None:
+        super().__init__(source, media_type="text/event-stream", headers=_HEADERS)
+        self._source = source
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it; a client that leaves while nothing can be sent leaves the source in the middle."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._source.aclose()
+
+
 def event_stream(
     request: Request,
     frames: AsyncGenerator[str],
@@ -75,11 +92,13 @@ def event_stream(
     # who cannot come in learns it by the status
     service.admission.check()
 
-    async def stream() -> AsyncIterator[str]:
+    async def stream() -> AsyncGenerator[str]:
         ended = False
         try:
-            async for frame in with_silences(frames, service.settings.keep_alive_seconds):
-                yield ping() if frame is None else frame
+            with service.until_stopped() as stopped:
+                async with aclosing(with_silences(frames, service.settings.keep_alive_seconds, stopped)) as source:
+                    async for frame in source:
+                        yield ping() if frame is None else frame
             ended = True
             yield done
         except Exception as error:  # noqa: BLE001 - the status is out, so the stream has to say it
@@ -90,4 +109,4 @@ def event_stream(
             if not ended:
                 service.metrics.disconnects.inc()
 
-    return StreamingResponse(stream(), media_type="text/event-stream", headers=_HEADERS)
+    return _EventResponse(stream())

@@ -1,23 +1,52 @@
-"""What stands before every endpoint: the key, and the size of the body."""
+"""What stands before every endpoint: the name by which the server is called, the key, the size of the body."""
 
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nad_server.errors import APIError, JSONAnswer
 
-__all__ = ["BodyLimit", "KeyCheck"]
+__all__ = ["BodyLimit", "HostCheck", "KeyCheck"]
 
 _OPEN = {"/health", "/docs", "/openapi.json", "/ui"}
 _PAGE, _PAGE_API = "/ui/", "/ui/api/"
 """The page itself asks for the key; what it asks of the server needs it."""
 
 
+_PORT = re.compile(r":\d*$")
+
+
 def _is_open(path: str) -> bool:
     return path in _OPEN or (path.startswith(_PAGE) and not path.startswith(_PAGE_API))
+
+
+class HostCheck:
+    """Lets requests pass that call the server by one of its names, as a page that rebinds its own name cannot.
+
+    Args:
+        app: what is behind it.
+        hosts: names and addresses without port, an IPv6 address without brackets; without any everybody passes.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] == "http" and self._hosts:
+            given = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+            if _PORT.sub("", given).strip("[]").rstrip(".").lower() not in self._hosts:
+                names = ", ".join(sorted(self._hosts))
+                message = f"this server answers to {names} only; call it so, or give it an --api-key for every name"
+                refused = APIError(403, message, code="host_not_allowed")
+                await JSONAnswer(refused.body(), status_code=403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class KeyCheck:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import math
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from importlib.resources import files
 from typing import Any
 
@@ -22,7 +22,8 @@ from nad_server.errors import APIError, JSONAnswer
 from nad_server.events import Frame, event_stream
 from nad_server.questions import Question, chat_question, text_question
 from nad_server.service import Service
-from nad_server.wire import SamplingFields, refuse_unsupported
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire import SamplingFields
 
 __all__ = ["router"]
 
@@ -73,6 +74,7 @@ async def options(request: Request) -> Response:
             "selectors": [name for name in available_selectors() if _offered(service, name)],
             "pruning": decoder.config.pruning,
             "verify": service.verifier is not None,
+            "keep_alive_seconds": settings.keep_alive_seconds,
         }
     )
 
@@ -99,7 +101,7 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
             return text_question(service, body, nad, body.prompt)
         return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {})
 
-    asked = await asyncio.to_thread(question)
+    asked = await service.prepare(question)
     return event_stream(
         request,
         _frames(service, asked, client_of(request)),
@@ -112,11 +114,12 @@ async def _frames(service: Service, question: Question, client: str) -> AsyncGen
     config = question.config
     told = {"n": question.sampling.n, "max_tokens": question.sampling.max_new_tokens, "pruning": config.pruning}
     yield Frame.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
-    async for event in watched_events(service, question, client):
-        if event is None:
-            yield Frame.of({}, "started")
-        elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
-            yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
+    async with aclosing(watched_events(service, question, client)) as events:
+        async for event in events:
+            if event is None:
+                yield Frame.of({}, "started")
+            elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
+                yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
 
 
 def _content(event: DecodingEvent) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from nad_agents.rollouts import Rollout
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Piece", "chat_logprobs", "completion_logprobs", "pieces_of"]
+__all__ = ["Piece", "chat_logprobs", "completion_logprobs", "leading", "pieces_of", "response_logprobs"]
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LEAST = -9999.0
@@ -81,6 +81,21 @@ def completion_logprobs(pieces: list[Piece], start: int = 0) -> dict[str, Any]:
         "top_logprobs": None,
         "text_offset": offsets,
     }
+
+
+def response_logprobs(pieces: list[Piece]) -> list[dict[str, Any]]:
+    """As responses have them, where a part of a character has no bytes."""
+    return [{**entry, "bytes": entry["bytes"] or []} for entry in chat_logprobs(pieces)["content"]]
+
+
+def leading(pieces: list[Piece], text: str) -> list[Piece]:
+    """The pieces with which a text begins."""
+    at = 0
+    for i, piece in enumerate(pieces):
+        if not text.startswith(piece.text, at):
+            return pieces[:i]
+        at += len(piece.text)
+    return pieces
 
 
 def _bytes(token: str) -> list[int] | None:

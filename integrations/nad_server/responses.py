@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,12 +17,12 @@ from nad_server.documentation import ERRORS, answers_with
 from nad_server.errors import APIError, JSONAnswer
 from nad_server.events import FirstText, Frame, event_stream
 from nad_server.messages import template_messages
-from nad_server.pieces import pieces_of
+from nad_server.pieces import Piece, leading, pieces_of, response_logprobs
 from nad_server.questions import Question, chat_question
 from nad_server.replies import Call, GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
-from nad_server.wire import refuse_unsupported
-from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_what_is_kept
+from nad_server.unsupported import refuse_unsupported
+from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_several
 
 __all__ = ["router"]
 
@@ -36,10 +36,10 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     """Answer an input: the best of N candidates, with the evidence under `nad`."""
     service: Service = request.app.state.service
     refuse_unsupported(body)
-    refuse_what_is_kept(body)
+    refuse_several(body)
     nad = service.options(body.model, body.nad)
     conversation = template_messages(conversation_of(body))
-    question = await asyncio.to_thread(chat_question, service, body, nad, conversation, arguments_of(body))
+    question = await service.prepare(chat_question, service, body, nad, conversation, arguments_of(body))
     response = _Response(service, body)
     if body.stream:
         return event_stream(
@@ -76,7 +76,7 @@ class _Response:
         part = part or self._part(found)
         output = [_call_item(call) for call in part.calls]
         if part.text or not output:
-            output.insert(0, self._message_item(part.text))
+            output.insert(0, self._message_item(part.text, self._logprobs(found, part)))
         usage = usage_of([found])
         cut = part.finish_reason == "length"
         return self._object(
@@ -98,14 +98,16 @@ class _Response:
         first, growing = FirstText(self._service, _PATH), GrowingText(question.reader)
         yield self._event("response.created", response=self._object("in_progress", []))
         yield self.in_progress()
-        async for event in answer_events(self._service, question, client, early=True):
-            first.seen()
-            if isinstance(event, TextDelta):
-                for frame in self._text(growing.add(event.text)):
+        early = not self._body.logprobs
+        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+            async for event in events:
+                first.seen()
+                if isinstance(event, TextDelta):
+                    found = self._text(growing.add(event.text))
+                else:
+                    found = self._rest(event, growing.sent)
+                for frame in found:
                     yield frame
-                continue
-            for frame in self._rest(event, growing.sent):
-                yield frame
 
     def in_progress(self) -> Frame:
         """Says that candidates are being written."""
@@ -120,22 +122,31 @@ class _Response:
         """What is still to be sent: the text token by token, the calls, the response as a whole."""
         part, rollout, at = self._part(found), found.chosen[0], 0
         whole = part.text == rollout.text
+        group: list[Piece] = []
         for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+            group.append(piece)
             at += len(piece.text)
             if at > sent and piece.text:
-                yield from self._text(piece.text[-(at - sent) :])
+                yield from self._text(piece.text[-(at - sent) :], response_logprobs(group))
+                group = []
         if not whole:
-            yield from self._text(part.text[sent:])
+            yield from self._text(part.text[sent:], self._logprobs(found, part))
         response = self.whole(found, part)
         if response["output"][0]["type"] == "message":
             yield from self._text("", begin=True)
-            yield from self._message_done(part.text)
+            yield from self._message_done(response["output"][0])
         for index, item in enumerate(response["output"]):
             if item["type"] == "function_call":
                 yield from self._call(part.calls[index - int(self._message_begun)], item, index)
         yield self._event(f"response.{response['status']}", response=response)
 
-    def _text(self, text: str, *, begin: bool = False) -> Iterator[str]:
+    def _logprobs(self, found: Answer, part: Part) -> list[dict[str, Any]]:
+        """Of the text's tokens, where they are asked for; up to where calls were cut out."""
+        if not self._body.logprobs:
+            return []
+        return response_logprobs(leading(pieces_of(self._tokenizer, found.chosen[0]), part.text))
+
+    def _text(self, text: str, logprobs: Sequence[dict[str, Any]] = (), *, begin: bool = False) -> Iterator[str]:
         place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
         if (text or begin) and not self._message_begun:
             self._message_begun = True
@@ -143,13 +154,15 @@ class _Response:
             yield self._event("response.output_item.added", output_index=0, item=item)
             yield self._event("response.content_part.added", **place, part=_text_part(""))
         if text:
-            yield self._event("response.output_text.delta", **place, delta=text, logprobs=[])
+            told = list(logprobs) if self._body.logprobs else []
+            yield self._event("response.output_text.delta", **place, delta=text, logprobs=told)
 
-    def _message_done(self, text: str) -> Iterator[str]:
+    def _message_done(self, item: dict[str, Any]) -> Iterator[str]:
         place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
-        yield self._event("response.output_text.done", **place, text=text, logprobs=[])
-        yield self._event("response.content_part.done", **place, part=_text_part(text))
-        yield self._event("response.output_item.done", output_index=0, item=self._message_item(text))
+        (part,) = item["content"]
+        yield self._event("response.output_text.done", **place, text=part["text"], logprobs=part["logprobs"])
+        yield self._event("response.content_part.done", **place, part=part)
+        yield self._event("response.output_item.done", output_index=0, item=item)
 
     def _call(self, call: Call, item: dict[str, Any], index: int) -> Iterator[str]:
         place = {"item_id": item["id"], "output_index": index}
@@ -163,9 +176,9 @@ class _Response:
     def _part(self, found: Answer) -> Part:
         return part_of(found.chosen[0], found.question.reader, parallel=self._body.parallel_tool_calls is not False)
 
-    def _message_item(self, text: str) -> dict[str, Any]:
+    def _message_item(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
         head = {"id": self._message_id, "type": "message", "role": "assistant", "status": "completed"}
-        return {**head, "content": [_text_part(text)]}
+        return {**head, "content": [_text_part(text, logprobs)]}
 
     def _event(self, kind: str, /, **content: Any) -> Frame:
         number, self._events = self._events, self._events + 1
@@ -189,9 +202,7 @@ class _Response:
             "previous_response_id": None,
             "store": False,
             "temperature": body.temperature,
-            "text": body.text.model_dump(by_alias=True, exclude_none=True)
-            if body.text
-            else {"format": {"type": "text"}},
+            "text": body.text.model_dump(by_alias=True, exclude_none=True) if body.text else _PLAIN,
             "tool_choice": arguments_of(body).get("tool_choice", "auto"),
             "tools": [tool.model_dump() for tool in body.tools or ()],
             "top_p": body.top_p,
@@ -201,8 +212,8 @@ class _Response:
         }
 
 
-def _text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def _text_part(text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def _call_item(call: Call) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
-from nad_agents.request import PendingRequest
 from nad_agents.verification import Verifier
 from nad_server.admission import Admission
 from nad_server.errors import APIError
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Service"]
 
+T = TypeVar("T")
 _NESTED = set(NADOptions.model_fields) - {"selector_options"}
 
 
@@ -36,7 +39,6 @@ class Service:
         metrics: what is counted.
         verifier: checks candidates, in a sandbox; None checks nothing.
         runner: runs programs for the selector `behaviour`, in a sandbox.
-        running: requests that the decoder works on.
         started: Unix time.
     """
 
@@ -46,13 +48,33 @@ class Service:
     metrics: Metrics
     verifier: Verifier | None = None
     runner: Any = None
-    running: WeakSet[PendingRequest] = field(default_factory=WeakSet)
     started: int = field(default_factory=lambda: int(time.time()))
+    _ends: set[asyncio.Future[None]] = field(default_factory=set)
+    _stopped: bool = False
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
+
+    async def prepare(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what a request needs before it can be queued, on threads that slow checks of others never occupy."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def stop(self) -> None:
-        """End what still runs; its callers are told."""
-        for pending in list(self.running):
-            pending.cancel()
+        """End what still runs, whatever it is at; its callers are told."""
+        self._stopped = True
+        for end in list(self._ends):
+            _set(end)
+
+    @contextmanager
+    def until_stopped(self) -> Iterator[asyncio.Future[None]]:
+        """A future that is done when what runs has to end."""
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.add(end)
+        if self._stopped:
+            _set(end)
+        try:
+            yield end
+        finally:
+            self._ends.discard(end)
+            end.cancel()
 
     @property
     def name(self) -> str:
@@ -94,3 +116,8 @@ class Service:
             message = f"behind the model's name, {problem['loc'][0]}: {problem['msg']}"
             raise APIError(400, message, code="invalid_value", param="model") from error
         return options.model_copy(update=given.model_dump(exclude_unset=True)) if given else options
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -24,6 +24,8 @@ class ServerSettings(BaseModel):
             and greedy decoding has one candidate, among which there is nothing to choose. 0 leaves it as asked.
         keep_alive_seconds: a stream is never silent for longer.
         shutdown_seconds: how long running requests may go on after the signal to stop.
+        hosts: names under which the server may be addressed, without port; empty allows every name. A web page whose
+            name is made to lead to this machine could otherwise use a server that only this machine can reach.
         cors_origins: web pages from these origins may use the server.
         ui: serve the page at /ui.
     """
@@ -42,6 +44,7 @@ class ServerSettings(BaseModel):
     min_temperature: float = Field(default=0.0, ge=0, le=2)
     keep_alive_seconds: float = Field(default=10.0, gt=0)
     shutdown_seconds: float = Field(default=30.0, ge=0)
+    hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     ui: bool = False
 

@@ -8,19 +8,18 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nad_agents.types import Pruning, ScoreName, Similarity
-from nad_server.errors import APIError
 
 __all__ = [
     "ChatMessage",
     "ChatRequest",
     "FunctionDefinition",
     "NADOptions",
+    "Open",
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
     "Tool",
     "ToolChoice",
-    "refuse_unsupported",
 ]
 
 _MAX_STOPS, _MAX_STOP_CHARACTERS = 16, 256
@@ -240,39 +239,3 @@ class ChatRequest(SamplingFields):
     def token_limit(self) -> int | None:
         """Tokens that the answer may have, where the request says it."""
         return self.max_completion_tokens or self.max_tokens
-
-
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "top_logprobs": (0,),
-    "modalities": (["text"],),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-    "functions": ([],),
-    "function_call": ("none",),
-    "reasoning_effort": ("none",),
-    "store": (False,),
-    "echo": (False,),
-    "previous_response_id": (),
-    "conversation": (),
-    "background": (False,),
-    "context_management": (),
-    "max_tool_calls": (),
-    "truncation": ("disabled",),
-}
-"""What OpenAI's protocol has and this server has not, with the values that ask for nothing."""
-
-
-def refuse_unsupported(request: Open) -> None:
-    """Refuse what would otherwise be left undone without a word.
-
-    Raises:
-        APIError: names the parameter.
-    """
-    for name, value in (request.model_extra or {}).items():
-        if name in _NEUTRAL and value is not None and value not in _NEUTRAL[name]:
-            message = f"{name} is not supported by this server; leave it out"
-            raise APIError(400, message, code="unsupported_parameter", param=name)

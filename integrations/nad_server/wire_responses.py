@@ -9,7 +9,7 @@ from pydantic import Field
 from nad_server.errors import APIError
 from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, SamplingFields, ToolCall, ToolChoice
 
-__all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_what_is_kept"]
+__all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_several"]
 
 
 class ResponseTool(Open):
@@ -36,6 +36,10 @@ class TextOptions(Open):
     format: TextFormat | None = None
 
 
+class Reasoning(Open):
+    """What is asked of the reasoning; models here do not reason apart from their answer."""
+
+
 class InputItem(Open):
     """A message, a tool call, its result, or an earlier answer's reasoning."""
 
@@ -59,27 +63,26 @@ class ResponsesRequest(SamplingFields):
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     metadata: dict[str, Any] | None = None
-    store: bool | None = None
-    reasoning: dict[str, Any] | None = None
+    reasoning: Reasoning | None = None
+    include: list[Literal["reasoning.encrypted_content", "message.output_text.logprobs"]] | None = None
 
     @property
     def token_limit(self) -> int | None:
         """Tokens that the answer may have, where the request says it."""
         return self.max_output_tokens
 
+    @property
+    def logprobs(self) -> bool:
+        """Whether the text comes with its tokens' log-probabilities."""
+        return "message.output_text.logprobs" in (self.include or ())
 
-def refuse_what_is_kept(body: ResponsesRequest) -> None:
-    """Refuse what needs a memory between requests, or several answers, which this form has no place for.
+
+def refuse_several(body: ResponsesRequest) -> None:
+    """Refuse to return several answers, which this form has no place for.
 
     Raises:
         APIError: names the parameter.
     """
-    if body.store:
-        message = "answers are not kept by this server; send store=false, and the whole conversation as input"
-        raise APIError(400, message, code="unsupported_parameter", param="store")
-    if body.reasoning and body.reasoning.get("effort") not in {None, "none"}:
-        message = "reasoning effort is not supported by this server; leave it out"
-        raise APIError(400, message, code="unsupported_parameter", param="reasoning.effort")
     if body.n not in {None, 1}:
         message = "a response holds one answer; set candidates with nad.n, or ask /v1/chat/completions for several"
         raise APIError(400, message, code="unsupported_parameter", param="n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 _DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_LOCAL = {"127.0.0.1", "::1", "localhost"}
+_LOCAL = ("127.0.0.1", "::1", "localhost")
 
 NameOption = Annotated[
     list[str] | None, typer.Option("--name", help="Name that the model answers to; may be given twice.")
@@ -54,6 +55,9 @@ CandidatesOption = Annotated[int, typer.Option("--max-candidates", help="Most ca
 PromptOption = Annotated[int | None, typer.Option("--max-prompt-tokens", help="Longest prompt.")]
 RowsOption = Annotated[int, typer.Option("--max-rows", help="Candidates of all requests in one batch.")]
 WaitingOption = Annotated[int, typer.Option("--max-waiting", help="Requests that may wait; further ones get 429.")]
+ShutdownOption = Annotated[
+    float, typer.Option(help="Seconds that running requests may go on after the signal to stop; then they are ended.")
+]
 OriginOption = Annotated[
     list[str] | None, typer.Option("--cors-origin", help="Let web pages from this origin in; may be given twice.")
 ]
@@ -77,6 +81,7 @@ def serve(
     max_prompt_tokens: PromptOption = None,
     max_rows: RowsOption = 128,
     max_waiting: WaitingOption = 64,
+    shutdown_seconds: ShutdownOption = 30.0,
     cors_origin: OriginOption = None,
     ui: UIOption = False,
     device: DeviceOption = "auto",
@@ -99,11 +104,14 @@ def serve(
         max_rows=max_rows,
         max_waiting=max_waiting,
         min_temperature=min_temperature,
+        shutdown_seconds=shutdown_seconds,
+        # with a key a stranger's page gets nowhere
+        hosts=(*_LOCAL, host) if _is_local(host) and not keys else (),
         cors_origins=tuple(cors_origin or ()),
         ui=ui,
     )
     console = Console(stderr=True)
-    if host not in _LOCAL and not keys:
+    if not _is_local(host) and not keys:
         console.print(f"[yellow]without --api-key everybody who reaches {host} may use this server[/]")
     from nad_server import create_app
     from nad_server.process import serve as run
@@ -124,6 +132,14 @@ def serve(
             )
         # 3. requests
         run(create_app(decoder, settings, **checks), host=host, port=port)
+
+
+def _is_local(host: str) -> bool:
+    """Whether an address to listen on lets in this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in _LOCAL
 
 
 def _settings(**values: Any) -> ServerSettings:

@@ -109,6 +109,8 @@ class Scheduler:
         self.engine = engine
         self.max_rows = max_rows
         self.share_batches = share_batches
+        self.steps = 0
+        """How many times the batch was advanced, by a chunk or less."""
         self._changed = threading.Condition()
         self._waiting: deque[Ticket] = deque()
         self._active: list[Ticket] = []
@@ -195,6 +197,7 @@ class Scheduler:
                 self._fail(ticket, error)
         if not limits:
             return
+        self.steps += 1
         try:
             self.engine.step(min(limits))
         except Exception as error:  # noqa: BLE001 - as above

@@ -1,7 +1,10 @@
 """The page of `nad serve --ui` in a real headless browser, on the default model, with code checked in a sandbox."""
 
 import os
+import re
 import shutil
+import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -34,12 +37,28 @@ def browser():
 
 @pytest.fixture
 def page(browser, server):
+    with opened(browser, server) as found:
+        yield found
+
+
+@contextmanager
+def opened(browser, server, **options):
+    """The page; options are what it hears instead of the server's own."""
     found = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
     found.set_default_timeout(40_000)
     expect.set_options(timeout=40_000)
     found.wrong = []
     found.on("pageerror", lambda error: found.wrong.append(str(error)))
     found.on("console", lambda said: found.wrong.append(said.text) if "Content Security" in said.text else None)
+    if options:
+
+        def changed(route):
+            answer = route.fetch()
+            route.fulfill(response=answer, json=answer.json() | options) if answer.ok else route.fulfill(
+                response=answer
+            )
+
+        found.route("**/api/options", changed)
     found.goto(f"{server.url}/ui/")
     yield found
     assert found.wrong == []
@@ -80,13 +99,19 @@ def test_candidates_grow_are_checked_and_one_wins(page):
     picture(page, "done")
     page.emulate_media(color_scheme="dark")
     page.set_viewport_size({"width": 480, "height": 900})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 480
     picture(page, "narrow-dark")
+    for width in (360, 480, 700, 800, 1280):
+        page.set_viewport_size({"width": width, "height": 900})
+        for part in ("document.documentElement", "document.querySelector('.scroll')"):
+            assert page.evaluate(f"{part}.scrollWidth - {part}.clientWidth") <= 0, (width, part)
+    page.set_viewport_size({"width": 480, "height": 900})
+    expect(page.get_by_role("row").nth(1)).to_be_visible()
+    assert page.get_by_role("row").nth(1).get_by_role("cell").count() == 9
 
 
 def test_dropped_candidates_show_and_stopping_frees_the_rows(page, server):
     enter(page)
-    page.get_by_label("Prompt", exact=True).fill("Write a long story about a fox and a lighthouse.")
+    page.get_by_label("Prompt", exact=True).fill(STORY)
     page.get_by_role("spinbutton", name="Candidates").fill("4")
     page.get_by_label("Pruning").select_option("halving")
     page.get_by_label("Tokens at most").fill("2000")
@@ -96,6 +121,47 @@ def test_dropped_candidates_show_and_stopping_frees_the_rows(page, server):
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status").first).to_have_text("Stopped.")
     wait_until(lambda: server.health()["running"] == 0)
+
+
+STORY = "Write a long story about a fox and a lighthouse."
+
+
+def begin(page):
+    enter(page)
+    page.get_by_label("Prompt", exact=True).fill(STORY)
+    page.get_by_label("Tokens at most").fill("2000")
+    page.keyboard.press("Enter")
+    expect(page.locator("article pre").first).not_to_be_empty()
+
+
+def says_that_it_broke(page, text):
+    expect(page.locator("#error")).to_have_text(re.compile(text))
+    expect(page.locator("article.running")).to_have_count(0)
+    expect(page.locator("article.interrupted").first).to_contain_text("not finished")
+    expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled()
+
+
+def test_a_connection_that_breaks_is_said(browser):
+    server = Server("--ui", "--n", "2")
+    with opened(browser, server) as page:
+        begin(page)
+        server.process.kill()
+        says_that_it_broke(page, "^The connection to the server broke.$|^The server ended the answer early.$")
+        picture(page, "broken")
+        page.get_by_role("button", name="Generate").click()
+        expect(page.locator("#error")).to_have_text("The connection to the server broke.")
+    server.stop()
+
+
+def test_a_server_that_falls_silent_is_said(browser):
+    server = Server("--ui", "--n", "2")
+    with opened(browser, server, keep_alive_seconds=1) as page:
+        begin(page)
+        server.process.send_signal(signal.SIGSTOP)
+        says_that_it_broke(page, "nothing came for 3 s")
+    server.process.send_signal(signal.SIGCONT)
+    assert server.stop() == 0
 
 
 def test_what_the_server_refuses_is_said(page):

@@ -17,6 +17,8 @@ from langchain_openai import ChatOpenAI
 from nad_sandbox import SandboxUnavailableError, auto_sandbox
 from pydantic import BaseModel, Field
 
+from tests.tiny_models import byte_tokenizer, make_model
+
 KEY = "a-key"
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Name a fruit."}], "max_tokens": 24, "seed": 1}
@@ -35,9 +37,9 @@ CONVERT = {
 
 
 class Server:
-    def __init__(self, *options):
+    def __init__(self, *options, key=KEY):
         command = [Path(sys.executable).with_name("nad"), "serve", "--n", "3", "--port", "0", *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAD_API_KEY": KEY, "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "NAD_API_KEY": key or "", "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
         self.log = []
         self.url = None
@@ -165,22 +167,54 @@ def test_errors_are_the_clients_own_classes(client, server):
     assert server.http.post("/v1/chat/completions", content=b" " * 5 * 2**20).status_code == 413
 
 
-def test_a_client_that_leaves_frees_its_rows(server):
+@pytest.fixture(scope="module")
+def fill_in_model(tmp_path_factory):
+    """A random model whose tokenizer has the marks of Qwen2.5-Coder."""
+    folder = tmp_path_factory.mktemp("models") / "fill-in"
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
+    tokenizer.save_pretrained(folder)
+    make_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)
+    return folder
+
+
+def test_filling_in_before_a_suffix(client, fill_in_model):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.completions.create(model=MODEL, prompt="def f(", suffix="):", max_tokens=8)
+    assert refused.value.param == "suffix"
+    server = Server("--model", fill_in_model)
+    try:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as other:
+            asked = {"model": "fill-in", "prompt": "def f(", "suffix": "):", "max_tokens": 8, "seed": 1}
+            whole = other.completions.create(**asked)
+            streamed = "".join(chunk.choices[0].text for chunk in other.completions.create(**asked, stream=True))
+    finally:
+        assert server.stop() == 0
+    assert whole.usage.prompt_tokens == 3 + len("def f(") + len("):")
+    assert whole.choices[0].text == streamed
+    assert whole.nad["n"] == 3
+
+
+def test_a_client_that_leaves_frees_its_rows_within_a_chunk(server):
     long = {**CHAT, "max_tokens": 2000, "nad": {"n": 3}, "messages": [{"role": "user", "content": "Count to 1000."}]}
     before = server.metric("nad_disconnects_total")
     with server.http.stream("POST", "/v1/chat/completions", json={**long, "stream": True}) as stream:
         lines = stream.iter_lines()  # dropping it would close the connection
         assert next(lines).startswith("data: ")
-        wait_until(lambda: server.health()["running"] == 1)
-    wait_until(lambda: server.health()["running"] == 0, 10)
+        wait_until(lambda: server.metric("nad_batch_rows") == 3)
+    assert steps_after_leaving(server, before + 1) <= 1
     with pytest.raises(httpx.ReadTimeout):
-        server.http.post("/v1/chat/completions", json=long, timeout=1.0)
-    wait_until(lambda: server.health()["running"] == 0, 10)
-    wait_until(lambda: server.metric("nad_disconnects_total") == before + 2)
-    # the engine is free again: a short answer does not wait for the long ones
-    started = time.monotonic()
-    server.http.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1}).raise_for_status()
-    assert time.monotonic() - started < 15
+        server.http.post("/v1/chat/completions", json=long, timeout=2.0)
+    assert steps_after_leaving(server, before + 2) <= 1
+    assert server.health() == {"status": "ok", "running": 0, "waiting": 0}
+
+
+def steps_after_leaving(server, disconnects):
+    """Steps that the batch goes on for when the server has seen so many clients leave."""
+    wait_until(lambda: server.metric("nad_disconnects_total") == disconnects)
+    seen = server.metric("nad_batch_steps")
+    wait_until(lambda: server.metric("nad_batch_rows") == 0)
+    return server.metric("nad_batch_steps") - seen
 
 
 def test_a_full_queue_says_when_to_come_back(server):
@@ -213,6 +247,48 @@ def test_shutdown_lets_running_requests_finish():
     assert server.stop() == 0
     asking.join(10)
     assert answers[0].json()["choices"][0]["message"]["content"]
+
+
+def test_what_still_runs_after_the_time_to_shut_down_is_told_and_the_process_ends():
+    server = Server("--shutdown-seconds", "1", "--max-rows", "6")
+    long = {**CHAT, "max_tokens": 4000, "messages": [{"role": "user", "content": "Count to 1000."}]}
+    answers = {}
+
+    def ask(name, stream):
+        answers[name] = server.http.post("/v1/chat/completions", json={**long, "stream": stream})
+
+    asked = {"whole": False, "stream": True, "waiting": False, "waiting stream": True}
+    asking = [threading.Thread(target=ask, args=one) for one in asked.items()]
+    for place, thread in enumerate(asking, start=1):
+        thread.start()
+        wait_until(lambda place=place: sum(server.health()[k] for k in ("running", "waiting")) == place)
+    assert server.health() == {"status": "ok", "running": 2, "waiting": 2}
+    assert server.stop() == 0
+    for thread in asking:
+        thread.join(10)
+    assert set(answers) == set(asked)
+    for name, stream in asked.items():
+        answer = answers[name]
+        assert answer.status_code == (200 if stream else 503)
+        assert '"code":"server_shutting_down"' in answer.text
+        assert answer.text.endswith("data: [DONE]\n\n") is stream
+    assert answers["waiting"].headers["retry-after"]
+    assert "Traceback" not in "".join(server.log)
+    assert "Cancel" not in "".join(server.log)
+
+
+def test_without_a_key_only_this_machines_own_names_are_answered():
+    server = Server(key=None)
+    try:
+        assert server.http.get("/health").status_code == 200
+        for path in ("/health", "/v1/models", "/v1/chat/completions"):
+            refused = server.http.get(path, headers={"host": "rebound.example:8000"})
+            assert refused.status_code == 403
+            assert refused.json()["error"]["code"] == "host_not_allowed"
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="any", max_retries=0) as client:
+            assert client.models.list().data
+    finally:
+        assert server.stop() == 0
 
 
 def test_code_is_checked_in_a_sandbox_when_asked_for():

@@ -7,7 +7,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, status_c
 
 from tests.unit.server.servers import make_app
 
-app = make_app(max_tokens=4, max_candidates=4)
+app = make_app(max_tokens=4, max_candidates=4, ui=True)
 description = schemathesis.openapi.from_asgi("/openapi.json", app)
 
 
@@ -40,5 +40,5 @@ def test_nothing_breaks_the_server(case):
 def test_some_requests_were_answered():
     """Run after the others: refusing everything would be no test."""
     text = app.state.service.metrics.text().decode()
-    for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+    for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/ui/api/decode"):
         assert f'nad_requests_total{{endpoint="{path}",status="200"}}' in text, text

@@ -280,6 +280,15 @@ class TestAsync:
         assert max(seen) > 5
 
 
+def test_a_caller_hears_how_many_still_generate_whenever_some_have_ended():
+    nad, counts = decoder(config=NADConfig(**NEURONS, pruning="halving", shrink=2)), []
+    group = nad.sample("hello", on_fewer=counts.append)
+    assert counts == sorted(set(counts), reverse=True)
+    assert {3, 2, 1} & set(counts)
+    assert counts[0] < len(group)
+    assert counts[-1] == 0
+
+
 def test_several_threads_share_one_decoder():
     nad, results = decoder(), {}
     expected = {p: nad.decode(p).text for p in ("a", "bb", "ccc", "dddd")}

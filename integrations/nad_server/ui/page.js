@@ -2,7 +2,8 @@
 import { Matrix } from "./matrix.js";
 
 const $ = (id) => document.getElementById(id);
-const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped" };
+const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped", interrupted: "▢ not finished" };
+const COLUMNS = ["Rank", "Candidate", "Score", "Agrees", "Neurons", "Tokens", "Log-prob.", "Ended", "Sandbox"];
 const matrix = new Matrix();
 let key = sessionStorage.getItem("nad-key") ?? "", options = null, aborting = null, run = null;
 
@@ -112,7 +113,7 @@ const HEARD = {
     const saved = saved_tokens ? `, ${count(saved_tokens)} saved by pruning` : "";
     $("status").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
   },
-  failed(event) { fail(event.error.message); },
+  failed(event) { fail(event.error.message); interrupted(); },
 };
 
 // 2. the parts of the page
@@ -137,17 +138,24 @@ function refresh(i) {
   one.numbers.textContent = parts.join(" · ");
 }
 
+function interrupted() {
+  if (!run || run.ended || run.interrupted) return;
+  run.interrupted = true;
+  run.cards.forEach((one, i) => { if (one.state === "running") { one.state = "interrupted"; refresh(i); } });
+  for (const cell of document.querySelectorAll("[data-check]")) cell.replaceChildren(verdict(+cell.dataset.check));
+}
+
 function table(ranking, about) {
   $("no-ranking").hidden = true;
   $("ranking").replaceChildren(...ranking.map((i, place) => {
     const one = about(i), row = make("tr", "", run.winner === i ? "winner" : "");
     const cells = [place + 1, `#${i}${run.winner === i ? " ★" : ""}`, number(one.score, 4), number(run.agrees[i], 3), count(run.neurons[i]),
       count(run.cards[i].tokens), number(one.mean_logprob, 3), ENDED[run.cards[i].state].slice(2)];
-    row.append(...cells.map((text) => make("td", text)));
-    const check = make("td");
-    check.dataset.check = i;
-    check.append(verdict(i));
-    row.append(check);
+    row.append(...cells.map((text) => make("td", text)), make("td"));
+    row.setAttribute("role", "row");
+    [...row.cells].forEach((cell, column) => { cell.dataset.column = COLUMNS[column]; cell.setAttribute("role", "cell"); });
+    row.lastChild.dataset.check = i;
+    row.lastChild.append(verdict(i));
     return row;
   }));
 }
@@ -155,7 +163,7 @@ function table(ranking, about) {
 function verdict(i) {
   if (!run.checks.has(i)) return make("span", "–", "hint");
   const found = run.checks.get(i);
-  if (!found) return make("span", run.ended ? "not needed" : "… waiting", "hint");
+  if (!found) return make("span", run.interrupted ? "not checked" : run.ended ? "not needed" : "… waiting", "hint");
   if (found.passed) return make("span", "✓ passed", "passed");
   const more = make("details"), feedback = make("pre", found.feedback);
   more.append(make("summary", "✗ failed", "failed"), feedback);
@@ -189,6 +197,7 @@ async function ask(event) {
   $("ranking").replaceChildren();
   $("candidates").replaceChildren();
   fail("");
+  run = null;
   $("run").disabled = true;
   $("stop").disabled = false;
   const nad = { n: +$("n").value, selector: $("selector").value, pruning: $("pruning").value };
@@ -200,9 +209,10 @@ async function ask(event) {
     if (!reply.ok) return fail(await problem(reply));
     await listen(reply.body);
   } catch (error) {
-    if (error.name !== "AbortError") return fail("The connection to the server broke.");
+    if (error.name !== "AbortError") return fail(error.name === "TimeoutError" ? error.message : "The connection to the server broke.");
     $("status").textContent = "Stopped.";
   } finally {
+    interrupted();
     $("run").disabled = false;
     $("stop").disabled = true;
   }
@@ -210,9 +220,13 @@ async function ask(event) {
 
 async function listen(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  // the server breaks every silence, so a long one means that it, or what lies between, is gone
+  const patience = 3 * options.keep_alive_seconds, asked = aborting;
+  const gone = () => asked.abort(new DOMException(`The connection to the server broke: nothing came for ${Math.round(patience)} s.`, "TimeoutError"));
   let rest = "", last = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const silence = setTimeout(gone, 1000 * patience);
+    const { done, value } = await reader.read().finally(() => clearTimeout(silence));
     if (done) break;
     const frames = (rest + value).split("\n\n");
     rest = frames.pop();
@@ -236,4 +250,10 @@ $("copy").addEventListener("click", async () => {
   try { await navigator.clipboard.writeText($("answer").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("answer")); }
   setTimeout(() => { $("copy").textContent = "Copy"; }, 1500);
 });
+$("columns").replaceChildren(...COLUMNS.map((name) => {
+  const head = make("th", name);
+  head.scope = "col";
+  head.setAttribute("role", "columnheader");
+  return head;
+}));
 start();

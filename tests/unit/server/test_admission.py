@@ -1,4 +1,4 @@
-"""The queue before the engine: bounded, fair between clients, nobody overtaken."""
+"""The queue before the engine: bounded, fair between clients, nobody overtaken, no row idle."""
 
 import asyncio
 
@@ -15,18 +15,23 @@ class Clients:
         self.admitted = []
         self._tasks = {}
         self._leave = {}
+        self._keep = {}
 
     async def come(self, name, client="a", rows=4):
         self._leave[name] = asyncio.Event()
 
         async def request():
-            async with self.admission.place(client, rows):
+            async with self.admission.place(client, rows) as self._keep[name]:
                 self.admitted.append(name)
                 await self._leave[name].wait()
 
         self._tasks[name] = asyncio.create_task(request())
         await asyncio.sleep(0)
         return self._tasks[name]
+
+    async def shrink(self, name, rows):
+        self._keep[name](rows)
+        await asyncio.sleep(0)
 
     async def go(self, name):
         self._leave[name].set()
@@ -72,6 +77,54 @@ async def test_a_large_request_is_not_overtaken_and_gets_its_turn(clients):
     assert clients.admitted == ["small", "large"]
     await clients.go("large")
     assert clients.admitted == ["small", "large", "late"]
+
+
+async def test_rows_that_come_back_go_to_who_waits_in_turn(clients):
+    await clients.come("first", rows=8)
+    await clients.come("a", "a", rows=3)
+    await clients.come("b", "b", rows=2)
+    await clients.shrink("first", 6)
+    # b would fit, but is not next
+    assert clients.admitted == ["first"]
+    await clients.shrink("first", 4)
+    assert clients.admitted == ["first", "a"]
+    await clients.shrink("a", 1)
+    assert clients.admitted == ["first", "a", "b"]
+    assert (clients.admission.held, clients.admission.running) == (7, 3)
+
+
+async def test_a_large_request_gets_its_turn_though_small_ones_keep_coming(clients):
+    for name in ("p", "q"):
+        await clients.come(name, "small", rows=4)
+    await clients.come("large", "b", rows=8)
+    for name, after in (("r", "p"), ("s", "q")):
+        await clients.come(name, "small", rows=1)
+        await clients.shrink(after, 0)
+    assert clients.admitted == ["p", "q", "large"]
+
+
+async def test_who_only_has_its_candidates_checked_holds_no_rows_but_counts(clients):
+    for i in range(8):
+        await clients.come(i, rows=8)
+        await clients.shrink(i, 0)
+    assert clients.admitted == list(range(8))
+    assert clients.admission.held == 0
+    # as many as there are rows: more would be more work than is ever finished
+    await clients.come("ninth", rows=1)
+    assert "ninth" not in clients.admitted
+    await clients.go(3)
+    assert "ninth" in clients.admitted
+
+
+async def test_late_word_of_rows_changes_nothing(clients):
+    await clients.come("first", rows=4)
+    await clients.shrink("first", 2)
+    await clients.shrink("first", 3)
+    assert clients.admission.held == 2
+    await clients.go("first")
+    await clients.come("second", rows=8)
+    await clients.shrink("first", 0)
+    assert clients.admission.held == 8
 
 
 async def test_too_many_are_sent_away_with_a_time(clients):

@@ -1,6 +1,7 @@
 """The examples' settings, and requests in the form in which coding assistants send them."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -31,6 +32,11 @@ CALLED = {
     ],
 }
 
+
+def tools(*names, description="Read a file."):
+    return [{"type": "function", "function": {**FUNCTION, "name": name, "description": description}} for name in names]
+
+
 AIDER = {
     "model": "coder",
     "messages": [
@@ -40,10 +46,11 @@ AIDER = {
         {"role": "user", "content": "add a docstring"},
     ],
     "stream": True,
-    "stream_options": {"include_usage": True},
     "temperature": 0,
     "max_tokens": 8,
 }
+# what .aider.model.settings.yml adds
+AIDER_WITH_OPTIONS = {**AIDER, "temperature": 0.8, "nad": {"n": 3, "selector": "knn"}}
 CONTINUE = {
     "model": "coder",
     "messages": [SYSTEM, {"role": "user", "content": [{"type": "text", "text": "explain this"}]}],
@@ -65,32 +72,60 @@ CLINE = {
     "stream": True,
     "stream_options": {"include_usage": True},
 }
+# no temperature, no top_p; a request for the conversation's title comes first
+OPENCODE_TITLE = {
+    "model": "coder@n=3,selector=knn",
+    "max_tokens": 8,
+    "messages": [
+        {"role": "system", "content": "You are a title generator. You output ONLY a thread title."},
+        {"role": "user", "content": "Generate a title for this conversation:\n"},
+        {"role": "user", "content": "read it"},
+    ],
+    "stream": True,
+    "stream_options": {"include_usage": True},
+}
+OPENCODE_TOOLS = ("bash", "read", "glob", "grep", "edit", "write", "task", "webfetch", "todowrite", "skill")
 OPENCODE = {
     "model": "coder@n=3,selector=knn",
     "max_tokens": 8,
-    "temperature": 0.8,
-    "top_p": 1,
-    "messages": [
-        SYSTEM,
-        {"role": "user", "content": "read it"},
-        CALLED,
-        {"role": "tool", "tool_call_id": "c1", "content": "x"},
-    ],
-    "tools": [{"type": "function", "function": FUNCTION}],
+    "messages": [SYSTEM, {"role": "user", "content": "read it"}],
+    # with the instructions about 7,560 tokens
+    "tools": tools(*OPENCODE_TOOLS, description="x" * 480),
     "tool_choice": "auto",
     "stream": True,
     "stream_options": {"include_usage": True},
 }
+OPENCODE_RESULT = {
+    **OPENCODE,
+    "messages": [*OPENCODE["messages"], CALLED, {"role": "tool", "tool_call_id": "c1", "content": "x"}],
+}
+CODEX_TOOLS = (
+    "exec_command",
+    "write_stdin",
+    "update_plan",
+    "request_user_input",
+    "view_image",
+    "list_mcp_resources",
+    "read_mcp_resource",
+)
+
+
+def item(role, number, *texts):
+    content = [{"type": "input_text", "text": text} for text in texts]
+    return {"type": "message", "id": f"msg_{number}", "role": role, "content": content}
+
+
+# no max_output_tokens
 CODEX = {
     "model": "coder@n=3,selector=knn",
+    "instructions": "You are a coding agent.",
     "input": [
-        {"type": "message", "id": "msg_1", "role": "developer", "content": [{"type": "input_text", "text": "agent"}]},
-        {"type": "message", "id": "msg_2", "role": "user", "content": [{"type": "input_text", "text": "read it"}]},
-        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": None},
-        {"type": "function_call", "name": "read_file", "arguments": '{"path":"a.py"}', "call_id": "c1"},
-        {"type": "function_call_output", "call_id": "c1", "output": "x"},
+        item("developer", 1, "<permissions instructions>"),
+        item("developer", 2, "<collaboration_mode>"),
+        item("user", 3, "<environment_context>"),
+        item("user", 4, "read it"),
     ],
-    "tools": [{"type": "function", "strict": False, **FUNCTION}],
+    "tools": [{"type": "function", "strict": False, **FUNCTION, "name": name} for name in CODEX_TOOLS],
     "tool_choice": "auto",
     "parallel_tool_calls": True,
     "reasoning": {"summary": "auto"},
@@ -98,19 +133,38 @@ CODEX = {
     "stream": True,
     "include": ["reasoning.encrypted_content"],
     "prompt_cache_key": "0199",
-    "client_metadata": {"installation": "x"},
-    "max_output_tokens": 8,
+    "client_metadata": {"x-codex-installation-id": "x", "session_id": "0199"},
+}
+CODEX_RESULT = {
+    **CODEX,
+    "input": [
+        *CODEX["input"],
+        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": None},
+        {"type": "function_call", "name": "exec_command", "arguments": '{"path":"a.py"}', "call_id": "c1"},
+        {"type": "function_call_output", "call_id": "c1", "output": "x"},
+    ],
 }
 
 
 @pytest.fixture(scope="module")
 def app():
-    model = make_model("llama", max_position_embeddings=8192)
-    return make_app(model=model, model_names=("coder",))
+    model = make_model("llama", max_position_embeddings=32768)
+    return make_app(model=model, model_names=("coder",), max_tokens=8)
 
 
-@pytest.mark.parametrize("body", [AIDER, CONTINUE, CLINE, OPENCODE], ids=["aider", "continue", "cline", "opencode"])
-async def test_chat_clients_get_a_whole_stream(app, body):
+CHATS = {
+    "aider": (AIDER, 1),
+    "aider with options": (AIDER_WITH_OPTIONS, 3),
+    "continue": (CONTINUE, 3),
+    "cline": (CLINE, 3),
+    "opencode's title": (OPENCODE_TITLE, 3),
+    "opencode": (OPENCODE, 3),
+    "opencode's result": (OPENCODE_RESULT, 3),
+}
+
+
+@pytest.mark.parametrize(("body", "candidates"), CHATS.values(), ids=CHATS)
+async def test_chat_clients_get_a_whole_stream(app, body, candidates):
     async with http(app) as wire:
         answer = await wire.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
@@ -119,20 +173,46 @@ async def test_chat_clients_get_a_whole_stream(app, body):
     chunks = [json.loads(part.removeprefix("data: ")) for part in parts[:-2]]
     ends = [c for c in chunks if c["choices"] and c["choices"][0]["finish_reason"]]
     assert len(ends) == 1
-    assert ends[0]["nad"]["n"] == (1 if body is AIDER else 3)
-    if "stream_options" in body:
+    assert ends[0]["nad"]["n"] == candidates
+    # a client that did not ask for the usage may stumble over a chunk without choices
+    asked = "stream_options" in body
+    assert [chunk for chunk in chunks if not chunk["choices"]] == ([chunks[-1]] if asked else [])
+    assert all(("usage" in chunk) is asked for chunk in chunks)
+    if asked:
         assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-async def test_codex_gets_its_events(app):
+async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_streamed():
+    model = make_model("llama", max_position_embeddings=8192)
+    async with http(make_app(model=model, model_names=("coder",))) as wire:
+        first = await wire.post("/v1/chat/completions", json={**OPENCODE_TITLE, "max_tokens": 8})
+        answer = await wire.post("/v1/chat/completions", json={**OPENCODE, "max_tokens": 1024})
+    assert first.status_code == 200
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "context_length_exceeded"
+    prompt = int(re.search(r"asked for (\d+) in the messages", error["message"])[1])
+    assert 7_400 < prompt < 7_700
+    assert "8192 tokens" in error["message"]
+
+
+@pytest.mark.parametrize("body", [CODEX, CODEX_RESULT], ids=["first", "result"])
+async def test_codex_gets_its_events(app, body):
     async with http(app) as wire:
-        answer = await wire.post("/v1/responses", json=CODEX)
+        answer = await wire.post("/v1/responses", json=body)
     assert answer.status_code == 200, answer.text
     frames = [frame.split("\n") for frame in answer.text.strip().split("\n\n")]
     names = [head.removeprefix("event: ") for head, _ in frames]
+    contents = [json.loads(data.removeprefix("data: ")) for _, data in frames]
     assert names[0] == "response.created"
+    # without a limit of the request's own, the server's ends the answer
     assert names[-1] in {"response.completed", "response.incomplete"}
-    assert [json.loads(data.removeprefix("data: "))["type"] for _, data in frames] == names
+    assert [content["type"] for content in contents] == names
+    last = contents[-1]["response"]
+    assert last["nad"]["n"] == 3
+    assert last["max_output_tokens"] is None
+    assert 0 < last["usage"]["output_tokens"] <= 8
+    assert len(last["tools"]) == len(CODEX_TOOLS)
 
 
 def test_the_settings_are_readable_and_name_the_same_server():

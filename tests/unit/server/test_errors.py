@@ -161,6 +161,33 @@ async def test_keys():
         assert (await wire.get("/health")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("LOCALHOST", 200),
+        ("localhost.:80", 200),
+        ("[::1]:8000", 200),
+        ("[::1]", 200),
+        ("evil.example", 403),
+        ("evil.example:8000", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example:8000", 403),
+        ("localhost:8000:80", 403),
+        ("localhost@evil.example", 403),
+        ("192.168.0.5", 403),
+        ("", 403),
+    ],
+)
+async def test_a_strangers_name_for_this_machine_is_refused(host, status):
+    async with http(make_app(hosts=("127.0.0.1", "::1", "localhost"), ui=True)) as wire:
+        for path in ("/v1/models", "/health", "/ui/", "/openapi.json"):
+            answer = await wire.get(path, headers={"host": host})
+            assert answer.status_code == status
+            if status == 403:
+                assert answer.json()["error"]["code"] == "host_not_allowed"
+
+
 async def test_long_bodies_are_refused_with_and_without_their_length():
     async def chunks():
         for _ in range(20):

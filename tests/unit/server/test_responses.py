@@ -96,6 +96,22 @@ async def test_a_call_its_events_and_its_result(client):
     assert followed.status in {"completed", "incomplete"}
 
 
+async def test_logprobs_belong_to_the_tokens_of_the_text(client):
+    asked = {"include": ["message.output_text.logprobs"], "extra_body": {"seed": 3, "nad": {"pruning": "first_chunk"}}}
+    whole = await client.responses.create(**{**ASK, **asked})
+    (text,) = whole.output[0].content
+    assert text.text.startswith("".join(entry.token for entry in text.logprobs[:3]))
+    assert len(text.logprobs) > 5
+    assert all(entry.logprob <= 0 for entry in text.logprobs)
+    found = await events(client, **asked)
+    streamed = [entry for e in found if e.type == "response.output_text.delta" for entry in e.logprobs]
+    done = next(e for e in found if e.type == "response.output_text.done")
+    for entries in (streamed, done.logprobs, found[-1].response.output[0].content[0].logprobs):
+        assert [e.logprob for e in entries] == [e.logprob for e in text.logprobs]
+    without = await client.responses.create(**ASK)
+    assert without.output[0].content[0].logprobs == []
+
+
 async def test_a_shape(client):
     schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
     shape = {"format": {"type": "json_schema", "name": "x", "schema": schema}}

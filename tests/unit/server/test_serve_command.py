@@ -46,6 +46,7 @@ def test_what_is_served(serve, folder, monkeypatch):
     # the folder is nobody's business
     assert service.names == ("tiny-model",)
     assert service.settings.api_keys == ("from the environment",)
+    assert service.settings.hosts == ()
     assert (service.decoder.sampling.n, service.decoder.config.selector) == (3, "medoid")
     assert service.decoder.config.pruning == "first_chunk"
     assert service.settings.max_rows == service.decoder._scheduler.max_rows == 12
@@ -55,10 +56,21 @@ def test_what_is_served(serve, folder, monkeypatch):
 
 def test_an_open_address_without_a_key_is_warned_of(serve, folder, monkeypatch):
     monkeypatch.delenv("NAD_API_KEY", raising=False)
-    code, [(_, place)], err = serve("-m", folder, "--host", "0.0.0.0", "--port", 0)
+    code, [(app, place)], err = serve("-m", folder, "--host", "0.0.0.0", "--port", 0)
     assert code == 0
     assert place == {"host": "0.0.0.0", "port": 0}
+    assert app.state.service.settings.hosts == ()
     assert "everybody" in err
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.0.0.2"])
+def test_this_machine_alone_without_a_key_is_no_web_pages_either(serve, folder, monkeypatch, host):
+    monkeypatch.delenv("NAD_API_KEY", raising=False)
+    code, [(app, _)], err = serve("-m", folder, "--host", host, "--shutdown-seconds", 2)
+    assert code == 0
+    assert {"127.0.0.1", "localhost", "::1", host} == set(app.state.service.settings.hosts)
+    assert app.state.service.settings.shutdown_seconds == 2
+    assert "everybody" not in err
 
 
 @pytest.mark.parametrize(
@@ -69,6 +81,7 @@ def test_an_open_address_without_a_key_is_warned_of(serve, folder, monkeypatch):
         (["--api-key", ""], "API key"),
         (["--min-temperature", "5"], "--min-temperature"),
         (["--max-waiting", "0"], "--max-waiting"),
+        (["--shutdown-seconds", "-1"], "--shutdown-seconds"),
         (["--selector", "behaviour"], "runner"),
     ],
 )

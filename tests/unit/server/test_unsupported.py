@@ -1,0 +1,131 @@
+"""Parameters that are known and not supported: never a silent 200, and what asks for nothing passes."""
+
+import pytest
+from nad_server.unsupported import _NEUTRAL
+from nad_server.wire import ChatRequest
+from nad_server.wire_completions import CompletionRequest
+from nad_server.wire_responses import ResponsesRequest
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses import response_create_params
+
+from tests.unit.server.servers import http, make_app
+
+MINIMAL = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2},
+    "/v1/completions": {"prompt": "hello", "max_tokens": 2},
+    "/v1/responses": {"input": "hello", "max_output_tokens": 2},
+}
+CHAT, TEXT, RESPONSES = MINIMAL
+CHANGE_NOTHING = {
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "user",
+}
+EVERYWHERE = [
+    ("service_tier", "flex", "auto"),
+    ("service_tier", "priority", "default"),
+    ("frequency_penalty", 0.5, 0.0),
+    ("min_tokens", 3, 0),
+    ("ignore_eos", True, False),
+    ("prompt_logprobs", 1, None),
+    ("guided_json", {"type": "object"}, None),
+    ("guided_regex", "a+", None),
+    ("structured_outputs", {"choice": ["a"]}, {}),
+    ("stop_token_ids", [3], []),
+    ("bad_words", ["x"], []),
+    ("use_beam_search", True, False),
+    ("length_penalty", 2.0, 1.0),
+    ("repeat_penalty", 1.1, 1.0),
+    ("grammar", "root ::= x", ""),
+    ("n_predict", 5, None),
+    ("enable_thinking", False, None),
+    ("options", {"num_ctx": 5}, {}),
+]
+
+
+@pytest.fixture(scope="module")
+def app():
+    return make_app()
+
+
+async def ask(app, path, change):
+    async with http(app) as wire:
+        return await wire.post(path, json={"model": "tiny", "nad": {"n": 2}, **MINIMAL[path], **change})
+
+
+def refused(answer, param):
+    error = answer.json().get("error", {})
+    assert (answer.status_code, error.get("param"), error.get("code")) == (400, param, "unsupported_parameter"), error
+    assert param in error["message"]
+
+
+@pytest.mark.parametrize("path", MINIMAL)
+@pytest.mark.parametrize(("name", "asks", "nothing"), EVERYWHERE)
+async def test_what_asks_for_something_is_refused_and_what_asks_for_nothing_passes(app, path, name, asks, nothing):
+    refused(await ask(app, path, {name: asks}), name)
+    answer = await ask(app, path, {name: nothing})
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param"),
+    [
+        (CHAT, {"verbosity": "low"}, "verbosity"),
+        (CHAT, {"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+        (CHAT, {"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
+        (CHAT, {"max_output_tokens": 5}, "max_output_tokens"),
+        (CHAT, {"suffix": "x"}, "suffix"),
+        (CHAT, {"best_of": 3}, "best_of"),
+        (CHAT, {"reasoning": {"effort": "low"}}, "reasoning"),
+        (TEXT, {"max_completion_tokens": 5}, "max_completion_tokens"),
+        (TEXT, {"response_format": {"type": "json_object"}}, "response_format"),
+        (TEXT, {"messages": [{"role": "user", "content": "x"}]}, "messages"),
+        (RESPONSES, {"prompt": {"id": "pmpt_1"}}, "prompt"),
+        (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
+        (RESPONSES, {"max_tokens": 5}, "max_tokens"),
+        (RESPONSES, {"response_format": {"type": "json_object"}}, "response_format"),
+        (RESPONSES, {"moderation": {"model": "m"}}, "moderation"),
+    ],
+)
+async def test_what_belongs_to_an_endpoint(app, path, change, param):
+    refused(await ask(app, path, change), param)
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (CHAT, {"verbosity": "medium", "metadata": {"a": "b"}, "suffix": "", "store": False}),
+        (CHAT, {"user": "u", "prompt_cache_key": "k", "safety_identifier": "s", "cache_salt": "c", "request_id": "r"}),
+        (CHAT, {"nobody_knows_it": {"a": [1]}}),
+        (TEXT, {"echo": False, "tools": []}),
+        (RESPONSES, {"text": {"verbosity": "medium"}, "reasoning": {"effort": "none", "summary": "auto"}}),
+        (RESPONSES, {"include": ["reasoning.encrypted_content"], "truncation": "disabled", "logprobs": False}),
+    ],
+)
+async def test_what_changes_nothing_passes(app, path, change):
+    answer = await ask(app, path, change)
+    assert answer.status_code == 200, answer.text
+
+
+async def test_only_what_can_be_included_is(app):
+    answer = await ask(app, RESPONSES, {"include": ["reasoning.encrypted_content", "web_search_call.action.sources"]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "include.1"
+
+
+@pytest.mark.parametrize(
+    ("params", "request_type"),
+    [
+        (chat_create_params.CompletionCreateParamsBase, ChatRequest),
+        (completion_create_params.CompletionCreateParamsBase, CompletionRequest),
+        (response_create_params.ResponseCreateParamsBase, ResponsesRequest),
+    ],
+)
+def test_every_parameter_of_openais_client_is_decided_on(params, request_type):
+    fields = {name for kind in (ChatRequest, CompletionRequest, ResponsesRequest) for name in kind.model_fields}
+    assert set(params.__annotations__) - fields - set(_NEUTRAL) - CHANGE_NOTHING == set()
+    assert not set(request_type.model_fields) & set(_NEUTRAL)
