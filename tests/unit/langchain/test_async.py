@@ -74,12 +74,12 @@ async def test_concurrent_calls_share_the_engine():
     rows = []
     step = decoder.engine.step
     decoder.engine.step = lambda tokens: (rows.append(decoder.engine.rows), step(tokens))[1]
-    chat = tiny_chat(decoder=decoder, max_tokens=200)
+    chat = tiny_chat(decoder=decoder, max_tokens=100)
     answers = await chat.abatch([f"prompt {i}" for i in range(6)])
     assert len(answers) == 6
     assert max(rows) >= 20
     rows.clear()
-    await chat.abatch(["a", "b", "c"], {"max_concurrency": 1})
+    await chat.abatch(["a", "b", "c"], {"max_concurrency": 1}, max_tokens=8)
     assert max(rows) == 4
 
 

@@ -147,15 +147,15 @@ def test_a_batch_shares_the_engine():
         step(tokens)
 
     decoder.engine.step = watched
-    chat = tiny_chat(decoder=decoder, max_tokens=200)
+    chat = tiny_chat(decoder=decoder, max_tokens=100)
     answers = chat.batch([f"prompt {i}" for i in range(12)])
     assert len(answers) == 12
     # twelve prompts of four candidates; the first may have started alone
     assert max(rows) >= 40
     rows.clear()
-    chat.batch(["a", "b", "c"], {"max_concurrency": 1})
+    chat.batch(["a", "b", "c"], {"max_concurrency": 1}, max_tokens=8)
     assert max(rows) == 4
-    assert chat.batch(["x"], [{"tags": ["t"]}])[0].content == chat.invoke("x").content
+    assert chat.batch(["x"], [{"tags": ["t"]}], max_tokens=8)[0].content == chat.invoke("x", max_tokens=8).content
     assert chat.batch([]) == []
 
 
