@@ -44,7 +44,7 @@ def request(n=2, tokens=40, seed=1, chunk_size=8, prompt=(5, 6, 7)):
 
 
 def engine():
-    return HFEngine(tiny_model(), byte_tokenizer())
+    return HFEngine(tiny_model(num_hidden_layers=1), byte_tokenizer())
 
 
 def tokens(outcome):

@@ -83,7 +83,7 @@ async def test_concurrent_calls_share_the_engine():
     rows = []
     step = decoder.engine.step
     decoder.engine.step = lambda tokens: (rows.append(decoder.engine.rows), step(tokens))[1]
-    llm = tiny_llm(decoder=decoder, max_tokens=200)
+    llm = tiny_llm(decoder=decoder, max_tokens=100)
     await asyncio.gather(*(llm.acomplete(f"prompt {i}") for i in range(6)))
     assert max(rows) >= 20
 

@@ -48,7 +48,7 @@ def llm():
 
 
 def test_always_valid(llm):
-    for seed in range(6):
+    for seed in range(3):
         assert isinstance(llm.structured_predict(Song, PROMPT, {"seed": seed}, topic="cats"), Song)
         # closed in time where nothing in the schema ends it
         assert isinstance(
