@@ -1,6 +1,5 @@
 """What the model accepts, what it refuses, and what its parameters mean."""
 
-
 import pytest
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
