@@ -67,6 +67,14 @@ def test_the_codec_gives_back_every_array(neurons):
     np.testing.assert_array_equal(back, neurons)
 
 
+@pytest.mark.parametrize("padding", [(1,), (2, 0), (0, 3, 0)])
+def test_lengths_of_padded_rows_are_not_taken_for_neurons(padding):
+    """The lengths take two bytes a row, as one neuron does: as much padding as rows must not look like full rows."""
+    k = 4
+    rows = np.array([[*range(10 * i, 10 * i + k - n), *[-1] * n] for i, n in enumerate(padding)], dtype=np.int32)
+    np.testing.assert_array_equal(decode_neurons(encode_neurons(rows)), rows)
+
+
 def test_the_codec_is_smaller_than_packed_bits():
     """500 of 30 000 neurons a token, some used much more often than others, no token like another."""
     rng = np.random.default_rng(0)
