@@ -7,7 +7,7 @@ from langchain_nad import NADChatModel
 from nad_agents import LoadedModel, NeuronAgreementDecoder
 from tests.tiny_models import byte_tokenizer, tiny_model
 
-SAMPLING = {"n": 4, "max_tokens": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+SAMPLING = {"n": 4, "max_tokens": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
 NEURONS = {"top_k_neurons": 12, "top_k_neurons_per_layer": 12, "chunk_size": 8}
 
 

@@ -28,7 +28,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    chat = tiny_chat(max_tokens=200)
+    chat = tiny_chat(max_tokens=140)
     async with a_free_loop():
         await chat.ainvoke("hello")
         await tiny_chat(verifier=Accepts(), max_tokens=20).ainvoke("hello")

@@ -358,5 +358,5 @@ def test_models_of_the_same_name_share_one_decoder(monkeypatch):
 
 def test_sampling_config_is_reachable():
     assert tiny_chat().settings().sampling == SamplingConfig(
-        n=4, max_new_tokens=40, temperature=1.0, top_k=0, top_p=1.0, seed=3
+        n=4, max_new_tokens=30, temperature=1.0, top_k=0, top_p=1.0, seed=3
     )

@@ -69,7 +69,7 @@ def test_several_calls_are_whole(decoder):
         {"type": "function", "function": {"name": name, "description": "d", "parameters": ITEM}}
         for name in ("first", "second")
     ]
-    chat = tiny_chat(decoder=decoder, max_tokens=260, n=4, temperature=20.0)
+    chat = tiny_chat(decoder=decoder, max_tokens=220, n=4, temperature=20.0)
     bound = chat.bind_tools(tools, tool_choice="any", parallel_tool_calls=True)
     for seed in range(2):
         message = bound.invoke("hello", seed=seed)

@@ -64,9 +64,10 @@ async def test_the_same_call_in_every_form(llm):
 
 def test_several_calls_where_they_are_allowed(llm):
     def count(parallel, seed):
-        # hot enough that the random model does not always end after the first call
-        options = {"seed": seed, "temperature": 20.0, "allow_parallel_tool_calls": parallel, "tool_required": True}
-        response = llm.chat_with_tools([NOW], user_msg="hello", **options)
+        # hot enough that the random model does not always end after the first call, and the longest answer wins
+        hot = {"temperature": 20.0, "max_tokens": 120, "selector": lambda group: list(map(len, group.rollouts))}
+        asked = {"user_msg": "hello", "tool_required": True, "allow_parallel_tool_calls": parallel}
+        response = llm.chat_with_tools([NOW], **asked, **hot, seed=seed)
         return len(llm.get_tool_calls_from_response(response))
 
     seed = next(seed for seed in range(8) if count(parallel=True, seed=seed) > 1)
