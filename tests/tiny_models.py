@@ -64,9 +64,9 @@ def make_model(family: str, seed: int = 0, **options: object) -> PreTrainedModel
 
 
 @cache
-def tiny_model(family: str = "llama") -> PreTrainedModel:
+def tiny_model(family: str = "llama", **options: object) -> PreTrainedModel:
     """The same, shared by tests that leave it as it is."""
-    return make_model(family)
+    return make_model(family, **options)
 
 
 @cache

@@ -7,7 +7,7 @@ A block of T tokens with k neurons each becomes three LZMA streams:
 - *gaps*, the differences less one between the ascending numbers of one token, are small. A gap of 255 or more is
   written as 255, and what exceeds 255 follows after all gaps as little-endian uint32, its four bytes in four planes.
 - *ranks*, for each of these ascending numbers its place in the token's descending scores, as two planes of bytes
-  (low, high).
+  (low, high). Where rows have padding, a zero byte, which makes the length odd, and the rows' lengths as uint16 follow.
 
 Candidates of one prompt repeat each other's beginnings, and a block holds all of them, which is what LZMA finds.
 """
@@ -82,9 +82,9 @@ def encode_neurons(neurons: NDArray[np.int32]) -> bytes:
     kept = ascending < len(numbering)
     gaps = (np.diff(ascending, axis=1, prepend=-1) - 1)[kept]
     ranks = order[kept]
-    # 3. write; how many neurons a row has is only written where rows differ
+    # 3. write; how many neurons a row has is only written where a row has padding
     counts = present.sum(axis=1)
-    ragged = b"" if bool((counts == k).all()) else counts.astype("<u2").tobytes()
+    ragged = b"" if bool((counts == k).all()) else b"\0" + counts.astype("<u2").tobytes()
     excess = (gaps[gaps >= _ESCAPE] - _ESCAPE).astype("<u4").view(np.uint8).reshape(-1, 4)
     streams = [
         _compress(levels.tobytes()),

@@ -18,7 +18,7 @@ class TestNADChatModelIntegration(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": MODEL, "n": 3, "max_tokens": 96, "temperature": 0.7, "seed": 11}
+        return {"model": MODEL, "n": 2, "max_tokens": 48, "temperature": 0.7, "seed": 11}
 
     @property
     def supports_json_mode(self) -> bool:

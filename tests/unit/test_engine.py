@@ -41,10 +41,10 @@ def test_greedy_with_one_candidate_is_the_librarys_generate(family):
     model, prompt = tiny_model(family), ids("def add(a, b):\n    return")
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
-        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=50), 0, RecordingConfig()),
+        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=24), 0, RecordingConfig()),
     )
     with torch.no_grad():
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=50, do_sample=False)
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)
     assert tokens(group) == expected[:, len(prompt) :].tolist()
 
 
@@ -60,11 +60,11 @@ def test_generation_options_of_the_library_are_kept(option):
     )
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
-        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=40, **mine)),
+        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=24, **mine)),
     )
     with torch.no_grad():
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False, **option)
-        plain = model.generate(torch.tensor([prompt]), max_new_tokens=40, do_sample=False)
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, **option)
+        plain = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)
     assert tokens(group) == expected[:, len(prompt) :].tolist()
     assert option.keys() == {"suppress_tokens"} or not torch.equal(expected, plain)
 
@@ -115,7 +115,7 @@ def test_the_global_random_state_is_neither_read_nor_changed():
 def test_a_candidate_does_not_depend_on_how_many_others_there_are():
     engine = HFEngine(tiny_model(), byte_tokenizer())
     few, many = (
-        run(engine, GenerationRequest(ids("x"), SamplingConfig(n=n, max_new_tokens=40, **FREE), 7))[0] for n in (2, 6)
+        run(engine, GenerationRequest(ids("x"), SamplingConfig(n=n, max_new_tokens=24, **FREE), 7))[0] for n in (2, 6)
     )
     assert tokens(few) == tokens(many)[:2]
 
@@ -127,14 +127,14 @@ def test_prompts_of_different_length_share_a_batch_without_changing_one_another(
     requests = [
         GenerationRequest(
             ids("a rather long prompt, longer than the window of sixteen"),
-            SamplingConfig(n=2, max_new_tokens=45, **FREE),
+            SamplingConfig(n=2, max_new_tokens=25, **FREE),
             1,
             recording,
         ),
         GenerationRequest(
-            ids("b"), SamplingConfig(n=3, max_new_tokens=40, **FREE), 2, RecordingConfig("attribution", 5, 3, (1, 3))
+            ids("b"), SamplingConfig(n=3, max_new_tokens=20, **FREE), 2, RecordingConfig("attribution", 5, 3, (1, 3))
         ),
-        GenerationRequest(ids("short"), SamplingConfig(n=1, temperature=0, max_new_tokens=37), 3),
+        GenerationRequest(ids("short"), SamplingConfig(n=1, temperature=0, max_new_tokens=17), 3),
     ]
     alone = [run(engine, request)[0] for request in requests]
     together = run(engine, *requests, chunk=7)

@@ -282,7 +282,7 @@ class TestHub:
     @pytest.fixture
     def hub(self, monkeypatch) -> Iterator[str]:
         with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
             url = f"http://127.0.0.1:{server.server_port}"
             monkeypatch.setattr(constants, "ENDPOINT", url)
             template = url + "/{repo_id}/resolve/{revision}/{filename}"

@@ -98,10 +98,10 @@ def test_decoding_records_what_one_forward_over_the_sequence_computes(family, sc
     engine = HFEngine(model, tokenizer)
     prompt = tokenizer(PROMPT)["input_ids"]
     recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
-    sampling = SamplingConfig(n=3, max_new_tokens=40, temperature=1.0, top_k=0, top_p=1.0)
+    sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0)
     generation = engine.start(GenerationRequest(prompt, sampling, 11, recording))
     while generation.live:
-        engine.step(32)
+        engine.step(8)
     for rollout in generation.group().rollouts:
         ids = prompt + rollout.token_ids.tolist()
         activations = formula_activations(model, family, ids)

@@ -1,8 +1,6 @@
 """Runs on disk: everything comes back, nothing damaged goes unnoticed, an interrupted run goes on."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -69,6 +67,14 @@ def test_the_codec_gives_back_every_array(neurons):
     np.testing.assert_array_equal(back, neurons)
 
 
+@pytest.mark.parametrize("padding", [(1,), (2, 0), (0, 3, 0)])
+def test_lengths_of_padded_rows_are_not_taken_for_neurons(padding):
+    """The lengths take two bytes a row, as one neuron does: as much padding as rows must not look like full rows."""
+    k = 4
+    rows = np.array([[*range(10 * i, 10 * i + k - n), *[-1] * n] for i, n in enumerate(padding)], dtype=np.int32)
+    np.testing.assert_array_equal(decode_neurons(encode_neurons(rows)), rows)
+
+
 def test_the_codec_is_smaller_than_packed_bits():
     """500 of 30 000 neurons a token, some used much more often than others, no token like another."""
     rng = np.random.default_rng(0)
@@ -82,7 +88,7 @@ def test_the_codec_is_smaller_than_packed_bits():
 
 
 @given(st.lists(groups(), min_size=1, max_size=3))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 def test_a_run_gives_back_what_was_written(tmp_path_factory, written):
     folder = tmp_path_factory.mktemp("run")
     with RunWriter(folder, manifest()) as writer:
@@ -116,18 +122,6 @@ def test_many_tokens_are_cut_into_blocks(tmp_path, monkeypatch):
     assert_same(group, Run(tmp_path).group("a"))
 
 
-def test_reading_imports_no_torch(tmp_path):
-    with RunWriter(tmp_path, manifest()) as writer:
-        writer.append(record("a"))
-    code = (
-        "import sys; from nad_agents.runs import Run; from nad_agents.selectors import get_selector\n"
-        f"group = Run({str(tmp_path)!r}).group('a')\n"
-        "print(get_selector('knn').score(group).values, [m for m in ('torch', 'transformers') if m in sys.modules])"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "[0.4 0.4] []"
-
-
 @pytest.fixture
 def two_records(tmp_path):
     with RunWriter(tmp_path, manifest()) as writer:
@@ -141,7 +135,8 @@ def test_a_run_cut_at_any_byte_loses_only_the_last_problem(two_records):
     folder, first = two_records
     path = folder / RECORDS
     whole = path.read_bytes()
-    for end in range(first, len(whole)):
+    # every byte of the header, and of the long body a prime step
+    for end in [*range(first, first + 64), *range(first + 64, len(whole), 7)]:
         path.write_bytes(whole[:end])
         run = Run(folder)
         assert run.problems == ["a"]

@@ -44,7 +44,7 @@ def request(n=2, tokens=40, seed=1, chunk_size=8, prompt=(5, 6, 7)):
 
 
 def engine():
-    return HFEngine(tiny_model(), byte_tokenizer())
+    return HFEngine(tiny_model(num_hidden_layers=1), byte_tokenizer())
 
 
 def tokens(outcome):
@@ -172,9 +172,9 @@ def test_the_thread_ends_when_idle_and_lets_the_model_go(monkeypatch):
     alive = weakref.ref(backend)
     scheduler = Scheduler(backend)
     scheduler.submit([(request(), Watcher())])[0].future.result(20)
-    _join_engine_threads()
+    _join(scheduler)
     scheduler.submit([(request(), Watcher())])[0].future.result(20)
-    _join_engine_threads()
+    _join(scheduler)
     del backend, scheduler
     gc.collect()
     assert alive() is None
@@ -193,7 +193,6 @@ def test_stopping_cancels_everything_ends_the_thread_and_later_requests_start_it
     assert len(scheduler.submit([(request(), Watcher())])[0].future.result(20).group) == 2
 
 
-def _join_engine_threads():
-    for thread in threading.enumerate():
-        if thread.name == "nad-engine":
-            thread.join(20)
+def _join(scheduler):
+    if (thread := scheduler._thread) is not None:
+        thread.join(20)

@@ -5,20 +5,25 @@ from pathlib import Path
 from langchain_nad import NADChatModel
 
 from nad_agents import LoadedModel, NeuronAgreementDecoder
-from tests.tiny_models import byte_tokenizer, make_model, tiny_model
+from tests.tiny_models import byte_tokenizer, tiny_model
 
-SAMPLING = {"n": 4, "max_tokens": 40, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
-NEURONS = {"top_k_neurons": 12, "top_k_neurons_per_layer": 6, "chunk_size": 8}
+SAMPLING = {"n": 4, "max_tokens": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
+NEURONS = {"top_k_neurons": 12, "top_k_neurons_per_layer": 12, "chunk_size": 8}
 
 
-def tiny_decoder(family="llama", model=None, tokenizer=None, **options):
-    loaded = LoadedModel(model or tiny_model(family), tokenizer or byte_tokenizer(), "tiny", "folder", Path())
+def one_layer_model(**options):
+    """The least that generates: what an answer is made into does not depend on the depth."""
+    return tiny_model("llama", num_hidden_layers=1, **options)
+
+
+def tiny_decoder(model=None, tokenizer=None, **options):
+    loaded = LoadedModel(model or one_layer_model(), tokenizer or byte_tokenizer(), "tiny", "folder", Path())
     return NeuronAgreementDecoder(loaded, **options)
 
 
 def roomy_decoder():
     """With a context that holds schemas and descriptions of tools, a byte per token."""
-    return tiny_decoder(model=make_model("llama", max_position_embeddings=8192))
+    return tiny_decoder(model=one_layer_model(max_position_embeddings=8192))
 
 
 def tiny_chat(**options):

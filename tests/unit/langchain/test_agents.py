@@ -141,7 +141,7 @@ class ForceFirst(AgentMiddleware):
 
 @pytest.fixture(scope="module")
 def agent():
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
     return create_agent(chat, [add], middleware=[ForceFirst(), NADStepSelection(n=3)], system_prompt="Be exact.")
 
 
@@ -167,7 +167,7 @@ class TestGraph:
     """A graph of one's own."""
 
     def graph(self, **options):
-        chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+        chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
         common = {"n": 3, "exclude_args": ["b"], "system_prompt": "Be exact.", **options}
         graph = StateGraph(MessagesState)
         graph.add_node("call", nad_step_node(chat, [add], tool_choice="any", **common))
@@ -215,15 +215,15 @@ class Answer(BaseModel):
     "strategy", [Answer, ProviderStrategy(Answer), ToolStrategy(Answer)], ids=["auto", "json", "tool"]
 )
 def test_an_agents_answer_may_have_a_shape(strategy):
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
     found = create_agent(chat, [], response_format=strategy).invoke({"messages": [HumanMessage("2 + 3?")]})
     assert isinstance(found["structured_response"], Answer)
 
 
 def test_tools_and_a_shape_together():
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120)
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
     schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": Answer.model_json_schema()}}
-    for seed in range(4):
+    for seed in range(3):
         message = chat.bind_tools([add], response_format=schema).invoke("2 + 3?", seed=seed)
         if message.tool_calls:
             assert set(message.tool_calls[0]["args"]) == {"a", "b"}

@@ -28,7 +28,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    chat = tiny_chat(max_tokens=200)
+    chat = tiny_chat(max_tokens=140)
     async with a_free_loop():
         await chat.ainvoke("hello")
         await tiny_chat(verifier=Accepts(), max_tokens=20).ainvoke("hello")
@@ -74,12 +74,12 @@ async def test_concurrent_calls_share_the_engine():
     rows = []
     step = decoder.engine.step
     decoder.engine.step = lambda tokens: (rows.append(decoder.engine.rows), step(tokens))[1]
-    chat = tiny_chat(decoder=decoder, max_tokens=200)
+    chat = tiny_chat(decoder=decoder, max_tokens=100)
     answers = await chat.abatch([f"prompt {i}" for i in range(6)])
     assert len(answers) == 6
     assert max(rows) >= 20
     rows.clear()
-    await chat.abatch(["a", "b", "c"], {"max_concurrency": 1})
+    await chat.abatch(["a", "b", "c"], {"max_concurrency": 1}, max_tokens=8)
     assert max(rows) == 4
 
 

@@ -147,15 +147,15 @@ def test_a_batch_shares_the_engine():
         step(tokens)
 
     decoder.engine.step = watched
-    chat = tiny_chat(decoder=decoder, max_tokens=200)
+    chat = tiny_chat(decoder=decoder, max_tokens=100)
     answers = chat.batch([f"prompt {i}" for i in range(12)])
     assert len(answers) == 12
     # twelve prompts of four candidates; the first may have started alone
     assert max(rows) >= 40
     rows.clear()
-    chat.batch(["a", "b", "c"], {"max_concurrency": 1})
+    chat.batch(["a", "b", "c"], {"max_concurrency": 1}, max_tokens=8)
     assert max(rows) == 4
-    assert chat.batch(["x"], [{"tags": ["t"]}])[0].content == chat.invoke("x").content
+    assert chat.batch(["x"], [{"tags": ["t"]}], max_tokens=8)[0].content == chat.invoke("x", max_tokens=8).content
     assert chat.batch([]) == []
 
 
@@ -358,5 +358,5 @@ def test_models_of_the_same_name_share_one_decoder(monkeypatch):
 
 def test_sampling_config_is_reachable():
     assert tiny_chat().settings().sampling == SamplingConfig(
-        n=4, max_new_tokens=40, temperature=1.0, top_k=0, top_p=1.0, seed=3
+        n=4, max_new_tokens=30, temperature=1.0, top_k=0, top_p=1.0, seed=3
     )

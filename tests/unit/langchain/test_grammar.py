@@ -60,7 +60,7 @@ def shaped(schema):
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_candidate_fits_the_schema(name):
-    message = tiny_chat(decoder=roomy_decoder(), max_tokens=220, seed=5).invoke(
+    message = tiny_chat(decoder=roomy_decoder(), max_tokens=150, seed=5).invoke(
         "hello", response_format=shaped(SCHEMAS[name]), include_candidates=True
     )
     candidates = message.response_metadata["nad"]["candidates"]
@@ -71,12 +71,12 @@ def test_every_candidate_fits_the_schema(name):
     assert len({c["text"] for c in candidates}) > 1
 
 
-@pytest.mark.parametrize("limit", [30, 45, 70, 150])
+@pytest.mark.parametrize("limit", [30, 45, 70])
 def test_json_is_closed_before_the_token_limit(limit):
     chat = tiny_chat(max_tokens=limit, n=8)
     message = chat.invoke("hello", response_format=shaped(SCHEMAS["flat"]), include_candidates=True)
     for candidate in message.response_metadata["nad"]["candidates"]:
-        assert set(json.loads(candidate["text"])) == {"a"}
+        jsonschema.validate(json.loads(candidate["text"]), SCHEMAS["flat"])
 
 
 def test_a_limit_too_low_is_refused_before_anything_runs():
@@ -112,7 +112,7 @@ def test_a_constrained_request_beside_free_ones():
     assert free.text == again.text == alone.content
     for selection in (one, two):
         for candidate in selection.candidates:
-            assert set(json.loads(candidate.text)) == {"a"}
+            jsonschema.validate(json.loads(candidate.text), SCHEMAS["flat"])
 
 
 def test_neurons_are_those_of_the_constrained_tokens():

@@ -41,7 +41,7 @@ class Search(BaseModel):
 
 @pytest.fixture(scope="module")
 def chat():
-    return tiny_chat(decoder=roomy_decoder(), max_tokens=140)
+    return tiny_chat(decoder=roomy_decoder(), max_tokens=72)
 
 
 def hermes_tokenizer():
@@ -54,16 +54,35 @@ def hermes_tokenizer():
     return tokenizer
 
 
-@pytest.mark.parametrize("choice", ["any", "required", True, "add", {"type": "function", "function": {"name": "add"}}])
+@pytest.mark.parametrize(
+    ("choice", "meant"),
+    [
+        ("any", "required"),
+        ("required", "required"),
+        (True, "required"),
+        ({"type": "any"}, "required"),
+        ("add", "add"),
+        ({"type": "function", "function": {"name": "add"}}, "add"),
+        ({"type": "tool", "name": "add"}, "add"),
+        (False, "none"),
+        (None, None),
+    ],
+)
+def test_a_choice_has_one_form(choice, meant):
+    bound = NADChatModel().bind_tools([add, now], tool_choice=choice)
+    assert bound.kwargs.get("tool_choice") == meant
+
+
+@pytest.mark.parametrize("choice", ["any", "add"])
 def test_a_forced_choice_always_yields_one_valid_call(chat, choice):
     bound = chat.bind_tools([add, now, Search], tool_choice=choice)
-    for seed in range(4):
+    for seed in range(2):
         message = bound.invoke("hello", seed=seed)
         assert message.content == ""
         assert not message.invalid_tool_calls
         (call,) = message.tool_calls
         assert message.response_metadata["finish_reason"] == "tool_calls"
-        if choice in ("any", "required", True):
+        if choice == "any":
             assert call["name"] in {"add", "now", "Search"}
         else:
             assert call["name"] == "add"
@@ -78,9 +97,9 @@ def test_a_forced_choice_always_yields_one_valid_call(chat, choice):
 
 def test_several_calls_where_they_are_allowed(chat):
     bound = chat.bind_tools([now], tool_choice="any", parallel_tool_calls=True)
-    # hot enough that the random model does not always end after the first call
-    counts = {len(bound.invoke("hello", seed=seed, temperature=20.0).tool_calls) for seed in range(8)}
-    assert max(counts) > 1
+    # hot enough that the random model does not always end after the first call, and the longest answer wins
+    hot = bound.bind(temperature=20.0, max_tokens=120, selector=lambda group: list(map(len, group.rollouts)))
+    assert any(len(hot.invoke("hello", seed=seed).tool_calls) > 1 for seed in range(8))
 
 
 def test_forced_calls_stream_and_add_up(chat):
@@ -114,10 +133,9 @@ def test_a_free_choice_may_be_prose(chat):
 
 
 def test_no_choice_keeps_the_tools_out(chat):
-    for choice in ("none", False):
-        message = chat.bind_tools([add], tool_choice=choice).invoke("hello")
-        assert message.content == chat.invoke("hello").content
-        assert message.usage_metadata == chat.invoke("hello").usage_metadata
+    without, message = chat.invoke("hello"), chat.bind_tools([add], tool_choice="none").invoke("hello")
+    assert message.content == without.content
+    assert message.usage_metadata == without.usage_metadata
 
 
 class TestRefused:
@@ -126,8 +144,6 @@ class TestRefused:
             NADChatModel().bind_tools([add], tool_choice="ad")
         with pytest.raises(ConfigurationError, match="there are no tools"):
             tool_choice_name("any", [])
-        assert tool_choice_name({"type": "tool", "name": "add"}, ["add"]) == "add"
-        assert tool_choice_name({"type": "any"}, ["add"]) == "required"
 
     def test_what_is_no_tool(self):
         def bare(a):
@@ -195,7 +211,7 @@ def test_calls_in_the_models_own_format():
     decoder = roomy_decoder()
     object.__setattr__(decoder.loaded, "tokenizer", hermes_tokenizer())
     decoder.engine.tokenizer = decoder.loaded.tokenizer
-    chat = tiny_chat(decoder=decoder, max_tokens=140)
+    chat = tiny_chat(decoder=decoder, max_tokens=90)
     message = chat.bind_tools([add], tool_choice="any").invoke("hello", include_candidates=True)
     assert set(message.tool_calls[0]["args"]) == {"a", "b"}
     for candidate in message.response_metadata["nad"]["candidates"]:
@@ -205,7 +221,7 @@ def test_calls_in_the_models_own_format():
 
 def test_calls_are_not_verified(chat):
     verifier = Accepts()
-    checked = tiny_chat(decoder=chat.get_decoder(), max_tokens=140, verifier=verifier)
+    checked = tiny_chat(decoder=chat.get_decoder(), max_tokens=60, verifier=verifier)
     message = checked.bind_tools([add], tool_choice="any").invoke("hello")
     assert message.response_metadata["nad"]["verification"]["passed"] is True
     assert verifier.calls == 0
@@ -234,12 +250,12 @@ class PersonDict(TypedDict):
     age: Annotated[int, ..., "in years"]
 
 
-@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 @pytest.mark.parametrize(
     "schema", [Person, PersonV1, PersonDict, Person.model_json_schema()], ids=["v2", "v1", "dict", "json"]
 )
+@pytest.mark.parametrize("method", ["json_schema", "function_calling", "json_mode"])
 def test_structured_output_always_fits(chat, method, schema):
-    chain = chat.with_structured_output(schema, method=method)
+    chain = chat.with_structured_output(schema, method=method, max_tokens=60, n=2)
     found = chain.invoke("hello")
     if isinstance(schema, type) and schema is not PersonDict:
         assert isinstance(found, schema)
@@ -258,7 +274,7 @@ def test_structured_output_with_the_raw_message(chat):
 
 
 def test_structured_output_streams_partial_objects(chat):
-    early = tiny_chat(decoder=chat.get_decoder(), max_tokens=140, pruning="first_chunk", chunk_size=4)
+    early = tiny_chat(decoder=chat.get_decoder(), max_tokens=60, pruning="first_chunk", chunk_size=4)
     parts = list(early.with_structured_output(PersonDict).stream("hello"))
     assert len(parts) > 3
     assert set(parts[-1]) == {"name", "age"}

@@ -13,4 +13,4 @@ def tiny_llm(**options):
 
 def roomy_llm(**options):
     """With a context that holds schemas and descriptions of tools, a byte per token."""
-    return tiny_llm(**{"decoder": roomy_decoder(), "max_tokens": 160, **options})
+    return tiny_llm(**{"decoder": roomy_decoder(), "max_tokens": 72, **options})

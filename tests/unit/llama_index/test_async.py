@@ -32,7 +32,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    llm = roomy_llm()
+    llm = roomy_llm(max_tokens=100)
     async with a_free_loop():
         await llm.achat(HELLO)
         await llm.acomplete("hello", formatted=True)
@@ -83,7 +83,7 @@ async def test_concurrent_calls_share_the_engine():
     rows = []
     step = decoder.engine.step
     decoder.engine.step = lambda tokens: (rows.append(decoder.engine.rows), step(tokens))[1]
-    llm = tiny_llm(decoder=decoder, max_tokens=200)
+    llm = tiny_llm(decoder=decoder, max_tokens=100)
     await asyncio.gather(*(llm.acomplete(f"prompt {i}") for i in range(6)))
     assert max(rows) >= 20
 

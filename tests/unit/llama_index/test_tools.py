@@ -9,7 +9,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.nad.asking import FamilyReader
 from llama_index.llms.nad.calls import Call
 
-from nad_agents import ConfigurationError
+from nad_agents import ConfigurationError, SamplingConfig
 from nad_agents.events import Finished, TextDelta
 from tests.unit.llama_index.models import roomy_llm
 
@@ -36,7 +36,7 @@ def llm():
 
 @pytest.mark.parametrize("asked", [{"tool_required": True}, {"tool_choice": "add"}, {"tool_choice": "any"}])
 def test_a_forced_choice_always_yields_one_valid_call(llm, asked):
-    for seed in range(4):
+    for seed in range(2):
         response = llm.chat_with_tools([ADD, NOW], user_msg="hello", seed=seed, **asked)
         assert response.raw["finish_reason"] == "tool_calls"
         (call,) = llm.get_tool_calls_from_response(response)
@@ -64,13 +64,14 @@ async def test_the_same_call_in_every_form(llm):
 
 def test_several_calls_where_they_are_allowed(llm):
     def count(parallel, seed):
-        # hot enough that the random model does not always end after the first call
-        options = {"seed": seed, "temperature": 20.0, "allow_parallel_tool_calls": parallel, "tool_required": True}
-        response = llm.chat_with_tools([NOW], user_msg="hello", **options)
+        # hot enough that the random model does not always end after the first call, and the longest answer wins
+        hot = {"temperature": 20.0, "max_tokens": 120, "selector": lambda group: list(map(len, group.rollouts))}
+        asked = {"user_msg": "hello", "tool_required": True, "allow_parallel_tool_calls": parallel}
+        response = llm.chat_with_tools([NOW], **asked, **hot, seed=seed)
         return len(llm.get_tool_calls_from_response(response))
 
-    assert max(count(parallel=True, seed=seed) for seed in range(8)) > 1
-    assert {count(parallel=False, seed=seed) for seed in range(8)} == {1}
+    seed = next(seed for seed in range(8) if count(parallel=True, seed=seed) > 1)
+    assert count(parallel=False, seed=seed) == 1
 
 
 def test_predict_and_call(llm):
@@ -107,7 +108,7 @@ def test_what_is_wrong_is_said(llm):
 
 def answered(llm, text, parallel=True):
     """Text that a random model does not write, through the call that reads it."""
-    selection = llm.get_decoder().decode("hello")
+    selection = llm.get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2))
     found = selection.model_copy(update={"text": text})
     call = Call(None, llm.settings(), FamilyReader(("add",)), parallel)
     pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.pieces(event)]
