@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import torch
 from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf import HFEngine
-from nad_agents.engine.scheduler import Scheduler
+from nad_agents.engine.scheduler import Scheduler, Ticket
+from nad_agents.engine.waves import Waves, split_into_waves
 from nad_agents.events import DecodingEvent, Progress
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.prompts import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
@@ -227,6 +231,8 @@ class NeuronAgreementDecoder:
         sampling, config = sampling or self.sampling, config or self.config
         verifier = verifier if verifier is not None else self.verifier
         check_configuration(sampling, config)
+        if watch and sampling.wave is not None and sampling.wave < sampling.n:
+            raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
         recording = (
             RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers) if config.record else None
@@ -237,7 +243,7 @@ class NeuronAgreementDecoder:
         def selector_of_chunks(chunks: int) -> Selector:
             return make_selector(config, replace(comparison, chunks=chunks))
 
-        submitted, observers = [], []
+        submitted, observers, later = [], [], []
         for i, prompt in enumerate(prompts):
             ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
             asked = last_user_text(prompt)
@@ -249,11 +255,15 @@ class NeuronAgreementDecoder:
                 recording=recording,
                 chunk_size=config.chunk_size,
                 prompt=asked,
-                logits_processors=tuple(logits_processors()) if logits_processors else (),
                 visible_tokens=frozenset(visible_tokens),
             )
+            waves = [
+                # processors keep a state of the rows that they have seen
+                replace(wave, logits_processors=tuple(logits_processors()) if logits_processors else ())
+                for wave in split_into_waves(request, sampling.wave or sampling.n)
+            ]
             pending = PendingRequest(
-                request=request,
+                request=waves[0],
                 selector=make_selector(config, comparison),
                 comparison=comparison,
                 policy=pruning_policy(config, selector_of_chunks, first, sampling.n),
@@ -265,11 +275,15 @@ class NeuronAgreementDecoder:
                 streaming=streaming,
                 watch=watch,
             )
-            submitted.append((request, pending))
+            submitted.append((waves[0], pending))
             observers.append(pending)
-        for pending, ticket in zip(observers, self._scheduler.submit(submitted), strict=True):
-            pending.attach(ticket)
+            later.append(deque(waves[1:]))
+        for pending, ticket, rest in zip(observers, self._scheduler.submit(submitted), later, strict=True):
+            pending.attach(Waves(ticket, rest, partial(self._submit_wave, pending)) if rest else ticket)
         return observers
+
+    def _submit_wave(self, pending: PendingRequest, request: GenerationRequest) -> Ticket:
+        return self._scheduler.submit([(request, pending)])[0]
 
     def warm_up(self) -> float:
         """Run one token through the model, which allocates what the first request would; returns the seconds."""

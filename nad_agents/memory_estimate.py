@@ -196,7 +196,7 @@ def check_memory(
     asked, there = (wanted.total if shared else wanted.device, device) if on_device else (wanted.kept, host)
     where = "" if shared else " on the GPU" if on_device else " on the host"
     advice = (
-        f"the largest n that fits is {largest}; or lower max_new_tokens"
+        f"the largest n that fits is {largest}; generate more in waves (wave={largest}), or lower max_new_tokens"
         if largest
         else "not even one candidate fits; lower max_new_tokens or shorten the prompt"
     )

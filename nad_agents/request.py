@@ -14,6 +14,7 @@ from functools import cache
 from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.scheduler import Outcome, Ticket
+from nad_agents.engine.waves import Waves
 from nad_agents.events import DecodingEvent, Finished, Progress, Pruned, Ranking, TextDelta, Verified, WinnerChosen
 from nad_agents.pruning import PruningPolicy
 from nad_agents.selection import describe_candidates, rank_rollouts, token_usage
@@ -61,12 +62,13 @@ class PendingRequest:
     on_fewer: Callable[[int], None] | None = None
     streaming: bool = False
     watch: bool = False
-    _ticket: Ticket | None = None
+    _ticket: Ticket | Waves | None = None
     _events: queue.SimpleQueue[DecodingEvent | _SnapshotTaken | None] = field(default_factory=queue.SimpleQueue)
     _wake: Callable[[], None] | None = None
     _winner: int | None = None
     _sent: int = 0
     _live: int = 0
+    _generated: dict[int, int] = field(default_factory=dict)  # by wave
     _candidates: CandidateWatch | None = None
     _snapshot: Snapshot | None = None
 
@@ -76,7 +78,7 @@ class PendingRequest:
         if self.watch:
             self._candidates = CandidateWatch(self.request.sampling.stop)
 
-    def attach(self, ticket: Ticket) -> None:
+    def attach(self, ticket: Ticket | Waves) -> None:
         """Remember the ticket that the scheduler gave."""
         self._ticket = ticket
         ticket.future.add_done_callback(lambda _: self._events.put(None))
@@ -198,7 +200,8 @@ class PendingRequest:
             if self.on_fewer is not None:
                 self.on_fewer(len(live))
         growth = self._candidates.growth(generation, drop) if self._candidates is not None else ()
-        progress = Progress(generation.tokens, live, generation.generated, growth)
+        self._generated[generation.request.first_candidate] = generation.generated
+        progress = Progress(generation.tokens, live, sum(self._generated.values()), growth)
         if self.on_progress is not None:
             self.on_progress(progress)
         self._send(progress)
@@ -287,7 +290,7 @@ class PendingRequest:
         self._send(Verified(candidate, verdict.to_dict()))
 
 
-def _shielded(ticket: Ticket) -> Future[Outcome]:
+def _shielded(ticket: Ticket | Waves) -> Future[Outcome]:
     """A future of the caller's own, so that cancelling it leaves the scheduler's alone."""
     mine: Future[Outcome] = Future()
 

@@ -52,10 +52,16 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
 
     Raises:
         ConfigurationError: the selector is unknown, needs more candidates, needs neurons that are not recorded, or
-            cannot judge the beginnings of answers.
+            cannot judge the beginnings of answers; or candidates of several waves are to be compared at chunk ends.
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
+    if config.pruning != "never" and sampling.wave is not None and sampling.wave < sampling.n:
+        msg = (
+            f"pruning={config.pruning!r} compares all {sampling.n} candidates while they grow, and with "
+            f"wave={sampling.wave} only so many grow at a time; leave one of them out"
+        )
+        raise ConfigurationError(msg)
     check_recorder(selector, record=config.record)
     if config.pruning != "never" and getattr(selector, "needs_whole_answers", False):
         msg = (

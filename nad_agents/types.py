@@ -69,6 +69,7 @@ class SamplingConfig(_Config):
 
     Attributes:
         n: number of candidates.
+        wave: generate so many candidates at a time, which takes less memory and more time; None: all together.
         max_new_tokens: token limit of each candidate.
         temperature: 0 means greedy, which allows one candidate only.
         top_p: nucleus sampling; 1 keeps everything.
@@ -81,6 +82,7 @@ class SamplingConfig(_Config):
     """
 
     n: int = Field(default=8, ge=1)
+    wave: int | None = Field(default=None, ge=1)
     max_new_tokens: int = Field(default=256, ge=1)
     temperature: float = Field(default=0.8, ge=0, allow_inf_nan=False)
     top_p: float = Field(default=0.95, gt=0, le=1)

@@ -56,7 +56,7 @@ class CandidateWatch:
             dropped: candidates that are about to be pruned.
         """
         found = []
-        for candidate in range(generation.request.sampling.n):
+        for candidate in generation.request.candidates:
             if candidate in self._ended:
                 continue
             reason: FinishReason = "pruned" if candidate in dropped else generation.finish_reason(candidate)

@@ -23,6 +23,7 @@ __all__ = ["DecodingFields", "Settings", "object_name"]
 
 SAMPLING_FIELDS = {
     "n": "n",
+    "wave": "wave",
     "max_tokens": "max_new_tokens",
     "temperature": "temperature",
     "top_p": "top_p",
@@ -54,7 +55,7 @@ NAD_FIELDS = {
 }
 """Field of the model -> field of NADConfig."""
 
-_NULLABLE = {"min_p", "seed", "layers", "compare_chunks", "timeout"}
+_NULLABLE = {"wave", "min_p", "seed", "layers", "compare_chunks", "timeout"}
 """Where None is a value: no limit, no filter, a fresh seed. Elsewhere it means the default."""
 
 ALIASES = {"model": "model_name", "max_new_tokens": "max_tokens", "stop_sequences": "stop"}
@@ -114,6 +115,8 @@ class DecodingFields(BaseModel):
 
     n: int | None = None
     """Candidates per answer; None means 8, and 1 for greedy decoding (temperature 0), where all would be the same."""
+    wave: int | None = None
+    """Generate so many candidates at a time, where n of them do not fit into memory together."""
     max_tokens: int = Field(default=256, validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
     """Token limit of each candidate."""
     temperature: float = 0.8

@@ -29,6 +29,9 @@ _CODE_INSTRUCTION = "Answer with one complete Python code block that solves the 
 PromptArgument = Annotated[str, typer.Argument(help="What to ask; '-' reads it from standard input.")]
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
 NOption = Annotated[int, typer.Option("--n", "-n", help="Number of candidates.")]
+WaveOption = Annotated[
+    int | None, typer.Option(min=1, help="Generate so many candidates at a time, which takes less memory.")
+]
 SelectorOption = Annotated[
     str, typer.Option("--selector", "-s", help="How the best is found; auto is knn, or first where there is one.")
 ]
@@ -71,6 +74,7 @@ def ask(
     prompt: PromptArgument,
     model: ModelOption = _DEFAULT,
     n: NOption = 8,
+    wave: WaveOption = None,
     selector: SelectorOption = "auto",
     similarity: SimilarityOption = "jaccard",
     score: ScoreOption = "activation",
@@ -90,7 +94,7 @@ def ask(
     """Ask a question: N candidates, ranked by neuron agreement, and the answer that was chosen."""
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
-        stop=tuple(stop or ()),
+        stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
     console = _console(as_json=as_json, quiet=quiet)
@@ -106,6 +110,7 @@ def code(
     prompt: PromptArgument,
     model: ModelOption = _DEFAULT,
     n: NOption = 8,
+    wave: WaveOption = None,
     selector: CodeSelectorOption = "auto",
     similarity: SimilarityOption = "jaccard",
     score: ScoreOption = "activation",
@@ -136,7 +141,7 @@ def code(
     # 1. what cannot work is refused before anything is started
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
-        stop=tuple(stop or ()),
+        stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
     behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop)

@@ -30,6 +30,7 @@ class GenerationRequest:
         chunk_size: tokens per chunk; an engine stops stepping at each chunk's end.
         prompt: the prompt as text, carried along for selectors.
         logits_processors: further processors of the engine's own kind, such as a grammar.
+        first_candidate: number of its first candidate, where it is one wave of several.
         visible_tokens: special tokens that stay in the text, because the caller reads them.
     """
 
@@ -41,6 +42,12 @@ class GenerationRequest:
     prompt: str = ""
     logits_processors: Sequence[Any] = field(default_factory=tuple)
     visible_tokens: Collection[int] = ()
+    first_candidate: int = 0
+
+    @property
+    def candidates(self) -> range:
+        """The numbers of its candidates."""
+        return range(self.first_candidate, self.first_candidate + self.sampling.n)
 
 
 class Generation(Protocol):

@@ -1,6 +1,7 @@
 """From a prompt to a selection: ranking, pruning, verification, streaming, and errors before expensive work."""
 
 import asyncio
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -279,6 +280,55 @@ class TestAsync:
         )
         assert len({r.text for r in results}) == 1
         assert max(seen) > 5
+
+
+class TestWaves:
+    def test_they_give_the_candidates_that_all_together_would_be(self):
+        whole, parts = (decoder(sampling=SamplingConfig(n=5, max_new_tokens=12, seed=3, wave=w)) for w in (None, 2))
+        seen = []
+        one, other = whole.decode("hello"), parts.decode("hello", on_progress=seen.append)
+        assert [c.text for c in other.candidates] == [c.text for c in one.candidates]
+        assert [c.index for c in other.candidates] == [0, 1, 2, 3, 4]
+        assert other.ranking == one.ranking
+        assert other.usage == one.usage
+        assert max(len(event.live) for event in seen) == 2
+        assert seen[-1].generated == one.usage.generated_tokens
+
+    async def test_every_wave_has_processors_of_its_own_and_async_callers_get_all(self):
+        made = []
+
+        def processors():
+            made.append(len(made))
+            return []
+
+        sampling = SamplingConfig(n=3, max_new_tokens=4, seed=1, wave=1)
+        selection = await decoder().adecode("hi", sampling=sampling, logits_processors=processors)
+        assert (len(selection.candidates), made) == (3, [0, 1, 2])
+
+    def test_cancelling_ends_the_wave_that_runs_and_those_to_come(self):
+        running = threading.Event()
+        pending = decoder().submit(
+            ["hi"],
+            sampling=SamplingConfig(n=64, max_new_tokens=100, wave=1),
+            on_progress=lambda event: running.set() if event.live != (0,) else None,
+        )[0]
+        assert running.wait(20)
+        pending.cancel()
+        with pytest.raises(GenerationCancelledError):
+            pending.result()
+
+    @pytest.mark.parametrize("how", [{"config": NADConfig(pruning="first_chunk")}, {"watch": True}])
+    def test_candidates_that_do_not_grow_together_are_not_compared_while_they_grow(self, how):
+        with pytest.raises(ConfigurationError, match="wave"):
+            decoder().submit(["hi"], sampling=SamplingConfig(n=4, wave=2), **how)
+
+    def test_a_request_that_does_not_fit_is_told_of_them_and_fits_then(self, monkeypatch):
+        monkeypatch.setattr("nad_agents.engine.hf.available_device_memory", lambda _: 40 * 2**20)
+        with pytest.raises(ConfigurationError, match=r"wave=\d+") as caught:
+            decoder().submit(["hi"], sampling=SamplingConfig(n=5000, max_new_tokens=8))
+        wave = int(re.search(r"wave=(\d+)", str(caught.value))[1])
+        pending = decoder().submit(["hi"], sampling=SamplingConfig(n=5000, max_new_tokens=8, wave=wave))[0]
+        pending.cancel()
 
 
 def test_a_caller_hears_how_many_still_generate_whenever_some_have_ended():

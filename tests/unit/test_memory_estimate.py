@@ -97,7 +97,7 @@ class TestRefusal:
         assert str(refused.value) == (
             "n=4096 with max_new_tokens=64 needs about 4.0 GiB beside the weights (cache 4.0 GiB, logits 0.0 MiB, "
             "recording 0.0 MiB, candidates 4.0 MiB), and 1.0 GiB are available; the largest n that fits is 1023; "
-            "or lower max_new_tokens"
+            "generate more in waves (wave=1023), or lower max_new_tokens"
         )
         check_memory(flat, 1023, 64, device=2**30, host=2**30, shared=True)
 
