@@ -91,6 +91,13 @@ class Ways:
             )
         return time.perf_counter() - started
 
+    def next_turn(self, prompt: list[int], n: int, tokens: int, known: int) -> float:
+        """The engine on a prompt whose first `known` tokens were read for an earlier one."""
+        self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, prefix_bytes=2**30)
+        if known:
+            self.ours(prompt[:known], 1, 1, None)
+        return self.ours(prompt, n, tokens, RecordingConfig())
+
     def stopped_early(self, pruning: str) -> float:
         """Best-of-64 of 256 tokens through the decoder, selection included."""
         sampling = SamplingConfig(n=64, max_new_tokens=256, temperature=0.8, seed=1, generation={"min_new_tokens": 256})
@@ -136,7 +143,7 @@ def compare(run: Callable[[], float], reference: Callable[[], float], repeats: i
 
 def rows_of(ways: Ways, n: int) -> dict[str, tuple[str, str, Callable[[], float], Callable[[], float]]]:
     """By name: what is timed, against what, and both as functions."""
-    short, long = ways.ids(), ways.ids(length=512)
+    short, long, turn = ways.ids(), ways.ids(length=512), ways.ids(length=2048)
     on, tokens = RecordingConfig(), 64
     off = lambda: ways.ours(short, n, tokens, None)  # noqa: E731
     return {
@@ -182,6 +189,12 @@ def rows_of(ways: Ways, n: int) -> dict[str, tuple[str, str, Callable[[], float]
             "all 64 to their end",
             lambda: ways.stopped_early("halving"),
             lambda: ways.stopped_early("never"),
+        ),
+        "turn": (
+            f"best-of-{n}, prompt of 2,048 tokens of which 1,920 were read for the turn before, 32 new",
+            "without the turn before",
+            lambda: ways.next_turn(turn, n, 32, 1920),
+            lambda: ways.next_turn(turn, n, 32, 0),
         ),
         "capture": (
             f"{n} candidates of {tokens} tokens, everything written to disk",

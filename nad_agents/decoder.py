@@ -53,6 +53,9 @@ class NeuronAgreementDecoder:
         max_rows: candidates of all requests in one batch.
         share_batches: False runs one request at a time, which makes a seeded result independent of other callers
             down to the last bit.
+        prefix_cache_mb: memory for what the model made of earlier prompts, MiB: a conversation's next turn is read from
+            where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts down to the
+            last bit.
 
     Raises:
         ModelLoadError: the model cannot be loaded.
@@ -71,6 +74,7 @@ class NeuronAgreementDecoder:
         dtype: str | torch.dtype = "auto",
         max_rows: int = 128,
         share_batches: bool = True,
+        prefix_cache_mb: int = 256,
     ) -> None:
         self.sampling = sampling or SamplingConfig()
         self.config = config or NADConfig()
@@ -78,7 +82,11 @@ class NeuronAgreementDecoder:
         self.verification = verification or VerificationConfig()
         check_configuration(self.sampling, self.config)
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
-        self.engine = HFEngine(self.loaded.model, self.loaded.tokenizer, name=self.loaded.name)
+        if prefix_cache_mb < 0:
+            raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
+        self.engine = HFEngine(
+            self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
+        )
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
     @property

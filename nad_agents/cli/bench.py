@@ -93,7 +93,8 @@ def bench(
         from nad_agents.decoder import NeuronAgreementDecoder
         from nad_agents.evaluation.recording import record_problems
 
-        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype)
+        # a problem's candidates do not depend on which problems came before
+        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype, prefix_cache_mb=0)
     # 3. the candidates
     with RecordingProgress(console, wanted) as progress:
         record_problems(

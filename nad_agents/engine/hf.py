@@ -31,6 +31,7 @@ from nad_agents.available_memory import available_device_memory, available_host_
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.batch_cache import BatchCache
 from nad_agents.engine.hf_generation import HFGeneration
+from nad_agents.engine.prefix_cache import PrefixCache
 from nad_agents.engine.sampling import Likeliest
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError
 from nad_agents.memory_estimate import ModelShape, check_memory, memory_need
@@ -61,15 +62,24 @@ class HFEngine:
         model: a decoder-only model in eval mode.
         tokenizer: its tokenizer.
         name: a name to report.
+        prefix_bytes: memory for the keys and values of earlier prompts; see `PrefixCache`.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, name: str = "") -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str = "",
+        prefix_bytes: int = 0,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or model.config.name_or_path or type(model).__name__
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
         self._batch = BatchCache(self._device)
+        self._prefixes = PrefixCache(prefix_bytes)
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
@@ -159,7 +169,8 @@ class HFEngine:
         try:
             check()
         except ConfigurationError:
-            # what earlier requests left in the heap counts as taken until it is handed back
+            # what earlier requests left counts as taken until it is handed back
+            self._prefixes.clear()
             return_free_memory()
             check()
 
@@ -181,9 +192,12 @@ class HFEngine:
         prepared = self._prepare(prompt, request)
         # 1. prefill all but the last token at batch 1
         length = prompt.shape[1] - 1
-        if length:
-            positions = torch.arange(length, device=self._device)[None]
-            self._forward(prompt[:, :-1], positions, None, prepared.cache)
+        read = request.prompt_ids[:length]
+        known = self._prefixes.fill(prepared.cache, read)
+        if known < length:
+            positions = torch.arange(known, length, device=self._device)[None]
+            self._forward(prompt[:, known:-1], positions, None, prepared.cache)
+        self._prefixes.keep(prepared.cache, read)
         # 2. one row per candidate
         n = request.sampling.n
         prepared.cache.batch_repeat_interleave(n)
