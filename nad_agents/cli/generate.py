@@ -52,7 +52,11 @@ StopOption = Annotated[list[str] | None, typer.Option(help="A string that ends a
 EarlyOption = Annotated[
     bool, typer.Option("--early-stop", help="Choose after the first chunk and finish the winner alone.")
 ]
-KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop.")]
+HalveOption = Annotated[
+    int | None,
+    typer.Option(min=2, metavar="S", help="Keep one in S after every chunk of 32 tokens: 64, 16, 4, 1 with S = 4."),
+]
+KeepOption = Annotated[int, typer.Option(help="Candidates that survive --early-stop or --halve.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16 or int8.")]
 VerifyOption = Annotated[
@@ -85,6 +89,7 @@ def ask(
     seed: SeedOption = None,
     stop: StopOption = None,
     early_stop: EarlyOption = False,
+    halve: HalveOption = None,
     keep: KeepOption = 1,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -96,7 +101,7 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, keep=keep)
+    config = _config(_agreement(selector, n), similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     console = _console(as_json=as_json, quiet=quiet)
     text = _read(prompt)
     _refuse_what_cannot_work(sampling, config)
@@ -121,6 +126,7 @@ def code(
     seed: SeedOption = None,
     stop: StopOption = None,
     early_stop: EarlyOption = False,
+    halve: HalveOption = None,
     keep: KeepOption = 1,
     verify: VerifyOption = False,
     tests: TestsOption = None,
@@ -144,9 +150,9 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop)
+    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
     named = _agreement("auto" if behaviour else selector, n)
-    config = _config(named, similarity, score, early_stop=early_stop, keep=keep)
+    config = _config(named, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     _refuse_what_cannot_work(sampling, config)
     task, source = _read(prompt), _read_tests(tests)
     console = _console(as_json=as_json, quiet=quiet)
@@ -230,9 +236,14 @@ def _verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
         raise ConfigurationError(str(error)) from error
 
 
-def _config(selector: str, similarity: str, score: str, *, early_stop: bool, keep: int) -> NADConfig:
+def _config(selector: str, similarity: str, score: str, *, early_stop: bool, halve: int | None, keep: int) -> NADConfig:
     values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
-    values["pruning"] = "first_chunk" if early_stop else "never"
+    if early_stop and halve is not None:
+        raise ConfigurationError("--early-stop and --halve are two ways to drop candidates; choose one")
+    if halve is not None:
+        values |= {"pruning": "halving", "shrink": halve}
+    else:
+        values["pruning"] = "first_chunk" if early_stop else "never"
     return NADConfig(**values)
 
 

@@ -88,6 +88,24 @@ def test_one_candidate_needs_no_selector(nad, folder):
     assert json.loads(out)["selector"] == "first"
 
 
+def test_losers_may_be_dropped_chunk_by_chunk(nad, endless):
+    args = ["ask", "hello", "-m", endless, "-n", 4, "--max-new-tokens", 80, "--seed", 2, "--halve", 2]
+    code, out, _ = nad(*args, "--json")
+    assert code == 0
+    lengths = sorted(candidate["tokens"] for candidate in json.loads(out)["candidates"])
+    assert lengths == [32, 32, 64, 80]
+    code, _, err = nad(*args, "--early-stop")
+    assert (code, "choose one" in err) == (2, True)
+
+
+def test_candidates_may_come_in_waves(nad, endless):
+    args = ["ask", "hello", "-m", endless, "-n", 3, "--max-new-tokens", 8, "--seed", 2, "--json"]
+    whole, waves = nad(*args), nad(*args, "--wave", 2)
+    assert (whole[0], waves[0]) == (0, 0)
+    texts = [[c["text"] for c in json.loads(out)["candidates"]] for _, out, _ in (whole, waves)]
+    assert texts[0] == texts[1]
+
+
 def test_early_stop_tells_what_it_saved(nad, endless):
     code, _, err = nad("ask", "hello", "-m", endless, "-n", 4, "--max-new-tokens", 80, "--seed", 2, "--early-stop")
     assert code == 0
