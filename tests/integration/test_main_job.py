@@ -34,11 +34,11 @@ def test_candidates_of_a_coding_prompt_are_ranked_with_evidence(default_decoder)
 def test_greedy_is_the_librarys_generate(default_model):
     engine = HFEngine(default_model.model, default_model.tokenizer)
     prompt = encode_prompt(default_model.tokenizer, TASK)
-    generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=96)))
+    generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=48)))
     while generation.live:
         engine.step(32)
     with torch.no_grad():
-        expected = default_model.model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=96)
+        expected = default_model.model.generate(torch.tensor([prompt]), do_sample=False, max_new_tokens=48)
     assert generation.token_ids(0) == expected[0, len(prompt) :].tolist()
 
 

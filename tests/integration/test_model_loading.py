@@ -119,10 +119,9 @@ class TestFolder:
             (folder / name).write_text(json.dumps(values))
         assert load_model(folder).model.generation_config.eos_token_id == byte_tokenizer().eos_token_id
 
-    def test_nothing_is_printed(self, folder):
-        script = f"from nad_agents.models import load_model; load_model({str(folder)!r})"
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        assert (done.stdout, done.stderr) == ("", "")
+    def test_nothing_is_printed(self, folder, capfd):
+        load_model(folder)
+        assert capfd.readouterr() == ("", "")
 
     def test_truncated_weights(self, folder):
         weights = folder / "model.safetensors"

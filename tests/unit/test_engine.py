@@ -41,10 +41,10 @@ def test_greedy_with_one_candidate_is_the_librarys_generate(family):
     model, prompt = tiny_model(family), ids("def add(a, b):\n    return")
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
-        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=24), 0, RecordingConfig()),
+        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=16), 0, RecordingConfig()),
     )
     with torch.no_grad():
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False)
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)
     assert tokens(group) == expected[:, len(prompt) :].tolist()
 
 

@@ -38,7 +38,7 @@ class Watcher:
         return self.drop if chunk_ended else ()
 
 
-def request(n=2, tokens=40, seed=1, chunk_size=8, prompt=(5, 6, 7)):
+def request(n=2, tokens=24, seed=1, chunk_size=8, prompt=(5, 6, 7)):
     sampling = SamplingConfig(n=n, max_new_tokens=tokens, temperature=1.0)
     return GenerationRequest(list(prompt), sampling, seed, chunk_size=chunk_size)
 

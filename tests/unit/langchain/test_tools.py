@@ -262,8 +262,9 @@ def test_structured_output_always_fits(chat, method, schema):
     else:
         assert set(found) == {"name", "age"}
         assert isinstance(found["age"], int)
-    *_, last = chain.stream("hello")
-    assert last == found
+    if schema is Person:
+        *_, last = chain.stream("hello")
+        assert last == found
 
 
 def test_structured_output_with_the_raw_message(chat):
