@@ -253,7 +253,7 @@ class NADChatModel(LocalModel, BaseChatModel):
                 one, a tool's name (or OpenAI's dict) makes it call that one: the grammar allows nothing else;
                 "none" or False keeps the tools out.
             **kwargs: further arguments of each call; `parallel_tool_calls=True` allows several calls where one is
-                forced.
+                forced, False leaves the first of several where the model is free to choose.
 
         Raises:
             ConfigurationError: something is no tool, or tool_choice names none of them.

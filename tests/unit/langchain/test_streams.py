@@ -84,6 +84,13 @@ def test_blocks_of_text_and_calls_have_numbers_of_their_own(text, selection):
     assert numbers == ([1, 2] if text else [0, 1])
 
 
+def test_one_call_where_only_one_is_wanted(selection):
+    for parallel, count in ((None, 2), (True, 2), (False, 1)):
+        reply = Reply.from_arguments({"tools": [add, now], "parallel_tool_calls": parallel})
+        chunks, whole = streamed(CALLS, reply, selection)
+        assert len(whole.tool_calls) == len(reduce(merged, chunks).tool_calls) == count
+
+
 def test_code_and_brackets_stream_although_tools_are_on_offer(selection):
     text = "```python\ndef f(x):\n    return {1: [x]}\n```\nDone."
     chunks, _ = streamed(text, Reply.from_arguments({"tools": [add]}), selection)
