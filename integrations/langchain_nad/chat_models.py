@@ -308,6 +308,10 @@ class NADChatModel(LocalModel, BaseChatModel):
         together = _all_at_once(config, len(inputs))
         return super().batch(inputs, together, return_exceptions=return_exceptions, **kwargs)
 
+    def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        """`batch`, whose answers come as they are ready; see `Runnable.batch_as_completed`."""
+        return super().batch_as_completed(inputs, _all_at_once(config, len(inputs)), **kwargs)
+
 
 def _all_at_once(
     config: RunnableConfig | list[RunnableConfig] | None, n: int
