@@ -89,7 +89,7 @@ def _code_message(response: ModelResponse[Any]) -> AIMessage | None:
 
 
 def _without_code(response: ModelResponse[Any], verdict: Verdict | None, repairs: int) -> ModelResponse[Any]:
-    """An answer with nothing to check; where it should have been a repair, with the report of what it did not repair."""
+    """An answer with nothing to check; where it should have been a repair, with the report of what is not repaired."""
     last = next((m for m in reversed(response.result) if isinstance(m, AIMessage)), None)
     if verdict is None or last is None or last.tool_calls:
         return response

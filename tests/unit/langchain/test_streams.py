@@ -56,6 +56,9 @@ def outline(calls):
         'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>',
         'Sure:\n```json\n{"name": "add", "arguments": {"a": 1}}\n```',
         '[{"name": "add", "arguments": {}}, {"name": "now", "arguments": {}}]',
+        'Sure. {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}',
+        '{"type": "function", "name": "other"} is no call.',
+        '<tool_call>\n{"name": "add", "arguments": {"a": "</tool_call>"}}\n</tool_call>',
         '\n\nFirst. <tool_call>{"name": "now", "arguments": {}}</tool_call>',
         CALLS,
         # broken ones
