@@ -8,7 +8,8 @@ from typing import Any
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import AIMessage
 
-from langchain_nad.steps import choose_step
+from langchain_nad.chat_models import NADChatModel
+from langchain_nad.steps import choose_step, unstreamed
 
 __all__ = ["NADStepSelection"]
 
@@ -17,7 +18,8 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
     """Chooses an agent's next step among N by what the candidates do, and by how much their neurons agree.
 
     The candidates of one step come from one call of an `NADChatModel`. Those that make the same calls form a group,
-    and many candidates which agree win; see `langchain_nad.steps.choose_step`.
+    and many candidates which agree win; see `langchain_nad.steps.choose_step`. A graph's stream of messages shows a
+    step once it is chosen, and its tokens only where pruning leaves a single candidate to choose.
 
     Args:
         n: candidates per step; None leaves it to the model.
@@ -64,7 +66,9 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
         settings = {**request.model_settings, "include_candidates": True}
         if self.n is not None:
             settings["n"] = self.n
-        return request.override(model_settings=settings)
+        model = request.model
+        model = unstreamed(model, settings) if isinstance(model, NADChatModel) else model
+        return request.override(model=model, model_settings=settings)
 
     def _choose(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
         result = [choose_step(m, self.exclude_args) if isinstance(m, AIMessage) else m for m in response.result]

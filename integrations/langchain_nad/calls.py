@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -61,7 +61,7 @@ class Call:
             AnswerCutError: the token limit cut an answer that should have had a shape.
         """
         self._check_shape(selection)
-        parsed = self.reader.read(selection.text)
+        parsed = self._read(selection.text)
         return AIMessage(
             **_parts(parsed),
             response_metadata=self._metadata(selection, parsed),
@@ -86,7 +86,7 @@ class Call:
                 yield from self._texts_up_to(self.reader.certain(self._text))
         elif isinstance(event, Finished):
             self._check_shape(event.selection)
-            parsed = self.reader.read(event.selection.text)
+            parsed = self._read(event.selection.text)
             yield from self._texts_up_to(parsed)
             if self._growing:
                 yield from self._calls_up_to(event.selection.text)
@@ -138,6 +138,10 @@ class Call:
                 yield _call_chunk(index, name=None, args=arguments[sent:], id=None)
                 self._arguments[index] = arguments
 
+    def _read(self, text: str) -> ParsedAnswer:
+        parsed = self.reader.read(text)
+        return replace(parsed, calls=parsed.calls[:1]) if self.reply.parallel is False else parsed
+
     def _metadata(self, selection: Selection, parsed: ParsedAnswer) -> dict[str, Any]:
         metadata = response_metadata(
             selection,
@@ -146,7 +150,7 @@ class Call:
             finish_reason="tool_calls" if parsed.calls else None,
         )
         for candidate in metadata["nad"].get("candidates", ()):
-            candidate["message"] = _parts(self.reader.read(candidate["text"]))
+            candidate["message"] = _parts(self._read(candidate["text"]))
         return metadata
 
 

@@ -253,7 +253,7 @@ class NADChatModel(LocalModel, BaseChatModel):
                 one, a tool's name (or OpenAI's dict) makes it call that one: the grammar allows nothing else;
                 "none" or False keeps the tools out.
             **kwargs: further arguments of each call; `parallel_tool_calls=True` allows several calls where one is
-                forced.
+                forced, False leaves the first of several where the model is free to choose.
 
         Raises:
             ConfigurationError: something is no tool, or tool_choice names none of them.
@@ -307,6 +307,10 @@ class NADChatModel(LocalModel, BaseChatModel):
         """
         together = _all_at_once(config, len(inputs))
         return super().batch(inputs, together, return_exceptions=return_exceptions, **kwargs)
+
+    def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
+        """`batch`, whose answers come as they are ready; see `Runnable.batch_as_completed`."""
+        return super().batch_as_completed(inputs, _all_at_once(config, len(inputs)), **kwargs)
 
 
 def _all_at_once(

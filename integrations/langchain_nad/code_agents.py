@@ -48,10 +48,11 @@ class CodeRepair(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         """Call the model until its code passes, or the repairs are used up."""
         asked, response = request, handler(request)
+        verdict: Verdict | None = None
         for repairs in range(self.max_repairs + 1):
             message = _code_message(response)
             if message is None:
-                return response
+                return _without_code(response, verdict, repairs)
             verdict = self._judge(request, message)
             if verdict.passed or repairs == self.max_repairs:
                 return _with_report(response, message, verdict, repairs)
@@ -64,10 +65,11 @@ class CodeRepair(AgentMiddleware[Any, Any, Any]):
     ) -> ModelResponse[Any]:
         """`wrap_model_call` without blocking the event loop."""
         asked, response = request, await handler(request)
+        verdict: Verdict | None = None
         for repairs in range(self.max_repairs + 1):
             message = _code_message(response)
             if message is None:
-                return response
+                return _without_code(response, verdict, repairs)
             verdict = await run_in_executor(None, self._judge, request, message)
             if verdict.passed or repairs == self.max_repairs:
                 return _with_report(response, message, verdict, repairs)
@@ -84,6 +86,14 @@ def _code_message(response: ModelResponse[Any]) -> AIMessage | None:
     """The message to check, if there is one."""
     last = next((m for m in reversed(response.result) if isinstance(m, AIMessage)), None)
     return last if last is not None and not last.tool_calls and "```" in last.text else None
+
+
+def _without_code(response: ModelResponse[Any], verdict: Verdict | None, repairs: int) -> ModelResponse[Any]:
+    """An answer with nothing to check; where it should have been a repair, with the report of what is not repaired."""
+    last = next((m for m in reversed(response.result) if isinstance(m, AIMessage)), None)
+    if verdict is None or last is None or last.tool_calls:
+        return response
+    return _with_report(response, last, verdict, repairs)
 
 
 def _asking_again(request: ModelRequest[Any], message: AIMessage, verdict: Verdict) -> ModelRequest[Any]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, closing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import model_validator
 
 from langchain_nad.answers import response_metadata, usage_metadata
-from langchain_nad.fields import Settings
+from langchain_nad.fields import Settings, object_name
 from langchain_nad.local_model import LocalModel
 from langchain_nad.runs import Run, start_run
 from nad_agents import __version__
@@ -21,6 +23,22 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.types import Selection
 
 __all__ = ["NADLLM"]
+
+_OF_LANGCHAIN = {"tags", "metadata", "run_name", "run_id"}
+"""Arguments of `generate` that change no answer."""
+
+_ARGUMENTS: ContextVar[str | None] = ContextVar("nad_llm_arguments", default=None)
+"""Arguments of the call that is under way."""
+
+
+@contextmanager
+def _called_with(arguments: Mapping[str, Any]) -> Iterator[None]:
+    changing = {name: value for name, value in arguments.items() if name not in _OF_LANGCHAIN}
+    token = _ARGUMENTS.set(json.dumps(changing, sort_keys=True, default=object_name) if changing else None)
+    try:
+        yield
+    finally:
+        _ARGUMENTS.reset(token)
 
 
 class NADLLM(LocalModel, BaseLLM):
@@ -51,7 +69,31 @@ class NADLLM(LocalModel, BaseLLM):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return self.identity()
+        # langchain-core's cache for completions looks at these parameters and at no argument of the call
+        arguments = _ARGUMENTS.get()
+        return self.identity() | ({} if arguments is None else {"arguments": arguments})
+
+    def generate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """Continue several texts, which share one batch on the model."""
+        with _called_with(kwargs):
+            return super().generate(prompts, stop, callbacks, **kwargs)
+
+    async def agenerate(
+        self,
+        prompts: list[str],
+        stop: list[str] | None = None,
+        callbacks: Callbacks | list[Callbacks] | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        """`generate` without blocking the event loop."""
+        with _called_with(kwargs):
+            return await super().agenerate(prompts, stop, callbacks, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Tokens of a text by the model's own tokenizer; loads the model at the first call."""

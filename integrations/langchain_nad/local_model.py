@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["LocalModel"]
 
 
+class _Loaded:
+    """What a model has loaded; a deep copy of it, or one in another process, has loaded nothing yet."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.decoder: NeuronAgreementDecoder | None = None
+
+    def __reduce__(self) -> tuple[type[_Loaded], tuple[()]]:
+        return _Loaded, ()
+
+
 class LocalModel(DecodingFields):
     """A local model behind a LangChain interface.
 
@@ -28,8 +39,7 @@ class LocalModel(DecodingFields):
         ConfigurationError: a parameter is unknown, has a value that cannot work, or does not go with another.
     """
 
-    _decoder_lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-    _decoder: Any = PrivateAttr(default=None)
+    _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
     if not TYPE_CHECKING:  # a typed __init__ would hide the fields' own signature
 
@@ -61,10 +71,10 @@ class LocalModel(DecodingFields):
                 msg = f"model={model!r} for one call does not go with decoder=; make another {type(self).__name__}"
                 raise ConfigurationError(msg)
             return shared_decoder(model, self.device, self.dtype)
-        with self._decoder_lock:
-            if self._decoder is None:
-                self._decoder = self.decoder or shared_decoder(self.model_name, self.device, self.dtype)
-            found: NeuronAgreementDecoder = self._decoder
+        with self._loaded.lock:
+            if self._loaded.decoder is None:
+                self._loaded.decoder = self.decoder or shared_decoder(self.model_name, self.device, self.dtype)
+            found: NeuronAgreementDecoder = self._loaded.decoder
         return found
 
     def submit(

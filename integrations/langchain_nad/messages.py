@@ -50,6 +50,9 @@ def _text(message: BaseMessage) -> str:
         parts = [part for block in message.content if (part := _block_text(block, message)) is not None]
         # an answer's text may have been cut anywhere, other blocks are paragraphs
         text = ("" if isinstance(message, AIMessage) else "\n").join(parts)
+    if isinstance(message, AIMessage):
+        # a call that could not be read goes back as the text that it was
+        text = "\n".join(part for part in (text, *(call["args"] for call in message.invalid_tool_calls)) if part)
     if isinstance(message, ToolMessage) and message.status == "error" and not text.lower().startswith("error"):
         text = f"Error: {text}"
     return text

@@ -176,7 +176,7 @@ def _calls(region: _Region) -> Iterator[Any]:
         yield invalid_call(region.body.strip(), region.error or "the call breaks off")
         return
     for value in region.value if isinstance(region.value, list) else [region.value]:
-        yield read_call(value.get("function", value) if isinstance(value, dict) else value)
+        yield read_call(value)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -43,7 +43,8 @@ def openai_tools(tools: Sequence[Tool], *, strict: bool | None = None, described
         try:
             converted = tool_of(tool, strict=strict)
             about = converted["function"].get("description")
-            if described and ((inspect.isfunction(tool) and not about) or about is None):
+            # the fields of a class speak for themselves, and LangChain makes tools of such classes
+            if described and not about and (about is None or inspect.isfunction(tool) or isinstance(tool, Mapping)):
                 advice = "write a docstring" if inspect.isfunction(tool) else "give it a 'description'"
                 msg = f"it has no description, by which models choose; {advice}"
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
@@ -75,6 +76,10 @@ def tool_of(tool: Tool, *, strict: bool | None = None) -> dict[str, Any]:
         kind = converted.get("type")
         msg = "it has no name" if kind == "function" else f"tools of type {kind!r} run at their vendor only"
         raise ValueError(msg)
+    parameters = function.get("parameters") or {}
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        msg = f"its parameters are no schema of an object: {parameters!r}"
+        raise ValueError(msg)
     if is_typeddict(tool) and tool.__doc__ in (None, dict.__doc__):
         # langchain-core would describe it as the built-in dict
         return {**converted, "function": {**function, "description": ""}}
@@ -104,14 +109,14 @@ def tool_choice_name(choice: Any, names: Sequence[str]) -> str | None:
         choice = choice.get("name") or (choice.get("function") or {}).get("name") or dict(choice)
     if isinstance(choice, bool):
         choice = "required" if choice else "none"
-    if choice in {"any", "required"}:
+    if choice in ("any", "required"):
         if not names:
             msg = f"tool_choice={choice!r} asks for a call, but there are no tools; bind some"
             raise ConfigurationError(msg)
         return "required"
-    if choice in {"auto", "none"}:
+    if choice in ("auto", "none"):
         return str(choice)
-    if choice not in names:
+    if not isinstance(choice, str) or choice not in names:
         near = difflib.get_close_matches(str(choice), names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"bound are {', '.join(names) or 'none'}"
         msg = f"tool_choice={choice!r} names no bound tool; {hint}"
@@ -126,14 +131,15 @@ class Reply:
     Attributes:
         tools: tools on offer, in OpenAI's form.
         choice: "auto", "required", "none", or the name of the tool to call.
-        parallel: whether a forced answer may hold several calls.
+        parallel: whether an answer may hold several calls; None leaves it to the model where it is free to choose, and
+            means one where a call is forced.
         response_format: shape of an answer that is no call: ``json_schema`` and ``json_object`` as OpenAI has them,
             ``{"type": "regex", "pattern": ...}`` or ``{"type": "choice", "choices": [...]}``.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: str = "auto"
-    parallel: bool = False
+    parallel: bool | None = None
     response_format: Mapping[str, Any] | None = None
 
     @classmethod
@@ -150,7 +156,7 @@ class Reply:
             check_response_format(response_format)
         # without a choice to make, the tools would only distract
         tools = [] if choice == "none" else tools
-        return cls(tuple(tools), choice, bool(arguments.get("parallel_tool_calls")), response_format)
+        return cls(tuple(tools), choice, arguments.get("parallel_tool_calls"), response_format)
 
     @property
     def names(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -14,7 +14,10 @@ from langchain_core.tools import BaseTool
 from langchain_nad.chat_models import NADChatModel
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["choose_step", "group_steps", "nad_step_node"]
+__all__ = ["choose_step", "group_steps", "nad_step_node", "unstreamed"]
+
+_NOT_STREAMED = "nostream"
+"""LangGraph shows no tokens of a model run with this tag (`langgraph.constants.TAG_NOSTREAM`)."""
 
 
 def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()) -> list[list[int]]:
@@ -96,6 +99,18 @@ def choose_step(message: AIMessage, exclude_args: Collection[str] = ()) -> AIMes
     )
 
 
+def unstreamed(model: NADChatModel, options: Mapping[str, Any]) -> NADChatModel:
+    """The model with its tokens kept from those who watch a graph, where another candidate may yet be chosen.
+
+    Args:
+        model: asked for the candidates.
+        options: arguments of the call.
+    """
+    config = model.settings().config
+    decided = options.get("pruning", config.pruning) != "never" and options.get("keep", config.keep) == 1
+    return model if decided else model.model_copy(update={"tags": [*(model.tags or ()), _NOT_STREAMED]})
+
+
 _REJECTED = 2
 
 
@@ -136,7 +151,8 @@ def nad_step_node(
         msg = f"model={type(model).__name__} gives no candidates to choose from; give an NADChatModel"
         raise ConfigurationError(msg)
     options = {"include_candidates": True, **({} if n is None else {"n": n}), **options}
-    asked = model.bind_tools(tools, **options) if tools else model.bind(**options)
+    hidden = unstreamed(model, options)
+    asked = hidden.bind_tools(tools, **options) if tools else hidden.bind(**options)
     prompt = SystemMessage(system_prompt) if isinstance(system_prompt, str) else system_prompt
     system = [] if prompt is None else [prompt]
 

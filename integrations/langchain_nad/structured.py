@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
+from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
+from langchain_nad.replies import openai_tools
 from langchain_nad.whole_objects import WholeJson, WholeModel, WholeToolArguments, WholeToolModel
 from nad_agents.exceptions import ConfigurationError
 
@@ -52,8 +53,9 @@ def structured_output(
     parser: Any
     try:
         if method == "function_calling":
-            name = convert_to_openai_tool(schema)["function"]["name"]
-            bound = chat.bind_tools([schema], tool_choice=name, strict=strict, **traced, **options)
+            tools = openai_tools([schema], strict=strict)
+            name = tools[0]["function"]["name"]
+            bound = chat.bind(tools=tools, tool_choice=name, strict=strict, **traced, **options)
             parser = (
                 WholeToolModel(tools=[model], first_tool_only=True)
                 if model is not None

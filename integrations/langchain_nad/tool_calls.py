@@ -100,7 +100,9 @@ class ParsedAnswer:
     thinking: str = ""
 
 
-_TAGGED = re.compile(r"<tool_call>(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
+_TAG, _TAG_END = "<tool_call>", "</tool_call>"
+_BROKEN = re.compile(r"(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
+"""What is between tags and no JSON."""
 _MARKS = ("[TOOL_CALLS]", "<|python_tag|>")
 _OPENINGS = ("```json", "```tool_call", "```", *_MARKS)
 """What models put before JSON; it is no part of the answer's text."""
@@ -108,7 +110,13 @@ _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 _MAYBE_CALL = re.compile(r"[{\[<`]")
 _FENCE = re.compile(r"```(?:json|tool_call)?\s*")
 _UNFINISHED_FENCES = ("```json", "```tool_call")
-_BEFORE_NAME = ("{", '"name"', ":")
+_BEFORE_NAME = (
+    ("{", '"name"', ":"),
+    ("{", '"function"', ":", "{", '"name"', ":"),
+    ("{", '"type"', ":", '"function"', ",", '"name"', ":"),
+    ("{", '"type"', ":", '"function"', ",", '"function"', ":", "{", '"name"', ":"),
+)
+"""How JSON of a call begins: with the name, or as OpenAI has it."""
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
 """How a call begins that a grammar holds."""
 
@@ -133,11 +141,15 @@ def _may_become_call(text: str, names: Sequence[str]) -> bool:
     fence = _FENCE.match(text)
     rest = text[fence.end() :] if fence else text
     rest = rest.removeprefix("[").lstrip()
-    for part in _BEFORE_NAME:
-        if not _agree(rest, part):
+    return any(_may_name(rest, before, names) for before in _BEFORE_NAME)
+
+
+def _may_name(text: str, before: Sequence[str], names: Sequence[str]) -> bool:
+    for part in before:
+        if not _agree(text, part):
             return False
-        rest = rest[len(part) :].lstrip()
-    return any(_agree(rest, json.dumps(name, ensure_ascii=False)) for name in names)
+        text = text[len(part) :].lstrip()
+    return any(_agree(text, json.dumps(name, ensure_ascii=False)) for name in names)
 
 
 def _agree(text: str, other: str) -> bool:
@@ -179,10 +191,9 @@ def parse_answer(text: str, names: Sequence[str]) -> ParsedAnswer:
         text: the answer.
         names: the tools on offer; bare JSON counts as a call only when it names one of them.
     """
-    if "<tool_call>" in text:
-        found = [_parse_calls(body) for body in _TAGGED.findall(text)]
-        return sorted_calls(_TAGGED.sub("", text).rstrip(), [call for calls in found for call in calls])
-    start = _first_call(text, names)
+    start, tag = _first_call(text, names), text.find(_TAG)
+    if tag >= 0 and (start is None or tag < start):
+        return _tagged(text)
     if start is None:
         return ParsedAnswer(text)
     content, rest = text[:start].rstrip(), text[start:]
@@ -193,12 +204,30 @@ def parse_answer(text: str, names: Sequence[str]) -> ParsedAnswer:
 
 def _first_call(text: str, names: Sequence[str]) -> int | None:
     """Where a call in bare JSON begins: at a mark of the family, or wherever a tool on offer is named."""
-    for mark in _MARKS:
-        if mark in text:
-            return text.index(mark) + len(mark)
     named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
-    found = re.search(r'(?:\[\s*)?\{\s*"name"\s*:\s*(?:' + named + r")\s*[,}]", text)
-    return None if found is None else found.start()
+    before = "|".join(r"\s*".join(map(re.escape, parts)) for parts in _BEFORE_NAME)
+    found = re.search(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]", text)
+    # whatever comes first: the others may be in its arguments
+    starts = [(at, at + len(mark)) for mark in _MARKS if (at := text.find(mark)) >= 0]
+    starts += [(found.start(), found.start())] if found else []
+    return min(starts)[1] if starts else None
+
+
+def _tagged(text: str) -> ParsedAnswer:
+    """Calls between tags; a tag in the arguments of one is text."""
+    content, calls, at = "", list[ToolCall | InvalidToolCall](), 0
+    while (tag := text.find(_TAG, at)) >= 0:
+        content, begin = content + text[at:tag], tag + len(_TAG)
+        try:
+            _, length = json.JSONDecoder(strict=False).raw_decode(text[begin:].lstrip())
+            at = len(text) - len(text[begin:].lstrip()) + length
+        except json.JSONDecodeError:
+            at = begin
+        broken = _BROKEN.match(text, at)
+        assert broken is not None
+        calls += _parse_calls(text[begin : broken.end(1)])
+        at = broken.end()
+    return sorted_calls((content + text[at:]).rstrip(), calls)
 
 
 def sorted_calls(content: str, calls: Sequence[ToolCall | InvalidToolCall], thinking: str = "") -> ParsedAnswer:
@@ -226,7 +255,9 @@ def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
 
 
 def read_call(value: Any) -> ToolCall | InvalidToolCall:
-    """A call of a name and arguments, which are an object or its JSON."""
+    """A call of a name and arguments, which are an object or its JSON; as OpenAI has it, or without the frame."""
+    if isinstance(value, dict) and isinstance(value.get("function"), dict):
+        value = value["function"]
     written = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return invalid_call(written, "a call needs a name")

@@ -152,6 +152,8 @@ class Closer:
         """
         text = self._text(tokens)
         found = self._walk(matcher.deep_copy(), text, self._longest, _LONGEST)
+        if found is not None and self._steps and not self._growth:
+            return found
         shorter = self._walk(matcher.deep_copy(), text, self._rarest(), _LONGEST if found is None else len(found) - 1)
         return found if shorter is None else shorter
 

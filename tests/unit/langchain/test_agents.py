@@ -1,6 +1,8 @@
 """Steps of an agent: grouping, choosing, and a whole loop with real tool calls."""
 
 import json
+from functools import reduce
+from operator import add as merged
 from typing import Any
 
 import pytest
@@ -120,6 +122,13 @@ class TestChoice:
             assert choose_step(given).tool_calls
         assert len(given.response_metadata["nad"]["candidates"]) == 2
 
+    def test_a_model_that_gives_blocks_goes_on_giving_blocks(self):
+        given = message([candidate(0, "a", 1, 0.1), candidate(1, call(a=1, b=1), 0, 0.9)])
+        given.content = [{"type": "text", "text": "a"}]
+        chosen = choose_step(given)
+        assert [block["type"] for block in chosen.content] == ["tool_call"]
+        assert chosen.tool_calls
+
     def test_needs_candidates(self):
         with pytest.raises(ConfigurationError, match="NADChatModel"):
             choose_step(AIMessage("x"))
@@ -161,6 +170,35 @@ def test_an_agent_loop_completes(agent):
 
 async def test_an_agent_loop_completes_without_blocking(agent):
     check((await agent.ainvoke({"messages": [HumanMessage("2 + 3?")]}))["messages"])
+
+
+@tool
+def flip(up: bool) -> str:
+    """Flip a coin."""
+    return "heads" if up else "tails"
+
+
+@pytest.mark.parametrize("pruning", ["never", "first_chunk"])
+def test_a_stream_shows_the_step_that_is_taken(pruning):
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60, temperature=2.0, pruning=pruning)
+    graph = StateGraph(MessagesState)
+    graph.add_node("step", nad_step_node(chat, [flip], n=5, tool_choice="any"))
+    graph.add_edge(START, "step")
+    graph.add_edge("step", END)
+    agent = create_agent(chat, [flip], middleware=[ForceFirst(), NADStepSelection(n=5)])
+    for runner in (graph.compile(), agent):
+        for number in range(8 if pruning == "never" else 2):
+            shown, state = [], []
+            asked = {"messages": [HumanMessage("x" * number + "?")]}
+            for mode, part in runner.stream(asked, stream_mode=["messages", "values"]):
+                if mode == "values":
+                    state = part["messages"]
+                else:
+                    shown.append(part[0])
+            parts = [message for message in shown if message.id == state[1].id]
+            assert (len(parts) > 1) is (pruning != "never")
+            full = reduce(merged, parts)
+            assert [call["args"] for call in full.tool_calls] == [call["args"] for call in state[1].tool_calls]
 
 
 class TestGraph:
@@ -217,6 +255,15 @@ class Answer(BaseModel):
 def test_an_agents_answer_may_have_a_shape(strategy):
     chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
     found = create_agent(chat, [], response_format=strategy).invoke({"messages": [HumanMessage("2 + 3?")]})
+    assert isinstance(found["structured_response"], Answer)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_answer_of_a_shape_is_a_step_like_others(seed):
+    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120, seed=seed, temperature=3.0)
+    steps = NADStepSelection(n=4)
+    agent = create_agent(chat, [], middleware=[steps], response_format=ToolStrategy(Answer))
+    found = agent.invoke({"messages": [HumanMessage("2 + 3?")]})
     assert isinstance(found["structured_response"], Answer)
 
 

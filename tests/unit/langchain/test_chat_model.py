@@ -157,6 +157,9 @@ def test_a_batch_shares_the_engine():
     assert max(rows) == 4
     assert chat.batch(["x"], [{"tags": ["t"]}], max_tokens=8)[0].content == chat.invoke("x", max_tokens=8).content
     assert chat.batch([]) == []
+    rows.clear()
+    assert dict(chat.batch_as_completed([f"prompt {i}" for i in range(12)])).keys() == set(range(12))
+    assert max(rows) >= 40
 
 
 def test_a_batch_may_return_errors():

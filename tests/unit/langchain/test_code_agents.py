@@ -69,6 +69,14 @@ def test_prose_is_left_alone(sandbox):
     assert len(model.asked) == 1
 
 
+def test_an_apology_is_no_repair(sandbox):
+    agent, _ = run(sandbox, [BAD, "Sorry."])
+    last = agent.invoke({"messages": [HumanMessage("Write double.")]})["messages"][-1]
+    assert last.content == "Sorry."
+    report = last.response_metadata["sandbox"]
+    assert (report["passed"], report["repairs"]) == (False, 1)
+
+
 def test_refused(sandbox):
     with pytest.raises(ConfigurationError, match="verifier="):
         CodeRepair("docker")

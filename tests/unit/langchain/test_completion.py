@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumpd, load
 from langchain_nad import NADLLM
 
@@ -28,6 +29,19 @@ def test_text_goes_on_as_it_is():
         "hello", raw=True, sampling=llm.settings().sampling, config=llm.settings().config
     )
     assert result.generations[0][0].text == expected.text == llm.invoke("hello")
+
+
+async def test_the_cache_knows_what_a_call_changes():
+    llm = tiny_llm(cache=InMemoryCache())
+    first = llm.invoke("hello")
+    assert llm.invoke("hello", seed=4) not in (first, llm.invoke("hello", seed=5))
+    assert len(llm.invoke("hello", max_tokens=3)) <= 3
+    assert llm.invoke("hello") == first == await llm.ainvoke("hello")
+    assert await llm.ainvoke("hello", seed=4) == llm.invoke("hello", seed=4)
+    calls = []
+    llm.get_decoder().submit = lambda *_, **__: calls.append(1)
+    assert llm.invoke("hello", seed=4, config={"tags": ["t"]}) != first
+    assert not calls
 
 
 def test_streams_and_batches():

@@ -125,3 +125,9 @@ def test_models_may_have_a_template_for_tools():
     assert template_source(tokenizer, tools=False) == "d"
     assert template_source(tokenizer, tools=True) == "t"
     assert template_source(byte_tokenizer(chat=False), tools=True) is None
+
+
+def test_a_call_that_could_not_be_read_goes_back_as_text():
+    broken = {"name": "add", "args": '{"name": "add", "argu', "id": "c1", "error": "breaks off"}
+    (message,) = template_messages([AIMessage("I add.", invalid_tool_calls=[broken])])
+    assert message == {"role": "assistant", "content": 'I add.\n{"name": "add", "argu'}

@@ -1,5 +1,8 @@
 """What the model accepts, what it refuses, and what its parameters mean."""
 
+import copy
+import pickle
+
 import pytest
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
@@ -171,6 +174,14 @@ def test_describes_itself_for_traces():
     assert "nad-agents" in chat.metadata["lc_versions"]
     assert chat.profile["text_outputs"] is True
     dumps(chat)
+
+
+def test_copies_and_other_processes_load_for_themselves():
+    chat = NADChatModel(model="a/b", n=3)
+    chat._loaded.decoder = object()
+    for other in (copy.deepcopy(chat), pickle.loads(pickle.dumps(chat))):
+        assert other.settings() == chat.settings()
+        assert other._loaded.decoder is None
 
 
 def test_fields_can_be_configured_at_runtime():

@@ -56,6 +56,9 @@ def outline(calls):
         'Let me see.\n<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>',
         'Sure:\n```json\n{"name": "add", "arguments": {"a": 1}}\n```',
         '[{"name": "add", "arguments": {}}, {"name": "now", "arguments": {}}]',
+        'Sure. {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}',
+        '{"type": "function", "name": "other"} is no call.',
+        '<tool_call>\n{"name": "add", "arguments": {"a": "</tool_call>"}}\n</tool_call>',
         '\n\nFirst. <tool_call>{"name": "now", "arguments": {}}</tool_call>',
         CALLS,
         # broken ones
@@ -82,6 +85,13 @@ def test_blocks_of_text_and_calls_have_numbers_of_their_own(text, selection):
     chunks, _ = streamed(text + CALLS, Reply.from_arguments({"tools": [add, now]}), selection)
     numbers = [part["index"] for chunk in chunks for part in chunk.tool_call_chunks]
     assert numbers == ([1, 2] if text else [0, 1])
+
+
+def test_one_call_where_only_one_is_wanted(selection):
+    for parallel, count in ((None, 2), (True, 2), (False, 1)):
+        reply = Reply.from_arguments({"tools": [add, now], "parallel_tool_calls": parallel})
+        chunks, whole = streamed(CALLS, reply, selection)
+        assert len(whole.tool_calls) == len(reduce(merged, chunks).tool_calls) == count
 
 
 def test_code_and_brackets_stream_although_tools_are_on_offer(selection):

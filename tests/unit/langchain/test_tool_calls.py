@@ -11,7 +11,17 @@ def calls(text, names=("add", "now")):
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=lambda f: f.name)
-@pytest.mark.parametrize("arguments", [{}, {"a": 1, "b": [1.5, None, {"c": "}"}]}, {"town": '你好 "quoted" \\ é'}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"a": 1, "b": [1.5, None, {"c": "}"}]},
+        {"town": '你好 "quoted" \\ é'},
+        # marks of every family, as text
+        {"text": "</tool_call> <tool_call> [TOOL_CALLS] <|python_tag|>"},
+        {"text": '{"name": "now", "arguments": {}}'},
+    ],
+)
 def test_what_a_family_writes_is_read_back(form, arguments):
     one = f"{form.opening}{form.write('add', arguments)}{form.closing}"
     assert calls(one) == ("", [("add", arguments)])
@@ -30,6 +40,9 @@ def test_what_a_family_writes_is_read_back(form, arguments):
         ('[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}}]', ""),
         ('[{"name": "add", "arguments": {"a": 1}}]', ""),
         ('{"name": "add", "arguments": "{\\"a\\": 1}"}', ""),
+        ('Sure. {"type": "function", "name": "add", "parameters": {"a": 1}}', "Sure."),
+        ('{"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}', ""),
+        ('[{"function": {"name": "add", "arguments": "{\\"a\\": 1}"}}]', ""),
         ('{\n  "name": "add",\n  "arguments": {"a": 1}\n}\nThis adds.', ""),
     ],
 )

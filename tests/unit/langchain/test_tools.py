@@ -144,6 +144,10 @@ class TestRefused:
             NADChatModel().bind_tools([add], tool_choice="ad")
         with pytest.raises(ConfigurationError, match="there are no tools"):
             tool_choice_name("any", [])
+        with pytest.raises(ConfigurationError, match="names no bound tool"):
+            NADChatModel().bind_tools([add], tool_choice=["add"])
+        assert tool_choice_name({"type": "tool", "name": "add"}, ["add"]) == "add"
+        assert tool_choice_name({"type": "any"}, ["add"]) == "required"
 
     def test_what_is_no_tool(self):
         def bare(a):
@@ -153,6 +157,12 @@ class TestRefused:
             NADChatModel().bind_tools([bare])
         with pytest.raises(ConfigurationError, match="cannot be used as a tool"):
             NADChatModel().bind_tools([3])
+        for parameters in (3, {"type": "array"}):
+            with pytest.raises(ConfigurationError, match="its parameters are no schema of an object"):
+                NADChatModel().bind_tools([{"name": "f", "description": "d", "parameters": parameters}])
+        for undescribed in ({"name": "f", "parameters": {}}, {"name": "f", "description": "", "parameters": {}}):
+            with pytest.raises(ConfigurationError, match="it has no description, by which models choose; give it a"):
+                NADChatModel().bind_tools([undescribed])
         other = {"name": "add", "description": "odd", "parameters": {"properties": {"z": {}}}}
         with pytest.raises(ConfigurationError, match="two tools are named 'add'"):
             NADChatModel().bind_tools([add, other])
@@ -265,6 +275,12 @@ def test_structured_output_always_fits(chat, method, schema):
     if schema is Person:
         *_, last = chain.stream("hello")
         assert last == found
+
+
+def test_a_shape_needs_no_description(chat):
+    schema = {"title": "x", "type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    for method in ("json_schema", "function_calling", "json_mode"):
+        assert set(chat.with_structured_output(schema, method=method).invoke("hello")) == {"a"}
 
 
 def test_structured_output_with_the_raw_message(chat):

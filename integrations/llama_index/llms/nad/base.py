@@ -89,7 +89,7 @@ class NADLLM(PredictingLLM):
         )
 
     def _window(self) -> int | None:
-        decoder = self.decoder or self._decoder
+        decoder = self.decoder or self._loaded.decoder
         own = None if decoder is None else decoder.engine.context_length
         return self.context_window or own or self._known_window
 
