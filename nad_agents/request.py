@@ -84,7 +84,7 @@ class PendingRequest:
         ticket.future.add_done_callback(lambda _: self._events.put(None))
 
     def cancel(self) -> None:
-        """Stop generating within a chunk; without effect on a finished request."""
+        """Stop generating within a chunk, and checking before the next check; without effect on a finished request."""
         assert self._ticket is not None
         self._ticket.cancel()
 
@@ -259,6 +259,7 @@ class PendingRequest:
                 max_seconds=self.verification.max_seconds,
                 on_failure=self.verification.on_failure,
                 on_verdict=self._tell_verdict if self.watch else None,
+                cancelled=lambda: self._ticket is not None and self._ticket.cancelled,
             )
             winner, verified = walk.winner, walk.passed
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from nad_agents.exceptions import NADError, NoCandidatePassedError, VerificationError
+from nad_agents.exceptions import GenerationCancelledError, NADError, NoCandidatePassedError, VerificationError
 
 __all__ = ["Verdict", "Verifier", "WalkResult", "walk_ranking"]
 
@@ -89,6 +89,7 @@ def walk_ranking(
     max_seconds: float | None = None,
     on_failure: Literal["best_ranked", "error"] = "best_ranked",
     on_verdict: Callable[[int, Verdict], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> WalkResult:
     """Check candidates in rank order and stop at the first that passes.
 
@@ -106,10 +107,12 @@ def walk_ranking(
         max_seconds: start no check after so many seconds.
         on_failure: what to do when none passes.
         on_verdict: called on this thread with each verdict, in rank order.
+        cancelled: whether nobody waits for the result any more; asked before further checks are started.
 
     Raises:
         NoCandidatePassedError: none passed and `on_failure` is "error".
         VerificationError: the verifier failed; no candidate is blamed for it.
+        GenerationCancelledError: it was cancelled.
     """
     started = time.perf_counter()
     verdicts: dict[int, Verdict] = {}
@@ -132,6 +135,7 @@ def walk_ranking(
     waiting = iter(todo)
     try:
         for candidate in todo:
+            _stop_if(cancelled())
             while len(running) < parallel and (max_seconds is None or time.perf_counter() - started < max_seconds):
                 following = next(waiting, None)
                 if following is None:
@@ -163,6 +167,12 @@ def walk_ranking(
         duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
+
+
+def _stop_if(cancelled: bool) -> None:
+    if cancelled:
+        msg = "the request was cancelled while its candidates were checked"
+        raise GenerationCancelledError(msg)
 
 
 def _ask(question: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -43,7 +43,10 @@ KeyOption = Annotated[
     list[str] | None,
     typer.Option("--api-key", help="Key that requests must bring; may be given twice. Default: $NAD_API_KEY."),
 ]
-HostOption = Annotated[str, typer.Option(help="Address to listen on.")]
+HostOption = Annotated[
+    str,
+    typer.Option(help="Address to listen on. On a loopback address without a key only loopback names are answered."),
+]
 PortOption = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Token limit of answers that ask for none.")]
 TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help="Of requests that ask for none.")]

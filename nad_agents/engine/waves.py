@@ -50,6 +50,11 @@ class Waves:
         """Wait for the first one."""
         self.ticket.future.add_done_callback(self._go_on)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller has cancelled."""
+        return self._cancelled
+
     def cancel(self) -> None:
         """Stop at the end of the current chunk at the latest; the future then raises GenerationCancelledError."""
         self._cancelled = True

@@ -363,6 +363,20 @@ def test_cancelling_a_pending_request_raises_for_its_caller():
         pending.result()
 
 
+def test_cancelling_while_candidates_are_checked_starts_no_further_check():
+    class Slow(Accepts):
+        def verify(self, answer, *, prompt=""):
+            pending.cancel()
+            return super().verify(answer, prompt=prompt)
+
+    judge = Slow()
+    one_by_one = VerificationConfig(parallel=1)
+    pending = decoder().submit(["hello"], verifier=judge, verification=one_by_one)[0]
+    with pytest.raises(GenerationCancelledError):
+        pending.result()
+    assert len(judge.asked) == 1
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [

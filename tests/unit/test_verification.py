@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nad_agents.exceptions import NoCandidatePassedError, VerificationError
+from nad_agents.exceptions import GenerationCancelledError, NoCandidatePassedError, VerificationError
 from nad_agents.verification import Verdict, Verifier, walk_ranking
 
 
@@ -126,6 +126,13 @@ def test_the_budget_of_seconds_starts_no_further_check(monkeypatch):
     result = walk_ranking(RANKING, ANSWERS, judge, max_seconds=2.5)
     assert not result.passed
     assert 1 <= len(judge.asked) < 5
+
+
+def test_when_it_is_cancelled_no_further_check_starts():
+    judge = Judge()
+    with pytest.raises(GenerationCancelledError):
+        walk_ranking(RANKING, ANSWERS, judge, cancelled=lambda: len(judge.asked) == 2)
+    assert judge.asked == ["a3", "a1"]
 
 
 def test_when_none_passes_the_best_ranked_is_given_with_its_verdict():

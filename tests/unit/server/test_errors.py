@@ -110,6 +110,14 @@ async def test_a_body_that_is_none(app, content, headers):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])
+async def test_what_any_web_page_may_send_without_asking_is_no_request(app, kind):
+    async with http(app) as wire:
+        answer = await wire.post(PATH, content=json.dumps(CHAT), headers={"content-type": kind})
+    assert answer.status_code == 400
+    assert "application/json" in answer.json()["error"]["message"]
+
+
 async def test_other_paths_and_methods_have_errors_of_the_same_form(app):
     async with http(app) as wire:
         nowhere, wrong = await wire.get("/v1/nowhere"), await wire.get(PATH)
