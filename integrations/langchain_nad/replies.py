@@ -283,6 +283,8 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
+        # \d has the digits of every script, which nobody asks for
+        pattern = re.sub(r"(?<!\\)((?:\\\\)*)\\d", r"\1[0-9]", pattern)
         least, more = pattern_widths(response_format["pattern"])
         about = "the pattern of the response format"
         return Grammar(f"shape: /{pattern}/\n", about, "a" * least, json=False, openings=(unmerged(more),))

@@ -129,6 +129,14 @@ def test_regex(pattern):
     assert re.fullmatch(pattern, text)
 
 
+@pytest.mark.parametrize("pattern", [r"\d{6}-[\d.]{4}", r"\\d{3}"])
+def test_digits_are_those_of_ascii(pattern):
+    form = {"type": "regex", "pattern": pattern}
+    message = tiny_chat(max_tokens=60, n=8).invoke("hello", response_format=form, include_candidates=True)
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        assert re.fullmatch(pattern, candidate["text"], re.ASCII)
+
+
 def test_choice():
     choices = ["red", "green", 'a "quoted" one', "grün"]
     answer = tiny_chat().invoke(
