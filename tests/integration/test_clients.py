@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_server import KEY, Server
+from tests.integration.servers import KEY, Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "clients"
 OPENAI_LIKE = ("llama-index-llms-openai-like==0.8.1", "llama-index-llms-openai==0.8.3", "openai==2.54.0")

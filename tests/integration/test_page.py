@@ -11,7 +11,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
-from tests.integration.test_server import KEY, Server, wait_until
+from tests.integration.servers import KEY, Server, wait_until
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
 TASK = "Write a Python function add(a, b). >>> add(1, 2)\n3"
