@@ -9,6 +9,7 @@ import httpx
 from nad_server import ServerSettings, create_app
 
 from nad_agents import NADConfig, SamplingConfig
+from tests.tiny_models import make_model
 from tests.unit.langchain.chats import one_layer_model, tiny_decoder
 
 SAMPLING = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
@@ -30,7 +31,7 @@ async def http(app, **options):
 
 
 def endless_model():
-    model = make_model("llama", max_position_embeddings=4096)
+    model = make_model("llama", num_hidden_layers=1, max_position_embeddings=4096)
     model.generation_config.eos_token_id = None
     return model
 
