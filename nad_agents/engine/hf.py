@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 import time
+import weakref
 from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -41,6 +43,9 @@ from nad_agents.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.types import SamplingConfig
 
 __all__ = ["HFEngine"]
+
+_MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.Lock] = weakref.WeakKeyDictionary()
+"""Engines that share a model take turns: what one records of its layers must not be another's."""
 
 _COMPACT_SHARE = 0.25
 """A step ends early once this share of the rows has finished, so that they stop costing time."""
@@ -78,6 +83,7 @@ class HFEngine:
         self.name = name or model.config.name_or_path or type(model).__name__
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
+        self._turn = _MODEL_LOCKS.setdefault(model, threading.Lock())
         self._batch = BatchCache(self._device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._generations: list[HFGeneration] = []
@@ -196,7 +202,8 @@ class HFEngine:
         known = self._prefixes.fill(prepared.cache, read)
         if known < length:
             positions = torch.arange(known, length, device=self._device)[None]
-            self._forward(prompt[:, known:-1], positions, None, prepared.cache)
+            with self._turn:
+                self._forward(prompt[:, known:-1], positions, None, prepared.cache)
         self._prefixes.keep(prepared.cache, read)
         # 2. one row per candidate
         n = request.sampling.n
@@ -225,12 +232,13 @@ class HFEngine:
         recording = [g for g in self._generations if g.request.recording is not None]
         rows = self.rows
         if not recording:
-            self._steps(max_tokens, None, max_tokens)
+            with self._turn:
+                self._steps(max_tokens, None, max_tokens)
         else:
             first = min(g.layout.first_layer for g in recording)
             end = max(g.layout.first_layer + g.layout.n_layers for g in recording)
             dtype = self._activation_dtype()
-            with ActivationTap(self.model, self.blocks) as tap:
+            with self._turn, ActivationTap(self.model, self.blocks) as tap:
                 room = tap.open(rows, max_tokens, (first, end), dtype=dtype, device=self._device)
                 self._steps(max_tokens, tap, room)
         for generation in self._generations:

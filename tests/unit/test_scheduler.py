@@ -3,13 +3,16 @@
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf import HFEngine
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, PromptError
+from nad_agents.recorder import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 
@@ -196,3 +199,23 @@ def test_stopping_cancels_everything_ends_the_thread_and_later_requests_start_it
 def _join(scheduler):
     if (thread := scheduler._thread) is not None:
         thread.join(20)
+
+
+def outcome_of(engine, request):
+    generation = engine.start(request)
+    while generation.live:
+        engine.step(4)
+    return generation.group()
+
+
+def test_engines_that_share_a_model_take_turns():
+    model = make_model("llama")
+    sampling = SamplingConfig(n=3, max_new_tokens=24, generation={"min_new_tokens": 24})
+    recorded = GenerationRequest([5, 6, 7], sampling, 1, RecordingConfig("activation", 8, 4), chunk_size=4)
+    alone = outcome_of(HFEngine(model, byte_tokenizer()), recorded)
+    engines = [HFEngine(model, byte_tokenizer()) for _ in range(4)]
+    with ThreadPoolExecutor(len(engines)) as pool:
+        together = list(pool.map(lambda engine: outcome_of(engine, recorded), engines))
+    for group in together:
+        for mine, other in zip(alone.rollouts, group.rollouts, strict=True):
+            np.testing.assert_array_equal(mine.neurons, other.neurons)
