@@ -20,6 +20,7 @@ import torch
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf import HFEngine
+from nad_agents.evaluation.datasets import Problem
 from nad_agents.evaluation.recording import make_manifest
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.recorder import RecordingConfig
@@ -113,7 +114,8 @@ class Ways:
         record = ProblemRecord("1", group, task={}, prompt=PROMPT, seed=1, seconds={}, versions={})
         sampling, config = SamplingConfig(n=n, max_new_tokens=tokens, seed=1), NADConfig()
         with tempfile.TemporaryDirectory() as folder:
-            manifest = make_manifest([], {}, self.loaded, sampling, config, order_seed=None)
+            problem = Problem("1", "answer", PROMPT, PROMPT, answer="-")
+            manifest = make_manifest([problem], {}, self.loaded, sampling, config, order_seed=None)
             with RunWriter(folder, manifest) as writer:
                 started = time.perf_counter()
                 writer.append(record)

@@ -188,4 +188,7 @@ def main():
     # what tests and programs print is not wanted here: the results alone go to the real standard output
     sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="replace")
     line = payload["nonce"] + json.dumps(Judgement(payload, candidate).run()) + "\n"
-    os.write(1, b"\n" + line.encode())
+    written = b"\n" + line.encode()
+    while written:
+        written = written[os.write(1, written) :]
+    os._exit(0)  # nothing is left to be torn down in order
