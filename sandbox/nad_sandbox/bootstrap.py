@@ -216,9 +216,9 @@ def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
         hard = resource.getrlimit(kind)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (limit, limit))
-    # Python ignores these two, and what is ignored stays so across exec
-    for name in ("SIGPIPE", "SIGXFSZ"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # what is ignored stays so across exec: two by Python, others where the sandbox's own process was started so
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvpe(argv[0], argv, environment)
     except FileNotFoundError:

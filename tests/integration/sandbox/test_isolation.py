@@ -1,12 +1,15 @@
 """What programs cannot see, reach, change or become, on every backend."""
 
+import contextlib
 import ctypes
 import os
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
+from tests.integration.sandbox.conftest import LIMITS
 from tests.integration.sandbox.conftest import run_quickly as run
 
 DENIED = """
@@ -151,6 +154,19 @@ for action in (lambda s: s.bind(('127.0.0.1', 0)), lambda s: s.connect(('127.0.0
         print(type(error).__name__)
 """
     assert run(sandbox, code).stdout == "PermissionError\nPermissionError\n"
+
+
+def test_signals_that_are_ignored_outside_are_not_inside(sandbox):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with type(sandbox)(limits=LIMITS) if hasattr(sandbox, "parallel") else contextlib.nullcontext(sandbox) as fresh:
+            look = "print([line for line in open('/proc/self/status') if line.startswith('SigIgn')][0].split()[1])"
+            ignored = int(fresh.exec(["grep", "SigIgn", "/proc/self/status"]).stdout.split()[1], 16)
+            assert not ignored & (1 << (signal.SIGHUP - 1))
+            # Python's own two
+            assert int(run(fresh, look).stdout, 16) == (1 << (signal.SIGPIPE - 1)) | (1 << (signal.SIGXFSZ - 1))
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_no_privilege_can_be_had(sandbox):
