@@ -81,9 +81,9 @@ class NeuronAgreementDecoder:
         self.verifier = verifier
         self.verification = verification or VerificationConfig()
         check_configuration(self.sampling, self.config)
-        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
         if prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
+        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
         self.engine = HFEngine(
             self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
         )
@@ -239,7 +239,7 @@ class NeuronAgreementDecoder:
         sampling, config = sampling or self.sampling, config or self.config
         verifier = verifier if verifier is not None else self.verifier
         check_configuration(sampling, config)
-        if watch and sampling.wave is not None and sampling.wave < sampling.n:
+        if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
         seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
         recording = (

@@ -56,7 +56,7 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
-    if config.pruning != "never" and sampling.wave is not None and sampling.wave < sampling.n:
+    if config.pruning != "never" and sampling.in_waves:
         msg = (
             f"pruning={config.pruning!r} compares all {sampling.n} candidates while they grow, and with "
             f"wave={sampling.wave} only so many grow at a time; leave one of them out"

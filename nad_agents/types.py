@@ -93,6 +93,11 @@ class SamplingConfig(_Config):
     seed: int | None = Field(default=None, ge=0)
     generation: Mapping[str, Any] = Field(default_factory=dict)
 
+    @property
+    def in_waves(self) -> bool:
+        """Whether the candidates do not all grow at the same time."""
+        return self.wave is not None and self.wave < self.n
+
     @field_validator("stop", mode="before")
     @classmethod
     def _stop_as_tuple(cls, value: object) -> object:

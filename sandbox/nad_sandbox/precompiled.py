@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+import zlib
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -74,8 +75,6 @@ def run_harness(sandbox: Sandbox, text: str, *, stdin: bytes, timeout: float) ->
 
 
 def _unpacked(printed: str) -> bytes | None:
-    import zlib
-
     try:
         return zlib.decompress(base64.b64decode(printed))
     except (binascii.Error, zlib.error):
