@@ -62,8 +62,11 @@ def run_harness(sandbox: Sandbox, text: str, *, stdin: bytes, timeout: float) ->
         SandboxUnavailableError: there is nowhere to run it.
         SandboxFailureError: the sandbox broke.
     """
-    with _lock:
-        compiled = _compiled.setdefault(sandbox, _Compiled())
+    try:
+        with _lock:
+            compiled = _compiled.setdefault(sandbox, _Compiled())
+    except TypeError:  # a sandbox of the user's own that is no key, such as a plain dataclass
+        return sandbox.run_python(text, stdin=stdin, timeout=timeout)
     if compiled.is_due(text):
         result = sandbox.run_python(_COMPILE, stdin=text.encode(), timeout=timeout)
         if result.ok and not result.output_truncated:
