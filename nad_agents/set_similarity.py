@@ -8,46 +8,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numkong
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 __all__ = ["cosine_matrix", "intersection_sizes", "jaccard_matrix", "weighted_jaccard_matrix"]
 
-_COMPACT_FROM = 128
-"""From so many sets on, dropping neurons that tell no two sets apart saves more than it costs (measured)."""
-
-_ROWS = 64
-"""Sets compared with one set in one call: enough to hide the call, few enough for the cache (measured)."""
-
 _COLUMNS = 4096
 """Neurons held densely at a time."""
 
-_BIT_VALUES = 2.0 ** np.arange(32)
 
-
-def _packed(sets: Sequence[NDArray[np.int32]], n_columns: int) -> NDArray[np.uint64]:
-    # bincount sums distinct powers of two below 2**32, which float64 holds exactly
-    n_words = 2 * -(-n_columns // 64)
-    packed = np.empty((len(sets), n_words), dtype=np.uint32)
+def _packed(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.uint8]:
+    packed = np.empty((len(sets), max(-(-n_neurons // 8), 1)), dtype=np.uint8)
+    # one dense row at a time stays in the cache
+    dense = np.zeros(packed.shape[1] * 8, dtype=np.uint8)
     for row, ids in zip(packed, sets, strict=True):
-        row[:] = np.bincount(ids >> 5, weights=_BIT_VALUES[ids & 31], minlength=n_words)
-    return packed.view(np.uint64)
-
-
-def _compacted(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> tuple[list[NDArray[np.int32]], int, int]:
-    counts = np.bincount(np.concatenate(sets), minlength=n_neurons)
-    kept = (counts > 1) & (counts < len(sets))
-    position = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
-    columns = [position[ids] for ids in sets]
-    return [c[c >= 0] for c in columns], int(kept.sum()), int((counts == len(sets)).sum())
+        dense[ids.astype(np.intp)] = 1
+        row[:] = np.packbits(dense)
+        dense.fill(0)
+    return packed
 
 
 def intersection_sizes(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.int64]:
     """How many ids each two sets share.
 
-    One bit per neuron, 64 to a word: AND, then population count. From 128 sets on, neurons that are in one set
-    only (they are in no intersection) or in all of them (they are in every one) are taken out first.
+    One bit per neuron. Two sets share (|A| + |B| - H) / 2 ids, H being how many bits differ; all H come from one call
+    of NumKong, which counts bits as fast as the processor allows.
 
     Args:
         sets: N sets of unique ids in 0 .. n_neurons - 1, int32.
@@ -56,28 +43,14 @@ def intersection_sizes(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDA
     Returns:
         int64 [N, N], the diagonal holding the sizes of the sets.
     """
-    n = len(sets)
     sizes = np.array([len(ids) for ids in sets], dtype=np.int64)
-    n_columns, in_all = n_neurons, 0
-    if n >= _COMPACT_FROM:
-        sets, n_columns, in_all = _compacted(sets, n_neurons)
-    packed = _packed(sets, n_columns)
-    shared = np.zeros((n, n), dtype=np.int64)
-    both = np.empty((min(_ROWS, n), packed.shape[1]), dtype=np.uint64)
-    bits = np.empty(both.shape, dtype=np.uint8)
-    for start in range(0, n, _ROWS):
-        stop = min(start + _ROWS, n)
-        for i in range(stop):
-            low = max(i, start)
-            rows = stop - low
-            np.bitwise_and(packed[low:stop], packed[i], out=both[:rows])
-            np.bitwise_count(both[:rows], out=bits[:rows])
-            shared[i, low:stop] = np.add.reduce(bits[:rows], axis=1, dtype=np.uint32)
-    shared += in_all
-    shared = np.triu(shared, 1)
-    shared += shared.T
-    np.fill_diagonal(shared, sizes)
-    return shared
+    if not len(sets):
+        return np.zeros((0, 0), dtype=np.int64)
+    distances = numkong.hammings_symmetric(_packed(sets, n_neurons), dtype="uint1")
+    # what lies below the diagonal is not defined
+    different = np.triu(np.asarray(distances).astype(np.int64), 1)
+    different += different.T
+    return (sizes[:, None] + sizes[None, :] - different) // 2
 
 
 def jaccard_matrix(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.float64]:

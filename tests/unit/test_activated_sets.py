@@ -210,9 +210,9 @@ def test_similarity_matches_the_definition(group, similarity, prefix, top_k, ran
     assert np.array_equal(similarity_matrix(permuted(group, order), comparison), matrix[np.ix_(order, order)])
 
 
-@pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 127, 128, 200])
-@pytest.mark.parametrize("n_neurons", [1, 64, 65, 1000])
-def test_intersections_across_block_and_compaction_sizes(n, n_neurons):
+@pytest.mark.parametrize("n", [1, 2, 3, 16, 17, 33, 64, 65, 200])
+@pytest.mark.parametrize("n_neurons", [1, 9, 64, 65, 1000, 4099])
+def test_intersections_of_any_number_of_sets_and_neurons(n, n_neurons):
     rng = np.random.default_rng(n * n_neurons)
     dense = rng.random((n, n_neurons)) < rng.random(n_neurons) ** 2
     dense[:, 0] = True  # in all of them
