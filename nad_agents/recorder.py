@@ -187,9 +187,12 @@ def activated_neurons(
         for block, layer in zip(blocks, activations, strict=True):
             h = layer.reshape(steps * rows, block.d_ff)
             if directions is None:
-                yield h.abs()
+                yield h
             else:
                 weight = block.down_weight()
-                yield h * (directions.to(weight.device, weight.dtype) @ weight)
+                # in place: fresh memory for every layer costs as much as the comparison
+                yield (directions.to(weight.device, weight.dtype) @ weight).to(h.dtype).mul_(h)
 
-    return top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff).view(steps, rows, -1)
+    magnitudes = config.score == "activation"
+    top = top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff, magnitudes=magnitudes)
+    return top.view(steps, rows, -1)

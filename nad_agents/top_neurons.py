@@ -1,13 +1,15 @@
 """The best-scored neurons of every token: per layer the best few, and the best k of those over all layers.
 
-Two ways to the same sets. `torch.topk` works everywhere. On a CPU, 16-bit scores are faster as integers: a score's
-bits, made monotone, and the neuron's number share one machine word, so that numpy's vectorised partition sorts both
-at once; that takes about 0.6 of the time.
+Two ways to the same sets. `torch.topk` works everywhere. On a CPU, scores are faster as integers: a score's bits, made
+monotone, and the neuron's number share one machine word, so that numpy's vectorised partition moves both at once.
+A layer is partitioned by the upper 16 bits of the scores, beside which the number fits into 32 bits. That is all of a
+16-bit score. Of a 32-bit one it is not: a few more than wanted are taken and compared in full, and a token whose last
+wanted score might be below one that was not taken is done again with 64-bit words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -16,17 +18,26 @@ from numpy.typing import NDArray
 __all__ = ["top_neurons"]
 
 _WORD_NEURONS = 1 << 16
-"""Neurons per layer that fit beside a 16-bit score in a 32-bit word."""
+"""Neurons per layer that fit beside 16 bits of a score in a 32-bit word."""
+
+_MORE = 16
+"""So many more than wanted are compared in full; real activations then never needed the second way (measured)."""
+
+_BLOCK = 1 << 16
+"""Scores worked on at a time: their words stay in a core's cache (measured)."""
 
 
-def top_neurons(layers: Iterable[torch.Tensor], per_layer_top: int, top_k: int, stride: int) -> torch.Tensor:
+def top_neurons(
+    layers: Iterable[torch.Tensor], per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
+) -> torch.Tensor:
     """Neuron ids of the best scores, best first.
 
     Args:
-        layers: scores of each layer, [T, d_ff] each; taken one at a time, so that only one needs to exist.
+        layers: scores of each layer, [T, d_ff] each, of one dtype; taken one at a time, so that one exists.
         per_layer_top: at most so many neurons of one layer.
         top_k: at most so many of all layers.
         stride: neuron i of the layer at position l has the id l * stride + i.
+        magnitudes: the sign of a score does not count.
 
     Returns:
         int32 [T, k], k = min(top_k, what the layers offer). A score of exactly zero is not activated: -1 stands there.
@@ -36,35 +47,86 @@ def top_neurons(layers: Iterable[torch.Tensor], per_layer_top: int, top_k: int, 
     ids: list[torch.Tensor] = []
     for position, scores in enumerate(layers):
         keep = min(per_layer_top, scores.shape[-1])
-        if scores.device.type == "cpu" and scores.itemsize == 2 and scores.shape[-1] <= _WORD_NEURONS:
-            pools.append(_packed_top(scores, keep, position * stride))
+        if scores.device.type == "cpu" and scores.itemsize in (2, 4) and scores.shape[-1] <= _WORD_NEURONS:
+            pools.append(_packed_top(scores, keep, position * stride, magnitudes))
         else:
-            top = scores.topk(keep, dim=-1, sorted=False)
+            top = (scores.abs() if magnitudes else scores).topk(keep, dim=-1, sorted=False)
             values.append(top.values)
             ids.append(torch.where(top.values != 0, top.indices + position * stride, -1))
     if pools:
-        return _best_packed(np.concatenate(pools, axis=-1), top_k)
+        return _best_packed(pools, top_k)
     pooled = torch.cat(values, dim=-1)
     best = pooled.topk(min(top_k, pooled.shape[-1]), dim=-1, sorted=True).indices
     return torch.cat(ids, dim=-1).gather(-1, best).to(torch.int32)
 
 
-def _packed_top(scores: torch.Tensor, keep: int, first_id: int) -> NDArray[np.int64]:
+def _packed_top(scores: torch.Tensor, keep: int, first_id: int, magnitudes: bool) -> NDArray[np.int64]:
     """The best of one layer as (score << 32 | id), int64 [T, keep], in no order."""
-    bits = scores.contiguous().view(torch.int16)
-    # sign and magnitude to two's complement: the order of the integers is then the order of the scores
-    order = (bits ^ ((bits >> 15) & 0x7FFF)).to(torch.int32)
-    words = ((order << 16) | torch.arange(scores.shape[-1], dtype=torch.int32)).numpy()
-    words.partition(words.shape[-1] - keep, axis=-1)
-    best = words[:, words.shape[-1] - keep :].astype(np.int64)
-    return ((best >> 16) << 32) | ((best & 0xFFFF) + first_id)
+    wide = scores.itemsize == 4
+    bits: NDArray[np.int16 | np.int32] = scores.contiguous().view(torch.int32 if wide else torch.int16).numpy()
+    best = np.empty((len(bits), keep), dtype=np.int64)
+    for rows in _blocks(*bits.shape):
+        order = bits[rows] & np.iinfo(bits.dtype).max if magnitudes else _monotone(bits[rows])
+        best[rows] = _top_of_32(order, keep) if wide else _top_of_16(order, keep)
+    best += first_id
+    return best
 
 
-def _best_packed(pool: NDArray[np.int64], top_k: int) -> torch.Tensor:
-    keep = min(top_k, pool.shape[-1])
-    pool.partition(pool.shape[-1] - keep, axis=-1)
-    best = np.sort(pool[:, pool.shape[-1] - keep :], axis=-1)[:, ::-1]
-    score = best >> 32
-    # 0 and -1 are the orders of plus and minus zero
-    ids = np.where((score == 0) | (score == -1), -1, best & 0xFFFFFFFF)
-    return torch.from_numpy(ids.astype(np.int32))
+def _blocks(tokens: int, width: int) -> Iterator[slice]:
+    size = max(1, _BLOCK // max(width, 1))
+    return (slice(start, start + size) for start in range(0, tokens, size))
+
+
+def _monotone(bits: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
+    """Sign and magnitude to two's complement: the order of the integers is then the order of the scores."""
+    order = bits >> (8 * bits.itemsize - 1)
+    order &= np.iinfo(bits.dtype).max
+    order ^= bits
+    return order
+
+
+def _top_of_16(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
+    """(score << 32 | number) of the best 16-bit scores of each row."""
+    best = _partitioned(order.astype(np.int32) << 16, keep)
+    return ((best >> 16) << 32) | (best & 0xFFFF)
+
+
+def _top_of_32(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
+    """(score << 32 | number) of the best 32-bit scores of each row."""
+    width = order.shape[-1]
+    taken = min(keep + _MORE, width)
+    rough = _partitioned(order & -_WORD_NEURONS, taken)
+    numbers = rough & 0xFFFF
+    full = np.take_along_axis(order, numbers, axis=-1).astype(np.int64) << 32 | numbers
+    full.partition(taken - keep, axis=-1)
+    best = full[:, taken - keep :]
+    # nothing left out is above the least taken one, in the upper bits: those must tell it from the last wanted one
+    unsure = np.flatnonzero(best[:, 0] >> 48 <= rough[:, 0] >> 16) if taken < width else ()
+    for row in unsure:
+        words = order[row].astype(np.int64) << 32 | np.arange(width)
+        words.partition(width - keep)
+        best[row] = words[width - keep :]
+    return best
+
+
+def _partitioned(words: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
+    """The best words, with the neuron's number in the low 16 bits, the least of them first."""
+    width = words.shape[-1]
+    words |= np.arange(width, dtype=words.dtype)
+    words.partition(width - keep, axis=-1)
+    return words[:, width - keep :].astype(np.int64)
+
+
+def _best_packed(pools: list[NDArray[np.int64]], top_k: int) -> torch.Tensor:
+    """The ids of the best words of all layers, best first."""
+    offered = sum(pool.shape[-1] for pool in pools)
+    keep = min(top_k, offered)
+    ids = np.empty((len(pools[0]), keep), dtype=np.int32)
+    for rows in _blocks(len(ids), offered):
+        pool = np.concatenate([layer[rows] for layer in pools], axis=-1)
+        pool.partition(offered - keep, axis=-1)
+        best = np.sort(pool[:, offered - keep :], axis=-1)[:, ::-1]
+        score = best >> 32
+        # 0 and -1 are the orders of plus and minus zero
+        ids[rows] = np.where((score == 0) | (score == -1), -1, best & 0xFFFFFFFF)
+    return torch.from_numpy(ids)

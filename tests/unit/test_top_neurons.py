@@ -18,8 +18,8 @@ def by_definition(layers, per_layer, k):
 def test_the_best_scores_are_found_in_order(dtype, per_layer, k, signed):
     generator = torch.Generator().manual_seed(1)
     layers = [torch.randn(9, 40, generator=generator).to(dtype) * 10**i for i in range(-1, 2)]
+    ids = top_neurons(iter(layers), per_layer, k, 64, magnitudes=not signed)
     layers = layers if signed else [layer.abs() for layer in layers]
-    ids = top_neurons(iter(layers), per_layer, k, 64)
     assert ids.dtype == torch.int32
     assert ids.shape == (9, min(k, 3 * min(per_layer, 40)))
     rows = torch.arange(9)[:, None]
@@ -36,6 +36,24 @@ def test_zero_of_either_sign_is_not_activated_and_negative_scores_are(dtype):
     ids = top_neurons([scores], 4, 4, 4).tolist()[0]
     assert ids[0] == 2
     assert ids[1:] == [-1, -1, 3]
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 200])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("spread", [1e-7, 1e-4, 1e-2, 1.0])
+def test_scores_that_only_their_low_bits_tell_apart_are_told_apart(spread, signed, tokens):
+    generator = torch.Generator().manual_seed(2)
+    scores = 1 + spread * torch.randn(tokens, 700, generator=generator)
+    if signed:
+        scores = -scores
+    ids = top_neurons([scores], 30, 30, 700)
+    torch.testing.assert_close(scores.gather(1, ids.long()), by_definition([scores], 30, 30).float(), rtol=0, atol=0)
+
+
+def test_a_layer_with_less_than_is_wanted_gives_no_zeros():
+    scores = torch.zeros(2, 700)
+    scores[0, 5], scores[0, 600], scores[1, 9] = 1e-42, 2.0, 1e-45
+    assert top_neurons([scores], 30, 3, 700).tolist() == [[600, 5, -1], [9, -1, -1]]
 
 
 def test_wide_layers_take_the_general_way():
