@@ -6,8 +6,8 @@ Plain numpy, no torch: the same objects are built while decoding and read back f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ __all__ = ["FinishReason", "NeuronLayout", "Rollout", "RolloutGroup"]
 
 FinishReason = Literal["stop", "length", "pruned", "running"]
 """Why a rollout ended: end token or stop string, token limit, dropped by pruning, or not yet."""
+
+_PER_TOKEN = ("neurons", "logprobs", "entropies", "self_certainties", "confidences")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Rollout:
     def __post_init__(self) -> None:
         """Check that every array has one row per token."""
         n = len(self.token_ids)
-        for name in ("neurons", "logprobs", "entropies", "self_certainties", "confidences"):
+        for name in _PER_TOKEN:
             if len(getattr(self, name)) != n:
                 msg = f"rollout {self.index}: {name} has {len(getattr(self, name))} rows for {n} tokens"
                 raise ConfigurationError(msg)
@@ -78,6 +80,13 @@ class Rollout:
     def __len__(self) -> int:
         """Number of generated tokens."""
         return len(self.token_ids)
+
+    def beginning(self, tokens: int) -> Rollout:
+        """The candidate as it stood after so many tokens; itself when it has no more. Its text then is not known."""
+        if len(self) <= tokens:
+            return self
+        parts = {name: getattr(self, name)[:tokens] for name in ("token_ids", *_PER_TOKEN)}
+        return replace(self, text="", finish_reason="running", **parts)
 
 
 @dataclass(frozen=True)
@@ -98,3 +107,14 @@ class RolloutGroup:
     def __len__(self) -> int:
         """Number of candidates."""
         return len(self.rollouts)
+
+    def beginning(self, tokens: int) -> RolloutGroup:
+        """The group as it stood when no candidate had more than so many tokens: all that a choice made then can know.
+
+        The same object every time, so that what was computed on it is kept.
+        """
+        key = ("beginning", tokens)
+        if key not in self._cache:
+            parts = [rollout.beginning(tokens) for rollout in self.rollouts]
+            self._cache[key] = RolloutGroup(parts, self.layout, self.prompt)
+        return cast("RolloutGroup", self._cache[key])

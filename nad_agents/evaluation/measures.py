@@ -211,8 +211,7 @@ def measure_problem(
         # nothing that another variant has computed, so that times compare
         alone = RolloutGroup(group.rollouts, group.layout, group.prompt)
         started = time.perf_counter()
-        given = _scored(variant, alone, verdicts)
-        ranking = rank(given, alone)
+        given, ranking = _ranked(variant, alone, verdicts)
         milliseconds.append(1000 * (time.perf_counter() - started))
         if variant.checked:
             ranking = _checked(ranking, verdicts.examples)
@@ -237,7 +236,7 @@ def measure_problem(
         milliseconds=np.array(milliseconds),
         sweeps={
             name: {
-                setting: np.array([rank(_scored(v, group, verdicts), group) for v in variants], dtype=np.int64)
+                setting: np.array([_ranked(v, group, verdicts)[1] for v in variants], dtype=np.int64)
                 for setting, variants in sweep.items()
             }
             for name, sweep in plan.sweeps.items()
@@ -248,11 +247,14 @@ def measure_problem(
     )
 
 
-def _scored(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
+def _ranked(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[Scores, list[int]]:
+    """Scores and ranking; what is limited to so many tokens knows of no later one, for breaking ties neither."""
     if variant.selector == "majority" and verdicts.answers is not None:
-        return Majority(agreed_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
+        scores = Majority(agreed_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
+        return scores, rank(scores, group)
     if variant.selector == "behaviour":
-        return _behaviour(group, verdicts)
+        scores = _behaviour(group, verdicts)
+        return scores, rank(scores, group)
     comparison = variant.comparison
     if variant.skip_shared:
         # candidates that are all alike to the end would be left with nothing
@@ -261,7 +263,10 @@ def _scored(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) ->
         if comparison.token_limit is not None:
             comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
         comparison = replace(comparison, skip_tokens=skip)
-    return get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
+    if comparison.token_limit is not None:
+        group = group.beginning(comparison.token_limit)
+    scores = get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
+    return scores, rank(scores, group)
 
 
 def _behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:

@@ -22,7 +22,7 @@ def rollout(index, tokens, neurons, *, logprob=-1.0, text=None):
         token_ids=np.array(tokens, dtype=np.int64),
         text=f"candidate {index}" if text is None else text,
         neurons=np.array(neurons, dtype=np.int32).reshape(n, -1) if n else np.zeros((0, 2), dtype=np.int32),
-        logprobs=np.full(n, logprob, dtype=np.float32),
+        logprobs=np.broadcast_to(np.float32(logprob), n).copy(),
         entropies=np.arange(n, dtype=np.float32),
         self_certainties=np.ones(n, dtype=np.float32),
         confidences=np.ones(n, dtype=np.float32),
@@ -151,6 +151,20 @@ def test_a_limit_counts_from_the_end_of_the_shared_start():
     assert found.shared == 2
     # one token after the shared two: candidates 0 and 1 are alike in it
     assert found.scores[0] == pytest.approx([0.5, 0.5, 0.0])
+
+
+def test_a_choice_after_so_many_tokens_knows_of_no_later_one():
+    # alike in all that is compared; what comes later would break the tie in favour of the last one
+    group = group_of(
+        *(rollout(i, [7, 7, i], [[1, 2], [3, 4], [i, i + 8]], logprob=[-1, -1, -9 + 4 * i]) for i in range(3))
+    )
+    early = ComparisonConfig(chunk_size=2, chunks=1)
+    variants = (Variant("early", "knn", early), Variant("whole", "knn"))
+    plan = Plan(variants, sweeps={"position": {2: (variants[0],)}})
+    found = measure_problem(group, verdicts_for(group), plan)
+    assert found.rankings[0].tolist() == [0, 1, 2]
+    assert found.sweeps["position"][2].tolist() == [[0, 1, 2]]
+    assert found.rankings[1].tolist() == [2, 1, 0]
 
 
 def test_candidates_that_are_all_alike_keep_a_token():

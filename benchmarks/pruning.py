@@ -1,0 +1,120 @@
+"""What dropping candidates early costs: schedules replayed on a recorded run. Prints a Markdown table.
+
+    python benchmarks/pruning.py RUN [--selector knn] [--chunk 32]
+
+A run holds every candidate to its end, so each schedule is decided as the decoder decides it, on what the candidates
+had generated at the end of a chunk, and held against the choice from all whole candidates. Where the run has verdicts
+(`nad report` writes them), also how many of the chosen answers are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nad_agents import NADConfig
+from nad_agents.activated_sets import ComparisonConfig, similarity_matrix
+from nad_agents.evaluation.verdicts import read_verdicts
+from nad_agents.pruning import pruning_policy, pruning_stages
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.runs import Run
+from nad_agents.selection import make_selector, rank_rollouts
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One problem: who was chosen, and how many tokens were generated for it."""
+
+    winner: int
+    tokens: int
+
+
+def replayed(group: RolloutGroup, config: NADConfig) -> Outcome:
+    """Decide at chunk ends as the decoder does."""
+    comparison = ComparisonConfig.from_config(config)
+
+    def of_chunks(chunks: int):
+        return make_selector(config, replace(comparison, chunks=chunks))
+
+    policy = pruning_policy(config, of_chunks, replace(comparison, chunks=1), len(group))
+    lengths = [len(rollout) for rollout in group.rollouts]
+    end = max(lengths)
+    dropped_at: dict[int, int] = {}
+    for tokens in range(config.chunk_size, end + config.chunk_size, config.chunk_size):
+        live = [i for i in range(len(group)) if i not in dropped_at and lengths[i] > tokens]
+        for candidate in policy.after_chunk(live, lambda at=tokens: group.beginning(at)):
+            dropped_at[candidate] = tokens
+    # what a dropped candidate would have said later does not exist
+    parts = [rollout.beginning(dropped_at.get(i, end)) for i, rollout in enumerate(group.rollouts)]
+    known = RolloutGroup(parts, group.layout, group.prompt)
+    ranked = rank_rollouts(known, make_selector(config, comparison), comparison, policy.decision)
+    return Outcome(ranked.ranking[0], sum(len(part) for part in parts))
+
+
+def schedules(n: int) -> Iterator[tuple[str, dict[str, object]]]:
+    """Names and settings of the schedules for n candidates."""
+    for settings in (
+        {"pruning": "first_chunk"},
+        {"pruning": "first_chunk", "keep": 2},
+        {"pruning": "first_chunk", "keep": n // 2},
+        {"pruning": "halving", "shrink": 2},
+        {"pruning": "halving", "shrink": 4},
+        {"pruning": "halving", "shrink": 2, "keep": 2},
+    ):
+        stages = pruning_stages(NADConfig(**settings), n)
+        yield " -> ".join(map(str, (n, *stages))), settings
+
+
+def main() -> None:
+    """Replay every schedule and print what it costs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--selector", default="knn")
+    parser.add_argument("--chunk", type=int, default=32)
+    args = parser.parse_args()
+    run = Run(args.run)
+    verdicts = read_verdicts(run.folder)
+    n = run.manifest.sampling["n"]
+    whole: list[Outcome] = []
+    found: dict[str, list[Outcome]] = {}
+    likeness: dict[str, list[float]] = {}
+    chance = []
+    for group in run.groups():
+        config = NADConfig(selector=args.selector, chunk_size=args.chunk)
+        whole.append(replayed(group, config))
+        matrix = similarity_matrix(group, ComparisonConfig.from_config(config))
+        chance.append(float(matrix[whole[-1].winner].mean()))
+        for name, settings in schedules(n):
+            outcome = replayed(group, replace_config(config, settings))
+            found.setdefault(name, []).append(outcome)
+            likeness.setdefault(name, []).append(float(matrix[whole[-1].winner, outcome.winner]))
+    problems = run.problems
+    name = run.manifest.model["name"]
+    print(f"{name}, {len(problems)} problems, {n} candidates, {args.selector}, chunks of {args.chunk}\n")
+    print("| candidates that go on | tokens | same choice | similarity to it | right |\n|---|---|---|---|---|")
+
+    def right(outcomes: list[Outcome]) -> str:
+        known = [verdicts[p].correct[o.winner] for p, o in zip(problems, outcomes, strict=True) if p in verdicts]
+        return f"{100 * np.mean(known):.1f}" if known else "-"
+
+    total = sum(outcome.tokens for outcome in whole)
+    print(f"| all, to their end | 1.00 | 1.00 | 1.00 | {right(whole)} |")
+    for name, outcomes in found.items():
+        same = np.mean([a.winner == b.winner for a, b in zip(outcomes, whole, strict=True)])
+        tokens = sum(outcome.tokens for outcome in outcomes) / total
+        print(f"| {name} | {tokens:.2f} | {same:.2f} | {np.mean(likeness[name]):.2f} | {right(outcomes)} |")
+    everyone = [verdicts[p].correct for p in problems if p in verdicts]
+    known = f"{100 * np.mean([np.mean(c) for c in everyone]):.1f}" if everyone else "-"
+    print(f"| one at random | {1 / n:.2f} | {1 / n:.2f} | {np.mean(chance):.2f} | {known} |")
+
+
+def replace_config(config: NADConfig, settings: dict[str, object]) -> NADConfig:
+    """A configuration with other settings, checked again."""
+    return NADConfig.model_validate({**config.model_dump(), **settings})
+
+
+if __name__ == "__main__":
+    main()
