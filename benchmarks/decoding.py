@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -42,11 +43,17 @@ MIXED = (
 class Ways:
     """What is timed, on one model; each method returns seconds."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, source: str = DEFAULT_MODEL) -> None:
         self.loaded = loaded
+        self.source = source
         self.engine = HFEngine(loaded.model, loaded.tokenizer, name=loaded.name)
         self.decoder = NeuronAgreementDecoder(loaded)
         self.written: list[str] = []
+
+    @cached_property
+    def in_int8(self) -> Ways:
+        """The same model with eight-bit weights."""
+        return Ways(load_model(self.source, dtype="int8"), self.source)
 
     def ids(self, question: str = PROMPT, length: int = 0) -> list[int]:
         """A question's tokens; repeated up to a length."""
@@ -174,6 +181,12 @@ def rows_of(ways: Ways, n: int) -> dict[str, tuple[str, str, Callable[[], float]
             lambda: sum(ways.run(ways.ids(q), n, 128, on, full=False)[0] for q in MIXED),
             lambda: sum(ways.generate(ways.ids(q), n, 128, full=False) for q in MIXED),
         ),
+        "int8": (
+            f"best-of-{n}, {tokens} new, int8",
+            "in the other dtype",
+            lambda: ways.in_int8.ours(short, n, tokens, on),
+            lambda: ways.ours(short, n, tokens, on),
+        ),
         "greedy": (
             f"greedy, {tokens} new",
             "generate, greedy",
@@ -216,7 +229,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="default: all but those of 64 candidates")
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
-    ways = Ways(load_model(args.model, dtype=args.dtype))
+    ways = Ways(load_model(args.model, dtype=args.dtype), args.model)
     rows = rows_of(ways, args.n)
     chosen = args.rows or [name for name in rows if name not in ("early", "halving")]
     loaded = ways.loaded
@@ -225,6 +238,8 @@ def main() -> None:
     ways.ours(ways.ids(), 2, 8, RecordingConfig())
     ways.generate(ways.ids(), 2, 8)
     print("| way | against | seconds | seconds | time ratio | range |\n|---|---|---|---|---|---|")
+    if "int8" in chosen:
+        ways.in_int8.ours(ways.ids(), 2, 8, RecordingConfig())
     for name in chosen:
         way, against, run, reference = rows[name]
         pairs = compare(run, reference, args.repeats)
