@@ -6,7 +6,7 @@ Frame: the bytes ``\xabREC`` | length of the head, u32 | length of the body, u64
 the 20 bytes before, u32 | head | body.
 
 Head: UTF-8 JSON, free of NaN. Its key ``sections`` lists the body's arrays, in order: name, codec, dtype, shape, size
-(bytes) and crc32. Codecs: ``lzma`` (raw LZMA2 of the array's bytes, transposed into planes: first byte of every
+(bytes) and crc32. Codecs: ``zstd`` (a Zstandard frame of the array's bytes, transposed into planes: first byte of every
 element, then second, ...) and ``neurons`` (see `nad_agents.runs.neuron_codec`).
 
 A frame is complete or it is not: a file that ends within a frame, or in zeros, was cut while it was written, and only
@@ -16,7 +16,6 @@ that last record is lost. Anything else that does not fit its checksum is damage
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import struct
 import zlib
@@ -29,11 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.exceptions import NADError
-from nad_agents.runs.neuron_codec import FILTERS, decode_neurons, encode_neurons
+from nad_agents.runs.neuron_codec import CodecError, compress, decode_neurons, decompress, encode_neurons
 
 __all__ = ["FORMAT_VERSION", "Frame", "RunError", "append_frame", "create_file", "read_section", "scan_frames"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the files; a reader refuses any other."""
 
 _MAGIC = b"NADRUN"
@@ -88,7 +87,7 @@ def append_frame(
     Args:
         path: the record file.
         head: JSON-serialisable; `sections` is added.
-        arrays: stored with the codec ``lzma``.
+        arrays: stored with the codec ``zstd``.
         neurons: int32 [T, k] each, stored with the codec ``neurons``.
 
     Returns:
@@ -96,7 +95,7 @@ def append_frame(
     """
     parts, sections = [], []
     for name, array in (*arrays.items(), *neurons.items()):
-        codec = "neurons" if name in neurons else "lzma"
+        codec = "neurons" if name in neurons else "zstd"
         data = encode_neurons(array) if codec == "neurons" else _encode_array(array)
         parts.append(data)
         dtype = array.dtype.newbyteorder("<").str
@@ -199,7 +198,7 @@ def read_section(path: Path, frame: Frame, name: str) -> NDArray[Any]:
                 if section["codec"] == "neurons":
                     return decode_neurons(data)
                 return _decode_array(data, np.dtype(section["dtype"]), section["shape"])
-            except (ValueError, lzma.LZMAError) as error:
+            except (ValueError, CodecError) as error:
                 problem = f"cannot be decoded ({error})"
         msg = (
             f"{path} is damaged: {name!r} of problem {frame.problem!r} at byte {offset} {problem}; "
@@ -213,11 +212,11 @@ def read_section(path: Path, frame: Frame, name: str) -> NDArray[Any]:
 def _encode_array(array: NDArray[Any]) -> bytes:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     planes = little.reshape(-1, 1).view(np.uint8).T
-    return lzma.compress(planes.tobytes(), format=lzma.FORMAT_RAW, filters=FILTERS)
+    return compress(planes.tobytes())
 
 
 def _decode_array(data: bytes, dtype: np.dtype[Any], shape: list[int]) -> NDArray[Any]:
-    planes = np.frombuffer(lzma.decompress(data, format=lzma.FORMAT_RAW, filters=FILTERS), dtype=np.uint8)
+    planes = np.frombuffer(decompress(data), dtype=np.uint8)
     elements = np.ascontiguousarray(planes.reshape(dtype.itemsize, -1).T)
     return elements.view(dtype).reshape(shape).astype(dtype.newbyteorder("="))
 

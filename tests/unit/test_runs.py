@@ -242,7 +242,7 @@ def test_what_is_no_run_is_refused(tmp_path):
     path = tmp_path / "run.json"
     whole = json.loads(path.read_text())
     for changed, match in (
-        ({**whole, "format_version": 2}, "format version 2, this version reads 1"),
+        ({**whole, "format_version": 99}, "format version 99, this version reads 2"),
         ({**whole, "problems": "a"}, "problems"),
     ):
         path.write_text(json.dumps(changed))
