@@ -119,7 +119,7 @@ class Closer:
         if len(tokens) < ending.next_look:
             return
         inside, escaped = _string_state(self._text(tokens))
-        path = ending.path = self._path_from(ending, matcher, tokens, inside=inside)
+        path = ending.path = self._path_from(ending, matcher, tokens, left - 1, inside=inside)
         ending.last_look = len(tokens)
         needed = left + 1 if path is None else len(path) + 1
         if path is None or needed > left:
@@ -140,25 +140,27 @@ class Closer:
         if chosen.any():
             allowed &= chosen
 
-    def path(self, matcher: LLMatcher, tokens: Sequence[int] = ()) -> list[int] | None:
+    def path(self, matcher: LLMatcher, tokens: Sequence[int] = (), limit: int = _LONGEST) -> list[int] | None:
         """A short way to a complete answer.
 
         Args:
             matcher: of the candidate; stays as it is.
             tokens: the candidate so far.
+            limit: length of the way at which looking for it is given up.
 
         Returns:
             The tokens to write, without the end token; None where none was found.
         """
         text = self._text(tokens)
-        found = self._walk(matcher.deep_copy(), text, self._longest, _LONGEST)
+        limit = min(limit, _LONGEST)
+        found = self._walk(matcher.deep_copy(), text, self._longest, limit)
         if found is not None and self._steps and not self._growth:
             return found
-        shorter = self._walk(matcher.deep_copy(), text, self._rarest(), _LONGEST if found is None else len(found) - 1)
+        shorter = self._walk(matcher.deep_copy(), text, self._rarest(), limit if found is None else len(found) - 1)
         return found if shorter is None else shorter
 
     def _path_from(
-        self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], *, inside: bool
+        self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], limit: int, *, inside: bool
     ) -> list[int] | None:
         known = ending.path or []
         if known and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]:
@@ -166,7 +168,7 @@ class Closer:
         # inside a string the way to the end is the same after one more word, and so it is often in a pattern
         if known and (inside or not self._steps) and self._completes(matcher, known):
             return known
-        return self.path(matcher, tokens)
+        return self.path(matcher, tokens, limit)
 
     def _completes(self, matcher: LLMatcher, path: list[int]) -> bool:
         return bool(matcher.validate_tokens([*path, self._end_tokens[0]]) == len(path) + 1)

@@ -6,8 +6,12 @@ import re
 import jsonschema
 import pytest
 from langchain_nad import AnswerCutError
+from llguidance import LLMatcher
 
 from nad_agents import ConfigurationError
+from nad_agents.constrained.closing import Closer
+from nad_agents.constrained.decoding import end_tokens, grammar_tokenizer, vocabulary_size
+from nad_agents.constrained.grammar import json_grammar
 from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 from tests.unit.langchain.test_grammar import shaped
@@ -116,6 +120,17 @@ class TestPatternsThatAreNotCompleted:
         form = {"type": "regex", "pattern": "[a-z]{20,}"}
         with pytest.raises(ConfigurationError, match="the pattern of the response format needs about 22 tokens"):
             tiny_chat(decoder=decoder, max_tokens=20).invoke("hello", response_format=form)
+
+
+def test_a_way_is_not_followed_beyond_what_fits(decoder):
+    loaded = decoder.loaded
+    matcher = LLMatcher(grammar_tokenizer(loaded), json_grammar(SCHEMAS["long strings"], "an answer").lark)
+    closer = Closer(loaded.tokenizer, vocabulary_size(loaded), end_tokens(loaded), jump=0)
+    path = closer.path(matcher)
+    assert path is not None
+    assert len(path) > 60
+    assert closer.path(matcher, limit=len(path)) == path
+    assert closer.path(matcher, limit=len(path) - 1) is None
 
 
 @pytest.mark.parametrize(
