@@ -7,7 +7,10 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# half a million objects of imported modules live to the end; no garbage collection needs to look through them
+gc.disable()
+
 
 def pytest_collection_finish():
-    # half a million objects of imported modules live to the end; no garbage collection needs to look through them
     gc.freeze()
+    gc.enable()
