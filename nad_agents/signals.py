@@ -48,7 +48,8 @@ def token_signals(logits: torch.Tensor, likeliest: torch.Tensor | None = None) -
     # some rows at a time, so that they stay in the processor's cache from one pass to the next
     rows = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
     parts = [_row_signals(part) for part in torch.split(logits, max(rows, 1))]
-    log_normaliser, expected_logit, mean_logit = (torch.cat(values) for values in zip(*parts, strict=True))
+    whole = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+    log_normaliser, expected_logit, mean_logit = whole
     return TokenSignals(
         log_normaliser,
         log_normaliser - expected_logit,

@@ -32,6 +32,7 @@ class BatchCache:
         self.cache: Cache | None = None
         self.padding = torch.zeros(0, dtype=torch.long, device=device)
         self.length = 0
+        self._padded = False
 
     @property
     def mergeable(self) -> bool:
@@ -50,12 +51,14 @@ class BatchCache:
         if self.cache is None or len(self.padding) == 0:
             self.cache, self.length = cache, length
             self.padding = torch.zeros(rows, dtype=torch.long, device=self.device)
+            self._padded = False
             return
         total = max(self.length, length)
         for mine, theirs in zip(self.cache.layers, cache.layers, strict=True):
             _append_rows(mine, theirs, len(self.padding), rows, total)
         new = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.padding = torch.cat([self.padding + (total - self.length), new + (total - length)])
+        self._padded = bool(self.padding.any())
         self.length = total
 
     def keep(self, rows: torch.Tensor) -> None:
@@ -72,11 +75,12 @@ class BatchCache:
                 layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
             self.padding = self.padding - unused
             self.length -= unused
+        self._padded = bool(self.padding.any())
 
     def step_inputs(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Position ids [R, 1] and attention mask [R, length + 1] of the next token; no mask without padding."""
         positions = (self.length - self.padding)[:, None]
-        if not bool(self.padding.any()):
+        if not self._padded:
             return positions, None
         columns = torch.arange(self.length + 1, device=self.device)
         return positions, (columns[None, :] >= self.padding[:, None]).long()

@@ -61,8 +61,7 @@ class _Drawn:
             self.tokens = torch.cat([self.tokens, torch.empty_like(self.tokens)])
             self.signals = torch.cat([self.signals, torch.empty_like(self.signals)], dim=1)
         self.tokens[self.steps] = tokens
-        for kept, values in zip(self.signals, signals, strict=True):
-            kept[self.steps] = values
+        torch.stack(signals, out=self.signals[:, self.steps])
         self.steps += 1
 
 
@@ -229,19 +228,16 @@ class HFGeneration:
 
     def _stopping(self) -> tuple[list[bool], list[bool]]:
         """Per row: has it ended now, and was the token limit the only reason."""
-        rows = len(self.live)
-        stopped = torch.zeros(rows, dtype=torch.bool, device=self.sequences.device)
-        at_length = torch.zeros_like(stopped)
-        generated = self.sequences[:, self._prompt_length :]
+        stopped, at_length = [False] * len(self.live), False
         for criterion in self.criteria:
             if isinstance(criterion, MaxLengthCriteria):
-                at_length |= criterion(self.sequences, None)
-            elif isinstance(criterion, StopStringCriteria):
-                # a stop string counts in the answer only, not where prompt and answer meet
-                stopped |= criterion(generated, None)
-            else:
-                stopped |= criterion(self.sequences, None)
-        return (stopped | at_length).tolist(), (at_length & ~stopped).tolist()
+                at_length |= self.sequences.shape[1] >= criterion.max_length
+                continue
+            # a stop string counts in the answer only, not where prompt and answer meet
+            start = self._prompt_length if isinstance(criterion, StopStringCriteria) else 0
+            found = criterion(cast("torch.LongTensor", self.sequences[:, start:]), None).tolist()
+            stopped = [before or now for before, now in zip(stopped, found, strict=True)]
+        return [now or at_length for now in stopped], [at_length and not now for now in stopped]
 
     def _column(self, candidate: int, what: str) -> NDArray[np.generic]:
         """All steps of one candidate: tokens [T], signals [T, 4] or neurons [T, k]."""

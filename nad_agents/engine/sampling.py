@@ -60,7 +60,7 @@ class CandidateStreams:
         states = [np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] for i in candidates]
         self._rows = {candidate: row for row, candidate in enumerate(candidates)}
         self._generators = [torch.Generator().manual_seed(int(state) % 2**63) for state in states]
-        self._block = torch.empty(0)
+        self._block = np.empty((0, 0), np.float32)
         self._block_index = -1
 
     def at(self, step: int, candidates: Sequence[int]) -> torch.Tensor:
@@ -70,9 +70,10 @@ class CandidateStreams:
             float32 [len(candidates)] in [0, 1).
         """
         while self._block_index < step // _BLOCK:
-            self._block = torch.stack([torch.rand(_BLOCK, generator=g) for g in self._generators])
+            self._block = torch.stack([torch.rand(_BLOCK, generator=g) for g in self._generators]).numpy()
             self._block_index += 1
-        return self._block[[self._rows[candidate] for candidate in candidates], step % _BLOCK]
+        rows = [self._rows[candidate] for candidate in candidates]
+        return torch.from_numpy(self._block[rows, step % _BLOCK])
 
 
 class TokenSampler:
