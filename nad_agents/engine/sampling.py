@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor
 from transformers.generation.logits_process import (
     EpsilonLogitsWarper,
     EtaLogitsWarper,
@@ -88,11 +88,11 @@ class TokenSampler:
         width: how many of the likeliest tokens it asks for; 0 where it has to see all.
     """
 
-    def __init__(self, processors: LogitsProcessorList, *, greedy: bool) -> None:
+    def __init__(self, processors: Sequence[LogitsProcessor], *, greedy: bool) -> None:
         self.greedy = greedy
         split = len(processors) if greedy else _narrowing_from(processors)
-        self._on_all = LogitsProcessorList(processors[:split])
-        self._on_likeliest = LogitsProcessorList(processors[split:])
+        self._on_all = processors[:split]
+        self._on_likeliest = processors[split:]
         self._heat = [warper for warper in self._on_likeliest if isinstance(warper, TemperatureLogitsWarper)]
         self._top_k = next((int(w.top_k) for w in self._on_likeliest if isinstance(w, TopKLogitsWarper)), 0)
         self.width = self._top_k + _TIES if self._top_k else 0
@@ -118,7 +118,7 @@ class TokenSampler:
         scores = logits
         if self._on_all:
             # processors may write into what they get
-            scores, likeliest = self._on_all(sequences, cast("torch.FloatTensor", logits.clone())), None
+            scores, likeliest = _processed(self._on_all, sequences, logits.clone()), None
         if self.greedy:
             return scores.argmax(-1)
         assert uniforms is not None
@@ -128,19 +128,27 @@ class TokenSampler:
             if self._holds_all(sequences, narrow.scores):
                 # in the order of the vocabulary, in which the distribution is summed up
                 ids, order = narrow.ids.sort(-1)
-                warped = self._on_likeliest(sequences, cast("torch.FloatTensor", narrow.scores.gather(-1, order)))
+                warped = _processed(self._on_likeliest, sequences, narrow.scores.gather(-1, order))
                 return ids.gather(-1, sample_tokens(warped, uniforms)[:, None]).squeeze(-1)
-        return sample_tokens(self._on_likeliest(sequences, cast("torch.FloatTensor", scores)), uniforms)
+        return sample_tokens(_processed(self._on_likeliest, sequences, scores), uniforms)
 
     def _holds_all(self, sequences: torch.LongTensor, scores: torch.Tensor) -> bool:
         """Whether every token that top-k keeps is there: the last one is worse than the k-th, or nothing is left."""
-        for warper in self._heat:
-            scores = warper(sequences, cast("torch.FloatTensor", scores))
+        scores = _processed(self._heat, sequences, scores)
         worst_kept = scores[:, self._top_k - 1]
         return bool(((scores[:, -1] < worst_kept) | (worst_kept == -torch.inf)).all())
 
 
-def _narrowing_from(processors: list[LogitsProcessor]) -> int:
+def _processed(
+    processors: Sequence[LogitsProcessor], sequences: torch.LongTensor, scores: torch.Tensor
+) -> torch.Tensor:
+    """What the processors make of the scores; transformers' own list of them inspects every signature at every step."""
+    for processor in processors:
+        scores = processor(sequences, cast("torch.FloatTensor", scores))
+    return scores
+
+
+def _narrowing_from(processors: Sequence[LogitsProcessor]) -> int:
     """Where the warpers begin that may run on the likeliest tokens alone: temperature, top-k and what follows it."""
     at = next((i for i, p in enumerate(processors) if type(p) is TopKLogitsWarper), None)
     if at is None or not all(type(p) in _BLIND_TO_THE_REST for p in processors[at + 1 :]):
