@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import threading
 import weakref
@@ -43,6 +44,9 @@ __all__ = [
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = threading.Lock()
+
+_WORKERS = max(1, min(32, int(0.8 * (os.cpu_count() or 1))))
+"""Threads of the grammar engine: its own default."""
 
 
 def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:
@@ -207,21 +211,27 @@ class GrammarProcessor(LogitsProcessor):
         else:
             self._follow(ids)
         self._before = ids
-        allowed = self._allowed(scores.shape[1])
-        for row, choices in zip(self._rows, allowed, strict=True):
-            if not row.ended:
-                self._closer.narrow(row.ending, row.matcher, row.tokens, self._limit - len(row.tokens), choices)
+        allowed, open_rows = self._allowed(scores.shape[1])
+        for i in open_rows:
+            row = self._rows[i]
+            self._closer.narrow(row.ending, row.matcher, row.tokens, self._limit - len(row.tokens), allowed[i])
         _forbid(scores, allowed)
         return scores
 
-    def _allowed(self, vocabulary: int) -> torch.Tensor:
-        """Bool [rows, vocabulary], what the grammar allows next; everything for rows that have ended."""
+    def _allowed(self, vocabulary: int) -> tuple[torch.Tensor, list[int]]:
+        """Bool [rows, vocabulary], what the grammar allows next, all where a row has ended; the rows with a choice."""
         words = np.full((len(self._rows), (vocabulary + 31) // 32), -1, np.int32)
         matchers = [(row.matcher, i) for i, row in enumerate(self._rows) if not row.ended]
-        # several rows in parallel, and without Python's lock
-        executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        if _WORKERS > 1:
+            # several rows in parallel, and without Python's lock
+            executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
+        else:
+            # a single worker makes them no faster, and waking it takes many times as long as a mask
+            for matcher, i in matchers:
+                matcher.unsafe_compute_mask_ptr(words.ctypes.data + i * words.strides[0], words.strides[0])
         bits = np.unpackbits(words.view(np.uint8), axis=1, count=vocabulary, bitorder="little")
-        return torch.from_numpy(bits.view(np.bool_))
+        several = np.bitwise_count(words.view(np.uint32)).sum(axis=1) > 1
+        return torch.from_numpy(bits.view(np.bool_)), [i for _, i in matchers if several[i]]
 
     def _follow(self, ids: torch.Tensor) -> None:
         """Find out which rows are still there, and give each matcher its row's new token."""
@@ -253,4 +263,4 @@ def executor() -> LLExecutor:
     """Threads of the grammar engine, shared by every request."""
     from llguidance import LLExecutor
 
-    return LLExecutor()
+    return LLExecutor(_WORKERS)

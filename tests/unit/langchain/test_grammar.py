@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from nad_agents import ConfigurationError, MissingDependencyError
+from nad_agents.constrained import decoding
 from nad_agents.constrained.closing import in_string
 from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import Grammar
@@ -113,6 +114,16 @@ def test_a_constrained_request_beside_free_ones():
     for selection in (one, two):
         for candidate in selection.candidates:
             jsonschema.validate(json.loads(candidate.text), SCHEMAS["flat"])
+
+
+def test_masks_are_the_same_on_one_thread_and_on_several(monkeypatch):
+    chat, texts = tiny_chat(max_tokens=60), []
+    for workers in (1, 2):
+        monkeypatch.setattr(decoding, "_WORKERS", workers)
+        message = chat.invoke("hello", response_format=shaped(SCHEMAS["flat"]), include_candidates=True)
+        texts.append([candidate["text"] for candidate in message.response_metadata["nad"]["candidates"]])
+    assert len(set(texts[0])) > 1
+    assert texts[0] == texts[1]
 
 
 def test_neurons_are_those_of_the_constrained_tokens():
