@@ -13,8 +13,8 @@ from langchain_nad.replies import Reply
 from transformers import LogitsProcessor
 
 from nad_agents import ConfigurationError
-from tests.tiny_models import byte_tokenizer, make_model
-from tests.unit.langchain.chats import tiny_chat, tiny_decoder
+from tests.tiny_models import byte_tokenizer
+from tests.unit.langchain.chats import one_layer_model, tiny_chat, tiny_decoder
 from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.langchain.test_streams import outline, selection, streamed  # noqa: F401 - a fixture
 from tests.unit.langchain.test_tools import add, now
@@ -187,7 +187,7 @@ class Writes(LogitsProcessor):
 def writing_chat(text, **options):
     """A chat whose random model writes a given text, special tokens included."""
     tokenizer = templated(JSON, "<|think|>", "<|/think|>", "<|call|>", "<|/call|>", "<|unseen|>")
-    model = make_model("llama", max_position_embeddings=2048, vocab_size=len(tokenizer))
+    model = one_layer_model(max_position_embeddings=2048, vocab_size=len(tokenizer))
     decoder = tiny_decoder(model=model, tokenizer=tokenizer)
     submit, ids = decoder.submit, tokenizer(text)["input_ids"]
     decoder.submit = lambda *args, **more: submit(*args, **{"logits_processors": lambda: [Writes(ids)], **more})

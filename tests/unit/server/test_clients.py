@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.tiny_models import make_model
+from tests.unit.langchain.chats import one_layer_model
 from tests.unit.server.servers import http, make_app
 
 CLIENTS = Path(__file__).parents[3] / "examples" / "clients"
@@ -148,7 +148,7 @@ CODEX_RESULT = {
 
 @pytest.fixture(scope="module")
 def app():
-    model = make_model("llama", max_position_embeddings=32768)
+    model = one_layer_model(max_position_embeddings=32768)
     return make_app(model=model, model_names=("coder",), max_tokens=8)
 
 
@@ -183,7 +183,7 @@ async def test_chat_clients_get_a_whole_stream(app, body, candidates):
 
 
 async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_streamed():
-    model = make_model("llama", max_position_embeddings=8192)
+    model = one_layer_model(max_position_embeddings=8192)
     async with http(make_app(model=model, model_names=("coder",))) as wire:
         first = await wire.post("/v1/chat/completions", json={**OPENCODE_TITLE, "max_tokens": 8})
         answer = await wire.post("/v1/chat/completions", json={**OPENCODE, "max_tokens": 1024})
