@@ -8,6 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 
 EOS = 0
 VOCABULARY = 257
+JSON_WORDS = ['{"', '": ', '": "', '", "', '"}', "}}", "name", "arguments", "true", "false"]
 D_FF = 48
 N_LAYERS = 3
 
@@ -84,3 +85,11 @@ def byte_tokenizer(*, chat: bool = True) -> PreTrainedTokenizerFast:
             "{% if add_generation_prompt %}[assistant]{% endif %}"
         )
     return fast
+
+
+@cache
+def json_tokenizer() -> PreTrainedTokenizerFast:
+    """The same with tokens for what calls and objects consist of, as the vocabularies of real models have them."""
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.add_tokens(JSON_WORDS)
+    return tokenizer

@@ -5,7 +5,7 @@ from pathlib import Path
 from langchain_nad import NADChatModel
 
 from nad_agents import LoadedModel, NeuronAgreementDecoder
-from tests.tiny_models import byte_tokenizer, tiny_model
+from tests.tiny_models import byte_tokenizer, json_tokenizer, tiny_model
 
 SAMPLING = {"n": 4, "max_tokens": 30, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "seed": 3}
 NEURONS = {"top_k_neurons": 12, "top_k_neurons_per_layer": 12, "chunk_size": 8}
@@ -24,6 +24,12 @@ def tiny_decoder(model=None, tokenizer=None, **options):
 def roomy_decoder():
     """With a context that holds schemas and descriptions of tools, a byte per token."""
     return tiny_decoder(model=one_layer_model(max_position_embeddings=8192))
+
+
+def json_decoder():
+    """As roomy, and with tokens for what calls and objects consist of, so that they take half as many."""
+    tokenizer = json_tokenizer()
+    return tiny_decoder(one_layer_model(max_position_embeddings=8192, vocab_size=len(tokenizer)), tokenizer)
 
 
 def tiny_chat(**options):

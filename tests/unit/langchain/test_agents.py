@@ -20,7 +20,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
-from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.chats import json_decoder, tiny_chat
 
 
 @tool
@@ -150,7 +150,7 @@ class ForceFirst(AgentMiddleware):
 
 @pytest.fixture(scope="module")
 def agent():
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
+    chat = tiny_chat(decoder=json_decoder(), max_tokens=36)
     return create_agent(chat, [add], middleware=[ForceFirst(), NADStepSelection(n=3)], system_prompt="Be exact.")
 
 
@@ -180,7 +180,7 @@ def flip(up: bool) -> str:
 
 @pytest.mark.parametrize("pruning", ["never", "first_chunk"])
 def test_a_stream_shows_the_step_that_is_taken(pruning):
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60, temperature=2.0, pruning=pruning)
+    chat = tiny_chat(decoder=json_decoder(), max_tokens=36, temperature=2.0, pruning=pruning)
     graph = StateGraph(MessagesState)
     graph.add_node("step", nad_step_node(chat, [flip], n=5, tool_choice="any"))
     graph.add_edge(START, "step")
@@ -205,7 +205,7 @@ class TestGraph:
     """A graph of one's own."""
 
     def graph(self, **options):
-        chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
+        chat = tiny_chat(decoder=json_decoder(), max_tokens=36)
         common = {"n": 3, "exclude_args": ["b"], "system_prompt": "Be exact.", **options}
         graph = StateGraph(MessagesState)
         graph.add_node("call", nad_step_node(chat, [add], tool_choice="any", **common))
@@ -253,14 +253,14 @@ class Answer(BaseModel):
     "strategy", [Answer, ProviderStrategy(Answer), ToolStrategy(Answer)], ids=["auto", "json", "tool"]
 )
 def test_an_agents_answer_may_have_a_shape(strategy):
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
+    chat = tiny_chat(decoder=json_decoder(), max_tokens=36)
     found = create_agent(chat, [], response_format=strategy).invoke({"messages": [HumanMessage("2 + 3?")]})
     assert isinstance(found["structured_response"], Answer)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_answer_of_a_shape_is_a_step_like_others(seed):
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=120, seed=seed, temperature=3.0)
+    chat = tiny_chat(decoder=json_decoder(), max_tokens=120, seed=seed, temperature=3.0)
     steps = NADStepSelection(n=4)
     agent = create_agent(chat, [], middleware=[steps], response_format=ToolStrategy(Answer))
     found = agent.invoke({"messages": [HumanMessage("2 + 3?")]})
@@ -268,7 +268,7 @@ def test_an_answer_of_a_shape_is_a_step_like_others(seed):
 
 
 def test_tools_and_a_shape_together():
-    chat = tiny_chat(decoder=roomy_decoder(), max_tokens=60)
+    chat = tiny_chat(decoder=json_decoder(), max_tokens=36)
     schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": Answer.model_json_schema()}}
     for seed in range(3):
         message = chat.bind_tools([add], response_format=schema).invoke("2 + 3?", seed=seed)

@@ -13,7 +13,7 @@ from langchain_nad.tool_calls import certain_text, growing_calls, parse_answer
 
 from nad_agents import NADConfig, SamplingConfig
 from nad_agents.events import Finished, TextDelta
-from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.chats import json_decoder, tiny_chat
 from tests.unit.langchain.test_tools import PersonDict, add, now
 
 CALLS = (
@@ -25,7 +25,7 @@ CALLS = (
 @pytest.fixture(scope="module")
 def early():
     """The winner streams from its fourth token on."""
-    return tiny_chat(decoder=roomy_decoder(), max_tokens=80, pruning="first_chunk", chunk_size=4)
+    return tiny_chat(decoder=json_decoder(), max_tokens=44, pruning="first_chunk", chunk_size=4)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from nad_agents import ConfigurationError
 from tests.tiny_models import byte_tokenizer
-from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
 from tests.unit.langchain.test_chat_model import Accepts
 
 
@@ -41,7 +41,7 @@ class Search(BaseModel):
 
 @pytest.fixture(scope="module")
 def chat():
-    return tiny_chat(decoder=roomy_decoder(), max_tokens=72)
+    return tiny_chat(decoder=json_decoder(), max_tokens=40)
 
 
 def hermes_tokenizer():

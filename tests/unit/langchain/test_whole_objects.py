@@ -5,7 +5,7 @@ from langchain_core.exceptions import OutputParserException
 from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
-from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.chats import json_decoder, tiny_chat
 from tests.unit.langchain.test_tools import PersonDict
 
 
@@ -29,13 +29,13 @@ METHODS = ["json_schema", "function_calling", "json_mode"]
 
 @pytest.fixture(scope="module")
 def decoder():
-    return roomy_decoder()
+    return json_decoder()
 
 
 @pytest.fixture
 def cut(decoder):
     """Answers end before the last bracket."""
-    return tiny_chat(decoder=decoder, max_tokens=80, n=2, pruning="first_chunk", chunk_size=4, stop=["}"])
+    return tiny_chat(decoder=decoder, max_tokens=44, n=2, pruning="first_chunk", chunk_size=4, stop=["}"])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,7 +65,7 @@ class TestCut:
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_the_raw_message_streams_while_it_is_written(decoder, method):
-    chat = tiny_chat(decoder=decoder, max_tokens=80, n=2, pruning="first_chunk", chunk_size=4)
+    chat = tiny_chat(decoder=decoder, max_tokens=44, n=2, pruning="first_chunk", chunk_size=4)
     chain = chat.with_structured_output(PersonDict, method=method, include_raw=True)
     for parts in (list(chain.stream("hello")), [part async for part in chain.astream("hello")]):
         assert sum("raw" in part for part in parts) > 5
