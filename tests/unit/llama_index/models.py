@@ -2,7 +2,7 @@
 
 from llama_index.llms.nad import NADLLM
 
-from tests.unit.langchain.chats import NEURONS, SAMPLING, roomy_decoder, tiny_decoder
+from tests.unit.langchain.chats import NEURONS, SAMPLING, json_decoder, tiny_decoder
 
 
 def tiny_llm(**options):
@@ -12,5 +12,5 @@ def tiny_llm(**options):
 
 
 def roomy_llm(**options):
-    """With a context that holds schemas and descriptions of tools, a byte per token."""
-    return tiny_llm(**{"decoder": roomy_decoder(), "max_tokens": 72, **options})
+    """With a context that holds schemas and descriptions of tools, and tokens for what calls and objects consist of."""
+    return tiny_llm(**{"decoder": json_decoder(), "max_tokens": 44, **options})

@@ -89,7 +89,7 @@ async def test_a_structured_model(llm):
 
 
 async def test_as_a_tool_where_the_program_mode_says_so(llm):
-    by_tool = roomy_llm(decoder=llm.decoder, max_tokens=120, pydantic_program_mode=PydanticProgramMode.FUNCTION)
+    by_tool = roomy_llm(decoder=llm.decoder, max_tokens=64, pydantic_program_mode=PydanticProgramMode.FUNCTION)
     assert isinstance(by_tool.structured_predict(Song, PROMPT, topic="cats"), Song)
     assert isinstance(await by_tool.astructured_predict(Song, PROMPT, topic="cats"), Song)
 
