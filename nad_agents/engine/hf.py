@@ -47,6 +47,9 @@ __all__ = ["HFEngine"]
 _MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.Lock] = weakref.WeakKeyDictionary()
 """Engines that share a model take turns: what one records of its layers must not be another's."""
 
+_STOP_CRITERIA = 8
+"""As many are kept; each holds some numbers for every token of the vocabulary."""
+
 _COMPACT_SHARE = 0.25
 """A step ends early once this share of the rows has finished, so that they stop costing time."""
 
@@ -87,6 +90,7 @@ class HFEngine:
         self._batch = BatchCache(self._device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._generations: list[HFGeneration] = []
+        self._stop_criteria: dict[tuple[str, ...], StopStringCriteria] = {}
         parameters = inspect.signature(model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
@@ -365,13 +369,22 @@ class HFEngine:
                 logits_processor=LogitsProcessorList(request.logits_processors),
                 # given as a criterion: `generate` mislays the tokenizer that stop_strings need beside a custom loop
                 stopping_criteria=StoppingCriteriaList(
-                    [StopStringCriteria(self.tokenizer, list(request.sampling.stop))] if request.sampling.stop else []
+                    [self._stop_criterion(request.sampling.stop)] if request.sampling.stop else []
                 ),
             )
         except (TypeError, ValueError) as error:
             msg = f"transformers refuses the generation options: {error}"
             raise ConfigurationError(msg) from error
         return prepared
+
+    def _stop_criterion(self, stop: tuple[str, ...]) -> StopStringCriteria:
+        """Made once for the same strings: it reads the vocabulary, half a second for one of 150,000 tokens."""
+        found = self._stop_criteria.get(stop)
+        if found is None:
+            if len(self._stop_criteria) == _STOP_CRITERIA:
+                self._stop_criteria.clear()
+            found = self._stop_criteria[stop] = StopStringCriteria(self.tokenizer, list(stop))
+        return found
 
     def _generation_config(self, sampling: SamplingConfig) -> GenerationConfig:
         config = copy.deepcopy(self.model.generation_config)

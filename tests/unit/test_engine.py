@@ -209,6 +209,29 @@ def test_a_stop_string_ends_the_candidate_and_is_cut():
             assert len(after) < len(before) or before.text.endswith(stop)
 
 
+def test_the_vocabulary_is_read_for_a_stop_string_once():
+    tokenizer, reads = byte_tokenizer.__wrapped__(), []
+    read = tokenizer.get_vocab
+    tokenizer.get_vocab = lambda: reads.append(1) or read()
+    engine = HFEngine(tiny_model(), tokenizer)
+
+    def answer(stop):
+        sampling = SamplingConfig(n=4, max_new_tokens=20, **FREE, stop=stop)
+        before = len(reads)
+        (group,) = run(engine, GenerationRequest(ids("x"), sampling, 9))
+        return [r.text for r in group.rollouts], len(reads) - before
+
+    first, for_first = answer("a")
+    assert for_first > 0
+    assert answer("a") == (first, 0)
+    assert answer("b")[1] > 0
+    for stop in "cdefghijk":
+        answer(stop)
+    again, for_again = answer("a")
+    assert again == first
+    assert for_again > 0
+
+
 def test_a_stop_string_that_only_the_prompt_completes_does_not_stop():
     engine = HFEngine(tiny_model(), byte_tokenizer())
 
