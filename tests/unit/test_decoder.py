@@ -33,7 +33,7 @@ NEURONS = {"top_k": 12, "per_layer_top": 6, "chunk_size": 16}
 
 
 def loaded(model=None, *, chat=True):
-    return LoadedModel(model or tiny_model(), byte_tokenizer(chat=chat), "tiny", "folder", Path())
+    return LoadedModel(model or tiny_model(num_hidden_layers=2), byte_tokenizer(chat=chat), "tiny", "folder", Path())
 
 
 def decoder(**options):

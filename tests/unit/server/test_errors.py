@@ -169,6 +169,11 @@ async def test_keys():
         assert (await wire.get("/health")).status_code == 200
 
 
+@pytest.fixture(scope="module")
+def named_app():
+    return make_app(hosts=("127.0.0.1", "::1", "localhost"), ui=True)
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -187,8 +192,8 @@ async def test_keys():
         ("", 403),
     ],
 )
-async def test_a_strangers_name_for_this_machine_is_refused(host, status):
-    async with http(make_app(hosts=("127.0.0.1", "::1", "localhost"), ui=True)) as wire:
+async def test_a_strangers_name_for_this_machine_is_refused(named_app, host, status):
+    async with http(named_app) as wire:
         for path in ("/v1/models", "/health", "/ui/", "/openapi.json"):
             answer = await wire.get(path, headers={"host": host})
             assert answer.status_code == status
