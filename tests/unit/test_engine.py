@@ -216,7 +216,7 @@ def test_the_vocabulary_is_read_for_a_stop_string_once():
     engine = HFEngine(tiny_model(), tokenizer)
 
     def answer(stop):
-        sampling = SamplingConfig(n=4, max_new_tokens=20, **FREE, stop=stop)
+        sampling = SamplingConfig(n=2, max_new_tokens=6, **FREE, stop=stop)
         before = len(reads)
         (group,) = run(engine, GenerationRequest(ids("x"), sampling, 9))
         return [r.text for r in group.rollouts], len(reads) - before
