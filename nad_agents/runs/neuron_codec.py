@@ -29,6 +29,9 @@ CodecError = zstandard.ZstdError
 _HEADER = struct.Struct("<BIHIII")  # form, tokens, width, bytes of levels, gaps, ranks
 _RAW, _PACKED = 0, 1
 _ESCAPE = 255
+_MOST_NEURONS = 2**24
+"""Packing takes memory for every neuron up to the largest; the largest dense models have about seven million."""
+
 _SETTINGS = zstandard.ZstdCompressionParameters.from_level(6, window_log=23, enable_ldm=True)
 """As small as LZMA makes recorded neurons, in a twentieth of its time (measured); reading takes 8 MiB."""
 
@@ -54,9 +57,9 @@ def _numbering(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _packable(neurons: NDArray[np.int32]) -> bool:
-    """Whether every row is distinct neurons followed by nothing but padding."""
+    """Whether every row is distinct neurons, of which a table is possible, followed by nothing but padding."""
     _, k = neurons.shape
-    if k > 65535 or neurons.min(initial=0) < -1 or neurons.max(initial=-1) < 0:
+    if k > 65535 or neurons.min(initial=0) < -1 or not 0 <= neurons.max(initial=-1) < _MOST_NEURONS:
         return False
     counts = (neurons >= 0).sum(axis=1)
     padded_at_end = bool(((neurons >= 0) == (np.arange(k) < counts[:, None])).all())

@@ -1,6 +1,7 @@
 """Runs on disk: everything comes back, nothing damaged goes unnoticed, an interrupted run goes on."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -65,6 +66,18 @@ def test_the_codec_gives_back_every_array(neurons):
     assert back.dtype == np.int32
     assert back.shape == neurons.shape
     np.testing.assert_array_equal(back, neurons)
+
+
+def test_a_large_number_takes_no_memory_for_all_smaller_ones():
+    neurons = np.array([[2**24, 5], [7, 2**31 - 1]], dtype=np.int32)
+    tracemalloc.start()
+    try:
+        back = decode_neurons(encode_neurons(neurons))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(back, neurons)
+    assert peak < 2**24
 
 
 @pytest.mark.parametrize("padding", [(1,), (2, 0), (0, 3, 0)])
