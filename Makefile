@@ -17,17 +17,17 @@ demo: $(READY)
 	$(BIN)/nad code --selector knn --n 8 --seed 5 --max-new-tokens 160 \
 	  "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
 
-test: $(READY)
-	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest
+test: unit
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/integration tests/standard
 
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit
+	$(MAKE) unit
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
