@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from nad_agents.chat_templates import check_template_options
 from nad_agents.exceptions import PromptError
 
 __all__ = ["Message", "Prompt", "encode_prompt", "last_user_text"]
@@ -40,6 +41,7 @@ def encode_prompt(
 
     Raises:
         PromptError: the prompt is empty, or the chat template is absent or refuses the messages.
+        ConfigurationError: see `check_template_options`.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         msg = "the prompt is empty; write what the model should answer"
@@ -56,6 +58,7 @@ def encode_prompt(
             "pass a string, or choose an instruction-tuned model"
         )
         raise PromptError(msg)
+    check_template_options(tokenizer, template_options or {}, tools=bool(tools))
     messages: list[Any] = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
     )

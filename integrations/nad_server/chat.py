@@ -21,6 +21,7 @@ from nad_server.pieces import Piece, chat_logprobs, pieces_of
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
+from nad_server.template import template_options
 from nad_server.unsupported import refuse_unsupported
 from nad_server.wire import ChatRequest
 
@@ -39,6 +40,8 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     arguments = body.model_dump(
         include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
     )
+    tokenizer = service.decoder.loaded.tokenizer
+    arguments["chat_template_kwargs"] = template_options(tokenizer, body, tools=bool(body.tools))
     question = await service.prepare(chat_question, service, body, nad, template_messages(body.messages), arguments)
     completion = _Completion(service, body)
     if body.stream:

@@ -68,7 +68,8 @@ def chat_question(
         request: its sampling.
         nad: its options, those of the model's name included.
         conversation: from `template_messages`.
-        arguments: tools, tool_choice, parallel_tool_calls and response_format, as OpenAI has them.
+        arguments: tools, tool_choice, parallel_tool_calls and response_format, as OpenAI has them; and
+            chat_template_kwargs, from `template_options`.
 
     Raises:
         APIError: what is wrong, and where.
@@ -80,7 +81,7 @@ def chat_question(
         raise APIError(400, message, code="no_chat_template", param="messages")
     reply = _reply(arguments)
     prompt, tools = written_for(loaded.tokenizer, conversation, reply)
-    length = len(encode_prompt(loaded.tokenizer, prompt, tools=tools))
+    length = len(encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=reply.template_options))
     sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, "messages"))
     verifier = _verifier(service, nad)
     try:

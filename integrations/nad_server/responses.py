@@ -21,6 +21,7 @@ from nad_server.pieces import Piece, leading, pieces_of, response_logprobs
 from nad_server.questions import Question, chat_question
 from nad_server.replies import Call, GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
+from nad_server.template import template_options
 from nad_server.unsupported import refuse_unsupported
 from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_several
 
@@ -39,7 +40,9 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     refuse_several(body)
     nad = service.options(body.model, body.nad)
     conversation = template_messages(conversation_of(body))
-    question = await service.prepare(chat_question, service, body, nad, conversation, arguments_of(body))
+    variables = template_options(service.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+    arguments = arguments_of(body) | {"chat_template_kwargs": variables}
+    question = await service.prepare(chat_question, service, body, nad, conversation, arguments)
     response = _Response(service, body)
     if body.stream:
         return event_stream(

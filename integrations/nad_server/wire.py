@@ -18,6 +18,7 @@ __all__ = [
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
+    "TemplateFields",
     "Tool",
     "ToolChoice",
 ]
@@ -129,6 +130,23 @@ class SamplingFields(Open):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+class TemplateFields(SamplingFields):
+    """A request in messages.
+
+    Attributes:
+        chat_template_kwargs: variables of the chat template, as vLLM, SGLang and llama.cpp take them.
+        enable_thinking: the variable of this name, on its own.
+    """
+
+    chat_template_kwargs: dict[str, Any] | None = None
+    enable_thinking: bool | None = None
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """How much the model is to think before it answers, and the parameter that says so."""
+        raise NotImplementedError
+
+
 class FunctionDefinition(Open):
     """A function on offer."""
 
@@ -223,7 +241,7 @@ class ResponseFormat(Open):
         return self
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(TemplateFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1)
@@ -234,6 +252,12 @@ class ChatRequest(SamplingFields):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = Field(default=None, max_length=64)
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """See `TemplateFields`."""
+        return "reasoning_effort", self.reasoning_effort
 
     @property
     def token_limit(self) -> int | None:

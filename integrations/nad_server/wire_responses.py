@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nad_server.errors import APIError
-from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, SamplingFields, ToolCall, ToolChoice
+from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, TemplateFields, ToolCall, ToolChoice
 
 __all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_several"]
 
@@ -37,7 +37,9 @@ class TextOptions(Open):
 
 
 class Reasoning(Open):
-    """What is asked of the reasoning; models here do not reason apart from their answer."""
+    """What is asked of the reasoning."""
+
+    effort: str | None = Field(default=None, max_length=64)
 
 
 class InputItem(Open):
@@ -52,7 +54,7 @@ class InputItem(Open):
     output: str | list[ContentPart] | None = None
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(TemplateFields):
     """The body of POST /v1/responses."""
 
     input: str | list[InputItem]
@@ -65,6 +67,11 @@ class ResponsesRequest(SamplingFields):
     metadata: dict[str, Any] | None = None
     reasoning: Reasoning | None = None
     include: list[Literal["reasoning.encrypted_content", "message.output_text.logprobs"]] | None = None
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """See `TemplateFields`."""
+        return "reasoning.effort", self.reasoning.effort if self.reasoning else None
 
     @property
     def token_limit(self) -> int | None:

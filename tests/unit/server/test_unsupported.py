@@ -42,7 +42,7 @@ EVERYWHERE = [
     ("repeat_penalty", 1.1, 1.0),
     ("grammar", "root ::= x", ""),
     ("n_predict", 5, None),
-    ("enable_thinking", False, None),
+    ("thinking_budget", 5, None),
     ("options", {"num_ctx": 5}, {}),
 ]
 
@@ -76,12 +76,14 @@ async def test_what_asks_for_something_is_refused_and_what_asks_for_nothing_pass
     [
         (CHAT, {"verbosity": "low"}, "verbosity"),
         (CHAT, {"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
-        (CHAT, {"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
         (CHAT, {"max_output_tokens": 5}, "max_output_tokens"),
         (CHAT, {"suffix": "x"}, "suffix"),
         (CHAT, {"best_of": 3}, "best_of"),
         (CHAT, {"reasoning": {"effort": "low"}}, "reasoning"),
         (TEXT, {"max_completion_tokens": 5}, "max_completion_tokens"),
+        (TEXT, {"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
+        (TEXT, {"enable_thinking": True}, "enable_thinking"),
+        (TEXT, {"reasoning_effort": "low"}, "reasoning_effort"),
         (TEXT, {"response_format": {"type": "json_object"}}, "response_format"),
         (TEXT, {"messages": [{"role": "user", "content": "x"}]}, "messages"),
         (RESPONSES, {"prompt": {"id": "pmpt_1"}}, "prompt"),
