@@ -183,7 +183,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         with service.until_stopped() as stopped:
             await asyncio.wait(_any_of(task, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            # what fails in a server that stops fails because it stops
+            if task.done() and not (stopped.done() and task.exception()):
                 return task.result()
             if stopped.done():
                 raise closing()
@@ -222,6 +223,11 @@ async def with_silences(
                 item = finished.result()
             except StopAsyncIteration:
                 return
+            except Exception as error:
+                # what fails in a server that stops fails because it stops
+                if stopped.done():
+                    raise closing() from error
+                raise
             yield item
     finally:
         if step is not None:

@@ -174,4 +174,4 @@ def _checks(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) ->
 
     with console.status("Starting the sandbox ..."):
         sandbox = stack.enter_context(auto_sandbox(kind))
-    return {"verifier": PythonAnswers(CodeVerifier(sandbox)), "runner": BehaviourRunner(sandbox)}
+    return {"verifier": PythonAnswers(CodeVerifier(sandbox)), "runner": BehaviourRunner(sandbox), "sandbox": sandbox}
