@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -42,7 +43,8 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     conversation = template_messages(conversation_of(body))
     variables = template_options(service.decoder.loaded.tokenizer, body, tools=bool(body.tools))
     arguments = arguments_of(body) | {"chat_template_kwargs": variables}
-    question = await service.prepare(chat_question, service, body, nad, conversation, arguments)
+    asked = partial(chat_question, service, body, nad, conversation, arguments, param="input")
+    question = await service.prepare(asked)
     response = _Response(service, body)
     if body.stream:
         return event_stream(

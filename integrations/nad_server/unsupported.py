@@ -67,6 +67,7 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "logits_processors": ([],),
     "logprob_token_ids": ([],),
     "lora_path": (),
+    "min_new_tokens": (0,),
     "min_tokens": (0,),
     "no_stop_trim": (False,),
     "priority": (0,),
@@ -112,6 +113,10 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "num_ctx": (),
     "num_predict": (),
     "options": ({},),
+    "reasoning_budget": (-1,),
+    "separate_reasoning": (True,),
+    "stream_reasoning": (True,),
+    "think": (),
     "thinking": (),
     "thinking_budget": (),
 }

@@ -87,7 +87,7 @@ class SamplingFields(Open):
     n: int | None = Field(default=None, ge=1, le=128)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: int | None = Field(default=None, ge=-1)
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     stop: str | list[str] | None = None
@@ -118,6 +118,12 @@ class SamplingFields(Open):
             msg = f"give at most {_MAX_STOPS} stop strings, none empty, of {_MAX_STOP_CHARACTERS} characters together"
             raise ValueError(msg)
         return value
+
+    @field_validator("top_k")
+    @classmethod
+    def _all_tokens(cls, value: int | None) -> int | None:
+        # vLLM and SGLang write -1 for no limit
+        return 0 if value == -1 else value
 
     @property
     def token_limit(self) -> int | None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nad_server.errors import APIError
+from nad_server.messages import plain_text
 from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, TemplateFields, ToolCall, ToolChoice
 
 __all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_several"]
@@ -99,7 +100,7 @@ def conversation_of(body: ResponsesRequest) -> list[ChatMessage]:
     """The input as messages; calls that follow one another become one message.
 
     Raises:
-        APIError: an item lacks what its type needs.
+        APIError: an item lacks what its type needs, or holds something other than text.
     """
     found: list[ChatMessage] = []
     if body.instructions:
@@ -117,11 +118,18 @@ def conversation_of(body: ResponsesRequest) -> list[ChatMessage]:
         elif item.type == "function_call_output":
             if item.output is None or item.call_id is None:
                 raise APIError(400, f"{where} needs output and call_id", code="invalid_value", param=where)
-            found.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=item.output))
+            found.append(
+                ChatMessage(
+                    role="tool",
+                    tool_call_id=item.call_id,
+                    content=plain_text(item.output, f"{where}.output", answer=False),
+                )
+            )
         elif item.type == "message":
             if item.role is None or item.content is None:
                 raise APIError(400, f"{where} needs role and content", code="invalid_value", param=where)
-            found.append(ChatMessage(role=item.role, content=item.content))
+            text = plain_text(item.content, f"{where}.content", answer=item.role == "assistant")
+            found.append(ChatMessage(role=item.role, content=text))
     if not found:
         raise APIError(
             400, "the input is empty; write what the model should answer", code="invalid_value", param="input"

@@ -43,6 +43,8 @@ EVERYWHERE = [
     ("grammar", "root ::= x", ""),
     ("n_predict", 5, None),
     ("thinking_budget", 5, None),
+    ("think", False, None),
+    ("reasoning_budget", 0, -1),
     ("options", {"num_ctx": 5}, {}),
 ]
 
@@ -103,6 +105,7 @@ async def test_what_belongs_to_an_endpoint(app, path, change, param):
         (CHAT, {"verbosity": "medium", "metadata": {"a": "b"}, "suffix": "", "store": False}),
         (CHAT, {"user": "u", "prompt_cache_key": "k", "safety_identifier": "s", "cache_salt": "c", "request_id": "r"}),
         (CHAT, {"nobody_knows_it": {"a": [1]}}),
+        (CHAT, {"top_k": -1}),
         (TEXT, {"echo": False, "tools": []}),
         (RESPONSES, {"text": {"verbosity": "medium"}, "reasoning": {"effort": "none", "summary": "auto"}}),
         (RESPONSES, {"include": ["reasoning.encrypted_content"], "truncation": "disabled", "logprobs": False}),
