@@ -91,23 +91,26 @@ class _Completion:
             async for event in events:
                 first.seen()
                 if isinstance(event, TextDelta):
-                    if text := growing.add(event.text):
+                    thinking, text = growing.add(event.text)
+                    if thinking:
+                        yield self._chunk(0, {"reasoning_content": thinking})
+                    if text:
                         yield self._chunk(0, {"content": text})
                     continue
                 for index in range(len(event.chosen)):
-                    for frame in self._rest(event, index, growing.sent if index == 0 else 0):
+                    for frame in self._rest(event, index, growing if index == 0 else GrowingText(question.reader)):
                         yield frame
                 if self._body.usage_in_stream:
                     yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
 
-    def _rest(self, found: Answer, index: int, sent: int) -> Iterator[str]:
+    def _rest(self, found: Answer, index: int, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""
         part, rollout = self._part(found, index), found.chosen[index]
-        at, end = 0, len(part.text)
+        at, end, sent = 0, len(part.text), growing.sent
         # where calls were cut out of the text, its tokens are no longer those of the answer
         whole = part.text == rollout.text
-        if part.thinking:
-            yield self._chunk(index, {"reasoning_content": part.thinking})
+        if thinking := part.thinking[growing.thought :]:
+            yield self._chunk(index, {"reasoning_content": thinking})
         group: list[Piece] = []
         for piece in pieces_of(self._tokenizer, rollout) if whole else ():
             group.append(piece)
