@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,6 +59,12 @@ class Answer:
         winner = self.selection.winner
         order = [winner, *(i for i in self.selection.ranking if i != winner)]
         return [self.group.rollouts[i] for i in order[: self.question.returned]]
+
+    @property
+    def visible_tokens(self) -> Collection[int]:
+        """Special tokens that are in the answers' texts."""
+        found: Collection[int] = self.question.options.get("visible_tokens", ())
+        return found
 
 
 def client_of(request: Request) -> str:

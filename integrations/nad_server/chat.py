@@ -12,12 +12,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from nad_agents.events import TextDelta
+from nad_agents.rollouts import Rollout
 from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
 from nad_server.documentation import ERRORS, answers_with
 from nad_server.errors import JSONAnswer
 from nad_server.events import FirstText, Frame, event_stream
 from nad_server.messages import template_messages
-from nad_server.pieces import Piece, chat_logprobs, pieces_of
+from nad_server.pieces import Piece, chat_logprobs, part_pieces, pieces_of
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
@@ -75,7 +76,7 @@ class _Completion:
                 message["content"] = part.text
             if part.thinking:
                 message["reasoning_content"] = part.thinking
-            logprobs = chat_logprobs(pieces_of(self._tokenizer, rollout)) if self._body.logprobs else None
+            logprobs = chat_logprobs(self._pieces(found, rollout, part)) if self._body.logprobs else None
             choices.append(
                 {"index": index, "message": message, "logprobs": logprobs, "finish_reason": part.finish_reason}
             )
@@ -105,22 +106,19 @@ class _Completion:
 
     def _rest(self, found: Answer, index: int, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""
-        part, rollout = self._part(found, index), found.chosen[index]
-        at, end, sent = 0, len(part.text), growing.sent
-        # where calls were cut out of the text, its tokens are no longer those of the answer
-        whole = part.text == rollout.text
+        part, at, sent = self._part(found, index), 0, growing.sent
         if thinking := part.thinking[growing.thought :]:
             yield self._chunk(index, {"reasoning_content": thinking})
         group: list[Piece] = []
-        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+        for piece in self._pieces(found, found.chosen[index], part):
             group.append(piece)
             at += len(piece.text)
             if at > sent and piece.text:
                 text = piece.text[-(at - sent) :]
                 yield self._chunk(index, {"content": text}, chat_logprobs(group) if self._body.logprobs else None)
                 group = []
-        if not whole and end > sent:
-            yield self._chunk(index, {"content": part.text[sent:]})
+        if rest := part.text[max(at, sent) :]:
+            yield self._chunk(index, {"content": rest})
         for number, call in enumerate(part.calls):
             head = {"index": number, "id": call.id, "type": "function"}
             yield self._chunk(index, {"tool_calls": [{**head, "function": {"name": call.name, "arguments": ""}}]})
@@ -129,6 +127,9 @@ class _Completion:
                 yield self._chunk(index, {"tool_calls": [{"index": number, "function": function}]})
         evidence = {"nad": evidence_of(found)} if index == 0 else {}
         yield self._chunk(index, {}, finish_reason=part.finish_reason, **evidence)
+
+    def _pieces(self, found: Answer, rollout: Rollout, part: Part) -> list[Piece]:
+        return part_pieces(pieces_of(self._tokenizer, rollout, found.visible_tokens), part.text, part.thinking)
 
     def _part(self, found: Answer, index: int) -> Part:
         parallel = self._body.parallel_tool_calls is not False

@@ -19,7 +19,7 @@ from nad_server.documentation import ERRORS, answers_with
 from nad_server.errors import APIError, JSONAnswer
 from nad_server.events import FirstText, Frame, event_stream
 from nad_server.messages import template_messages
-from nad_server.pieces import Piece, leading, pieces_of, response_logprobs
+from nad_server.pieces import Piece, part_pieces, pieces_of, response_logprobs
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.response_items import TextItem, call_events, call_item
@@ -129,18 +129,16 @@ class _Response:
 
     def _rest(self, found: Answer, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent: thinking, the text token by token, the calls, the response as a whole."""
-        part, rollout, at, sent = self._part(found), found.chosen[0], 0, growing.sent
+        part, at, sent = self._part(found), 0, growing.sent
         yield from self._think(part.thinking[growing.thought :])
-        whole = part.text == rollout.text
         group: list[Piece] = []
-        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+        for piece in self._pieces(found, part):
             group.append(piece)
             at += len(piece.text)
             if at > sent and piece.text:
                 yield from self._say(piece.text[-(at - sent) :], response_logprobs(group))
                 group = []
-        if not whole:
-            yield from self._say(part.text[sent:], self._logprobs(found, part))
+        yield from self._say(part.text[max(at, sent) :])
         response = self.whole(found, part)
         calls = iter(part.calls)
         yield from self._reasoning.end()
@@ -154,9 +152,11 @@ class _Response:
 
     def _logprobs(self, found: Answer, part: Part) -> list[dict[str, Any]]:
         """Of the text's tokens, where they are asked for; up to where calls were cut out."""
-        if not self._body.logprobs:
-            return []
-        return response_logprobs(leading(pieces_of(self._tokenizer, found.chosen[0]), part.text))
+        return response_logprobs(self._pieces(found, part)) if self._body.logprobs else []
+
+    def _pieces(self, found: Answer, part: Part) -> list[Piece]:
+        pieces = pieces_of(self._tokenizer, found.chosen[0], found.visible_tokens)
+        return part_pieces(pieces, part.text, part.thinking)
 
     def _think(self, text: str) -> Iterator[str]:
         if text:

@@ -89,6 +89,22 @@ async def test_responses(app, early):
     assert [e["sequence_number"] for e in found] == list(range(len(found)))
 
 
+@pytest.mark.parametrize("early", [{}, EARLY])
+async def test_logprobs_are_those_of_the_text(app, early):
+    asked = {"messages": [{"role": "user", "content": "2 + 3?"}], "max_tokens": 200, "logprobs": True, **early}
+    async with http(app) as wire:
+        whole = (await wire.post("/v1/chat/completions", json={"model": "tiny", **asked})).json()
+        other = {"input": "2 + 3?", "include": ["message.output_text.logprobs"], **early}
+        response = (await wire.post("/v1/responses", json={"model": "tiny", **other})).json()
+    entries = whole["choices"][0]["logprobs"]["content"]
+    assert "".join(entry["token"] for entry in entries) == TEXT
+    streamed = [c["choices"][0] for c in await events(app, "/v1/chat/completions", asked)]
+    assert [e for choice in streamed if choice["logprobs"] for e in choice["logprobs"]["content"]] == entries
+    assert "".join(choice["delta"].get("content") or "" for choice in streamed) == TEXT
+    part = response["output"][1]["content"][0]
+    assert "".join(entry["token"] for entry in part["logprobs"]) == part["text"] == TEXT
+
+
 async def test_thinking_before_a_call(calling):
     found = await events(
         calling, "/v1/responses", {"input": "2 + 3?", "tools": [{**ADD["function"], "type": "function"}]}
