@@ -6,11 +6,12 @@ import inspect
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
-
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from nad_agents.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 __all__ = ["check_template_options", "reads_variable", "template_source"]
 
@@ -49,7 +50,7 @@ def check_template_options(
     """
     template = template_source(tokenizer, tools=tools) or ""
     for name in options:
-        if name in _reserved() or name in tokenizer.special_tokens_map:
+        if name in _reserved(type(tokenizer)) or name in tokenizer.special_tokens_map:
             msg = f"{name!r} of the chat template is set by what is asked, and not as a variable; leave it out"
             raise ConfigurationError(msg)
         if not reads_variable(template, name):
@@ -58,7 +59,7 @@ def check_template_options(
 
 
 @cache
-def _reserved() -> frozenset[str]:
-    """Names that the tokenizer's method takes itself, or gives to every template."""
-    own = inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
+def _reserved(kind: type[PreTrainedTokenizerBase]) -> frozenset[str]:
+    """Names that the method of a tokenizer takes itself, or gives to every template."""
+    own = inspect.signature(kind.apply_chat_template).parameters
     return frozenset(own) | {"messages", "conversations"}
