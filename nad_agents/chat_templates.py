@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.exceptions import ConfigurationError
@@ -48,9 +47,12 @@ def check_template_options(
     Raises:
         ConfigurationError: one is no variable of the template, or is set by who renders it.
     """
+    if not options:
+        return
     template = template_source(tokenizer, tools=tools) or ""
+    reserved = _reserved(tokenizer)
     for name in options:
-        if name in _reserved(type(tokenizer)) or name in tokenizer.special_tokens_map:
+        if name in reserved or name in tokenizer.special_tokens_map:
             msg = f"{name!r} of the chat template is set by what is asked, and not as a variable; leave it out"
             raise ConfigurationError(msg)
         if not reads_variable(template, name):
@@ -58,8 +60,7 @@ def check_template_options(
             raise ConfigurationError(msg)
 
 
-@cache
-def _reserved(kind: type[PreTrainedTokenizerBase]) -> frozenset[str]:
+def _reserved(tokenizer: PreTrainedTokenizerBase) -> set[str]:
     """Names that the method of a tokenizer takes itself, or gives to every template."""
-    own = inspect.signature(kind.apply_chat_template).parameters
-    return frozenset(own) | {"messages", "conversations"}
+    own = inspect.signature(tokenizer.apply_chat_template).parameters
+    return set(own) | {"self", "messages", "conversations"}
