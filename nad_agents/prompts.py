@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -53,8 +54,9 @@ def encode_prompt(
         msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
         raise PromptError(msg)
     if template is None:
+        name = Path(tokenizer.name_or_path).name or "the model"
         msg = (
-            f"{tokenizer.name_or_path or 'the model'} has no chat template, so it takes text and no messages; "
+            f"{name} has no chat template, so it takes text and no messages; "
             "pass a string, or choose an instruction-tuned model"
         )
         raise PromptError(msg)

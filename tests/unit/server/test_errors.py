@@ -244,3 +244,15 @@ def test_malformed_schemas_are_refused(schema):
     with pytest.raises(APIError) as refused:
         check_schema(schema, "schema")
     assert refused.value.param == "schema"
+
+
+@pytest.mark.parametrize(("chat", "response_template"), [(True, {"fields": 5}), (False, None)])
+async def test_no_error_tells_where_the_model_lies(chat, response_template):
+    tokenizer = byte_tokenizer.__wrapped__(chat=chat)
+    tokenizer.name_or_path = "/secret/place/tiny"
+    tokenizer.response_template = response_template
+    async with http(make_app(tokenizer=tokenizer)) as wire:
+        for path, body in ((PATH, CHAT), ("/v1/responses", {"model": "tiny", "input": "hello"})):
+            answer = await wire.post(path, json=body)
+            assert answer.status_code == 400
+            assert "secret" not in answer.text
