@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from nad_agents.chat_templates import check_template_options
 from nad_agents.exceptions import PromptError
 
 __all__ = ["Message", "Prompt", "encode_prompt", "last_user_text"]
@@ -40,6 +42,7 @@ def encode_prompt(
 
     Raises:
         PromptError: the prompt is empty, or the chat template is absent or refuses the messages.
+        ConfigurationError: see `check_template_options`.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         msg = "the prompt is empty; write what the model should answer"
@@ -51,11 +54,13 @@ def encode_prompt(
         msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
         raise PromptError(msg)
     if template is None:
+        name = Path(tokenizer.name_or_path).name or "the model"
         msg = (
-            f"{tokenizer.name_or_path or 'the model'} has no chat template, so it takes text and no messages; "
+            f"{name} has no chat template, so it takes text and no messages; "
             "pass a string, or choose an instruction-tuned model"
         )
         raise PromptError(msg)
+    check_template_options(tokenizer, template_options or {}, tools=bool(tools))
     messages: list[Any] = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
     )

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from langchain_nad.calls import CallsPass
-from langchain_nad.messages import fit_template, template_source, with_instructions, without_tool_roles
+from langchain_nad.messages import fit_template, with_instructions, without_tool_roles
 from langchain_nad.readers import AnswerReader, FamilyReader, TemplateReader, response_template
 from langchain_nad.replies import Reply
 from langchain_nad.tool_calls import ToolFormat, find_format
+from nad_agents.chat_templates import template_source
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def ask(
     prompt, shown = written_for(loaded.tokenizer, conversation, reply)
     if shown:
         options["tools"] = shown
+    if reply.template_options:
+        options["template_options"] = reply.template_options
     if reply.constrained:
         # llguidance is an optional dependency, and torch takes a while to import
         from nad_agents.constrained.decoding import literal_writer, make_processors
@@ -57,7 +60,7 @@ def ask(
     reader: AnswerReader = FamilyReader(tuple(reply.names))
     # what a grammar holds is written as the family writes it
     if not reply.constrained and response_template(loaded.tokenizer) is not None:
-        reader = TemplateReader(loaded.tokenizer, _as_text(loaded.tokenizer, prompt, shown), reply.tools)
+        reader = TemplateReader(loaded.tokenizer, _as_text(loaded.tokenizer, prompt, shown, reply), reply.tools)
         options["visible_tokens"] = reader.marks
     verifier = verifier or decoder.verifier
     if verifier is not None and (reply.tools or isinstance(reader, TemplateReader)):
@@ -65,10 +68,10 @@ def ask(
     return prompt, options, reader
 
 
-def _as_text(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any]) -> str:
+def _as_text(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any], reply: Reply) -> str:
     options: dict[str, Any] = {"tools": tools or None, "tokenize": False, "add_generation_prompt": True}
     try:
-        return str(tokenizer.apply_chat_template(prompt, **options))
+        return str(tokenizer.apply_chat_template(prompt, **options, **reply.template_options))
     except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose, and the decoder reports it
         return ""
 
@@ -85,7 +88,7 @@ def written_for(
         conversation = without_tool_roles(conversation, form if reply.tools else None)
     shown = list(reply.tools) if form.in_template else []
     conversation = with_instructions(conversation, reply.instructions(form))
-    return fit_template(tokenizer, conversation, tools=shown), shown
+    return fit_template(tokenizer, conversation, tools=shown, template_options=reply.template_options), shown
 
 
 def _format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:

@@ -19,11 +19,11 @@ from pydantic import BaseModel, model_validator
 from langchain_nad.answers import PROVIDER
 from langchain_nad.asking import ask, written_for
 from langchain_nad.calls import Call
+from langchain_nad.chat_fields import ChatFields
 from langchain_nad.fields import object_name
-from langchain_nad.local_model import LocalModel
 from langchain_nad.messages import template_messages
+from langchain_nad.offered_tools import openai_tools, tool_choice_name
 from langchain_nad.progress import ProgressReporter
-from langchain_nad.replies import REPLY_ARGUMENTS, Reply, openai_tools, tool_choice_name
 from langchain_nad.runs import start_run
 from langchain_nad.structured import StructuredMethod, structured_output
 from nad_agents import __version__
@@ -35,7 +35,7 @@ _CORE_ARGUMENTS = {"stream", "ls_structured_output_format", "structured_output_f
 """What langchain-core itself puts among the arguments of a call."""
 
 
-class NADChatModel(LocalModel, BaseChatModel):
+class NADChatModel(ChatFields, BaseChatModel):
     """A local Hugging Face model that answers with the best of N candidates.
 
     The candidates are sampled in one batch and ranked by how much their activated neurons agree
@@ -134,9 +134,11 @@ class NADChatModel(LocalModel, BaseChatModel):
         from nad_agents.prompts import encode_prompt
 
         decoder = self.get_decoder()
-        reply = Reply.from_arguments({"tools": tools})
+        reply = self.take_reply({"tools": tools})
         prompt, shown = written_for(decoder.loaded.tokenizer, template_messages(messages), reply)
-        return len(encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown))
+        return len(
+            encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown, template_options=reply.template_options)
+        )
 
     # --- answering ---
 
@@ -147,7 +149,7 @@ class NADChatModel(LocalModel, BaseChatModel):
         overrides = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
         if stop is not None:
             overrides["stop"] = stop
-        reply = Reply.from_arguments({name: overrides.pop(name, None) for name in REPLY_ARGUMENTS})
+        reply = self.take_reply(overrides)
         settings = self.settings(overrides)
         conversation = template_messages(messages)
         decoder = self.get_decoder(settings.model)

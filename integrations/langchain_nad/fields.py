@@ -19,7 +19,7 @@ from nad_agents.verification import Verifier
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["DecodingFields", "Settings", "object_name"]
+__all__ = ["DecodingFields", "Settings", "object_name", "plain"]
 
 SAMPLING_FIELDS = {
     "n": "n",
@@ -248,8 +248,8 @@ class DecodingFields(BaseModel):
             "model_name": self.model_name if self.decoder is None else self.decoder.engine.name,
             "device": self.device,
             "dtype": self.dtype,
-            **{field: _plain(sampling[name]) for field, name in SAMPLING_FIELDS.items()},
-            **{field: _plain(config[name]) for field, name in NAD_FIELDS.items()},
+            **{field: plain(sampling[name]) for field, name in SAMPLING_FIELDS.items()},
+            **{field: plain(config[name]) for field, name in NAD_FIELDS.items()},
             "verifier": object_name(self.verifier),
             "verification": verification.model_dump(mode="json") if self.verifier is not None else None,
             "include_candidates": self.include_candidates,
@@ -257,11 +257,12 @@ class DecodingFields(BaseModel):
         }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it; what JSON has no form for is named."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if value is None or isinstance(value, str | int | float | bool) else object_name(value)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_openai_messages
 
+from nad_agents.chat_templates import template_source
 from nad_agents.exceptions import PromptError
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from langchain_nad.tool_calls import ToolFormat
 
-__all__ = ["fit_template", "template_messages", "template_source", "with_instructions", "without_tool_roles"]
+__all__ = ["fit_template", "template_messages", "with_instructions", "without_tool_roles"]
 
 _MODEL_ONLY = {"reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "invalid_tool_call"}
 _MODEL_ONLY |= {"tool_use", "function_call", "input_json_delta", "non_standard", "refusal", "reasoning_content"}
@@ -73,26 +74,12 @@ def _block_text(block: str | dict[str, Any], message: BaseMessage) -> str | None
     raise PromptError(msg)
 
 
-def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str | None:
-    """The chat template that the tokenizer would use, as text; None when it has none.
-
-    Args:
-        tokenizer: of the model.
-        tools: whether tools will be given; some models have a template of their own for that.
-    """
-    template: str | dict[str, str] | None = tokenizer.chat_template
-    if isinstance(template, dict):
-        chosen = template.get("tool_use") if tools else None
-        return chosen or template.get("default")
-    return template
-
-
 def fit_template(
     tokenizer: PreTrainedTokenizerBase,
     messages: list[dict[str, Any]],
     *,
     tools: Sequence[dict[str, Any]] | None = None,
-    template_options: dict[str, Any] | None = None,
+    template_options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The messages in a form that the model's chat template takes.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from langchain_nad.tool_calls import ParsedAnswer, certain_text, invalid_call, parse_answer, read_call, sorted_calls
@@ -94,7 +95,8 @@ class TemplateReader:
         try:
             self._parser(prefix)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            name = tokenizer.name_or_path or "the tokenizer"
+            # a server's callers read this, and where its model lies is not their business
+            name = Path(tokenizer.name_or_path).name or "the tokenizer"
             msg = f"the response template of {name} cannot be used: {error}; correct it or set it to None"
             raise ConfigurationError(msg) from error
 

@@ -9,7 +9,7 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
-from langchain_nad.replies import openai_tools
+from langchain_nad.offered_tools import openai_tools
 from langchain_nad.whole_objects import WholeJson, WholeModel, WholeToolArguments, WholeToolModel
 from nad_agents.exceptions import ConfigurationError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,6 +59,12 @@ class Answer:
         winner = self.selection.winner
         order = [winner, *(i for i in self.selection.ranking if i != winner)]
         return [self.group.rollouts[i] for i in order[: self.question.returned]]
+
+    @property
+    def visible_tokens(self) -> Collection[int]:
+        """Special tokens that are in the answers' texts."""
+        found: Collection[int] = self.question.options.get("visible_tokens", ())
+        return found
 
 
 def client_of(request: Request) -> str:
@@ -183,7 +189,8 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     try:
         with service.until_stopped() as stopped:
             await asyncio.wait(_any_of(task, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            # what fails in a server that stops fails because it stops
+            if task.done() and not (stopped.done() and task.exception()):
                 return task.result()
             if stopped.done():
                 raise closing()
@@ -222,6 +229,11 @@ async def with_silences(
                 item = finished.result()
             except StopAsyncIteration:
                 return
+            except Exception as error:
+                # what fails in a server that stops fails because it stops
+                if stopped.done():
+                    raise closing() from error
+                raise
             yield item
     finally:
         if step is not None:

@@ -43,6 +43,7 @@ def create_app(
     *,
     verifier: Verifier | None = None,
     runner: Any = None,
+    sandbox: Any = None,
 ) -> FastAPI:
     """An OpenAI-compatible application over a decoder.
 
@@ -52,6 +53,7 @@ def create_app(
         settings: the operator's decisions.
         verifier: checks candidates; it has to run what they wrote in isolation.
         runner: a `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
+        sandbox: where these run code; it is closed when the server stops, so that no program holds that up.
 
     Raises:
         ConfigurationError: the decoder has a verifier.
@@ -67,6 +69,7 @@ def create_app(
         metrics=Metrics(),
         verifier=verifier,
         runner=runner,
+        sandbox=sandbox,
     )
     watch, admission = service.metrics.watch, service.admission
     watch("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)

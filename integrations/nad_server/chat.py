@@ -12,15 +12,17 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from nad_agents.events import TextDelta
+from nad_agents.rollouts import Rollout
 from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
 from nad_server.documentation import ERRORS, answers_with
 from nad_server.errors import JSONAnswer
 from nad_server.events import FirstText, Frame, event_stream
 from nad_server.messages import template_messages
-from nad_server.pieces import Piece, chat_logprobs, pieces_of
+from nad_server.pieces import Piece, chat_logprobs, part_pieces, pieces_of
 from nad_server.questions import Question, chat_question
 from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
 from nad_server.service import Service
+from nad_server.template import template_options
 from nad_server.unsupported import refuse_unsupported
 from nad_server.wire import ChatRequest
 
@@ -39,6 +41,8 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     arguments = body.model_dump(
         include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
     )
+    tokenizer = service.decoder.loaded.tokenizer
+    arguments["chat_template_kwargs"] = template_options(tokenizer, body, tools=bool(body.tools))
     question = await service.prepare(chat_question, service, body, nad, template_messages(body.messages), arguments)
     completion = _Completion(service, body)
     if body.stream:
@@ -72,7 +76,7 @@ class _Completion:
                 message["content"] = part.text
             if part.thinking:
                 message["reasoning_content"] = part.thinking
-            logprobs = chat_logprobs(pieces_of(self._tokenizer, rollout)) if self._body.logprobs else None
+            logprobs = chat_logprobs(self._pieces(found, rollout, part)) if self._body.logprobs else None
             choices.append(
                 {"index": index, "message": message, "logprobs": logprobs, "finish_reason": part.finish_reason}
             )
@@ -88,33 +92,33 @@ class _Completion:
             async for event in events:
                 first.seen()
                 if isinstance(event, TextDelta):
-                    if text := growing.add(event.text):
+                    thinking, text = growing.add(event.text)
+                    if thinking:
+                        yield self._chunk(0, {"reasoning_content": thinking})
+                    if text:
                         yield self._chunk(0, {"content": text})
                     continue
                 for index in range(len(event.chosen)):
-                    for frame in self._rest(event, index, growing.sent if index == 0 else 0):
+                    for frame in self._rest(event, index, growing if index == 0 else GrowingText(question.reader)):
                         yield frame
                 if self._body.usage_in_stream:
                     yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
 
-    def _rest(self, found: Answer, index: int, sent: int) -> Iterator[str]:
+    def _rest(self, found: Answer, index: int, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""
-        part, rollout = self._part(found, index), found.chosen[index]
-        at, end = 0, len(part.text)
-        # where calls were cut out of the text, its tokens are no longer those of the answer
-        whole = part.text == rollout.text
-        if part.thinking:
-            yield self._chunk(index, {"reasoning_content": part.thinking})
+        part, at, sent = self._part(found, index), 0, growing.sent
+        if thinking := part.thinking[growing.thought :]:
+            yield self._chunk(index, {"reasoning_content": thinking})
         group: list[Piece] = []
-        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+        for piece in self._pieces(found, found.chosen[index], part):
             group.append(piece)
             at += len(piece.text)
             if at > sent and piece.text:
                 text = piece.text[-(at - sent) :]
                 yield self._chunk(index, {"content": text}, chat_logprobs(group) if self._body.logprobs else None)
                 group = []
-        if not whole and end > sent:
-            yield self._chunk(index, {"content": part.text[sent:]})
+        if rest := part.text[max(at, sent) :]:
+            yield self._chunk(index, {"content": rest})
         for number, call in enumerate(part.calls):
             head = {"index": number, "id": call.id, "type": "function"}
             yield self._chunk(index, {"tool_calls": [{**head, "function": {"name": call.name, "arguments": ""}}]})
@@ -123,6 +127,9 @@ class _Completion:
                 yield self._chunk(index, {"tool_calls": [{"index": number, "function": function}]})
         evidence = {"nad": evidence_of(found)} if index == 0 else {}
         yield self._chunk(index, {}, finish_reason=part.finish_reason, **evidence)
+
+    def _pieces(self, found: Answer, rollout: Rollout, part: Part) -> list[Piece]:
+        return part_pieces(pieces_of(self._tokenizer, rollout, found.visible_tokens), part.text, part.thinking)
 
     def _part(self, found: Answer, index: int) -> Part:
         parallel = self._body.parallel_tool_calls is not False

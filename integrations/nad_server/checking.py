@@ -1,14 +1,19 @@
-"""Checks for a server that is asked for everything: the Python in an answer is checked, an answer without passes."""
+"""Checks for a server that is asked for everything: an answer without Python passes, a proposal that fails is none."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.verification import Verdict, Verifier
 
-__all__ = ["PythonAnswers"]
+__all__ = ["ProposedInputs", "PythonAnswers"]
+
+_LOG = logging.getLogger("nad_server")
 
 _FENCE = re.compile(r"^ {0,3}```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^ {0,3}```|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = {"python", "py", "python3", "pycon"}
@@ -51,3 +56,22 @@ def _has_python(answer: str) -> bool:
         language.lower() in _PYTHON or (not language and _LOOKS_LIKE_PYTHON.search(code))
         for language, code in _FENCE.findall(answer)
     )
+
+
+@dataclass(frozen=True)
+class ProposedInputs:
+    """Inputs that are proposed where that works; the others have to do where the prompt leaves no room to ask.
+
+    Attributes:
+        propose: see `nad_sandbox.inputs.InputProposer`.
+    """
+
+    propose: Callable[[str, Mapping[str, Mapping[str, Any]] | None], list[object]]
+
+    def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
+        """Inputs for the program that a prompt asks for."""
+        try:
+            return self.propose(prompt, parameters)
+        except (ConfigurationError, PromptError) as error:
+            _LOG.warning("no inputs were proposed: %s", error)
+            return []

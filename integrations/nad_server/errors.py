@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -49,6 +50,8 @@ _KEPT: tuple[tuple[str, int, str, str], ...] = (
 
 _NO_PARAMETERS = {"body", "query", "path", "str", "int", "float", "bool"}
 """What pydantic puts between the names of fields: where they came from, and which of several types was tried."""
+_KIND = re.compile(r"[A-Z]|.*\[")
+"""Likewise: a class, or a type with parameters."""
 
 
 class APIError(Exception):
@@ -135,8 +138,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        problem = error.errors()[0]
-        place = [str(part) for part in problem["loc"] if part not in _NO_PARAMETERS and "[" not in str(part)]
+        problem = _telling(error.errors())
+        place = [part for part in map(str, problem["loc"]) if part not in _NO_PARAMETERS and not _KIND.match(part)]
         param = ".".join(place) or None
         if problem["type"] == "json_invalid":
             failed = APIError(400, "the body is no valid JSON", code="invalid_json")
@@ -156,6 +159,12 @@ def add_error_handlers(app: FastAPI) -> None:
 
     for kind in (APIError, NADError, Exception):
         app.add_exception_handler(kind, _told)
+
+
+def _telling(problems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The problem to tell of: where several types were tried, that of the type which fits best."""
+    same = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
+    return max(same, key=lambda problem: (len(problem["loc"]), problem["type"] != "string_type"))
 
 
 def _response(error: APIError) -> Response:

@@ -9,7 +9,7 @@ from typing import Any
 from nad_server.errors import APIError
 from nad_server.wire import ChatMessage, ContentPart
 
-__all__ = ["template_messages"]
+__all__ = ["plain_text", "template_messages"]
 
 _TEXTS = {"text", "input_text", "output_text"}
 _SILENT = {"refusal", "reasoning", "thinking"}
@@ -26,7 +26,10 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     for i, message in enumerate(messages):
         where = f"messages.{i}"
         role = "system" if message.role == "developer" else message.role
-        one: dict[str, Any] = {"role": role, "content": _text(message.content, where, answer=role == "assistant")}
+        one: dict[str, Any] = {
+            "role": role,
+            "content": plain_text(message.content, f"{where}.content", answer=role == "assistant"),
+        }
         if message.name is not None:
             one["name"] = message.name
         if message.tool_calls and role == "assistant":
@@ -49,7 +52,17 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
     return found
 
 
-def _text(content: str | list[ContentPart] | None, where: str, *, answer: bool) -> str:
+def plain_text(content: str | list[ContentPart] | None, where: str, *, answer: bool) -> str:
+    """The text of a message.
+
+    Args:
+        content: text, or parts.
+        where: its place in the request.
+        answer: whether the model wrote it.
+
+    Raises:
+        APIError: a part is no text.
+    """
     if content is None or isinstance(content, str):
         return content or ""
     texts = []
@@ -58,7 +71,7 @@ def _text(content: str | list[ContentPart] | None, where: str, *, answer: bool) 
             texts.append(part.text)
         elif not (answer and part.type in _SILENT):
             message = f"a content part of type {part.type!r} cannot be read: the model takes text only"
-            raise APIError(400, message, code="unsupported_content", param=f"{where}.content.{k}")
+            raise APIError(400, message, code="unsupported_content", param=f"{where}.{k}")
     return ("" if answer else "\n").join(texts)
 
 

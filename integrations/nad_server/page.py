@@ -99,7 +99,7 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
     def question() -> Question:
         if service.decoder.loaded.tokenizer.chat_template is None:
             return text_question(service, body, nad, body.prompt)
-        return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {})
+        return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {}, param="prompt")
 
     asked = await service.prepare(question)
     return event_stream(

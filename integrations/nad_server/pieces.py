@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.rollouts import Rollout
@@ -10,7 +12,7 @@ from nad_agents.rollouts import Rollout
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["Piece", "chat_logprobs", "completion_logprobs", "leading", "pieces_of", "response_logprobs"]
+__all__ = ["Piece", "chat_logprobs", "completion_logprobs", "part_pieces", "pieces_of", "response_logprobs"]
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _LEAST = -9999.0
@@ -32,24 +34,37 @@ class Piece:
     logprob: float
 
 
-def pieces_of(tokenizer: PreTrainedTokenizerBase, rollout: Rollout) -> list[Piece]:
-    """The tokens of an answer, up to its end or a stop string; their texts make up the answer's."""
+def pieces_of(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: Collection[int] = ()) -> list[Piece]:
+    """The tokens of an answer, up to its end or a stop string; their texts make up the answer's.
+
+    Args:
+        tokenizer: of the model.
+        rollout: the answer.
+        visible: special tokens that are in its text.
+    """
     ids = rollout.token_ids.tolist()
-    special = set(tokenizer.all_special_ids)
+    special = set(tokenizer.all_special_ids) - set(visible)
+    hidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in visible}
+
+    def decode(tokens: list[int]) -> str:
+        if visible:
+            return str(tokenizer.decode([one for one in tokens if one not in hidden]))
+        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
     found: list[Piece] = []
     begin = known = at = 0
     for i, token in enumerate(ids):
         if at >= len(rollout.text):
             break
-        before = _decode(tokenizer, ids[begin:known])
-        whole = _decode(tokenizer, ids[begin : i + 1])
+        before = decode(ids[begin:known])
+        whole = decode(ids[begin : i + 1])
         text = ""
         last = i + 1 == len(ids)
         if last or not whole.endswith(_REPLACEMENT):
             text = whole[len(before) :][: len(rollout.text) - at]
             begin, known = known, i + 1
         if token not in special or text:
-            found.append(Piece(text, _decode(tokenizer, [token]), max(float(rollout.logprobs[i]), _LEAST)))
+            found.append(Piece(text, decode([token]), max(float(rollout.logprobs[i]), _LEAST)))
         at += len(text)
     if "".join(piece.text for piece in found) != rollout.text:
         # the tokenizer writes a token differently with what stands around it: one piece is always right
@@ -88,19 +103,30 @@ def response_logprobs(pieces: list[Piece]) -> list[dict[str, Any]]:
     return [{**entry, "bytes": entry["bytes"] or []} for entry in chat_logprobs(pieces)["content"]]
 
 
-def leading(pieces: list[Piece], text: str) -> list[Piece]:
-    """The pieces with which a text begins."""
-    at = 0
-    for i, piece in enumerate(pieces):
-        if not text.startswith(piece.text, at):
-            return pieces[:i]
-        at += len(piece.text)
-    return pieces
+def part_pieces(pieces: list[Piece], text: str, thinking: str = "") -> list[Piece]:
+    """The pieces that a part of an answer is made of, as far as it stands there in one stretch.
+
+    Args:
+        pieces: of the whole answer.
+        text: of the part.
+        thinking: what stands before it.
+    """
+    written = "".join(piece.text for piece in pieces)
+    begin = written.find(thinking) + len(thinking) if thinking else 0
+    start = written.find(text, begin)
+    end = start + len(text)
+    if start < 0:  # calls were cut out of it
+        alike = zip(written[begin:], text, strict=False)
+        start, end = begin, begin + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
+    found, at = [], 0
+    for piece in pieces:
+        after = at + len(piece.text)
+        shown = piece.text[max(start - at, 0) : max(end - at, 0)]
+        if shown or (not piece.text and start <= at < end):
+            found.append(replace(piece, text=shown))
+        at = after
+    return found
 
 
 def _bytes(token: str) -> list[int] | None:
     return None if _REPLACEMENT in token else list(token.encode("utf-8", "surrogatepass"))
-
-
-def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
-    return str(tokenizer.decode(ids, skip_special_tokens=True))

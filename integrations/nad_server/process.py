@@ -33,8 +33,10 @@ def serve(
     """
     service: Service = app.state.service
     grace = service.settings.shutdown_seconds
+    patience = int(grace) + _LAST_WORDS_SECONDS
+    # the app has nothing to do before or after, and would be interrupted at it by a second signal
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=int(grace) + _LAST_WORDS_SECONDS
+        app, host=host, port=port, log_level="info", timeout_graceful_shutdown=patience, lifespan="off"
     )
     _Server(config, service).run(sockets)
 
@@ -59,10 +61,14 @@ class _Server(uvicorn.Server):
         """
         if self.should_exit:
             self.force_exit = True
-            return
         self.should_exit = True
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wind_down)
+            self._loop.call_soon_threadsafe(self._service.stop if self.force_exit else self._wind_down)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for the requests that run; then nothing is left that anybody waits for."""
+        await super().shutdown(sockets)
+        self._service.stop()
 
     def _wind_down(self) -> None:
         assert self._loop is not None

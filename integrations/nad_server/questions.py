@@ -60,6 +60,8 @@ def chat_question(
     nad: NADOptions,
     conversation: list[dict[str, Any]],
     arguments: Mapping[str, Any],
+    *,
+    param: str = "messages",
 ) -> Question:
     """A question in messages; takes as long as tokenizing and compiling a grammar.
 
@@ -68,7 +70,9 @@ def chat_question(
         request: its sampling.
         nad: its options, those of the model's name included.
         conversation: from `template_messages`.
-        arguments: tools, tool_choice, parallel_tool_calls and response_format, as OpenAI has them.
+        arguments: tools, tool_choice, parallel_tool_calls and response_format, as OpenAI has them; and
+            chat_template_kwargs, from `template_options`.
+        param: the request's field with the conversation.
 
     Raises:
         APIError: what is wrong, and where.
@@ -77,11 +81,14 @@ def chat_question(
     loaded = service.decoder.loaded
     if loaded.tokenizer.chat_template is None:
         message = f"{service.name} has no chat template; use /v1/completions"
-        raise APIError(400, message, code="no_chat_template", param="messages")
+        raise APIError(400, message, code="no_chat_template", param=param)
     reply = _reply(arguments)
     prompt, tools = written_for(loaded.tokenizer, conversation, reply)
-    length = len(encode_prompt(loaded.tokenizer, prompt, tools=tools))
-    sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, "messages"))
+    try:
+        length = len(encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=reply.template_options))
+    except PromptError as error:
+        raise APIError(400, str(error), code="invalid_prompt", param=param) from error
+    sampling, config = _configured(service, request, nad, _room(service, length, request.token_limit, param))
     verifier = _verifier(service, nad)
     try:
         prompt, options, reader = ask(service.decoder, conversation, reply, sampling.max_new_tokens, verifier)
@@ -206,6 +213,6 @@ def _verifier(service: Service, nad: NADOptions) -> Verifier | None:
 
 def _named_in(message: str, nad: NADOptions) -> str:
     """The parameter that a message is about."""
-    if any(f"{name}=" in message for name in nad.selector_options or ()):
+    if any(f"{name}=" in message or repr(name) in message for name in nad.selector_options or ()):
         return "nad.selector_options"
     return next((f"nad.{name}" for name in nad.model_fields_set if name in message), "nad")

@@ -73,7 +73,11 @@ def part_of(rollout: Rollout, reader: AnswerReader, *, parallel: bool = True) ->
 
 
 class GrowingText:
-    """The part of a growing answer that is sure to be text and no tool call, as it becomes so.
+    """The part of a growing answer that is sure to be text or thinking and no tool call, as it becomes so.
+
+    Attributes:
+        sent: characters of the text so far.
+        thought: characters of the thinking so far, which comes before the text.
 
     Args:
         reader: of the question.
@@ -83,13 +87,16 @@ class GrowingText:
         self._reader = reader
         self._text = ""
         self.sent = 0
+        self.thought = 0
 
-    def add(self, text: str) -> str:
-        """What may be sent after some more text came."""
+    def add(self, text: str) -> tuple[str, str]:
+        """Thinking and text that may be sent after some more text came."""
         self._text += text
-        new = self._reader.certain(self._text).content[self.sent :]
-        self.sent += len(new)
-        return new
+        certain = self._reader.certain(self._text)
+        thinking, content = certain.thinking[self.thought :], certain.content[self.sent :]
+        self.thought += len(thinking)
+        self.sent += len(content)
+        return thinking, content
 
 
 def usage_of(answers: list[Answer]) -> dict[str, Any]:

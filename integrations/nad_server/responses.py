@@ -6,6 +6,8 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,10 +19,12 @@ from nad_server.documentation import ERRORS, answers_with
 from nad_server.errors import APIError, JSONAnswer
 from nad_server.events import FirstText, Frame, event_stream
 from nad_server.messages import template_messages
-from nad_server.pieces import Piece, leading, pieces_of, response_logprobs
+from nad_server.pieces import Piece, part_pieces, pieces_of, response_logprobs
 from nad_server.questions import Question, chat_question
-from nad_server.replies import Call, GrowingText, Part, evidence_of, part_of, usage_of
+from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
+from nad_server.response_items import TextItem, call_events, call_item
 from nad_server.service import Service
+from nad_server.template import template_options
 from nad_server.unsupported import refuse_unsupported
 from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_several
 
@@ -39,7 +43,10 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     refuse_several(body)
     nad = service.options(body.model, body.nad)
     conversation = template_messages(conversation_of(body))
-    question = await service.prepare(chat_question, service, body, nad, conversation, arguments_of(body))
+    variables = template_options(service.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+    arguments = arguments_of(body) | {"chat_template_kwargs": variables}
+    asked = partial(chat_question, service, body, nad, conversation, arguments, param="input")
+    question = await service.prepare(asked)
     response = _Response(service, body)
     if body.stream:
         return event_stream(
@@ -61,10 +68,10 @@ class _Response:
         self._body = body
         self._tokenizer = service.decoder.loaded.tokenizer
         self._id = f"resp_{secrets.token_hex(16)}"
-        self._message_id = f"msg_{secrets.token_hex(16)}"
         self._created = int(time.time())
         self._events = 0
-        self._message_begun = False
+        self._reasoning = TextItem("reasoning", self._event)
+        self._message = TextItem("message", self._event)
 
     def whole(self, found: Answer, part: Part | None = None) -> dict[str, Any]:
         """Everything at once.
@@ -74,9 +81,10 @@ class _Response:
             part: the same taken apart, where that has been done, since calls get new ids each time.
         """
         part = part or self._part(found)
-        output = [_call_item(call) for call in part.calls]
-        if part.text or not output:
-            output.insert(0, self._message_item(part.text, self._logprobs(found, part)))
+        output = [self._reasoning.whole(part.thinking)] if part.thinking else []
+        if part.text or not part.calls:
+            output.append(self._message.whole(part.text, self._logprobs(found, part)))
+        output += [call_item(call) for call in part.calls]
         usage = usage_of([found])
         cut = part.finish_reason == "length"
         return self._object(
@@ -87,7 +95,7 @@ class _Response:
                 "input_tokens": usage["prompt_tokens"],
                 "input_tokens_details": {"cached_tokens": 0},
                 "output_tokens": usage["completion_tokens"],
-                "output_tokens_details": {"reasoning_tokens": 0},
+                "output_tokens_details": {"reasoning_tokens": self._tokens(part.thinking)},
                 "total_tokens": usage["total_tokens"],
             },
             nad=evidence_of(found),
@@ -103,9 +111,10 @@ class _Response:
             async for event in events:
                 first.seen()
                 if isinstance(event, TextDelta):
-                    found = self._text(growing.add(event.text))
+                    thinking, text = growing.add(event.text)
+                    found: Iterator[str] = chain(self._think(thinking), self._say(text))
                 else:
-                    found = self._rest(event, growing.sent)
+                    found = self._rest(event, growing)
                 for frame in found:
                     yield frame
 
@@ -118,67 +127,53 @@ class _Response:
         told = {"code": error.code or "server_error", "message": error.message}
         return self._event("response.failed", response=self._object("failed", [], error=told))
 
-    def _rest(self, found: Answer, sent: int) -> Iterator[str]:
-        """What is still to be sent: the text token by token, the calls, the response as a whole."""
-        part, rollout, at = self._part(found), found.chosen[0], 0
-        whole = part.text == rollout.text
+    def _rest(self, found: Answer, growing: GrowingText) -> Iterator[str]:
+        """What is still to be sent: thinking, the text token by token, the calls, the response as a whole."""
+        part, at, sent = self._part(found), 0, growing.sent
+        yield from self._think(part.thinking[growing.thought :])
         group: list[Piece] = []
-        for piece in pieces_of(self._tokenizer, rollout) if whole else ():
+        for piece in self._pieces(found, part):
             group.append(piece)
             at += len(piece.text)
             if at > sent and piece.text:
-                yield from self._text(piece.text[-(at - sent) :], response_logprobs(group))
+                yield from self._say(piece.text[-(at - sent) :], response_logprobs(group))
                 group = []
-        if not whole:
-            yield from self._text(part.text[sent:], self._logprobs(found, part))
+        yield from self._say(part.text[max(at, sent) :])
         response = self.whole(found, part)
-        if response["output"][0]["type"] == "message":
-            yield from self._text("", begin=True)
-            yield from self._message_done(response["output"][0])
+        calls = iter(part.calls)
+        yield from self._reasoning.end()
         for index, item in enumerate(response["output"]):
-            if item["type"] == "function_call":
-                yield from self._call(part.calls[index - int(self._message_begun)], item, index)
+            if item["type"] == "message":
+                yield from self._message.begin(index)
+                yield from self._message.end(self._logprobs(found, part))
+            elif item["type"] == "function_call":
+                yield from call_events(next(calls), item, index, self._event)
         yield self._event(f"response.{response['status']}", response=response)
 
     def _logprobs(self, found: Answer, part: Part) -> list[dict[str, Any]]:
         """Of the text's tokens, where they are asked for; up to where calls were cut out."""
-        if not self._body.logprobs:
-            return []
-        return response_logprobs(leading(pieces_of(self._tokenizer, found.chosen[0]), part.text))
+        return response_logprobs(self._pieces(found, part)) if self._body.logprobs else []
 
-    def _text(self, text: str, logprobs: Sequence[dict[str, Any]] = (), *, begin: bool = False) -> Iterator[str]:
-        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
-        if (text or begin) and not self._message_begun:
-            self._message_begun = True
-            item = {**self._message_item(""), "status": "in_progress", "content": []}
-            yield self._event("response.output_item.added", output_index=0, item=item)
-            yield self._event("response.content_part.added", **place, part=_text_part(""))
+    def _pieces(self, found: Answer, part: Part) -> list[Piece]:
+        pieces = pieces_of(self._tokenizer, found.chosen[0], found.visible_tokens)
+        return part_pieces(pieces, part.text, part.thinking)
+
+    def _think(self, text: str) -> Iterator[str]:
         if text:
-            told = list(logprobs) if self._body.logprobs else []
-            yield self._event("response.output_text.delta", **place, delta=text, logprobs=told)
+            yield from self._reasoning.begin(0)
+            yield from self._reasoning.grow(text)
 
-    def _message_done(self, item: dict[str, Any]) -> Iterator[str]:
-        place = {"item_id": self._message_id, "output_index": 0, "content_index": 0}
-        (part,) = item["content"]
-        yield self._event("response.output_text.done", **place, text=part["text"], logprobs=part["logprobs"])
-        yield self._event("response.content_part.done", **place, part=part)
-        yield self._event("response.output_item.done", output_index=0, item=item)
+    def _say(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> Iterator[str]:
+        if text:
+            yield from self._reasoning.end()
+            yield from self._message.begin(int(self._reasoning.begun))
+            yield from self._message.grow(text, logprobs if self._body.logprobs else ())
 
-    def _call(self, call: Call, item: dict[str, Any], index: int) -> Iterator[str]:
-        place = {"item_id": item["id"], "output_index": index}
-        begun = {**item, "status": "in_progress", "arguments": ""}
-        yield self._event("response.output_item.added", output_index=index, item=begun)
-        for piece in call.argument_pieces():
-            yield self._event("response.function_call_arguments.delta", **place, delta=piece)
-        yield self._event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
-        yield self._event("response.output_item.done", output_index=index, item=item)
+    def _tokens(self, text: str) -> int:
+        return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
 
     def _part(self, found: Answer) -> Part:
         return part_of(found.chosen[0], found.question.reader, parallel=self._body.parallel_tool_calls is not False)
-
-    def _message_item(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-        head = {"id": self._message_id, "type": "message", "role": "assistant", "status": "completed"}
-        return {**head, "content": [_text_part(text, logprobs)]}
 
     def _event(self, kind: str, /, **content: Any) -> Frame:
         number, self._events = self._events, self._events + 1
@@ -210,12 +205,3 @@ class _Response:
             "usage": None,
             **more,
         }
-
-
-def _text_part(text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
-
-
-def _call_item(call: Call) -> dict[str, Any]:
-    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": "completed"}
-    return {**head, "call_id": call.id, "name": call.name, "arguments": call.arguments}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ class Service:
         metrics: what is counted.
         verifier: checks candidates, in a sandbox; None checks nothing.
         runner: runs programs for the selector `behaviour`, in a sandbox.
+        sandbox: that of the verifier and the runner.
         started: Unix time.
     """
 
@@ -48,6 +50,7 @@ class Service:
     metrics: Metrics
     verifier: Verifier | None = None
     runner: Any = None
+    sandbox: Any = None
     started: int = field(default_factory=lambda: int(time.time()))
     _ends: set[asyncio.Future[None]] = field(default_factory=set)
     _stopped: bool = False
@@ -58,10 +61,15 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def stop(self) -> None:
-        """End what still runs, whatever it is at; its callers are told."""
+        """End what still runs, programs in the sandbox included; its callers are told."""
+        if self._stopped:
+            return
         self._stopped = True
         for end in list(self._ends):
             _set(end)
+        if self.sandbox is not None:
+            # it waits for the programs that it ends
+            threading.Thread(target=self.sandbox.close, name="nad-close-sandbox").start()
 
     @contextmanager
     def until_stopped(self) -> Iterator[asyncio.Future[None]]:

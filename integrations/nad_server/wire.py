@@ -18,6 +18,7 @@ __all__ = [
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
+    "TemplateFields",
     "Tool",
     "ToolChoice",
 ]
@@ -86,7 +87,7 @@ class SamplingFields(Open):
     n: int | None = Field(default=None, ge=1, le=128)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
+    top_k: int | None = Field(default=None, ge=-1)
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0, le=10)
     stop: str | list[str] | None = None
@@ -118,6 +119,12 @@ class SamplingFields(Open):
             raise ValueError(msg)
         return value
 
+    @field_validator("top_k")
+    @classmethod
+    def _all_tokens(cls, value: int | None) -> int | None:
+        # vLLM and SGLang write -1 for no limit
+        return 0 if value == -1 else value
+
     @property
     def token_limit(self) -> int | None:
         """Tokens that the answer may have, where the request says it."""
@@ -127,6 +134,23 @@ class SamplingFields(Open):
     def usage_in_stream(self) -> bool:
         """Whether the stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+class TemplateFields(SamplingFields):
+    """A request in messages.
+
+    Attributes:
+        chat_template_kwargs: variables of the chat template, as vLLM, SGLang and llama.cpp take them.
+        enable_thinking: the variable of this name, on its own.
+    """
+
+    chat_template_kwargs: dict[str, Any] | None = None
+    enable_thinking: bool | None = None
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """How much the model is to think before it answers, and the parameter that says so."""
+        raise NotImplementedError
 
 
 class FunctionDefinition(Open):
@@ -223,7 +247,7 @@ class ResponseFormat(Open):
         return self
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(TemplateFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1)
@@ -234,6 +258,12 @@ class ChatRequest(SamplingFields):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = Field(default=None, max_length=64)
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """See `TemplateFields`."""
+        return "reasoning_effort", self.reasoning_effort
 
     @property
     def token_limit(self) -> int | None:

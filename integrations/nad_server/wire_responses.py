@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from nad_server.errors import APIError
-from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, SamplingFields, ToolCall, ToolChoice
+from nad_server.messages import plain_text
+from nad_server.wire import ChatMessage, ContentPart, FunctionCall, Open, TemplateFields, ToolCall, ToolChoice
 
 __all__ = ["ResponsesRequest", "arguments_of", "conversation_of", "refuse_several"]
 
@@ -37,7 +38,9 @@ class TextOptions(Open):
 
 
 class Reasoning(Open):
-    """What is asked of the reasoning; models here do not reason apart from their answer."""
+    """What is asked of the reasoning."""
+
+    effort: str | None = Field(default=None, max_length=64)
 
 
 class InputItem(Open):
@@ -52,7 +55,7 @@ class InputItem(Open):
     output: str | list[ContentPart] | None = None
 
 
-class ResponsesRequest(SamplingFields):
+class ResponsesRequest(TemplateFields):
     """The body of POST /v1/responses."""
 
     input: str | list[InputItem]
@@ -65,6 +68,11 @@ class ResponsesRequest(SamplingFields):
     metadata: dict[str, Any] | None = None
     reasoning: Reasoning | None = None
     include: list[Literal["reasoning.encrypted_content", "message.output_text.logprobs"]] | None = None
+
+    @property
+    def effort(self) -> tuple[str, str | None]:
+        """See `TemplateFields`."""
+        return "reasoning.effort", self.reasoning.effort if self.reasoning else None
 
     @property
     def token_limit(self) -> int | None:
@@ -92,7 +100,7 @@ def conversation_of(body: ResponsesRequest) -> list[ChatMessage]:
     """The input as messages; calls that follow one another become one message.
 
     Raises:
-        APIError: an item lacks what its type needs.
+        APIError: an item lacks what its type needs, or holds something other than text.
     """
     found: list[ChatMessage] = []
     if body.instructions:
@@ -110,11 +118,18 @@ def conversation_of(body: ResponsesRequest) -> list[ChatMessage]:
         elif item.type == "function_call_output":
             if item.output is None or item.call_id is None:
                 raise APIError(400, f"{where} needs output and call_id", code="invalid_value", param=where)
-            found.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=item.output))
+            found.append(
+                ChatMessage(
+                    role="tool",
+                    tool_call_id=item.call_id,
+                    content=plain_text(item.output, f"{where}.output", answer=False),
+                )
+            )
         elif item.type == "message":
             if item.role is None or item.content is None:
                 raise APIError(400, f"{where} needs role and content", code="invalid_value", param=where)
-            found.append(ChatMessage(role=item.role, content=item.content))
+            text = plain_text(item.content, f"{where}.content", answer=item.role == "assistant")
+            found.append(ChatMessage(role=item.role, content=text))
     if not found:
         raise APIError(
             400, "the input is empty; write what the model should answer", code="invalid_value", param="input"

@@ -39,6 +39,13 @@ VerifyOption = Annotated[
     Literal["auto", "docker", "bubblewrap"] | None,
     typer.Option("--verify", help="Check the Python code of candidates in a sandbox; without this no code is run."),
 ]
+ProposeOption = Annotated[
+    bool,
+    typer.Option(
+        "--propose-inputs",
+        help="Let the model propose inputs for the selector behaviour too: one more short answer per request.",
+    ),
+]
 KeyOption = Annotated[
     list[str] | None,
     typer.Option("--api-key", help="Key that requests must bring; may be given twice. Default: $NAD_API_KEY."),
@@ -74,6 +81,7 @@ def serve(
     selector: SelectorOption = "auto",
     early_stop: EarlyOption = False,
     verify: VerifyOption = None,
+    propose_inputs: ProposeOption = False,
     api_key: KeyOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
@@ -97,6 +105,9 @@ def serve(
     chosen = ("knn" if n > 1 else "first") if selector == "auto" else selector
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     config = NADConfig(selector=chosen, pruning="first_chunk" if early_stop else "never")
+    if propose_inputs and verify is None:
+        msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
+        raise ConfigurationError(msg)
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
     settings = _settings(
         api_keys=tuple(keys),
@@ -133,6 +144,12 @@ def serve(
             decoder = NeuronAgreementDecoder(
                 model, sampling=sampling, config=config, device=device, dtype=dtype, max_rows=max_rows
             )
+        if propose_inputs:
+            from nad_server.checking import ProposedInputs
+
+            from nad_agents.input_proposals import ModelInputs
+
+            checks["runner"].propose = ProposedInputs(ModelInputs(decoder))
         # 3. requests
         run(create_app(decoder, settings, **checks), host=host, port=port)
 
@@ -174,4 +191,4 @@ def _checks(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) ->
 
     with console.status("Starting the sandbox ..."):
         sandbox = stack.enter_context(auto_sandbox(kind))
-    return {"verifier": PythonAnswers(CodeVerifier(sandbox)), "runner": BehaviourRunner(sandbox)}
+    return {"verifier": PythonAnswers(CodeVerifier(sandbox)), "runner": BehaviourRunner(sandbox), "sandbox": sandbox}

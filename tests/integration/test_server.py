@@ -148,7 +148,7 @@ def test_code_is_checked_in_a_sandbox_when_asked_for():
         auto_sandbox().close()
     except SandboxUnavailableError as error:
         pytest.skip(str(error))
-    server = Server("--verify", "auto", "--selector", "first")
+    server = Server("--verify", "auto", "--selector", "first", "--propose-inputs")
     asked = {
         **CHAT,
         "max_tokens": 120,

@@ -1,12 +1,15 @@
 """`nad serve` as a process: clients that leave, a full queue, shutting down, its names."""
 
+import contextlib
 import threading
+import time
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from tests.integration.servers import CHAT, LONG, Server, wait_until
+from tests.integration.servers import CHAT, LONG, MODEL, Server, wait_until
 
 PATH = "/v1/chat/completions"
 
@@ -95,6 +98,47 @@ def test_what_still_runs_after_the_time_to_shut_down_is_told_and_the_process_end
     assert answers["waiting"].headers["retry-after"]
     assert "Traceback" not in "".join(server.log)
     assert "Cancel" not in "".join(server.log)
+
+
+ENDLESS = "```python\nwhile True:\n    pass\n```\n\n"
+
+
+def test_a_check_that_runs_is_ended_with_the_server():
+    server = Server("--verify", "bubblewrap", "--shutdown-seconds", "1")
+    # greedy, the model repeats what it has seen eight times
+    asked = {"model": MODEL, "prompt": ENDLESS * 8, "max_tokens": 24, "temperature": 0}
+    answers = {}
+
+    def ask(stream):
+        answers[stream] = server.http.post("/v1/completions", json={**asked, "stream": stream})
+
+    asking = [threading.Thread(target=ask, args=(stream,)) for stream in (False, True)]
+    for thread in asking:
+        thread.start()
+    wait_until(lambda: server.health()["running"] == 2 and server.metric("nad_batch_rows") == 0)
+    wait_until(lambda: programs_of(server))
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 5  # the check would have gone on for ten seconds
+    for thread in asking:
+        thread.join(10)
+    assert answers[False].status_code == 503
+    assert answers[False].json()["error"]["code"] == "server_shutting_down"
+    assert answers[True].status_code == 200
+    assert '"code":"server_shutting_down"' in answers[True].text
+    assert answers[True].text.endswith("data: [DONE]\n\n")
+    log = "".join(server.log)
+    assert "Traceback" not in log
+    assert "Cancel" not in log
+
+
+def programs_of(server):
+    """What the sandbox runs for a server."""
+    names = []
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            names += [Path(f"/proc/{pid}/comm").read_text() for pid in (task / "children").read_text().split()]
+    return [name for name in names if name == "bwrap\n"]
 
 
 def test_without_a_key_only_this_machines_own_names_are_answered():

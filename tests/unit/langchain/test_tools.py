@@ -9,7 +9,8 @@ from langchain_core.tools import tool
 from langchain_nad import NADChatModel
 from langchain_nad.asking import written_for
 from langchain_nad.messages import template_messages
-from langchain_nad.replies import Reply, tool_choice_name
+from langchain_nad.offered_tools import tool_choice_name
+from langchain_nad.replies import Reply
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict

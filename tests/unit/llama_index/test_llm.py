@@ -16,6 +16,7 @@ from llama_index.llms.nad import NADLLM
 
 from nad_agents import ConfigurationError, LoadedModel, NeuronAgreementDecoder, PromptError
 from tests.tiny_models import byte_tokenizer, tiny_model
+from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import tiny_llm
 
 HELLO = [ChatMessage("hello")]
@@ -56,6 +57,18 @@ class TestAnswers:
         assert pieces[-1].raw["usage"] == whole.raw["usage"]
         completions = list(llm.stream_complete("hello"))
         assert "".join(piece.delta for piece in completions) == completions[-1].text == whole.message.content
+
+    def test_variables_of_the_chat_template(self):
+        tokenizer = byte_tokenizer.__wrapped__()
+        tokenizer.chat_template += "{% if enable_thinking is defined %}[thinks: {{ enable_thinking }}]{% endif %}"
+        decoder, off = tiny_decoder(tokenizer=tokenizer), {"chat_template_kwargs": {"enable_thinking": False}}
+        llm, quiet = tiny_llm(decoder=decoder, n=2), tiny_llm(decoder=decoder, n=2, **off)
+        plain, added = llm.chat(HELLO).raw["usage"]["prompt_tokens"], len("[thinks: False]")
+        asked = [llm.chat(HELLO, **off), quiet.chat(HELLO), quiet.complete("hello"), *quiet.stream_chat(HELLO)]
+        assert {answer.raw["usage"]["prompt_tokens"] for answer in asked if answer.raw} == {plain + added}
+        assert quiet.complete("hello", formatted=True).raw["usage"]["prompt_tokens"] == len("hello")
+        with pytest.raises(ConfigurationError, match="chat_template_kwargs go with a chat"):
+            llm.complete("hello", formatted=True, **off)
 
     def test_formatted_text_is_continued_as_it_is(self):
         llm = tiny_llm()

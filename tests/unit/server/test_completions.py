@@ -1,13 +1,10 @@
-"""Text completions: best_of, several prompts, filling in, streams."""
+"""Text completions: best_of, several prompts, streams."""
 
 import json
 
 import openai
 import pytest
-from nad_server.errors import APIError
-from nad_server.fill_in import fill_in_prompt
 
-from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.server.servers import http, make_app
 
 TEXT = {"model": "tiny", "prompt": "once upon", "seed": 3, "max_tokens": 16}
@@ -75,44 +72,6 @@ async def test_what_cannot_be_done_is_refused(app, change, param):
         answer = await wire.post("/v1/completions", json={**TEXT, **change})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"].split(".")[0] == param
-
-
-def test_filling_in_uses_the_models_own_marks():
-    tokenizer = byte_tokenizer.__wrapped__()
-    with pytest.raises(APIError):
-        fill_in_prompt(tokenizer, "a", "b")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
-    assert fill_in_prompt(tokenizer, "a", "b") == "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"
-
-
-MARKS = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
-
-
-async def test_the_gap_before_a_suffix_is_filled():
-    tokenizer = byte_tokenizer.__wrapped__()
-    tokenizer.add_special_tokens({"additional_special_tokens": MARKS})
-    model = make_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512)
-    seen = []
-    model.register_forward_pre_hook(
-        lambda _, args, kwargs: seen.extend(kwargs["input_ids"][0].tolist()), with_kwargs=True
-    )
-    asked = {**TEXT, "prompt": "def f(", "suffix": "):\n", "max_tokens": 8}
-    async with (
-        http(make_app(model=model, tokenizer=tokenizer)) as wire,
-        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as client,
-    ):
-        whole = await client.completions.create(**asked, extra_body={"nad": {"n": 3}})
-        chunks = [chunk async for chunk in await client.completions.create(**asked, stream=True)]
-        without = await client.completions.create(**{**asked, "suffix": None})
-    # the marks are one token each, and the first candidate's first step comes after the last of them
-    length = 3 + len("def f(") + len("):\n")
-    assert tokenizer.decode(seen[:length]) == "<|fim_prefix|>def f(<|fim_suffix|>):\n<|fim_middle|>"
-    assert whole.usage.prompt_tokens == length
-    assert without.usage.prompt_tokens == len("def f(")
-    (choice,) = whole.choices
-    assert not any(text in choice.text for text in ("def f(", "):\n", *MARKS))
-    assert whole.nad["n"] == 3
-    assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
 
 
 async def test_a_model_without_marks_refuses_a_suffix(client):

@@ -53,6 +53,9 @@ def shape(schema):
         ({"messages": [{"role": "user", "content": "\ud83d"}]}, 400, None),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "messages"),
         ({"max_tokens": 5000}, 400, "messages"),
+        ({"top_k": -2}, 400, "top_k"),
+        ({"tool_choice": {"type": "allowed_tools"}}, 400, "tool_choice.type"),
+        ({"nad": {"selector": "knn", "selector_options": {"zz": 1}}}, 400, "nad.selector_options"),
         ({"max_tokens": 0}, 400, "max_tokens"),
         ({"temperature": -1}, 400, "temperature"),
         ({"top_p": 0}, 400, "top_p"),
@@ -77,7 +80,7 @@ def shape(schema):
         ({"seed": 2**70}, 400, "seed"),
         ({"tools": [{"type": "retrieval"}]}, 400, "tools.0.type"),
         ({"tool_choice": "required"}, 400, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": ""}}}, 400, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": ""}}}, 400, "tool_choice.function.name"),
         ({"tool_choice": {"type": "function"}}, 400, "tool_choice"),
         ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, 400, "tool_choice"),
         ({"response_format": {"type": "xml"}}, 400, "response_format.type"),
@@ -246,3 +249,15 @@ def test_malformed_schemas_are_refused(schema):
     with pytest.raises(APIError) as refused:
         check_schema(schema, "schema")
     assert refused.value.param == "schema"
+
+
+@pytest.mark.parametrize(("chat", "response_template"), [(True, {"fields": 5}), (False, None)])
+async def test_no_error_tells_where_the_model_lies(chat, response_template):
+    tokenizer = byte_tokenizer.__wrapped__(chat=chat)
+    tokenizer.name_or_path = "/secret/place/tiny"
+    tokenizer.response_template = response_template
+    async with http(make_app(tokenizer=tokenizer)) as wire:
+        for path, body in ((PATH, CHAT), ("/v1/responses", {"model": "tiny", "input": "hello"})):
+            answer = await wire.post(path, json=body)
+            assert answer.status_code == 400
+            assert "secret" not in answer.text

@@ -133,6 +133,17 @@ async def test_a_shape(client):
         ({"input": [{"type": "message", "role": "user"}]}, "input.0"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"n": 2}, "n"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.type"),
+        (
+            {"instructions": "x", "input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+            "input.0.content.0",
+        ),
+        (
+            {"input": [{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_file"}]}]},
+            "input.0.output.0",
+        ),
+        ({"input": "x" * 5000}, "input"),
+        ({"max_output_tokens": 5000}, "input"),
     ],
 )
 async def test_what_cannot_be_done_is_refused(app, change, param):

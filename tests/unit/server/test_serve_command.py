@@ -4,8 +4,10 @@ import sys
 
 import nad_server.process
 import pytest
-from nad_sandbox import SandboxUnavailableError
+from nad_sandbox import SandboxUnavailableError, UnsafeLocalSandbox
+from nad_server.checking import ProposedInputs
 
+from nad_agents import PromptError
 from nad_agents.cli import main
 from nad_agents.cli.serve import _names
 from tests.tiny_models import byte_tokenizer, make_model
@@ -83,6 +85,7 @@ def test_this_machine_alone_without_a_key_is_no_web_pages_either(serve, folder, 
         (["--max-waiting", "0"], "--max-waiting"),
         (["--shutdown-seconds", "-1"], "--shutdown-seconds"),
         (["--selector", "behaviour"], "runner"),
+        (["--propose-inputs"], "--verify"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_model_is_loaded(serve, options, named):
@@ -90,6 +93,26 @@ def test_what_cannot_work_is_refused_before_the_model_is_loaded(serve, options, 
     assert code == 2
     assert not served
     assert named in err
+
+
+def test_inputs_are_proposed_where_that_is_asked_for(serve, folder, monkeypatch):
+    made = UnsafeLocalSandbox()
+    monkeypatch.setattr("nad_sandbox.auto_sandbox", lambda kind: made)
+    for options, proposing in (([], False), (["--propose-inputs"], True)):
+        code, [(app, _)], _ = serve("-m", folder, "--verify", "auto", *options)
+        service = app.state.service
+        assert code == 0
+        assert service.sandbox is made
+        assert (service.runner.propose is not None) is proposing
+    assert service.runner.propose.propose.decoder is service.decoder
+
+
+def test_a_proposal_that_cannot_be_had_is_none():
+    def refuses(prompt, parameters):
+        raise PromptError(f"the prompt {prompt!r} has too many tokens")
+
+    assert ProposedInputs(lambda prompt, parameters: [prompt, parameters])("a", None) == ["a", None]
+    assert ProposedInputs(refuses)("a", None) == []
 
 
 def test_without_a_sandbox_there_is_no_server_that_verifies(serve, monkeypatch):

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from langchain_nad.answers import evidence
 from langchain_nad.asking import ask
+from langchain_nad.chat_fields import ChatFields
 from langchain_nad.fields import Settings
-from langchain_nad.local_model import LocalModel
 from langchain_nad.readers import AnswerReader, FamilyReader
-from langchain_nad.replies import REPLY_ARGUMENTS, Reply
 from langchain_nad.runs import Run, start_run
 from langchain_nad.tool_calls import ParsedAnswer
 
 __all__ = [
-    "REPLY_ARGUMENTS",
     "AnswerReader",
+    "ChatFields",
     "FamilyReader",
-    "LocalModel",
     "ParsedAnswer",
-    "Reply",
     "Run",
     "Settings",
     "ask",

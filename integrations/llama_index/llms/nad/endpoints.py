@@ -18,15 +18,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.llms.nad.asking import (
-    REPLY_ARGUMENTS,
-    AnswerReader,
-    FamilyReader,
-    LocalModel,
-    Reply,
-    ask,
-    start_run,
-)
+from llama_index.llms.nad.asking import AnswerReader, ChatFields, FamilyReader, ask, start_run
 from llama_index.llms.nad.calls import Call
 from llama_index.llms.nad.messages import template_messages
 
@@ -38,7 +30,7 @@ Asked = Sequence[ChatMessage] | str
 """A conversation, or text that the model goes on with as it is."""
 
 
-class AnsweringLLM(LocalModel, FunctionCallingLLM):
+class AnsweringLLM(ChatFields, FunctionCallingLLM):
     """A model that answers; see `NADLLM`."""
 
     is_chat_model: bool = True
@@ -47,15 +39,15 @@ class AnsweringLLM(LocalModel, FunctionCallingLLM):
     def _start(self, asked: Asked, kwargs: dict[str, Any], *, streaming: bool) -> Call:
         """Check and submit a call; everything that can be wrong with it is found here."""
         overrides = dict(kwargs)
-        arguments = {name: overrides.pop(name, None) for name in REPLY_ARGUMENTS}
-        arguments["tools"] = [_openai_tool(tool) for tool in arguments["tools"] or ()]
-        reply = Reply.from_arguments(arguments)
+        overrides["tools"] = [_openai_tool(tool) for tool in overrides.get("tools") or ()]
+        reply = self.take_reply(overrides)
         settings = self.settings(overrides)
         decoder = self.get_decoder(settings.model)
         prompt: Any = asked
         if isinstance(asked, str):
-            if reply.tools or reply.constrained:
-                msg = "tools and response_format go with a chat, not with text that is continued as it is; use chat()"
+            if reply.tools or reply.constrained or kwargs.get("chat_template_kwargs"):
+                asked_for = "tools, response_format and chat_template_kwargs"
+                msg = f"{asked_for} go with a chat, not with text that is continued as it is; use chat()"
                 raise ConfigurationError(msg)
             options: dict[str, Any] = {"raw": True}
             reader: AnswerReader = FamilyReader()
@@ -63,7 +55,7 @@ class AnsweringLLM(LocalModel, FunctionCallingLLM):
             conversation, limit = template_messages(asked), settings.sampling.max_new_tokens
             prompt, options, reader = ask(decoder, conversation, reply, limit, self.verifier)
         run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reader, parallel=arguments["parallel_tool_calls"] is not False)
+        return Call(run, settings, reader, parallel=reply.parallel is not False)
 
     def _start_text(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> Call:
         """Start on text: one user message for a chat model, unless the caller has formatted it already."""

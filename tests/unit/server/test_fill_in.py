@@ -1,0 +1,97 @@
+"""Filling in before a suffix, as each family of models was trained to."""
+
+import openai
+import pytest
+from nad_server.errors import APIError
+from nad_server.fill_in import fill_in_prompt
+
+from tests.tiny_models import byte_tokenizer, make_model
+from tests.unit.server.servers import http, make_app
+
+QWEN = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+CODESTRAL = ["[SUFFIX]", "[PREFIX]"]
+FAMILIES = {
+    "qwen": (QWEN, "<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>"),
+    "starcoder": (["<fim_prefix>", "<fim_suffix>", "<fim_middle>"], "<fim_prefix>a<fim_suffix>b<fim_middle>"),
+    "santacoder": (["<fim-prefix>", "<fim-suffix>", "<fim-middle>"], "<fim-prefix>a<fim-suffix>b<fim-middle>"),
+    "deepseek": (
+        ["<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"],
+        "<｜fim▁begin｜>a<｜fim▁hole｜>b<｜fim▁end｜>",
+    ),
+    "codellama": (["▁<PRE>", "▁<SUF>", "▁<MID>"], "▁<PRE>a▁<SUF>b▁<MID>"),
+    "seed": (["<[fim-suffix]>", "<[fim-prefix]>", "<[fim-middle]>"], "<[fim-suffix]>b<[fim-prefix]>a<[fim-middle]>"),
+    "codegeex": (
+        ["<|code_suffix|>", "<|code_prefix|>", "<|code_middle|>"],
+        "<|code_suffix|>b<|code_prefix|>a<|code_middle|>",
+    ),
+    "codestral": ([*CODESTRAL, "[MIDDLE]"], "[SUFFIX]b[PREFIX]a"),
+}
+
+
+def tokenizer_with(marks):
+    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    return tokenizer
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_gets_its_own_marks_each_one_token(family):
+    marks, expected = FAMILIES[family]
+    tokenizer = tokenizer_with(marks)
+    text = fill_in_prompt(tokenizer, "a", "b")
+    assert text == expected
+    ids = tokenizer(text)["input_ids"]
+    used = [mark for mark in marks if mark in text]
+    assert len(ids) == len(used) + len("ab")
+
+
+def test_braces_in_code_are_code():
+    found = fill_in_prompt(tokenizer_with(CODESTRAL), "{suffix}{0}", "{prompt}")
+    assert found == "[SUFFIX]{prompt}[PREFIX]{suffix}{0}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_of_the_marks_are_none(family):
+    marks, expected = FAMILIES[family]
+    for missing in (mark for mark in marks if mark in expected):
+        with pytest.raises(APIError) as refused:
+            fill_in_prompt(tokenizer_with([mark for mark in marks if mark != missing]), "a", "b")
+        assert (refused.value.status, refused.value.param) == (400, "suffix")
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [(QWEN, "<|fim_prefix|>def f(<|fim_suffix|>):\n<|fim_middle|>"), (CODESTRAL, "[SUFFIX]):\n[PREFIX]def f(")],
+)
+async def test_the_gap_before_a_suffix_is_filled(marks, expected):
+    tokenizer = tokenizer_with(marks)
+    model = make_model("llama", vocab_size=len(tokenizer), max_position_embeddings=512)
+    seen = []
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.extend(kwargs["input_ids"][0].tolist()), with_kwargs=True
+    )
+    asked = {"model": "tiny", "prompt": "def f(", "suffix": "):\n", "max_tokens": 8, "seed": 3}
+    async with (
+        http(make_app(model=model, tokenizer=tokenizer)) as wire,
+        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as client,
+    ):
+        whole = await client.completions.create(**asked, extra_body={"nad": {"n": 3}})
+        chunks = [chunk async for chunk in await client.completions.create(**asked, stream=True)]
+        without = await client.completions.create(**{**asked, "suffix": None})
+    # the marks are one token each, and the first candidate's first step comes after the last of them
+    length = len(marks) + len("def f(") + len("):\n")
+    assert tokenizer.decode(seen[:length]) == expected
+    assert whole.usage.prompt_tokens == length
+    assert without.usage.prompt_tokens == len("def f(")
+    (choice,) = whole.choices
+    assert not any(text in choice.text for text in ("def f(", "):\n", *marks))
+    assert whole.nad["n"] == 3
+    assert chunks[-1].choices[0].finish_reason in {"stop", "length"}
+
+
+async def test_a_model_without_marks_refuses_a_suffix():
+    async with http(make_app()) as wire:
+        answer = await wire.post("/v1/completions", json={"model": "tiny", "prompt": "a", "suffix": "b"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["code"]) == (400, "suffix", "unsupported_parameter")
+    assert error["message"].startswith("suffix: ")
