@@ -146,7 +146,7 @@ def memory_need(
     buffer, width = 0, 0
     if recording is not None and widths:
         per_step = n * sum(widths) * shape.itemsize
-        steps = max(1, min(chunk_size, BUFFER_BYTES // per_step))
+        steps = max(1, min(chunk_size, BUFFER_BYTES[recording.score] // per_step))
         pool = sum(min(recording.per_layer_top, d_ff) for d_ff in widths)
         width = min(recording.top_k, pool)
         buffer = steps * per_step + steps * n * (max(widths) * (shape.itemsize + 12) + pool * 24)

@@ -7,13 +7,13 @@ Two steps, so that decoding is not slowed:
 2. `activated_neurons` turns a full buffer into neuron ids: per layer the `per_layer_top` best-scored neurons, then
    the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B), for all rows and steps at once.
 
-Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype and never more than
-`BUFFER_BYTES` (a chunk is then reduced in several parts); what remains of a token is top_k int32 ids.
+Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype and no more than `BUFFER_BYTES`, or
+one step (a chunk is then reduced in several parts); what remains of a token is top_k int32 ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -29,8 +29,9 @@ from nad_agents.types import ScoreName
 
 __all__ = ["BUFFER_BYTES", "ActivationTap", "RecordingConfig", "activated_neurons", "neuron_layout"]
 
-BUFFER_BYTES = 64 * 2**20
-"""Upper bound of the activation buffer; at least one step is always held."""
+BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
+"""Upper bounds of the buffer by score; at least one step is always held. A small one stays in the cache; attribution
+reads all down projections for each full one (measured)."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> Neu
 class ActivationTap:
     """Copies feed-forward activations of decoding steps into a buffer while it is open.
 
-    Use as a context manager: on entry the hooks are registered, on exit they are removed and the model is exactly as
-    before. Between `open` and `close` every forward pass with one position per row fills one step.
+    Use as a context manager, any number of times: on entry the hooks are registered, on exit they are removed and the
+    model is exactly as before. Between `open` and `close` every forward pass with one position per row fills one step.
+    The buffer's memory is kept from one time to the next until `free`.
 
     Attributes:
         blocks: the model's feed-forward blocks.
@@ -79,7 +81,9 @@ class ActivationTap:
     def __init__(self, model: nn.Module, blocks: Sequence[FeedForward] | None = None) -> None:
         self.blocks = tuple(blocks if blocks is not None else find_feed_forwards(model))
         self._handles: list[Any] = []
-        self._buffer: list[torch.Tensor] = []
+        self._memory = torch.empty(0)
+        self._layers: list[torch.Tensor] = []
+        self._slots: list[tuple[torch.Tensor, ...]] = []
         self.first_layer = 0
         self._step = 0
         self._armed = False
@@ -93,13 +97,15 @@ class ActivationTap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the hooks and free the buffer."""
+        """Remove the hooks."""
         self.close()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
-    def open(self, rows: int, steps: int, layers: tuple[int, int], *, dtype: torch.dtype, device: torch.device) -> int:
+    def open(
+        self, rows: int, steps: int, layers: tuple[int, int], *, dtype: torch.dtype, device: torch.device, limit: int
+    ) -> int:
         """Make room for `steps` decoding steps of `rows` rows.
 
         Args:
@@ -108,9 +114,10 @@ class ActivationTap:
             layers: (first, end) of the layers to keep.
             dtype: dtype of the activations.
             device: where they are.
+            limit: most bytes of the buffer, if more than one step's.
 
         Returns:
-            How many steps fit in `BUFFER_BYTES`; the caller reduces and rewinds after so many.
+            How many steps fit; the caller reduces and rewinds after so many.
 
         Raises:
             RecordingError: the tap is not entered.
@@ -119,11 +126,14 @@ class ActivationTap:
             msg = "the activation tap is not installed on the model; use it as a context manager"
             raise RecordingError(msg)
         first, end = layers
-        per_step = sum(rows * block.d_ff for block in self.blocks[first:end]) * dtype.itemsize
-        steps = max(1, min(steps, BUFFER_BYTES // per_step))
-        self._buffer = [
-            torch.empty(steps, rows, block.d_ff, dtype=dtype, device=device) for block in self.blocks[first:end]
-        ]
+        widths = [block.d_ff for block in self.blocks[first:end]]
+        steps = max(1, min(steps, limit // (rows * sum(widths) * dtype.itemsize)))
+        elements = steps * rows * sum(widths)
+        if self._memory.numel() < elements or (self._memory.dtype, self._memory.device) != (dtype, device):
+            self._memory = torch.empty(elements, dtype=dtype, device=device)
+        parts = torch.split(self._memory[:elements], [steps * rows * width for width in widths])
+        self._layers = [part.view(steps, rows, width) for part, width in zip(parts, widths, strict=True)]
+        self._slots = [layer.unbind() for layer in self._layers]
         self.first_layer, self._step, self._armed = first, 0, True
         return steps
 
@@ -135,18 +145,21 @@ class ActivationTap:
     def take(self) -> list[torch.Tensor]:
         """The filled part of the buffer, one [steps, rows, d_ff] view per layer, and rewind."""
         filled, self._step = self._step, 0
-        return [layer[:filled] for layer in self._buffer]
+        return [layer[:filled] for layer in self._layers]
 
     def close(self) -> None:
-        """Stop copying and free the buffer."""
+        """Stop copying."""
         self._armed = False
-        self._buffer = []
+
+    def free(self) -> None:
+        """Give the buffer's memory back."""
+        self._memory, self._layers, self._slots = torch.empty(0), [], []
 
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             index = layer - self.first_layer
-            if self._armed and 0 <= index < len(self._buffer):
-                slot = self._buffer[index][self._step]
+            if self._armed and 0 <= index < len(self._slots):
+                slot = self._slots[index][self._step]
                 slot.copy_(inputs[0].view(slot.shape))
 
         return copy

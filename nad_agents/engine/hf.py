@@ -37,7 +37,7 @@ from nad_agents.engine.prefix_cache import PrefixCache
 from nad_agents.engine.sampling import Likeliest
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError
 from nad_agents.memory_estimate import ModelShape, check_memory, memory_need
-from nad_agents.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
+from nad_agents.recorder import BUFFER_BYTES, ActivationTap, RecordingConfig, activated_neurons, neuron_layout
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.types import SamplingConfig
@@ -96,6 +96,7 @@ class HFEngine:
         self._takes_positions = "position_ids" in parameters
         self._blocks: tuple[FeedForward, ...] | None = None
         self._unembedding: Unembedding | None = None
+        self._tap: ActivationTap | None = None
 
     @property
     def context_length(self) -> int | None:
@@ -233,17 +234,21 @@ class HFEngine:
         """
         if not self.rows:
             return
-        recording = [g for g in self._generations if g.request.recording is not None]
+        recording = {g: g.request.recording for g in self._generations if g.request.recording is not None}
         rows = self.rows
         if not recording:
             with self._turn:
                 self._steps(max_tokens, None, max_tokens)
         else:
-            first = min(g.layout.first_layer for g in recording)
-            end = max(g.layout.first_layer + g.layout.n_layers for g in recording)
-            dtype = self._activation_dtype()
-            with self._turn, ActivationTap(self.model, self.blocks) as tap:
-                room = tap.open(rows, max_tokens, (first, end), dtype=dtype, device=self._device)
+            layers = (
+                min(g.layout.first_layer for g in recording),
+                max(g.layout.first_layer + g.layout.n_layers for g in recording),
+            )
+            dtype, limit = self._activation_dtype(), max(BUFFER_BYTES[config.score] for config in recording.values())
+            if self._tap is None:
+                self._tap = ActivationTap(self.model, self.blocks)
+            with self._turn, self._tap as tap:
+                room = tap.open(rows, max_tokens, layers, dtype=dtype, device=self._device, limit=limit)
                 self._steps(max_tokens, tap, room)
         for generation in self._generations:
             generation.settle()
@@ -267,6 +272,8 @@ class HFEngine:
         found.prune(found.live)
         self._compact()
         self._generations.remove(found)
+        if self._tap is not None and not self._generations:
+            self._tap.free()
 
     def _steps(self, max_tokens: int, tap: ActivationTap | None, room: int) -> None:
         rows = self.rows

@@ -82,7 +82,7 @@ def test_every_part_by_hand():
     assert recorded.recording == 32 * 3 * (2 * 64 * 2) + 32 * 3 * (64 * 14 + 16 * 24)
     many = memory_need(shape, sampling, 10, 10_000, recording=recording, widths=[4096] * 2, chunk_size=32)
     one_step = 10_000 * 2 * 4096 * 2
-    assert one_step > BUFFER_BYTES
+    assert one_step > BUFFER_BYTES["activation"]
     assert many.recording == one_step + 10_000 * (4096 * 14 + 16 * 24)
 
 

@@ -183,7 +183,7 @@ def test_the_model_is_as_before_when_the_tap_is_closed():
     before = model(input_ids=ids).logits
     forward = [block.down.forward for block in find_feed_forwards(model)]
     with ActivationTap(model) as tap:
-        tap.open(1, 4, (0, N_LAYERS), dtype=torch.float32, device=torch.device("cpu"))
+        tap.open(1, 4, (0, N_LAYERS), dtype=torch.float32, device=torch.device("cpu"), limit=2**20)
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
     assert [block.down.forward for block in find_feed_forwards(model)] == forward
     assert torch.equal(before, model(input_ids=ids).logits)
@@ -199,14 +199,14 @@ def test_the_hooks_go_even_when_a_forward_fails():
 def test_a_tap_that_is_not_installed_says_so():
     tap = ActivationTap(tiny_model())
     with pytest.raises(RecordingError, match="context manager"):
-        tap.open(1, 1, (0, 1), dtype=torch.float32, device=torch.device("cpu"))
+        tap.open(1, 1, (0, 1), dtype=torch.float32, device=torch.device("cpu"), limit=2**20)
 
 
 def test_a_buffer_smaller_than_a_chunk_changes_nothing(monkeypatch):
     model, tokenizer = tiny_model(), byte_tokenizer()
     results = []
     for limit in (64 * 2**20, 3 * N_LAYERS * D_FF * 4 * 7):
-        monkeypatch.setattr("nad_agents.recorder.BUFFER_BYTES", limit)
+        monkeypatch.setattr("nad_agents.engine.hf.BUFFER_BYTES", {"activation": limit})
         engine = HFEngine(model, tokenizer)
         generation = engine.start(
             GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32), 2, RecordingConfig(top_k=10))
@@ -215,3 +215,24 @@ def test_a_buffer_smaller_than_a_chunk_changes_nothing(monkeypatch):
             engine.step(32)
         results.append([r.neurons.tolist() for r in generation.group().rollouts])
     assert results[0] == results[1]
+
+
+def test_the_buffer_is_made_once_for_a_request_and_given_back_with_it(monkeypatch):
+    opened = []
+    engine = HFEngine(tiny_model(), byte_tokenizer())
+    real = ActivationTap.open
+
+    def noted(tap, *args, **options):
+        steps = real(tap, *args, **options)
+        opened.append((tap, tap._memory.data_ptr()))
+        return steps
+
+    monkeypatch.setattr(ActivationTap, "open", noted)
+    request = GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32), 2, RecordingConfig(top_k=10))
+    generation = engine.start(request)
+    while generation.live:
+        engine.step(8)
+    assert len(opened) > 1
+    assert len(set(opened)) == 1
+    engine.release(generation)
+    assert opened[0][0]._memory.numel() == 0
