@@ -49,11 +49,13 @@ def main() -> None:
             step = 1000 * seconds / tokens
             print(f"| {n} | {tokens} | {len(prompt)} | {costs[-1]:.2f} | {step:.1f} |", flush=True)
         axis.plot(places, costs, marker="o", color="#0072B2")
-        axis.set(xscale="log", xlabel=label, ylim=(0, None))
+        axis.set(xscale="log", xlabel=label)
         axis.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms per generated token")
+    # the axes share it, so not before all of them are drawn
+    axes[0].set_ylim(bottom=0)
     figure.suptitle(f"{loaded.name}, {dtype}, {torch.get_num_threads()} threads")
     if args.picture:
         figure.savefig(args.picture, dpi=110)
