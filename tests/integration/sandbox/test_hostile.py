@@ -3,6 +3,7 @@
 import uuid
 
 import pytest
+from nad_sandbox.policy import WORKDIR
 
 from tests.integration.sandbox.conftest import run_quickly as run
 from tests.integration.sandbox.leftovers import processes, wait_for
@@ -150,9 +151,9 @@ def test_killing_its_supervisor_ends_only_itself(sandbox, target):
 
 
 def test_what_one_run_leaves_the_next_does_not_find(sandbox):
-    code = """
+    code = f"""
 import os, time
-for path in ('/tmp/left', '/tmp/work/left', '/dev/shm/left', '/var/tmp/left', os.path.expanduser('~/left')):
+for path in ('/tmp/left', '{WORKDIR}/left', '/dev/shm/left', '/var/tmp/left', os.path.expanduser('~/left')):
     try:
         open(path, 'w').write('x')
     except OSError:
@@ -163,7 +164,8 @@ if os.fork() == 0:
     time.sleep(60)
 """
     assert run(sandbox, code).ok
-    look = "import os\nprint([f for d in ('/tmp', '/tmp/work', '/var/tmp', '/dev/shm') if os.path.isdir(d) for f in os.listdir(d)])"
+    folders = ("/tmp", WORKDIR, "/var/tmp", "/dev/shm")
+    look = f"import os\nprint([f for d in {folders!r} if os.path.isdir(d) for f in os.listdir(d)])"
     assert run(sandbox, look + "\nprint(len([p for p in os.listdir('/proc') if p.isdigit()]) <= 3)").stdout == (
         "['work', 'main.py']\nTrue\n"
     )

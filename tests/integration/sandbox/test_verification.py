@@ -4,6 +4,7 @@ import json
 
 import pytest
 from nad_sandbox import CodeVerifier, Report, SandboxFailureError
+from nad_sandbox.policy import WORKDIR
 
 ADD = "def add(a, b):\n    return a + b\n"
 TESTS = "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'\n"
@@ -157,8 +158,9 @@ class TestKindsOfTests:
 
 
 def test_the_next_check_is_unaffected_by_the_last(check):
-    check("import os\nopen('/tmp/work/left', 'w').write('x')\nos.fork()\ndef add(a, b):\n    return 0")
-    assert check("import os\nassert not os.path.exists('/tmp/work/left')\n" + ADD).passed
+    left = f"{WORKDIR}/left"
+    check(f"import os\nopen({left!r}, 'w').write('x')\nos.fork()\ndef add(a, b):\n    return 0")
+    assert check(f"import os\nassert not os.path.exists({left!r})\n" + ADD).passed
 
 
 def test_an_empty_answer_runs_nothing(sandbox):
