@@ -82,13 +82,14 @@ def main() -> None:
     found: dict[str, list[Outcome]] = {}
     likeness: dict[str, list[float]] = {}
     chance = []
+    common = {"selector": args.selector, "chunk_size": args.chunk}
+    config = NADConfig(**common)
     for group in run.groups():
-        config = NADConfig(selector=args.selector, chunk_size=args.chunk)
         whole.append(replayed(group, config))
         matrix = similarity_matrix(group, ComparisonConfig.from_config(config))
         chance.append(float(matrix[whole[-1].winner].mean()))
         for name, settings in schedules(n):
-            outcome = replayed(group, replace_config(config, settings))
+            outcome = replayed(group, NADConfig(**common, **settings))
             found.setdefault(name, []).append(outcome)
             likeness.setdefault(name, []).append(float(matrix[whole[-1].winner, outcome.winner]))
     problems = run.problems
@@ -109,11 +110,6 @@ def main() -> None:
     everyone = [verdicts[p].correct for p in problems if p in verdicts]
     known = f"{100 * np.mean([np.mean(c) for c in everyone]):.1f}" if everyone else "-"
     print(f"| one at random | {1 / n:.2f} | {1 / n:.2f} | {np.mean(chance):.2f} | {known} |")
-
-
-def replace_config(config: NADConfig, settings: dict[str, object]) -> NADConfig:
-    """A configuration with other settings, checked again."""
-    return NADConfig.model_validate({**config.model_dump(), **settings})
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class ActivationTap:
     """Copies feed-forward activations of decoding steps into a buffer while it is open.
 
     Use as a context manager, any number of times: on entry the hooks are registered, on exit they are removed and the
-    model is exactly as before. Between `open` and `close` every forward pass with one position per row fills one step.
+    model is exactly as before. From `open` to the exit every forward pass with one position per row fills one step.
     The buffer's memory is kept from one time to the next until `free`.
 
     Attributes:
@@ -97,8 +97,8 @@ class ActivationTap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the hooks."""
-        self.close()
+        """Stop copying and remove the hooks."""
+        self._armed = False
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -146,10 +146,6 @@ class ActivationTap:
         """The filled part of the buffer, one [steps, rows, d_ff] view per layer, and rewind."""
         filled, self._step = self._step, 0
         return [layer[:filled] for layer in self._layers]
-
-    def close(self) -> None:
-        """Stop copying."""
-        self._armed = False
 
     def free(self) -> None:
         """Give the buffer's memory back."""

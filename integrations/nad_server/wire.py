@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -148,9 +149,9 @@ class TemplateFields(SamplingFields):
     enable_thinking: bool | None = None
 
     @property
+    @abstractmethod
     def effort(self) -> tuple[str, str | None]:
-        """How much the model is to think before it answers, and the parameter that says so."""
-        raise NotImplementedError
+        """The parameter that says how much the model is to think before it answers, and what it says."""
 
 
 class FunctionDefinition(Open):

@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Collection
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -90,7 +90,8 @@ class HFEngine:
         self._batch = BatchCache(self._device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._generations: list[HFGeneration] = []
-        self._stop_criteria: dict[tuple[str, ...], StopStringCriteria] = {}
+        # made once for the same strings: it reads the vocabulary, half a second for one of 150,000 tokens
+        self._stop_criterion = lru_cache(_STOP_CRITERIA)(lambda stop: StopStringCriteria(tokenizer, list(stop)))
         parameters = inspect.signature(model.forward).parameters
         self._keeps_logits = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
@@ -383,15 +384,6 @@ class HFEngine:
             msg = f"transformers refuses the generation options: {error}"
             raise ConfigurationError(msg) from error
         return prepared
-
-    def _stop_criterion(self, stop: tuple[str, ...]) -> StopStringCriteria:
-        """Made once for the same strings: it reads the vocabulary, half a second for one of 150,000 tokens."""
-        found = self._stop_criteria.get(stop)
-        if found is None:
-            if len(self._stop_criteria) == _STOP_CRITERIA:
-                self._stop_criteria.clear()
-            found = self._stop_criteria[stop] = StopStringCriteria(self.tokenizer, list(stop))
-        return found
 
     def _generation_config(self, sampling: SamplingConfig) -> GenerationConfig:
         config = copy.deepcopy(self.model.generation_config)

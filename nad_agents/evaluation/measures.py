@@ -249,24 +249,30 @@ def measure_problem(
 
 def _ranked(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[Scores, list[int]]:
     """Scores and ranking; what is limited to so many tokens knows of no later one, for breaking ties neither."""
+    known = group
     if variant.selector == "majority" and verdicts.answers is not None:
         scores = Majority(agreed_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
-        return scores, rank(scores, group)
-    if variant.selector == "behaviour":
+    elif variant.selector == "behaviour":
         scores = _behaviour(group, verdicts)
-        return scores, rank(scores, group)
-    comparison = variant.comparison
-    if variant.skip_shared:
-        # candidates that are all alike to the end would be left with nothing
-        longest = max((len(r) for r in group.rollouts), default=0)
-        skip = min(shared_start(group), max(longest - 1, 0))
+    else:
+        comparison = _compared(variant, group)
         if comparison.token_limit is not None:
-            comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
-        comparison = replace(comparison, skip_tokens=skip)
+            known = group.beginning(comparison.token_limit)
+        scores = get_selector(variant.selector, comparison=comparison, **variant.options).score(known)
+    return scores, rank(scores, known)
+
+
+def _compared(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
+    """What a variant compares in a group; a limit counts from the end of a shared start that is left out."""
+    comparison = variant.comparison
+    if not variant.skip_shared:
+        return comparison
+    # candidates that are all alike to the end would be left with nothing
+    longest = max((len(r) for r in group.rollouts), default=0)
+    skip = min(shared_start(group), max(longest - 1, 0))
     if comparison.token_limit is not None:
-        group = group.beginning(comparison.token_limit)
-    scores = get_selector(variant.selector, comparison=comparison, **variant.options).score(group)
-    return scores, rank(scores, group)
+        comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
+    return replace(comparison, skip_tokens=skip)
 
 
 def _behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
