@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.exceptions import NADError
-from nad_agents.runs.neuron_codec import CodecError, compress, decode_neurons, decompress, encode_neurons
+from nad_agents.runs.compression import CompressionError, compress, decompress
+from nad_agents.runs.neuron_codec import decode_neurons, encode_neurons
 
 __all__ = ["FORMAT_VERSION", "Frame", "RunError", "append_frame", "create_file", "read_section", "scan_frames"]
 
@@ -198,7 +199,7 @@ def read_section(path: Path, frame: Frame, name: str) -> NDArray[Any]:
                 if section["codec"] == "neurons":
                     return decode_neurons(data)
                 return _decode_array(data, np.dtype(section["dtype"]), section["shape"])
-            except (ValueError, CodecError) as error:
+            except (ValueError, CompressionError) as error:
                 problem = f"cannot be decoded ({error})"
         msg = (
             f"{path} is damaged: {name!r} of problem {frame.problem!r} at byte {offset} {problem}; "

@@ -18,36 +18,17 @@ from __future__ import annotations
 import struct
 
 import numpy as np
-import zstandard
 from numpy.typing import NDArray
 
-__all__ = ["CodecError", "compress", "decode_neurons", "decompress", "encode_neurons"]
+from nad_agents.runs.compression import CompressionError, compress, decompress
 
-CodecError = zstandard.ZstdError
-"""What `decompress` raises for bytes that are not Zstandard's."""
+__all__ = ["decode_neurons", "encode_neurons"]
 
 _HEADER = struct.Struct("<BIHIII")  # form, tokens, width, bytes of levels, gaps, ranks
 _RAW, _PACKED = 0, 1
 _ESCAPE = 255
 _MOST_NEURONS = 2**24
 """Packing takes memory for every neuron up to the largest; the largest dense models have about seven million."""
-
-_SETTINGS = zstandard.ZstdCompressionParameters.from_level(6, window_log=23, enable_ldm=True)
-"""As small as LZMA makes recorded neurons, in a twentieth of its time (measured); reading takes 8 MiB."""
-
-
-def compress(data: bytes) -> bytes:
-    """One Zstandard frame that knows its length."""
-    return zstandard.ZstdCompressor(compression_params=_SETTINGS).compress(data)
-
-
-def decompress(data: bytes) -> bytes:
-    """What `compress` was given.
-
-    Raises:
-        CodecError: the bytes are no such frame.
-    """
-    return zstandard.ZstdDecompressor().decompress(data)
 
 
 def _numbering(levels: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -126,7 +107,7 @@ def decode_neurons(data: bytes) -> NDArray[np.int32]:
         if form == _RAW:
             return np.frombuffer(streams[0], dtype="<i4").reshape(tokens, k).astype(np.int32)
         return _unpack(streams, tokens, k)
-    except (struct.error, CodecError, IndexError) as error:
+    except (struct.error, CompressionError, IndexError) as error:
         msg = f"not a block of activated neurons: {error}"
         raise ValueError(msg) from error
 
