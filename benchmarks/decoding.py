@@ -20,11 +20,11 @@ import torch
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.evaluation.datasets import Problem
 from nad_agents.evaluation.recording import make_manifest
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
-from nad_agents.recorder import RecordingConfig
+from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import ProblemRecord, RunWriter
 

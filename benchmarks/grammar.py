@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from langchain_nad.replies import Reply
-from langchain_nad.tool_calls import FORMATS
 from llguidance import LLMatcher
 from transformers import LogitsProcessor
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, load_model
+from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.tool_formats import FORMATS
 from nad_agents.constrained.decoding import (
     GrammarProcessor,
     end_tokens,
@@ -90,7 +90,7 @@ def timed_grammar() -> Iterator[list[tuple[float, int]]]:
 
 def grammar() -> Grammar:
     form = {"type": "json_schema", "json_schema": {"name": "people", "schema": SCHEMA}}
-    return Reply.from_arguments({"response_format": form}).grammar(FORMATS["generic"], repr)
+    return OutputSpec.from_arguments({"response_format": form}).grammar(FORMATS["generic"], repr)
 
 
 def run(decoder: NeuronAgreementDecoder, processors: Callable[[], list[Any]], rows: int, tokens: int, seed: int) -> int:

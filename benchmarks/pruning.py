@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nad_agents import NADConfig
-from nad_agents.activated_sets import ComparisonConfig, similarity_matrix
 from nad_agents.evaluation.verdicts import read_verdicts
+from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
 from nad_agents.pruning import pruning_policy, pruning_stages
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 from nad_agents.selection import make_selector, rank_rollouts
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--selector", default="knn")
     parser.add_argument("--chunk", type=int, default=32)
     args = parser.parse_args()
-    run = Run(args.run)
+    run = RecordedRun(args.run)
     verdicts = read_verdicts(run.folder)
     n = run.manifest.sampling["n"]
     whole: list[Outcome] = []

@@ -19,7 +19,7 @@ from statistics import median
 
 import numpy as np
 
-from nad_agents.set_similarity import jaccard_matrix
+from nad_agents.neurons.similarity import jaccard_matrix
 
 try:
     import pyroaring

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyroaring
 
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 from nad_agents.runs.neuron_codec import decode_neurons, encode_neurons
 from nad_agents.runs.records import BLOCK_TOKENS, SIGNALS
 
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("run", help="folder of a recorded run")
     parser.add_argument("--problems", type=int, default=8, help="how many of its problems are stored")
     arguments = parser.parse_args()
-    run = Run(arguments.run)
+    run = RecordedRun(arguments.run)
     names = run.problems[: arguments.problems]
     groups = [np.concatenate([r.neurons for r in run.group(name).rollouts]) for name in names]
     tokens = sum(len(g) for g in groups)

@@ -17,18 +17,17 @@ from typing import Any
 
 import torch
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
-from nad_agents.engine.scheduler import Scheduler, Ticket
-from nad_agents.engine.waves import Waves, split_into_waves
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.scheduler import Scheduler, Ticket, Waves, split_into_waves
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
-from nad_agents.prompts import Prompt, encode_prompt, last_user_text
+from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.pending import PendingRequest
+from nad_agents.prompt import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
-from nad_agents.recorder import RecordingConfig
-from nad_agents.request import PendingRequest
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import check_configuration, make_selector
 from nad_agents.selectors.base import Selector
@@ -210,7 +209,7 @@ class NeuronAgreementDecoder:
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
         on_progress: Callable[[Progress], None] | None = None,
-        on_fewer: Callable[[int], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
     ) -> list[PendingRequest]:
@@ -228,8 +227,8 @@ class NeuronAgreementDecoder:
             logits_processors: makes further logits processors, anew for each prompt.
             visible_tokens: special tokens that stay in the text, because the caller reads them.
             on_progress: called on the engine's thread as candidates grow.
-            on_fewer: called there with how many candidates of a prompt still generate, whenever some have ended or are
-                dropped; unlike `on_progress` it costs no shorter steps.
+            on_rows_freed: called there with how many candidates of a prompt still generate, whenever some have ended
+                or are dropped; unlike `on_progress` it costs no shorter steps.
             streaming: collect events for `PendingRequest.events`.
             watch: tell of every candidate, which costs decoding each one's text every few tokens.
 
@@ -279,7 +278,7 @@ class NeuronAgreementDecoder:
                 verification=verification or self.verification,
                 model=self.engine.name,
                 on_progress=on_progress,
-                on_fewer=on_fewer,
+                on_rows_freed=on_rows_freed,
                 streaming=streaming,
                 watch=watch,
             )

@@ -19,9 +19,11 @@ NADError
 from __future__ import annotations
 
 __all__ = [
+    "AnswerCutError",
     "ConfigurationError",
     "GenerationCancelledError",
     "GenerationError",
+    "GenerationTimeoutError",
     "MissingDependencyError",
     "ModelLoadError",
     "NADError",
@@ -80,3 +82,28 @@ class VerificationError(NADError):
 
 class NoCandidatePassedError(NADError):
     """Every candidate that was checked failed, and the caller asked for an error in that case."""
+
+
+class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
+    """The answer took longer than `timeout` seconds and was stopped."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"no answer within timeout={seconds:g} seconds; raise timeout, or lower n or max_tokens, "
+            "or set pruning='first_chunk'"
+        )
+
+
+class AnswerCutError(NADError):
+    """The token limit ended an answer before it had become what `response_format` asks for.
+
+    Attributes:
+        text: the answer as far as it came.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(
+            f"the token limit cut the answer before it fitted response_format: {text!r}; raise max_tokens, "
+            "or ask for a pattern that a short answer can fit"
+        )
+        self.text = text

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank

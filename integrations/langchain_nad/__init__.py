@@ -5,19 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from langchain_nad.callbacks import PROGRESS_EVENT
 from langchain_nad.chat_models import NADChatModel
-from langchain_nad.decoders import unload_models
-from langchain_nad.errors import AnswerCutError, CodeRejectedError, GenerationTimeoutError
+from langchain_nad.errors import CodeRejectedError
 from langchain_nad.llms import NADLLM
-from langchain_nad.progress import PROGRESS_EVENT
-from langchain_nad.steps import nad_step_node
+from langchain_nad.step_selection import nad_step_node
 from nad_agents._version import __version__
-from nad_agents.exceptions import MissingDependencyError
+from nad_agents.chat.local_model import unload_models
+from nad_agents.exceptions import AnswerCutError, GenerationTimeoutError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from langchain_nad.agents import NADStepSelection
-    from langchain_nad.code_agents import CodeRepair, PythonSandboxTool
-    from langchain_nad.sandbox import SandboxVerifier
+    from langchain_nad.code_repair import CodeRepair
+    from langchain_nad.sandbox import PythonSandboxTool, SandboxVerifier
+    from langchain_nad.step_selection import NADStepSelection
 
 __all__ = [
     "NADLLM",
@@ -37,9 +37,9 @@ __all__ = [
 
 
 _LAZY = {
-    "CodeRepair": "langchain_nad.code_agents",
-    "NADStepSelection": "langchain_nad.agents",
-    "PythonSandboxTool": "langchain_nad.code_agents",
+    "CodeRepair": "langchain_nad.code_repair",
+    "NADStepSelection": "langchain_nad.step_selection",
+    "PythonSandboxTool": "langchain_nad.sandbox",
     "SandboxVerifier": "langchain_nad.sandbox",
 }
 

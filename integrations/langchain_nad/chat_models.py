@@ -16,18 +16,18 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, model_validator
 
-from langchain_nad.answers import PROVIDER
-from langchain_nad.asking import ask, written_for
-from langchain_nad.calls import Call
-from langchain_nad.chat_fields import ChatFields
-from langchain_nad.fields import object_name
+from langchain_nad.callbacks import ProgressReporter
 from langchain_nad.messages import template_messages
-from langchain_nad.offered_tools import openai_tools, tool_choice_name
-from langchain_nad.progress import ProgressReporter
-from langchain_nad.runs import start_run
-from langchain_nad.structured import StructuredMethod, structured_output
+from langchain_nad.outputs import PROVIDER, ChatCall
+from langchain_nad.structured_output import StructuredMethod, structured_output
+from langchain_nad.tools import openai_tools
 from nad_agents import __version__
+from nad_agents.chat.local_model import ChatFields
+from nad_agents.chat.output_spec import tool_choice_name
+from nad_agents.chat.params import object_name
+from nad_agents.chat.prepare import prepare, written_for
 from nad_agents.events import Finished, Progress
+from nad_agents.pending import start_run
 
 __all__ = ["NADChatModel"]
 
@@ -131,31 +131,38 @@ class NADChatModel(ChatFields, BaseChatModel):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
         """Tokens of a conversation as the model sees it, chat template included."""
-        from nad_agents.prompts import encode_prompt
+        from nad_agents.prompt import encode_prompt
 
         decoder = self.get_decoder()
-        reply = self.take_reply({"tools": tools})
-        prompt, shown = written_for(decoder.loaded.tokenizer, template_messages(messages), reply)
+        output_spec = self.take_output_spec({"tools": openai_tools(tools or ())})
+        prompt, shown = written_for(decoder.loaded.tokenizer, template_messages(messages), output_spec)
         return len(
-            encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown, template_options=reply.template_options)
+            encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown, template_options=output_spec.template_options)
         )
 
     # --- answering ---
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
-    ) -> Call:
+    ) -> ChatCall:
         """Check and submit a call; everything that can be wrong with it is found here."""
         overrides = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
+        overrides["tools"] = openai_tools(overrides.get("tools") or (), strict=overrides.pop("strict", None))
         if stop is not None:
             overrides["stop"] = stop
-        reply = self.take_reply(overrides)
+        output_spec = self.take_output_spec(overrides)
         settings = self.settings(overrides)
         conversation = template_messages(messages)
         decoder = self.get_decoder(settings.model)
-        prompt, options, reader = ask(decoder, conversation, reply, settings.sampling.max_new_tokens, self.verifier)
-        run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reply, reader)
+        prepared = prepare(
+            decoder,
+            conversation,
+            output_spec,
+            max_new_tokens=settings.sampling.max_new_tokens,
+            verifier=self.verifier or decoder.verifier,
+        )
+        run = self.submit(decoder, prepared, settings, streaming=streaming)
+        return ChatCall(run, settings, prepared)
 
     def _generate(
         self,

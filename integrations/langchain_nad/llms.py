@@ -14,12 +14,13 @@ from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import model_validator
 
-from langchain_nad.answers import response_metadata, usage_metadata
-from langchain_nad.fields import Settings, object_name
-from langchain_nad.local_model import LocalModel
-from langchain_nad.runs import Run, start_run
+from langchain_nad.outputs import response_metadata, usage_metadata
 from nad_agents import __version__
+from nad_agents.chat.local_model import LocalModel
+from nad_agents.chat.params import Settings, object_name
+from nad_agents.chat.prepare import PreparedChat
 from nad_agents.events import DecodingEvent, Finished, TextDelta
+from nad_agents.pending import Run, start_run
 from nad_agents.types import Selection
 
 __all__ = ["NADLLM"]
@@ -108,7 +109,12 @@ class NADLLM(LocalModel, BaseLLM):
         decoder = self.get_decoder(settings.model)
         runs: list[Run] = []
         try:
-            runs.extend(self.submit(decoder, prompt, settings, streaming=streaming, raw=True) for prompt in prompts)
+            runs.extend(
+                self.submit(
+                    decoder, PreparedChat(prompt, raw=True, verifier=self.verifier), settings, streaming=streaming
+                )
+                for prompt in prompts
+            )
         except BaseException:
             for run in runs:
                 run.cancel()

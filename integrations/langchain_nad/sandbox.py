@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, Field, SkipValidation
 
 from langchain_nad.errors import CodeRejectedError
 from nad_agents.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from nad_sandbox import CodeVerifier, Sandbox
-    from nad_sandbox.verifier import Check
+    from nad_sandbox import CodeVerifier, ExecResult, Sandbox
+    from nad_sandbox.checks.verifier import Check
 
-__all__ = ["SandboxVerifier"]
+__all__ = ["PythonSandboxTool", "SandboxVerifier"]
+
 
 OnFailure = Literal["error", "annotate"]
 
@@ -101,3 +104,51 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
             return answer
         metadata = {**getattr(answer, "response_metadata", {}), "sandbox": report.to_dict()}
         return answer.model_copy(update={"response_metadata": metadata})
+
+
+class _PythonInput(BaseModel):
+    code: str = Field(description="a complete Python program; what it prints is the result")
+
+
+class PythonSandboxTool(BaseTool):
+    """A tool that runs Python in a sandbox, a fresh one for each call, and gives back what it printed.
+
+    Example:
+        .. code-block:: python
+
+            from langchain.agents import create_agent
+            from langchain_nad import NADChatModel, PythonSandboxTool
+            from nad_sandbox import auto_sandbox
+
+            with auto_sandbox() as sandbox:
+                agent = create_agent(NADChatModel(n=16), [PythonSandboxTool(sandbox=sandbox)])
+                agent.invoke({"messages": [("user", "What is 2 to the power of 100?")]})
+    """
+
+    name: str = "python"
+    description: str = "Run a Python program in a sandbox without network and read what it prints."
+    args_schema: type[BaseModel] = _PythonInput
+    sandbox: SkipValidation[Any] = Field(exclude=True)
+    """A `nad_sandbox.Sandbox`."""
+    seconds: float | None = None
+    """Time limit of a program; the sandbox's own when None."""
+
+    def _run(self, code: str) -> str:
+        return _told(self.sandbox.run_python(code, timeout=self.seconds))
+
+    async def _arun(self, code: str) -> str:
+        return _told(await self.sandbox.arun_python(code, timeout=self.seconds))
+
+
+def _told(result: ExecResult) -> str:
+    """What a program did, in words that a model reads."""
+    parts = [result.stdout.rstrip()]
+    if result.stderr.strip():
+        parts.append(result.stderr.strip())
+    if result.timed_out:
+        parts.append("The time limit ended the program.")
+    elif result.oom_killed:
+        parts.append("The memory limit ended the program.")
+    elif result.returncode:
+        parts.append(f"The program ended with status {result.returncode}.")
+    return "\n".join(part for part in parts if part) or "The program printed nothing."

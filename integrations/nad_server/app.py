@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nad_agents._version import __version__
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.verification import Verifier
-from nad_server import chat, completions, page, responses, system
+from nad_server import chat, completions, operations, page, responses
 from nad_server.admission import Admission
-from nad_server.answering import ClientGoneError
 from nad_server.errors import add_error_handlers
-from nad_server.gate import BodyLimit, HostCheck, KeyCheck
 from nad_server.metrics import Metrics
-from nad_server.service import Service
+from nad_server.middleware import BodyLimit, HostCheck, KeyCheck, _Counting
 from nad_server.settings import ServerSettings
+from nad_server.state import ServerState
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
 __all__ = ["create_app"]
-
-_ENDPOINTS = {
-    "/v1/chat/completions",
-    "/v1/completions",
-    "/v1/responses",
-    "/v1/models",
-    "/health",
-    "/metrics",
-    "/ui/api/decode",
-}
 
 
 def create_app(
@@ -62,7 +49,7 @@ def create_app(
         msg = "the decoder has a verifier of its own; give it to create_app(verifier=...) instead"
         raise ConfigurationError(msg)
     settings = settings or ServerSettings()
-    service = Service(
+    state = ServerState(
         decoder=decoder,
         settings=settings,
         admission=Admission(settings.max_rows, settings.max_waiting),
@@ -71,7 +58,7 @@ def create_app(
         runner=runner,
         sandbox=sandbox,
     )
-    watch, admission = service.metrics.watch, service.admission
+    watch, admission = state.metrics.watch, state.admission
     watch("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
     watch("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
     watch("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
@@ -82,8 +69,8 @@ def create_app(
         description="The best of N candidates of a local model, chosen by neuron agreement, over OpenAI's protocol.",
         redoc_url=None,
     )
-    app.state.service = service
-    for endpoints in (chat, completions, responses, system):
+    app.state.server = state
+    for endpoints in (chat, completions, responses, operations):
         app.include_router(endpoints.router)
     if settings.ui:
         app.include_router(page.router)
@@ -92,7 +79,7 @@ def create_app(
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(KeyCheck, keys=settings.api_keys)
     app.add_middleware(HostCheck, hosts=settings.hosts)
-    app.add_middleware(_Counting, metrics=service.metrics)
+    app.add_middleware(_Counting, metrics=state.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -101,41 +88,3 @@ def create_app(
             allow_headers=["*"],
         )
     return app
-
-
-def _endpoint(path: str) -> str:
-    """The endpoint of a path; strangers' paths are one, as each would be a metric of its own."""
-    if path.startswith("/v1/models/"):
-        return "/v1/models/{model}"
-    return path if path in _ENDPOINTS else "other"
-
-
-class _Counting:
-    """Counts requests by endpoint and status; ends those whose client is gone without an answer."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, started = 500, time.perf_counter()
-
-        async def watch(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        endpoint = _endpoint(scope["path"])
-        try:
-            await self._app(scope, receive, watch)
-        except ClientGoneError:
-            status = 499
-            self._metrics.disconnects.inc()
-        finally:
-            self._metrics.requests.labels(endpoint, str(status)).inc()
-            self._metrics.seconds.labels(endpoint).observe(time.perf_counter() - started)

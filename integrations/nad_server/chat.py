@@ -13,18 +13,16 @@ from starlette.responses import Response
 
 from nad_agents.events import TextDelta
 from nad_agents.rollouts import Rollout
-from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
-from nad_server.documentation import ERRORS, answers_with
-from nad_server.errors import JSONAnswer
-from nad_server.events import FirstText, Frame, event_stream
-from nad_server.messages import template_messages
-from nad_server.pieces import Piece, chat_logprobs, part_pieces, pieces_of
-from nad_server.questions import Question, chat_question
-from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
-from nad_server.service import Service
-from nad_server.template import template_options
-from nad_server.unsupported import refuse_unsupported
-from nad_server.wire import ChatRequest
+from nad_server.errors import ERRORS, JSONAnswer, answers_with
+from nad_server.generate import RequestOutput, client_of, generate, generate_events
+from nad_server.logprobs import TokenText, chat_logprobs, content_token_texts, token_texts
+from nad_server.outputs import GrowingText, ParsedOutput, evidence_of, parsed_output, usage_of
+from nad_server.prompt_input import template_messages, template_options
+from nad_server.protocol import ChatRequest
+from nad_server.request_builder import PreparedRequest, build_chat_request
+from nad_server.sse import FirstText, ServerSentEvent, event_stream, while_connected
+from nad_server.state import ServerState
+from nad_server.unsupported_params import refuse_unsupported
 
 __all__ = ["router"]
 
@@ -35,33 +33,33 @@ _PATH = "/v1/chat/completions"
 @router.post(_PATH, responses={**answers_with("A chat completion, or a stream of chunks."), **ERRORS})
 async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation: the best of N candidates, with the evidence under `nad`."""
-    service: Service = request.app.state.service
+    state: ServerState = request.app.state.server
     refuse_unsupported(body)
-    nad = service.options(body.model, body.nad)
+    nad = state.options(body.model, body.nad)
     arguments = body.model_dump(
         include={"tools", "tool_choice", "parallel_tool_calls", "response_format"}, exclude_none=True, by_alias=True
     )
-    tokenizer = service.decoder.loaded.tokenizer
+    tokenizer = state.decoder.loaded.tokenizer
     arguments["chat_template_kwargs"] = template_options(tokenizer, body, tools=bool(body.tools))
-    question = await service.prepare(chat_question, service, body, nad, template_messages(body.messages), arguments)
-    completion = _Completion(service, body)
+    prepared = await state.prepare(build_chat_request, state, body, nad, template_messages(body.messages), arguments)
+    completion = _Completion(state, body)
     if body.stream:
-        return event_stream(request, completion.frames(question, client_of(request)))
-    found = await while_connected(request, answer(service, question, client_of(request)))
+        return event_stream(request, completion.frames(prepared, client_of(request)))
+    found = await while_connected(request, generate(state, prepared, client_of(request)))
     return JSONAnswer(completion.whole(found))
 
 
 class _Completion:
     """The answer to one request, in OpenAI's form."""
 
-    def __init__(self, service: Service, body: ChatRequest) -> None:
-        self._service = service
+    def __init__(self, state: ServerState, body: ChatRequest) -> None:
+        self._state = state
         self._body = body
-        self._tokenizer = service.decoder.loaded.tokenizer
+        self._tokenizer = state.decoder.loaded.tokenizer
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
 
-    def whole(self, found: Answer) -> dict[str, Any]:
+    def whole(self, found: RequestOutput) -> dict[str, Any]:
         """Everything at once."""
         choices = []
         for index, rollout in enumerate(found.chosen):
@@ -82,13 +80,13 @@ class _Completion:
             )
         return self._object("chat.completion", choices, usage=usage_of([found]), nad=evidence_of(found))
 
-    async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
-        """Piece by piece: the role at once, then what the selection brings."""
-        first, growing = FirstText(self._service, _PATH), GrowingText(question.reader)
-        for index in range(question.returned):
+    async def frames(self, prepared: PreparedRequest, client: str) -> AsyncGenerator[str]:
+        """TokenText by piece: the role at once, then what the selection brings."""
+        first, growing = FirstText(self._state, _PATH), GrowingText(prepared.chat.parser)
+        for index in range(prepared.returned):
             yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
         early = not self._body.logprobs
-        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+        async with aclosing(generate_events(self._state, prepared, client, early=early)) as events:
             async for event in events:
                 first.seen()
                 if isinstance(event, TextDelta):
@@ -99,17 +97,17 @@ class _Completion:
                         yield self._chunk(0, {"content": text})
                     continue
                 for index in range(len(event.chosen)):
-                    for frame in self._rest(event, index, growing if index == 0 else GrowingText(question.reader)):
+                    for frame in self._rest(event, index, growing if index == 0 else GrowingText(prepared.chat.parser)):
                         yield frame
                 if self._body.usage_in_stream:
-                    yield Frame.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
+                    yield ServerSentEvent.of(self._object("chat.completion.chunk", [], usage=usage_of([event])))
 
-    def _rest(self, found: Answer, index: int, growing: GrowingText) -> Iterator[str]:
+    def _rest(self, found: RequestOutput, index: int, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent of one answer: its text token by token, its calls, why it ended, the evidence."""
         part, at, sent = self._part(found, index), 0, growing.sent
         if thinking := part.thinking[growing.thought :]:
             yield self._chunk(index, {"reasoning_content": thinking})
-        group: list[Piece] = []
+        group: list[TokenText] = []
         for piece in self._pieces(found, found.chosen[index], part):
             group.append(piece)
             at += len(piece.text)
@@ -128,12 +126,14 @@ class _Completion:
         evidence = {"nad": evidence_of(found)} if index == 0 else {}
         yield self._chunk(index, {}, finish_reason=part.finish_reason, **evidence)
 
-    def _pieces(self, found: Answer, rollout: Rollout, part: Part) -> list[Piece]:
-        return part_pieces(pieces_of(self._tokenizer, rollout, found.visible_tokens), part.text, part.thinking)
+    def _pieces(self, found: RequestOutput, rollout: Rollout, part: ParsedOutput) -> list[TokenText]:
+        return content_token_texts(
+            token_texts(self._tokenizer, rollout, found.prepared.chat.visible_tokens), part.text, part.thinking
+        )
 
-    def _part(self, found: Answer, index: int) -> Part:
+    def _part(self, found: RequestOutput, index: int) -> ParsedOutput:
         parallel = self._body.parallel_tool_calls is not False
-        return part_of(found.chosen[index], found.question.reader, parallel=parallel)
+        return parsed_output(found.chosen[index], found.prepared.chat.parser, parallel=parallel)
 
     def _chunk(
         self,
@@ -142,10 +142,10 @@ class _Completion:
         logprobs: dict[str, Any] | None = None,
         finish_reason: str | None = None,
         **more: Any,
-    ) -> Frame:
+    ) -> ServerSentEvent:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
         usage = {"usage": None} if self._body.usage_in_stream else {}
-        return Frame.of(self._object("chat.completion.chunk", [choice], **usage, **more))
+        return ServerSentEvent.of(self._object("chat.completion.chunk", [choice], **usage, **more))
 
     def _object(self, kind: str, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         head = {"id": self._id, "object": kind, "created": self._created, "model": self._body.model}

@@ -25,11 +25,21 @@ from nad_agents.exceptions import (
     PromptError,
 )
 
-__all__ = ["APIError", "ErrorBody", "JSONAnswer", "add_error_handlers", "as_api_error", "dump_json"]
+__all__ = [
+    "ERRORS",
+    "APIError",
+    "ErrorBody",
+    "JSONAnswer",
+    "add_error_handlers",
+    "answers_with",
+    "as_api_error",
+    "dump_json",
+]
+
 
 _LOG = logging.getLogger("nad_server")
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 _TOLD: tuple[tuple[type[NADError], int, str], ...] = (
     (ConfigurationError, 400, "invalid_value"),
@@ -39,7 +49,9 @@ _TOLD: tuple[tuple[type[NADError], int, str], ...] = (
 """Errors whose message is for the caller."""
 
 _BROKEN_SANDBOX = (503, "the sandbox that checks candidates does not work; see the server's log", "sandbox_failed")
+
 _UNKNOWN = (500, "the server failed on this request; see its log", "internal_error")
+
 _KEPT: tuple[tuple[str, int, str, str], ...] = (
     ("MissingDependencyError", 501, "this server lacks a package that the request needs; see its log", "not_installed"),
     ("VerificationError", *_BROKEN_SANDBOX),
@@ -47,9 +59,9 @@ _KEPT: tuple[tuple[str, int, str, str], ...] = (
 )
 """Errors whose message is for the operator; by name, since the sandbox is optional."""
 
-
 _NO_PARAMETERS = {"body", "query", "path", "str", "int", "float", "bool"}
 """What pydantic puts between the names of fields: where they came from, and which of several types was tried."""
+
 _KIND = re.compile(r"[A-Z]|.*\[")
 """Likewise: a class, or a type with parameters."""
 
@@ -169,3 +181,29 @@ def _telling(problems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _response(error: APIError) -> Response:
     return JSONAnswer(error.body(), status_code=error.status, headers=error.headers)
+
+
+_MEANINGS = {
+    400: "The request is wrong; the error names the parameter.",
+    401: "No valid API key.",
+    403: "The server does not answer to the name by which it was called.",
+    404: "No such model.",
+    413: "The body is too long.",
+    422: "No candidate passed the checks.",
+    429: "Too many requests wait; Retry-After says when to come back.",
+    500: "The server failed.",
+    501: "The server lacks a package that the request needs.",
+    503: "The server shuts down, or its sandbox does not work.",
+}
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": meaning} for status, meaning in _MEANINGS.items()
+}
+"""The errors that an endpoint may answer with."""
+
+
+def answers_with(about: str) -> dict[int | str, dict[str, Any]]:
+    """The description of an answer in JSON that may also come as a stream of events."""
+    anything: dict[str, Any] = {"schema": {"type": "object"}}
+    stream: dict[str, Any] = {"schema": {"type": "string"}}
+    return {200: {"description": about, "content": {"application/json": anything, "text/event-stream": stream}}}

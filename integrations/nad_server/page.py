@@ -16,14 +16,13 @@ from starlette.responses import RedirectResponse, Response
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import NADError
 from nad_agents.selectors import available_selectors, get_selector
-from nad_server.answering import client_of, watched_events
-from nad_server.documentation import ERRORS
-from nad_server.errors import APIError, JSONAnswer
-from nad_server.events import Frame, event_stream
-from nad_server.questions import Question, chat_question, text_question
-from nad_server.service import Service
-from nad_server.unsupported import refuse_unsupported
-from nad_server.wire import SamplingFields
+from nad_server.errors import ERRORS, APIError, JSONAnswer
+from nad_server.generate import client_of, generate_watched
+from nad_server.protocol import SamplingFields
+from nad_server.request_builder import PreparedRequest, build_chat_request, build_text_request
+from nad_server.sse import ServerSentEvent, event_stream
+from nad_server.state import ServerState
+from nad_server.unsupported_params import refuse_unsupported
 
 __all__ = ["router"]
 
@@ -60,20 +59,20 @@ async def without_slash() -> Response:
 @router.get("/ui/api/options", responses=ERRORS)
 async def options(request: Request) -> Response:
     """What the page offers: the model, selectors, and the server's own settings to start from."""
-    service: Service = request.app.state.service
-    decoder, settings = service.decoder, service.settings
+    state: ServerState = request.app.state.server
+    decoder, settings = state.decoder, state.settings
     chosen = decoder.config.selector
     return JSONAnswer(
         {
-            "model": service.name,
+            "model": state.name,
             "n": decoder.sampling.n,
             "max_candidates": settings.max_candidates,
             "max_tokens": settings.max_tokens,
             "temperature": decoder.sampling.temperature,
             "selector": chosen if isinstance(chosen, str) else "knn",
-            "selectors": [name for name in available_selectors() if _offered(service, name)],
+            "selectors": [name for name in available_selectors() if _offered(state, name)],
             "pruning": decoder.config.pruning,
-            "verify": service.verifier is not None,
+            "verify": state.verifier is not None,
             "keep_alive_seconds": settings.keep_alive_seconds,
         }
     )
@@ -92,34 +91,34 @@ async def file(name: str = "") -> Response:
 @router.post("/ui/api/decode", responses={200: {"content": {"text/event-stream": {}}}, **ERRORS})
 async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt, and tell of every candidate: server-sent events named after `nad_agents.events`."""
-    service: Service = request.app.state.service
+    state: ServerState = request.app.state.server
     refuse_unsupported(body)
-    nad = service.options(body.model, body.nad)
+    nad = state.options(body.model, body.nad)
 
-    def question() -> Question:
-        if service.decoder.loaded.tokenizer.chat_template is None:
-            return text_question(service, body, nad, body.prompt)
-        return chat_question(service, body, nad, [{"role": "user", "content": body.prompt}], {}, param="prompt")
+    def build() -> PreparedRequest:
+        if state.decoder.loaded.tokenizer.chat_template is None:
+            return build_text_request(state, body, nad, body.prompt)
+        return build_chat_request(state, body, nad, [{"role": "user", "content": body.prompt}], {}, param="prompt")
 
-    asked = await service.prepare(question)
+    prepared = await state.prepare(build)
     return event_stream(
         request,
-        _frames(service, asked, client_of(request)),
-        failed=lambda error: Frame.of(error.body(), "failed"),
+        _frames(state, prepared, client_of(request)),
+        failed=lambda error: ServerSentEvent.of(error.body(), "failed"),
         done="",
     )
 
 
-async def _frames(service: Service, question: Question, client: str) -> AsyncGenerator[str]:
-    config = question.config
-    told = {"n": question.sampling.n, "max_tokens": question.sampling.max_new_tokens, "pruning": config.pruning}
-    yield Frame.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
-    async with aclosing(watched_events(service, question, client)) as events:
+async def _frames(state: ServerState, prepared: PreparedRequest, client: str) -> AsyncGenerator[str]:
+    config = prepared.config
+    told = {"n": prepared.sampling.n, "max_tokens": prepared.sampling.max_new_tokens, "pruning": config.pruning}
+    yield ServerSentEvent.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
+    async with aclosing(generate_watched(state, prepared, client)) as events:
         async for event in events:
             if event is None:
-                yield Frame.of({}, "started")
+                yield ServerSentEvent.of({}, "started")
             elif not isinstance(event, TextDelta):  # the growth of the candidates has it already
-                yield Frame.of(_finite(_content(event)), type(event).__name__.lower())
+                yield ServerSentEvent.of(_finite(_content(event)), type(event).__name__.lower())
 
 
 def _content(event: DecodingEvent) -> dict[str, Any]:
@@ -137,10 +136,10 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _offered(service: Service, name: str) -> bool:
+def _offered(state: ServerState, name: str) -> bool:
     """Whether a selector works without options that a page cannot give."""
     if name == "behaviour":
-        return service.runner is not None
+        return state.runner is not None
     try:
         get_selector(name)
     except NADError:

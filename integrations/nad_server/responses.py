@@ -4,76 +4,76 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from nad_agents.events import TextDelta
-from nad_server.answering import Answer, answer, answer_events, client_of, while_connected
-from nad_server.documentation import ERRORS, answers_with
-from nad_server.errors import APIError, JSONAnswer
-from nad_server.events import FirstText, Frame, event_stream
-from nad_server.messages import template_messages
-from nad_server.pieces import Piece, part_pieces, pieces_of, response_logprobs
-from nad_server.questions import Question, chat_question
-from nad_server.replies import GrowingText, Part, evidence_of, part_of, usage_of
-from nad_server.response_items import TextItem, call_events, call_item
-from nad_server.service import Service
-from nad_server.template import template_options
-from nad_server.unsupported import refuse_unsupported
-from nad_server.wire_responses import ResponsesRequest, arguments_of, conversation_of, refuse_several
+from nad_server.errors import ERRORS, APIError, JSONAnswer, answers_with
+from nad_server.generate import RequestOutput, client_of, generate, generate_events
+from nad_server.logprobs import TokenText, content_token_texts, response_logprobs, token_texts
+from nad_server.outputs import FunctionToolCall, GrowingText, ParsedOutput, evidence_of, parsed_output, usage_of
+from nad_server.prompt_input import template_messages, template_options
+from nad_server.protocol_responses import ResponsesRequest, arguments_of, conversation_of, refuse_several
+from nad_server.request_builder import PreparedRequest, build_chat_request
+from nad_server.sse import FirstText, ServerSentEvent, event_stream, while_connected
+from nad_server.state import ServerState
+from nad_server.unsupported_params import refuse_unsupported
 
-__all__ = ["router"]
+__all__ = ["TextItem", "call_events", "call_item", "router"]
+
 
 router = APIRouter(tags=["OpenAI"])
+
 _PATH = "/v1/responses"
+
 _PLAIN = {"format": {"type": "text"}}
 
 
 @router.post(_PATH, responses={**answers_with("A response, or a stream of its events."), **ERRORS})
 async def responses(request: Request, body: ResponsesRequest) -> Response:
     """Answer an input: the best of N candidates, with the evidence under `nad`."""
-    service: Service = request.app.state.service
+    state: ServerState = request.app.state.server
     refuse_unsupported(body)
     refuse_several(body)
-    nad = service.options(body.model, body.nad)
+    nad = state.options(body.model, body.nad)
     conversation = template_messages(conversation_of(body))
-    variables = template_options(service.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+    variables = template_options(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
     arguments = arguments_of(body) | {"chat_template_kwargs": variables}
-    asked = partial(chat_question, service, body, nad, conversation, arguments, param="input")
-    question = await service.prepare(asked)
-    response = _Response(service, body)
+    asked = partial(build_chat_request, state, body, nad, conversation, arguments, param="input")
+    prepared = await state.prepare(asked)
+    response = _Response(state, body)
     if body.stream:
         return event_stream(
             request,
-            response.frames(question, client_of(request)),
+            response.frames(prepared, client_of(request)),
             ping=response.in_progress,
             failed=response.failed,
             done="",
         )
-    found = await while_connected(request, answer(service, question, client_of(request)))
+    found = await while_connected(request, generate(state, prepared, client_of(request)))
     return JSONAnswer(response.whole(found))
 
 
 class _Response:
     """The answer to one request, in OpenAI's form."""
 
-    def __init__(self, service: Service, body: ResponsesRequest) -> None:
-        self._service = service
+    def __init__(self, state: ServerState, body: ResponsesRequest) -> None:
+        self._state = state
         self._body = body
-        self._tokenizer = service.decoder.loaded.tokenizer
+        self._tokenizer = state.decoder.loaded.tokenizer
         self._id = f"resp_{secrets.token_hex(16)}"
         self._created = int(time.time())
         self._events = 0
         self._reasoning = TextItem("reasoning", self._event)
         self._message = TextItem("message", self._event)
 
-    def whole(self, found: Answer, part: Part | None = None) -> dict[str, Any]:
+    def whole(self, found: RequestOutput, part: ParsedOutput | None = None) -> dict[str, Any]:
         """Everything at once.
 
         Args:
@@ -101,13 +101,13 @@ class _Response:
             nad=evidence_of(found),
         )
 
-    async def frames(self, question: Question, client: str) -> AsyncGenerator[str]:
+    async def frames(self, prepared: PreparedRequest, client: str) -> AsyncGenerator[str]:
         """Event by event."""
-        first, growing = FirstText(self._service, _PATH), GrowingText(question.reader)
+        first, growing = FirstText(self._state, _PATH), GrowingText(prepared.chat.parser)
         yield self._event("response.created", response=self._object("in_progress", []))
         yield self.in_progress()
         early = not self._body.logprobs
-        async with aclosing(answer_events(self._service, question, client, early=early)) as events:
+        async with aclosing(generate_events(self._state, prepared, client, early=early)) as events:
             async for event in events:
                 first.seen()
                 if isinstance(event, TextDelta):
@@ -118,20 +118,20 @@ class _Response:
                 for frame in found:
                     yield frame
 
-    def in_progress(self) -> Frame:
+    def in_progress(self) -> ServerSentEvent:
         """Says that candidates are being written."""
         return self._event("response.in_progress", response=self._object("in_progress", []))
 
-    def failed(self, error: APIError) -> Frame:
+    def failed(self, error: APIError) -> ServerSentEvent:
         """The last event of a response that failed."""
         told = {"code": error.code or "server_error", "message": error.message}
         return self._event("response.failed", response=self._object("failed", [], error=told))
 
-    def _rest(self, found: Answer, growing: GrowingText) -> Iterator[str]:
+    def _rest(self, found: RequestOutput, growing: GrowingText) -> Iterator[str]:
         """What is still to be sent: thinking, the text token by token, the calls, the response as a whole."""
         part, at, sent = self._part(found), 0, growing.sent
         yield from self._think(part.thinking[growing.thought :])
-        group: list[Piece] = []
+        group: list[TokenText] = []
         for piece in self._pieces(found, part):
             group.append(piece)
             at += len(piece.text)
@@ -150,13 +150,13 @@ class _Response:
                 yield from call_events(next(calls), item, index, self._event)
         yield self._event(f"response.{response['status']}", response=response)
 
-    def _logprobs(self, found: Answer, part: Part) -> list[dict[str, Any]]:
+    def _logprobs(self, found: RequestOutput, part: ParsedOutput) -> list[dict[str, Any]]:
         """Of the text's tokens, where they are asked for; up to where calls were cut out."""
         return response_logprobs(self._pieces(found, part)) if self._body.logprobs else []
 
-    def _pieces(self, found: Answer, part: Part) -> list[Piece]:
-        pieces = pieces_of(self._tokenizer, found.chosen[0], found.visible_tokens)
-        return part_pieces(pieces, part.text, part.thinking)
+    def _pieces(self, found: RequestOutput, part: ParsedOutput) -> list[TokenText]:
+        pieces = token_texts(self._tokenizer, found.chosen[0], found.prepared.chat.visible_tokens)
+        return content_token_texts(pieces, part.text, part.thinking)
 
     def _think(self, text: str) -> Iterator[str]:
         if text:
@@ -172,12 +172,14 @@ class _Response:
     def _tokens(self, text: str) -> int:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"]) if text else 0
 
-    def _part(self, found: Answer) -> Part:
-        return part_of(found.chosen[0], found.question.reader, parallel=self._body.parallel_tool_calls is not False)
+    def _part(self, found: RequestOutput) -> ParsedOutput:
+        return parsed_output(
+            found.chosen[0], found.prepared.chat.parser, parallel=self._body.parallel_tool_calls is not False
+        )
 
-    def _event(self, kind: str, /, **content: Any) -> Frame:
+    def _event(self, kind: str, /, **content: Any) -> ServerSentEvent:
         number, self._events = self._events, self._events + 1
-        return Frame.of({"type": kind, "sequence_number": number, **content}, kind)
+        return ServerSentEvent.of({"type": kind, "sequence_number": number, **content}, kind)
 
     def _object(self, status: str, output: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         body = self._body
@@ -205,3 +207,100 @@ class _Response:
             "usage": None,
             **more,
         }
+
+
+Event = Callable[..., ServerSentEvent]
+"""Makes an event of its kind and its content."""
+
+_PREFIXES = {"message": "msg", "reasoning": "rs"}
+
+_PARTS = {"message": "output_text", "reasoning": "reasoning_text"}
+
+
+class TextItem:
+    """A message, or the thinking before it: one text, which grows and ends.
+
+    Attributes:
+        begun: whether there is any of it.
+
+    Args:
+        kind: of item.
+        event: see `Event`.
+    """
+
+    def __init__(self, kind: Literal["message", "reasoning"], event: Event) -> None:
+        self._kind = kind
+        self._event = event
+        self._id = f"{_PREFIXES[kind]}_{secrets.token_hex(16)}"
+        self._text = ""
+        self._index = 0
+        self._ended = False
+        self.begun = False
+
+    def whole(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        """The item with its text."""
+        head = {"id": self._id, "type": self._kind, "status": "completed"}
+        own: dict[str, Any] = {"role": "assistant"} if self._kind == "message" else {"summary": []}
+        return {**head, **own, "content": [self._part(text, logprobs)]}
+
+    def begin(self, index: int) -> Iterator[ServerSentEvent]:
+        """Its first events, if it has not begun.
+
+        Args:
+            index: its place in the output.
+        """
+        if not self.begun:
+            self.begun, self._index = True, index
+            item = {**self.whole(""), "status": "in_progress", "content": []}
+            yield self._event("response.output_item.added", output_index=index, item=item)
+            yield self._event("response.content_part.added", **self._place, part=self._part(""))
+
+    def grow(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> Iterator[ServerSentEvent]:
+        """The event of more text."""
+        self._text += text
+        yield self._event(f"response.{_PARTS[self._kind]}.delta", **self._place, delta=text, **self._said(logprobs))
+
+    def end(self, logprobs: Sequence[dict[str, Any]] = ()) -> Iterator[ServerSentEvent]:
+        """Its last events, if it has begun and not ended."""
+        if self.begun and not self._ended:
+            self._ended = True
+            item = self.whole(self._text, logprobs)
+            told = {"text": self._text, **self._said(logprobs)}
+            yield self._event(f"response.{_PARTS[self._kind]}.done", **self._place, **told)
+            yield self._event("response.content_part.done", **self._place, part=item["content"][0])
+            yield self._event("response.output_item.done", output_index=self._index, item=item)
+
+    @property
+    def _place(self) -> dict[str, Any]:
+        return {"item_id": self._id, "output_index": self._index, "content_index": 0}
+
+    def _part(self, text: str, logprobs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+        annotations: dict[str, Any] = {"annotations": []} if self._kind == "message" else {}
+        return {"type": _PARTS[self._kind], "text": text, **annotations, **self._said(logprobs)}
+
+    def _said(self, logprobs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        return {"logprobs": list(logprobs)} if self._kind == "message" else {}
+
+
+def call_item(call: FunctionToolCall) -> dict[str, Any]:
+    """A tool call."""
+    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": "completed"}
+    return {**head, "call_id": call.id, "name": call.name, "arguments": call.arguments}
+
+
+def call_events(call: FunctionToolCall, item: dict[str, Any], index: int, event: Event) -> Iterator[ServerSentEvent]:
+    """The events of a tool call.
+
+    Args:
+        call: what is called.
+        item: the same as an item.
+        index: its place in the output.
+        event: see `Event`.
+    """
+    place = {"item_id": item["id"], "output_index": index}
+    begun = {**item, "status": "in_progress", "arguments": ""}
+    yield event("response.output_item.added", output_index=index, item=begun)
+    for piece in call.argument_pieces():
+        yield event("response.function_call_arguments.delta", **place, delta=piece)
+    yield event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
+    yield event("response.output_item.done", output_index=index, item=item)

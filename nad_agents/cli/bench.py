@@ -130,9 +130,9 @@ def _check_sandbox() -> None:
 def _evaluate(console: Console, out: Path, selectors: list[str] | None, workers: int, timeout: float) -> None:
     from nad_agents.evaluation.evidence import collect_evidence
     from nad_agents.evaluation.measures import Plan, measure_run
-    from nad_agents.runs import Run
+    from nad_agents.runs import RecordedRun
 
-    run = Run(out)
+    run = RecordedRun(out)
     score_recorded(console, run, workers=workers, timeout=timeout)
     plan = Plan.for_run(run, selectors=selectors)
     with console.status("Comparing the selectors ..."):

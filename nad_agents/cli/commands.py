@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import cache
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nad_agents._version import __version__
-from nad_agents.cli import bench, doctor, generate, runs, serve
+from nad_agents.cli import bench, doctor, generate, runs
 from nad_agents.exceptions import (
     ConfigurationError,
     MissingDependencyError,
@@ -37,8 +39,14 @@ app.command("code")(generate.code)
 app.command("bench")(bench.bench)
 app.command("select")(runs.select)
 app.command("report")(runs.report)
-app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
+
+
+@cache
+def _add_plugin_commands() -> None:
+    """Add the commands that other packages offer through the entry-point group ``nad_agents.commands``."""
+    for entry in sorted(entry_points(group="nad_agents.commands"), key=lambda entry: entry.name):
+        app.command(entry.name)(entry.load())
 
 
 def _show_version(value: bool) -> None:
@@ -70,6 +78,7 @@ def main() -> None:
     """Run the command line; errors on purpose become one line and an exit code, never a traceback."""
     as_json = "--json" in sys.argv[1:]
     try:
+        _add_plugin_commands()
         app()
     except KeyboardInterrupt:
         _report("interrupted", "KeyboardInterrupt", as_json=as_json)

@@ -17,7 +17,7 @@ from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
     from nad_sandbox import Sandbox
-    from nad_sandbox.auto import SandboxKind
+    from nad_sandbox.backends.auto import SandboxKind
 
     from nad_agents.decoder import NeuronAgreementDecoder
 
@@ -142,7 +142,7 @@ def code(
     With a sandbox at hand the candidates are run on the same inputs and compared by what they do (behaviour), else by
     their neurons (knn).
     """
-    from nad_sandbox.extraction import extract_code
+    from nad_sandbox.checks.code_extraction import extract_code
 
     # 1. what cannot work is refused before anything is started
     sampling = SamplingConfig(

@@ -21,7 +21,7 @@ from nad_agents.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from nad_agents.evaluation.evidence import Evidence
     from nad_agents.evaluation.tables import Table as Rows
-    from nad_agents.runs import Run
+    from nad_agents.runs import RecordedRun
 
 __all__ = ["report", "score", "select", "show_table"]
 
@@ -69,17 +69,17 @@ def select(
     as_json: JsonOption = False,
 ) -> None:
     """Choose again from a recorded run, with any selector and any comparison; loads no model."""
-    from nad_agents.activated_sets import ComparisonConfig
     from nad_agents.evaluation.statistics import Resampling
     from nad_agents.evaluation.tables import percent
     from nad_agents.evaluation.verdicts import read_verdicts
-    from nad_agents.runs import Run
+    from nad_agents.neurons.activated_sets import ComparisonConfig
+    from nad_agents.runs import RecordedRun
     from nad_agents.selectors import get_selector, rank
 
     comparison: dict[str, Any] = {"similarity": similarity, "top_k": k, "chunks": chunks, "chunk_size": chunk_size}
     comparison |= {"skip_tokens": skip_tokens, "common_prefix": common_prefix, "layers": _layers(layers)}
     chosen = get_selector(selector, comparison=ComparisonConfig(**comparison), **_options(option or []))
-    recorded = Run(run)
+    recorded = RecordedRun(run)
     width = recorded.manifest.config.get("top_k")
     if k is not None and width is not None and k > width:
         msg = f"{width} neurons per token are recorded, fewer than k={k}; lower it, or record the run with more"
@@ -132,10 +132,10 @@ def report(
 ) -> None:
     """Score what is not scored yet, compare every selector, and write tables, pictures and one HTML page."""
     from nad_agents.evaluation.report import write_report
-    from nad_agents.runs import Run
+    from nad_agents.runs import RecordedRun
 
     compared = chosen_selectors(selectors)
-    recorded, console = Run(run), Console(stderr=True)
+    recorded, console = RecordedRun(run), Console(stderr=True)
     score(console, recorded, workers=workers, timeout=timeout)
     folder = out or recorded.folder / "report"
     with console.status("Comparing the selectors ..."):
@@ -144,7 +144,7 @@ def report(
     console.print(f"{folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
-def score(console: Console, run: Run, *, workers: int, timeout: float) -> None:
+def score(console: Console, run: RecordedRun, *, workers: int, timeout: float) -> None:
     """Score what is recorded and not scored yet; code runs in a sandbox.
 
     Args:

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
-from nad_agents.constrained.closing import JSON_STEPS, Closer, Ending
 from nad_agents.constrained.grammar import Grammar, json_rule
 from nad_agents.constrained.inexpressible import engine_reason, failing_part
 from nad_agents.constrained.shortest_json import pattern_growth
+from nad_agents.constrained.token_budget import JSON_STEPS, Closer, Ending
 from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from nad_agents.recorder import RecordingConfig
+from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.types import SamplingConfig
 

@@ -11,19 +11,22 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from nad_agents.engine.base import Engine, Generation, GenerationRequest
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, NADError
 from nad_agents.rollouts import RolloutGroup
 
-__all__ = ["Observer", "Outcome", "Scheduler", "Ticket"]
+__all__ = ["GenerationResult", "Observer", "Scheduler", "Ticket", "Waves", "split_into_waves"]
+
 
 _IDLE_SECONDS = 2.0
+
 _EXIT_SECONDS = 30.0
+
 _WITH_THREAD: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 """A thread that computes while the interpreter goes down aborts the process, so these are stopped before."""
 
@@ -46,7 +49,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class GenerationResult:
     """A finished request.
 
     Attributes:
@@ -76,7 +79,7 @@ class Ticket:
 
     request: GenerationRequest
     observer: Observer
-    future: Future[Outcome] = field(default_factory=Future)
+    future: Future[GenerationResult] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
     started: float = 0.0
     generation: Generation | None = None
@@ -228,7 +231,7 @@ class Scheduler:
     def _finish(self, ticket: Ticket, generation: Generation) -> None:
         self._active.remove(ticket)
         self.engine.release(generation)
-        outcome = Outcome(
+        outcome = GenerationResult(
             group=generation.group(),
             generated=generation.generated,
             queued=ticket.started - ticket.submitted,
@@ -263,3 +266,79 @@ def _as_generation_error(error: BaseException) -> BaseException:
     wrapped = GenerationError(f"the model failed while generating: {type(error).__name__}: {message[0]}")
     wrapped.__cause__ = error
     return wrapped
+
+
+def split_into_waves(request: GenerationRequest, wave: int) -> list[GenerationRequest]:
+    """Requests for at most `wave` candidates each, which together ask for the same candidates.
+
+    Their logits processors are the given one's, and have to be replaced where they keep a state.
+    """
+    n = request.sampling.n
+    sizes = [min(wave, n - first) for first in range(0, n, wave)]
+    return [
+        replace(request, sampling=request.sampling.model_copy(update={"n": size}), first_candidate=wave * i)
+        for i, size in enumerate(sizes)
+    ]
+
+
+@dataclass(eq=False)
+class Waves:
+    """A ticket for several requests, each of which is queued when the one before has ended.
+
+    Attributes:
+        ticket: the request that is queued or runs.
+        later: those after it.
+        submit: queues one.
+        future: resolves to the outcome of all, or to the error that ended one of them.
+    """
+
+    ticket: Ticket
+    later: deque[GenerationRequest]
+    submit: Callable[[GenerationRequest], Ticket]
+    future: Future[GenerationResult] = field(default_factory=Future)
+    _ended: list[GenerationResult] = field(default_factory=list)
+    _cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        """Wait for the first one."""
+        self.ticket.future.add_done_callback(self._go_on)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the caller has cancelled."""
+        return self._cancelled
+
+    def cancel(self) -> None:
+        """Stop at the end of the current chunk at the latest; the future then raises GenerationCancelledError."""
+        self._cancelled = True
+        self.ticket.cancel()
+
+    def _go_on(self, ended: Future[GenerationResult]) -> None:
+        error = ended.exception()
+        if error is not None:
+            self.future.set_exception(error)
+            return
+        self._ended.append(ended.result())
+        if not self.later:
+            self.future.set_result(_together(self._ended))
+            return
+        try:
+            self.ticket = self.submit(self.later.popleft())
+        except NADError as failed:
+            self.future.set_exception(failed)
+            return
+        if self._cancelled:
+            self.ticket.cancel()
+        self.ticket.future.add_done_callback(self._go_on)
+
+
+def _together(waves: Sequence[GenerationResult]) -> GenerationResult:
+    first = waves[0]
+    rollouts = [rollout for wave in waves for rollout in wave.group.rollouts]
+    return GenerationResult(
+        group=RolloutGroup(rollouts, first.group.layout, first.group.prompt),
+        generated=sum(wave.generated for wave in waves),
+        queued=sum(wave.queued for wave in waves),
+        prefill=sum(wave.prefill for wave in waves),
+        decode=sum(wave.decode for wave in waves),
+    )

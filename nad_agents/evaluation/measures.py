@@ -15,7 +15,6 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, unique_counts
 from nad_agents.evaluation.scoring import agreed_answers
 from nad_agents.evaluation.variants import (
     SWEPT,
@@ -30,8 +29,9 @@ from nad_agents.evaluation.variants import (
 )
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, unique_counts
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.runs import Run, RunError
+from nad_agents.runs import RecordedRun, RunError
 from nad_agents.selectors import Majority, Medoid, Scores, get_selector, rank
 from nad_agents.selectors.base import mean_logprob
 
@@ -55,7 +55,7 @@ class Plan:
     sizes: tuple[int, ...] = ()
 
     @classmethod
-    def for_run(cls, run: Run, *, selectors: Collection[str] | None = None) -> Plan:
+    def for_run(cls, run: RecordedRun, *, selectors: Collection[str] | None = None) -> Plan:
         """Everything that the recording allows.
 
         Args:
@@ -151,7 +151,7 @@ class ProblemMeasures:
     growth: tuple[NDArray[np.int64], ...]
 
 
-def measure_run(run: Run, plan: Plan, *, workers: int = 1) -> list[ProblemMeasures]:
+def measure_run(run: RecordedRun, plan: Plan, *, workers: int = 1) -> list[ProblemMeasures]:
     """Measure every problem that is recorded and scored, in the order of recording.
 
     Args:
@@ -175,7 +175,7 @@ def measure_run(run: Run, plan: Plan, *, workers: int = 1) -> list[ProblemMeasur
         return list(pool.map(partial(_measure, run, plan), todo, [verdicts[p] for p in todo], chunksize=4))
 
 
-def _measure(run: Run, plan: Plan, problem: str, verdicts: ProblemVerdicts) -> ProblemMeasures:
+def _measure(run: RecordedRun, plan: Plan, problem: str, verdicts: ProblemVerdicts) -> ProblemMeasures:
     seconds = run.head(problem)["seconds"]
     took = sum(seconds[phase] for phase in ("prefill", "decode") if phase in seconds) or np.nan
     return measure_problem(run.group(problem), verdicts, plan, seconds=took)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.evaluation.evidence import Evidence
 from nad_agents.evaluation.measures import Plan, ProblemMeasures
 from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.tables import marks
 from nad_agents.exceptions import MissingDependencyError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

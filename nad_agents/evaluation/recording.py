@@ -14,7 +14,7 @@ from nad_agents.decoder import NeuronAgreementDecoder
 from nad_agents.evaluation.datasets import Problem
 from nad_agents.exceptions import PromptError
 from nad_agents.models import LoadedModel
-from nad_agents.request import PendingRequest
+from nad_agents.pending import PendingRequest
 from nad_agents.runs import ProblemRecord, RunManifest, RunWriter
 from nad_agents.types import NADConfig, SamplingConfig
 

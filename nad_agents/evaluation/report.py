@@ -26,7 +26,7 @@ from nad_agents.evaluation.tables import (
     sweep_table,
     to_markdown,
 )
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ h2 { margin-top: 2.5rem; } .note { color: #555; }
 
 
 def write_report(
-    run: Run,
+    run: RecordedRun,
     folder: str | Path,
     *,
     selectors: Collection[str] | None = None,
@@ -73,7 +73,7 @@ def write_report(
     return evidence
 
 
-def write_files(run: Run, evidence: Evidence, pictures: Mapping[str, Figure], folder: str | Path) -> None:
+def write_files(run: RecordedRun, evidence: Evidence, pictures: Mapping[str, Figure], folder: str | Path) -> None:
     """Write the files of a report.
 
     Args:
@@ -93,7 +93,7 @@ def write_files(run: Run, evidence: Evidence, pictures: Mapping[str, Figure], fo
     (folder / "figures.json").write_text(json.dumps(_finite(figures), indent=1), encoding="utf-8")
 
 
-def summarise(run: Run, evidence: Evidence) -> list[str]:
+def summarise(run: RecordedRun, evidence: Evidence) -> list[str]:
     """What was run, how much of it there is, and how to read the figures, as sentences."""
     manifest = run.manifest
     task, model, sampling = manifest.task, manifest.model, manifest.sampling
@@ -160,7 +160,7 @@ def _markdown(about: list[str], tables: dict[str, Table]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _page(run: Run, about: list[str], tables: dict[str, Table], pictures: dict[str, str]) -> str:
+def _page(run: RecordedRun, about: list[str], tables: dict[str, Table], pictures: dict[str, str]) -> str:
     title = f"{run.manifest.model.get('name')} on {run.manifest.task.get('file')}"
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in about)]
     for name, data in pictures.items():

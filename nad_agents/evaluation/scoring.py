@@ -20,7 +20,7 @@ import numpy as np
 from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts, read_verdicts
 from nad_agents.exceptions import ConfigurationError, VerificationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 from nad_agents.selectors import Behaviour
 from nad_agents.selectors.voting import boxed, last_number
 
@@ -47,7 +47,7 @@ _UNIT = re.compile(r"(?<=\d)\s*(?:\\ )?\\(?:text|mathrm)\{[^{}]*\}$")
 
 
 def score_run(
-    run: Run,
+    run: RecordedRun,
     *,
     sandbox: Sandbox | None = None,
     timeout: float = 10.0,
@@ -91,7 +91,7 @@ def score_run(
     return len(todo)
 
 
-def unscored(run: Run, *, observe: bool = True) -> list[str]:
+def unscored(run: RecordedRun, *, observe: bool = True) -> list[str]:
     """The recorded problems that have no verdicts yet, or, with `observe`, whose programs were not observed."""
     known = read_verdicts(run.folder)
     return [
@@ -113,7 +113,7 @@ def _score_code(
     observe: bool,
 ) -> ProblemVerdicts:
     from nad_sandbox import BehaviourRunner, CodeVerifier, SandboxError
-    from nad_sandbox.examples import find_examples
+    from nad_sandbox.checks.examples import find_examples
 
     texts = [rollout.text for rollout in group.rollouts]
     hidden = CodeVerifier(

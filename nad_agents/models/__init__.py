@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
+from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL
 from nad_agents.models.loading import LoadedModel, ModelSource, load_model, read_context_length
-from nad_agents.models.placement import resolve_device, resolve_dtype
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -24,8 +24,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
 from nad_agents.models.gguf_header import GGUFMetadata
-from nad_agents.models.quiet import logger, quiet
-from nad_agents.models.support import check_decoder_only, context_length, first_line
+from nad_agents.models.logging import logger, quiet
+from nad_agents.models.model_checks import check_decoder_only, context_length, first_line
 
 __all__ = ["CONVERSION_VERSION", "convert"]
 

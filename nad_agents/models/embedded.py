@@ -18,7 +18,7 @@ from typing import IO
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.cache import find_cached
 from nad_agents.models.gguf import cache_key, converted_gguf
-from nad_agents.models.quiet import Progress, announce
+from nad_agents.models.logging import Progress, announce
 
 __all__ = ["DEFAULT_MODEL", "EMBEDDED_SHA256", "embedded_model", "find_embedded_model"]
 

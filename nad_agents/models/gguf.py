@@ -11,7 +11,7 @@ from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.cache import cached_folder, find_cached
 from nad_agents.models.conversion import CONVERSION_VERSION, convert
 from nad_agents.models.gguf_header import GGUFMetadata, check_magic, read_metadata
-from nad_agents.models.quiet import Progress, announce, logger
+from nad_agents.models.logging import Progress, announce, logger
 
 __all__ = ["cache_key", "converted_gguf"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models.support import first_line
+from nad_agents.models.model_checks import first_line
 
 __all__ = ["GGUFMetadata", "check_magic", "read_metadata"]
 

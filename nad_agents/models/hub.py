@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models.support import first_line
+from nad_agents.models.model_checks import first_line
 
 __all__ = ["check_repo_id", "fetch_file", "find_in_hub_cache", "hub_is_reachable", "unreachable"]
 

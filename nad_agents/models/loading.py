@@ -14,14 +14,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError
+from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL, embedded_model, find_embedded_model
 from nad_agents.models.folder import check_folder, looks_like_path
 from nad_agents.models.gguf import converted_gguf
 from nad_agents.models.hub import check_repo_id, fetch_file, find_in_hub_cache, hub_is_reachable, unreachable
 from nad_agents.models.int8 import quantise_linears
-from nad_agents.models.placement import resolve_device, resolve_dtype
-from nad_agents.models.quiet import Progress, announce, quiet
-from nad_agents.models.support import check_decoder_only, context_length, first_line
+from nad_agents.models.logging import Progress, announce, quiet
+from nad_agents.models.model_checks import check_decoder_only, context_length, first_line
 
 __all__ = ["LoadedModel", "ModelSource", "load_model", "read_context_length"]
 

@@ -9,8 +9,8 @@ A run is a folder:
 
 Reading needs numpy and no torch.
 
->>> from nad_agents.runs import Run
->>> for group in Run("my-run").groups():  # doctest: +SKIP
+>>> from nad_agents.runs import RecordedRun
+>>> for group in RecordedRun("my-run").groups():  # doctest: +SKIP
 ...     print(group.prompt, len(group))
 """
 
@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from nad_agents.runs.framing import FORMAT_VERSION, RunError
 from nad_agents.runs.manifest import RunManifest
-from nad_agents.runs.reader import Run
+from nad_agents.runs.reader import RecordedRun
 from nad_agents.runs.records import ProblemRecord
 from nad_agents.runs.writer import RunWriter
 
-__all__ = ["FORMAT_VERSION", "ProblemRecord", "Run", "RunError", "RunManifest", "RunWriter"]
+__all__ = ["FORMAT_VERSION", "ProblemRecord", "RecordedRun", "RunError", "RunManifest", "RunWriter"]

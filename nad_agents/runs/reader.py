@@ -13,13 +13,13 @@ from nad_agents.runs.framing import Frame, RunError, read_section, scan_frames
 from nad_agents.runs.manifest import read_manifest
 from nad_agents.runs.records import SIGNALS, group_of
 
-__all__ = ["RECORDS", "Run"]
+__all__ = ["RECORDS", "RecordedRun"]
 
 RECORDS = "records.nad"
 """Name of the file of records."""
 
 
-class Run:
+class RecordedRun:
     """A recorded run; opening it reads the records' heads, the arrays are read on demand.
 
     Args:

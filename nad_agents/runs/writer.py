@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.runs.framing import RunError, append_frame, create_file, scan_frames
 from nad_agents.runs.manifest import RunManifest, read_manifest, write_manifest
-from nad_agents.runs.reader import RECORDS, Run
+from nad_agents.runs.reader import RECORDS, RecordedRun
 from nad_agents.runs.records import ProblemRecord, arrays_of, head_of, neuron_blocks
 
 __all__ = ["RunWriter"]
@@ -71,7 +71,7 @@ class RunWriter:
             os.truncate(path, torn)
         elif frames:
             # after a power failure a file may have its length but not its bytes
-            last = Run(self.folder)
+            last = RecordedRun(self.folder)
             try:
                 last.group(frames[-1].problem)
             except RunError:

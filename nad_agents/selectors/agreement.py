@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import similarity_matrix, unique_counts
+from nad_agents.neurons.activated_sets import similarity_matrix, unique_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import (
     Scores,

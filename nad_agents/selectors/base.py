@@ -19,8 +19,8 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import Rollout, RolloutGroup
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import compared_tokens, compared_window
+from nad_agents.neurons.activated_sets import compared_tokens, compared_window
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase, check_count, check_number, mean_logprob
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import unique_counts
+from nad_agents.neurons.activated_sets import unique_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid, mean_similarity
 from nad_agents.selectors.base import Scores, SelectorBase, check_count, check_number, rank

@@ -25,8 +25,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import compared_neurons, neuron_counts
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import compared_neurons, neuron_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase, check_count, check_number, content_order
 

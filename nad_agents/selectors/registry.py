@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
 from nad_agents.selectors.base import Scores, Selector, SelectorBase

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.activated_sets import compared_tokens, unique_counts
+from nad_agents.neurons.activated_sets import compared_tokens, unique_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase
 

@@ -23,15 +23,15 @@ from nad_sandbox.base import (
 )
 
 if TYPE_CHECKING:
-    from nad_sandbox.auto import AutoSandbox, auto_sandbox
-    from nad_sandbox.behaviour import BehaviourRunner
-    from nad_sandbox.bubblewrap import BubblewrapSandbox
-    from nad_sandbox.docker import DockerSandbox
-    from nad_sandbox.extraction import extract_code
-    from nad_sandbox.local import UnsafeLocalSandbox
+    from nad_sandbox.backends.auto import AutoSandbox, auto_sandbox
+    from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
+    from nad_sandbox.backends.docker import DockerSandbox
+    from nad_sandbox.backends.local import UnsafeLocalSandbox
+    from nad_sandbox.behaviour.runner import BehaviourRunner
+    from nad_sandbox.checks.code_extraction import extract_code
+    from nad_sandbox.checks.report import CheckResult, Report
+    from nad_sandbox.checks.verifier import CodeVerifier
     from nad_sandbox.reaper import reap_leftovers
-    from nad_sandbox.report import CheckResult, Report
-    from nad_sandbox.verifier import CodeVerifier
 
 __all__ = [
     "AutoSandbox",
@@ -54,16 +54,16 @@ __all__ = [
 ]
 
 _LAZY = {
-    "AutoSandbox": "nad_sandbox.auto",
-    "BehaviourRunner": "nad_sandbox.behaviour",
-    "BubblewrapSandbox": "nad_sandbox.bubblewrap",
-    "CheckResult": "nad_sandbox.report",
-    "CodeVerifier": "nad_sandbox.verifier",
-    "DockerSandbox": "nad_sandbox.docker",
-    "Report": "nad_sandbox.report",
-    "UnsafeLocalSandbox": "nad_sandbox.local",
-    "auto_sandbox": "nad_sandbox.auto",
-    "extract_code": "nad_sandbox.extraction",
+    "AutoSandbox": "nad_sandbox.backends.auto",
+    "BehaviourRunner": "nad_sandbox.behaviour.runner",
+    "BubblewrapSandbox": "nad_sandbox.backends.bubblewrap",
+    "CheckResult": "nad_sandbox.checks.report",
+    "CodeVerifier": "nad_sandbox.checks.verifier",
+    "DockerSandbox": "nad_sandbox.backends.docker",
+    "Report": "nad_sandbox.checks.report",
+    "UnsafeLocalSandbox": "nad_sandbox.backends.local",
+    "auto_sandbox": "nad_sandbox.backends.auto",
+    "extract_code": "nad_sandbox.checks.code_extraction",
     "reap_leftovers": "nad_sandbox.reaper",
 }
 

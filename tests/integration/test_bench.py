@@ -12,7 +12,7 @@ import pytest
 from nad_agents.evaluation.evidence import collect_evidence
 from nad_agents.evaluation.measures import Plan, measure_run
 from nad_agents.evaluation.verdicts import read_verdicts
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 
 PROBLEMS = [
     {
@@ -26,7 +26,7 @@ PROBLEMS = [
         "prompt": "Write a Python function first(items) that returns the first element of a list.",
         "tests": "assert first([5, 6]) == 5\nassert first('ab') == 'a'\n",
     },
-    {"task_id": "own/sum", "question": "What is 2 + 3?", "answer": "#### 5"},
+    {"task_id": "own/sum", "question": "What is 2 + 3?", "generate": "#### 5"},
 ]
 SETTINGS = ["--n", "3", "--workers", "2", "--max-new-tokens", "40", "--seed", "3", "--dtype", "float32"]
 
@@ -70,7 +70,7 @@ def recorded(tmp_path_factory):
     command = ["bench", tasks, "--out", out, *SETTINGS]
     killed_after_the_first_problem(*command)
     left = (out / "records.nad").read_bytes()
-    kept = Run(out)
+    kept = RecordedRun(out)
     assert 1 <= len(kept) < 3
     # as if the kill had come while the next record was being written
     with (out / "records.nad").open("ab") as file:
@@ -84,7 +84,7 @@ def recorded(tmp_path_factory):
 def test_a_killed_run_goes_on_where_it_was(recorded):
     out, left, _ = recorded
     assert (out / "records.nad").read_bytes().startswith(left)
-    run = Run(out)
+    run = RecordedRun(out)
     run.check()
     assert sorted(run.problems) == ["own/double", "own/first", "own/sum"]
     assert run.manifest.model["parameters"] > 10**8
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_where_it_was(recorded):
 def test_candidates_are_judged_in_the_sandbox(recorded):
     out, _, told = recorded
     verdicts = read_verdicts(out)
-    assert set(verdicts) == set(Run(out).problems)
+    assert set(verdicts) == set(RecordedRun(out).problems)
     code, answers = verdicts["own/double"], verdicts["own/sum"]
     assert code.scorer.startswith(("DockerSandbox", "BubblewrapSandbox"))
     assert len(code.correct) == len(code.examples) == len(code.behaviour) == 3
@@ -122,7 +122,7 @@ def test_selecting_again_without_the_model(recorded):
 
 
 def test_a_report_by_several_workers_has_the_figures_of_one(recorded, tmp_path):
-    run = Run(recorded[0])
+    run = RecordedRun(recorded[0])
     finished("report", run.folder, "--out", tmp_path, "--workers", "2", "--selectors", "knn,mean_logprob,behaviour")
     assert "own.jsonl: 3 of 3 problems" in (tmp_path / "report.md").read_text(encoding="utf-8")
     assert (tmp_path / "report.html").stat().st_size > 50_000

@@ -18,9 +18,9 @@ COMMAND = (
     "    assert not ended.code, ended.code\n"
 )
 READING = (
-    "from nad_agents.runs import Run\n"
+    "from nad_agents.runs import RecordedRun\n"
     "from nad_agents.selectors import get_selector\n"
-    "get_selector('knn').score(Run({folder!r}).group('made/0'))\n"
+    "get_selector('knn').score(RecordedRun({folder!r}).group('made/0'))\n"
 )
 CONSTRUCTING = "from langchain_nad import NADChatModel\nNADChatModel(n=4)\n"
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from nad_agents import Finished, NADConfig, SamplingConfig, TextDelta
-from nad_agents.architectures import find_feed_forwards, find_unembedding
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
-from nad_agents.prompts import encode_prompt
-from nad_agents.recorder import RecordingConfig
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
+from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.prompt import encode_prompt
 
 TASK = "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
 

@@ -43,6 +43,6 @@ def test_nothing_breaks_the_server(case):
 
 def test_some_requests_were_answered():
     """Run after the others: refusing everything would be no test."""
-    text = app.state.service.metrics.text().decode()
+    text = app.state.server.metrics.text().decode()
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/ui/api/decode"):
         assert f'nad_requests_total{{endpoint="{path}",status="200"}}' in text, text

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nad_agents.activated_sets import (
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import (
     ComparisonConfig,
     activated_sets,
     chunk_sets,
@@ -16,9 +17,8 @@ from nad_agents.activated_sets import (
     similarity_matrix,
     unique_counts,
 )
-from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.similarity import intersection_sizes, jaccard_matrix
 from nad_agents.rollouts import NeuronLayout
-from nad_agents.set_similarity import intersection_sizes, jaccard_matrix
 from nad_agents.types import NADConfig
 from tests.unit.builders import LAYOUT, group_of_sets, groups, make_group, make_rollout, permuted
 

@@ -121,9 +121,9 @@ def test_the_prompt_may_come_from_standard_input(nad, folder, monkeypatch):
 
 
 def test_doctor_measures_this_machine(nad, folder, monkeypatch):
-    monkeypatch.setattr("nad_agents.cli.speed._TOKENS", 4)
-    monkeypatch.setattr("nad_agents.cli.speed._PROMPT_TOKENS", 16)
-    monkeypatch.setattr("nad_agents.cli.speed._check", lambda: ("missing", "no sandbox"))
+    monkeypatch.setattr("nad_agents.cli.doctor._TOKENS", 4)
+    monkeypatch.setattr("nad_agents.cli.doctor._PROMPT_TOKENS", 16)
+    monkeypatch.setattr("nad_agents.cli.doctor._check", lambda: ("missing", "no sandbox"))
     monkeypatch.setattr("nad_agents.cli.doctor._sandbox", lambda: iter(()))
     code, out, err = nad("doctor", "--bench", "-m", folder, "--json")
     found = {finding["name"]: finding["detail"] for finding in json.loads(out)}

@@ -323,7 +323,7 @@ class TestWaves:
             decoder().submit(["hi"], sampling=SamplingConfig(n=4, wave=2), **how)
 
     def test_a_request_that_does_not_fit_is_told_of_them_and_fits_then(self, monkeypatch):
-        monkeypatch.setattr("nad_agents.engine.hf.available_device_memory", lambda _: 40 * 2**20)
+        monkeypatch.setattr("nad_agents.engine.hf.engine.available_device_memory", lambda _: 40 * 2**20)
         with pytest.raises(ConfigurationError, match=r"wave=\d+") as caught:
             decoder().submit(["hi"], sampling=SamplingConfig(n=5000, max_new_tokens=8))
         wave = int(re.search(r"wave=(\d+)", str(caught.value))[1])
@@ -333,7 +333,7 @@ class TestWaves:
 
 def test_a_caller_hears_how_many_still_generate_whenever_some_have_ended():
     nad, counts = decoder(config=NADConfig(**NEURONS, pruning="halving", shrink=2)), []
-    group = nad.sample("hello", on_fewer=counts.append)
+    group = nad.sample("hello", on_rows_freed=counts.append)
     assert counts == sorted(set(counts), reverse=True)
     assert {3, 2, 1} & set(counts)
     assert counts[0] < len(group)

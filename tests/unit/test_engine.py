@@ -8,9 +8,9 @@ import torch
 from transformers import LogitsProcessor
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError, UnsupportedModelError
-from nad_agents.recorder import RecordingConfig
+from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_model
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from nad_agents.engine.growing_layer import ROOM, GrowingLayer, grow_in_place
+from nad_agents.engine.hf.kv_cache import ROOM, GrowingLayer, grow_in_place
 
 
 def step(rows, new=1):

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
-from nad_agents.architectures import find_feed_forwards, find_unembedding
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model, resolve_dtype
 from nad_agents.models.int8 import Int8Linear, check_int8, quantise_linears
+from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
 from tests.tiny_models import FAMILIES, byte_tokenizer, make_model
 
 CPU = torch.device("cpu")

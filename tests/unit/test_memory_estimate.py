@@ -5,11 +5,18 @@ import torch
 from transformers import AutoConfig
 
 from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, SamplingConfig
-from nad_agents.available_memory import available_device_memory, available_host_memory, return_free_memory
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
-from nad_agents.memory_estimate import MemoryNeed, ModelShape, check_memory, memory_need
-from nad_agents.recorder import BUFFER_BYTES, RecordingConfig
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.hf.memory import (
+    MemoryNeed,
+    ModelShape,
+    available_device_memory,
+    available_host_memory,
+    check_memory,
+    memory_need,
+    return_free_memory,
+)
+from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 
@@ -118,7 +125,7 @@ class TestRefusal:
 
 
 def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):
-    from nad_agents.engine import hf
+    from nad_agents.engine.hf import engine as hf
 
     left = [2**10, 2**40]
     monkeypatch.setattr(hf, "available_device_memory", lambda _: left[0])

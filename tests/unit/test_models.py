@@ -26,8 +26,8 @@ from nad_agents.exceptions import (
     UnsupportedModelError,
 )
 from nad_agents.models import embedded, gguf, load_model, resolve_device, resolve_dtype
-from nad_agents.models.quiet import announce
-from nad_agents.models.support import check_decoder_only, context_length, first_line
+from nad_agents.models.logging import announce
+from nad_agents.models.model_checks import check_decoder_only, context_length, first_line
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import torch
 
 from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.hf.engine import HFEngine
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.test_decoder import loaded
 from tests.unit.test_engine import ids, run

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from nad_agents.architectures import find_feed_forwards, find_unembedding
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, RecordingError, UnsupportedModelError
-from nad_agents.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
+from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
+from nad_agents.neurons.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import D_FF, FAMILIES, KINDS, N_LAYERS, byte_tokenizer, make_model, tiny_model
 
@@ -206,7 +206,7 @@ def test_a_buffer_smaller_than_a_chunk_changes_nothing(monkeypatch):
     model, tokenizer = tiny_model(), byte_tokenizer()
     results = []
     for limit in (64 * 2**20, 3 * N_LAYERS * D_FF * 4 * 7):
-        monkeypatch.setattr("nad_agents.engine.hf.BUFFER_BYTES", {"activation": limit})
+        monkeypatch.setattr("nad_agents.engine.hf.engine.BUFFER_BYTES", {"activation": limit})
         engine = HFEngine(model, tokenizer)
         generation = engine.start(
             GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32), 2, RecordingConfig(top_k=10))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.runs import ProblemRecord, Run, RunError, RunManifest, RunWriter
+from nad_agents.runs import ProblemRecord, RecordedRun, RunError, RunManifest, RunWriter
 from nad_agents.runs.neuron_codec import decode_neurons, encode_neurons
 from nad_agents.runs.reader import RECORDS
 from nad_agents.runs.records import SIGNALS
@@ -107,7 +107,7 @@ def test_a_run_gives_back_what_was_written(tmp_path_factory, written):
     with RunWriter(folder, manifest()) as writer:
         for name, group in zip("abc", written, strict=False):
             writer.append(record(name, group))
-    run = Run(folder)
+    run = RecordedRun(folder)
     assert run.problems == list("abc"[: len(written)])
     run.check()
     for name, group in zip("abc", written, strict=False):
@@ -121,7 +121,7 @@ def test_text_that_is_no_unicode_survives(tmp_path):
     group = make_group([make_rollout([[1]], text="half \ud83d, null \0, line\u2028end")])
     with RunWriter(tmp_path, manifest()) as writer:
         writer.append(record("a", group))
-    assert Run(tmp_path).group("a").rollouts[0].text == group.rollouts[0].text
+    assert RecordedRun(tmp_path).group("a").rollouts[0].text == group.rollouts[0].text
 
 
 def test_many_tokens_are_cut_into_blocks(tmp_path, monkeypatch):
@@ -131,8 +131,8 @@ def test_many_tokens_are_cut_into_blocks(tmp_path, monkeypatch):
     group = make_group(make_rollout(row) for row in rows)
     with RunWriter(tmp_path, manifest()) as writer:
         writer.append(record("a", group))
-    assert sum(s["name"].startswith("neurons/") for s in Run(tmp_path).head("a")["sections"]) == 4
-    assert_same(group, Run(tmp_path).group("a"))
+    assert sum(s["name"].startswith("neurons/") for s in RecordedRun(tmp_path).head("a")["sections"]) == 4
+    assert_same(group, RecordedRun(tmp_path).group("a"))
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_run_cut_at_any_byte_loses_only_the_last_problem(two_records):
     # every byte of the header, and of the long body a prime step
     for end in [*range(first, first + 64), *range(first + 64, len(whole), 7)]:
         overwrite(path, whole[:end])
-        run = Run(folder)
+        run = RecordedRun(folder)
         assert run.problems == ["a"]
         assert run.incomplete == (first if end > first else None)
         if end > first:
@@ -176,7 +176,7 @@ def test_a_tail_of_zeros_is_an_interrupted_write(two_records):
     folder, first = two_records
     path = folder / RECORDS
     path.write_bytes(path.read_bytes()[:first] + bytes(100))
-    assert Run(folder).incomplete == first
+    assert RecordedRun(folder).incomplete == first
     with RunWriter(folder, manifest(), resume=True) as writer:
         assert writer.lost == first
     assert path.stat().st_size == first
@@ -203,7 +203,7 @@ def test_a_changed_byte_is_noticed_and_named_wherever_it_is(two_records):
         changed[place] ^= 0x10
         overwrite(path, changed)
         with pytest.raises(RunError) as caught:
-            Run(folder).check()
+            RecordedRun(folder).check()
         message = str(caught.value)
         assert "\n" not in message
         if place >= 8:
@@ -217,7 +217,7 @@ def test_damage_in_the_middle_is_no_interruption(two_records):
     data = bytearray(path.read_bytes())
     data[first - 5] ^= 1
     path.write_bytes(data)
-    run = Run(folder)
+    run = RecordedRun(folder)
     with pytest.raises(RunError, match="neurons/0' of problem 'a' at byte"):
         run.group("a")
     assert len(run.group("b")) == 2, "what is intact stays readable"
@@ -248,17 +248,17 @@ def test_one_writer_at_a_time_while_others_read(tmp_path):
         with pytest.raises(RunError, match="another process is recording"):
             RunWriter(tmp_path, manifest(), resume=True)
         writer.append(record("a"))
-        assert Run(tmp_path).problems == ["a"]
+        assert RecordedRun(tmp_path).problems == ["a"]
     RunWriter(tmp_path, manifest(), resume=True).close()
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="holds no recorded run"):
-        Run(tmp_path)
+        RecordedRun(tmp_path)
     with RunWriter(tmp_path, manifest()) as writer:
         writer.append(record("a"))
     with pytest.raises(RunError, match="no problem 'x' among its 1, such as a"):
-        Run(tmp_path).group("x")
+        RecordedRun(tmp_path).group("x")
     path = tmp_path / "run.json"
     whole = json.loads(path.read_text())
     for changed, match in (
@@ -267,15 +267,15 @@ def test_what_is_no_run_is_refused(tmp_path):
     ):
         path.write_text(json.dumps(changed))
         with pytest.raises(RunError, match=match):
-            Run(tmp_path)
+            RecordedRun(tmp_path)
     path.write_text(json.dumps(whole))
     for header, match in ((b"NADRUN09", "format version 09"), (b"PK\3\4....", "no run file")):
         (tmp_path / RECORDS).write_bytes(header)
         with pytest.raises(RunError, match=match):
-            Run(tmp_path)
+            RecordedRun(tmp_path)
     (tmp_path / RECORDS).unlink()
     with pytest.raises(RunError, match="cannot be read"):
-        Run(tmp_path)
+        RecordedRun(tmp_path)
 
 
 def test_records_without_a_manifest_are_not_overwritten(two_records):

@@ -14,7 +14,7 @@ from transformers.generation.logits_process import (
     TypicalLogitsWarper,
 )
 
-from nad_agents.engine.sampling import Likeliest, TokenSampler, sample_tokens
+from nad_agents.engine.hf.sampling import TokenSampler, TopLogits, sample_tokens
 
 ROWS, VOCABULARY = 40, 2000
 SEQUENCES = torch.arange(ROWS * 3).view(ROWS, 3)
@@ -50,7 +50,7 @@ def test_the_likeliest_are_enough(processors):
     logits = some_logits()
     mine, plain = draws(processors, logits)
     assert torch.equal(mine, plain)
-    handed_over, _ = draws(processors, logits, likeliest=Likeliest(*logits.topk(sampler.width + 7)))
+    handed_over, _ = draws(processors, logits, likeliest=TopLogits(*logits.topk(sampler.width + 7)))
     assert torch.equal(handed_over, plain)
     assert len(set(mine.tolist())) > 10
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import HFEngine
+from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, PromptError
-from nad_agents.recorder import RecordingConfig
+from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nad_agents.signals import token_signals
+from nad_agents.engine.hf.signals import token_signals
 
 
 @pytest.mark.parametrize("vocabulary", [5, 300, 2**18 + 3])

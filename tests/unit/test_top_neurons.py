@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nad_agents.top_neurons import top_neurons
+from nad_agents.neurons.top_k import top_neurons
 
 
 def by_definition(layers, per_layer, k):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nad_agents import Compared, Finished, NADConfig, Progress, Pruned, Ranking, Verified, WinnerChosen
-from nad_agents.watching import certain_length
+from nad_agents.observer import stable_prefix_length
 from tests.unit.test_decoder import NEURONS, Accepts, decoder
 
 
@@ -71,5 +71,5 @@ def test_a_comparison_needs_recorded_neurons():
 
 
 def test_what_may_become_a_stop_string_is_not_certain():
-    assert certain_length("one tw", ["two"]) == len("one ")
-    assert certain_length("half \N{REPLACEMENT CHARACTER}", []) == len("half ")
+    assert stable_prefix_length("one tw", ["two"]) == len("one ")
+    assert stable_prefix_length("half \N{REPLACEMENT CHARACTER}", []) == len("half ")

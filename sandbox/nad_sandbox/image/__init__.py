@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nad_sandbox.base import SandboxUnavailableError
-from nad_sandbox.temporary import owned_folder
+from nad_sandbox.ownership.temp_folders import owned_folder
 
 if TYPE_CHECKING:
     import docker
@@ -63,7 +63,7 @@ def build_image(
     Raises:
         SandboxUnavailableError: no engine answers, or the build failed; the message has its last line.
     """
-    from nad_sandbox.docker import connect
+    from nad_sandbox.backends.docker_client import connect
 
     if method == "auto":
         method = "debian" if all(map(shutil.which, ("apt-get", "dpkg-deb", "tar"))) else "dockerfile"

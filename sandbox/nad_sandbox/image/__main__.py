@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from nad_sandbox.backends.docker import DockerSandbox
 from nad_sandbox.base import SandboxError
-from nad_sandbox.docker import DockerSandbox
 from nad_sandbox.image import IMAGE, OFFICIAL_IMAGE, build_image
 from nad_sandbox.image.packages import add_packages
 

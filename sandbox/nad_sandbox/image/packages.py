@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nad_sandbox.base import SandboxUnavailableError
-from nad_sandbox.temporary import owned_folder
+from nad_sandbox.ownership.temp_folders import owned_folder
 
 if TYPE_CHECKING:
     import docker
@@ -57,7 +57,8 @@ def add_packages(
         raise ValueError(f"packages={list(packages)!r}: name one or more packages, such as numpy or pandas==2.2.3")
     from docker.errors import DockerException
 
-    from nad_sandbox.docker import DockerSandbox, connect
+    from nad_sandbox.backends.docker import DockerSandbox
+    from nad_sandbox.backends.docker_client import connect
 
     # 1. which interpreter the wheels are for
     with DockerSandbox(base, python=python, prestart=0) as sandbox:

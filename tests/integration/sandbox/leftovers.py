@@ -4,9 +4,9 @@ import os
 import time
 from pathlib import Path
 
-from nad_sandbox.cgroup import PREFIX, ControlGroups
-from nad_sandbox.container import LABEL
-from nad_sandbox.docker import connect
+from nad_sandbox.backends.docker_client import connect
+from nad_sandbox.backends.docker_container import LABEL
+from nad_sandbox.isolation.cgroup import PREFIX, ControlGroups
 
 
 def labels():

@@ -19,9 +19,9 @@ from nad_sandbox import (
     Sandbox,
     SandboxUnavailableError,
     auto_sandbox,
-    bubblewrap_layout,
 )
-from nad_sandbox.cgroup import ControlGroups
+from nad_sandbox.backends import bubblewrap_args as bubblewrap_layout
+from nad_sandbox.isolation.cgroup import ControlGroups
 
 from tests.integration.sandbox.conftest import LIMITS, opened
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from nad_sandbox import BehaviourRunner
-from nad_sandbox.inputs import call_inputs
-from nad_sandbox.targets import Parameter, Target
+from nad_sandbox.behaviour.inputs import call_inputs
+from nad_sandbox.behaviour.target_function import Parameter, Target
 
 from nad_agents.selectors import Behaviour, rank
 from tests.unit.builders import make_group, make_rollout

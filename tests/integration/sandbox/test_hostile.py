@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from nad_sandbox.policy import WORKDIR
+from nad_sandbox.isolation.policy import WORKDIR
 
 from tests.integration.sandbox.conftest import run_quickly as run
 from tests.integration.sandbox.leftovers import processes, wait_for

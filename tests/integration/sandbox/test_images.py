@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from nad_sandbox import CodeVerifier, DockerSandbox, SandboxUnavailableError
-from nad_sandbox.docker import connect
+from nad_sandbox.backends.docker_client import connect
 from nad_sandbox.image import IMAGE
 from nad_sandbox.image.packages import add_packages
 

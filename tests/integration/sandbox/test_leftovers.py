@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from nad_sandbox import BubblewrapSandbox, DockerSandbox, Limits, SandboxUnavailableError, reap_leftovers
-from nad_sandbox.temporary import owned_folder
+from nad_sandbox.ownership.temp_folders import owned_folder
 
 from tests.integration.sandbox.leftovers import control_groups, labels, own_labels, processes, wait_for
 
@@ -84,7 +84,7 @@ def test_what_a_killed_process_leaves_goes_by_itself_or_by_command(running, how)
 
 @pytest.mark.parametrize("how", ["another's folder", "reap_leftovers"])
 def test_a_folder_of_a_killed_process_is_removed(tmp_path, monkeypatch, how):
-    hold = "import time\nfrom nad_sandbox.temporary import owned_folder\nwith owned_folder(): print(flush=True); time.sleep(90)"
+    hold = "import time\nfrom nad_sandbox.ownership.temp_folders import owned_folder\nwith owned_folder(): print(flush=True); time.sleep(90)"
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen([sys.executable, "-c", hold], env=environment, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
@@ -97,7 +97,7 @@ def test_a_folder_of_a_killed_process_is_removed(tmp_path, monkeypatch, how):
             reap_leftovers()
             assert list(tmp_path.iterdir()) == [mine]
     else:
-        once = "from nad_sandbox.temporary import owned_folder\nwith owned_folder(): pass"
+        once = "from nad_sandbox.ownership.temp_folders import owned_folder\nwith owned_folder(): pass"
         subprocess.run([sys.executable, "-c", once], env=environment, check=True)
     assert list(tmp_path.iterdir()) == []
 

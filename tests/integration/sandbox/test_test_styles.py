@@ -2,7 +2,7 @@
 
 import pytest
 from nad_sandbox import BubblewrapSandbox, CodeVerifier, Limits
-from nad_sandbox.verifier import UnsupportedTestsError
+from nad_sandbox.checks.verifier import UnsupportedTestsError
 
 PROGRAM = """
 import os, sys, random, time, warnings

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from nad_sandbox import CodeVerifier, Report, SandboxFailureError
-from nad_sandbox.policy import WORKDIR
+from nad_sandbox.isolation.policy import WORKDIR
 
 ADD = "def add(a, b):\n    return a + b\n"
 TESTS = "assert add(1, 2) == 3\nassert add('a', 'b') == 'ab'\n"

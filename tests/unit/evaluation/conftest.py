@@ -3,7 +3,7 @@
 import pytest
 
 from nad_agents.evaluation.measures import Plan, measure_run
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 from tests.unit.evaluation.synthetic import write_run
 
 
@@ -14,7 +14,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run(folder):
-    return Run(folder)
+    return RecordedRun(folder)
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.evaluation.verdicts import read_verdicts
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.selectors import get_selector, rank
 from tests.unit.evaluation.synthetic import write_run
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.evaluation.measures import Plan, measure_problem, measure_run, shared_start
 from nad_agents.evaluation.variants import SWEPT, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
-from nad_agents.runs import ProblemRecord, Run, RunError, RunWriter
+from nad_agents.runs import ProblemRecord, RecordedRun, RunError, RunWriter
 from nad_agents.selectors import get_selector, rank
 from tests.unit.evaluation.synthetic import LAYOUT, problem, write_run
 
@@ -207,7 +207,7 @@ def test_seconds_are_those_of_generating(measures):
 
 def test_what_cannot_be_measured_says_what_to_do(tmp_path, plan):
     folder = write_run(tmp_path / "run", problems=2, n=3)
-    run = Run(folder)
+    run = RecordedRun(folder)
     (folder / "verdicts.jsonl").unlink()
     with pytest.raises(RunError, match=r"is not scored yet; score it with `nad report"):
         measure_run(run, plan)
@@ -222,7 +222,7 @@ def test_a_run_without_neurons_is_refused(tmp_path, run):
     manifest = run.manifest.model_copy(update={"problems": ("made/0",)})
     with RunWriter(tmp_path / "run", manifest) as writer:
         with pytest.raises(RunError, match="no complete problem yet"):
-            Plan.for_run(Run(tmp_path / "run"))
+            Plan.for_run(RecordedRun(tmp_path / "run"))
         writer.append(ProblemRecord("made/0", RolloutGroup(bare, LAYOUT, "prompt")))
     with pytest.raises(RunError, match="recorded without neurons"):
-        Plan.for_run(Run(tmp_path / "run"))
+        Plan.for_run(RecordedRun(tmp_path / "run"))

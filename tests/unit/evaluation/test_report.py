@@ -25,7 +25,7 @@ from nad_agents.evaluation.tables import (
 from nad_agents.evaluation.variants import neighbour_sweep, position_sweep, standard_variants
 from nad_agents.evaluation.verdicts import ProblemVerdicts
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.runs import Run
+from nad_agents.runs import RecordedRun
 from tests.unit.evaluation.synthetic import LAYOUT, problem, write_run
 
 
@@ -89,7 +89,7 @@ def test_a_report_of_some_selectors_under_a_name_that_would_break_a_page(tmp_pat
     manifest = json.loads((folder / "run.json").read_text())
     manifest["model"]["name"] = "<script>alert(1)</script>"
     (folder / "run.json").write_text(json.dumps(manifest))
-    found = write_report(Run(folder), tmp_path / "report", selectors=["min_act", "mean_logprob"], draws=20)
+    found = write_report(RecordedRun(folder), tmp_path / "report", selectors=["min_act", "mean_logprob"], draws=20)
     assert "<script" not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert {row.label.split(",")[0] for row in found.rows} == {"min_act", "mean_logprob"}
     # pictures of knn's choices would show what is not compared

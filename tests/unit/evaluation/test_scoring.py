@@ -8,7 +8,7 @@ from nad_agents.evaluation.scoring import agreed_answers, final_answer, same_ans
 from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.runs import ProblemRecord, Run, RunWriter
+from nad_agents.runs import ProblemRecord, RecordedRun, RunWriter
 from tests.unit.evaluation.synthetic import LAYOUT, candidate, write_run
 
 
@@ -98,7 +98,7 @@ def make_run(tmp_path, run):
         with RunWriter(tmp_path / "run", run.manifest.model_copy(update={"problems": names})) as writer:
             for name, (texts, task) in zip(names, problems, strict=True):
                 writer.append(record(run, name, texts, task))
-        return Run(tmp_path / "run")
+        return RecordedRun(tmp_path / "run")
 
     return make
 
@@ -146,6 +146,6 @@ def test_code_is_scored_by_its_tests_its_examples_and_what_it_does(make_run):
 
 
 def test_programs_that_were_not_observed_are_scored_again(tmp_path):
-    made = Run(write_run(tmp_path / "run", problems=2, n=3, observed=False))
+    made = RecordedRun(write_run(tmp_path / "run", problems=2, n=3, observed=False))
     assert unscored(made, observe=True) == ["made/0", "made/1"]
     assert unscored(made, observe=False) == []

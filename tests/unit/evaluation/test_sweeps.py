@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.evaluation.halves import chosen_on_half, first_half, many_halvings
 from nad_agents.evaluation.measures import Plan
 from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.sweeps import frontier, sweep_points, tokens_needed, tokens_spent
 from nad_agents.evaluation.variants import SWEPT, Variant, position_sweep, weight_sweep, width_sweep
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from tests.unit.evaluation.measured import PLAN, measured, same_everywhere
 
 

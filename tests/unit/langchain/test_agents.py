@@ -13,13 +13,14 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_nad import NADStepSelection, nad_step_node
-from langchain_nad.steps import choose_step, group_steps
-from langchain_nad.tool_calls import parse_answer
+from langchain_nad.outputs import message_fields
+from langchain_nad.step_selection import choose_step, group_steps
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
+from nad_agents.chat.tool_parser import parse_answer
 from tests.unit.langchain.chats import json_decoder, tiny_chat
 
 
@@ -36,8 +37,7 @@ def call(**args: Any) -> str:
 def parts(text):
     """What a message is made of, as the evidence of an NADChatModel has it."""
     found = parse_answer(text, ["add"])
-    calls = {"tool_calls": list(found.calls), "invalid_tool_calls": list(found.invalid)}
-    return {"content": found.content, "additional_kwargs": {}, **calls}
+    return message_fields(found)
 
 
 class TestGroups:

@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage
 from langchain_nad import NADLLM, NADChatModel
 
 from nad_agents import ConfigurationError
-from nad_agents.prompts import encode_prompt
+from nad_agents.prompt import encode_prompt
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 

@@ -9,10 +9,10 @@ from langchain_nad import AnswerCutError
 from llguidance import LLMatcher
 
 from nad_agents import ConfigurationError
-from nad_agents.constrained.closing import Closer
 from nad_agents.constrained.decoding import end_tokens, grammar_tokenizer, vocabulary_size
 from nad_agents.constrained.grammar import json_grammar
 from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance
+from nad_agents.constrained.token_budget import Closer
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 from tests.unit.langchain.test_grammar import shaped
 

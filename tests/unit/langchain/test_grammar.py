@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 
 from nad_agents import ConfigurationError, MissingDependencyError
 from nad_agents.constrained import decoding
-from nad_agents.constrained.closing import in_string
 from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import Grammar
 from nad_agents.constrained.shortest_json import shortest_instance
+from nad_agents.constrained.token_budget import in_string
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 

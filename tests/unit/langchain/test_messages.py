@@ -2,10 +2,11 @@
 
 import pytest
 from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-from langchain_nad.messages import fit_template, template_messages
+from langchain_nad.messages import template_messages
 
 from nad_agents import PromptError
-from nad_agents.chat_templates import template_source
+from nad_agents.chat.messages import fit_template
+from nad_agents.prompt import template_source
 from tests.tiny_models import byte_tokenizer
 
 CALL = {"name": "add", "args": {"a": 1, "b": "é"}, "id": "c1", "type": "tool_call"}

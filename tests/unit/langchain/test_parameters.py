@@ -7,9 +7,9 @@ import pytest
 from langchain_core.load import dumpd, dumps, load
 from langchain_core.runnables import ConfigurableField
 from langchain_nad import NADChatModel
-from langchain_nad.fields import NAD_FIELDS, SAMPLING_FIELDS, object_name
 
 from nad_agents import ConfigurationError, NADConfig, SamplingConfig, UnknownSelectorError, VerificationConfig
+from nad_agents.chat.params import NAD_FIELDS, SAMPLING_FIELDS, object_name
 from nad_agents.models import DEFAULT_MODEL
 from tests.unit.langchain.chats import tiny_chat
 

@@ -6,13 +6,14 @@ from operator import add as merged
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_nad.asking import written_for
 from langchain_nad.messages import template_messages
-from langchain_nad.readers import FamilyReader, TemplateReader
-from langchain_nad.replies import Reply
+from langchain_nad.tools import openai_tools
 from transformers import LogitsProcessor
 
 from nad_agents import ConfigurationError
+from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.prepare import written_for
+from nad_agents.chat.response_parser import TemplateResponseParser, ToolCallParser
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import one_layer_model, tiny_chat, tiny_decoder
 from tests.unit.langchain.test_chat_model import Accepts
@@ -56,26 +57,26 @@ def templated(template, *special):
     return tokenizer
 
 
-TOOLS = Reply.from_arguments({"tools": [add, now]})
+TOOLS = OutputSpec.from_arguments({"tools": openai_tools([add, now])})
 
 
-def reader(template=TAGS, prefix="[user]hello\n[assistant]", tools=TOOLS.tools):
-    return TemplateReader(templated(template), prefix, tools)
+def parser(template=TAGS, prefix="[user]hello\n[assistant]", tools=TOOLS.tools):
+    return TemplateResponseParser(templated(template), prefix, tools)
 
 
 def test_text_thinking_and_calls_are_told_apart():
-    found = reader().read("<think>\nHm.</think>\n\nI add. <call:add><a=1><b=2></call>\n<call:now></call>\n")
+    found = parser().parse("<think>\nHm.</think>\n\nI add. <call:add><a=1><b=2></call>\n<call:now></call>\n")
     assert (found.content, found.thinking, found.invalid) == ("I add.", "Hm.", ())
     # the tool's schema says what is a number
-    assert outline(found.calls) == [("add", {"a": 1, "b": 2}), ("now", {})]
-    assert found.calls[0]["id"] != found.calls[1]["id"]
+    assert [(call.name, call.arguments) for call in found.calls] == [("add", {"a": 1, "b": 2}), ("now", {})]
+    assert found.calls[0].id != found.calls[1].id
 
 
 def test_the_prompt_may_have_opened_the_thinking():
-    opened = reader(prefix="[user]<call:add>\n[assistant]<think>\n")
-    assert (opened.read("Hm.</think>Yes.").thinking, opened.read("Hm.</think>Yes.").content) == ("Hm.", "Yes.")
-    assert opened.certain("Hm.").thinking == "Hm."
-    assert opened.certain("Hm.").content == ""
+    opened = parser(prefix="[user]<call:add>\n[assistant]<think>\n")
+    assert (opened.parse("Hm.</think>Yes.").thinking, opened.parse("Hm.</think>Yes.").content) == ("Hm.", "Yes.")
+    assert opened.stable_prefix("Hm.").thinking == "Hm."
+    assert opened.stable_prefix("Hm.").content == ""
 
 
 @pytest.mark.parametrize(
@@ -88,28 +89,28 @@ def test_the_prompt_may_have_opened_the_thinking():
     ],
 )
 def test_what_cannot_be_read_is_an_invalid_call(text, error, name):
-    found = reader(JSON).read(text)
+    found = parser(JSON).parse(text)
     assert found.calls == ()
     assert found.content.split()[:2] == ["I", "call"]
-    assert {call["name"] for call in found.invalid} == {name}
-    assert all(error in call["error"] for call in found.invalid)
+    assert {call.name for call in found.invalid} == {name}
+    assert all(error in call.error for call in found.invalid)
 
 
 def test_good_calls_around_a_broken_one_are_kept():
     good = '<|call|>{"name": "now", "arguments": {}}<|/call|>'
-    found = reader(JSON).read(f"A{good}<|call|>nonsense<|/call|>B{good}")
+    found = parser(JSON).parse(f"A{good}<|call|>nonsense<|/call|>B{good}")
     assert (found.content, len(found.calls), len(found.invalid)) == ("AB", 2, 1)
-    assert found.invalid[0]["args"] == "nonsense"
+    assert found.invalid[0].text == "nonsense"
 
 
 def test_without_tools_everything_is_text():
-    assert reader(tools=()).read("So <call:add><a=1></call>!").content == "So<a=1>!"
-    assert reader(tools=()).read("So <call:add><a=1></call>!").calls == ()
+    assert parser(tools=()).parse("So <call:add><a=1></call>!").content == "So<a=1>!"
+    assert parser(tools=()).parse("So <call:add><a=1></call>!").calls == ()
 
 
 def test_a_field_that_has_to_be_there_may_be_missing():
     template = {**TAGS, "fields": {**TAGS["fields"], "content": {"content": "text", "optional": False}}}
-    assert reader(template).read("<think>Hm") == reader().read("<think>Hm")
+    assert parser(template).parse("<think>Hm") == parser().parse("<think>Hm")
 
 
 TEXTS = [
@@ -123,7 +124,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_stream_adds_up_to_the_message(text, selection):  # noqa: F811
-    chunks, whole = streamed(text, TOOLS, selection, reader())
+    chunks, whole = streamed(text, TOOLS, selection, parser())
     full = reduce(merged, chunks)
     assert full.content == whole.content
     assert full.additional_kwargs == whole.additional_kwargs
@@ -133,15 +134,15 @@ def test_a_stream_adds_up_to_the_message(text, selection):  # noqa: F811
 
 @pytest.mark.parametrize("text", [*TEXTS, "A <call:add><a=1></call> B <think>C"])
 def test_what_is_certain_stays(text):
-    seen = [reader().certain(text[:end]) for end in range(len(text) + 1)]
-    for earlier, later in pairwise([*seen, reader().read(text)]):
+    seen = [parser().stable_prefix(text[:end]) for end in range(len(text) + 1)]
+    for earlier, later in pairwise([*seen, parser().parse(text)]):
         assert later.content.startswith(earlier.content)
         assert later.thinking.startswith(earlier.thinking)
 
 
 def test_after_something_unreadable_the_rest_comes_with_the_whole(selection):  # noqa: F811
     text = "I call <|call|>nonsense<|/call|> now."
-    chunks, whole = streamed(text, TOOLS, selection, reader(JSON))
+    chunks, whole = streamed(text, TOOLS, selection, parser(JSON))
     full = reduce(merged, chunks)
     assert full.content == whole.content == "I call  now."
     assert len(full.invalid_tool_calls) == 1
@@ -153,7 +154,7 @@ BAD = [{}, {"fields": 3}, {**TAGS, "version": 9}, {**TAGS, "fields": {"a": {"ope
 @pytest.mark.parametrize("template", BAD)
 def test_a_template_that_transformers_does_not_understand(template):
     with pytest.raises(ConfigurationError, match=r"the response template of .* cannot be used: .*set it to None"):
-        reader(template)
+        parser(template)
 
 
 def test_tools_go_into_a_template_whose_answers_can_be_read():
@@ -190,7 +191,11 @@ def writing_chat(text, **options):
     model = one_layer_model(max_position_embeddings=2048, vocab_size=len(tokenizer))
     decoder = tiny_decoder(model=model, tokenizer=tokenizer)
     submit, ids = decoder.submit, tokenizer(text)["input_ids"]
-    decoder.submit = lambda *args, **more: submit(*args, **{"logits_processors": lambda: [Writes(ids)], **more})
+
+    def written(*args, logits_processors=None, **more):
+        return submit(*args, logits_processors=logits_processors or (lambda: [Writes(ids)]), **more)
+
+    decoder.submit = written
     return tiny_chat(decoder=decoder, max_tokens=200, **options)
 
 
@@ -235,5 +240,5 @@ class TestChat:
 
 
 def test_a_family_without_tools_reads_nothing():
-    assert FamilyReader().read('{"name": "add"}').content == '{"name": "add"}'
-    assert FamilyReader().certain("<tool_call>").content == "<tool_call>"
+    assert ToolCallParser().parse('{"name": "add"}').content == '{"name": "add"}'
+    assert ToolCallParser().stable_prefix("<tool_call>").content == "<tool_call>"

@@ -5,13 +5,15 @@ from itertools import pairwise
 from operator import add as merged
 
 import pytest
-from langchain_nad.calls import Call
-from langchain_nad.fields import Settings
-from langchain_nad.readers import FamilyReader
-from langchain_nad.replies import Reply
-from langchain_nad.tool_calls import certain_text, growing_calls, parse_answer
+from langchain_nad.outputs import ChatCall
+from langchain_nad.tools import openai_tools
 
 from nad_agents import NADConfig, SamplingConfig
+from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.params import Settings
+from nad_agents.chat.prepare import PreparedChat
+from nad_agents.chat.response_parser import ToolCallParser
+from nad_agents.chat.tool_parser import parse_answer, partial_tool_calls, stable_prefix
 from nad_agents.events import Finished, TextDelta
 from tests.unit.langchain.chats import json_decoder, tiny_chat
 from tests.unit.langchain.test_tools import PersonDict, add, now
@@ -33,10 +35,11 @@ def selection():
     return tiny_chat().get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2, top_k=0))
 
 
-def streamed(text, reply, selection, reader=None):
+def streamed(text, output_spec, selection, parser=None):
     """A call's chunks for an answer that arrives a character at a time."""
     settings = Settings(None, SamplingConfig(), NADConfig(), None, include_candidates=False)
-    call = Call(None, settings, reply, reader or FamilyReader(tuple(reply.names)))
+    parser = parser or ToolCallParser(tuple(output_spec.names))
+    call = ChatCall(None, settings, PreparedChat([], output_spec, parser))
     chunks = [chunk.message for char in text for chunk in call.chunks(TextDelta(char))]
     chunks += [chunk.message for chunk in call.chunks(Finished(selection.model_copy(update={"text": text})))]
     return chunks, call.message(selection.model_copy(update={"text": text}))
@@ -71,7 +74,7 @@ def outline(calls):
     ],
 )
 def test_a_stream_adds_up_to_the_message(text, selection):
-    chunks, whole = streamed(text, Reply.from_arguments({"tools": [add, now]}), selection)
+    chunks, whole = streamed(text, OutputSpec.from_arguments({"tools": openai_tools([add, now])}), selection)
     full = reduce(merged, chunks)
     assert full.content == whole.content
     assert outline(full.tool_calls) == outline(whole.tool_calls)
@@ -82,21 +85,21 @@ def test_a_stream_adds_up_to_the_message(text, selection):
 @pytest.mark.parametrize("text", ["First.", ""])
 def test_blocks_of_text_and_calls_have_numbers_of_their_own(text, selection):
     """Or langchain-core makes one block of two when it merges chunks of output_version v1."""
-    chunks, _ = streamed(text + CALLS, Reply.from_arguments({"tools": [add, now]}), selection)
+    chunks, _ = streamed(text + CALLS, OutputSpec.from_arguments({"tools": openai_tools([add, now])}), selection)
     numbers = [part["index"] for chunk in chunks for part in chunk.tool_call_chunks]
     assert numbers == ([1, 2] if text else [0, 1])
 
 
 def test_one_call_where_only_one_is_wanted(selection):
     for parallel, count in ((None, 2), (True, 2), (False, 1)):
-        reply = Reply.from_arguments({"tools": [add, now], "parallel_tool_calls": parallel})
-        chunks, whole = streamed(CALLS, reply, selection)
+        output_spec = OutputSpec.from_arguments({"tools": openai_tools([add, now]), "parallel_tool_calls": parallel})
+        chunks, whole = streamed(CALLS, output_spec, selection)
         assert len(whole.tool_calls) == len(reduce(merged, chunks).tool_calls) == count
 
 
 def test_code_and_brackets_stream_although_tools_are_on_offer(selection):
     text = "```python\ndef f(x):\n    return {1: [x]}\n```\nDone."
-    chunks, _ = streamed(text, Reply.from_arguments({"tools": [add]}), selection)
+    chunks, _ = streamed(text, OutputSpec.from_arguments({"tools": openai_tools([add])}), selection)
     assert len([c for c in chunks if c.content]) > 25
 
 
@@ -117,17 +120,17 @@ def test_code_and_brackets_stream_although_tools_are_on_offer(selection):
     ],
 )
 def test_what_may_become_a_call_is_held_back(text, certain):
-    assert certain_text(text, ["add"]) == certain
+    assert stable_prefix(text, ["add"]) == certain
 
 
 def test_calls_grow():
-    seen = [growing_calls(CALLS[:end]) for end in range(len(CALLS) + 1)]
+    seen = [partial_tool_calls(CALLS[:end]) for end in range(len(CALLS) + 1)]
     assert seen[-1] == [("add", '{"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}'), ("now", "{}")]
     for earlier, later in pairwise(seen):
         assert len(earlier) <= len(later)
         for (name, arguments), (same, longer) in zip(earlier, later, strict=False):
             assert (same, longer[: len(arguments)]) == (name, arguments)
-    assert [c["args"] for c in parse_answer(CALLS, ["add", "now"]).calls][1] == {}
+    assert [c.arguments for c in parse_answer(CALLS, ["add", "now"]).calls][1] == {}
 
 
 @pytest.mark.parametrize("output_version", [None, "v1"])

@@ -6,10 +6,10 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.nad.asking import FamilyReader
-from llama_index.llms.nad.calls import Call
+from llama_index.llms.nad.outputs import ChatCall
 
 from nad_agents import ConfigurationError, SamplingConfig
+from nad_agents.chat.response_parser import ToolCallParser
 from nad_agents.events import Finished, TextDelta
 from tests.unit.llama_index.models import roomy_llm
 
@@ -110,7 +110,7 @@ def answered(llm, text, parallel=True):
     """Text that a random model does not write, through the call that reads it."""
     selection = llm.get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2))
     found = selection.model_copy(update={"text": text})
-    call = Call(None, llm.settings(), FamilyReader(("add",)), parallel)
+    call = ChatCall(None, llm.settings(), ToolCallParser(("add",)), parallel)
     pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.pieces(event)]
     return call.response(found), pieces
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from nad_sandbox import BubblewrapSandbox, Limits, SandboxUnavailableError, auto_sandbox
-from nad_sandbox.bubblewrap_layout import Layout, find_interpreter
-from nad_sandbox.cgroup import PREFIX, ControlGroup, ControlGroups
-from nad_sandbox.owner import Owner
+from nad_sandbox.backends.bubblewrap_args import Layout, find_interpreter
+from nad_sandbox.isolation.cgroup import PREFIX, ControlGroup, ControlGroups
+from nad_sandbox.ownership.owner import Owner
 
 
 class TestInterpreter:
@@ -70,7 +70,7 @@ class TestUnavailable:
 
     def test_without_the_docker_package_the_error_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "docker", None)
-        monkeypatch.delitem(sys.modules, "nad_sandbox.container", raising=False)
+        monkeypatch.delitem(sys.modules, "nad_sandbox.backends.docker_container", raising=False)
         with pytest.raises(SandboxUnavailableError, match="pip install"):
             auto_sandbox("docker")
 

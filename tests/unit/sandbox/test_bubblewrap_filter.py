@@ -4,8 +4,8 @@ import os
 import struct
 
 import pytest
-from nad_sandbox.policy import ALLOWED_SYSCALLS, seccomp_profile
-from nad_sandbox.seccomp_filter import compile_filter
+from nad_sandbox.isolation.policy import ALLOWED_SYSCALLS, seccomp_profile
+from nad_sandbox.isolation.seccomp_filter import compile_filter
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="system call numbers of x86-64")
 

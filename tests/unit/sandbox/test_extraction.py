@@ -4,8 +4,8 @@ import ast
 import textwrap
 
 import pytest
-from nad_sandbox.extraction import extract_code
-from nad_sandbox.normalisation import normalise_program
+from nad_sandbox.checks.code_extraction import extract_code
+from nad_sandbox.checks.fingerprint import normalise_program
 
 ADD = "def add(a, b):\n    return a + b\n"
 

@@ -4,11 +4,11 @@ import ast
 
 import jsonschema
 import pytest
-from nad_sandbox.generation import generate_arguments
-from nad_sandbox.inputs import call_inputs, script_inputs
-from nad_sandbox.json_values import json_schema, json_value
-from nad_sandbox.kinds import parameter_kinds
-from nad_sandbox.targets import Parameter, Target, find_target, reads_standard_input
+from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
+from nad_sandbox.behaviour.json_schema import json_schema, json_value
+from nad_sandbox.behaviour.parameter_types import parameter_kinds
+from nad_sandbox.behaviour.target_function import Parameter, Target, find_target, reads_standard_input
+from nad_sandbox.behaviour.value_generation import generate_arguments
 
 
 def rows_of(*annotations, names=None, examples=(), count=24):

@@ -4,8 +4,8 @@ from fractions import Fraction
 from importlib import resources
 
 import pytest
-from nad_sandbox.behaviour import BehaviourRunner, Outcome
-from nad_sandbox.local import UnsafeLocalSandbox
+from nad_sandbox.backends.local import UnsafeLocalSandbox
+from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome
 
 
 @pytest.fixture(scope="module")

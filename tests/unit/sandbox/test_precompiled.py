@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from nad_sandbox import ExecResult
-from nad_sandbox.precompiled import run_harness
+from nad_sandbox.harness.launch import run_harness
 
 
 @dataclass

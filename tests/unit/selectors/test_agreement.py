@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nad_agents.activated_sets import ComparisonConfig, similarity_matrix
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
 from nad_agents.selectors import DBSCAN, KNN, ConsensusMin, Copeland, Medoid, rank
 from tests.unit.builders import group_of_sets, groups, make_group, make_rollout
 

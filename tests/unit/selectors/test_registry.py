@@ -6,8 +6,8 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.selectors import (
     KNN,
     CallableSelector,

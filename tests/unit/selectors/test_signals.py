@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nad_agents.activated_sets import ComparisonConfig
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.selectors import (
     DeepConf,
     Entropy,

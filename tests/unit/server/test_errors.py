@@ -6,7 +6,7 @@ import json
 import pytest
 from nad_server import ServerSettings, create_app
 from nad_server.errors import APIError
-from nad_server.schemas import check_schema
+from nad_server.schema_limits import check_schema
 
 from nad_agents import ConfigurationError, GenerationError
 from tests.tiny_models import byte_tokenizer
@@ -133,7 +133,7 @@ async def test_what_breaks_inside_stays_inside(app, monkeypatch, caplog):
     def broken(*args, **options):
         raise GenerationError("no memory at /home/someone/weights.bin")
 
-    monkeypatch.setattr(app.state.service.decoder, "submit", broken)
+    monkeypatch.setattr(app.state.server.decoder, "submit", broken)
     async with http(app) as wire:
         whole = await wire.post(PATH, json=CHAT)
         stream = await wire.post(PATH, json={**CHAT, "stream": True})

@@ -3,7 +3,7 @@
 import openai
 import pytest
 from nad_server.errors import APIError
-from nad_server.fill_in import fill_in_prompt
+from nad_server.prompt_input import fill_in_prompt
 
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.server.servers import http, make_app

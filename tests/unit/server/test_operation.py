@@ -4,8 +4,8 @@ import asyncio
 
 import httpx
 import pytest
-from nad_server.answering import with_silences
-from nad_server.checking import PythonAnswers
+from nad_server.python_verifier import PythonAnswers
+from nad_server.sse import with_silences
 
 from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.server.servers import CHAT, counted, http, make_app

@@ -157,7 +157,7 @@ async def test_a_failure_is_an_event(app, client, monkeypatch):
     def broken(*args, **options):
         raise RuntimeError("inside")
 
-    monkeypatch.setattr(app.state.service.decoder, "submit", broken)
+    monkeypatch.setattr(app.state.server.decoder, "submit", broken)
     last = (await events(client))[-1]
     assert last.type == "response.failed"
     assert "inside" not in last.response.error.message

@@ -51,7 +51,7 @@ class HeldEngine:
 @pytest.mark.parametrize("pruning", ["never", "first_chunk"])
 async def test_a_client_that_leaves_frees_its_rows_within_the_chunk(monkeypatch, stream, pruning):
     app = make_app(model=endless_model(), keep_alive_seconds=0.01, max_rows=4)
-    decoder, leave = app.state.service.decoder, asyncio.Event()
+    decoder, leave = app.state.server.decoder, asyncio.Event()
     held = HeldEngine(decoder.engine, monkeypatch, after=3)
     asking = asyncio.create_task(call(app, {**LONG, "stream": stream, "nad": {"pruning": pruning}}, leave))
     await until(held.reached.is_set)
@@ -61,7 +61,7 @@ async def test_a_client_that_leaves_frees_its_rows_within_the_chunk(monkeypatch,
     held.go_on.set()
     await until(lambda: decoder.engine.rows == 0)
     assert decoder.steps == 3
-    assert app.state.service.admission.running == 0
+    assert app.state.server.admission.running == 0
     assert bool(sent) is stream
     assert await counted(app, "nad_disconnects_total") == 1
     assert await counted(app, "nad_batch_rows") == 0
@@ -79,20 +79,20 @@ def no_garbage_collection():
 async def test_a_client_that_stops_reading_and_leaves_frees_its_rows():
     app, leave, sent = make_app(model=endless_model(), max_rows=4, keep_alive_seconds=0.001), asyncio.Event(), []
     asking = asyncio.create_task(call(app, {**LONG, "stream": True}, leave, sent=sent, reads=4))
-    await until(lambda: len(sent) == 4 and app.state.service.decoder.engine.rows == 4)
+    await until(lambda: len(sent) == 4 and app.state.server.decoder.engine.rows == 4)
     leave.set()
     await asking
     assert len(sent) == 4
-    await until(lambda: app.state.service.decoder.engine.rows == 0)
-    assert app.state.service.admission.running == 0
+    await until(lambda: app.state.server.decoder.engine.rows == 0)
+    assert app.state.server.admission.running == 0
 
 
 async def test_who_waits_gets_pings_and_the_next_one_429(app):
     leave = asyncio.Event()
     first = asyncio.create_task(call(app, LONG, leave))
-    await until(lambda: app.state.service.admission.running == 1)
+    await until(lambda: app.state.server.admission.running == 1)
     second = asyncio.create_task(call(app, {**CHAT, "stream": True}, asyncio.Event()))
-    await until(lambda: app.state.service.admission.waiting == 1)
+    await until(lambda: app.state.server.admission.waiting == 1)
     async with http(app) as wire:
         for stream in (False, True):
             refused = await wire.post(PATH, json={**CHAT, "stream": stream})
@@ -110,16 +110,16 @@ async def test_who_waits_gets_pings_and_the_next_one_429(app):
 async def test_rows_of_dropped_candidates_go_to_who_waits_while_the_first_still_runs():
     app, leave = make_app(model=endless_model(), max_rows=4), asyncio.Event()
     first = asyncio.create_task(call(app, {**LONG, "nad": {"pruning": "first_chunk"}}, leave))
-    await until(lambda: app.state.service.admission.running == 1)
+    await until(lambda: app.state.server.admission.running == 1)
     async with http(app) as wire:
         second = await wire.post(PATH, json={**CHAT, "nad": {"n": 3}})
         assert second.json()["nad"]["n"] == 3
-        assert app.state.service.admission.running == 1
-        assert app.state.service.admission.held == 1
+        assert app.state.server.admission.running == 1
+        assert app.state.server.admission.held == 1
     assert not first.done()
     leave.set()
     await first
-    assert app.state.service.admission.held == 0
+    assert app.state.server.admission.held == 0
 
 
 async def test_a_request_whose_candidates_are_checked_leaves_the_batch_to_others():
@@ -144,7 +144,7 @@ async def test_slow_checks_do_not_keep_others_out_of_the_batch():
         first = asyncio.create_task(wire.post(PATH, json=CHAT))
         await until(verifier.asked.is_set)
         second = asyncio.create_task(call(app, {**LONG, "nad": {"verify": False}}, leave))
-        await until(lambda: app.state.service.decoder.engine.rows > 0)
+        await until(lambda: app.state.server.decoder.engine.rows > 0)
         leave.set()
         await second
         verifier.go_on.set()
@@ -158,7 +158,7 @@ async def test_stopping_ends_a_request_that_is_being_checked(stream):
     async with http(app) as wire:
         asking = asyncio.create_task(wire.post(PATH, json={**CHAT, "stream": stream}))
         await until(verifier.asked.is_set)
-        app.state.service.stop()
+        app.state.server.stop()
         answer = await asking
         verifier.go_on.set()
     assert answer.status_code == (200 if stream else 503)
@@ -167,12 +167,12 @@ async def test_stopping_ends_a_request_that_is_being_checked(stream):
 
 
 async def test_stopping_tells_those_that_run(app):
-    service = app.state.service
+    state = app.state.server
     async with http(app) as wire:
         whole = asyncio.create_task(wire.post(PATH, json=LONG))
-        await until(lambda: service.decoder.engine.rows)
-        service.admission.close()
+        await until(lambda: state.decoder.engine.rows)
+        state.admission.close()
         assert (await wire.get("/health")).status_code == 503
-        service.stop()
+        state.stop()
         assert (await whole).status_code == 503
         assert (await wire.post(PATH, json=CHAT)).status_code == 503

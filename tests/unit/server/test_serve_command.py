@@ -2,14 +2,14 @@
 
 import sys
 
-import nad_server.process
+import nad_server.uvicorn_server
 import pytest
 from nad_sandbox import SandboxUnavailableError, UnsafeLocalSandbox
-from nad_server.checking import ProposedInputs
+from nad_server.command import _names
+from nad_server.python_verifier import ProposedInputs
 
 from nad_agents import PromptError
 from nad_agents.cli import main
-from nad_agents.cli.serve import _names
 from tests.tiny_models import byte_tokenizer, make_model
 
 
@@ -19,7 +19,7 @@ def serve(monkeypatch, capsys):
 
     def run(*args):
         served = []
-        monkeypatch.setattr(nad_server.process, "serve", lambda app, **place: served.append((app, place)))
+        monkeypatch.setattr(nad_server.uvicorn_server, "serve", lambda app, **place: served.append((app, place)))
         monkeypatch.setattr(sys, "argv", ["nad", "serve", *map(str, args)])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as ended:
@@ -42,17 +42,17 @@ def test_what_is_served(serve, folder, monkeypatch):
     code, [(app, place)], err = serve(
         "-m", folder, "--n", 3, "--selector", "medoid", "--early-stop", "--max-rows", 12, "--min-temperature", 0.5
     )
-    service = app.state.service
+    state = app.state.server
     assert code == 0
     assert place == {"host": "127.0.0.1", "port": 8000}
     # the folder is nobody's business
-    assert service.names == ("tiny-model",)
-    assert service.settings.api_keys == ("from the environment",)
-    assert service.settings.hosts == ()
-    assert (service.decoder.sampling.n, service.decoder.config.selector) == (3, "medoid")
-    assert service.decoder.config.pruning == "first_chunk"
-    assert service.settings.max_rows == service.decoder._scheduler.max_rows == 12
-    assert service.verifier is service.runner is None
+    assert state.names == ("tiny-model",)
+    assert state.settings.api_keys == ("from the environment",)
+    assert state.settings.hosts == ()
+    assert (state.decoder.sampling.n, state.decoder.config.selector) == (3, "medoid")
+    assert state.decoder.config.pruning == "first_chunk"
+    assert state.settings.max_rows == state.decoder._scheduler.max_rows == 12
+    assert state.verifier is state.runner is None
     assert "everybody" not in err
 
 
@@ -61,7 +61,7 @@ def test_an_open_address_without_a_key_is_warned_of(serve, folder, monkeypatch):
     code, [(app, place)], err = serve("-m", folder, "--host", "0.0.0.0", "--port", 0)
     assert code == 0
     assert place == {"host": "0.0.0.0", "port": 0}
-    assert app.state.service.settings.hosts == ()
+    assert app.state.server.settings.hosts == ()
     assert "everybody" in err
 
 
@@ -70,8 +70,8 @@ def test_this_machine_alone_without_a_key_is_no_web_pages_either(serve, folder, 
     monkeypatch.delenv("NAD_API_KEY", raising=False)
     code, [(app, _)], err = serve("-m", folder, "--host", host, "--shutdown-seconds", 2)
     assert code == 0
-    assert {"127.0.0.1", "localhost", "::1", host} == set(app.state.service.settings.hosts)
-    assert app.state.service.settings.shutdown_seconds == 2
+    assert {"127.0.0.1", "localhost", "::1", host} == set(app.state.server.settings.hosts)
+    assert app.state.server.settings.shutdown_seconds == 2
     assert "everybody" not in err
 
 
@@ -100,11 +100,11 @@ def test_inputs_are_proposed_where_that_is_asked_for(serve, folder, monkeypatch)
     monkeypatch.setattr("nad_sandbox.auto_sandbox", lambda kind: made)
     for options, proposing in (([], False), (["--propose-inputs"], True)):
         code, [(app, _)], _ = serve("-m", folder, "--verify", "auto", *options)
-        service = app.state.service
+        state = app.state.server
         assert code == 0
-        assert service.sandbox is made
-        assert (service.runner.propose is not None) is proposing
-    assert service.runner.propose.propose.decoder is service.decoder
+        assert state.sandbox is made
+        assert (state.runner.propose is not None) is proposing
+    assert state.runner.propose.propose.decoder is state.decoder
 
 
 def test_a_proposal_that_cannot_be_had_is_none():

@@ -20,9 +20,13 @@ def writing_app(text):
     tokenizer = templated(JSON, "<|think|>", "<|/think|>", "<|call|>", "<|/call|>")
     model = make_model("llama", num_hidden_layers=1, max_position_embeddings=4096, vocab_size=len(tokenizer))
     app = make_app(model=model, tokenizer=tokenizer)
-    decoder = app.state.service.decoder
+    decoder = app.state.server.decoder
     submit, ids = decoder.submit, tokenizer(text)["input_ids"]
-    decoder.submit = lambda *args, **more: submit(*args, **{"logits_processors": lambda: [Writes(ids)], **more})
+
+    def written(*args, logits_processors=None, **more):
+        return submit(*args, logits_processors=logits_processors or (lambda: [Writes(ids)]), **more)
+
+    decoder.submit = written
     return app
 
 

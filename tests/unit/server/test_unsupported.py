@@ -1,10 +1,9 @@
 """Parameters that are known and not supported: never a silent 200, and what asks for nothing passes."""
 
 import pytest
-from nad_server.unsupported import _NEUTRAL
-from nad_server.wire import ChatRequest
-from nad_server.wire_completions import CompletionRequest
-from nad_server.wire_responses import ResponsesRequest
+from nad_server.protocol import ChatRequest, CompletionRequest
+from nad_server.protocol_responses import ResponsesRequest
+from nad_server.unsupported_params import _NEUTRAL
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params

@@ -25,7 +25,7 @@ class NADLLM(PredictingLLM):
 
     The candidates are sampled in one batch and ranked by how much their activated neurons agree
     (arXiv 2510.26277). With a verifier the ranking is walked down until a candidate passes. Every parameter is
-    described in `langchain_nad.fields.DecodingFields`; those of sampling and selection may also be given per call.
+    described in `nad_agents.chat.params.DecodingFields`; those of sampling and selection may also be given per call.
 
     Example:
         .. code-block:: python

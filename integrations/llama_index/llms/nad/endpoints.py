@@ -18,11 +18,13 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
-from llama_index.llms.nad.asking import AnswerReader, ChatFields, FamilyReader, ask, start_run
-from llama_index.llms.nad.calls import Call
 from llama_index.llms.nad.messages import template_messages
+from llama_index.llms.nad.outputs import ChatCall
 
+from nad_agents.chat.local_model import ChatFields
+from nad_agents.chat.prepare import PreparedChat, prepare
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.pending import start_run
 
 __all__ = ["AnsweringLLM"]
 
@@ -36,28 +38,31 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
     is_chat_model: bool = True
     """False for a base model: prompts are then continued as they are, and there are no tools."""
 
-    def _start(self, asked: Asked, kwargs: dict[str, Any], *, streaming: bool) -> Call:
+    def _start(self, asked: Asked, kwargs: dict[str, Any], *, streaming: bool) -> ChatCall:
         """Check and submit a call; everything that can be wrong with it is found here."""
         overrides = dict(kwargs)
         overrides["tools"] = [_openai_tool(tool) for tool in overrides.get("tools") or ()]
-        reply = self.take_reply(overrides)
+        output_spec = self.take_output_spec(overrides)
         settings = self.settings(overrides)
         decoder = self.get_decoder(settings.model)
-        prompt: Any = asked
         if isinstance(asked, str):
-            if reply.tools or reply.constrained or kwargs.get("chat_template_kwargs"):
+            if output_spec.tools or output_spec.constrained or kwargs.get("chat_template_kwargs"):
                 asked_for = "tools, response_format and chat_template_kwargs"
                 msg = f"{asked_for} go with a chat, not with text that is continued as it is; use chat()"
                 raise ConfigurationError(msg)
-            options: dict[str, Any] = {"raw": True}
-            reader: AnswerReader = FamilyReader()
+            prepared = PreparedChat(asked, output_spec, raw=True, verifier=self.verifier)
         else:
-            conversation, limit = template_messages(asked), settings.sampling.max_new_tokens
-            prompt, options, reader = ask(decoder, conversation, reply, limit, self.verifier)
-        run = self.submit(decoder, prompt, settings, streaming=streaming, **options)
-        return Call(run, settings, reader, parallel=reply.parallel is not False)
+            prepared = prepare(
+                decoder,
+                template_messages(asked),
+                output_spec,
+                max_new_tokens=settings.sampling.max_new_tokens,
+                verifier=self.verifier or decoder.verifier,
+            )
+        run = self.submit(decoder, prepared, settings, streaming=streaming)
+        return ChatCall(run, settings, prepared.parser, parallel=output_spec.parallel is not False)
 
-    def _start_text(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> Call:
+    def _start_text(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> ChatCall:
         """Start on text: one user message for a chat model, unless the caller has formatted it already."""
         if not formatted:
             model = kwargs.get("model", kwargs.get("model_name"))
@@ -168,21 +173,21 @@ def _openai_tool(tool: Any) -> Any:
     return tool if metadata is None else metadata.to_openai_tool(skip_length_check=True)
 
 
-def _whole(call: Call) -> ChatResponse:
+def _whole(call: ChatCall) -> ChatResponse:
     return call.response(call.run.result())
 
 
-async def _awhole(call: Call) -> ChatResponse:
+async def _awhole(call: ChatCall) -> ChatResponse:
     return call.response(await call.run.aresult())
 
 
-def _pieces(call: Call) -> Iterator[ChatResponse]:
+def _pieces(call: ChatCall) -> Iterator[ChatResponse]:
     with closing(call.run.events()) as events:
         for event in events:
             yield from call.pieces(event)
 
 
-async def _apieces(call: Call) -> AsyncGenerator[ChatResponse]:
+async def _apieces(call: ChatCall) -> AsyncGenerator[ChatResponse]:
     async with aclosing(call.run.aevents()) as events:
         async for event in events:
             for piece in call.pieces(event):

@@ -1,0 +1,50 @@
+"""The evidence for a selection as plain data, the same for every front end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nad_agents.types import Selection
+
+__all__ = ["evidence"]
+
+
+def evidence(selection: Selection, *, include_candidates: bool = False) -> dict[str, Any]:
+    """Why this answer was chosen, JSON-serialisable.
+
+    Args:
+        selection: what was decided.
+        include_candidates: also the candidates with their texts, the similarity matrix and the selector's details.
+    """
+    found: dict[str, Any] = {
+        "selector": selection.selector,
+        "n": len(selection.candidates),
+        "winner": selection.winner,
+        "scores": [_number(c.score) for c in selection.candidates],
+        "ranking": list(selection.ranking),
+        "agreement": _number(selection.best.agreement),
+        "tokens_generated": selection.usage.generated_tokens,
+        "tokens_saved": selection.usage.saved_tokens,
+        "seed": selection.seed,
+        "timings": {name: round(seconds, 4) for name, seconds in selection.timings.model_dump().items()},
+    }
+    if selection.verified is not None:
+        checked = [c for c in selection.candidates if c.verdict is not None]
+        found["verification"] = {
+            "passed": selection.verified,
+            "checked": len(checked),
+            "verdict": selection.best.verdict,
+        }
+    if include_candidates:
+        found["candidates"] = [
+            {name: _number(value) for name, value in c.model_dump().items()} for c in selection.candidates
+        ]
+        found["similarity_matrix"] = [list(row) for row in selection.similarity_matrix or ()]
+        found["details"] = selection.details
+    return found
+
+
+def _number(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,171 @@
+"""From a conversation and the kind of answer that it asks for to a `PreparedChat`, which the decoder takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from nad_agents.chat.messages import fit_template, with_instructions, without_tool_roles
+from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
+from nad_agents.chat.tool_formats import ToolFormat, find_format
+from nad_agents.prompt import Prompt, template_source
+from nad_agents.verification import Verdict, Verifier
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    from nad_agents.decoder import NeuronAgreementDecoder
+
+__all__ = ["ContentVerifier", "PreparedChat", "prepare", "written_for"]
+
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PreparedChat:
+    """A prompt that is ready for `NeuronAgreementDecoder.submit`, and what its answers are parsed by.
+
+    Attributes:
+        prompt: Messages as the model's chat template takes them, or text.
+        output_spec: What kind of answer was asked for.
+        parser: Takes the answers apart.
+        raw: Whether text is taken as it is, without the chat template.
+        tools: Tools for the chat template, in OpenAI's form.
+        template_options: Further variables of the chat template.
+        logits_processors: Makes the logits processors that hold the candidates to a grammar; None without a grammar.
+        visible_tokens: Special tokens that stay in the text because the parser looks for them.
+        verifier: Judges the answers in rank order.
+    """
+
+    prompt: Prompt
+    output_spec: OutputSpec = field(default_factory=OutputSpec)
+    parser: ResponseParser = field(default_factory=ToolCallParser)
+    raw: bool = False
+    tools: Sequence[Mapping[str, Any]] = ()
+    template_options: Mapping[str, Any] = field(default_factory=dict)
+    logits_processors: Callable[[], Sequence[Any]] | None = None
+    visible_tokens: Collection[int] = ()
+    verifier: Verifier | None = None
+
+
+def prepare(
+    decoder: NeuronAgreementDecoder,
+    messages: Messages,
+    output_spec: OutputSpec,
+    *,
+    max_new_tokens: int,
+    verifier: Verifier | None,
+) -> PreparedChat:
+    """Turn a conversation and the kind of answer that it asks for into what the decoder takes.
+
+    Args:
+        decoder: The decoder that will answer.
+        messages: The conversation in OpenAI's form.
+        output_spec: The kind of answer that is asked for.
+        max_new_tokens: Token limit of a candidate.
+        verifier: Judges the answers; it sees neither tool calls nor what the model only thought.
+
+    Raises:
+        MissingDependencyError: The answer needs a grammar and llguidance is not installed.
+        ConfigurationError: The grammar cannot be compiled, the token limit is too low for it, or transformers does
+            not understand the tokenizer's response template.
+    """
+    loaded = decoder.loaded
+    # 1. the prompt
+    prompt, tools = written_for(loaded.tokenizer, messages, output_spec)
+    # 2. the grammar
+    logits_processors = None
+    if output_spec.constrained:
+        # llguidance is an optional dependency, and torch takes a while to import
+        from nad_agents.constrained.decoding import literal_writer, make_processors
+
+        grammar = output_spec.grammar(_tool_format(loaded.tokenizer), literal_writer(loaded))
+        logits_processors = make_processors(grammar, loaded, max_new_tokens)
+    # 3. the parser; what a grammar holds is written as the family writes it
+    parser: ResponseParser = ToolCallParser(tuple(output_spec.names))
+    visible_tokens: Collection[int] = ()
+    if not output_spec.constrained and response_template(loaded.tokenizer) is not None:
+        prefix = _as_text(loaded.tokenizer, prompt, tools, output_spec)
+        parser = TemplateResponseParser(loaded.tokenizer, prefix, output_spec.tools)
+        visible_tokens = parser.special_tokens
+    # 4. the verifier
+    if verifier is not None and (output_spec.tools or isinstance(parser, TemplateResponseParser)):
+        verifier = ContentVerifier(verifier, parser)
+    return PreparedChat(
+        prompt=prompt,
+        output_spec=output_spec,
+        parser=parser,
+        tools=tools,
+        template_options=output_spec.template_options,
+        logits_processors=logits_processors,
+        visible_tokens=visible_tokens,
+        verifier=verifier,
+    )
+
+
+def _as_text(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any], output_spec: OutputSpec) -> str:
+    options: dict[str, Any] = {"tools": tools or None, "tokenize": False, "add_generation_prompt": True}
+    try:
+        return str(tokenizer.apply_chat_template(prompt, **options, **output_spec.template_options))
+    except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose, and the decoder reports it
+        return ""
+
+
+def written_for(
+    tokenizer: PreTrainedTokenizerBase, conversation: Messages, output_spec: OutputSpec
+) -> tuple[Messages, list[dict[str, Any]]]:
+    """Messages as the model's chat template takes them, and the tools that go into the template.
+
+    A template that knows no tools gets them described in the system message, and earlier calls and results as text.
+    """
+    form = _tool_format(tokenizer)
+    if not form.in_template:
+        conversation = without_tool_roles(conversation, form if output_spec.tools else None)
+    shown = list(output_spec.tools) if form.in_template else []
+    conversation = with_instructions(conversation, output_spec.instructions(form))
+    return fit_template(tokenizer, conversation, tools=shown, template_options=output_spec.template_options), shown
+
+
+def _tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
+    template = template_source(tokenizer, tools=True)
+    form = find_format(template)
+    # with a response template, calls of families that are unknown here are read as well
+    own = not form.in_template and "tools" in (template or "") and response_template(tokenizer) is not None
+    return replace(form, in_template=True) if own else form
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """The verdict on a tool call: nothing to check yet."""
+
+    passed: bool = True
+    feedback: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"passed": True, "feedback": "", "reason": "a tool call is not checked"}
+
+
+@dataclass(frozen=True)
+class ContentVerifier:
+    """A verifier that accepts tool calls unseen and hands the content of all other answers to another verifier.
+
+    Attributes:
+        verifier: Judges the content, without what the model only thought.
+        parser: Takes answers apart.
+    """
+
+    verifier: Verifier
+    parser: ResponseParser
+
+    def verify(self, answer: str, *, prompt: str = "") -> Verdict:
+        """Judge an answer."""
+        parsed = self.parser.parse(answer)
+        return _Accepted() if parsed.calls else self.verifier.verify(parsed.content, prompt=prompt)
+
+    def fingerprint(self, answer: str) -> str:
+        """Return a key that is the same for answers which must get the same verdict."""
+        parsed = self.parser.parse(answer)
+        return answer if parsed.calls else self.verifier.fingerprint(parsed.content)

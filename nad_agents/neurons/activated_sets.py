@@ -1,0 +1,264 @@
+"""Activated sets: which neurons a candidate used, how often, and how alike two candidates are.
+
+An activated set is the union of the activated neurons of a candidate's tokens (arXiv 2510.26277, section 3).
+What is compared (similarity, how many neurons per token, which tokens, which layers) is one `ComparisonConfig`.
+Results are kept on the group, keyed by what determines them, so that several selectors share one matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.similarity import cosine_matrix, jaccard_matrix, weighted_jaccard_matrix
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.types import Similarity
+
+if TYPE_CHECKING:
+    from nad_agents.types import NADConfig
+
+__all__ = [
+    "ComparisonConfig",
+    "activated_sets",
+    "chunk_sets",
+    "compared_neurons",
+    "compared_tokens",
+    "compared_window",
+    "neuron_counts",
+    "novelty",
+    "similarity_matrix",
+    "unique_counts",
+]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """What is compared between two candidates.
+
+    Attributes:
+        similarity: how activated neurons are compared; the paper's is ``jaccard``.
+        top_k: use this many of a token's recorded neurons, the highest first; None uses all of them.
+        chunk_size: tokens per chunk (B).
+        chunks: compare the first so many chunks, counted from the first generated token; None compares all.
+        skip_tokens: leave out this many tokens at the start.
+        common_prefix: compare only as many tokens as the shortest candidate has (of those that have any left
+            after `skip_tokens`), which removes the effect of length.
+        layers: (first, end) in the model's own numbering; None compares every recorded layer.
+
+    Raises:
+        ConfigurationError: a value is out of range, or skipping leaves nothing of the compared chunks.
+    """
+
+    similarity: Similarity = "jaccard"
+    top_k: int | None = None
+    chunk_size: int = 32
+    chunks: int | None = None
+    skip_tokens: int = 0
+    common_prefix: bool = False
+    layers: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        if self.similarity not in get_args(Similarity):
+            names = ", ".join(get_args(Similarity))
+            msg = f"similarity={self.similarity!r} is unknown; choose one of {names}"
+            raise ConfigurationError(msg)
+        for name, minimum in (("top_k", 1), ("chunk_size", 1), ("chunks", 1), ("skip_tokens", 0)):
+            value = getattr(self, name)
+            if value is None and name in {"top_k", "chunks"}:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+                msg = f"{name}={value!r} must be a whole number of at least {minimum}"
+                raise ConfigurationError(msg)
+        if self.layers is not None and not 0 <= self.layers[0] < self.layers[1]:
+            msg = f"layers={self.layers} must be (first, end) with 0 <= first < end, such as (8, 16)"
+            raise ConfigurationError(msg)
+        limit = self.token_limit
+        if limit is not None and self.skip_tokens >= limit:
+            msg = (
+                f"skip_tokens={self.skip_tokens} leaves nothing of the {limit} compared tokens "
+                f"(chunks={self.chunks} of {self.chunk_size}); raise chunks or lower skip_tokens"
+            )
+            raise ConfigurationError(msg)
+
+    @classmethod
+    def from_config(cls, config: NADConfig) -> ComparisonConfig:
+        """Take over what a `NADConfig` says about comparing.
+
+        ``layers`` is not taken over: there it says what is recorded, and all that was recorded is compared.
+        """
+        return cls(
+            similarity=config.similarity,
+            top_k=config.top_k,
+            chunk_size=config.chunk_size,
+            chunks=config.chunks,
+            skip_tokens=config.skip_tokens,
+            common_prefix=config.common_prefix,
+        )
+
+    @property
+    def token_limit(self) -> int | None:
+        """How many tokens the first `chunks` chunks hold; None without a limit."""
+        return None if self.chunks is None else self.chunks * self.chunk_size
+
+    @property
+    def _window_key(self) -> tuple[object, ...]:
+        # chunk_size alone does not change a set, so it is no part of the key
+        return (self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
+
+
+def _cached(group: RolloutGroup, key: tuple[object, ...], build: Callable[[], _T]) -> _T:
+    if key not in group._cache:
+        group._cache[key] = build()
+    return cast("_T", group._cache[key])
+
+
+def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
+    """The tokens of a candidate that are compared, as a slice of its token axis; may be empty."""
+    length = len(group.rollouts[index])
+    stop = length if comparison.token_limit is None else min(length, comparison.token_limit)
+    if comparison.common_prefix:
+        # a candidate with nothing to compare must not empty all the others
+        lengths = [len(r) for r in group.rollouts if len(r) > comparison.skip_tokens]
+        stop = min([stop, *lengths])
+    return slice(min(comparison.skip_tokens, stop), stop)
+
+
+def compared_tokens(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
+    """How many tokens of each candidate are compared, int64 [N]."""
+    windows = (compared_window(group, i, comparison) for i in range(len(group)))
+    return np.array([w.stop - w.start for w in windows], dtype=np.int64)
+
+
+def compared_neurons(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> NDArray[np.int32]:
+    """The activated neurons of a candidate's compared tokens.
+
+    Returns:
+        int32 [t, k'], -1 where there is none (padding, or a layer outside ``comparison.layers``).
+
+    Raises:
+        ConfigurationError: the candidate has tokens but no recorded neurons, or an id is outside the layout.
+    """
+    rollout = group.rollouts[index]
+    if len(rollout) and rollout.neurons.shape[1] == 0:
+        msg = (
+            f"candidate {index} has {len(rollout)} tokens but no activated neurons, as the recorder was off; "
+            "set record=True, or choose a selector that needs none, such as mean_logprob"
+        )
+        raise ConfigurationError(msg)
+    layout = group.layout
+    neurons = rollout.neurons[compared_window(group, index, comparison), : comparison.top_k]
+    if neurons.size and (neurons.max() >= layout.n_neurons or neurons.min() < -1):
+        msg = (
+            f"candidate {index} has neurons from {neurons.min()} to {neurons.max()}, but the layout numbers "
+            f"0 to {layout.n_neurons - 1} (-1 is padding); group and layout come from different models"
+        )
+        raise ConfigurationError(msg)
+    if comparison.layers is None:
+        return neurons
+    first, end = ((layer - layout.first_layer) * layout.d_ff for layer in comparison.layers)
+    return np.where((neurons >= first) & (neurons < end), neurons, np.int32(-1))
+
+
+def neuron_counts(
+    group: RolloutGroup, comparison: ComparisonConfig
+) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+    """For each candidate its activated neurons and how many of its tokens had each.
+
+    Returns:
+        per candidate (ids, counts): sorted unique int32 ids, and int32 counts of the same length.
+
+    Raises:
+        ConfigurationError: see `compared_neurons`.
+    """
+
+    def build() -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        result = []
+        for index in range(len(group)):
+            neurons = compared_neurons(group, index, comparison)
+            # shifted by one, so that the padding is counted in slot 0 and dropped
+            dense = np.bincount(neurons.ravel() + 1, minlength=group.layout.n_neurons + 1)[1:]
+            ids = np.flatnonzero(dense).astype(np.int32)
+            counts = dense[ids].astype(np.int32)
+            ids.setflags(write=False)
+            counts.setflags(write=False)
+            result.append((ids, counts))
+        return result
+
+    return _cached(group, ("counts", *comparison._window_key), build)
+
+
+def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
+    """The activated set of each candidate: the union over its compared tokens, sorted unique int32 ids."""
+    return [ids for ids, _ in neuron_counts(group, comparison)]
+
+
+def unique_counts(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
+    """The unique activated neuron count of each candidate, int64 [N]."""
+    return np.array([len(ids) for ids in activated_sets(group, comparison)], dtype=np.int64)
+
+
+def chunk_sets(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
+    """The activated set of each chunk of a candidate, sorted unique int32 ids.
+
+    Chunk c holds the tokens c * chunk_size to (c + 1) * chunk_size of the answer; tokens outside the compared
+    window are missing from their chunk, and a chunk that lies outside it altogether is not listed.
+    """
+    neurons = compared_neurons(group, index, comparison)
+    start = compared_window(group, index, comparison).start
+    # the first chunk is shorter when skipped tokens cut into it
+    first = comparison.chunk_size - start % comparison.chunk_size
+    sets = []
+    for part in np.split(neurons, range(first, len(neurons), comparison.chunk_size)):
+        if len(part):
+            ids = np.unique(part)
+            sets.append(ids[ids >= 0])
+    return sets
+
+
+def novelty(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> NDArray[np.int64]:
+    """How many neurons each compared token adds to the candidate's activated set, int64 [t]."""
+    neurons = compared_neurons(group, index, comparison)
+    flat = neurons.ravel()
+    present = np.flatnonzero(flat >= 0)
+    # np.unique reports the first occurrence in token order
+    _, first = np.unique(flat[present], return_index=True)
+    tokens = present[first] // max(neurons.shape[1], 1)
+    return np.bincount(tokens, minlength=len(neurons)).astype(np.int64)
+
+
+def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.float64]:
+    """Similarities of all candidates, float64 [N, N]: symmetric, unit diagonal, within [0, 1], read-only.
+
+    ``jaccard`` is |A and B| / |A or B| of the activated sets; ``weighted_jaccard`` the sum of minima over the
+    sum of maxima of how many tokens had each neuron; ``weighted_jaccard_rates`` the same of these counts divided
+    by the candidate's compared tokens; ``cosine`` the cosine of the rates. Two empty candidates have similarity
+    1, an empty and a non-empty one 0.
+
+    Raises:
+        ConfigurationError: see `compared_neurons`.
+    """
+
+    def build() -> NDArray[np.float64]:
+        counts = neuron_counts(group, comparison)
+        n_neurons = group.layout.n_neurons
+        if comparison.similarity == "jaccard":
+            matrix = jaccard_matrix([ids for ids, _ in counts], n_neurons)
+        elif comparison.similarity == "cosine":
+            matrix = cosine_matrix(counts, n_neurons)
+        else:
+            scales: Sequence[float] = np.ones(len(group)).tolist()
+            if comparison.similarity == "weighted_jaccard_rates":
+                scales = (1.0 / np.maximum(compared_tokens(group, comparison), 1)).tolist()
+            matrix = weighted_jaccard_matrix(counts, n_neurons, scales)
+        matrix.setflags(write=False)
+        return matrix
+
+    return _cached(group, ("similarity", comparison.similarity, *comparison._window_key), build)

@@ -1,0 +1,207 @@
+"""Recording the activated neurons of generated tokens.
+
+Two steps, so that decoding is not slowed:
+
+1. `ActivationTap` copies the input of every down projection into one preallocated buffer, one slot a step. A hook
+   does nothing else: no top-k, no Python per row.
+2. `activated_neurons` turns a full buffer into neuron ids: per layer the `per_layer_top` best-scored neurons, then
+   the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B), for all rows and steps at once.
+
+Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype and no more than `BUFFER_BYTES`, or
+one step (a chunk is then reduced in several parts); what remains of a token is top_k int32 ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from nad_agents.exceptions import ConfigurationError, RecordingError
+from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards
+from nad_agents.neurons.top_k import top_neurons
+from nad_agents.rollouts import NeuronLayout
+from nad_agents.types import ScoreName
+
+__all__ = ["BUFFER_BYTES", "ActivationTap", "RecordingConfig", "activated_neurons", "neuron_layout"]
+
+BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
+"""Upper bounds of the buffer by score; at least one step is always held. A small one stays in the cache; attribution
+reads all down projections for each full one (measured)."""
+
+
+@dataclass(frozen=True)
+class RecordingConfig:
+    """Which neurons count as activated.
+
+    Attributes:
+        score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y.
+        top_k: activated neurons per token.
+        per_layer_top: at most this many from one layer.
+        layers: (first, end) of the recorded decoder layers; None for all.
+        final_norm: attribution multiplies the unembedding row by the final norm's gain.
+    """
+
+    score: ScoreName = "activation"
+    top_k: int = 500
+    per_layer_top: int = 64
+    layers: tuple[int, int] | None = None
+    final_norm: bool = False
+
+
+def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> NeuronLayout:
+    """How the neurons of the recorded layers are numbered.
+
+    Raises:
+        ConfigurationError: the layer range lies outside the model.
+    """
+    first, end = config.layers or (0, len(blocks))
+    if not 0 <= first < end <= len(blocks):
+        msg = f"layers={config.layers} does not fit a model of {len(blocks)} layers; end at {len(blocks)} or before"
+        raise ConfigurationError(msg)
+    return NeuronLayout(end - first, max(block.d_ff for block in blocks), first)
+
+
+class ActivationTap:
+    """Copies feed-forward activations of decoding steps into a buffer while it is open.
+
+    Use as a context manager, any number of times: on entry the hooks are registered, on exit they are removed and the
+    model is exactly as before. From `open` to the exit every forward pass with one position per row fills one step.
+    The buffer's memory is kept from one time to the next until `free`.
+
+    Attributes:
+        blocks: the model's feed-forward blocks.
+        first_layer: the first layer that is kept.
+    """
+
+    def __init__(self, model: nn.Module, blocks: Sequence[FeedForward] | None = None) -> None:
+        self.blocks = tuple(blocks if blocks is not None else find_feed_forwards(model))
+        self._handles: list[Any] = []
+        self._memory = torch.empty(0)
+        self._layers: list[torch.Tensor] = []
+        self._slots: list[tuple[torch.Tensor, ...]] = []
+        self.first_layer = 0
+        self._step = 0
+        self._armed = False
+
+    def __enter__(self) -> ActivationTap:
+        """Register one hook per block."""
+        for block in self.blocks:
+            self._handles.append(block.down.register_forward_pre_hook(self._hook(block.layer)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop copying and remove the hooks."""
+        self._armed = False
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def open(
+        self, rows: int, steps: int, layers: tuple[int, int], *, dtype: torch.dtype, device: torch.device, limit: int
+    ) -> int:
+        """Make room for `steps` decoding steps of `rows` rows.
+
+        Args:
+            rows: rows of the batch.
+            steps: steps wanted.
+            layers: (first, end) of the layers to keep.
+            dtype: dtype of the activations.
+            device: where they are.
+            limit: most bytes of the buffer, if more than one step's.
+
+        Returns:
+            How many steps fit; the caller reduces and rewinds after so many.
+
+        Raises:
+            RecordingError: the tap is not entered.
+        """
+        if not self._handles:
+            msg = "the activation tap is not installed on the model; use it as a context manager"
+            raise RecordingError(msg)
+        first, end = layers
+        widths = [block.d_ff for block in self.blocks[first:end]]
+        steps = max(1, min(steps, limit // (rows * sum(widths) * dtype.itemsize)))
+        elements = steps * rows * sum(widths)
+        if self._memory.numel() < elements or (self._memory.dtype, self._memory.device) != (dtype, device):
+            self._memory = torch.empty(elements, dtype=dtype, device=device)
+        parts = torch.split(self._memory[:elements], [steps * rows * width for width in widths])
+        self._layers = [part.view(steps, rows, width) for part, width in zip(parts, widths, strict=True)]
+        self._slots = [layer.unbind() for layer in self._layers]
+        self.first_layer, self._step, self._armed = first, 0, True
+        return steps
+
+    def next_step(self) -> int:
+        """Go to the next slot; returns how many are filled."""
+        self._step += 1
+        return self._step
+
+    def take(self) -> list[torch.Tensor]:
+        """The filled part of the buffer, one [steps, rows, d_ff] view per layer, and rewind."""
+        filled, self._step = self._step, 0
+        return [layer[:filled] for layer in self._layers]
+
+    def free(self) -> None:
+        """Give the buffer's memory back."""
+        self._memory, self._layers, self._slots = torch.empty(0), [], []
+
+    def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            index = layer - self.first_layer
+            if self._armed and 0 <= index < len(self._slots):
+                slot = self._slots[index][self._step]
+                slot.copy_(inputs[0].view(slot.shape))
+
+        return copy
+
+
+def activated_neurons(
+    activations: Sequence[torch.Tensor],
+    token_ids: torch.Tensor,
+    config: RecordingConfig,
+    layout: NeuronLayout,
+    blocks: Sequence[FeedForward],
+    *,
+    unembedding: Unembedding | None = None,
+) -> torch.Tensor:
+    """Neuron ids of the activated set of every token, best-scored first.
+
+    Args:
+        activations: per recorded layer [steps, rows, d_ff].
+        token_ids: [steps, rows], the token that each position emitted.
+        config: score, k and the cap per layer.
+        layout: numbering of the neurons.
+        blocks: feed-forward blocks of the recorded layers, in the order of `activations`.
+        unembedding: needed by the attribution score.
+
+    Returns:
+        int32 [steps, rows, k], k = min(top_k, what the layers offer). A neuron whose score is exactly zero is not
+        activated: its place holds -1.
+    """
+    steps, rows = token_ids.shape
+    directions = None
+    if config.score == "attribution":
+        if unembedding is None:
+            msg = "the attribution score needs the unembedding matrix"
+            raise RecordingError(msg)
+        directions = unembedding.rows(token_ids.reshape(-1), use_norm=config.final_norm)
+
+    def scores() -> Iterator[torch.Tensor]:
+        for block, layer in zip(blocks, activations, strict=True):
+            h = layer.reshape(steps * rows, block.d_ff)
+            if directions is None:
+                yield h
+            else:
+                weight = block.down_weight()
+                # in place: fresh memory for every layer costs as much as the comparison
+                yield (directions.to(weight.device, weight.dtype) @ weight).to(h.dtype).mul_(h)
+
+    magnitudes = config.score == "activation"
+    top = top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff, magnitudes=magnitudes)
+    return top.view(steps, rows, -1)

@@ -1,0 +1,1 @@
+"""The sandboxes: Docker, bubblewrap, and an unsafe one without isolation."""

@@ -1,0 +1,97 @@
+"""Choosing a backend: Docker where an engine answers, else bubblewrap, and never none."""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
+from nad_sandbox.backends.docker import DockerSandbox
+from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
+from nad_sandbox.program import Job
+from nad_sandbox.threaded import ThreadedSandbox
+
+__all__ = ["AutoSandbox", "SandboxKind", "auto_sandbox"]
+
+SandboxKind = Literal["auto", "docker", "bubblewrap"]
+
+
+def auto_sandbox(
+    kind: SandboxKind = "auto", *, limits: Limits | None = None, parallel: int | None = None, build: bool = True
+) -> DockerSandbox | BubblewrapSandbox:
+    """A sandbox that is known to work: `DockerSandbox` where an engine answers, else `BubblewrapSandbox`.
+
+    Args:
+        kind: "auto", or the one that must be it.
+        limits: what a program may use.
+        parallel: programs that run at once; default: one per CPU core.
+        build: build the project's image when the engine does not have it, which takes up to a minute, once.
+
+    Raises:
+        SandboxUnavailableError: there is none; the message has each one's reason and remedy.
+        ValueError: `kind` is unknown, or a limit or `parallel` is not positive.
+    """
+    candidates: dict[str, DockerSandbox | BubblewrapSandbox] = {
+        "docker": DockerSandbox(limits=limits, parallel=parallel, build=build),
+        "bubblewrap": BubblewrapSandbox(limits=limits, parallel=parallel),
+    }
+    if kind not in {"auto", *candidates}:
+        raise ValueError(f"kind is {kind!r}; choose 'auto', 'docker' or 'bubblewrap'")
+    reasons = []
+    for name, sandbox in candidates.items():
+        if kind not in {"auto", name}:
+            continue
+        try:
+            sandbox.start() if isinstance(sandbox, DockerSandbox) else sandbox.check_available()
+        except SandboxUnavailableError as error:
+            sandbox.close()
+            reasons.append(f"{name}: {error}")
+        else:
+            return sandbox
+    raise SandboxUnavailableError("there is no sandbox here, and code is not run without one. " + ". ".join(reasons))
+
+
+class AutoSandbox(ThreadedSandbox):
+    """What `auto_sandbox` gives, chosen when the first program comes.
+
+    Args:
+        limits: what a program may use.
+        parallel: programs that run at once; default: one per CPU core.
+        build: build the project's image when a Docker engine does not have it.
+
+    Raises:
+        ValueError: a limit or `parallel` is not positive.
+    """
+
+    def __init__(self, *, limits: Limits | None = None, parallel: int | None = None, build: bool = True) -> None:
+        super().__init__(limits=limits, parallel=parallel)
+        self._build = build
+        self._chosen: DockerSandbox | BubblewrapSandbox | None = None
+        self._choosing = threading.Lock()
+
+    def check_available(self) -> None:
+        """Choose a backend.
+
+        Raises:
+            SandboxUnavailableError: there is none; the message has each one's reason and remedy.
+        """
+        self._backend()
+
+    def close(self) -> None:
+        """Remove everything the sandbox started; may be called twice."""
+        super().close()
+        with self._choosing:
+            chosen, self._chosen = self._chosen, None
+        if chosen is not None:
+            chosen.close()
+
+    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        return self._backend()._run_in_slot(job, cancelled)
+
+    def _backend(self) -> DockerSandbox | BubblewrapSandbox:
+        with self._choosing:
+            if self._closed:
+                raise SandboxUnavailableError("this AutoSandbox is closed; make a new one")
+            if self._chosen is None:
+                self._chosen = auto_sandbox(limits=self.limits, parallel=self.parallel, build=self._build)
+            return self._chosen

@@ -1,0 +1,228 @@
+"""Running programs in bubblewrap, where there is no container engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from nad_sandbox.backends.bubblewrap_args import Layout, find_interpreter
+from nad_sandbox.backends.bubblewrap_process import OneShotProcess
+from nad_sandbox.backends.launcher import rlimits
+from nad_sandbox.base import ExecResult, Limits, SandboxError, SandboxUnavailableError
+from nad_sandbox.isolation.cgroup import ControlGroups
+from nad_sandbox.isolation.seccomp_filter import compile_filter
+from nad_sandbox.program import Job, python_job
+from nad_sandbox.threaded import ThreadedSandbox
+
+__all__ = ["BubblewrapSandbox", "Scope"]
+
+Scope = Literal["program", "process", "user", "none"]
+
+_INSTALL = "install it with `apt install bubblewrap` (Debian, Ubuntu) or `dnf install bubblewrap` (Fedora)"
+_ADDRESS_SPACE_MIB = 1024
+_FALLBACK_PYTHON = "/usr/bin/python3"
+_PROBE = """
+import json, os
+status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
+mounts = [line.split() for line in open("/proc/self/mounts")]
+scratch = [m[3].split(",") for m in mounts if m[1] == "/tmp"][-1]
+print(json.dumps({
+    "uid": os.getuid(),
+    "capabilities": any(int(status["Cap" + kind], 16) for kind in ("Prm", "Eff", "Inh", "Amb")),
+    "no_new_privs": status["NoNewPrivs"] == "1", "seccomp": status["Seccomp"] == "2",
+    "own_scratch": "noexec" in scratch,
+    "interfaces": [line.split(":")[0].strip() for line in open("/proc/net/dev").read().splitlines()[2:]],
+    "root": "ro" in [m[3].split(",") for m in mounts if m[1] == "/"][-1],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What was found out about this machine.
+
+    Attributes:
+        layout: how sandboxes are made.
+        groups: where control groups are made; None: nowhere.
+        rlimits: resource limits of every program.
+        enforced: see `BubblewrapSandbox.enforced`.
+    """
+
+    layout: Layout
+    groups: ControlGroups | None
+    rlimits: dict[str, int]
+    enforced: dict[str, Scope]
+
+
+class BubblewrapSandbox(ThreadedSandbox):
+    """Runs each program in namespaces of its own: no network, no files of yours, nothing writable but a small tmpfs.
+
+    The program sees the distribution's programs and libraries and one Python, all read-only. It is nobody, without
+    capabilities, under the same system-call policy as in `DockerSandbox`, and all its processes end with it. Started
+    by root, it is nobody to the host too; started by another user, it is nobody inside and, out of reach, that user
+    outside.
+
+    Memory, processes and CPU time of the whole program are bounded by a control group where this process may make
+    one (as root, or below a delegated group). Elsewhere private memory is bounded for each process, and its address
+    space at 1 GiB more; processes are counted by the kernel for each user namespace (as root: for all programs
+    together), and CPU time is not bounded. `enforced` tells which holds.
+
+    Args:
+        limits: what a program may use.
+        parallel: programs that run at once; default: one per CPU core.
+        python: the interpreter inside, also that of a virtual environment, which brings its packages. Default: the
+            one that runs this, without its environment's packages.
+        bwrap: name or path of bubblewrap.
+
+    Raises:
+        ValueError: a limit or `parallel` is not positive.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        parallel: int | None = None,
+        python: str | None = None,
+        bwrap: str = "bwrap",
+    ) -> None:
+        super().__init__(limits=limits, parallel=parallel)
+        self.python = python
+        self.bwrap = bwrap
+        self._setup: _Setup | None = None
+        self._preparing = threading.Lock()
+
+    @property
+    def enforced(self) -> Mapping[str, Scope]:
+        """For each field of `Limits`, what it bounds here.
+
+        "program": the program with all its processes; "process": each of its processes; "user": all programs that
+        run at the same time, together; "none": nothing.
+
+        Raises:
+            SandboxUnavailableError: see `check_available`.
+        """
+        return dict(self._prepared().enforced)
+
+    def check_available(self) -> None:
+        """Find out whether sandboxes can be made here, by making one.
+
+        Raises:
+            SandboxUnavailableError: they cannot; the message says what to do.
+        """
+        self._prepared()
+
+    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        setup = self._prepared()
+        try:
+            with OneShotProcess(setup.layout, setup.groups) as process:
+                return process.run(job, setup.rlimits, cancelled)
+        except OSError as error:
+            raise SandboxUnavailableError(f"the control group of a sandbox cannot be used: {error}") from error
+
+    def _prepared(self) -> _Setup:
+        with self._preparing:
+            if self._closed:
+                raise SandboxUnavailableError("this BubblewrapSandbox is closed; make a new one")
+            if self._setup is None:
+                self._setup = self._prepare()
+            return self._setup
+
+    def _prepare(self) -> _Setup:
+        bwrap = shutil.which(self.bwrap)
+        if sys.platform != "linux" or bwrap is None:
+            raise SandboxUnavailableError(f"there is no bubblewrap ({self.bwrap!r}) on this machine; {_INSTALL}")
+        compile_filter()
+        groups = ControlGroups.find()
+        if groups is not None:
+            groups.reap()
+        help_text = subprocess.run([bwrap, "--help"], capture_output=True, text=True, check=False).stdout
+        sized = "--size" in help_text  # from bubblewrap 0.7 on
+        pythons = [self.python] if self.python is not None else [None, _FALLBACK_PYTHON]
+        failures: list[SandboxError] = []
+        for python in pythons:
+            try:
+                interpreter = find_interpreter(python)
+                return self._try(Layout(bwrap, interpreter, self.limits, os.geteuid() == 0, sized), groups)
+            except SandboxError as error:
+                failures.append(error)
+        raise SandboxUnavailableError(f"{failures[0]}{_advice(str(failures[0]))}") from failures[0]
+
+    def _try(self, layout: Layout, groups: ControlGroups | None) -> _Setup:
+        """Make a sandbox, and look from inside whether it is one."""
+        values = self._rlimits(groups, as_root=layout.as_root)
+        job = python_job(_PROBE, stdin=b"", files=None, timeout=60)
+        try:
+            with OneShotProcess(layout, groups) as process:
+                result = process.run(job, values, threading.Event())
+        except OSError:
+            if groups is None:
+                raise
+            return self._try(layout, None)  # the rights to make a group do not always include moving processes there
+        if not result.ok:
+            words = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
+            raise SandboxUnavailableError(f"the Python {layout.interpreter.executable} does not run in it: {words}")
+        facts = json.loads(result.stdout)
+        held = (
+            facts["uid"] == 65534
+            and not facts["capabilities"]
+            and facts["no_new_privs"]
+            and facts["seccomp"]
+            and facts["root"]
+            and (facts["own_scratch"] or layout.sized)
+            and set(facts["interfaces"]) <= {"lo", "sit0", "tunl0", "ip6tnl0", "gre0"}
+        )
+        if not held:
+            raise SandboxUnavailableError(f"bubblewrap made something that does not isolate: {facts}")
+        return _Setup(layout, groups, values, _scopes(layout, groups))
+
+    def _rlimits(self, groups: ControlGroups | None, *, as_root: bool) -> dict[str, int]:
+        controllers = groups.parents if groups is not None else {}
+        values = rlimits(self.limits, memory="memory" not in controllers)
+        if "memory" not in controllers:
+            # shared memory is not private; libraries and the stacks of threads take address space, and no memory
+            values["RLIMIT_AS"] = (self.limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
+        if "pids" not in controllers:
+            # in a user namespace of its own a program is counted alone, without one with all that nobody runs
+            values["RLIMIT_NPROC"] = self.limits.pids * (self.parallel if as_root else 1)
+        return values
+
+
+def _scopes(layout: Layout, groups: ControlGroups | None) -> dict[str, Scope]:
+    controllers = groups.parents if groups is not None else {}
+    return {
+        "timeout": "program",
+        "memory_mb": "program" if "memory" in controllers else "process",
+        "cpus": "program" if "cpu" in controllers else "none",
+        "pids": "program" if "pids" in controllers or not layout.as_root else "user",
+        "nofile": "process",
+        "fsize_mb": "process",
+        "tmpfs_mb": "program",
+        "output_bytes": "program",
+    }
+
+
+def _advice(error: str) -> str:
+    """What most likely forbids sandboxes here, and what to do about it; nothing where it is something else."""
+    if not any(word in error for word in ("namespace", "uid map", "not permitted", "Permission denied", "mount")):
+        return ""
+    for name, forbids, allows in (
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("user.max_user_namespaces", "0", "10000"),
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+    ):
+        file = Path("/proc/sys", name.replace(".", "/"))
+        if os.geteuid() != 0 and file.exists() and file.read_text().strip() == forbids:
+            return f"; users may not make namespaces here: `sysctl -w {name}={allows}` as root allows it"
+    return (
+        "; it needs namespaces: a container that forbids them (as Docker's default does) must be started with "
+        "`--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt systempaths=unconfined`"
+    )

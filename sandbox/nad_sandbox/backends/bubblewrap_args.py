@@ -1,0 +1,231 @@
+"""What a bubblewrap sandbox consists of: the interpreter, the file system, the namespaces, as bwrap's arguments."""
+
+# symbolic links are followed one by one, which pathlib does not do without normalising
+# ruff: noqa: PTH114, PTH115, PTH118, PTH120
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nad_sandbox.backends.launcher import bootstrap_source
+from nad_sandbox.base import Limits, SandboxUnavailableError
+from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, scratch_options
+from nad_sandbox.isolation.seccomp_filter import compile_filter
+
+__all__ = ["ACCOUNTS", "Interpreter", "Layout", "find_interpreter"]
+
+ACCOUNTS = {
+    "/etc/passwd": b"root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/tmp/work:/usr/sbin/nologin\n",
+    "/etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+}
+"""The accounts that a program sees, whatever those of the host are."""
+
+# programs and libraries of the distribution; nothing of a user's, nothing that runs as a service
+_SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/share/zoneinfo")
+_MERGED = ("/bin", "/lib", "/lib32", "/lib64")
+_SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives")
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
+# what the kernel says there is about the host; a container engine hides the same
+_MASKED_FILES = ("kcore", "keys", "latency_stats", "timer_list", "sched_debug", "interrupts", "kallsyms", "modules")
+_MASKED_FOLDERS = ("acpi", "asound", "scsi")
+
+_QUERY = """
+import json, os, sys, sysconfig
+base = {"platbase": sys.base_exec_prefix}
+print(json.dumps({
+    "executable": sys.executable,
+    "base": getattr(sys, "_base_executable", None) or os.path.realpath(sys.executable),
+    "prefix": sys.prefix,
+    "base_prefix": sys.base_prefix,
+    "parts": [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=base),
+              os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python, and what of the host it needs to be seen.
+
+    Attributes:
+        executable: its path, the same inside and outside.
+        parts: files and folders beside those of the distribution.
+    """
+
+    executable: str
+    parts: tuple[str, ...]
+
+
+def find_interpreter(python: str | None) -> Interpreter:
+    """An interpreter and what belongs to it.
+
+    Args:
+        python: its path or name; that of a virtual environment brings the environment's packages. None: the one
+            below the environment that runs this.
+
+    Raises:
+        SandboxUnavailableError: it cannot be run.
+    """
+    asked = python or sys.executable
+    try:
+        done = subprocess.run([asked, "-I", "-c", _QUERY], capture_output=True, check=True, timeout=60)
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise SandboxUnavailableError(f"the Python {asked!r} for the sandbox cannot be run: {error}") from error
+    parts = [part for part in found["parts"] if Path(part).exists()]
+    if (Path(found["base_prefix"]) / "conda-meta").is_dir():
+        parts.append(f"{found['base_prefix']}/lib")  # its modules link libraries that lie there
+    executable = found["base"]
+    if python is not None and found["prefix"] != found["base_prefix"]:
+        executable = found["executable"]
+        parts.append(found["prefix"])
+    parts += _links_to(executable)
+    hidden = [part for part in parts if Path(part).is_relative_to(SCRATCH)]
+    if hidden:
+        raise SandboxUnavailableError(
+            f"{hidden[0]} of the Python {asked!r} lies in {SCRATCH}, which is the scratch space inside the sandbox; "
+            "use one that lies elsewhere"
+        )
+    return Interpreter(executable, tuple(_outermost(part for part in parts if not _is_of_the_system(part))))
+
+
+def _links_to(executable: str) -> Iterator[str]:
+    """A file and the symbolic links that lead to it."""
+    path = executable
+    for _ in range(40):  # as many as the kernel follows
+        yield path
+        if not os.path.islink(path):
+            return
+        path = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+
+
+def _folders_above(path: str) -> Iterator[str]:
+    """Make the folders that lead to a path such that nobody may pass; bubblewrap makes them for root alone."""
+    for folder in reversed(Path(path).parents[:-1]):
+        yield from ("--perms", "0755", "--dir", str(folder))
+
+
+def _kernel_files() -> Iterator[str]:
+    """Folders /proc, less what it says of the host, and /dev with what programs need."""
+    yield from ("--proc", "/proc")
+    for name in _MASKED_FILES:
+        if Path("/proc", name).exists():
+            yield from ("--ro-bind", "/dev/null", f"/proc/{name}")
+    for name in _MASKED_FOLDERS:
+        if Path("/proc", name).exists():
+            yield from ("--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}")
+    for name in _DEVICES:
+        yield from ("--dev-bind", f"/dev/{name}", f"/dev/{name}")
+    for name, target in _LINKS.items():
+        yield from ("--symlink", target, f"/dev/{name}")
+
+
+def _outermost(paths: Iterable[str]) -> Iterator[str]:
+    """The paths that do not lie in others of them."""
+    chosen: list[str] = []
+    for path in sorted(set(paths)):  # a folder sorts before what it holds
+        if not any(Path(path).is_relative_to(folder) for folder in chosen):
+            chosen.append(path)
+    yield from chosen
+
+
+def _is_of_the_system(path: str) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in (*_SYSTEM, *_MERGED))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How sandboxes are made here.
+
+    Attributes:
+        bwrap: path of bubblewrap.
+        interpreter: the Python inside.
+        limits: what a program may use.
+        as_root: this process is root: the sandbox is set up with its rights and no user namespace, and the program
+            is nobody to the host too. Otherwise it is nobody in a user namespace, and this process's user outside.
+        sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
+            mounting its own.
+    """
+
+    bwrap: str
+    interpreter: Interpreter
+    limits: Limits
+    as_root: bool
+    sized: bool
+
+    def command(self, *, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
+        """The command line.
+
+        Args:
+            info_fd: where bwrap writes the id of the sandbox's first process.
+            block_fd: what it waits for before it starts the program.
+            account_fds: a descriptor with the content of each of `ACCOUNTS`.
+        """
+        return [
+            self.bwrap,
+            *self._namespaces(),
+            *("--info-fd", str(info_fd), "--block-fd", str(block_fd)),
+            *self._file_system(account_fds),
+            *("--chdir", "/", "--", self.interpreter.executable, "-I", "-S", "-c", bootstrap_source()),
+            json.dumps(self._settings()),
+        ]
+
+    def _settings(self) -> dict[str, object]:
+        return {
+            "workdir": WORKDIR,
+            "landlock": [SCRATCH],
+            "confinement": {
+                "scratch": [SCRATCH, scratch_options(self.limits)],
+                "user": SANDBOX_UID if self.as_root else None,
+                "filter": compile_filter().hex(),
+            },
+        }
+
+    def _namespaces(self) -> Iterator[str]:
+        if not self.as_root:
+            yield from ("--unshare-user", "--uid", str(SANDBOX_UID), "--gid", str(SANDBOX_GID))
+        for kind in ("ipc", "pid", "net", "uts", "cgroup-try"):
+            yield f"--unshare-{kind}"
+        yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")
+        path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin"))
+        yield from ("--setenv", "PATH", ":".join(path), "--setenv", "TMPDIR", SCRATCH)
+        # given up by the bootstrap program before it takes a job
+        yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
+        if self.as_root:
+            yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+
+    def _python3(self) -> Iterator[str]:
+        """Let "python3" be this interpreter for commands too."""
+        name = Path(self.interpreter.executable).with_name("python3")
+        seen = {*self.interpreter.parts, *_SYSTEM, *_MERGED}
+        if not any(name.is_relative_to(part) for part in seen):
+            yield from ("--symlink", self.interpreter.executable, str(name))
+
+    def _file_system(self, account_fds: dict[str, int]) -> Iterator[str]:
+        yield from ("--perms", "0755", "--dir", "/usr", "--perms", "0755", "--dir", "/usr/share")
+        yield from ("--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/dev")
+        for folder in (*_SYSTEM, *_SETTINGS):
+            yield from ("--ro-bind-try", folder, folder)
+        for folder in _MERGED:
+            if os.path.islink(folder):
+                yield from ("--symlink", os.readlink(folder), folder)
+            else:
+                yield from ("--ro-bind-try", folder, folder)
+        for part in self.interpreter.parts:
+            yield from _folders_above(part)
+            yield from ("--ro-bind", part, part)
+        yield from self._python3()
+        for file, descriptor in account_fds.items():
+            yield from ("--perms", "0444", "--file", str(descriptor), file)
+        yield from _kernel_files()
+        if self.sized:
+            yield from ("--size", str(self.limits.tmpfs_mb * 2**20))
+        yield from ("--perms", "1777", "--tmpfs", SCRATCH)
+        yield from ("--remount-ro", "/")

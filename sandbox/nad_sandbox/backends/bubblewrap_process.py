@@ -1,0 +1,191 @@
+"""One bubblewrap process whose bootstrap program takes one job, and all that is removed with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nad_sandbox.backends.bubblewrap_args import ACCOUNTS, Layout
+from nad_sandbox.backends.launcher import READY, START_SECONDS, hit_memory_rlimit
+from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
+from nad_sandbox.isolation.cgroup import ControlGroup, ControlGroups
+from nad_sandbox.process.supervisor import kill_group, supervise, wait_until_ready
+from nad_sandbox.program import Job
+
+__all__ = ["OneShotProcess"]
+
+KILLED = 128 + 9
+# ending hundreds of processes that hold memory takes the kernel a while on a busy machine
+KILL_SECONDS = 20.0
+NOTE_SECONDS = 1.0
+
+
+class OneShotProcess:
+    """A started sandbox; leaving its context ends every process in it and removes its control group.
+
+    Args:
+        layout: what it consists of.
+        groups: where to make its control group; None: without one.
+
+    Raises:
+        SandboxUnavailableError: bubblewrap could not make it; the message has bubblewrap's last words.
+        OSError: its control group could not be made or entered.
+    """
+
+    def __init__(self, layout: Layout, groups: ControlGroups | None) -> None:
+        self._limits = layout.limits
+        self._init = self._monitor = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._group: ControlGroup | None = None
+        try:
+            if groups is not None:
+                self._group = groups.make(layout.limits)
+            self._start(layout)
+        except BaseException:
+            self._remove()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    def run(self, job: Job, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
+        """Run a job; the sandbox is of no more use afterwards.
+
+        Raises:
+            SandboxFailureError: the control group is gone.
+        """
+        assert self._process is not None
+        ended = supervise(
+            self._process,
+            job.feed(rlimits),
+            timeout=job.timeout,
+            output_bytes=self._limits.output_bytes,
+            cancelled=cancelled,
+            kill=self._kill,
+        )
+        returncode = None if ended.timed_out or ended.stopped else ended.returncode
+        stderr = ended.stderr.text()
+        return ExecResult(
+            returncode,
+            ended.stdout.text(),
+            stderr,
+            duration=ended.duration,
+            timed_out=ended.timed_out,
+            oom_killed=self._ran_out_of_memory(returncode, stderr),
+            output_truncated=ended.stdout.truncated or ended.stderr.truncated,
+        )
+
+    def _start(self, layout: Layout) -> None:
+        with contextlib.ExitStack() as descriptors:
+            accounts = {name: _readable(content, descriptors) for name, content in ACCOUNTS.items()}
+            info, info_end = os.pipe()
+            block_end, block = os.pipe()
+            descriptors.callback(os.close, info)
+            descriptors.callback(os.close, block)
+            with contextlib.ExitStack() as theirs:
+                theirs.callback(os.close, info_end)
+                theirs.callback(os.close, block_end)
+                command = layout.command(info_fd=info_end, block_fd=block_end, account_fds=accounts)
+                try:
+                    self._process = subprocess.Popen(
+                        command,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE,
+                        env={},
+                        cwd="/",
+                        pass_fds=(info_end, block_end, *accounts.values()),
+                        start_new_session=True,
+                    )
+                except OSError as error:
+                    raise SandboxUnavailableError(f"bubblewrap cannot be run: {error}") from error
+            self._monitor = os.pidfd_open(self._process.pid)
+            first = _read_child_pid(info)
+            if first is not None:
+                self._init = os.pidfd_open(first)
+                if self._group is not None:
+                    self._group.add(first)
+                # should the host run out of memory, programs go first
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/{first}/oom_score_adj").write_text("1000")
+                os.write(block, b"\n")
+        try:
+            wait_until_ready(self._process, READY, START_SECONDS)
+        except SandboxFailureError as error:
+            raise SandboxUnavailableError(f"bubblewrap made no sandbox: {error}") from error
+
+    def _kill(self) -> None:
+        """End the sandbox's first process, and with it all others; on return they are gone."""
+        if self._init >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            # it ends after every other process of its namespace has; bubblewrap then takes note, and ends too
+            _wait_for_end(self._init, KILL_SECONDS)
+            _wait_for_end(self._monitor, NOTE_SECONDS)
+        if self._process is not None:
+            kill_group(self._process)
+
+    def _remove(self) -> None:
+        self._kill()
+        if self._process is not None:
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+        for descriptor in (self._init, self._monitor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._init = self._monitor = -1
+        if self._group is not None:
+            self._group.remove()
+
+    def _ran_out_of_memory(self, returncode: int | None, stderr: str) -> bool:
+        if self._group is None or "memory" not in self._group.folders:
+            return hit_memory_rlimit(returncode, stderr)
+        try:
+            return returncode == KILLED and self._group.oom_kills() > 0
+        except OSError as error:
+            raise SandboxFailureError(f"the control group was removed while a program ran: {error}") from error
+
+
+def _wait_for_end(process: int, seconds: float) -> None:
+    """Wait until the process behind a descriptor is dead."""
+    poll = select.poll()
+    poll.register(process, select.POLLIN)
+    poll.poll(seconds * 1000)
+
+
+def _readable(content: bytes, descriptors: contextlib.ExitStack) -> int:
+    """A descriptor from which a few bytes can be read."""
+    reading, writing = os.pipe()
+    descriptors.callback(os.close, reading)
+    os.write(writing, content)
+    os.close(writing)
+    return reading
+
+
+def _read_child_pid(info: int) -> int | None:
+    """The id of the sandbox's first process, as bwrap tells it; None when bwrap ended instead."""
+    text = b""
+    poll = select.poll()
+    poll.register(info, select.POLLIN)
+    while b"}" not in text:
+        part = os.read(info, 4096) if poll.poll(START_SECONDS * 1000) else b""
+        if not part:
+            return None
+        text += part
+    return int(json.loads(text)["child-pid"])

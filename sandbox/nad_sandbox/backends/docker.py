@@ -1,0 +1,192 @@
+"""Running programs in Docker containers that are started ahead of time and used once."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from nad_sandbox.backends.docker_client import connect
+from nad_sandbox.backends.pool import OneShotPool
+from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
+from nad_sandbox.program import Job
+from nad_sandbox.threaded import ThreadedSandbox
+
+if TYPE_CHECKING:
+    import docker
+
+    from nad_sandbox.backends.docker_container import ContainerRecipe, OneShotContainer
+
+__all__ = ["DockerSandbox"]
+
+
+class DockerSandbox(ThreadedSandbox):
+    """Runs each program in a container of its own: no network, nothing writable but a small tmpfs, hard limits.
+
+    Containers are started ahead of time, take one program on their standard input, and are removed. The engine is
+    first asked when the first program comes, or by `start`.
+
+    Args:
+        image: a local image with a Python 3.8 or later; default: the project's own.
+        docker_host: address of the engine; default: DOCKER_HOST, else the default socket.
+        limits: what a program may use.
+        parallel: programs that run at once; default: one per CPU core.
+        prestart: containers to keep ready; default: as many as `parallel`.
+        python: the interpreter in the image.
+        runtime: an OCI runtime that the engine knows, such as "runsc" (gVisor); default: the engine's.
+        build: build the project's image when the engine does not have it.
+        pull: pull `image` from its registry when the engine does not have it.
+
+    Raises:
+        ValueError: a limit, `parallel` or `prestart` is out of range, or `build` is asked for another image.
+    """
+
+    def __init__(
+        self,
+        image: str | None = None,
+        *,
+        docker_host: str | None = None,
+        limits: Limits | None = None,
+        parallel: int | None = None,
+        prestart: int | None = None,
+        python: str = "python3",
+        runtime: str | None = None,
+        build: bool = False,
+        pull: bool = False,
+    ) -> None:
+        from nad_sandbox.image import IMAGE
+
+        super().__init__(limits=limits, parallel=parallel)
+        self.image = image or IMAGE
+        if build and self.image != IMAGE:
+            raise ValueError(f"build=True builds {IMAGE!r} and not {self.image!r}; build that one with docker build")
+        self.prestart = self.parallel if prestart is None else prestart
+        if self.prestart < 0:
+            raise ValueError(f"prestart is {prestart}: it must be 0 or more")
+        self.docker_host = docker_host
+        self.python = python
+        self.runtime = runtime
+        self._build = build
+        self._pull = pull
+        self._api: docker.APIClient | None = None
+        self._pool: OneShotPool[OneShotContainer] | None = None
+        self._pid = 0
+        self._starting = threading.Lock()
+        _open_sandboxes.add(self)
+
+    def start(self) -> None:
+        """Connect, check the image, remove what killed processes left, and start filling the pool.
+
+        Raises:
+            SandboxUnavailableError: no engine, no image, or the engine refuses the sandbox.
+        """
+        self._started_pool().prepare()
+
+    def check_available(self) -> None:
+        """Find out whether the engine is there and has the image.
+
+        Raises:
+            SandboxUnavailableError: it is not; the message says what to do.
+        """
+        self._started_pool()
+
+    def wait_ready(self) -> None:
+        """Wait until the pool is full and used containers are gone."""
+        pool = self._started_pool()
+        pool.prepare()
+        pool.wait_idle()
+
+    def close(self) -> None:
+        """Remove every container of this sandbox; may be called twice."""
+        super().close()
+        with self._starting:
+            pool, self._pool = self._pool, None
+            api, self._api = self._api, None
+            mine = self._pid == os.getpid()
+        if mine and pool is not None:
+            pool.close()
+        if mine and api is not None:
+            # calls of other threads may still be running a program: they end with the slots
+            for _ in range(self.parallel):
+                self._slots.acquire()
+            self._slots.release(self.parallel)
+            api.close()
+
+    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        pool = self._started_pool()
+        container = pool.take()
+        try:
+            return container.run(job, cancelled)
+        except BaseException:
+            # an interrupt or a broken engine: removed at once, as nothing may come after this
+            container.kill()
+            raise
+        finally:
+            pool.give_back(container)
+
+    def _started_pool(self) -> OneShotPool[OneShotContainer]:
+        with self._starting:
+            if self._closed:
+                raise SandboxUnavailableError("this DockerSandbox is closed; make a new one")
+            if self._pool is None or self._pid != os.getpid():  # a fork shares neither threads nor containers
+                self._pool = self._make_pool()
+                self._pid = os.getpid()
+            return self._pool
+
+    def _make_pool(self) -> OneShotPool[OneShotContainer]:
+        api = connect(self.docker_host)  # first, for it says what to do where the package docker is missing
+        from nad_sandbox.backends.docker_container import ContainerRecipe, OneShotContainer, reap_containers
+
+        try:
+            reap_containers(api)
+            recipe = ContainerRecipe(self.image, self.python, self.limits, self.runtime)
+            volumes = self._image_volumes(api, recipe)
+        except BaseException:
+            api.close()
+            raise
+        self._api = api
+        return OneShotPool(
+            make=lambda: OneShotContainer(api, recipe, volumes),
+            discard=lambda container: container.remove(),
+            is_usable=lambda container: container.is_usable(),
+            size=self.prestart,
+        )
+
+    def _image_volumes(self, api: docker.APIClient, recipe: ContainerRecipe) -> list[str]:
+        """Folders that the image declares as volumes; gets the image first where that was asked for."""
+        from docker.errors import ImageNotFound
+
+        from nad_sandbox.backends.docker_container import engine_errors
+
+        with engine_errors(recipe.image):
+            try:
+                image = api.inspect_image(recipe.image)
+            except ImageNotFound:
+                self._get_image(api)
+                image = api.inspect_image(recipe.image)
+        return list((image.get("Config") or {}).get("Volumes") or {})
+
+    def _get_image(self, api: docker.APIClient) -> None:
+        if self._build:
+            from nad_sandbox.image import build_image
+
+            build_image(api=api)
+        elif self._pull:
+            repository, _, tag = self.image.partition(":")
+            api.pull(repository, tag=tag or "latest")
+
+
+_open_sandboxes: weakref.WeakSet[DockerSandbox] = weakref.WeakSet()
+
+
+def _close_open_sandboxes() -> None:
+    for sandbox in list(_open_sandboxes):
+        with contextlib.suppress(Exception):
+            sandbox.close()
+
+
+# threads are joined before this runs, so that no program is in the middle
+atexit.register(_close_open_sandboxes)

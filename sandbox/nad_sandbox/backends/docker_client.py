@@ -1,0 +1,70 @@
+"""Connecting to a Docker engine."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Any
+
+from nad_sandbox.base import SandboxUnavailableError
+
+if TYPE_CHECKING:
+    import docker
+
+
+__all__ = ["connect"]
+
+
+REQUEST_SECONDS = 60
+
+
+def connect(docker_host: str | None = None) -> docker.APIClient:
+    """A client of a Docker engine that answers.
+
+    Args:
+        docker_host: its address; default: DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the
+            default socket.
+
+    Raises:
+        SandboxUnavailableError: the package `docker` is not installed, or no engine answers there.
+    """
+    try:
+        import docker
+        from docker.constants import DEFAULT_UNIX_SOCKET
+        from docker.errors import DockerException
+        from docker.utils import kwargs_from_env
+    except ImportError as error:
+        raise SandboxUnavailableError(
+            "the Docker sandbox needs the package docker; install it with `pip install nad-agents[sandbox]`"
+        ) from error
+    settings: dict[str, Any] = dict(kwargs_from_env())
+    if docker_host is not None:
+        settings["base_url"] = docker_host
+    where = settings.get("base_url", "the default socket")
+    try:
+        _try_unix_socket(settings.get("base_url", DEFAULT_UNIX_SOCKET))
+        client = docker.APIClient(version="auto", timeout=REQUEST_SECONDS, **settings)
+    except (DockerException, OSError) as error:
+        raise SandboxUnavailableError(
+            f"no Docker engine answers at {where} ({_innermost(error)}); start one, or set DOCKER_HOST"
+        ) from error
+    return client
+
+
+def _try_unix_socket(address: str) -> None:
+    """Connect to a Unix socket and leave again: the client does not close one that nobody answers.
+
+    Raises:
+        OSError: nobody does.
+    """
+    kind, _, path = address.partition("://")
+    if kind in ("unix", "http+unix") and hasattr(socket, "AF_UNIX"):
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
+            tried.connect(f"/{path.lstrip('/')}")
+
+
+def _innermost(error: BaseException) -> str:
+    """The reason at the bottom of the client's nested errors."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return str(error)

@@ -1,0 +1,75 @@
+"""Running programs with no isolation at all, for those who ask for it by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+from nad_sandbox.backends.launcher import READY, START_SECONDS, bootstrap_source, hit_memory_rlimit, rlimits
+from nad_sandbox.base import ExecResult, Limits
+from nad_sandbox.ownership.temp_folders import owned_folder
+from nad_sandbox.process.supervisor import kill_group, supervise, wait_until_ready
+from nad_sandbox.program import Job
+from nad_sandbox.threaded import ThreadedSandbox
+
+__all__ = ["UnsafeLocalSandbox"]
+
+
+class UnsafeLocalSandbox(ThreadedSandbox):
+    """Runs programs as the current user, WITHOUT ISOLATION: they can read, change and delete what you can.
+
+    Never chosen unless named. Time, output, open files, file size and the memory of each process are limited;
+    the working folder is a fresh temporary one. `Limits.cpus`, `Limits.pids` and `Limits.tmpfs_mb` (for what
+    the program writes) are not enforced, and a program that detaches itself outlives the call.
+
+    Args:
+        limits: what a program may use.
+        parallel: programs that run at once; default: one per CPU core.
+        python: the interpreter; default: the one that runs this.
+    """
+
+    def __init__(
+        self, *, limits: Limits | None = None, parallel: int | None = None, python: str = sys.executable
+    ) -> None:
+        super().__init__(limits=limits, parallel=parallel)
+        self.python = python
+
+    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        with owned_folder() as folder:
+            settings = json.dumps({"workdir": str(folder), "landlock": []})
+            process = subprocess.Popen(
+                [self.python, "-I", "-S", "-c", bootstrap_source(), settings],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder)},
+                start_new_session=True,
+            )
+            try:
+                wait_until_ready(process, READY, START_SECONDS)
+                ended = supervise(
+                    process,
+                    job.feed(rlimits(self.limits, memory=True)),
+                    timeout=job.timeout,
+                    output_bytes=self.limits.output_bytes,
+                    cancelled=cancelled,
+                    kill=lambda: kill_group(process),
+                )
+            finally:
+                kill_group(process)
+                process.wait()
+        killed = ended.timed_out or ended.stopped
+        returncode = None if killed else ended.returncode
+        stderr = ended.stderr.text()
+        return ExecResult(
+            returncode,
+            ended.stdout.text(),
+            stderr,
+            duration=ended.duration,
+            timed_out=ended.timed_out,
+            oom_killed=hit_memory_rlimit(returncode, stderr),
+            output_truncated=ended.stdout.truncated or ended.stderr.truncated,
+        )

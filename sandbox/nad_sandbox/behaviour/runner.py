@@ -1,0 +1,251 @@
+"""Observing what programs do: all candidates on the same inputs, each candidate in one sandbox call."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
+from nad_sandbox.behaviour.inputs import InputProposer, Inputs, call_inputs, script_inputs
+from nad_sandbox.behaviour.target_function import find_target, reads_standard_input
+from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
+from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.harness import observer_source
+from nad_sandbox.harness.launch import run_harness
+
+__all__ = ["BehaviourRunner", "Observations", "Outcome"]
+
+_START_SECONDS = 4.0
+_TEXT = 160
+_TOO_LONG = "too long"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one input.
+
+    Attributes:
+        seen: parts of it as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (name of the
+            exception), `ended` (`timeout`, or `exit` when the process ended).
+        stable: a second run gave the same.
+    """
+
+    seen: dict[str, Any]
+    stable: bool = True
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it returned nothing: it raised, ended its process or ran out of time."""
+        return "returned" not in self.seen
+
+    @property
+    def text(self) -> str:
+        """For people, bounded."""
+        if not self.stable:
+            return "not deterministic"
+        parts = []
+        if "ended" in self.seen:
+            parts.append({"timeout": "ran out of time"}.get(self.seen["ended"], "ended its process"))
+        if "raised" in self.seen:
+            parts.append(f"raised {self.seen['raised']}")
+        if "returned" in self.seen and (self.seen["returned"] is not None or "printed" not in self.seen):
+            parts.append(_shown(self.seen["returned"]))
+        if "changed" in self.seen:
+            parts.append(f"arguments {_shown(self.seen['changed'])}")
+        if "printed" in self.seen:
+            parts.append(f"printed {self.seen['printed']!r}")
+        text = ", ".join(parts)
+        return text if len(text) <= _TEXT else text[: _TEXT - 4] + " ..."
+
+    def matches(self, other: Outcome) -> bool:
+        """Whether both do the same: equal values (floats to 6 digits), the same exception, the same printed lines.
+
+        Outcomes that are not deterministic match one another only.
+        """
+        if not (self.stable and other.stable):
+            return self.stable == other.stable
+        return (
+            self.seen.keys() - {"printed"} == other.seen.keys() - {"printed"}
+            and all(_equal(value, other.seen[part]) for part, value in self.seen.items() if part != "printed")
+            and _lines(self.seen.get("printed", "")) == _lines(other.seen.get("printed", ""))
+        )
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What all programs did.
+
+    Attributes:
+        inputs: calls as source text, or contents of standard input.
+        examples: how many inputs, at the beginning, are the prompt's own examples.
+        outcomes: for each answer, in order, its outcome on each input.
+    """
+
+    inputs: tuple[str, ...]
+    examples: int
+    outcomes: tuple[tuple[Outcome, ...], ...]
+
+
+class BehaviourRunner:
+    """Runs programs on the same inputs; the runner for the selector ``behaviour``.
+
+    Args:
+        sandbox: where they run.
+        max_inputs: inputs per prompt.
+        seconds_per_input: wall-clock limit of one call.
+        timeout: wall-clock limit of everything that one program does, both runs; default: the sandbox's own limit.
+        propose: further inputs for a prompt; see `InputProposer`.
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        max_inputs: int = 16,
+        seconds_per_input: float = 1.0,
+        timeout: float | None = None,
+        propose: InputProposer | None = None,
+    ) -> None:
+        if timeout is None:
+            timeout = getattr(getattr(sandbox, "limits", None), "timeout", 10.0)
+        for name, value in (("max_inputs", max_inputs), ("seconds_per_input", seconds_per_input), ("timeout", timeout)):
+            if not value > 0:
+                raise ValueError(f"{name} is {value}: it must be positive")
+        self.sandbox = sandbox
+        self.max_inputs = max_inputs
+        self.seconds_per_input = seconds_per_input
+        self.timeout = timeout
+        self.propose = propose
+
+    def inputs(self, programs: Sequence[str], prompt: str) -> tuple[str, Inputs]:
+        """What the programs are to be run on, and how: `call` or `script`.
+
+        Raises:
+            ValueError: a proposed input cannot be used.
+            SandboxUnavailableError: hypothesis is not installed.
+        """
+        scripts = sum(map(reads_standard_input, programs))
+        target = None if 2 * scripts > len(programs) else find_target(prompt, programs)
+        if target is None:
+            return "script", script_inputs(prompt, count=self.max_inputs, propose=self.propose)
+        return "call", call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
+
+    def observe(self, answers: Sequence[str], *, prompt: str = "") -> Observations:
+        """Run every answer's program on the same inputs, twice; programs that differ in form alone run once.
+
+        Args:
+            answers: candidates' texts, prose and fences included.
+            prompt: what they were asked.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run them, or hypothesis is not installed.
+            SandboxFailureError: the sandbox broke.
+            ValueError: a proposed input cannot be used.
+        """
+        programs = [extract_code(answer, prompt) if len(answer) <= LONGEST_PROGRAM else answer for answer in answers]
+        short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
+        kind, inputs = self.inputs(short, prompt)
+        keys = [normalise_program(p) if len(p) <= LONGEST_PROGRAM else _TOO_LONG for p in programs]
+        unique = dict(zip(reversed(keys), reversed(programs), strict=True))
+        with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
+            running = {key: pool.submit(self._observe, program, kind, inputs) for key, program in unique.items()}
+            try:
+                seen = {key: future.result() for key, future in running.items()}
+            finally:
+                for future in running.values():
+                    future.cancel()
+        return Observations(inputs.texts, inputs.examples, tuple(seen[key] for key in keys))
+
+    def _observe(self, program: str, kind: str, inputs: Inputs) -> tuple[Outcome, ...]:
+        count = len(inputs.texts)
+        if len(program) > LONGEST_PROGRAM:
+            return (Outcome({"ended": "exit"}),) * count
+        result, told = self._told(program, kind, inputs.texts)
+        if told is not None:
+            return told
+        if result.timed_out:
+            return (Outcome({"ended": "timeout"}),) * count
+        # the program brought the whole sandbox down, unless one that does nothing does so too
+        if not result.oom_killed and self._told("", "call", ["f()"])[1] is None:
+            last = (result.stderr.strip().splitlines() or ["no message"])[-1]
+            raise SandboxFailureError(f"the observer ended with status {result.returncode}: {last[:300]}")
+        return (Outcome({"ended": "exit"}),) * count
+
+    def _told(self, program: str, kind: str, inputs: Sequence[str]) -> tuple[ExecResult, tuple[Outcome, ...] | None]:
+        """Run the observer; how it ended, and the outcome on each input where it told."""
+        nonce = secrets.token_hex(16)
+        output_bytes = getattr(getattr(self.sandbox, "limits", None), "output_bytes", 1 << 16)
+        payload = {
+            "nonce": nonce,
+            "source": program,
+            "kind": kind,
+            "inputs": list(inputs),
+            "each": self.seconds_per_input,
+            "load": self.seconds_per_input + _START_SECONDS,
+            "seconds": self.timeout,
+            "room": max(100, output_bytes // (4 * len(inputs))),
+        }
+        feed = json.dumps(payload).encode("ascii")
+        result = run_harness(self.sandbox, observer_source(), stdin=feed, timeout=self.timeout + _START_SECONDS)
+        for line in reversed(result.stdout.splitlines()):
+            if line.startswith(nonce):
+                told: list[dict[str, Any]] = json.loads(line[len(nonce) :])
+                return result, tuple(
+                    Outcome({part: value for part, value in seen.items() if part != "stable"}, bool(seen["stable"]))
+                    for seen in told
+                )
+        return result, None
+
+
+def _lines(printed: object) -> object:
+    return [line.rstrip() for line in printed.rstrip().splitlines()] if isinstance(printed, str) else printed
+
+
+def _number(data: object) -> int | float | None:
+    if isinstance(data, list) and len(data) == 2:
+        if data[0] == "int":
+            return int(data[1], 16)
+        if data[0] == "float":
+            return float(data[1])
+    return None
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two canonical forms (see the harness's ``calls``) are the same value."""
+    if a == b:
+        return True
+    x, y = _number(a), _number(b)
+    if x is not None and y is not None:
+        try:
+            return x == y or math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(x) and math.isnan(y))
+        except OverflowError:  # a whole number beyond any float
+            return False
+    if not (isinstance(a, list) and isinstance(b, list)) or len(a) != len(b):
+        return False
+    return all(_equal(left, right) for left, right in zip(a, b, strict=True))
+
+
+def _shown(data: Any) -> str:
+    """A canonical form as Python source, near enough."""
+    if not isinstance(data, list):
+        return repr(data)
+    number = _number(data)
+    if number is not None:
+        return "a long number" if isinstance(number, int) and abs(number) >= 10**300 else repr(number)
+    kind, content = data[0], data[1:]
+    if kind == "str":
+        return repr(content[0])
+    if kind in ("list", "set"):
+        items = ", ".join(map(_shown, content[0]))
+        return f"[{items}]" if kind == "list" else f"{{{items}}}"
+    if kind == "dict":
+        return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in content[0])}}}"
+    return f"<{' '.join(part if isinstance(part, str) else _shown(part) for part in content)}>"

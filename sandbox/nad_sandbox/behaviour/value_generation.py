@@ -1,0 +1,118 @@
+"""Values for a function's parameters: boundary values first, then what hypothesis draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.behaviour.parameter_types import Kind
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+__all__ = ["generate_arguments"]
+
+_BOUNDARIES: dict[str, list[Any]] = {
+    "int": [0, 1, -1, 2, 10, 7, -8, 100],
+    "count": [1, 0, 2, 3, 10, 5, 7, 12],
+    "float": [0.0, 1.0, -1.5, 0.1, 2.75, 100.0],
+    "str": ["", "a", "ab", "aba", "Hello World", "a b  c", "AbC123", "zyx,wv!"],
+    "bool": [True, False],
+    "bytes": [b"", b"a", b"ab\x00"],
+    "complex": [0j, 1j],
+    "none": [None],
+}
+
+
+def generate_arguments(kinds: Sequence[Kind], count: int) -> list[tuple[object, ...]]:
+    """Rows of arguments: half of boundary values, half drawn by hypothesis; the same ones each time.
+
+    Args:
+        kinds: of the parameters.
+        count: how many rows.
+
+    Raises:
+        SandboxUnavailableError: hypothesis is not installed.
+    """
+    if not kinds:
+        return [()]
+    columns = [_boundaries(kind) for kind in kinds]
+    # later columns are shifted against the first, so that rows are not all-smallest, all-largest
+    rows = [
+        tuple(column[(j * (i + 1) + i * (i + j // len(column))) % len(column)] for i, column in enumerate(columns))
+        for j in range(max(map(len, columns)) * (1 + (len(columns) > 1)))
+    ]
+    boundaries = list({repr(row): row for row in rows}.values())
+    drawn = _drawn(kinds, count)
+    half = boundaries[: max(count - len(drawn), (count + 1) // 2)]
+    return [*half, *drawn][:count]
+
+
+def _boundaries(kind: Kind) -> list[Any]:
+    if kind.name in _BOUNDARIES:
+        return _BOUNDARIES[kind.name]
+    inner = [_boundaries(part) for part in kind.parts]
+    if kind.name == "union":
+        return [value for values in inner for value in values[:3]]
+    if kind.name == "tuple":
+        return [tuple(values[(j + i) % len(values)] for i, values in enumerate(inner)) for j in range(4)]
+    if kind.name == "dict":
+        keys, values = inner
+        pairs = list(zip(keys, (values * len(keys))[: len(keys)], strict=True))
+        return [{}, dict(pairs[1:2]), dict(pairs[1:4])]
+    some = (inner[0] * 5)[:8]
+    lists = [[], some[1:2], some[1:4], [some[1], some[1]], some[:5][::-1], some[2:8]]
+    return [set(values) for values in lists] if kind.name == "set" else lists
+
+
+def _strategy(kind: Kind) -> SearchStrategy[Any]:
+    from hypothesis import strategies as st
+
+    letters = "abcdefgxyzABC0123456789 .,()-"
+    atoms: dict[str, SearchStrategy[Any]] = {
+        "int": st.integers(-60, 200),
+        "count": st.integers(0, 40),
+        "float": st.floats(-100, 100, width=16),
+        "str": st.text(letters, max_size=14),
+        "bool": st.booleans(),
+        "bytes": st.binary(max_size=6),
+        "complex": st.complex_numbers(max_magnitude=10, allow_nan=False),
+        "none": st.none(),
+    }
+    if kind.name in atoms:
+        return atoms[kind.name]
+    inner = [_strategy(part) for part in kind.parts]
+    if kind.name == "union":
+        return st.one_of(inner)
+    if kind.name == "tuple":
+        return st.tuples(*inner)
+    if kind.name == "dict":
+        return st.dictionaries(inner[0], inner[1], max_size=4)
+    return st.sets(inner[0], max_size=6) if kind.name == "set" else st.lists(inner[0], max_size=8)
+
+
+def _drawn(kinds: Sequence[Kind], count: int) -> list[tuple[object, ...]]:
+    """Rows that hypothesis draws; the later half of twice as many, since it begins with the simplest."""
+    try:
+        from hypothesis import HealthCheck, Phase, given, settings, strategies
+    except ImportError as error:
+        raise SandboxUnavailableError(
+            "inputs are generated with the package hypothesis; install it with `pip install nad-agents[sandbox]`"
+        ) from error
+    rows: dict[str, tuple[object, ...]] = {}
+
+    @settings(
+        max_examples=2 * count + 2,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategies.tuples(*map(_strategy, kinds)))
+    def draw(row: tuple[object, ...]) -> None:
+        rows[repr(row)] = row
+
+    draw()
+    return list(rows.values())[::-1][:count]

@@ -1,0 +1,1 @@
+"""The confinement of a program: system-call filter, control groups, limits."""

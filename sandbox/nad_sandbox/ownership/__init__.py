@@ -1,0 +1,1 @@
+"""Who owns containers and folders, so that leftovers of a dead process can be removed."""

@@ -1,0 +1,1 @@
+"""Running a process: supervision, streams and capped output."""

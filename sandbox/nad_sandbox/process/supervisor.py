@@ -1,0 +1,207 @@
+"""Supervising one child process: feeding it, keeping a part of its output, ending it at the deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from nad_sandbox.base import SandboxFailureError
+from nad_sandbox.process.capped_output import CappedOutput
+from nad_sandbox.threaded import POLL_SECONDS
+
+__all__ = ["Supervised", "kill_group", "supervise", "wait_until_ready"]
+
+READ_CHUNK = 1 << 18
+DRAIN_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """How a supervised process ended.
+
+    Attributes:
+        returncode: as `subprocess` has it; negative for a signal.
+        duration: wall-clock seconds since the feed began.
+        timed_out: the deadline ended it.
+        stopped: `watch` or the cancellation ended it.
+        stdout: what is kept of its standard output.
+        stderr: what is kept of its standard error.
+    """
+
+    returncode: int
+    duration: float
+    timed_out: bool
+    stopped: bool
+    stdout: CappedOutput
+    stderr: CappedOutput
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGKILL to the group that a process leads; nothing once it was reaped: its id may be reused."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], ready: bytes, seconds: float) -> None:
+    """Wait for the byte with which the bootstrap program says that it waits for its job.
+
+    Raises:
+        SandboxFailureError: it ended, or said nothing in time; the message has its last words.
+    """
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        answered = bool(selector.select(seconds))
+    said = os.read(process.stdout.fileno(), len(ready)) if answered else b""
+    if said == ready:
+        return
+    kill_group(process)
+    _, stderr = process.communicate()
+    words = stderr.decode("utf-8", "replace").strip().splitlines()
+    reason = words[-1] if words else f"it said nothing within {seconds} s"
+    raise SandboxFailureError(f"the sandbox process did not start: {reason}")
+
+
+def supervise(
+    process: subprocess.Popen[bytes],
+    feed: Iterator[bytes],
+    *,
+    timeout: float,
+    output_bytes: int,
+    cancelled: threading.Event,
+    kill: Callable[[], None],
+    watch: Callable[[], bool] | None = None,
+) -> Supervised:
+    """Feed a process and wait for its end; it and its group are dead on return, whatever happens.
+
+    Args:
+        process: started with pipes for all three streams, as the leader of its own group.
+        feed: what it gets on its standard input.
+        timeout: wall-clock seconds from now.
+        output_bytes: bytes of stdout and of stderr to keep, each.
+        cancelled: ends the process when set.
+        kill: ends the process and all that it started.
+        watch: asked every `POLL_SECONDS`; True ends the process.
+    """
+    started = time.monotonic()
+    stdout, stderr = CappedOutput(output_bytes), CappedOutput(output_bytes)
+    timed_out = stopped = False
+    with _Streams(process, feed, stdout, stderr) as streams:
+        try:
+            while not streams.exited():
+                left = started + timeout - time.monotonic()
+                if left <= 0:
+                    timed_out = True
+                    break
+                if cancelled.is_set() or (watch is not None and watch()):
+                    stopped = True
+                    break
+                streams.turn(min(left, POLL_SECONDS))
+        finally:
+            duration = time.monotonic() - started
+            kill()
+            process.wait()
+        streams.drain(DRAIN_SECONDS)
+    return Supervised(process.returncode, duration, timed_out, stopped, stdout, stderr)
+
+
+class _Streams:
+    """The three pipes of a process and its end, in one selector."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        feed: Iterator[bytes],
+        stdout: CappedOutput,
+        stderr: CappedOutput,
+    ) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        self._process = process
+        self._feed = feed
+        self._pending = memoryview(b"")
+        self._stdin = process.stdin
+        self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
+        self._selector = selectors.DefaultSelector()
+        for stream, sink in ((process.stdout, stdout), (process.stderr, stderr)):
+            os.set_blocking(stream.fileno(), False)
+            self._selector.register(stream, selectors.EVENT_READ, sink)
+        os.set_blocking(self._stdin.fileno(), False)
+        self._selector.register(self._stdin, selectors.EVENT_WRITE)
+        if self._pidfd >= 0:
+            self._selector.register(self._pidfd, selectors.EVENT_READ)
+
+    def __enter__(self) -> _Streams:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
+
+    def exited(self) -> bool:
+        """Whether the process has ended; it stays a zombie, which keeps its group's id from reuse."""
+        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None
+
+    def turn(self, seconds: float) -> bool:
+        """Move what can be moved; False when nothing could within `seconds`."""
+        events = self._selector.select(seconds)
+        for key, _ in events:
+            if key.fileobj is self._stdin:
+                self._write()
+            elif isinstance(key.data, CappedOutput):
+                self._read(key.fd, key)
+        return bool(events)
+
+    def drain(self, seconds: float) -> None:
+        """Read what the dead process left in its pipes, until they are closed or `seconds` have passed."""
+        if self._pidfd >= 0:
+            self._selector.unregister(self._pidfd)
+        self._close_feed()
+        end = time.monotonic() + seconds
+        # a daemonised grandchild may hold the pipes open: what is there is read, its end is not awaited
+        while self._selector.get_map() and time.monotonic() < end:
+            if not self.turn(max(0.0, end - time.monotonic())):
+                return
+
+    def _read(self, fd: int, key: selectors.SelectorKey) -> None:
+        try:
+            data = os.read(fd, READ_CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            key.data.write(data)
+        else:
+            self._selector.unregister(key.fileobj)
+
+    def _write(self) -> None:
+        while not len(self._pending):
+            piece = next(self._feed, None)
+            if piece is None:
+                self._close_feed()
+                return
+            self._pending = memoryview(piece)
+        try:
+            self._pending = self._pending[os.write(self._stdin.fileno(), self._pending[:READ_CHUNK]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._close_feed()
+
+    def _close_feed(self) -> None:
+        if not self._stdin.closed:
+            self._selector.unregister(self._stdin)
+            self._stdin.close()

@@ -1,0 +1,242 @@
+"""What all sandboxes share: sync and async methods, argument checks, and how many programs run at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
+from nad_sandbox.program import Job, command_job, python_job
+
+if TYPE_CHECKING:
+    from nad_sandbox.checks.report import Report
+
+__all__ = ["POLL_SECONDS", "ThreadedSandbox", "cannot_fit"]
+
+POLL_SECONDS = 0.05
+"""How often a running program's supervisor looks whether it was cancelled."""
+
+
+class ThreadedSandbox(ABC):
+    """A sandbox whose programs are supervised by the calling thread; async methods use threads of their own.
+
+    Args:
+        limits: what a program may use.
+        parallel: programs that run at once; further calls wait, which does not count against their time.
+            Default: one per CPU core.
+
+    Raises:
+        ValueError: a limit or `parallel` is not positive.
+    """
+
+    def __init__(self, *, limits: Limits | None = None, parallel: int | None = None) -> None:
+        self.limits = limits or Limits()
+        for name, value in vars(self.limits).items():
+            if not value > 0:
+                raise ValueError(f"Limits.{name} is {value}: it must be positive")
+        self.parallel = parallel if parallel is not None else os.cpu_count() or 1
+        if self.parallel < 1:
+            raise ValueError(f"parallel is {self.parallel}: at least one program must be able to run")
+        self._slots = threading.BoundedSemaphore(self.parallel)
+        self._executor: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._running: set[threading.Event] = set()
+        self._closed = False
+
+    @abstractmethod
+    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        """Run a job and wait for it; end it early once `cancelled` is set. Nothing of it is left after."""
+
+    def check_available(self) -> None:  # noqa: B027 - a sandbox that is always there has nothing to check
+        """Find out whether programs can be run here.
+
+        Raises:
+            SandboxUnavailableError: they cannot; the message says what to do.
+        """
+
+    def exec(
+        self,
+        cmd: Sequence[str],
+        *,
+        input: str | bytes | None = None,  # noqa: A002 - the name subprocess uses
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run a command (argv, no shell) and wait for it.
+
+        Args:
+            cmd: program and arguments.
+            input: what it reads from its standard input.
+            env: variables beside the sandbox's own.
+            timeout: wall-clock seconds; default `Limits.timeout`.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run it.
+            SandboxFailureError: the sandbox broke while it ran.
+            TypeError: `cmd` is not a sequence of strings.
+            ValueError: an argument cannot work.
+        """
+        return self._run_in_slot(self._command_job(cmd, input, env, timeout), threading.Event())
+
+    def run_python(
+        self,
+        code: str,
+        *,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """Run Python source as ``__main__`` and wait for it.
+
+        Args:
+            code: the source; it lies as ``main.py`` in the working folder.
+            stdin: what it reads from its standard input.
+            files: relative names and contents, put beside it.
+            timeout: wall-clock seconds; default `Limits.timeout`.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run it.
+            SandboxFailureError: the sandbox broke while it ran.
+            ValueError: an argument cannot work.
+        """
+        return self._run_in_slot(self._python_job(code, stdin, files, timeout), threading.Event())
+
+    async def aexec(
+        self,
+        cmd: Sequence[str],
+        *,
+        input: str | bytes | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """`exec` without blocking the event loop; cancelling the task kills the program."""
+        return await self._run_in_thread(self._command_job(cmd, input, env, timeout))
+
+    async def arun_python(
+        self,
+        code: str,
+        *,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """`run_python` without blocking the event loop; cancelling the task kills the program."""
+        return await self._run_in_thread(self._python_job(code, stdin, files, timeout))
+
+    def verify(self, answer: str, *, prompt: str = "") -> Report:
+        """Judge an answer with the default checks of `CodeVerifier`: it compiles, loads, and does what examples say."""
+        from nad_sandbox.checks.verifier import CodeVerifier
+
+        return CodeVerifier(self).verify(answer, prompt=prompt)
+
+    def fingerprint(self, answer: str) -> str:
+        """Equal for answers whose programs differ in form alone; see `CodeVerifier.fingerprint`."""
+        from nad_sandbox.checks.verifier import CodeVerifier
+
+        return CodeVerifier(self).fingerprint(answer)
+
+    def close(self) -> None:
+        """Remove everything the sandbox started; may be called twice. A closed sandbox runs nothing more.
+
+        Programs that still run, for calls of other threads, are ended: those calls raise `SandboxUnavailableError`.
+        """
+        with self._lock:
+            self._closed = True
+            executor, self._executor = self._executor, None
+            for cancelled in self._running:
+                cancelled.set()
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _command_job(
+        self,
+        cmd: Sequence[str],
+        stdin: str | bytes | None,
+        env: Mapping[str, str] | None,
+        timeout: float | None,
+    ) -> Job:
+        seconds = self.limits.timeout if timeout is None else timeout
+        return command_job(cmd, stdin=stdin, env=env, timeout=seconds)
+
+    def _python_job(
+        self,
+        code: str,
+        stdin: str | bytes,
+        files: Mapping[str, str | bytes] | None,
+        timeout: float | None,
+    ) -> Job:
+        seconds = self.limits.timeout if timeout is None else timeout
+        return python_job(code, stdin=stdin, files=files, timeout=seconds)
+
+    def _run_in_slot(self, job: Job, cancelled: threading.Event) -> ExecResult:
+        with self._lock:
+            self._refuse_when_closed()
+            self._running.add(cancelled)
+        try:
+            with self._slot(cancelled):
+                self._refuse_when_closed()
+                message = job.oversize_message(self.limits)
+                result = cannot_fit(message) if message else self._run(job, cancelled)
+        finally:
+            with self._lock:
+                self._running.discard(cancelled)
+        if cancelled.is_set():
+            self._refuse_when_closed()
+        return result
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise SandboxUnavailableError(f"this {type(self).__name__} is closed; make a new one")
+
+    @contextlib.contextmanager
+    def _slot(self, cancelled: threading.Event) -> Iterator[None]:
+        while not self._slots.acquire(timeout=POLL_SECONDS):
+            if cancelled.is_set():
+                self._refuse_when_closed()
+                raise SandboxUnavailableError("cancelled before the program was started")
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _run_in_thread(self, job: Job) -> ExecResult:
+        with self._lock:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(self.parallel, thread_name_prefix="nad-sandbox")
+            executor = self._executor
+        cancelled = threading.Event()
+        future = asyncio.get_running_loop().run_in_executor(executor, self._run_in_slot, job, cancelled)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            cancelled.set()
+            # the caller may rely on the program being dead once its task is
+            while not future.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([future])
+            if not future.cancelled():
+                future.exception()
+            raise
+
+
+def cannot_fit(message: str) -> ExecResult:
+    """The result of a program too big for the scratch space: status 126, a shell's "cannot execute"."""
+    return ExecResult(126, "", message, duration=0.0)
