@@ -65,33 +65,49 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 class SamplingConfig(_Config):
-    """How candidates are sampled.
+    """How candidates are sampled; each field's description says what it does."""
 
-    Attributes:
-        n: number of candidates.
-        wave: generate so many candidates at a time, which takes less memory and more time; None: all together.
-        max_new_tokens: token limit of each candidate.
-        temperature: 0 means greedy, which allows one candidate only.
-        top_p: nucleus sampling; 1 keeps everything.
-        top_k: keep the k likeliest tokens; 0 keeps everything.
-        min_p: keep tokens with at least this share of the likeliest token's probability.
-        repetition_penalty: above 1 discourages repetition.
-        stop: strings that end a candidate; the answer is cut before them.
-        seed: seeds this request's own random generators; None draws a fresh seed, reported in the result.
-        generation: any further option of ``transformers.GenerationConfig``.
-    """
-
-    n: int = Field(default=8, ge=1)
-    wave: int | None = Field(default=None, ge=1)
-    max_new_tokens: int = Field(default=256, ge=1)
-    temperature: float = Field(default=0.8, ge=0, allow_inf_nan=False)
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    top_k: int = Field(default=50, ge=0)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    stop: tuple[str, ...] = ()
-    seed: int | None = Field(default=None, ge=0)
-    generation: Mapping[str, Any] = Field(default_factory=dict)
+    n: int = Field(default=8, ge=1, description="Number of candidates.")
+    wave: int | None = Field(
+        default=None,
+        ge=1,
+        description="Number of candidates generated at a time, which takes less memory and more time; None generates "
+        "all of them together.",
+    )
+    max_new_tokens: int = Field(default=256, ge=1, description="Token limit of each candidate.")
+    temperature: float = Field(
+        default=0.8,
+        ge=0,
+        allow_inf_nan=False,
+        description="Sampling temperature; 0 decodes greedily, which allows one candidate only.",
+    )
+    top_p: float = Field(
+        default=0.95,
+        gt=0,
+        le=1,
+        description="Nucleus sampling: keep the likeliest tokens that together have this probability; 1 keeps all.",
+    )
+    top_k: int = Field(default=50, ge=0, description="Keep the k likeliest tokens; 0 keeps all.")
+    min_p: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Keep tokens that have at least this share of the likeliest token's probability; None keeps all.",
+    )
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="Values above 1 discourage repetition."
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="Strings that end a candidate; the answer is cut before the first of them."
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seed of the candidates' random streams; None draws a fresh seed, which the result reports.",
+    )
+    generation: Mapping[str, Any] = Field(
+        default_factory=dict, description="Further options of transformers.GenerationConfig."
+    )
 
     @property
     def in_waves(self) -> bool:
@@ -125,41 +141,49 @@ class SamplingConfig(_Config):
 
 
 class NADConfig(_Config):
-    """What is recorded, how the candidates are compared, and when losers are dropped.
+    """What is recorded, how candidates are compared, and when the losing ones are dropped."""
 
-    Attributes:
-        selector: name of a registered selector, or a callable that maps a RolloutGroup to N scores.
-        selector_options: further parameters of the selector (such as k of knn).
-        similarity: how agreement selectors compare two candidates.
-        score: the neuron's score.
-        top_k: activated neurons per token, over all recorded layers.
-        per_layer_top: at most this many of them from one layer.
-        layers: first and last-but-one index of the recorded layers; None records all.
-        chunk_size: tokens per chunk (B).
-        chunks: compare only the first so many chunks; None compares everything generated.
-        skip_tokens: leave out this many tokens at the start, which candidates often share.
-        common_prefix: compare only as many tokens as the shortest candidate has, which removes its length.
-        pruning: when losers are dropped.
-        keep: how many candidates survive pruning.
-        shrink: with pruning="halving", one in so many goes on after each chunk.
-        record: False switches the recorder off; only selectors that need no neurons work then.
-    """
-
-    selector: str | Callable[..., Any] = "knn"
-    selector_options: Mapping[str, Any] = Field(default_factory=dict)
-    similarity: Similarity = "jaccard"
-    score: ScoreName = "activation"
-    top_k: int = Field(default=500, ge=1)
-    per_layer_top: int = Field(default=64, ge=1)
-    layers: tuple[int, int] | None = None
-    chunk_size: int = Field(default=32, ge=1)
-    chunks: int | None = Field(default=None, ge=1)
-    skip_tokens: int = Field(default=0, ge=0)
-    common_prefix: bool = False
-    pruning: Pruning = "never"
-    keep: int = Field(default=1, ge=1)
-    shrink: int = Field(default=2, ge=2)
-    record: bool = True
+    selector: str | Callable[..., Any] = Field(
+        default="knn", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
+    )
+    selector_options: Mapping[str, Any] = Field(
+        default_factory=dict, description="Further parameters of the selector, such as k of knn."
+    )
+    similarity: Similarity = Field(
+        default="jaccard", description="Similarity of two candidates' activated neurons, for agreement selectors."
+    )
+    score: ScoreName = Field(
+        default="activation",
+        description="Score of a neuron: its absolute activation, or its attribution to the emitted token's logit.",
+    )
+    top_k: int = Field(default=500, ge=1, description="Activated neurons per token, over all recorded layers.")
+    per_layer_top: int = Field(
+        default=64, ge=1, description="Most activated neurons that one layer contributes to a token."
+    )
+    layers: tuple[int, int] | None = Field(
+        default=None, description="Recorded layers as a half-open range (first, end); None records all of them."
+    )
+    chunk_size: int = Field(default=32, ge=1, description="Tokens per chunk.")
+    chunks: int | None = Field(
+        default=None, ge=1, description="Number of chunks that are compared; None compares whole answers."
+    )
+    skip_tokens: int = Field(
+        default=0, ge=0, description="Tokens left out at the start of each answer, which candidates often share."
+    )
+    common_prefix: bool = Field(
+        default=False,
+        description="Compare only as many tokens as the shortest candidate has, which removes the effect of length.",
+    )
+    pruning: Pruning = Field(
+        default="never",
+        description='When losing candidates are dropped: "never"; all but `keep` after the "first_chunk"; or by '
+        '"halving", all but one in `shrink` after each chunk until `keep` are left.',
+    )
+    keep: int = Field(default=1, ge=1, description="Candidates that survive pruning.")
+    shrink: int = Field(default=2, ge=2, description='With pruning="halving", one candidate in this many goes on.')
+    record: bool = Field(
+        default=True, description="Whether neurons are recorded; without them only selectors that need none work."
+    )
 
     @field_validator("layers")
     @classmethod
@@ -171,20 +195,20 @@ class NADConfig(_Config):
 
 
 class VerificationConfig(_Config):
-    """How the ranking is walked when there is a verifier.
+    """How the ranking is walked when there is a verifier."""
 
-    Attributes:
-        parallel: candidates checked at a time.
-        max_checks: check at most so many; None checks the whole ranking.
-        max_seconds: start no further check after so many seconds; None sets no limit.
-        on_failure: what happens when none passes: the best-ranked answer is returned with its report, or
-            NoCandidatePassedError is raised.
-    """
-
-    parallel: int = Field(default=2, ge=1)
-    max_checks: int | None = Field(default=None, ge=1)
-    max_seconds: float | None = Field(default=None, gt=0)
-    on_failure: Literal["best_ranked", "error"] = "best_ranked"
+    parallel: int = Field(default=2, ge=1, description="Candidates checked at a time.")
+    max_checks: int | None = Field(
+        default=None, ge=1, description="Most candidates that are checked; None checks the whole ranking."
+    )
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="Seconds after which no further check starts; None sets no limit."
+    )
+    on_failure: Literal["best_ranked", "error"] = Field(
+        default="best_ranked",
+        description="What happens when no candidate passes: the best-ranked answer is returned with its report, or "
+        "NoCandidatePassedError is raised.",
+    )
 
 
 class Candidate(_Config):

@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.tiny_models import make_model
-from tests.unit.langchain.test_readers import JSON, Writes, templated
+from tests.unit.chat.test_response_parser import JSON, Writes, templated
 from tests.unit.server.servers import http, make_app
 from tests.unit.server.test_chat import ADD
 

@@ -5,8 +5,8 @@ from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
 from nad_agents.constrained.inexpressible import engine_reason, failing_part
+from tests.unit.constrained.test_decoding import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
-from tests.unit.langchain.test_grammar import shaped
 
 GOOD = {"type": "string"}
 NOT = {"not": {"type": "string"}}

@@ -1,0 +1,91 @@
+"""The directions of imports, read off the sources: imports inside functions and under TYPE_CHECKING count as well.
+
+langchain_nad, llama_index and nad_server -> nad_agents -> nothing of ours; nad_sandbox -> nothing of ours. The command
+line and the scoring of recorded runs bring the library and the sandbox together, and so do the front ends.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import networkx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "nad_agents": ROOT / "nad_agents",
+    "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
+    "langchain_nad": ROOT / "integrations" / "langchain_nad",
+    "llama_index.llms.nad": ROOT / "integrations" / "llama_index" / "llms" / "nad",
+    "nad_server": ROOT / "integrations" / "nad_server",
+}
+FRONT_ENDS = ("langchain_nad", "llama_index.llms.nad", "nad_server")
+MAY_IMPORT = {
+    "nad_agents": set(),
+    "nad_sandbox": set(),
+    **{front_end: {"nad_agents", "nad_sandbox"} for front_end in FRONT_ENDS},
+}
+WITH_THE_SANDBOX = ("nad_agents.cli.", "nad_agents.evaluation.scoring")
+FOREIGN = {
+    "nad_agents": {"langchain_core", "langchain", "llama_index", "fastapi", "starlette", "docker"},
+    "nad_sandbox": {"torch", "transformers", "langchain_core", "llama_index", "fastapi"},
+    "langchain_nad": {"llama_index", "fastapi", "starlette"},
+    "llama_index.llms.nad": {"langchain_core", "langchain", "fastapi", "starlette"},
+    "nad_server": {"langchain_core", "langchain", "llama_index"},
+}
+"""Packages of others that a package of ours must not need."""
+
+
+def package_of(module):
+    return next((name for name in PACKAGES if module == name or module.startswith(f"{name}.")), None)
+
+
+@cache
+def modules():
+    """Every module of ours with its syntax tree."""
+    found = {}
+    for package, folder in PACKAGES.items():
+        for path in folder.rglob("*.py"):
+            inner = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".")
+            found[f"{package}.{inner}".removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
+    assert len(found) > 200
+    return found
+
+
+def imported(module):
+    """Dotted names that a module imports, wherever in the file; for a module of ours that module, else as written."""
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in modules() else node.module
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package):
+    for module in (name for name in modules() if package_of(name) == package):
+        may = MAY_IMPORT[package] | {package}
+        if module.startswith(WITH_THE_SANDBOX):
+            may = may | {"nad_sandbox"}
+        for name in imported(module):
+            assert package_of(name) in {None, *may}, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_does_not_need_what_its_users_may_not_have(package):
+    for module in (name for name in modules() if package_of(name) == package):
+        foreign = {name.split(".")[0] for name in imported(module) if package_of(name) is None}
+        # LlamaIndex is a namespace that our own package lies in
+        allowed = {"llama_index"} if package == "llama_index.llms.nad" else set()
+        assert not (foreign & FOREIGN[package]) - allowed, module
+
+
+def test_no_two_modules_import_each_other_however_far_apart():
+    graph = networkx.DiGraph(
+        (module, name) for module in modules() for name in imported(module) if name in modules() and name != module
+    )
+    circles = [sorted(group) for group in networkx.strongly_connected_components(graph) if len(group) > 1]
+    assert not circles
