@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,8 +13,10 @@ from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import FinishReason
 
 __all__ = [
+    "NOT_GIVEN",
     "Candidate",
     "NADConfig",
+    "NotGiven",
     "Pruning",
     "SamplingConfig",
     "ScoreName",
@@ -23,6 +26,19 @@ __all__ = [
     "Usage",
     "VerificationConfig",
 ]
+
+
+class NotGiven(enum.Enum):
+    """The type of `NOT_GIVEN`, which stands for an argument that was left out where None is a value of its own."""
+
+    NOT_GIVEN = "NOT_GIVEN"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+NOT_GIVEN: Final = NotGiven.NOT_GIVEN
+"""Left out: what the decoder or the model was made with holds."""
 
 ScoreName = Literal["activation", "attribution"]
 """Score of a neuron: |h|, or h times its direct contribution to the emitted token's logit (arXiv 2504.07440, eq. 5)."""

@@ -8,7 +8,7 @@ import ast
 from functools import cache
 from pathlib import Path
 
-import networkx
+import networkx as nx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -84,8 +84,8 @@ def test_a_package_does_not_need_what_its_users_may_not_have(package):
 
 
 def test_no_two_modules_import_each_other_however_far_apart():
-    graph = networkx.DiGraph(
+    graph = nx.DiGraph(
         (module, name) for module in modules() for name in imported(module) if name in modules() and name != module
     )
-    circles = [sorted(group) for group in networkx.strongly_connected_components(graph) if len(group) > 1]
+    circles = [sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1]
     assert not circles
