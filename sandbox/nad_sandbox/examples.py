@@ -27,7 +27,8 @@ _ASKED = re.compile(
 _NAMED = re.compile(r"(?:called|named)[ \t]+[`*\"']{0,3}\w+$", re.IGNORECASE)
 _DOCTEST_LINE = re.compile(r"^[ \t]*(?:>>>|\.\.\.)[ \t][^\n]*", re.MULTILINE)
 _ANY_ORDER = re.compile(
-    r"\b(?:in )?(?:any|arbitrary|no particular|an unspecified) order\b|\border (?:does not|doesn['’]t|is not) (?:matter|important)"
+    r"\b(?:in )?(?:any|arbitrary|no particular|an unspecified) order\b"
+    r"|\border (?:does not|doesn['’]t|is not) (?:matter|important)"
     r"|\border of (?:the )?(?:\w+ )?(?:does not|doesn['’]t) matter",
     re.IGNORECASE,
 )
@@ -112,8 +113,7 @@ def read_examples(prompt: str) -> FoundExamples:
         return FoundExamples((), (UncertainExample(_shortened(prompt[:200]), reason),))
     context = _Context(prompt)
     readings = [context.judged(at, reading) for at, reading in _readings(prompt, context)]
-    readings = [reading for reading in readings if reading is not None]
-    return _gathered(_without_contradictions(readings))
+    return _gathered(_without_contradictions(_without_helpers(readings)))
 
 
 def _readings(prompt: str, context: _Context) -> Iterator[tuple[int, Reading]]:
@@ -175,28 +175,31 @@ class _Context:
         if defined and not indented and bounds is not None:
             self.last_signature = name, order
 
-    def judged(self, at: int, reading: Reading) -> Reading | None:
-        """A reading with the doubts that the whole prompt leaves; None where it is of no concern."""
+    def judged(self, at: int, reading: Reading) -> Reading:
+        """A reading with the doubt that the whole prompt leaves."""
         call = plain_call(reading.call) if reading.call else None
         if call is None or reading.doubt:
             return reading
-        names = set(call[1])
+        return replace(reading, doubt=self._doubt(at, reading, call[1]))
+
+    def _doubt(self, at: int, reading: Reading, called: tuple[str, ...]) -> str:  # noqa: PLR0911 - a list of rules
+        names = set(called)
         if self.functions and not names & self.functions and not names <= self.methods:
-            return replace(reading, doubt=f"{', '.join(call[1])} is not the function asked for")
+            return f"{', '.join(called)} is not the function asked for"
         if names & self.methods - self.functions:
-            return replace(reading, doubt="it calls a method without its object")
+            return "it calls a method without its object"
         if not self._fits(reading.call):
-            return replace(reading, doubt="the function takes another number of arguments")
+            return "the function takes another number of arguments"
         inside = any(start <= at < end for start, end in self.docstrings)
         if inside and "\\\\" in reading.call + reading.expected:
-            return replace(reading, doubt="backslashes in a docstring may be meant once or twice")
+            return "backslashes in a docstring may be meant once or twice"
         if self.reports and not inside and not _is_normative(reading.text, self.prompt, at):
-            return replace(reading, doubt="the prompt speaks of a program that errs")
+            return "the prompt speaks of a program that errs"
         value = literal(reading.expected) if reading.comparison != "error" else None
         ordered = value is not None and isinstance(value[1], list | tuple) and len(value[1]) > 1
         if self.any_answer or (self.any_order and ordered):
-            return replace(reading, doubt="the prompt allows other orders or answers")
-        return reading
+            return "the prompt allows other orders or answers"
+        return ""
 
     def _fits(self, call: str) -> bool:
         for node in ast.walk(ast.parse(call, mode="eval")):
@@ -225,6 +228,19 @@ def _arity(parameters: str) -> tuple[list[str], tuple[int, float] | None]:
     required = len(order) - len(arguments.defaults) + sum(default is None for default in arguments.kw_defaults)
     many = arguments.vararg is not None or arguments.kwarg is not None
     return order, (required, math.inf if many else len(order) + len(arguments.kwonlyargs))
+
+
+def _without_helpers(readings: list[Reading]) -> list[Reading]:
+    """Readings without those of functions of the module math, where there are others: ``gcd`` explains ``lcm``."""
+    called = {reading.call.partition("(")[0] for reading in readings if reading.call and not reading.doubt}
+    helpers = {name for name in called if hasattr(math, name)}
+    if helpers == called or not helpers:
+        return readings
+    doubt = "it may be of a function that the program does not define"
+    return [
+        replace(reading, doubt=doubt) if not reading.doubt and reading.call.partition("(")[0] in helpers else reading
+        for reading in readings
+    ]
 
 
 def _without_contradictions(readings: list[Reading]) -> list[Reading]:

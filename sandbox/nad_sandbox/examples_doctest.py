@@ -6,6 +6,7 @@ import ast
 import doctest
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 from nad_sandbox.examples_prose import read_calls
 from nad_sandbox.examples_scanner import Reading, literal, parse_expression, plain_call
@@ -50,20 +51,19 @@ def _read_block(prompt: str, text: str, start: int, end: int) -> Iterator[tuple[
         shown = block.strip().splitlines()[0]
         yield start, Reading(shown, doubt=f"doctest cannot read it: {str(error)[:80]}")
         return
-    lines = block.splitlines(keepends=True)
+    places = [0, *accumulate(map(len, block.split("\n")), lambda at, size: at + size + 1)]
     unknown: str | None = None  # a function that was called with no output shown, and may have changed something
     for example in examples:
-        at = start + sum(map(len, lines[: example.lineno]))
+        at = start + places[example.lineno]
         reading = _read(example)
         if reading is None and not example.want.strip():
             # f(1) -> 2, or f(1)  # 2, behind the prompt
             beside = [found for _, found in read_calls(example.source)]
             reading = beside[0] if len(beside) == 1 else None
         call = plain_call(example.source)
-        if call is not None and call[1] and not example.want.strip():
-            if reading is None or reading.doubt:
-                unknown = unknown or call[1][0]
-                reading = reading or Reading(example.source.strip(), call[0], doubt="it shows no output")
+        if call is not None and call[1] and not example.want.strip() and (reading is None or reading.doubt):
+            unknown = unknown or call[1][0]
+            reading = reading or Reading(example.source.strip(), call[0], doubt="it shows no output")
         if reading is None:
             continue
         if not reading.doubt and unknown is not None and (call is None or unknown not in call[1]):
@@ -77,7 +77,7 @@ def _doubted(reading: Reading, doubt: str) -> Reading:
     return Reading(reading.text, reading.call, reading.expected, reading.comparison, reading.options, doubt)
 
 
-def _read(example: doctest.Example) -> Reading | None:
+def _read(example: doctest.Example) -> Reading | None:  # noqa: PLR0911 - a list of rules
     """One doctest; None where it shows no output that could be checked."""
     shown = " ".join(f"{example.source.strip()} gives {example.want.strip()}".split())
     want = _CLOSED.sub("", example.want.rstrip()).rstrip()

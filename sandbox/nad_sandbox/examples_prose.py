@@ -5,18 +5,32 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from nad_sandbox.examples_scanner import Comparison, Reading, literal, parse_expression, plain_call, scan_brackets
-from nad_sandbox.examples_scanner import scan_value as scan_value
+from nad_sandbox.examples_scanner import (
+    Comparison,
+    Reading,
+    literal,
+    parse_expression,
+    plain_call,
+    scan_brackets,
+    scan_value,
+)
 from nad_sandbox.examples_wording import RELATION, doubt_after, doubt_before, is_approximate
 
 __all__ = ["read_calls", "read_named_arguments"]
 
-_NAME = re.compile(r"(?<![\w.])([A-Za-z_]\w*)\(")
-_METHOD = re.compile(r"[\w)\]'\"]\.([A-Za-z_]\w*)\(")
-_OPERATOR_BEFORE = re.compile(r"(?:[-+/%<>&^~@,=]|(?<!^)(?<!\n)(?<![*\s])\*|\w\(|\blambda\b.*|\bin)[ \t]*$")
+_NAME = re.compile(r"(?<!\w)([A-Za-z_]\w*)\(")
+_BULLET = re.compile(r"[ \t]*(?:[-*+>|•]+|\d+[.)]|\([a-z0-9]\)|#+)?[ \t]*")
+_OPERATOR = re.compile(r"(?:[-+*/%<>&^~@=|]|\w\(|\blambda\b.*)[ \t]*$")
+_TAG = re.compile(r"</?\w+>[ \t]*$")
+_ROUNDING = re.compile(r"\bround|\bdecimal|\bdigits?\b|\bprecision|\bplaces\b|\btruncat|\bformat", re.IGNORECASE)
+_BLANK = re.compile(r"\n[ \t]*\n")
 _MOST_CALLS = 1000
-_INPUT = re.compile(r"^[ \t]*[*#>-]*[ \t]*\**Input\**[ \t]*:\**[ \t]*`*(?P<given>[^\s`][^\n`]{0,1000})`*[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_INPUT = re.compile(
+    r"^[ \t]*[*#>-]*[ \t]*\**Input\**[ \t]*:\**[ \t]*`*(?P<given>[^\s`][^\n`]{0,1000})`*[ \t]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 _OUTPUT = re.compile(r"\n[ \t]*[*#>-]*[ \t]*\**Output\**[ \t]*:\**[ \t]*`*", re.IGNORECASE)
 _FOR = re.compile(r"\bFor (?P<given>\w+ = )")
 _GIVES = re.compile(r"[ \t]*,?[ \t]+the (?:output|result) should be[ \t]+`*")
@@ -26,6 +40,7 @@ def read_calls(text: str) -> Iterator[tuple[int, Reading]]:
     """Calls beside what they give, in a text in which doctests are blanked out, and where each begins."""
     headed_from = _first_heading(text)
     at = 0
+    earlier, paragraph_end = "", 0  # a call that stands alone, and may change what those below it give
     for _ in range(_MOST_CALLS):
         match = _NAME.search(text, at)
         if match is None:
@@ -42,9 +57,15 @@ def read_calls(text: str) -> Iterator[tuple[int, Reading]]:
         if call is None or not call[1]:
             continue
         found = _beside(text, match.start(), brackets[1], call[0], headed=match.start() >= headed_from)
-        if found is not None:
-            reading, at = found
-            yield match.start(), reading
+        if found is None:
+            if _stands_alone(text, match.start(), brackets[1]) and match.start() >= paragraph_end:
+                blank = _BLANK.search(text, brackets[1])
+                earlier, paragraph_end = match[1], blank.start() if blank else len(text)
+            continue
+        reading, at = found
+        if match.start() < paragraph_end and match[1] != earlier and not reading.doubt:
+            reading = replace(reading, doubt=f"{earlier} is called before it, and may change what it gives")
+        yield match.start(), reading
 
 
 def _beside(text: str, start: int, end: int, call: str, *, headed: bool) -> tuple[Reading, int] | None:
@@ -53,22 +74,28 @@ def _beside(text: str, start: int, end: int, call: str, *, headed: bool) -> tupl
     if relation is None or (relation["comment"] == "//" and not relation["symbol"]):
         return None
     kind = next(name for name in _KINDS if relation[name] is not None)
-    if (kind == "symbol" and relation[kind] == "=" and not headed) or (kind == "bare" and not relation["comment"]):
+    if kind == "bare" and not relation["comment"]:
         return None
     value = _value_or_error(text, relation.end(), kind)
     shown = " ".join(text[start : value[1] if value else _clause_end(text, relation.end())].split())
     if value is None:
         # "is", ":" and a comment begin much that is no value
-        if kind in ("colon", "bare", "cell", "verb", "prints", "past", "denied", "raises") and not _value_ahead(
-            text, relation.end()
-        ):
+        unspecific = relation[kind] == "=" or kind in ("colon", "bare", "cell", "verb", "prints", "past", "raises")
+        if unspecific and not _value_ahead(text, relation.end()):
             return None
+        if kind == "denied":
+            return Reading(shown, call, doubt="it says what the call does not give"), relation.end()
         return Reading(shown, call, doubt="no plain value follows"), relation.end()
     expected, behind, comparison = value
-    doubt = _doubt(text, start, relation, kind, expected, behind)
-    after, remark = doubt_after(text, behind, normative=kind == "norm", quote=_quote_before(text, start))
+    doubt = _doubt(text, start, relation, kind, behind, headed=headed)
+    asserted = re.search(r"\bassert[ \t]+$", text[max(0, start - 20) : start]) is not None
+    quote = _quote_before(text, start)
+    after, remark = doubt_after(text, behind, normative=kind == "norm", asserted=asserted, quote=quote)
     doubt = doubt or doubt_before(text, start, behind) * (kind != "norm") or after
     if kind in ("near",) or relation["about"] or is_approximate(remark):
+        comparison = "approximate"
+    if comparison == "value" and not asserted and _is_rounded(expected) and not _ROUNDING.search(text):
+        # a program that does not round is right where nothing asks it to
         comparison = "approximate"
     if comparison == "approximate" and not _is_decimal(expected):
         doubt = doubt or "it is approximate, and shows no decimals"
@@ -94,21 +121,25 @@ def _value_or_error(text: str, at: int, kind: str) -> tuple[str, int, Comparison
     return expected, end, "value"
 
 
-def _doubt(text: str, start: int, relation: re.Match[str], kind: str, expected: str, behind: int) -> str:
+def _doubt(  # noqa: PLR0911 - a list of rules
+    text: str, start: int, relation: re.Match[str], kind: str, behind: int, *, headed: bool
+) -> str:
     """Why a call and a value beside each other are no certain example, by what stands between and before them."""
     line = text[text.rfind("\n", 0, start) + 1 : start]
     if kind == "denied":
         return "it says what the call does not give"
     if kind == "past":
         return "it tells of what happened"
-    if text[start - 1 : start] == "." or _METHOD.search(line[-60:] + text[start : start + 1]):
+    if re.search(r"[\w)\]'\"]\.$", line):
         return "it calls a method"
-    before = line.rstrip("`*")
-    if before.endswith("print("):
+    if line.endswith("print("):
         return "it is printed, compared"
-    if _OPERATOR_BEFORE.search(before) and not re.fullmatch(r"[ \t]*(?:[-+>]|\|)+[ \t]*", before) and not (
-        before.rstrip().endswith((",", ">")) and not before.rstrip().endswith(("->", "=>"))
-    ):
+    if kind == "symbol" and relation[kind] == "=" and not headed:
+        return "an equation may be part of a definition"
+    bullet = _BULLET.match(line)
+    before = line[bullet.end() if bullet else 0 :]
+    before = re.sub(r"(?<![\w)*`])[*`]+$", "", before)
+    if _OPERATOR.search(before) and not _TAG.search(before):
         return "it is part of a longer expression"
     if kind == "colon" and (line.strip(" \t-*+>`#0123456789.)") or text[behind : behind + 1] not in ("", "\n", "`")):
         return "a colon may say something else"
@@ -119,8 +150,6 @@ def _doubt(text: str, start: int, relation: re.Match[str], kind: str, expected: 
             return "the columns of a table may say something else"
     if kind == "bare" and text[behind : behind + 1] not in ("", "\n"):
         return "a comment may say something else"
-    if expected.startswith("(") and "Error" in expected:
-        return "it may be an error"
     return ""
 
 
@@ -132,6 +161,17 @@ def _quote_before(text: str, start: int) -> str:
 
 def _is_decimal(expected: str) -> bool:
     return re.fullmatch(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?", expected) is not None
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether a call is a line of its own."""
+    before, after = text[text.rfind("\n", 0, start) + 1 : start], text[end : end + 200].split("\n", 1)[0]
+    return not before.strip() and not after.strip(" \t;")
+
+
+def _is_rounded(expected: str) -> bool:
+    """Whether a decimal may be shown with fewer digits than it has."""
+    return re.fullmatch(r"[+-]?\d*\.\d{2,9}", expected) is not None
 
 
 def _defines(text: str, start: int) -> bool:

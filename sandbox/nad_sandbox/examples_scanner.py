@@ -11,7 +11,7 @@ from typing import Literal
 __all__ = ["Comparison", "Reading", "literal", "parse_expression", "plain_call", "scan_brackets", "scan_value"]
 
 Comparison = Literal["value", "approximate", "output", "error"]
-"""`value`: the call returns it. `approximate`: to the digits shown. `output`: what doctest compares. `error`: raised."""
+"""`value`: the call returns it. `approximate`: to the digits shown. `output`: as doctest compares. `error`: raised."""
 
 _LONGEST = 2000
 _DEEPEST = 40
@@ -43,6 +43,8 @@ _PREFIX = re.compile(r"(?:[rRbBuU]|[rR][bB]|[bB][rR])?(?=[\"'“‘])")
 _RAW = re.compile(r"[rR][bB]?[\"']")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = frozenset("\n\\'\"abfnrtvx01234567NuU")
+_ANY_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'")
+_TIGHT_COMMA = re.compile(r"(?<![\w.])\d{1,3},\d{3}(?![\w.])")
 _PADDED = re.compile(r"(?<![\w.])0\d")
 
 
@@ -101,7 +103,7 @@ def plain_call(source: str) -> tuple[str, tuple[str, ...]] | None:
         nodes = list(ast.walk(tree))
     except (ValueError, RecursionError, MemoryError, SystemError):
         return None
-    if not all(isinstance(node, _PLAIN_NODES) and _cheap(node) for node in nodes):
+    if not all(isinstance(node, _PLAIN_NODES) and _evaluates(node) for node in nodes):
         return None
     if sum(isinstance(node, ast.BinOp) for node in nodes) > _MOST_OPERATORS:
         return None
@@ -113,7 +115,7 @@ def plain_call(source: str) -> tuple[str, tuple[str, ...]] | None:
     return written, tuple(name for name in dict.fromkeys(names) if not hasattr(builtins, name))
 
 
-def scan_brackets(text: str, start: int) -> tuple[str, int] | None:
+def scan_brackets(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR0911 - many ways to end
     """The source from an opening bracket to the one that closes it, and the index behind it.
 
     Typographic quotes become straight ones where they enclose a string, and a minus sign becomes a hyphen.
@@ -150,11 +152,11 @@ def scan_brackets(text: str, start: int) -> tuple[str, int] | None:
                 return None
             if not stack:
                 source = "".join(parts)
-                return None if _padded(source) else (source, at)
+                return None if _has_thousands(source) else (source, at)
     return None
 
 
-def scan_value(text: str, start: int) -> tuple[str, int] | None:
+def scan_value(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR0911 - one for each kind
     """The literal that begins at an index, as Python writes it, and the index behind it; a bare tuple is no literal."""
     first = text[start : start + 1]
     if not first:
@@ -168,7 +170,7 @@ def scan_value(text: str, start: int) -> tuple[str, int] | None:
         return read[0], found[1]
     number = _NUMBER.match(text, start)
     if number is not None:
-        read = None if _padded(number[0]) else literal(number[0].translate(_ASCII))
+        read = None if _has_thousands(number[0]) else literal(number[0].translate(_ASCII))
         return None if read is None else (read[0], number.end())
     prefix = _PREFIX.match(text, start)
     if prefix is not None:
@@ -194,15 +196,16 @@ def _has_dots(source: str) -> bool:
 
 
 def _escaped(source: str) -> str:
-    """The same expression without the escapes of which Python warns, such as ``"\\d"``."""
+    """The same expression without the escapes of which Python warns: their backslash is doubled, as it is read."""
     if "\\" not in source or _RAW.search(source):
         return source
     return _ESCAPE.sub(lambda match: match[0] if match[1] in _ESCAPES else "\\" + match[0], source)
 
 
-def _padded(source: str) -> bool:
-    """Whether a number begins with a zero that Python does not write, as the thousands of ``1,000`` do."""
-    return _PADDED.search(re.sub(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", "''", source)) is not None
+def _has_thousands(source: str) -> bool:
+    """Whether commas may separate thousands: zeros that Python does not write, or commas of two kinds."""
+    bare = _ANY_STRING.sub("''", source)
+    return _PADDED.search(bare) is not None or (_TIGHT_COMMA.search(bare) is not None and ", " in bare)
 
 
 def _depth(source: str) -> int:
@@ -213,8 +216,10 @@ def _depth(source: str) -> int:
     return deepest
 
 
-def _cheap(node: ast.AST) -> bool:
-    """Whether evaluating an operator takes no time or memory to speak of."""
+def _evaluates(node: ast.AST) -> bool:
+    """Whether a node has a value of its own, which takes no time or memory to speak of."""
+    if isinstance(node, ast.Constant):
+        return node.value is not Ellipsis  # it stands for what is not shown
     if isinstance(node, ast.UnaryOp):
         return not isinstance(node.operand, ast.UnaryOp)
     if not isinstance(node, ast.BinOp):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["RELATION", "doubt_after", "doubt_before", "docstring_spans", "is_approximate", "tells_of_a_bug"]
+__all__ = ["RELATION", "docstring_spans", "doubt_after", "doubt_before", "is_approximate", "tells_of_a_bug"]
 
-_TO_GIVE = r"(?:return|give|yield|be|equal|output|print|produce|evaluate to|result in|become)"
+_TO_GIVE = r"(?:return|give|yield|be(?: equal to)?|equal|output|print|produce|evaluate to|result in|become)"
 RELATION = re.compile(
     r"(?P<closer>[`*]{0,3})[ \t]*,?[ \t]*(?P<comment>(?:\#|//)?)[ \t]*(?:"
     r"(?P<denied>!=|≠|<>|(?:(?:is|are|was|does|do|did|has|can|could|should|must|may|will|would)(?:n['’]t| not)|cannot"
@@ -15,14 +15,17 @@ RELATION = re.compile(
     rf"|(?P<norm>(?:should|must|shall|ought to|needs? to|has to|(?:is )?(?:expected|supposed) to)[ \t]+{_TO_GIVE}\b"
     r"|(?:is )?expected(?:[ \t]+(?:output|result|value))?[ \t]*[:=])"
     r"|(?P<prints>(?:(?:will|would)[ \t]+)?(?:prints?|outputs?)\b(?:[ \t]*:)?)"
-    rf"|(?P<verb>(?:(?:will|would)[ \t]+{_TO_GIVE}|returns?|gives?|yields?|produces?|equals?|is equal to|evaluates? to"
+    rf"|(?P<verb>(?:(?:always|also|correctly)[ \t]+)?(?:(?:will|would)[ \t]+{_TO_GIVE}"
+    r"|returns?|gives?|yields?|produces?|equals?|is equal to|evaluates? to"
     r"|results? in|becomes?|results?[ \t]*:|is)\b(?:[ \t]*:)?)"
     r"|(?P<past>(?:returned|gave|got|printed|was|\w+ly[ \t]+(?:returns?|gives?|yields?|prints?|is|equals?)|"
     r"(?:now|still|sometimes|often)[ \t]+\w+)\b)"
     r"|(?P<near>≈|≅|~=?|is (?:about|approximately|roughly)\b|approximately\b|about\b)"
-    r"|(?P<symbol>={1,3}>|={1,3}|[-–—]{1,2}>|➞|→|⇒|⟶|↦)"
+    r"|(?P<symbol>={1,3}>|={1,3}|[-–—]{1,2}>|[→➔➙➛➜➝➞➟➠⇒⇨⟶⟹⟼↦])"
     r"|(?P<colon>:)|(?P<cell>\|)|(?P<bare>(?<=\#[ \t])|(?<=\#))"
-    r")[ \t]*(?:(?P<about>≈|~|about|approximately|approx\.?|roughly)[ \t]*)?(?P<opener>[`*]{0,3})",
+    r")[ \t]*(?:(?:exactly|precisely"
+    r"|(?:the|a) (?:number|integer|float|boolean|string|list|tuple|set|dict(?:ionary)?|value|result))"
+    r"[ \t]*:?[ \t]*)?(?:(?P<about>≈|~|about|approximately|approx\.?|roughly)[ \t]*)?(?P<opener>[`*]{0,3})",
     re.IGNORECASE,
 )
 
@@ -32,14 +35,17 @@ _BUG = re.compile(
     r"|fix (?:it|this|that|the|my|bugs?|me|up)|what(?:'s|’s| is) wrong|(?:is|are|be|it|goes|gives|got|get|gets"
     r"|returns|the|a) wrong|wrong(?:ly)? (?:results?|answers?|outputs?|values?|returns|gives)|incorrect(?:ly)?"
     r"|(?:doesn['’]?t|does not|not|isn['’]?t) work\w*|but (?:it |i |we )?(?:actually |currently |now )?(?:got|gets?"
-    r"|gave|returns?|returned|gives?|prints?|is|was)|why (?:does|do|did|is|are)|my (?:code|program|implementation"
+    r"|gave|returns?|returned|gives?|prints?|is|was)|why (?:does|do|did|is|are)\b|why(?=\s*\?)"
+    r"|my (?:code|program|implementation"
     r"|solution|function|attempt|version)|(?:this|these|the) (?:code|test|tests|assertion|assertions) fails?)\b",
     re.IGNORECASE,
 )
 _STRONG = re.compile(
     r"\b(?:wrong(?:ly)?|incorrect(?:ly)?|bugs?|buggy|broken|mistake\w*|erroneous(?:ly)?|instead|currently|actual(?:ly)?"
-    r"|right now|at the moment|no longer|previously|used to|fails?|failing|misbehav\w+|counter-?examples?|not (?:right|true"
-    r"|correct|ok|valid|allowed|expected|what|like)|unexpected(?:ly)?|invalid examples?|never|why|fix (?:it|this|that))\b",
+    r"|right now|at the moment|no longer|previously|used to|fails?|failing|misbehav\w+|counter-?examples?"
+    r"|not (?:right|true|correct|ok|valid|allowed|expected|what|like)|unexpected(?:ly)?"
+    r"|invalid examples?|never|why|fix (?:it|this|that)|bad)\b"
+    r"|\bnot:|[❌✗✘✖🚫👎]",
     re.IGNORECASE,
 )
 _BEFORE = re.compile(
@@ -65,11 +71,16 @@ _TURN = re.compile(
     r"|no[,.! ]|should)",
     re.IGNORECASE,
 )
+_HEADING = re.compile(r"\bnot\b|n['’]t\b|\?$|\bactual\b|\bbefore\b", re.IGNORECASE)
+_NO_HEADING = (">>>", "|--", "| --", "#", "python")
+_ONWARDS = re.compile(
+    r"[ \t]+(?:and|while|whereas|&|;)[ \t]+[`*(\"'“]*(?:that[ \t]+|for[ \t]+)?[`*]*[A-Za-z_]\w*\(", re.IGNORECASE
+)
 _REASON_WORDS = re.compile(r"(?:,?[ \t]+)(?:because|since|as|so|thus|hence|i\.e\.|namely)\b", re.IGNORECASE)
 _APPROXIMATE = re.compile(r"\b(?:approx\w*|about|roughly|circa|round\w*|nearly|almost)\b|≈|~", re.IGNORECASE)
 _QUOTED = re.compile(r"\"[^\"\n]*\"|(?<!\w)'[^'\n]*'|“[^”\n]*”")
 _SENTENCE_END = re.compile(r"[.!?;](?=[\s)\"'`*\]]|$)")
-_NEW_LINE = re.compile(r"\n[ \t]*(?=\n|[#>*+|`\"'\d(\[{A-Z-]|[A-Za-z_]\w*\(|$)")
+_NEW_LINE = re.compile(r"\n[ \t]*(?=\n|[#>*+|`\"'\d(\[{A-Z\u2190-\U0001faff-]|[A-Za-z_]\w*\(|$)")
 _CALL = re.compile(r"\b[A-Za-z_]\w*\(")
 _FAR = 300
 
@@ -78,7 +89,8 @@ def docstring_spans(prompt: str) -> list[tuple[int, int]]:
     """Where the docstrings of code in a prompt lie: what they say specifies the code, whatever the prose says of it."""
     if re.search(r"\b(?:def|class)\s+\w+", prompt) is None:
         return []
-    spans, at = [], 0
+    spans: list[tuple[int, int]] = []
+    at = 0
     while True:
         starts = [found for quote in ('"""', "'''") if (found := prompt.find(quote, at)) >= 0]
         if not starts:
@@ -112,7 +124,7 @@ def doubt_before(text: str, start: int, end: int) -> str:
     if found := _STRONG.search(sentence) or _BEFORE.search(sentence):
         return f"the words before it say {found[0].strip()[:40]!r}"
     heading = _heading(text, start)
-    if found := _STRONG.search(heading) or re.search(r"\bnot\b|n['’]t\b|\?$|\bactual\b|\bbefore\b", heading, re.IGNORECASE):
+    if found := _STRONG.search(heading) or _HEADING.search(heading):
         return f"the line above it says {found[0].strip()[:40]!r}"
     return ""
 
@@ -125,18 +137,22 @@ def _heading(text: str, start: int) -> str:
     lines = text[max(0, line_start - 4 * _FAR) : line_start].splitlines()
     for line in reversed(lines[-30:]):
         stripped = line.strip().strip("`*_ ")
-        if stripped and _CALL.search(stripped) is None and not stripped.startswith((">>>", "|--", "| --", "#", "python")):
+        if stripped and _CALL.search(stripped) is None and not stripped.startswith(_NO_HEADING):
+            stripped = _SENTENCE_END.split(stripped.rstrip("?"))[-1] + stripped[len(stripped.rstrip("?")) :]
             return stripped if stripped.endswith((":", "?")) or stripped.startswith("|") else ""
     return ""
 
 
-def doubt_after(text: str, end: int, *, normative: bool = False, quote: str = "") -> tuple[str, str]:
+def doubt_after(  # noqa: PLR0911 - a list of rules
+    text: str, end: int, *, normative: bool = False, asserted: bool = False, quote: str = ""
+) -> tuple[str, str]:
     """Whether a value that ends at an index is certainly whole and meant, by what follows it.
 
     Args:
         text: the prompt.
         end: index behind the value.
         normative: the prompt said "should return", so that "but returns 5" and "not 5" take nothing back.
+        asserted: it is an assert statement's, whose message follows a comma.
         quote: the quotation mark before the call, which may close behind the value.
 
     Returns:
@@ -156,17 +172,22 @@ def doubt_after(text: str, end: int, *, normative: bool = False, quote: str = ""
     remark = aside[1] if aside else ""
     while text[at : at + 1] and text[at] in ")]`*":
         at += 1
+    if text[at : at + 1] == "!" and text[end - 1].isdigit():
+        return "an exclamation mark may be a factorial", ""
     rest = text[at : at + _FAR]
     stops = [m.start() for m in (_SENTENCE_END.search(rest), _NEW_LINE.search(rest)) if m]
     stop = min([len(rest), *stops])
     sentence, following = rest[:stop], rest[stop : stop + 1]
     if following == "?" or "?" in sentence:
         return "it is part of a question", remark
+    if asserted and re.match(r"[ \t]*,[ \t]*[rbfuRBFU]*[\"']", sentence):
+        return "", remark
     beginning = _beginning(rest, sentence, normative=normative)
     if beginning:
         return beginning, remark
     words = _QUOTED.sub("''", sentence)
-    if found := _STRONG.search(words) if not normative else re.search(r"\bwrong|incorrect", words, re.IGNORECASE):
+    strong = re.compile(r"\b(?:but|wrong|incorrect)", re.IGNORECASE) if normative else _STRONG
+    if found := strong.search(words):
         return f"the words behind it say {found[0]!r}", remark
     call = _CALL.search(words)
     own = words[: call.start()] if call else words
@@ -179,17 +200,17 @@ def doubt_after(text: str, end: int, *, normative: bool = False, quote: str = ""
     return "", remark
 
 
-def _beginning(rest: str, sentence: str, *, normative: bool) -> str:
+def _beginning(rest: str, sentence: str, *, normative: bool) -> str:  # noqa: PLR0911 - a list of rules
     """Why what stands directly behind a value leaves a doubt about where it ends."""
     stripped = sentence.strip()
     if not stripped or sentence[0] == "\n":
         lower = re.match(r"[ \t]*,?[ \t]*\n[ \t]*(?=[\d\"'\[({])", rest)
         return "the next line goes on with a value" if lower and "," in lower[0] else ""
-    if re.match(r"[ \t]*(?:#|//|—|\||</?\w)", sentence):
+    if re.match(r"[ \t]*(?:#|//|—|\||</?\w|[✓✔✅])", sentence):
         return ""
     if re.match(r"[ \t]*:(?:\s|$)", sentence) or _REASON_WORDS.match(sentence):
         return ""
-    if normative and re.match(r",?[ \t]+(?:but|instead of|not|rather than|and not)\b", sentence, re.IGNORECASE):
+    if normative and re.match(r",?[ \t]+(?:instead of|not|rather than|and not)\b", sentence, re.IGNORECASE):
         return ""
     comma = re.match(r",[ \t]*", sentence)
     if comma is not None:
@@ -199,6 +220,6 @@ def _beginning(rest: str, sentence: str, *, normative: bool) -> str:
         if re.match(r"\s*(?:[\d\"'“‘\[({+\-−.]|(?:True|False|None|true|false|null)\b)", after):
             return "a comma and another value follow"
         return ""
-    if re.match(r"[ \t]+(?:and|while|whereas|&|;)[ \t]+[`*(\"'“]*(?:that[ \t]+|for[ \t]+)?[`*]*[A-Za-z_]\w*\(", sentence):
+    if _ONWARDS.match(sentence):
         return ""
     return f"{stripped[:40]!r} follows the value"

@@ -48,7 +48,8 @@ def run_examples(candidate, scope, examples):
             except Exception as error:
                 if comparison != "error":
                     raise
-                text = (getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)).strip().rstrip(":")
+                text = getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)
+                text = text.strip().rstrip(":")
                 if raised_as(error, text, expected, example["options"]):
                     continue
                 raise CheckError(call, expected, text) from None
@@ -77,8 +78,8 @@ def run_examples(candidate, scope, examples):
 
 def shows(got, printed, expected, options):
     """Whether an interactive session would show what is expected, or the value that is."""
-    shown = printed + ("" if got is None else short(got) + "\n")
-    if shown.strip() == expected.strip():
+    shown = printed + ("" if got is None else repr(got) + "\n")
+    if shown.strip() == expected.strip() or (options and checked(expected, shown, options)):
         return True
     try:
         value = ast.literal_eval(expected)
@@ -116,13 +117,14 @@ def raised_as(error, text, expected, options):
 
 
 def approximately(got, expected):
-    """Whether a number agrees with the digits shown, rounded or cut off."""
+    """Whether a number, rounded or cut off, shows the expected digits."""
     from decimal import Decimal
 
     if isinstance(got, bool) or not isinstance(got, (int, float)):
         return False
-    digit = 10.0 ** Decimal(expected).as_tuple().exponent
-    return abs(got - float(expected)) <= digit * (1 + 1e-9)
+    digit, value = 10.0 ** Decimal(expected).as_tuple().exponent, float(expected)
+    more = (got - value) * (-1 if value < 0 or expected.startswith("-") else 1)
+    return -0.5 * digit - 1e-12 <= more < digit - 1e-12
 
 
 def run_pairs(source, pairs, deadline):
