@@ -8,24 +8,25 @@ __all__ = ["RELATION", "docstring_spans", "doubt_after", "doubt_before", "is_app
 
 _TO_GIVE = r"(?:return|give|yield|be(?: equal to)?|equal|output|print|produce|evaluate to|result in|become)"
 RELATION = re.compile(
-    r"(?P<closer>[`*]{0,3})[ \t]*,?[ \t]*(?P<comment>(?:\#|//)?)[ \t]*(?:"
-    r"(?P<denied>!=|≠|<>|(?:(?:is|are|was|does|do|did|has|can|could|should|must|may|will|would)(?:n['’]t| not)|cannot"
-    r"|never)\b)"
-    r"|(?P<raises>(?:(?:should|must|will|would|has to)[ \t]+)?(?:raises?|throws?)(?:[ \t]+an?|[ \t]+the)?\b)"
-    rf"|(?P<norm>(?:should|must|shall|ought to|needs? to|has to|(?:is )?(?:expected|supposed) to)[ \t]+{_TO_GIVE}\b"
-    r"|(?:is )?expected(?:[ \t]+(?:output|result|value))?[ \t]*[:=])"
-    r"|(?P<prints>(?:(?:will|would)[ \t]+)?(?:prints?|outputs?)\b(?:[ \t]*:)?)"
-    rf"|(?P<verb>(?:(?:always|also|correctly)[ \t]+)?(?:(?:will|would)[ \t]+{_TO_GIVE}"
+    r"(?P<closer>[`*]{0,3})[^\S\n]*,?[^\S\n]*(?P<comment>(?:\#|//)?)[^\S\n]*(?:"
+    r"(?P<denied>!=|≠|<>|(?:(?:is|are|was|does|do|did|has|can|could|should|must|may|will|would)(?:n['’]t| not)"
+    r"|can['’]t|cannot|never)\b)"
+    r"|(?P<raises>(?:(?:should|must|will|would|has to)[^\S\n]+)?(?:raises?|throws?)(?:[^\S\n]+an?|[^\S\n]+the)?\b)"
+    rf"|(?P<norm>(?:should|must|shall|ought to|needs? to|has to|(?:is )?(?:expected|supposed) to)[^\S\n]+{_TO_GIVE}\b"
+    r"|(?:is )?expected(?:[^\S\n]+(?:output|result|value))?[^\S\n]*[:=])"
+    r"|(?P<prints>(?:(?:will|would)[^\S\n]+)?(?:prints?|outputs?)\b(?:[^\S\n]*:)?)"
+    rf"|(?P<verb>(?:(?:always|also|correctly)[^\S\n]+)?(?:(?:will|would)[^\S\n]+{_TO_GIVE}"
     r"|returns?|gives?|yields?|produces?|equals?|is equal to|evaluates? to"
-    r"|results? in|becomes?|results?[ \t]*:|is)\b(?:[ \t]*:)?)"
-    r"|(?P<past>(?:returned|gave|got|printed|was|\w+ly[ \t]+(?:returns?|gives?|yields?|prints?|is|equals?)|"
-    r"(?:now|still|sometimes|often)[ \t]+\w+)\b)"
+    r"|results? in|becomes?|results?[^\S\n]*:|is)\b(?:[^\S\n]*:)?)"
+    r"|(?P<past>(?:returned|gave|got|printed|was|\w+ly[^\S\n]+(?:returns?|gives?|yields?|prints?|is|equals?)|"
+    r"(?:now|still|sometimes|often)[^\S\n]+\w+)\b)"
     r"|(?P<near>≈|≅|~=?|is (?:about|approximately|roughly)\b|approximately\b|about\b)"
     r"|(?P<symbol>={1,3}>|={1,3}|[-–—]{1,2}>|[→➔➙➛➜➝➞➟➠⇒⇨⟶⟹⟼↦])"
-    r"|(?P<colon>:)|(?P<cell>\|)|(?P<bare>(?<=\#[ \t])|(?<=\#))"
-    r")[ \t]*(?:(?:exactly|precisely"
+    r"|(?P<colon>:)|(?P<cell>\|)|(?P<bare>(?<=\#[^\S\n])|(?<=\#))"
+    r")[^\S\n]*(?:(?:exactly|precisely"
     r"|(?:the|a) (?:number|integer|float|boolean|string|list|tuple|set|dict(?:ionary)?|value|result))"
-    r"[ \t]*:?[ \t]*)?(?:(?P<about>≈|~|about|approximately|approx\.?|roughly)[ \t]*)?(?P<opener>[`*]{0,3})",
+    r"[^\S\n]*:?[^\S\n]*)?(?:(?P<about>≈|~|about|approximately|approx\.?|roughly)[^\S\n]*)?"
+    r"(?P<opener>[`*]{0,3})",
     re.IGNORECASE,
 )
 
@@ -41,7 +42,7 @@ _BUG = re.compile(
     re.IGNORECASE,
 )
 _STRONG = re.compile(
-    r"\b(?:wrong(?:ly)?|incorrect(?:ly)?|bugs?|buggy|broken|mistake\w*|erroneous(?:ly)?|instead|currently|actual(?:ly)?"
+    r"\b(?:wrong(?:ly)?|incorrect(?:ly)?|bugs?|buggy|broken|mistake\w*|erroneous(?:ly)?|instead|current(?:ly)?|actual(?:ly)?"
     r"|right now|at the moment|no longer|previously|used to|fails?|failing|misbehav\w+|counter-?examples?"
     r"|not (?:right|true|correct|ok|valid|allowed|expected|what|like)|unexpected(?:ly)?"
     r"|invalid examples?|never|why|fix (?:it|this|that)|bad)\b"
@@ -49,9 +50,10 @@ _STRONG = re.compile(
     re.IGNORECASE,
 )
 _BEFORE = re.compile(
-    r"\b(?:if|unless|when(?:ever)?|whether|until|while|elif|return|returns|assum\w+|suppose\w*|given that|than|without"
+    r"\b(?:if|unless|when(?:ever)?|whether|until|while|elif|assum\w+|suppose\w*|given that|than|without"
     r"|(?:should|must|may|can|could|does|did|is|are|was|will|would|has)(?:n['’]t| not)|cannot|not|or"
-    r"|(?:do not|don['’]t|never) (?:want|expect|let|allow|accept|return|have)|got|get|gets|gave)\b[^,;:.()]*$",
+    r"|(?:do not|don['’]t|never) (?:want|expect|let|allow|accept|return|have)|got|get|gets|gave)\b[^,;:.()]*$"
+    r"|\breturns?[ \t`*\"']*$",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
