@@ -51,12 +51,15 @@ class Report:
         checks: results in order; nothing after the first that failed was run.
         duration: wall-clock seconds in the sandbox.
         code: the program that was checked.
+        unchecked_examples: places of the prompt that may be examples and were not checked, each with the reason; ten
+            at most.
     """
 
     passed: bool
     checks: tuple[CheckResult, ...]
     duration: float = 0.0
     code: str = ""
+    unchecked_examples: tuple[str, ...] = ()
 
     @property
     def failure(self) -> CheckResult | None:
@@ -72,7 +75,10 @@ class Report:
         lines = [f"The check {failure.check!r} failed."]
         if failure.assertion:
             lines.append(f"Failed: {failure.assertion}")
-        if failure.expected or failure.got:
+        if failure.got and failure.expected == failure.got:
+            # such as `assert f(1) != 3`, or values of two types that are written alike
+            lines.append(f"The value is {failure.got}, for which this does not hold.")
+        elif failure.expected or failure.got:
             lines.append(f"Expected: {failure.expected or 'nothing'}")
             lines.append(f"Got: {failure.got or 'nothing'}")
         if failure.error:
@@ -91,4 +97,5 @@ class Report:
         checks = [
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]
-        return {"passed": self.passed, "feedback": self.feedback, "checks": checks, "duration": self.duration}
+        report = {"passed": self.passed, "feedback": self.feedback, "checks": checks, "duration": self.duration}
+        return report | ({"unchecked_examples": list(self.unchecked_examples)} if self.unchecked_examples else {})

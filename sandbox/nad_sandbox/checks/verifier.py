@@ -15,11 +15,12 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, Literal
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
-from nad_sandbox.checks.examples import find_examples
+from nad_sandbox.checks.examples import FoundExamples, read_examples
 from nad_sandbox.checks.fingerprint import normalise_program
 from nad_sandbox.checks.report import CheckResult, Report
 from nad_sandbox.harness import source as harness_source
@@ -31,6 +32,7 @@ Check = Literal["syntax", "imports", "examples"]
 
 _ORDER = ("syntax", "imports", "examples", "tests", "pairs")
 _GRACE_SECONDS = 2.0
+_MOST_UNCHECKED = 10
 
 
 class UnsupportedTestsError(SandboxError):
@@ -42,8 +44,8 @@ class CodeVerifier:
 
     Args:
         sandbox: where it runs.
-        checks: `syntax` (it compiles), `imports` (it loads), `examples` (what the prompt's examples say; passes when
-            the prompt has none).
+        checks: `syntax` (it compiles), `imports` (it loads), `examples` (what the prompt's certain examples say;
+            passes when the prompt has none, and the report names those that are not certain).
         tests: Python source that it must pass: assert statements, unittest classes, pytest functions. Its names are
             there already, and as the modules `candidate` and `solution`.
         io_pairs: (input, output) pairs for a program that reads standard input; line ends and trailing spaces of
@@ -110,11 +112,11 @@ class CodeVerifier:
             if self.timeout is not None
             else getattr(getattr(self.sandbox, "limits", None), "timeout", 10.0)
         )
-        examples = find_examples(prompt) if "examples" in self.checks else ()
+        found_examples = read_examples(prompt) if "examples" in self.checks else FoundExamples((), ())
         payload = {
             "source": code,
             "checks": list(self.checks),
-            "examples": [{"call": e.call, "expected": e.expected, "names": e.names} for e in examples],
+            "examples": [asdict(example) for example in found_examples.examples],
             "tests": self.tests or "",
             "modules": ["candidate", "solution", "main"],
             "pairs": [list(pair) for pair in self.io_pairs],
@@ -124,7 +126,8 @@ class CodeVerifier:
         result, found = self._judge(payload)
         seconds = time.perf_counter() - started
         checks = self._results(result, found)
-        return Report(all(check.passed for check in checks), checks, seconds, code)
+        unchecked = tuple(map(str, found_examples.uncertain))
+        return Report(all(check.passed for check in checks), checks, seconds, code, unchecked[:_MOST_UNCHECKED])
 
     def fingerprint(self, answer: str) -> str:
         """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""

@@ -36,24 +36,95 @@ def similar(a, b):
 
 
 def run_examples(candidate, scope, examples):
-    """Each (call, expected): evaluated here, with functions that are called there."""
+    """Each example: evaluated here, with functions that are called there; see `nad_sandbox.examples.Comparison`."""
     for example in examples:
-        call, expected = example["call"], example["expected"]
+        call, expected, comparison = example["call"], example["expected"], example["comparison"]
         if not set(example["names"]) <= set(scope):
             missing = sorted(set(example["names"]) - set(scope))
             raise CheckError(call, expected, "", "%s is not defined by the program" % ", ".join(missing))
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            got = eval(compile(call, "<example>", "eval"), dict(scope))
+            try:
+                got = eval(compile(call, "<example>", "eval"), dict(scope))
+            except Exception as error:
+                if comparison != "error":
+                    raise
+                text = getattr(error, "nad_text", None) or "%s: %s" % (type(error).__name__, error)
+                text = text.strip().rstrip(":")
+                if raised_as(error, text, expected, example["options"]):
+                    continue
+                raise CheckError(call, expected, text) from None
+        printed = out.getvalue()
+        if comparison == "error":
+            raise CheckError(call, expected, "no exception, but " + short(got))
         try:
-            value = ast.literal_eval(expected)
-        except (ValueError, SyntaxError):
-            shown = out.getvalue().strip() if got is None else got if isinstance(got, str) else short(got)
-            if expected not in (shown, short(got)):
-                raise CheckError(call, expected, shown) from None
-            continue
-        printed = out.getvalue().strip() if got is None else ""
-        if not similar(got, value) and printed != expected.strip():
-            raise CheckError(call, expected, printed or short(got))
+            value, shown = ast.literal_eval(expected), None
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value, shown = None, expected
+        if comparison == "approximate":
+            good = approximately(got, expected)
+        elif comparison == "output":
+            good = shows(got, printed, expected, example["options"])
+        else:
+            good = similar(got, value)
+        if not good:
+            text = printed.rstrip("\n") if printed and got is None else short(got)
+            wanted = shown if comparison == "output" and shown is not None else short(value)
+            wanted = "about " + expected if comparison == "approximate" else wanted
+            if text == wanted:
+                # written alike, and not equal: what differs is the type, or that it is printed
+                text += ", printed" if printed and got is None else ", of type %s" % type(got).__name__
+            raise CheckError(call, wanted, text)
+
+
+def shows(got, printed, expected, options):
+    """Whether an interactive session would show what is expected, or the value that is."""
+    shown = printed + ("" if got is None else repr(got) + "\n")
+    if shown.strip() == expected.strip() or (options and checked(expected, shown, options)):
+        return True
+    try:
+        value = ast.literal_eval(expected)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        # text that a string's quotes were left out of, or what doctest's options allow
+        return (isinstance(got, str) and not printed and got.strip() == expected.strip()) or checked(
+            expected, shown, options
+        )
+    if not printed:
+        return similar(got, value)
+    if got is not None:
+        return False
+    if isinstance(value, str) and printed.strip() == value.strip():
+        return True
+    try:
+        return similar(ast.literal_eval(printed.strip()), value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return checked(expected, shown, options)
+
+
+def checked(expected, shown, options):
+    """What doctest says of an output."""
+    import doctest
+
+    return doctest.OutputChecker().check_output(expected.rstrip("\n") + "\n", shown, options)
+
+
+def raised_as(error, text, expected, options):
+    """Whether an exception is the expected one: its class or a base, or, with a message, as doctest compares it."""
+    kind, colon, message = expected.partition(":")
+    kind = kind.rpartition(".")[2]
+    if not colon:
+        return kind in [base.__name__ for base in type(error).__mro__]
+    return type(error).__name__ == kind and checked(message.strip(), text.partition(":")[2].strip() + "\n", options)
+
+
+def approximately(got, expected):
+    """Whether a number, rounded or cut off, shows the expected digits."""
+    from decimal import Decimal
+
+    if isinstance(got, bool) or not isinstance(got, (int, float)):
+        return False
+    digit, value = 10.0 ** Decimal(expected).as_tuple().exponent, float(expected)
+    more = (got - value) * (-1 if value < 0 or expected.startswith("-") else 1)
+    return -0.5 * digit - 1e-12 <= more < digit - 1e-12
 
 
 def run_pairs(source, pairs, deadline):

@@ -94,6 +94,54 @@ def test_a_program_that_knows_the_prompts_examples_still_fails_hidden_tests(sand
     assert not CodeVerifier(sandbox, tests=TESTS).verify(answer, prompt=prompt).passed
 
 
+EXAMPLES = [
+    ("roman(4) == 'IV', roman(9) == 'IX'", "def roman(n): return {4: 'IV', 9: 'IX'}[n]", "def roman(n): return 'IV'"),
+    ("half(5) returns 2.5 (a float)", "def half(x): return x / 2", "def half(x): return x // 2"),
+    ("pi() == 3.14159...", "import math\ndef pi(): return math.pi", "def pi(): return 3.2"),
+    (
+        ">>> f(0)\nTraceback (most recent call last):\n    ...\nBankError: bad\n",
+        "class BankError(Exception): pass\ndef f(x): raise BankError('bad')",
+        "def f(x): raise ValueError('bad')",
+    ),
+    ("f(0) raises LookupError", "def f(x): return {}[x]", "def f(x): return None"),
+    (">>> f(2)\n0\n1\n", "def f(x):\n    for i in range(x): print(i)", "def f(x): print(0)"),
+    (
+        ">>> f(9)  # doctest: +ELLIPSIS\n[0, ..., 8]\n",
+        "def f(x): return list(range(x))",
+        "def f(x): return [8]",
+    ),
+]
+
+
+@pytest.mark.parametrize(("prompt", "right", "wrong"), EXAMPLES)
+def test_examples_of_every_kind_tell_right_from_wrong(sandbox, prompt, right, wrong):
+    verifier = CodeVerifier(sandbox)
+    assert verifier.verify(right, prompt=prompt).passed
+    report = verifier.verify(wrong, prompt=prompt)
+    assert report.failure.check == "examples"
+    assert report.failure.expected != report.failure.got
+
+
+def test_uncertain_examples_are_not_checked_and_named(sandbox):
+    report = CodeVerifier(sandbox).verify("def f(x): return x", prompt="f(3) == 3, f(2) == 1,000")
+    assert report.passed
+    (unchecked,) = report.to_dict()["unchecked_examples"]
+    assert unchecked.startswith("f(2) == 1: a comma")
+
+
+@pytest.mark.parametrize(
+    ("tests", "source"),
+    [
+        ("assert f(1) != 3", "def f(x): return 3"),
+        ("assert f(1) == 3", "class E:\n    def __repr__(s): return '3'\ndef f(x): return E()"),
+    ],
+)
+def test_no_feedback_shows_the_same_value_twice(sandbox, tests, source):
+    feedback = CodeVerifier(sandbox, tests=tests).verify(source).feedback
+    assert "Expected: 3\nGot: 3\n" not in feedback + "\n"
+    assert "3" in feedback
+
+
 class TestKindsOfTests:
     def test_unittest(self, check):
         tests = (

@@ -1,0 +1,6 @@
+"""Examples that a prompt or docstring gives: calls with what they return, print or raise, read only when certain."""
+
+from nad_sandbox.checks.examples.find import Example, FoundExamples, UncertainExample, find_examples, read_examples
+from nad_sandbox.checks.examples.scanner import Comparison
+
+__all__ = ["Comparison", "Example", "FoundExamples", "UncertainExample", "find_examples", "read_examples"]
