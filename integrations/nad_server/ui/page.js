@@ -5,7 +5,7 @@ const $ = (id) => document.getElementById(id);
 const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped", interrupted: "▢ not finished" };
 const COLUMNS = ["Rank", "Candidate", "Score", "Agrees", "Neurons", "Tokens", "Log-prob.", "Ended", "Sandbox"];
 const matrix = new Matrix();
-let key = sessionStorage.getItem("nad-key") ?? "", options = null, aborting = null, run = null;
+let key = sessionStorage.getItem("nad-key") ?? "", options = null, request = null, run = null;
 
 const make = (tag, text = "", name = "") => {
   const node = document.createElement(tag);
@@ -191,7 +191,7 @@ function answer(selection) {
 // 3. asking
 async function ask(event) {
   event.preventDefault();
-  aborting = new AbortController();
+  request = { controller: new AbortController(), broke: "" };
   for (const id of ["result", "evidence"]) $(id).hidden = true;
   $("no-ranking").hidden = false;
   $("ranking").replaceChildren();
@@ -205,11 +205,13 @@ async function ask(event) {
   const body = { model: options.model, prompt: $("prompt").value, max_tokens: +$("max_tokens").value, temperature: +$("temperature").value, nad };
   if ($("seed").value) body.seed = +$("seed").value;
   try {
-    const reply = await fetch("api/decode", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: aborting.signal });
+    const reply = await fetch("api/decode", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: request.controller.signal });
     if (!reply.ok) return fail(await problem(reply));
     await listen(reply.body);
-  } catch (error) {
-    if (error.name !== "AbortError") return fail(error.name === "TimeoutError" ? error.message : "The connection to the server broke.");
+  } catch {
+    // not every browser hands the reason of abort() on to those who read the body, so the error does not tell
+    if (!request.controller.signal.aborted) return fail("The connection to the server broke.");
+    if (request.broke) return fail(request.broke);
     $("status").textContent = "Stopped.";
   } finally {
     interrupted();
@@ -221,8 +223,11 @@ async function ask(event) {
 async function listen(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   // the server breaks every silence, so a long one means that it, or what lies between, is gone
-  const patience = 3 * options.keep_alive_seconds, asked = aborting;
-  const gone = () => asked.abort(new DOMException(`The connection to the server broke: nothing came for ${Math.round(patience)} s.`, "TimeoutError"));
+  const patience = 3 * options.keep_alive_seconds;
+  const gone = () => {
+    request.broke = `The connection to the server broke: nothing came for ${Math.round(patience)} s.`;
+    request.controller.abort();
+  };
   let rest = "", last = "";
   for (;;) {
     const silence = setTimeout(gone, 1000 * patience);
@@ -241,7 +246,7 @@ async function listen(stream) {
 }
 
 $("ask").addEventListener("submit", ask);
-$("stop").addEventListener("click", () => aborting?.abort());
+$("stop").addEventListener("click", () => request?.controller.abort());
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("run").disabled) { event.preventDefault(); $("ask").requestSubmit(); }
 });
