@@ -58,7 +58,7 @@ const HEARD = {
     $("candidates").replaceChildren();
     for (let i = 0; i < run.n; i++) run.cards.push(card(i));
     matrix.clear();
-    $("result-title").textContent = "The answer before this one";
+    $("result-title").textContent = "Previous answer";
     $("result").classList.add("earlier");
     $("candidates").after($("result"));
     $("status").textContent = "Reading the prompt …";
