@@ -1,8 +1,9 @@
-"""GET /ui and what it needs: a static page on which one prompt's candidates are watched while they are written."""
+"""The page at /ui, on which a user watches one prompt's candidates while they are written, and the page's own API."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import NADError
-from nad_agents.selectors import available_selectors, get_selector
+from nad_agents.selectors import CallableSelector, available_selectors, get_selector
 from nad_server.errors import ERRORS, APIError, JSONAnswer
 from nad_server.generate import client_of, generate_watched
 from nad_server.protocol import SamplingFields
@@ -28,7 +29,8 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["page"])
 _KINDS = {"": ("index.html", "text/html"), "page.js": ("page.js", "text/javascript"),
-          "matrix.js": ("matrix.js", "text/javascript"), "page.css": ("page.css", "text/css")}  # fmt: skip
+          "form.js": ("form.js", "text/javascript"), "matrix.js": ("matrix.js", "text/javascript"),
+          "page.css": ("page.css", "text/css")}  # fmt: skip
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -39,26 +41,26 @@ _HEADERS = {
 
 
 class DecodeRequest(SamplingFields):
-    """The body of POST /ui/api/decode; selection and pruning are under `nad`."""
+    """The body of POST /ui/api/decode; `nad` holds the options for selecting and pruning."""
 
     prompt: str = Field(min_length=1)
     max_tokens: int | None = Field(default=None, ge=1)
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens that an answer may have, where the request says it."""
+        """Token limit of each candidate; None leaves it to the server."""
         return self.max_tokens
 
 
 @router.get("/ui", include_in_schema=False)
 async def without_slash() -> Response:
-    """The page's own files are named relative to it."""
+    """Redirect to /ui/, because the page names its files relative to its own address."""
     return RedirectResponse("ui/", headers=_HEADERS)
 
 
 @router.get("/ui/api/options", responses=ERRORS)
 async def options(request: Request) -> Response:
-    """What the page offers: the model, selectors, and the server's own settings to start from."""
+    """Tell the page which model and selectors the server has, and with which settings its form starts."""
     state: ServerState = request.app.state.server
     decoder, settings = state.decoder, state.settings
     chosen = decoder.config.selector
@@ -70,7 +72,8 @@ async def options(request: Request) -> Response:
             "max_tokens": settings.max_tokens,
             "temperature": decoder.sampling.temperature,
             "selector": chosen if isinstance(chosen, str) else "knn",
-            "selectors": [name for name in available_selectors() if _offered(state, name)],
+            "selectors": [{"name": name, "description": text} for name, text in _described_selectors(state).items()],
+            "similarity": decoder.config.similarity,
             "pruning": decoder.config.pruning,
             "verify": state.verifier is not None,
             "keep_alive_seconds": settings.keep_alive_seconds,
@@ -81,7 +84,7 @@ async def options(request: Request) -> Response:
 @router.get("/ui/{name}", include_in_schema=False)
 @router.get("/ui/", include_in_schema=False)
 async def file(name: str = "") -> Response:
-    """A file of the page; there are no others."""
+    """Serve one of the page's files; any other name is answered with 404."""
     if name not in _KINDS:
         raise APIError(404, "the page has no such file", code="not_found")
     path, kind = _KINDS[name]
@@ -90,7 +93,7 @@ async def file(name: str = "") -> Response:
 
 @router.post("/ui/api/decode", responses={200: {"content": {"text/event-stream": {}}}, **ERRORS})
 async def decode(request: Request, body: DecodeRequest) -> Response:
-    """Answer a prompt, and tell of every candidate: server-sent events named after `nad_agents.events`."""
+    """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
     refuse_unsupported(body)
     nad = state.options(body.model, body.nad)
@@ -136,12 +139,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _offered(state: ServerState, name: str) -> bool:
-    """Whether a selector works without options that a page cannot give."""
-    if name == "behaviour":
-        return state.runner is not None
-    try:
-        get_selector(name)
-    except NADError:
-        return False
-    return True
+def _described_selectors(state: ServerState) -> dict[str, str]:
+    """Describe the selectors that work without options that a page cannot give.
+
+    Returns:
+        For each selector's name the summary line of its class or function; "" where it has no docstring.
+    """
+    found = {}
+    for name in available_selectors():
+        options = {"runner": state.runner} if name == "behaviour" else {}
+        try:
+            selector = get_selector(name, **options)
+        except NADError:
+            continue
+        described = selector.function if isinstance(selector, CallableSelector) else type(selector)
+        summary = inspect.cleandoc(described.__doc__ or "").partition("\n\n")[0]
+        found[name] = " ".join(summary.replace("`", "").split())
+    return found

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -31,33 +32,39 @@ PROBLEMS = [
 SETTINGS = ["--n", "3", "--workers", "2", "--max-new-tokens", "40", "--seed", "3", "--dtype", "float32"]
 
 
+@contextmanager
 def nad(*args):
+    """A `nad` command as a process, which ends with the block."""
     environment = {**os.environ, "COLUMNS": "140", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "nad_agents", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def finished(*args):
-    process = nad(*args)
-    out, err = process.communicate(timeout=200)
+    with nad(*args) as process:
+        out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     return out, err
 
 
 def killed_after_the_first_problem(*args):
-    process = nad(*args)
     told = []
-    for line in process.stderr:
-        told.append(line)
-        if line.startswith("1/3"):
-            process.kill()
-            break
-    process.communicate()
+    with nad(*args) as process:
+        for line in process.stderr:
+            told.append(line)
+            if line.startswith("1/3"):
+                process.kill()
+                break
+        process.communicate()
     assert process.returncode == -9, "".join(told)
 
 

@@ -20,9 +20,8 @@ OPENAI_LIKE = ("llama-index-llms-openai-like==0.8.1", "llama-index-llms-openai==
 
 @pytest.fixture(scope="module")
 def server():
-    found = Server("--name", "coder")
-    yield found
-    found.stop()
+    with Server("--name", "coder") as found:
+        yield found
 
 
 def run(*command, **environment):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,14 +45,19 @@ print("done", (found / "first").read_text(), (found / "second").read_text(), flu
 """
 
 
-def start_builder(name: str, seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def start_builder(name: str, seconds: float) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(BUILDER), name, str(seconds)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def go(process: subprocess.Popen[str]) -> None:

@@ -314,8 +314,10 @@ def test_hub_then_its_cache_without_network(folder: Path, tmp_path: Path):
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(HubHandler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         environment["HF_ENDPOINT"] = f"http://127.0.0.1:{server.server_port}"
-        online = load()
-        server.shutdown()
+        try:
+            online = load()
+        finally:
+            server.shutdown()
     expected = f"tiny hub {'1' * 40} 512"
     assert online.stdout.strip() == expected, online.stderr
     assert online.stderr.strip() == "fetching owner/tiny from the Hugging Face Hub, once"

@@ -27,9 +27,8 @@ CONVERT = {
 
 @pytest.fixture(scope="module")
 def server():
-    found = Server()
-    yield found
-    found.stop()
+    with Server() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +125,11 @@ def fill_in_model(tmp_path_factory):
     return folder
 
 
-def test_filling_in_before_a_suffix(client, fill_in_model):
+def test_filling_in_before_a_suffix(client, fill_in_model, start_server):
     with pytest.raises(openai.BadRequestError) as refused:
         client.completions.create(model=MODEL, prompt="def f(", suffix="):", max_tokens=8)
     assert refused.value.param == "suffix"
-    server = Server("--model", fill_in_model)
+    server = start_server("--model", fill_in_model)
     try:
         with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as other:
             asked = {"model": "fill-in", "prompt": "def f(", "suffix": "):", "max_tokens": 8, "seed": 1}
@@ -143,12 +142,12 @@ def test_filling_in_before_a_suffix(client, fill_in_model):
     assert whole.nad["n"] == 3
 
 
-def test_code_is_checked_in_a_sandbox_when_asked_for():
+def test_code_is_checked_in_a_sandbox_when_asked_for(start_server):
     try:
         auto_sandbox().close()
     except SandboxUnavailableError as error:
         pytest.skip(str(error))
-    server = Server("--verify", "auto", "--selector", "first", "--propose-inputs")
+    server = start_server("--verify", "auto", "--selector", "first", "--propose-inputs")
     asked = {
         **CHAT,
         "max_tokens": 120,

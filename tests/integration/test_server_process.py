@@ -16,9 +16,8 @@ PATH = "/v1/chat/completions"
 
 @pytest.fixture(scope="module")
 def server():
-    found = Server("--max-waiting", "2", "--max-rows", "6")
-    yield found
-    found.stop()
+    with Server("--max-waiting", "2", "--max-rows", "6") as found:
+        yield found
 
 
 def test_a_client_that_leaves_frees_its_rows_within_a_chunk(server):
@@ -58,8 +57,8 @@ def test_a_full_queue_says_when_to_come_back(server):
     wait_until(lambda: server.health()["running"] == 0, 20)
 
 
-def test_shutdown_lets_running_requests_finish():
-    server = Server()
+def test_shutdown_lets_running_requests_finish(start_server):
+    server = start_server()
     answers = []
 
     def ask():
@@ -73,8 +72,8 @@ def test_shutdown_lets_running_requests_finish():
     assert answers[0].json()["choices"][0]["message"]["content"]
 
 
-def test_what_still_runs_after_the_time_to_shut_down_is_told_and_the_process_ends():
-    server = Server("--shutdown-seconds", "1", "--max-rows", "6")
+def test_what_still_runs_after_the_time_to_shut_down_is_told_and_the_process_ends(start_server):
+    server = start_server("--shutdown-seconds", "1", "--max-rows", "6")
     answers = {}
 
     def ask(name, stream):
@@ -103,8 +102,8 @@ def test_what_still_runs_after_the_time_to_shut_down_is_told_and_the_process_end
 ENDLESS = "```python\nwhile True:\n    pass\n```\n\n"
 
 
-def test_a_check_that_runs_is_ended_with_the_server():
-    server = Server("--verify", "bubblewrap", "--shutdown-seconds", "1")
+def test_a_check_that_runs_is_ended_with_the_server(start_server):
+    server = start_server("--verify", "bubblewrap", "--shutdown-seconds", "1")
     # greedy, the model repeats what it has seen eight times
     asked = {"model": MODEL, "prompt": ENDLESS * 8, "max_tokens": 24, "temperature": 0}
     answers = {}
@@ -141,8 +140,8 @@ def programs_of(server):
     return [name for name in names if name == "bwrap\n"]
 
 
-def test_without_a_key_only_this_machines_own_names_are_answered():
-    server = Server(key=None)
+def test_without_a_key_only_this_machines_own_names_are_answered(start_server):
+    server = start_server(key=None)
     try:
         assert server.http.get("/health").status_code == 200
         for path in ("/health", "/v1/models", PATH):

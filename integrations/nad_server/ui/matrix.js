@@ -13,10 +13,12 @@ export class Matrix {
     this.at = null;
     const scale = this.scale.getContext("2d");
     for (let x = 0; x < 120; x++) { scale.fillStyle = `rgb(${colour(x / 119)})`; scale.fillRect(x, 0, 1, 10); }
-    this.matrix.addEventListener("pointermove", (event) => {
-      const box = this.matrix.getBoundingClientRect();
-      this.#point((event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width);
-    });
+    for (const name of ["pointermove", "pointerdown"]) { // a finger that taps does not move
+      this.matrix.addEventListener(name, (event) => {
+        const box = this.matrix.getBoundingClientRect();
+        this.#point((event.clientY - box.top) / box.height, (event.clientX - box.left) / box.width);
+      });
+    }
     this.matrix.addEventListener("keydown", (event) => {
       const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
       if (!step || !this.values) return;

@@ -1,11 +1,12 @@
 // Follows one request by its server-sent events. Whatever a model wrote is put into the page as text, never as markup.
+import { Form } from "./form.js";
 import { Matrix } from "./matrix.js";
 
 const $ = (id) => document.getElementById(id);
 const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped", interrupted: "▢ not finished" };
 const COLUMNS = ["Rank", "Candidate", "Score", "Agrees", "Neurons", "Tokens", "Log-prob.", "Ended", "Sandbox"];
-const matrix = new Matrix();
-let key = sessionStorage.getItem("nad-key") ?? "", options = null, aborting = null, run = null;
+const matrix = new Matrix(), form = new Form();
+let key = sessionStorage.getItem("nad-key") ?? "", options = null, request = null, run = null;
 
 const make = (tag, text = "", name = "") => {
   const node = document.createElement(tag);
@@ -35,14 +36,9 @@ async function start() {
   sessionStorage.setItem("nad-key", key);
   options = await answer.json();
   $("model").textContent = options.model;
-  $("selector").replaceChildren(...options.selectors.map((name) => new Option(name, name)));
-  for (const name of ["selector", "pruning", "n", "temperature"]) $(name).value = options[name];
-  $("n").max = options.max_candidates;
-  $("max_tokens").value = Math.min(256, options.max_tokens);
-  $("verify-option").hidden = !options.verify;
+  $("similarity").textContent = options.similarity.replaceAll("_", " ");
   $("key-form").hidden = true;
-  $("ask").hidden = false;
-  $("prompt").focus();
+  form.offer(options);
 }
 
 function fail(message) {
@@ -52,14 +48,21 @@ function fail(message) {
 
 // 1. what happens, event by event
 const HEARD = {
-  queued(told) {
-    run = { ...told, began: performance.now(), agrees: [], neurons: [], cards: [], checks: new Map() };
+  queued(told) { request.told = told; $("status").textContent = "Waiting for a place in the batch …"; },
+  started() { // until now the request could be refused, so the last one is still on the page
+    run = { ...request.told, began: performance.now(), agrees: [], neurons: [], cards: [], checks: new Map() };
+    $("evidence").hidden = true;
+    $("no-ranking").hidden = false;
+    $("score-note").textContent = `The higher the better, comparable within this answer only. ${form.about(run.selector)}`;
+    $("ranking").replaceChildren();
     $("candidates").replaceChildren();
-    for (let i = 0; i < told.n; i++) run.cards.push(card(i));
+    for (let i = 0; i < run.n; i++) run.cards.push(card(i));
     matrix.clear();
-    $("status").textContent = "Waiting for a place in the batch …";
+    $("result-title").textContent = "Previous answer";
+    $("result").classList.add("earlier");
+    $("candidates").after($("result"));
+    $("status").textContent = "Reading the prompt …";
   },
-  started() { run.began = performance.now(); $("status").textContent = "Reading the prompt …"; },
   progress(event) {
     for (const growth of event.growth) {
       const one = run.cards[growth.candidate], follow = one.text.scrollHeight - one.text.scrollTop - one.text.clientHeight < 30;
@@ -111,7 +114,8 @@ const HEARD = {
     answer(selection);
     const { generated_tokens, saved_tokens } = selection.usage, time = selection.timings;
     const saved = saved_tokens ? `, ${count(saved_tokens)} saved by pruning` : "";
-    $("status").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
+    $("status").textContent = "Done.";
+    $("figures").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
   },
   failed(event) { fail(event.error.message); interrupted(); },
 };
@@ -185,44 +189,49 @@ function answer(selection) {
   $("result-title").textContent = `★ Candidate #${selection.winner}`;
   $("reason").textContent = `${parts.join("; ")}.`;
   $("answer").textContent = best.text;
+  $("result").classList.remove("earlier");
+  $("status").after($("result"));
   $("result").hidden = false;
 }
 
 // 3. asking
 async function ask(event) {
   event.preventDefault();
-  aborting = new AbortController();
-  for (const id of ["result", "evidence"]) $(id).hidden = true;
-  $("no-ranking").hidden = false;
-  $("ranking").replaceChildren();
-  $("candidates").replaceChildren();
+  request = { controller: new AbortController(), broke: "" };
   fail("");
-  run = null;
-  $("run").disabled = true;
-  $("stop").disabled = false;
-  const nad = { n: +$("n").value, selector: $("selector").value, pruning: $("pruning").value };
-  if (options.verify) nad.verify = $("verify").checked;
-  const body = { model: options.model, prompt: $("prompt").value, max_tokens: +$("max_tokens").value, temperature: +$("temperature").value, nad };
-  if ($("seed").value) body.seed = +$("seed").value;
+  busy(true);
+  const body = { model: options.model, ...form.body };
   try {
-    const reply = await fetch("api/decode", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: aborting.signal });
+    const reply = await fetch("api/decode", { method: "POST", headers: headers(), body: JSON.stringify(body), signal: request.controller.signal });
     if (!reply.ok) return fail(await problem(reply));
     await listen(reply.body);
-  } catch (error) {
-    if (error.name !== "AbortError") return fail(error.name === "TimeoutError" ? error.message : "The connection to the server broke.");
+  } catch {
+    // not every browser hands the reason of abort() on to those who read the body, so the error does not tell
+    if (!request.controller.signal.aborted) return fail("The connection to the server broke.");
+    if (request.broke) return fail(request.broke);
     $("status").textContent = "Stopped.";
   } finally {
     interrupted();
-    $("run").disabled = false;
-    $("stop").disabled = true;
+    busy(false);
   }
+}
+
+// a button that is disabled loses the focus; the one that takes its place takes that too
+function busy(is) {
+  const [off, on] = is ? [$("run"), $("stop")] : [$("stop"), $("run")], focused = document.activeElement === off;
+  on.disabled = false;
+  if (focused) on.focus();
+  off.disabled = true;
 }
 
 async function listen(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   // the server breaks every silence, so a long one means that it, or what lies between, is gone
-  const patience = 3 * options.keep_alive_seconds, asked = aborting;
-  const gone = () => asked.abort(new DOMException(`The connection to the server broke: nothing came for ${Math.round(patience)} s.`, "TimeoutError"));
+  const patience = 3 * options.keep_alive_seconds;
+  const gone = () => {
+    request.broke = `The connection to the server broke: nothing came for ${Math.round(patience)} s.`;
+    request.controller.abort();
+  };
   let rest = "", last = "";
   for (;;) {
     const silence = setTimeout(gone, 1000 * patience);
@@ -241,10 +250,7 @@ async function listen(stream) {
 }
 
 $("ask").addEventListener("submit", ask);
-$("stop").addEventListener("click", () => aborting?.abort());
-$("prompt").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !$("run").disabled) { event.preventDefault(); $("ask").requestSubmit(); }
-});
+$("stop").addEventListener("click", () => request?.controller.abort());
 $("key-form").addEventListener("submit", (event) => { event.preventDefault(); key = $("key").value.trim(); start(); });
 $("copy").addEventListener("click", async () => {
   try { await navigator.clipboard.writeText($("answer").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("answer")); }

@@ -105,8 +105,10 @@ def test_a_folder_of_a_killed_process_is_removed(tmp_path, monkeypatch, how):
 def test_bubblewrap_needs_no_reaper_to_end_its_processes():
     mark = uuid.uuid4().hex
     with subprocess.Popen([sys.executable, "-c", SCRIPT.format(backend="BubblewrapSandbox"), mark]) as process:
-        assert wait_for(lambda: len(processes(mark)) >= 2)
-        process.kill()
+        try:
+            assert wait_for(lambda: len(processes(mark)) >= 2)
+        finally:
+            process.kill()
     assert wait_for(lambda: not processes(mark), 5)
     reap_leftovers()
 

@@ -68,8 +68,11 @@ class UserSandbox:
 
     def close(self):
         self._server.stdin.close()
-        self._server.wait(30)
-        self._server.stdout.close()
+        try:
+            self._server.wait(30)
+        finally:
+            self._server.kill()
+            self._server.stdout.close()
 
     def __enter__(self):
         return self
