@@ -5,11 +5,11 @@ prompt -> tokens -> engine (prefill once, N rows, chunks) -> selector -> ranking
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +19,13 @@ import torch
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
-from nad_agents.engine.scheduler import Scheduler, Ticket, Waves, split_into_waves
+from nad_agents.engine.scheduler import Cancellation, Scheduler, Ticket, Waves, split_into_waves
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recorder import RecordingConfig
-from nad_agents.pending import PendingRequest
+from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.prompt import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
@@ -119,12 +119,7 @@ class NeuronAgreementDecoder:
             NoCandidatePassedError: no candidate passed, and the verification config asks for an error.
             VerificationError: the verifier failed.
         """
-        pending = self.submit([prompt], on_progress=on_progress, **options)[0]
-        try:
-            return pending.result()
-        except BaseException:
-            pending.cancel()
-            raise
+        return self.submit([prompt], on_progress=on_progress, **options)[0].result()
 
     def decode_many(self, prompts: Sequence[Prompt], **options: Any) -> list[Selection]:
         """Answer several prompts in one batch; candidates of prompt i are seeded by (seed, i).
@@ -148,21 +143,12 @@ class NeuronAgreementDecoder:
             prompt: see `decode`.
             **options: see `submit`.
         """
-        pending = self.submit([prompt], **options)[0]
-        try:
-            return pending.outcome().group
-        except BaseException:
-            pending.cancel()
-            raise
+        return self.submit([prompt], **options)[0].outcome().group
 
     async def adecode(self, prompt: Prompt, **options: Any) -> Selection:
         """`decode` without blocking the event loop; cancelling the task stops the generation within a chunk."""
-        pending = await self._asubmit(prompt, **options)
-        try:
-            return await pending.aresult()
-        except BaseException:
-            pending.cancel()
-            raise
+        pending = await submit_in_thread(lambda: self.submit([prompt], **options)[0])
+        return await pending.aresult()
 
     def stream(self, prompt: Prompt, **options: Any) -> Iterator[DecodingEvent]:
         """Answer one prompt and tell what happens meanwhile.
@@ -180,20 +166,14 @@ class NeuronAgreementDecoder:
         Yields:
             Progress, then WinnerChosen, TextDelta, and Finished last.
         """
-        pending = self.submit([prompt], streaming=True, **options)[0]
-        try:
-            yield from pending.events()
-        finally:
-            pending.cancel()
+        yield from self.submit([prompt], streaming=True, **options)[0].events()
 
     async def astream(self, prompt: Prompt, **options: Any) -> AsyncIterator[DecodingEvent]:
         """`stream` without blocking the event loop; leaving the loop early stops the generation within a chunk."""
-        pending = await self._asubmit(prompt, streaming=True, **options)
-        try:
-            async for event in pending.aevents():
+        pending = await submit_in_thread(lambda: self.submit([prompt], streaming=True, **options)[0])
+        async with aclosing(pending.aevents()) as events:
+            async for event in events:
                 yield event
-        finally:
-            pending.cancel()
 
     def submit(
         self,
@@ -212,6 +192,7 @@ class NeuronAgreementDecoder:
         on_rows_freed: Callable[[int], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
+        timeout: float | None = None,
     ) -> list[PendingRequest]:
         """Queue prompts and return at once.
 
@@ -231,6 +212,8 @@ class NeuronAgreementDecoder:
                 or are dropped; unlike `on_progress` it costs no shorter steps.
             streaming: collect events for `PendingRequest.events`.
             watch: tell of every candidate, which costs decoding each one's text every few tokens.
+            timeout: seconds from now until each request is stopped within a chunk and its caller gets
+                GenerationTimeoutError; None sets no limit.
 
         Raises:
             NADError: whatever `decode` raises before it generates; nothing is queued then.
@@ -281,16 +264,18 @@ class NeuronAgreementDecoder:
                 on_rows_freed=on_rows_freed,
                 streaming=streaming,
                 watch=watch,
+                cancellation=Cancellation(timeout),
             )
             submitted.append((waves[0], pending))
             observers.append(pending)
             later.append(deque(waves[1:]))
-        for pending, ticket, rest in zip(observers, self._scheduler.submit(submitted), later, strict=True):
+        tickets = self._scheduler.submit(submitted, cancellations=[pending.cancellation for pending in observers])
+        for pending, ticket, rest in zip(observers, tickets, later, strict=True):
             pending.attach(Waves(ticket, rest, partial(self._submit_wave, pending)) if rest else ticket)
         return observers
 
     def _submit_wave(self, pending: PendingRequest, request: GenerationRequest) -> Ticket:
-        return self._scheduler.submit([(request, pending)])[0]
+        return self._scheduler.submit([(request, pending)], cancellations=[pending.cancellation])[0]
 
     def warm_up(self) -> float:
         """Run one token through the model, which allocates what the first request would; returns the seconds."""
@@ -298,19 +283,3 @@ class NeuronAgreementDecoder:
         config = NADConfig(selector="first", record=False)
         self.decode("Hi", sampling=SamplingConfig(n=1, max_new_tokens=1), config=config)
         return time.perf_counter() - started
-
-    async def _asubmit(self, prompt: Prompt, **options: Any) -> PendingRequest:
-        """`submit` on another thread, since tokenizing a long text or compiling a template takes a while."""
-        submitting = asyncio.ensure_future(asyncio.to_thread(self.submit, [prompt], **options))
-        try:
-            return (await asyncio.shield(submitting))[0]
-        except asyncio.CancelledError:
-            submitting.add_done_callback(_cancel_submitted)
-            raise
-
-
-def _cancel_submitted(submitting: asyncio.Future[list[PendingRequest]]) -> None:
-    """Cancel requests whose caller went away while they were being queued."""
-    if not submitting.cancelled() and submitting.exception() is None:
-        for pending in submitting.result():
-            pending.cancel()

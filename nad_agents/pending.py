@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import queue
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Protocol, TypeVar
 
 from nad_agents.engine.base import Generation, GenerationRequest
-from nad_agents.engine.scheduler import GenerationResult, Ticket, Waves
+from nad_agents.engine.scheduler import Cancellation, GenerationResult, Ticket, Waves
 from nad_agents.events import DecodingEvent, Finished, Progress, Pruned, Ranking, TextDelta, Verified, WinnerChosen
-from nad_agents.exceptions import GenerationCancelledError, GenerationTimeoutError
+from nad_agents.exceptions import GenerationCancelledError
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.observer import CandidateTexts, Snapshot, stable_prefix_length
 from nad_agents.pruning import PruningPolicy
@@ -25,7 +25,7 @@ from nad_agents.selectors.base import Selector
 from nad_agents.types import Selection, Timings, VerificationConfig
 from nad_agents.verification import Verdict, Verifier, walk_ranking
 
-__all__ = ["PendingRequest", "Run", "start_run"]
+__all__ = ["PendingRequest", "submit_in_thread"]
 
 
 _PROGRESS_TOKENS = 8
@@ -52,6 +52,7 @@ class PendingRequest:
         on_rows_freed: called on the engine's thread with how many candidates still generate, whenever some have ended.
         streaming: whether events are collected.
         watch: whether these tell of every candidate, and of the selection while it is made.
+        cancellation: ends the request early, at its deadline or when the caller cancels it or leaves.
     """
 
     request: GenerationRequest
@@ -65,6 +66,7 @@ class PendingRequest:
     on_rows_freed: Callable[[int], None] | None = None
     streaming: bool = False
     watch: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
     _ticket: Ticket | Waves | None = None
     _events: queue.SimpleQueue[DecodingEvent | _SnapshotTaken | None] = field(default_factory=queue.SimpleQueue)
     _wake: Callable[[], None] | None = None
@@ -88,29 +90,50 @@ class PendingRequest:
 
     def cancel(self) -> None:
         """Stop generating within a chunk, and checking before the next check; without effect on a finished request."""
-        assert self._ticket is not None
-        self._ticket.cancel()
+        self.cancellation.request()
+
+    @contextlib.contextmanager
+    def _cancelled_when_left(self) -> Iterator[None]:
+        """Cancel the request when its caller leaves the block early, by an exception or by closing a generator."""
+        try:
+            yield
+        except BaseException:
+            self.cancel()
+            raise
 
     def outcome(self) -> GenerationResult:
-        """Wait for the candidates themselves, unranked."""
+        """Wait for the candidates themselves, unranked; see `result` for what is raised."""
         assert self._ticket is not None
-        return self._ticket.future.result()
+        with self._cancelled_when_left():
+            return self._ticket.future.result()
 
     def result(self) -> Selection:
-        """Wait for the candidates, then select and verify on the caller's thread."""
-        return self._select(self.outcome())
+        """Wait for the candidates, then select and verify on the caller's thread.
+
+        Raises:
+            GenerationTimeoutError: The deadline passed.
+            GenerationCancelledError: The request was cancelled.
+            NADError: See `NeuronAgreementDecoder.decode`.
+        """
+        with self._cancelled_when_left():
+            return self._select(self.outcome())
 
     async def aresult(self) -> Selection:
-        """`result` without blocking the event loop."""
+        """`result` without blocking the event loop; cancelling the task stops the generation within a chunk."""
         assert self._ticket is not None
-        outcome = await asyncio.wrap_future(_shielded(self._ticket))
-        return await asyncio.to_thread(self._select, outcome)
+        with self._cancelled_when_left():
+            outcome = await asyncio.wrap_future(self._ticket.future)
+            return await asyncio.to_thread(self._select, outcome)
 
-    def events(self) -> Iterator[DecodingEvent]:
-        """What happens, as it happens; errors are raised where they occur."""
-        yield from self._arriving()
-        selection = (yield from self._watched_selection()) if self.watch else self.result()
-        yield from self._closing_events(selection)
+    def events(self) -> Generator[DecodingEvent, None, None]:
+        """What happens, as it happens; errors are raised where they occur. The request must be a streaming one.
+
+        Closing the generator stops the generation within a chunk.
+        """
+        with self._cancelled_when_left():
+            yield from self._arriving()
+            selection = (yield from self._watched_selection()) if self.watch else self.result()
+            yield from self._closing_events(selection)
 
     def _watched_selection(self) -> Generator[DecodingEvent, None, Selection]:
         """Select on another thread, so that verdicts are heard as they come."""
@@ -123,8 +146,14 @@ class PendingRequest:
             pool.shutdown(wait=False)
         return selecting.result()
 
-    async def aevents(self) -> AsyncIterator[DecodingEvent]:
+    async def aevents(self) -> AsyncGenerator[DecodingEvent, None]:
         """`events` without blocking the event loop."""
+        with self._cancelled_when_left():
+            async with contextlib.aclosing(self._aevents()) as events:
+                async for event in events:
+                    yield event
+
+    async def _aevents(self) -> AsyncGenerator[DecodingEvent, None]:
         assert self._ticket is not None
         loop = asyncio.get_running_loop()
         arrived = asyncio.Event()
@@ -252,18 +281,21 @@ class PendingRequest:
             to_check = tuple(whole[: self.verification.max_checks]) if self.verifier is not None else ()
             self._send(Ranking(ranked.ranking, tuple(map(float, ranked.scores)), to_check))
         if self.verifier is not None:
-            walk = walk_ranking(
-                whole,
-                [rollout.text for rollout in group.rollouts],
-                self.verifier,
-                prompt=self.request.prompt,
-                parallel=self.verification.parallel,
-                max_checks=self.verification.max_checks,
-                max_seconds=self.verification.max_seconds,
-                on_failure=self.verification.on_failure,
-                on_verdict=self._tell_verdict if self.watch else None,
-                cancelled=lambda: self._ticket is not None and self._ticket.cancelled,
-            )
+            try:
+                walk = walk_ranking(
+                    whole,
+                    [rollout.text for rollout in group.rollouts],
+                    self.verifier,
+                    prompt=self.request.prompt,
+                    parallel=self.verification.parallel,
+                    max_checks=self.verification.max_checks,
+                    max_seconds=self.verification.max_seconds,
+                    on_failure=self.verification.on_failure,
+                    on_verdict=self._tell_verdict if self.watch else None,
+                    cancelled=lambda: bool(self.cancellation),
+                )
+            except GenerationCancelledError as error:
+                raise self.cancellation.error() from error
             winner, verified = walk.winner, walk.passed
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
         verifying = time.perf_counter() - started
@@ -294,91 +326,6 @@ class PendingRequest:
         self._send(Verified(candidate, verdict.to_dict()))
 
 
-def _shielded(ticket: Ticket | Waves) -> Future[GenerationResult]:
-    """A future of the caller's own, so that cancelling it leaves the scheduler's alone."""
-    mine: Future[GenerationResult] = Future()
-
-    def copy(done: Future[GenerationResult]) -> None:
-        if not mine.set_running_or_notify_cancel():
-            return
-        error = done.exception()
-        if error is not None:
-            mine.set_exception(error)
-        else:
-            mine.set_result(done.result())
-
-    ticket.future.add_done_callback(copy)
-    return mine
-
-
-@dataclass(eq=False)
-class Run:
-    """A submitted request.
-
-    Attributes:
-        pending: the decoder's handle.
-        timeout: seconds from now until generation is stopped; None sets no limit.
-    """
-
-    pending: PendingRequest
-    timeout: float | None = None
-    _expired: bool = field(default=False, init=False)
-
-    def cancel(self) -> None:
-        """Stop generating within a chunk; without effect on a finished run."""
-        self.pending.cancel()
-
-    def result(self) -> Selection:
-        """Wait for the selection.
-
-        Raises:
-            GenerationTimeoutError: the deadline passed.
-            NADError: see `NeuronAgreementDecoder.decode`.
-        """
-        with self._watched():
-            return self.pending.result()
-
-    async def aresult(self) -> Selection:
-        """`result` without blocking the event loop; cancelling the task stops the generation within a chunk."""
-        with self._watched():
-            return await self.pending.aresult()
-
-    def events(self) -> Generator[DecodingEvent, None, None]:
-        """What happens, as it happens; closing the generator stops the generation. The run must be a streaming one."""
-        with self._watched():
-            yield from self.pending.events()
-
-    async def aevents(self) -> AsyncGenerator[DecodingEvent, None]:
-        """`events` without blocking the event loop."""
-        with self._watched():
-            async with contextlib.aclosing(self.pending.aevents()) as events:  # type: ignore[type-var] # a generator, typed as iterator
-                async for event in events:
-                    yield event
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Cancel at the deadline and whenever the caller leaves early."""
-        timer = None
-        if self.timeout is not None:
-            timer = threading.Timer(self.timeout, self._expire)
-            timer.daemon = True
-            timer.start()
-        try:
-            yield
-        except GenerationCancelledError as error:
-            if self._expired and self.timeout is not None:
-                raise GenerationTimeoutError(self.timeout) from error
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self.pending.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self.pending.cancel()
-
-
 class _Cancellable(Protocol):
     def cancel(self) -> None: ...
 
@@ -386,19 +333,24 @@ class _Cancellable(Protocol):
 C = TypeVar("C", bound=_Cancellable)
 
 
-async def start_run(start: Callable[[], C]) -> C:
-    """Call `start` on another thread, since loading a model or compiling a grammar takes a while.
+async def submit_in_thread(submit: Callable[[], C], executor: Executor | None = None) -> C:
+    """Call `submit` on another thread, since loading a model or compiling a grammar takes a while.
 
-    A task that is cancelled meanwhile cancels what was started as soon as it exists.
+    A task that is cancelled meanwhile cancels what was submitted as soon as it exists.
+
+    Args:
+        submit: Returns a `PendingRequest`, or anything else with a `cancel` method.
+        executor: Threads to call it on; None takes the event loop's own.
     """
-    starting = asyncio.ensure_future(asyncio.to_thread(start))
+    context = contextvars.copy_context()
+    submitting = asyncio.get_running_loop().run_in_executor(executor, lambda: context.run(submit))
     try:
-        return await asyncio.shield(starting)
+        return await asyncio.shield(submitting)
     except asyncio.CancelledError:
-        starting.add_done_callback(_cancel_started)
+        submitting.add_done_callback(_cancel_submitted)
         raise
 
 
-def _cancel_started(starting: asyncio.Future[C]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().cancel()
+def _cancel_submitted(submitting: asyncio.Future[C]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()

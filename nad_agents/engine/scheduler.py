@@ -17,10 +17,16 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from nad_agents.engine.base import Engine, Generation, GenerationRequest
-from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, NADError
+from nad_agents.exceptions import (
+    ConfigurationError,
+    GenerationCancelledError,
+    GenerationError,
+    GenerationTimeoutError,
+    NADError,
+)
 from nad_agents.rollouts import RolloutGroup
 
-__all__ = ["GenerationResult", "Observer", "Scheduler", "Ticket", "Waves", "split_into_waves"]
+__all__ = ["Cancellation", "GenerationResult", "Observer", "Scheduler", "Ticket", "Waves", "split_into_waves"]
 
 
 _IDLE_SECONDS = 2.0
@@ -67,6 +73,40 @@ class GenerationResult:
     decode: float
 
 
+class Cancellation:
+    """Whether a request is to end early: its caller sets it, or a deadline does; the engine's thread looks at it.
+
+    Args:
+        timeout: Seconds from now until the deadline; None sets none.
+    """
+
+    def __init__(self, timeout: float | None = None) -> None:
+        self._timeout = timeout
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._requested = threading.Event()
+
+    def __bool__(self) -> bool:
+        """Return whether the request was cancelled or its deadline has passed."""
+        return self._requested.is_set() or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    def request(self) -> None:
+        """Ask the request to end; safe to call from any thread and any number of times."""
+        self._requested.set()
+
+    def error(self) -> GenerationCancelledError:
+        """Return the error that a request ends with which this ended."""
+        if self._timeout is None or self._requested.is_set():
+            return GenerationCancelledError("the request was cancelled before it finished")
+        return GenerationTimeoutError(self._timeout)
+
+
+def _running_future() -> Future[GenerationResult]:
+    """Return a future that a caller who stops waiting for it does not cancel: only the engine's thread ends it."""
+    future: Future[GenerationResult] = Future()
+    future.set_running_or_notify_cancel()
+    return future
+
+
 @dataclass(eq=False)
 class Ticket:
     """A submitted request.
@@ -74,25 +114,21 @@ class Ticket:
     Attributes:
         request: what was asked.
         observer: who follows it.
+        cancellation: ends it at the end of the current chunk at the latest.
         future: resolves to its outcome, or to the error that ended it.
     """
 
     request: GenerationRequest
     observer: Observer
-    future: Future[GenerationResult] = field(default_factory=Future)
+    cancellation: Cancellation = field(default_factory=Cancellation)
+    future: Future[GenerationResult] = field(default_factory=_running_future)
     submitted: float = field(default_factory=time.perf_counter)
     started: float = 0.0
     generation: Generation | None = None
-    _cancelled: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the caller has cancelled."""
-        return self._cancelled.is_set()
 
     def cancel(self) -> None:
         """Stop at the end of the current chunk at the latest; the future then raises GenerationCancelledError."""
-        self._cancelled.set()
+        self.cancellation.request()
 
 
 class Scheduler:
@@ -120,15 +156,28 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def submit(self, requests: Sequence[tuple[GenerationRequest, Observer]]) -> list[Ticket]:
+    def submit(
+        self,
+        requests: Sequence[tuple[GenerationRequest, Observer]],
+        *,
+        cancellations: Sequence[Cancellation] | None = None,
+    ) -> list[Ticket]:
         """Queue requests; those of one call enter the batch in this order, together where there is room.
+
+        Args:
+            requests: Each with the observer that follows it.
+            cancellations: What ends each of them early; None makes one for each.
 
         Raises:
             NADError: a request cannot work; none of them is queued then.
         """
         for request, _ in requests:
             self.engine.check(request)
-        tickets = [Ticket(request, observer) for request, observer in requests]
+        cancellations = cancellations or [Cancellation() for _ in requests]
+        tickets = [
+            Ticket(request, observer, cancellation)
+            for (request, observer), cancellation in zip(requests, cancellations, strict=True)
+        ]
         with self._changed:
             self._waiting.extend(tickets)
             if self._thread is None:
@@ -170,11 +219,11 @@ class Scheduler:
                 ticket = self._waiting[0]
                 rows = self.engine.rows + ticket.request.sampling.n
                 joins = self.share_batches and rows <= self.max_rows and self.engine.can_join()
-                if self._active and not joins and not ticket.cancelled:
+                if self._active and not joins and not ticket.cancellation:
                     return
                 self._waiting.popleft()
-            if ticket.cancelled:
-                self._fail(ticket, _cancelled())
+            if ticket.cancellation:
+                self._fail(ticket, ticket.cancellation.error())
                 continue
             ticket.started = time.perf_counter()
             try:
@@ -185,8 +234,8 @@ class Scheduler:
                 self._active.append(ticket)
 
     def _drop_cancelled(self) -> None:
-        for ticket in [t for t in self._active if t.cancelled]:
-            self._fail(ticket, _cancelled())
+        for ticket in [t for t in self._active if t.cancellation]:
+            self._fail(ticket, ticket.cancellation.error())
 
     def _advance(self) -> None:
         """One engine step, then tell every observer."""
@@ -254,10 +303,6 @@ def _stop_all() -> None:
         scheduler.stop()
 
 
-def _cancelled() -> GenerationCancelledError:
-    return GenerationCancelledError("the request was cancelled before it finished")
-
-
 def _as_generation_error(error: BaseException) -> BaseException:
     """Errors of ours pass; anything else becomes a GenerationError with its cause."""
     if isinstance(error, NADError):
@@ -295,23 +340,12 @@ class Waves:
     ticket: Ticket
     later: deque[GenerationRequest]
     submit: Callable[[GenerationRequest], Ticket]
-    future: Future[GenerationResult] = field(default_factory=Future)
+    future: Future[GenerationResult] = field(default_factory=_running_future)
     _ended: list[GenerationResult] = field(default_factory=list)
-    _cancelled: bool = False
 
     def __post_init__(self) -> None:
         """Wait for the first one."""
         self.ticket.future.add_done_callback(self._go_on)
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the caller has cancelled."""
-        return self._cancelled
-
-    def cancel(self) -> None:
-        """Stop at the end of the current chunk at the latest; the future then raises GenerationCancelledError."""
-        self._cancelled = True
-        self.ticket.cancel()
 
     def _go_on(self, ended: Future[GenerationResult]) -> None:
         error = ended.exception()
@@ -327,8 +361,6 @@ class Waves:
         except NADError as failed:
             self.future.set_exception(failed)
             return
-        if self._cancelled:
-            self.ticket.cancel()
         self.ticket.future.add_done_callback(self._go_on)
 
 

@@ -25,6 +25,7 @@ from nad_agents import (
     VerificationConfig,
     WinnerChosen,
 )
+from nad_agents.exceptions import GenerationTimeoutError
 from nad_agents.models import LoadedModel
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 
@@ -361,6 +362,40 @@ def test_cancelling_a_pending_request_raises_for_its_caller():
     pending.cancel()
     with pytest.raises(GenerationCancelledError):
         pending.result()
+
+
+class TestTimeout:
+    LONG = SAMPLING.model_copy(update={"max_new_tokens": 450, "n": 16})
+
+    @pytest.mark.parametrize("wave", [None, 2])
+    def test_whoever_waits_hears_of_it_and_the_rows_are_free(self, wave):
+        nad = decoder(sampling=self.LONG.model_copy(update={"wave": wave}))
+        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.2 "):
+            nad.submit(["hello"], timeout=0.2)[0].result()
+        with pytest.raises(GenerationTimeoutError):
+            list(nad.submit(["hello"], timeout=0.2, streaming=True)[0].events())
+        assert nad.engine.rows == 0
+        assert nad.submit(["hello"], sampling=SAMPLING, timeout=60)[0].result().text
+
+    def test_it_ends_the_checks_as_well_and_a_cancelled_request_has_not_timed_out(self):
+        class Slow(Accepts):
+            def verify(self, answer, *, prompt=""):
+                while not pending.cancellation:
+                    threading.Event().wait(0.01)
+                return super().verify(answer, prompt=prompt)
+
+        judge = Slow()
+        short = SAMPLING.model_copy(update={"max_new_tokens": 4})
+        one_by_one = {"sampling": short, "verifier": judge, "verification": VerificationConfig(parallel=1)}
+        pending = decoder().submit(["hello"], timeout=2, **one_by_one)[0]
+        with pytest.raises(GenerationTimeoutError):
+            pending.result()
+        assert len(judge.asked) == 1
+        pending = decoder().submit(["hello"], timeout=60, **one_by_one)[0]
+        pending.cancel()
+        with pytest.raises(GenerationCancelledError) as caught:
+            pending.result()
+        assert not isinstance(caught.value, GenerationTimeoutError)
 
 
 def test_cancelling_while_candidates_are_checked_starts_no_further_check():
