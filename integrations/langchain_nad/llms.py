@@ -111,7 +111,10 @@ class NADLLM(LocalModel, BaseLLM):
         try:
             runs.extend(
                 self.submit(
-                    decoder, PreparedChat(prompt, raw=True, verifier=self.verifier), settings, streaming=streaming
+                    decoder,
+                    PreparedChat(prompt, raw=True, verifier=self.verifier or decoder.verifier),
+                    settings,
+                    streaming=streaming,
                 )
                 for prompt in prompts
             )

@@ -124,9 +124,21 @@ def test_text_is_wrapped_by_the_chat_template_unless_raw():
 def test_several_prompts_in_one_call():
     nad = decoder()
     selections = nad.decode_many(["one", "another prompt", "x"])
-    assert [s.seed for s in selections] == [3, 4, 5]
-    alone = nad.decode("another prompt", sampling=SAMPLING.model_copy(update={"seed": 4}))
-    assert alone.text == selections[1].text
+    assert [s.seed for s in selections] == [3, 3, 3]
+    assert nad.decode("one").text == selections[0].text
+    part = nad.submit(["another prompt", "x"], first_prompt_index=1)
+    assert [pending.result().text for pending in part] == [s.text for s in selections[1:]]
+
+
+def test_every_prompt_of_every_seed_has_streams_of_its_own():
+    nad = decoder()
+    texts = [
+        candidate.text
+        for seed in (3, 4)
+        for selection in nad.decode_many(["one"] * 3, sampling=SAMPLING.model_copy(update={"seed": seed}))
+        for candidate in selection.candidates
+    ]
+    assert len(set(texts)) == len(texts) == 30
 
 
 class TestEarlyStopping:
@@ -324,7 +336,7 @@ class TestWaves:
             decoder().submit(["hi"], sampling=SamplingConfig(n=4, wave=2), **how)
 
     def test_a_request_that_does_not_fit_is_told_of_them_and_fits_then(self, monkeypatch):
-        monkeypatch.setattr("nad_agents.engine.hf.engine.available_device_memory", lambda _: 40 * 2**20)
+        monkeypatch.setattr("nad_agents.engine.hf.request_checks.available_device_memory", lambda _: 40 * 2**20)
         with pytest.raises(ConfigurationError, match=r"wave=\d+") as caught:
             decoder().submit(["hi"], sampling=SamplingConfig(n=5000, max_new_tokens=8))
         wave = int(re.search(r"wave=(\d+)", str(caught.value))[1])
@@ -380,7 +392,7 @@ class TestTimeout:
     def test_it_ends_the_checks_as_well_and_a_cancelled_request_has_not_timed_out(self):
         class Slow(Accepts):
             def verify(self, answer, *, prompt=""):
-                while not pending.cancellation:
+                while not pending.cancelled:
                     threading.Event().wait(0.01)
                 return super().verify(answer, prompt=prompt)
 

@@ -50,7 +50,7 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
                 asked_for = "tools, response_format and chat_template_kwargs"
                 msg = f"{asked_for} go with a chat, not with text that is continued as it is; use chat()"
                 raise ConfigurationError(msg)
-            prepared = PreparedChat(asked, output_spec, raw=True, verifier=self.verifier)
+            prepared = PreparedChat(asked, output_spec, raw=True, verifier=self.verifier or decoder.verifier)
         else:
             prepared = prepare(
                 decoder,

@@ -6,15 +6,17 @@ from transformers import AutoConfig
 
 from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf.available_memory import (
+    available_device_memory,
+    available_host_memory,
+    return_free_memory,
+)
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.memory import (
     MemoryNeed,
     ModelShape,
-    available_device_memory,
-    available_host_memory,
     check_memory,
     memory_need,
-    return_free_memory,
 )
 from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
@@ -55,9 +57,9 @@ def test_known_configs(name):
 def test_the_cache_is_the_one_that_generation_fills(family):
     model = tiny_model(family)
     engine = HFEngine(model, byte_tokenizer())
-    sampling = SamplingConfig(n=3, max_new_tokens=20, generation={"min_new_tokens": 20})
+    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation={"min_new_tokens": 20})
     prompt = tuple(range(1, 13))
-    generation = engine.start(GenerationRequest(prompt, sampling, seed=0))
+    generation = engine.start(GenerationRequest(prompt, sampling))
     engine.step(19)
     held = sum(t.numel() * t.element_size() for layer in engine._batch.cache.layers for t in (layer.keys, layer.values))
     engine.release(generation)
@@ -125,12 +127,12 @@ class TestRefusal:
 
 
 def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):
-    from nad_agents.engine.hf import engine as hf
+    from nad_agents.engine.hf import request_checks as hf
 
     left = [2**10, 2**40]
     monkeypatch.setattr(hf, "available_device_memory", lambda _: left[0])
     monkeypatch.setattr(hf, "return_free_memory", lambda: left.pop(0))
-    request = GenerationRequest((1, 2), SamplingConfig(n=2, max_new_tokens=8), seed=0)
+    request = GenerationRequest((1, 2), SamplingConfig(n=2, max_new_tokens=8, seed=0))
     HFEngine(tiny_model(), byte_tokenizer()).check(request)
     assert left == [2**40]
 
