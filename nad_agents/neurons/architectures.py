@@ -53,15 +53,15 @@ class FeedForward:
         """Return the weight of the down projection, [d_model, d_ff]; column i is the direction that neuron i writes.
 
         Raises:
-            UnsupportedModelError: The weight is quantised and cannot be read as a matrix.
+            UnsupportedModelError: The weight is quantized and cannot be read as a matrix.
         """
         if isinstance(self.down, Int8Linear):
             return self.down.weight * self.down.scale[:, None]
         weight = getattr(self.down, "weight", None)
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
             msg = (
-                f"the weight of {self.name} cannot be read as a matrix (quantised?); "
-                "use score='activation', or load the model unquantised"
+                f"the weight of {self.name} cannot be read as a matrix (quantized?); "
+                "use score='activation', or load the model unquantized"
             )
             raise UnsupportedModelError(msg)
         return weight.detach().T if isinstance(self.down, Conv1D) else weight.detach()
@@ -133,7 +133,7 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     """Find the unembedding matrix, which the attribution score needs.
 
     Raises:
-        UnsupportedModelError: The output embedding is absent, quantised, or not of the model's width.
+        UnsupportedModelError: The output embedding is absent, quantized, or not of the model's width.
     """
     config = _text_config(model)
     getter = getattr(model, "get_output_embeddings", None)

@@ -1,6 +1,7 @@
 """From a prompt to a selection: ranking, pruning, verification, streaming, and errors before expensive work."""
 
 import asyncio
+import inspect
 import re
 import threading
 import time
@@ -25,7 +26,6 @@ from nad_agents import (
     VerificationConfig,
     WinnerChosen,
 )
-from nad_agents.exceptions import GenerationTimeoutError
 from nad_agents.models import LoadedModel
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 
@@ -209,6 +209,25 @@ class TestVerifier:
         whole = {c.text for c in selection.candidates if c.finish_reason != "pruned"}
         assert set(verifier.asked) <= whole
 
+    def test_none_is_no_verifier_and_left_out_is_the_decoders(self):
+        verifier, other = Accepts(), Accepts()
+        nad = decoder(verifier=verifier)
+        assert nad.decode("hello", verifier=None).verified is None
+        assert (nad.decode("hello", verifier=other).verified, verifier.asked) == (False, [])
+        assert (nad.decode("hello").verified, len(verifier.asked) > 0) == (False, True)
+
+
+def test_every_way_to_call_spells_out_the_keywords_of_submit():
+    submit = inspect.signature(NeuronAgreementDecoder.submit).parameters
+    shared = set(submit) - {"self", "prompts", "streaming", "watch", "first_prompt_index"}
+    for name in ("decode", "decode_many", "sample", "adecode", "stream", "astream"):
+        mine = inspect.signature(getattr(NeuronAgreementDecoder, name)).parameters
+        own = {"verifier", "verification"} if name == "sample" else set()
+        assert set(mine) - {"self", "prompt", "prompts", "watch"} == shared - own
+        assert ("watch" in mine) == name.endswith("stream")
+        keywords = set(mine) & set(submit) - {"self"}
+        assert {key: mine[key] for key in keywords} == {key: submit[key] for key in keywords}
+
 
 class TestStream:
     def collect(self, config, **options):
@@ -307,6 +326,12 @@ class TestWaves:
         assert max(len(event.live) for event in seen) == 2
         assert seen[-1].generated == one.usage.generated_tokens
 
+    def test_candidates_of_later_waves_have_yet_to_end(self):
+        counts = []
+        sampling = SamplingConfig(n=5, max_new_tokens=4, seed=3, wave=2, generation={"min_new_tokens": 4})
+        decoder().sample("hello", sampling=sampling, on_rows_freed=counts.append)
+        assert counts == [3, 1, 0]
+
     async def test_every_wave_has_processors_of_its_own_and_async_callers_get_all(self):
         made = []
 
@@ -366,62 +391,6 @@ def test_several_threads_share_one_decoder():
     for thread in threads:
         thread.join()
     assert results == expected
-
-
-def test_cancelling_a_pending_request_raises_for_its_caller():
-    nad = decoder(sampling=SAMPLING.model_copy(update={"max_new_tokens": 450}))
-    pending = nad.submit(["hello"])[0]
-    pending.cancel()
-    with pytest.raises(GenerationCancelledError):
-        pending.result()
-
-
-class TestTimeout:
-    LONG = SAMPLING.model_copy(update={"max_new_tokens": 450, "n": 16})
-
-    @pytest.mark.parametrize("wave", [None, 2])
-    def test_whoever_waits_hears_of_it_and_the_rows_are_free(self, wave):
-        nad = decoder(sampling=self.LONG.model_copy(update={"wave": wave}))
-        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.2 "):
-            nad.submit(["hello"], timeout=0.2)[0].result()
-        with pytest.raises(GenerationTimeoutError):
-            list(nad.submit(["hello"], timeout=0.2, streaming=True)[0].events())
-        assert nad.engine.rows == 0
-        assert nad.submit(["hello"], sampling=SAMPLING, timeout=60)[0].result().text
-
-    def test_it_ends_the_checks_as_well_and_a_cancelled_request_has_not_timed_out(self):
-        class Slow(Accepts):
-            def verify(self, answer, *, prompt=""):
-                while not pending.cancelled:
-                    threading.Event().wait(0.01)
-                return super().verify(answer, prompt=prompt)
-
-        judge = Slow()
-        short = SAMPLING.model_copy(update={"max_new_tokens": 4})
-        one_by_one = {"sampling": short, "verifier": judge, "verification": VerificationConfig(parallel=1)}
-        pending = decoder().submit(["hello"], timeout=2, **one_by_one)[0]
-        with pytest.raises(GenerationTimeoutError):
-            pending.result()
-        assert len(judge.asked) == 1
-        pending = decoder().submit(["hello"], timeout=60, **one_by_one)[0]
-        pending.cancel()
-        with pytest.raises(GenerationCancelledError) as caught:
-            pending.result()
-        assert not isinstance(caught.value, GenerationTimeoutError)
-
-
-def test_cancelling_while_candidates_are_checked_starts_no_further_check():
-    class Slow(Accepts):
-        def verify(self, answer, *, prompt=""):
-            pending.cancel()
-            return super().verify(answer, prompt=prompt)
-
-    judge = Slow()
-    one_by_one = VerificationConfig(parallel=1)
-    pending = decoder().submit(["hello"], verifier=judge, verification=one_by_one)[0]
-    with pytest.raises(GenerationCancelledError):
-        pending.result()
-    assert len(judge.asked) == 1
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ class BatchRecorder:
         )
 
     def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; a quantised projection takes float32."""
+        """Return the dtype of the neurons' activations; a quantized projection takes float32."""
         weight = getattr(self.blocks[0].down, "weight", None)
         return weight.dtype if isinstance(weight, torch.Tensor) and weight.is_floating_point() else torch.float32
 
