@@ -70,10 +70,11 @@ class Ways:
             n=n,
             max_new_tokens=tokens,
             temperature=0.8 if n > 1 else 0.0,
+            seed=1,
             generation={"min_new_tokens": tokens} if full else {},
         )
         started = time.perf_counter()
-        generation = self.engine.start(GenerationRequest(prompt, sampling, 1, recording))
+        generation = self.engine.start(GenerationRequest(prompt, sampling, recording))
         while generation.live:
             self.engine.step(32)
         group = generation.group()

@@ -1,4 +1,4 @@
-"""Best-of-N for local Hugging Face models, chosen by neuron agreement.
+"""Best-of-N for local Hugging Face models: sample N answers and return the one whose neurons agree with the others.
 
 >>> from nad_agents import NeuronAgreementDecoder, SamplingConfig
 >>> decoder = NeuronAgreementDecoder()  # doctest: +SKIP
@@ -23,9 +23,11 @@ from nad_agents.events import (
     WinnerChosen,
 )
 from nad_agents.exceptions import (
+    AnswerCutError,
     ConfigurationError,
     GenerationCancelledError,
     GenerationError,
+    GenerationTimeoutError,
     MissingDependencyError,
     ModelLoadError,
     NADError,
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_MODEL",
+    "AnswerCutError",
     "Candidate",
     "CandidateGrowth",
     "Compared",
@@ -62,6 +65,7 @@ __all__ = [
     "Finished",
     "GenerationCancelledError",
     "GenerationError",
+    "GenerationTimeoutError",
     "LoadedModel",
     "MissingDependencyError",
     "ModelLoadError",
@@ -105,7 +109,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch, transformers or scikit-learn at its first use, which takes seconds."""
+    """Import what needs torch, transformers or scikit-learn when it is first used, as the import takes seconds."""
     if name in _LAZY:
         from importlib import import_module
 

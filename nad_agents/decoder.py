@@ -5,13 +5,10 @@ prompt -> tokens -> engine (prefill once, N rows, chunks) -> selector -> ranking
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +16,55 @@ import torch
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
-from nad_agents.engine.scheduler import Scheduler, Ticket, Waves, split_into_waves
+from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
+from nad_agents.engine.scheduler import Scheduler
+from nad_agents.event_queue import EventQueue
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recorder import RecordingConfig
-from nad_agents.pending import PendingRequest
+from nad_agents.observer import RequestObserver
+from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.prompt import Prompt, encode_prompt, last_user_text
 from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selection import check_configuration, make_selector
+from nad_agents.selection import SelectionPlan, check_configuration, make_selector
 from nad_agents.selectors.base import Selector
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
 __all__ = ["NeuronAgreementDecoder"]
 
 
 class NeuronAgreementDecoder:
-    """Best-of-N over a local model; safe to share between threads, which then share batches.
+    """Best-of-N over a local model; safe to share between threads, whose requests then share batches.
+
+    Every call takes the same keywords, which `submit` describes; what a call leaves out is the decoder's own.
 
     Args:
-        model: a Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` gave. Weights are
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
             loaded at once.
-        sampling: how candidates are sampled unless a call says otherwise.
-        config: what is recorded and how candidates are compared unless a call says otherwise.
-        verifier: judges answers in rank order; None trusts the ranking.
-        verification: how the ranking is walked.
+        sampling: How candidates are sampled.
+        config: What is recorded, how candidates are compared, and when losing ones are dropped.
+        verifier: Judges answers in rank order; None trusts the ranking.
+        verification: How the ranking is walked.
         device: "auto", or a torch device.
         dtype: "auto", or the name of a torch dtype.
-        max_rows: candidates of all requests in one batch.
+        max_rows: Greatest number of candidates in one batch, over all requests.
         share_batches: False runs one request at a time, which makes a seeded result independent of other callers
             down to the last bit.
-        prefix_cache_mb: memory for what the model made of earlier prompts, MiB: a conversation's next turn is read from
-            where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts down to the
-            last bit.
+        prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
+            is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
+            down to the last bit.
+
+    Attributes:
+        loaded: The model with its tokenizer.
+        engine: The engine that runs the model.
 
     Raises:
-        ModelLoadError: the model cannot be loaded.
-        ConfigurationError: a parameter cannot work.
+        ModelLoadError: The model cannot be loaded.
+        ConfigurationError: A parameter cannot work.
     """
 
     def __init__(
@@ -90,50 +96,95 @@ class NeuronAgreementDecoder:
 
     @property
     def steps(self) -> int:
-        """How many times the batch was advanced, by a chunk or less."""
+        """Number of times that the batch was advanced, by a chunk or less."""
         return self._scheduler.steps
 
     def decode(
         self,
         prompt: Prompt,
         *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        **options: Any,
+        on_rows_freed: Callable[[int], None] | None = None,
     ) -> Selection:
-        """Answer one prompt.
+        """Answer one prompt, which is text or chat messages, and return the winner with its evidence.
 
-        Args:
-            prompt: text or chat messages. Text becomes a user message where the model has a chat template.
-            on_progress: called on the engine's thread as the candidates grow; must return quickly.
-            **options: `sampling`, `config`, `verifier`, `raw`, `tools`, `template_options`, `logits_processors`; see
-                `submit`.
-
-        Returns:
-            The winner with its evidence.
+        Text becomes a user message if the model has a chat template. The keywords are those of `submit`.
 
         Raises:
-            PromptError: the prompt is empty, too long, or refused by the chat template.
-            ConfigurationError: parameters do not go together.
-            UnsupportedModelError: the model has no neurons that can be recorded.
-            GenerationError: the model failed.
-            NoCandidatePassedError: no candidate passed, and the verification config asks for an error.
-            VerificationError: the verifier failed.
+            PromptError: The prompt is empty, too long, or refused by the chat template.
+            ConfigurationError: Parameters do not go together, or the candidates do not fit into memory.
+            UnsupportedModelError: The model has no neurons that can be recorded.
+            GenerationError: The model failed.
+            GenerationTimeoutError: `timeout` seconds have passed.
+            NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            VerificationError: The verifier failed.
         """
-        pending = self.submit([prompt], on_progress=on_progress, **options)[0]
-        try:
-            return pending.result()
-        except BaseException:
-            pending.cancel()
-            raise
+        (pending,) = self.submit(
+            [prompt],
+            sampling=sampling,
+            config=config,
+            verifier=verifier,
+            verification=verification,
+            raw=raw,
+            tools=tools,
+            template_options=template_options,
+            logits_processors=logits_processors,
+            visible_tokens=visible_tokens,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_rows_freed=on_rows_freed,
+        )
+        return pending.result()
 
-    def decode_many(self, prompts: Sequence[Prompt], **options: Any) -> list[Selection]:
-        """Answer several prompts in one batch; candidates of prompt i are seeded by (seed, i).
+    def decode_many(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+    ) -> list[Selection]:
+        """Answer several prompts in one batch; an error with one of them cancels the others.
 
-        Args:
-            prompts: see `decode`.
-            **options: see `submit`; they hold for every prompt.
+        The keywords are those of `submit` and hold for every prompt.
+
+        Raises:
+            NADError: See `decode`.
         """
-        pending = self.submit(prompts, **options)
+        pending = self.submit(
+            prompts,
+            sampling=sampling,
+            config=config,
+            verifier=verifier,
+            verification=verification,
+            raw=raw,
+            tools=tools,
+            template_options=template_options,
+            logits_processors=logits_processors,
+            visible_tokens=visible_tokens,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_rows_freed=on_rows_freed,
+        )
         try:
             return [request.result() for request in pending]
         except BaseException:
@@ -141,59 +192,172 @@ class NeuronAgreementDecoder:
                 request.cancel()
             raise
 
-    def sample(self, prompt: Prompt, **options: Any) -> RolloutGroup:
-        """Sample the candidates of one prompt without choosing: what `decode` ranks, to rank or keep elsewhere.
+    def sample(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+    ) -> RolloutGroup:
+        """Sample the candidates that `decode` would rank, without selecting, to rank or keep them elsewhere.
 
-        Args:
-            prompt: see `decode`.
-            **options: see `submit`.
+        The keywords are those of `submit`.
+
+        Raises:
+            NADError: See `decode`.
         """
-        pending = self.submit([prompt], **options)[0]
-        try:
-            return pending.outcome().group
-        except BaseException:
-            pending.cancel()
-            raise
+        (pending,) = self.submit(
+            [prompt],
+            sampling=sampling,
+            config=config,
+            raw=raw,
+            tools=tools,
+            template_options=template_options,
+            logits_processors=logits_processors,
+            visible_tokens=visible_tokens,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_rows_freed=on_rows_freed,
+        )
+        return pending.outcome().group
 
-    async def adecode(self, prompt: Prompt, **options: Any) -> Selection:
-        """`decode` without blocking the event loop; cancelling the task stops the generation within a chunk."""
-        pending = await self._asubmit(prompt, **options)
-        try:
-            return await pending.aresult()
-        except BaseException:
-            pending.cancel()
-            raise
+    async def adecode(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+    ) -> Selection:
+        """Do what `decode` does without blocking the event loop; cancelling the task cancels the request."""
+        pending = await submit_in_thread(
+            lambda: self.submit(
+                [prompt],
+                sampling=sampling,
+                config=config,
+                verifier=verifier,
+                verification=verification,
+                raw=raw,
+                tools=tools,
+                template_options=template_options,
+                logits_processors=logits_processors,
+                visible_tokens=visible_tokens,
+                timeout=timeout,
+                on_progress=on_progress,
+                on_rows_freed=on_rows_freed,
+            )[0]
+        )
+        return await pending.aresult()
 
-    def stream(self, prompt: Prompt, **options: Any) -> Iterator[DecodingEvent]:
-        """Answer one prompt and tell what happens meanwhile.
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+        watch: bool = False,
+    ) -> Iterator[DecodingEvent]:
+        """Answer one prompt and yield what happens meanwhile; leaving the loop early cancels the request.
 
-        Text comes after the selection; with `pruning="first_chunk"`, `keep=1` and no verifier the winner's text streams
-        from the end of the first chunk on, token by token; with `pruning="halving"` once one is left.
-
-        With `watch=True` the events tell of every candidate as well: its text in `Progress.growth`, Compared and Pruned
-        at the ends of chunks, Ranking and each Verified before the winner; see `nad_agents.events`.
-
-        Args:
-            prompt: see `decode`.
-            **options: see `submit`.
+        The answer's text comes after the selection. With `keep=1` and no verifier it streams token by token from the
+        moment when pruning has left one candidate: with `pruning="first_chunk"` after the first chunk. The keywords
+        are those of `submit`.
 
         Yields:
-            Progress, then WinnerChosen, TextDelta, and Finished last.
-        """
-        pending = self.submit([prompt], streaming=True, **options)[0]
-        try:
-            yield from pending.events()
-        finally:
-            pending.cancel()
+            Progress, then WinnerChosen, TextDelta, and Finished last. With `watch` also what happens to every
+            candidate: its text in `Progress.growth`, Compared and Pruned at the ends of chunks, and Ranking and each
+            Verified before the winner; see `nad_agents.events`.
 
-    async def astream(self, prompt: Prompt, **options: Any) -> AsyncIterator[DecodingEvent]:
-        """`stream` without blocking the event loop; leaving the loop early stops the generation within a chunk."""
-        pending = await self._asubmit(prompt, streaming=True, **options)
-        try:
-            async for event in pending.aevents():
+        Raises:
+            NADError: See `decode`.
+        """
+        (pending,) = self.submit(
+            [prompt],
+            sampling=sampling,
+            config=config,
+            verifier=verifier,
+            verification=verification,
+            raw=raw,
+            tools=tools,
+            template_options=template_options,
+            logits_processors=logits_processors,
+            visible_tokens=visible_tokens,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_rows_freed=on_rows_freed,
+            streaming=True,
+            watch=watch,
+        )
+        yield from pending.events()
+
+    async def astream(
+        self,
+        prompt: Prompt,
+        *,
+        sampling: SamplingConfig | None = None,
+        config: NADConfig | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
+        verification: VerificationConfig | None = None,
+        raw: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_options: Mapping[str, Any] | None = None,
+        logits_processors: Callable[[], Sequence[Any]] | None = None,
+        visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+        watch: bool = False,
+    ) -> AsyncIterator[DecodingEvent]:
+        """Do what `stream` does without blocking the event loop."""
+        pending = await submit_in_thread(
+            lambda: self.submit(
+                [prompt],
+                sampling=sampling,
+                config=config,
+                verifier=verifier,
+                verification=verification,
+                raw=raw,
+                tools=tools,
+                template_options=template_options,
+                logits_processors=logits_processors,
+                visible_tokens=visible_tokens,
+                timeout=timeout,
+                on_progress=on_progress,
+                on_rows_freed=on_rows_freed,
+                streaming=True,
+                watch=watch,
+            )[0]
+        )
+        async with aclosing(pending.aevents()) as events:
+            async for event in events:
                 yield event
-        finally:
-            pending.cancel()
 
     def submit(
         self,
@@ -201,116 +365,106 @@ class NeuronAgreementDecoder:
         *,
         sampling: SamplingConfig | None = None,
         config: NADConfig | None = None,
-        verifier: Verifier | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
         verification: VerificationConfig | None = None,
         raw: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
         streaming: bool = False,
         watch: bool = False,
+        first_prompt_index: int = 0,
     ) -> list[PendingRequest]:
         """Queue prompts and return at once.
 
+        Candidate c of prompt i draws from the random stream of (seed, i, c), so a batch of one prompt gives what a
+        single call gives.
+
         Args:
-            prompts: each as in `decode`.
-            sampling: instead of the decoder's.
-            config: instead of the decoder's.
-            verifier: instead of the decoder's.
-            verification: instead of the decoder's.
-            raw: take text as it is, without the chat template.
-            tools: tools in OpenAI's form, for the chat template.
-            template_options: further variables of the chat template.
-            logits_processors: makes further logits processors, anew for each prompt.
-            visible_tokens: special tokens that stay in the text, because the caller reads them.
-            on_progress: called on the engine's thread as candidates grow.
-            on_rows_freed: called there with how many candidates of a prompt still generate, whenever some have ended
-                or are dropped; unlike `on_progress` it costs no shorter steps.
-            streaming: collect events for `PendingRequest.events`.
-            watch: tell of every candidate, which costs decoding each one's text every few tokens.
+            prompts: Each is text or chat messages, as in `decode`.
+            sampling: How candidates are sampled; None takes the decoder's.
+            config: What is recorded and how candidates are compared; None takes the decoder's.
+            verifier: Judges answers in rank order. None trusts the ranking; left out, it is the decoder's.
+            verification: How the ranking is walked; None takes the decoder's.
+            raw: Whether text is continued as it is, without the chat template.
+            tools: Tools in OpenAI's form, for the chat template.
+            template_options: Further variables of the chat template.
+            logits_processors: Makes further logits processors; called anew for each prompt and each wave.
+            visible_tokens: Special tokens that stay in the text because the caller parses them.
+            timeout: Seconds from now until a request is cancelled with GenerationTimeoutError; None sets no limit.
+            on_progress: Called on the engine's thread as candidates grow; must return quickly.
+            on_rows_freed: Called there with the number of a prompt's candidates that have yet to end, whenever it
+                falls; unlike `on_progress` it does not shorten the engine's steps.
+            streaming: Whether events are collected for `PendingRequest.events`.
+            watch: Whether the events tell of every candidate, which costs decoding each one's text every few tokens.
+            first_prompt_index: Index of the first prompt, if the prompts are part of a longer list.
 
         Raises:
-            NADError: whatever `decode` raises before it generates; nothing is queued then.
+            NADError: Whatever `decode` raises before it generates; nothing is queued then.
         """
+        # 1. what the call leaves out is the decoder's
         sampling, config = sampling or self.sampling, config or self.config
-        verifier = verifier if verifier is not None else self.verifier
+        verifier = self.verifier if verifier is NOT_GIVEN else verifier
+        verification = verification or self.verification
         check_configuration(sampling, config)
         if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
-        seed = sampling.seed if sampling.seed is not None else secrets.randbits(32)
-        recording = (
-            RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers) if config.record else None
-        )
+        if timeout is not None and timeout <= 0:
+            raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
+        if sampling.seed is None:
+            sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
+        # 2. each prompt gets its request, its observer and its selection
         comparison = ComparisonConfig.from_config(config)
-        first = replace(comparison, chunks=1)
-
-        def selector_of_chunks(chunks: int) -> Selector:
-            return make_selector(config, replace(comparison, chunks=chunks))
-
-        submitted, observers, later = [], [], []
-        for i, prompt in enumerate(prompts):
+        pending, queued = [], []
+        for i, prompt in enumerate(prompts, first_prompt_index):
             ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
-            asked = last_user_text(prompt)
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,
-                # one prompt keeps the plain seed, so that a batch of one equals a single call
-                seed=seed + i,
-                recording=recording,
+                recording=_recording(config),
                 chunk_size=config.chunk_size,
-                prompt=asked,
+                prompt=last_user_text(prompt),
+                prompt_index=i,
                 visible_tokens=frozenset(visible_tokens),
             )
             waves = [
-                # processors keep a state of the rows that they have seen
+                # a processor keeps a state of the rows that it has seen
                 replace(wave, logits_processors=tuple(logits_processors()) if logits_processors else ())
-                for wave in split_into_waves(request, sampling.wave or sampling.n)
+                for wave in request.split(sampling.wave or sampling.n)
             ]
-            pending = PendingRequest(
-                request=waves[0],
-                selector=make_selector(config, comparison),
-                comparison=comparison,
-                policy=pruning_policy(config, selector_of_chunks, first, sampling.n),
-                verifier=verifier,
-                verification=verification or self.verification,
-                model=self.engine.name,
+            events = EventQueue()
+            observer = RequestObserver(
+                request,
+                pruning_policy(config, _selector_of_chunks(config), replace(comparison, chunks=1), sampling.n),
+                comparison,
+                events,
+                streaming=streaming or watch,
+                watch=watch,
+                early_winner=verifier is None,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
-                streaming=streaming,
-                watch=watch,
             )
-            submitted.append((waves[0], pending))
-            observers.append(pending)
-            later.append(deque(waves[1:]))
-        for pending, ticket, rest in zip(observers, self._scheduler.submit(submitted), later, strict=True):
-            pending.attach(Waves(ticket, rest, partial(self._submit_wave, pending)) if rest else ticket)
-        return observers
-
-    def _submit_wave(self, pending: PendingRequest, request: GenerationRequest) -> Ticket:
-        return self._scheduler.submit([(request, pending)])[0]
-
-    def warm_up(self) -> float:
-        """Run one token through the model, which allocates what the first request would; returns the seconds."""
-        started = time.perf_counter()
-        config = NADConfig(selector="first", record=False)
-        self.decode("Hi", sampling=SamplingConfig(n=1, max_new_tokens=1), config=config)
-        return time.perf_counter() - started
-
-    async def _asubmit(self, prompt: Prompt, **options: Any) -> PendingRequest:
-        """`submit` on another thread, since tokenizing a long text or compiling a template takes a while."""
-        submitting = asyncio.ensure_future(asyncio.to_thread(self.submit, [prompt], **options))
-        try:
-            return (await asyncio.shield(submitting))[0]
-        except asyncio.CancelledError:
-            submitting.add_done_callback(_cancel_submitted)
-            raise
+            plan = SelectionPlan(
+                request, make_selector(config, comparison), comparison, verifier, verification, self.engine.name
+            )
+            queued.append(ScheduledRequest(waves, observer, Cancellation(timeout)))
+            pending.append(PendingRequest(queued[-1], observer, plan, events, watch=watch))
+        # 3. all of them enter the queue, or none
+        self._scheduler.submit(queued)
+        return pending
 
 
-def _cancel_submitted(submitting: asyncio.Future[list[PendingRequest]]) -> None:
-    """Cancel requests whose caller went away while they were being queued."""
-    if not submitting.cancelled() and submitting.exception() is None:
-        for pending in submitting.result():
-            pending.cancel()
+def _recording(config: NADConfig) -> RecordingConfig | None:
+    if not config.record:
+        return None
+    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers)
+
+
+def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:
+    """Return a function that makes the selector that compares the first chunks, given their number."""
+    comparison = ComparisonConfig.from_config(config)
+    return lambda chunks: make_selector(config, replace(comparison, chunks=chunks))

@@ -1,19 +1,21 @@
-"""The exceptions that nad_agents raises.
+"""The exceptions that the library and its integrations raise on purpose.
 
 Each message says what was wrong, with which value, and what to do.
 
 NADError
-├── ConfigurationError        a parameter is wrong, or two do not go together (also a ValueError)
-│   └── UnknownSelectorError  no selector of that name (also a LookupError)
-├── PromptError               the prompt is empty, too long, or refused by the chat template (also a ValueError)
-├── ModelLoadError            the model, its tokenizer or its weights could not be loaded
-├── UnsupportedModelError     the model has no feed-forward neurons that can be recorded
-├── MissingDependencyError    an optional package is absent; the message names the extra (also an ImportError)
-├── GenerationError           the model failed while generating
-│   └── GenerationCancelledError   the caller cancelled the request
-├── RecordingError            a recorder was used outside its context
-├── VerificationError         the verifier itself failed, not the candidate
-└── NoCandidatePassedError    the verifier rejected every candidate, and the user asked for an error then
+├── ConfigurationError               a parameter is wrong, or two do not go together (also a ValueError)
+│   └── UnknownSelectorError         no selector has that name (also a LookupError)
+├── PromptError                      the prompt is empty, too long, or refused by the chat template (also a ValueError)
+├── ModelLoadError                   the model, its tokenizer or its weights could not be loaded
+├── UnsupportedModelError            the model has no feed-forward neurons that can be recorded
+├── MissingDependencyError           an optional package is absent; the message names the extra (also an ImportError)
+├── GenerationError                  the model failed while generating
+│   └── GenerationCancelledError     the caller cancelled the request
+│       └── GenerationTimeoutError   the request took longer than its timeout (also a TimeoutError)
+├── RecordingError                   a recorder was used outside its context
+├── VerificationError                the verifier itself failed, not the candidate
+├── NoCandidatePassedError           the verifier rejected every candidate, and the caller asked for an error then
+└── AnswerCutError                   the token limit cut an answer that must have a certain shape
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ class ConfigurationError(NADError, ValueError):
 
 
 class UnknownSelectorError(ConfigurationError, LookupError):
-    """No selector is registered under that name."""
+    """No selector is registered under this name."""
 
 
 class PromptError(NADError, ValueError):
@@ -57,7 +59,7 @@ class ModelLoadError(NADError):
 
 
 class UnsupportedModelError(NADError):
-    """The model has no feed-forward neurons that the recorder recognises."""
+    """The model has no feed-forward neurons that the recorder recognizes."""
 
 
 class MissingDependencyError(NADError, ImportError):
@@ -72,20 +74,12 @@ class GenerationCancelledError(GenerationError):
     """The caller cancelled the request before it finished."""
 
 
-class RecordingError(NADError):
-    """A recorder was used outside its context, or on a model that changed under it."""
-
-
-class VerificationError(NADError):
-    """The verifier itself failed; this says nothing about the candidate."""
-
-
-class NoCandidatePassedError(NADError):
-    """Every candidate that was checked failed, and the caller asked for an error in that case."""
-
-
 class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
-    """The answer took longer than `timeout` seconds and was stopped."""
+    """The request took longer than its `timeout` and was stopped.
+
+    Args:
+        seconds: The timeout.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -94,11 +88,26 @@ class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
         )
 
 
+class RecordingError(NADError):
+    """A recorder was used outside its context or without what its score needs."""
+
+
+class VerificationError(NADError):
+    """The verifier itself failed, which says nothing about the candidate."""
+
+
+class NoCandidatePassedError(NADError):
+    """Every candidate that was checked failed, and the caller asked for an error in that case."""
+
+
 class AnswerCutError(NADError):
-    """The token limit ended an answer before it had become what `response_format` asks for.
+    """The token limit ended an answer before it fitted its `response_format`.
+
+    Args:
+        text: The answer up to the limit.
 
     Attributes:
-        text: the answer as far as it came.
+        text: See above.
     """
 
     def __init__(self, text: str) -> None:

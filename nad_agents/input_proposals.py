@@ -1,4 +1,4 @@
-"""Inputs that the model itself proposes, on which the selector ``behaviour`` compares candidates' programs."""
+"""Test inputs that the model itself proposes, on which the selector ``behaviour`` compares candidates' programs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _TEXTS = (
 
 
 class ModelInputs:
-    """Asks a model for inputs, as a JSON list under a grammar; the `propose` of ``nad_sandbox.BehaviourRunner``.
+    """Asks a model for test inputs as a JSON list; a `propose` function for ``nad_sandbox.BehaviourRunner``.
 
-    One greedy answer for each prompt, asked for when the candidates are there: beside them it would change by rounding
-    what a seed gives.
+    The list is one greedy answer that a grammar constrains. It is generated once the candidates are finished: in one
+    batch with them it would change the last bits of their logits, and so what a seed gives.
 
     Args:
-        decoder: asks the model.
-        count: inputs per prompt, at most.
-        max_new_tokens: how long the list may become; the grammar brings it to its end in time.
+        decoder: The decoder that answers.
+        count: Greatest number of inputs per prompt.
+        max_new_tokens: Token limit of the list, at which the grammar closes it in time.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
@@ -51,19 +51,19 @@ class ModelInputs:
         self.max_new_tokens = max_new_tokens
 
     def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
-        """Inputs for the program that a prompt asks for.
+        """Return inputs for the program that a prompt asks for.
 
         Args:
-            prompt: the task.
-            parameters: JSON schema of each of the function's parameters, by name; None for a program that reads
+            prompt: The task.
+            parameters: The JSON schema of each of the function's parameters, by name; None for a program that reads
                 standard input.
 
         Returns:
-            Mappings of the parameters' names to arguments, or texts for standard input.
+            Mappings from the parameters' names to arguments, or texts for standard input.
 
         Raises:
-            ConfigurationError: the model's tokenizer cannot be used with grammars, or the token limit is too low.
-            NADError: the model could not answer.
+            ConfigurationError: The model's tokenizer does not work with grammars, or the token limit is too low.
+            NADError: The model could not answer.
         """
         from nad_agents.constrained.decoding import make_processors
 
@@ -78,13 +78,13 @@ class ModelInputs:
             item = {"type": "object", "properties": dict(parameters), "required": names, "additionalProperties": False}
             ask += _CALLS.format(count=self.count, names=", ".join(f'"{name}"' for name in names))
         schema = {"type": "array", "items": item, "minItems": 1, "maxItems": self.count}
-        pending = self.decoder.submit(
-            [ask],
+        group = self.decoder.sample(
+            ask,
             sampling=SamplingConfig(n=1, temperature=0.0, max_new_tokens=self.max_new_tokens),
             config=NADConfig(selector="first", record=False),
             logits_processors=make_processors(
                 json_grammar(schema, "the list of inputs"), self.decoder.loaded, self.max_new_tokens
             ),
-        )[0]
-        proposed: list[object] = json.loads(pending.outcome().group.rollouts[0].text)
+        )
+        proposed: list[object] = json.loads(group.rollouts[0].text)
         return proposed

@@ -1,46 +1,142 @@
-"""For callers who watch a request: every candidate's text as it grows, and how alike the candidates are so far."""
+"""The engine thread's side of a request: what happens to its candidates between two steps of the engine.
+
+The engine's thread alone calls `RequestObserver.max_step` and `RequestObserver.after_step` and writes everything in
+the observer. The caller's thread hears of it through the event queue and the callbacks while the request runs, and
+reads `winner`, `sent_characters` and the policy's decision only once the request has ended.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
 
-from nad_agents.engine.base import Generation
-from nad_agents.events import CandidateGrowth, Compared
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
-from nad_agents.rollouts import FinishReason, RolloutGroup
+from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.event_queue import EventQueue, Snapshot
+from nad_agents.events import CandidateGrowth, Progress, Pruned, TextDelta, WinnerChosen
+from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.pruning import PruningPolicy
+from nad_agents.rollouts import FinishReason
 
-__all__ = ["CandidateTexts", "Snapshot", "stable_prefix_length"]
+__all__ = ["CandidateTexts", "RequestObserver", "stable_prefix_length"]
+
+_PROGRESS_TOKENS = 8
+"""Tokens between two reports of progress."""
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The candidates at the end of a chunk, taken on the engine's thread, to be compared on another.
+class RequestObserver:
+    """Prunes, reports progress, and streams the text of a winner that is decided before the candidates end.
+
+    Args:
+        request: The request with all its candidates, whatever the waves in which they are generated.
+        policy: Drops candidates at the ends of chunks.
+        comparison: How a watching caller's snapshots are compared.
+        events: Where events go if `streaming`.
+        streaming: Whether events are collected.
+        watch: Whether the events tell of every candidate.
+        early_winner: Whether the only candidate that pruning has left is the winner, as no verifier follows.
+        on_progress: Called with the progress after every step.
+        on_rows_freed: Called with the number of candidates that have yet to end, whenever it falls.
 
     Attributes:
-        group: the candidates.
-        tokens: of each live one.
-        comparison: how they are compared.
+        policy: See above; its `decision` says what was pruned and why.
+        winner: The candidate that was decided early; None if there is none.
+        sent_characters: Length of the winner's text that has been sent already.
     """
 
-    group: RolloutGroup
-    tokens: int
-    comparison: ComparisonConfig
+    def __init__(
+        self,
+        request: GenerationRequest,
+        policy: PruningPolicy,
+        comparison: ComparisonConfig,
+        events: EventQueue,
+        *,
+        streaming: bool = False,
+        watch: bool = False,
+        early_winner: bool = True,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_rows_freed: Callable[[int], None] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.winner: int | None = None
+        self.sent_characters = 0
+        self._request = request
+        self._comparison = comparison
+        self._events = events
+        self._streaming = streaming
+        self._watch = watch
+        self._early_winner = early_winner
+        self._on_progress = on_progress
+        self._on_rows_freed = on_rows_freed
+        self._texts = CandidateTexts(request.sampling.stop) if watch else None
+        self._remaining = request.sampling.n
+        self._generated: dict[int, int] = {}  # tokens by the wave's first candidate
 
-    def compare(self) -> Compared:
-        """How alike they are; takes milliseconds, which the engine should not wait for."""
-        matrix = similarity_matrix(self.group, self.comparison)
-        counts = unique_counts(self.group, self.comparison)
-        return Compared(self.tokens, tuple(tuple(map(float, row)) for row in matrix), tuple(map(int, counts)))
+    def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the protocol's signature
+        """Return one token while the winner's text streams, a few if anybody hears of progress, else a chunk."""
+        if self._streaming and self.winner is not None:
+            return 1
+        chunk_size = self._request.chunk_size
+        reports = self._streaming or self._on_progress is not None
+        return min(_PROGRESS_TOKENS, chunk_size) if reports else chunk_size
+
+    def after_step(self, generation: Generation, *, chunk_ended: bool) -> Collection[int]:
+        """Prune at the end of a chunk, then report progress and send the text of a decided winner."""
+        group = cache(generation.group)
+        # 1. prune; a single survivor may be the winner
+        drop: Collection[int] = ()
+        if chunk_ended:
+            drop = self.policy.after_chunk(generation.live, group)
+            self._announce_early_winner()
+        live = tuple(i for i in generation.live if i not in drop)
+        # 2. report
+        self._report_freed_rows(generation.request, len(live))
+        self._generated[generation.request.first_candidate] = generation.generated
+        growth = self._texts.growth(generation, drop) if self._texts is not None else ()
+        progress = Progress(generation.tokens, live, sum(self._generated.values()), growth)
+        if self._on_progress is not None:
+            self._on_progress(progress)
+        if not self._streaming:
+            return drop
+        self._events.put(progress)
+        # 3. tell a watching caller who was dropped and how similar the candidates are
+        if self._watch and drop and self.policy.decision is not None:
+            self._events.put(Pruned(tuple(drop), generation.tokens, self.policy.decision.ranking))
+        if self._watch and chunk_ended and self._request.recording is not None:
+            self._events.put_snapshot(Snapshot(group(), generation.tokens, self._comparison))
+        # 4. stream the winner
+        if self.winner is not None:
+            self._send_text(generation.text(self.winner), complete=not live)
+        return drop
+
+    def _announce_early_winner(self) -> None:
+        decision = self.policy.decision
+        decided = decision is not None and self.policy.final and len(decision.keep) == 1
+        if decision is not None and decided and self._early_winner and self.winner is None:
+            self.winner = decision.keep[0]
+            if self._streaming:
+                self._events.put(WinnerChosen(self.winner))
+
+    def _report_freed_rows(self, wave: GenerationRequest, live: int) -> None:
+        in_later_waves = self._request.candidates.stop - wave.candidates.stop
+        if live + in_later_waves < self._remaining:
+            self._remaining = live + in_later_waves
+            if self._on_rows_freed is not None:
+                self._on_rows_freed(self._remaining)
+
+    def _send_text(self, text: str, *, complete: bool) -> None:
+        end = len(text) if complete else stable_prefix_length(text, self._request.sampling.stop)
+        if end > self.sent_characters:
+            self._events.put(TextDelta(text[self.sent_characters : end]))
+            self.sent_characters = end
 
 
 class CandidateTexts:
-    """Says what each candidate has grown by since the last look.
+    """Tracks the text of every candidate and tells what has been added to it.
 
     Args:
-        stop: strings that end a candidate.
+        stop: Strings that end a candidate.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -49,11 +145,11 @@ class CandidateTexts:
         self._ended: set[int] = set()
 
     def growth(self, generation: Generation, dropped: Collection[int]) -> tuple[CandidateGrowth, ...]:
-        """What changed, by candidate.
+        """Return what has changed since the last call, for each candidate that had not ended then.
 
         Args:
-            generation: as it stands.
-            dropped: candidates that are about to be pruned.
+            generation: The request in its present state.
+            dropped: Candidates that are about to be pruned.
         """
         found = []
         for candidate in generation.request.candidates:
@@ -71,11 +167,16 @@ class CandidateTexts:
 
 
 def stable_prefix_length(text: str, stop: Sequence[str]) -> int:
-    """How much of a growing text stays as it is: not half a character, not what may become a stop string."""
+    """Return how many characters of a growing text are final: no half character, nothing that may start a stop string.
+
+    Args:
+        text: The text so far.
+        stop: Strings that end a candidate.
+    """
     text = text.rstrip(_REPLACEMENT)
     return len(text) - max((_overlap(text, one) for one in stop), default=0)
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper prefix of `stop` that ends `text`."""
+    """Return the length of the longest proper prefix of `stop` that ends `text`."""
     return next((size for size in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:size])), 0)

@@ -1,382 +1,163 @@
-"""One prompt on its way through engine, selector and verifier."""
+"""The caller's side of a submitted prompt: wait for its result or follow its events, and cancel it.
+
+The engine's thread generates the candidates, observed by `nad_agents.observer.RequestObserver`. Once they have ended,
+the selection (`nad_agents.selection`) runs on a thread of the caller's: the one that calls `result`, or a worker thread
+if the caller is a coroutine or watches. A request is cancelled by `cancel`, by its deadline, and whenever its caller
+stops waiting, by an exception or by closing the events.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from nad_agents.engine.base import Generation, GenerationRequest
-from nad_agents.engine.scheduler import GenerationResult, Ticket, Waves
-from nad_agents.events import DecodingEvent, Finished, Progress, Pruned, Ranking, TextDelta, Verified, WinnerChosen
-from nad_agents.exceptions import GenerationCancelledError, GenerationTimeoutError
-from nad_agents.neurons.activated_sets import ComparisonConfig
-from nad_agents.observer import CandidateTexts, Snapshot, stable_prefix_length
-from nad_agents.pruning import PruningPolicy
-from nad_agents.selection import describe_candidates, rank_rollouts, token_usage
-from nad_agents.selectors.base import Selector
-from nad_agents.types import Selection, Timings, VerificationConfig
-from nad_agents.verification import Verdict, Verifier, walk_ranking
+from nad_agents.engine.scheduled_request import GenerationResult, ScheduledRequest
+from nad_agents.event_queue import EventQueue
+from nad_agents.events import DecodingEvent, Finished, TextDelta, WinnerChosen
+from nad_agents.observer import RequestObserver
+from nad_agents.selection import SelectionPlan
+from nad_agents.types import Selection
 
-__all__ = ["PendingRequest", "Run", "start_run"]
+__all__ = ["PendingRequest", "submit_in_thread"]
 
 
-_PROGRESS_TOKENS = 8
-
-
-@dataclass(frozen=True)
-class _SnapshotTaken:
-    """In the queue: the latest snapshot is to be compared. Older ones are not kept, so that none pile up."""
-
-
-@dataclass(eq=False)
 class PendingRequest:
-    """A submitted prompt; an observer for the scheduler, a handle for the caller.
+    """A submitted prompt; for one thread or one coroutine at a time, except for `cancel`.
 
-    Attributes:
-        request: what the engine was asked.
-        selector: ranks finished candidates.
-        comparison: how it compares them.
-        policy: drops candidates at chunk ends.
-        verifier: judges answers in rank order.
-        verification: how the ranking is walked.
-        model: name of the model.
-        on_progress: called on the engine's thread.
-        on_rows_freed: called on the engine's thread with how many candidates still generate, whenever some have ended.
-        streaming: whether events are collected.
-        watch: whether these tell of every candidate, and of the selection while it is made.
+    Args:
+        scheduled: The request in the scheduler's hands.
+        observer: The engine thread's side of the request.
+        plan: How the winner is selected.
+        events: Events from the observer and the selection.
+        watch: Whether the events tell of every candidate and of the selection while it runs.
     """
 
-    request: GenerationRequest
-    selector: Selector
-    comparison: ComparisonConfig
-    policy: PruningPolicy
-    verifier: Verifier | None
-    verification: VerificationConfig
-    model: str
-    on_progress: Callable[[Progress], None] | None = None
-    on_rows_freed: Callable[[int], None] | None = None
-    streaming: bool = False
-    watch: bool = False
-    _ticket: Ticket | Waves | None = None
-    _events: queue.SimpleQueue[DecodingEvent | _SnapshotTaken | None] = field(default_factory=queue.SimpleQueue)
-    _wake: Callable[[], None] | None = None
-    _winner: int | None = None
-    _sent: int = 0
-    _live: int = 0
-    _generated: dict[int, int] = field(default_factory=dict)  # by wave
-    _candidates: CandidateTexts | None = None
-    _snapshot: Snapshot | None = None
+    def __init__(
+        self,
+        scheduled: ScheduledRequest,
+        observer: RequestObserver,
+        plan: SelectionPlan,
+        events: EventQueue,
+        *,
+        watch: bool = False,
+    ) -> None:
+        self._scheduled = scheduled
+        self._observer = observer
+        self._plan = plan
+        self._events = events
+        self._watch = watch
+        self._future = scheduled.future
+        self._future.add_done_callback(lambda _: events.end())
 
-    def __post_init__(self) -> None:
-        """Follow every candidate where the caller watches."""
-        self._live = self.request.sampling.n
-        if self.watch:
-            self._candidates = CandidateTexts(self.request.sampling.stop)
-
-    def attach(self, ticket: Ticket | Waves) -> None:
-        """Remember the ticket that the scheduler gave."""
-        self._ticket = ticket
-        ticket.future.add_done_callback(lambda _: self._events.put(None))
+    @property
+    def cancelled(self) -> bool:
+        """Whether the request was cancelled or its deadline has passed."""
+        return self._scheduled.cancellation.cancelled
 
     def cancel(self) -> None:
-        """Stop generating within a chunk, and checking before the next check; without effect on a finished request."""
-        assert self._ticket is not None
-        self._ticket.cancel()
+        """Stop generating within a chunk and checking before the next check; no effect on a finished request."""
+        self._scheduled.cancellation.cancel()
 
     def outcome(self) -> GenerationResult:
-        """Wait for the candidates themselves, unranked."""
-        assert self._ticket is not None
-        return self._ticket.future.result()
+        """Wait for the candidates and return them without selecting.
+
+        Raises:
+            GenerationTimeoutError: The deadline has passed.
+            GenerationCancelledError: The request was cancelled.
+            GenerationError: The model failed.
+        """
+        with self._cancelled_when_left():
+            return self._future.result()
 
     def result(self) -> Selection:
-        """Wait for the candidates, then select and verify on the caller's thread."""
-        return self._select(self.outcome())
+        """Wait for the candidates, then select and verify on this thread.
+
+        Raises:
+            NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            VerificationError: The verifier failed.
+            GenerationError: See `outcome`.
+        """
+        with self._cancelled_when_left():
+            return self._select(self.outcome())
 
     async def aresult(self) -> Selection:
-        """`result` without blocking the event loop."""
-        assert self._ticket is not None
-        outcome = await asyncio.wrap_future(_shielded(self._ticket))
-        return await asyncio.to_thread(self._select, outcome)
+        """Do what `result` does without blocking the event loop; cancelling the task cancels the request."""
+        with self._cancelled_when_left():
+            outcome = await asyncio.wrap_future(self._future)
+            return await asyncio.to_thread(self._select, outcome)
 
-    def events(self) -> Iterator[DecodingEvent]:
-        """What happens, as it happens; errors are raised where they occur."""
-        yield from self._arriving()
-        selection = (yield from self._watched_selection()) if self.watch else self.result()
-        yield from self._closing_events(selection)
+    def events(self) -> Generator[DecodingEvent, None, None]:
+        """Yield what happens as it happens, Finished last; closing the generator cancels the request.
+
+        A request that was not submitted with `streaming` has the events of its end only.
+
+        Raises:
+            NADError: See `result`.
+        """
+        with self._cancelled_when_left():
+            yield from self._events.until_end()
+            selection = (yield from self._watched_selection()) if self._watch else self.result()
+            yield from self._last_events(selection)
+
+    async def aevents(self) -> AsyncGenerator[DecodingEvent, None]:
+        """Do what `events` does without blocking the event loop."""
+        with self._cancelled_when_left():
+            # 1. while the candidates grow
+            async with contextlib.aclosing(self._events.auntil_end()) as growing:
+                async for event in growing:
+                    yield event
+            # 2. while the winner is selected
+            selecting = asyncio.ensure_future(self.aresult())
+            selecting.add_done_callback(lambda _: self._events.end())
+            try:
+                async with contextlib.aclosing(self._events.auntil_end()) as checked:
+                    async for event in checked:
+                        yield event
+                selection = await selecting
+            finally:
+                selecting.cancel()
+            # 3. the end
+            for event in self._last_events(selection):
+                yield event
+
+    @contextlib.contextmanager
+    def _cancelled_when_left(self) -> Iterator[None]:
+        """Cancel the request if its caller leaves the block early, by an exception or by closing a generator."""
+        try:
+            yield
+        except BaseException:
+            self.cancel()
+            raise
+
+    def _select(self, outcome: GenerationResult) -> Selection:
+        return self._plan.select(
+            outcome,
+            self._observer.policy.decision,
+            cancellation=self._scheduled.cancellation,
+            send=self._events.put if self._watch else None,
+        )
 
     def _watched_selection(self) -> Generator[DecodingEvent, None, Selection]:
-        """Select on another thread, so that verdicts are heard as they come."""
+        """Select on another thread, so that this one yields verdicts as they come."""
         pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nad-select")
         try:
             selecting = pool.submit(self.result)
-            selecting.add_done_callback(lambda _: self._events.put(None))
-            yield from self._arriving()
+            selecting.add_done_callback(lambda _: self._events.end())
+            yield from self._events.until_end()
         finally:
             pool.shutdown(wait=False)
         return selecting.result()
 
-    async def aevents(self) -> AsyncIterator[DecodingEvent]:
-        """`events` without blocking the event loop."""
-        assert self._ticket is not None
-        loop = asyncio.get_running_loop()
-        arrived = asyncio.Event()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop may have closed under an abandoned caller
-                loop.call_soon_threadsafe(arrived.set)
-
-        self._wake = wake
-        self._ticket.future.add_done_callback(lambda _: wake())
-        async for event in self._aarriving(arrived):
-            yield event
-        selecting = asyncio.ensure_future(self.aresult())
-        selecting.add_done_callback(lambda _: self._end_of_events())
-        try:
-            async for event in self._aarriving(arrived):
-                yield event
-            selection = await selecting
-        finally:
-            selecting.cancel()
-        for event in self._closing_events(selection):
-            yield event
-
-    def _end_of_events(self) -> None:
-        self._events.put(None)
-        if self._wake is not None:
-            self._wake()
-
-    def _arriving(self) -> Iterator[DecodingEvent]:
-        """Events up to the next end of them."""
-        while (event := self._events.get()) is not None:
-            if not isinstance(event, _SnapshotTaken):
-                yield event
-            elif (snapshot := self._take_snapshot()) is not None:
-                yield snapshot.compare()
-
-    async def _aarriving(self, arrived: asyncio.Event) -> AsyncIterator[DecodingEvent]:
-        """The same, woken by an event of the loop."""
-        while True:
-            arrived.clear()
-            while not self._events.empty():
-                event = self._events.get_nowait()
-                if event is None:
-                    return
-                if not isinstance(event, _SnapshotTaken):
-                    yield event
-                elif (snapshot := self._take_snapshot()) is not None:
-                    yield await asyncio.to_thread(snapshot.compare)
-            await arrived.wait()
-
-    def _take_snapshot(self) -> Snapshot | None:
-        snapshot, self._snapshot = self._snapshot, None
-        return snapshot
-
-    def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the observer's signature
-        """A streaming caller gets the chosen candidate token by token; who watches hears of growth between chunks."""
-        if self.streaming and self._winner is not None:
-            return 1
-        watched = self.streaming or self.on_progress is not None
-        return min(_PROGRESS_TOKENS, self.request.chunk_size) if watched else self.request.chunk_size
-
-    def after_step(self, generation: Generation, *, chunk_ended: bool) -> Collection[int]:
-        """Report progress, prune at the end of a chunk, send the text of a decided winner."""
-        drop: Collection[int] = ()
-        group = cache(generation.group)
-        if chunk_ended:
-            drop = self.policy.after_chunk(generation.live, group)
-            decision = self.policy.decision
-            one_left = self.policy.final and decision is not None and len(decision.keep) == 1
-            if decision is not None and one_left and self.verifier is None and self._winner is None:
-                self._winner = decision.keep[0]
-                self._send(WinnerChosen(self._winner))
-        live = tuple(i for i in generation.live if i not in drop)
-        if len(live) < self._live:
-            self._live = len(live)
-            if self.on_rows_freed is not None:
-                self.on_rows_freed(len(live))
-        growth = self._candidates.growth(generation, drop) if self._candidates is not None else ()
-        self._generated[generation.request.first_candidate] = generation.generated
-        progress = Progress(generation.tokens, live, sum(self._generated.values()), growth)
-        if self.on_progress is not None:
-            self.on_progress(progress)
-        self._send(progress)
-        if self.watch and drop and self.policy.decision is not None:
-            self._send(Pruned(tuple(drop), generation.tokens, self.policy.decision.ranking))
-        if self.watch and self.streaming and chunk_ended and self.request.recording is not None:
-            self._snapshot = Snapshot(group(), generation.tokens, self.comparison)
-            self._send(_SnapshotTaken())
-        if self.streaming and self._winner is not None:
-            self._send_text(generation.text(self._winner), final=not live)
-        return drop
-
-    def _send(self, event: DecodingEvent | _SnapshotTaken) -> None:
-        if self.streaming:
-            self._events.put(event)
-            if self._wake is not None:
-                self._wake()
-
-    def _send_text(self, text: str, *, final: bool) -> None:
-        """Send what is certain: not half a character, not what may become a stop string."""
-        end = len(text) if final else stable_prefix_length(text, self.request.sampling.stop)
-        if end > self._sent:
-            self._send(TextDelta(text[self._sent : end]))
-            self._sent = end
-
-    def _closing_events(self, selection: Selection) -> Iterator[DecodingEvent]:
-        if self._winner is None:
+    def _last_events(self, selection: Selection) -> Iterator[DecodingEvent]:
+        if self._observer.winner is None:
             yield WinnerChosen(selection.winner)
-        if len(selection.text) > self._sent:
-            yield TextDelta(selection.text[self._sent :])
+        if len(selection.text) > self._observer.sent_characters:
+            yield TextDelta(selection.text[self._observer.sent_characters :])
         yield Finished(selection)
-
-    def _select(self, outcome: GenerationResult) -> Selection:
-        """Rank, verify down the ranking, and put the evidence together."""
-        group, recorded = outcome.group, self.request.recording is not None
-        # 1. rank
-        started = time.perf_counter()
-        ranked = rank_rollouts(group, self.selector, self.comparison, self.policy.decision)
-        selecting = time.perf_counter() - started
-        # 2. verify; a dropped candidate has no whole answer to check
-        started = time.perf_counter()
-        winner, verified, verdicts = ranked.ranking[0], None, {}
-        whole = [i for i in ranked.ranking if group.rollouts[i].finish_reason != "pruned"]
-        if self.watch:
-            to_check = tuple(whole[: self.verification.max_checks]) if self.verifier is not None else ()
-            self._send(Ranking(ranked.ranking, tuple(map(float, ranked.scores)), to_check))
-        if self.verifier is not None:
-            walk = walk_ranking(
-                whole,
-                [rollout.text for rollout in group.rollouts],
-                self.verifier,
-                prompt=self.request.prompt,
-                parallel=self.verification.parallel,
-                max_checks=self.verification.max_checks,
-                max_seconds=self.verification.max_seconds,
-                on_failure=self.verification.on_failure,
-                on_verdict=self._tell_verdict if self.watch else None,
-                cancelled=lambda: self._ticket is not None and self._ticket.cancelled,
-            )
-            winner, verified = walk.winner, walk.passed
-            verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
-        verifying = time.perf_counter() - started
-        # 3. evidence
-        candidates, matrix = describe_candidates(group, ranked, verdicts, recorded=recorded)
-        return Selection(
-            text=group.rollouts[winner].text,
-            winner=winner,
-            ranking=ranked.ranking,
-            candidates=candidates,
-            selector=self.selector.name,
-            seed=self.request.seed,
-            similarity_matrix=matrix,
-            usage=token_usage(group, len(self.request.prompt_ids), winner),
-            timings=Timings(
-                queued=outcome.queued,
-                prefill=outcome.prefill,
-                decode=outcome.decode,
-                select=selecting,
-                verify=verifying,
-            ),
-            verified=verified,
-            model=self.model,
-            details=ranked.details,
-        )
-
-    def _tell_verdict(self, candidate: int, verdict: Verdict) -> None:
-        self._send(Verified(candidate, verdict.to_dict()))
-
-
-def _shielded(ticket: Ticket | Waves) -> Future[GenerationResult]:
-    """A future of the caller's own, so that cancelling it leaves the scheduler's alone."""
-    mine: Future[GenerationResult] = Future()
-
-    def copy(done: Future[GenerationResult]) -> None:
-        if not mine.set_running_or_notify_cancel():
-            return
-        error = done.exception()
-        if error is not None:
-            mine.set_exception(error)
-        else:
-            mine.set_result(done.result())
-
-    ticket.future.add_done_callback(copy)
-    return mine
-
-
-@dataclass(eq=False)
-class Run:
-    """A submitted request.
-
-    Attributes:
-        pending: the decoder's handle.
-        timeout: seconds from now until generation is stopped; None sets no limit.
-    """
-
-    pending: PendingRequest
-    timeout: float | None = None
-    _expired: bool = field(default=False, init=False)
-
-    def cancel(self) -> None:
-        """Stop generating within a chunk; without effect on a finished run."""
-        self.pending.cancel()
-
-    def result(self) -> Selection:
-        """Wait for the selection.
-
-        Raises:
-            GenerationTimeoutError: the deadline passed.
-            NADError: see `NeuronAgreementDecoder.decode`.
-        """
-        with self._watched():
-            return self.pending.result()
-
-    async def aresult(self) -> Selection:
-        """`result` without blocking the event loop; cancelling the task stops the generation within a chunk."""
-        with self._watched():
-            return await self.pending.aresult()
-
-    def events(self) -> Generator[DecodingEvent, None, None]:
-        """What happens, as it happens; closing the generator stops the generation. The run must be a streaming one."""
-        with self._watched():
-            yield from self.pending.events()
-
-    async def aevents(self) -> AsyncGenerator[DecodingEvent, None]:
-        """`events` without blocking the event loop."""
-        with self._watched():
-            async with contextlib.aclosing(self.pending.aevents()) as events:  # type: ignore[type-var] # a generator, typed as iterator
-                async for event in events:
-                    yield event
-
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        """Cancel at the deadline and whenever the caller leaves early."""
-        timer = None
-        if self.timeout is not None:
-            timer = threading.Timer(self.timeout, self._expire)
-            timer.daemon = True
-            timer.start()
-        try:
-            yield
-        except GenerationCancelledError as error:
-            if self._expired and self.timeout is not None:
-                raise GenerationTimeoutError(self.timeout) from error
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            self.pending.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        self.pending.cancel()
 
 
 class _Cancellable(Protocol):
@@ -386,19 +167,24 @@ class _Cancellable(Protocol):
 C = TypeVar("C", bound=_Cancellable)
 
 
-async def start_run(start: Callable[[], C]) -> C:
-    """Call `start` on another thread, since loading a model or compiling a grammar takes a while.
+async def submit_in_thread(submit: Callable[[], C], executor: Executor | None = None) -> C:
+    """Call `submit` on another thread, as loading a model or compiling a grammar takes a while.
 
-    A task that is cancelled meanwhile cancels what was started as soon as it exists.
+    If the task is cancelled meanwhile, whatever was submitted is cancelled as soon as it exists.
+
+    Args:
+        submit: Returns a `PendingRequest`, or anything else with a `cancel` method.
+        executor: Threads to call it on; None takes the event loop's default executor.
     """
-    starting = asyncio.ensure_future(asyncio.to_thread(start))
+    context = contextvars.copy_context()
+    submitting = asyncio.get_running_loop().run_in_executor(executor, lambda: context.run(submit))
     try:
-        return await asyncio.shield(starting)
+        return await asyncio.shield(submitting)
     except asyncio.CancelledError:
-        starting.add_done_callback(_cancel_started)
+        submitting.add_done_callback(_cancel_submitted)
         raise
 
 
-def _cancel_started(starting: asyncio.Future[C]) -> None:
-    if not starting.cancelled() and starting.exception() is None:
-        starting.result().cancel()
+def _cancel_submitted(submitting: asyncio.Future[C]) -> None:
+    if not submitting.cancelled() and submitting.exception() is None:
+        submitting.result().cancel()

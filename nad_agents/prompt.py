@@ -1,4 +1,4 @@
-"""From what a caller asks to the tokens that the model sees."""
+"""From a caller's prompt to the tokens that the model reads, through the model's chat template."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ConfigurationError, PromptError
 
@@ -27,10 +25,10 @@ __all__ = [
 
 
 Message = Mapping[str, Any]
-"""A chat message in OpenAI's form: role, content, and what tools need."""
+"""A chat message in OpenAI's form, with a role, a content, and tool calls or a tool call's id."""
 
 Prompt = str | Sequence[Message]
-"""Text, or a conversation."""
+"""Text, or the messages of a conversation."""
 
 
 def encode_prompt(
@@ -41,21 +39,18 @@ def encode_prompt(
     tools: Sequence[Mapping[str, Any]] | None = None,
     template_options: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Tokens of a prompt.
+    """Return the token ids of a prompt, special tokens included.
 
     Args:
-        tokenizer: of the model.
-        prompt: text or messages. Text becomes one user message where the model has a chat template.
-        raw: take text as it is, for completion.
-        tools: tools in OpenAI's form, for the chat template.
-        template_options: further variables of the chat template.
-
-    Returns:
-        Token ids, special tokens included.
+        tokenizer: The model's tokenizer.
+        prompt: Text or messages. Text becomes one user message if the model has a chat template.
+        raw: Whether text is taken as it is, to be continued.
+        tools: Tools in OpenAI's form, for the chat template.
+        template_options: Further variables of the chat template.
 
     Raises:
-        PromptError: the prompt is empty, or the chat template is absent or refuses the messages.
-        ConfigurationError: see `check_template_options`.
+        PromptError: The prompt is empty, or the chat template is absent or refuses the messages.
+        ConfigurationError: See `check_template_options`.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         msg = "the prompt is empty; write what the model should answer"
@@ -87,14 +82,14 @@ def encode_prompt(
             **(template_options or {}),
         )
     except Exception as error:
-        # Jinja raises whatever the template's author chose
+        # a template may raise any exception
         msg = f"the chat template refuses these messages: {error}"
         raise PromptError(msg) from error
     return list(encoded["input_ids"])
 
 
 def last_user_text(prompt: Prompt) -> str:
-    """What the user asked last, as text; verifiers look for examples in it."""
+    """Return the text of the last user message, in which verifiers look for examples; empty if there is none."""
     if isinstance(prompt, str):
         return prompt
     for message in reversed(prompt):
@@ -108,11 +103,11 @@ def last_user_text(prompt: Prompt) -> str:
 
 
 def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str | None:
-    """The chat template that the tokenizer would use, as text; None when it has none.
+    """Return the source of the chat template that the tokenizer would use; None if it has none.
 
     Args:
-        tokenizer: of the model.
-        tools: whether tools will be given; some models have a template of their own for that.
+        tokenizer: The model's tokenizer.
+        tools: Whether tools will be given, for which some models have a template of their own.
     """
     template: str | dict[str, str] | None = tokenizer.chat_template
     if isinstance(template, dict):
@@ -122,22 +117,22 @@ def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str |
 
 
 def reads_variable(template: str, name: str) -> bool:
-    """Whether a template may read a variable; certain where it does not."""
+    """Return whether a template may read a variable; False is certain, True is not."""
     return re.search(rf"\b{re.escape(name)}\b", template) is not None
 
 
 def check_template_options(
     tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any], *, tools: bool = False
 ) -> None:
-    """Refuse variables that would have no effect, or another one than that of a variable.
+    """Refuse variables of the chat template that it does not read, or that the tokenizer sets itself.
 
     Args:
-        tokenizer: of the model.
-        options: variables of the chat template.
-        tools: see `template_source`.
+        tokenizer: The model's tokenizer.
+        options: Variables of the chat template.
+        tools: See `template_source`.
 
     Raises:
-        ConfigurationError: one is no variable of the template, or is set by who renders it.
+        ConfigurationError: The template does not read one of the variables, or the tokenizer sets it.
     """
     if not options:
         return
@@ -153,6 +148,6 @@ def check_template_options(
 
 
 def _reserved(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """Names that the method of a tokenizer takes itself, or gives to every template."""
+    """Return the names that `apply_chat_template` takes itself or passes to every template."""
     own = inspect.signature(tokenizer.apply_chat_template).parameters
     return set(own) | {"self", "messages", "conversations"}

@@ -1,9 +1,9 @@
-"""When losing candidates are dropped.
+"""Pruning: which candidates are dropped while they grow.
 
 `first_chunk` is the paper's early stopping (arXiv 2510.26277, section 4): after the first chunk of B tokens the
-candidates are ranked on that chunk's activated sets, the best `keep` go on, the others are dropped. `halving` is
-successive halving (arXiv 1502.07943): after every chunk one in `shrink` goes on, ranked on all chunks so far, until
-`keep` are left.
+candidates are ranked on that chunk's activated sets, the best `keep` go on, and the others are dropped. `halving` is
+successive halving (arXiv 1502.07943): after every chunk the candidates are ranked on all chunks so far and one in
+`shrink` goes on, until `keep` are left.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class PruningDecision:
     """What has been decided so far.
 
     Attributes:
-        group: the candidates as they stood after the first chunk.
-        comparison: the first chunk.
-        scores: the score that each candidate had when it was compared last.
-        ranking: candidates, best first; those that were dropped earlier come later.
-        keep: those that go on.
+        group: The candidates after the first chunk.
+        comparison: How they were compared on the first chunk.
+        scores: The score of each candidate when it was last compared.
+        ranking: Candidates, best first; those dropped earlier come later.
+        keep: Candidates that go on.
     """
 
     group: RolloutGroup
@@ -42,13 +42,13 @@ class PruningDecision:
 
 @dataclass
 class PruningPolicy:
-    """Decides at the end of chunks; keeps what it decided.
+    """Decides at the ends of chunks which candidates go on, and remembers its last decision.
 
     Attributes:
-        comparison: the first chunk.
-        stages: how many candidates go on after the first, second ... chunk; none never drops any.
-        make_selector: a selector that compares the first so many chunks.
-        decision: what was decided last, once something was.
+        comparison: How candidates are compared on the first chunk.
+        stages: How many candidates go on after the first, second, ... chunk; empty to drop none.
+        make_selector: Makes the selector that compares the first chunks, given their number.
+        decision: The last decision; None before the first one.
     """
 
     comparison: ComparisonConfig
@@ -59,22 +59,22 @@ class PruningPolicy:
 
     @property
     def final(self) -> bool:
-        """Whether nobody will be dropped any more, and somebody was."""
+        """Whether the last decision has been made, so that no further candidate will be dropped."""
         return self.decision is not None and self._decided == len(self.stages)
 
     def after_chunk(self, live: Collection[int], take_group: Callable[[], RolloutGroup]) -> Collection[int]:
-        """Candidates to drop now.
+        """Return the candidates to drop now.
 
         Args:
-            live: candidates that still generate.
-            take_group: gives all candidates as they stand; called only when there is something to decide.
+            live: Candidates that are still generating.
+            take_group: Returns all candidates in their present state; called only if there is something to decide.
         """
         if self.make_selector is None or self._decided == len(self.stages) or not live:
             return ()
         count = self.stages[self._decided]
         self._decided += 1
         group = take_group()
-        # 1. compare those that were kept so far
+        # 1. compare the candidates that were kept so far
         before = self.decision
         compared = list(range(len(group)) if before is None else before.keep)
         selector = self.make_selector(self._decided)
@@ -87,7 +87,7 @@ class PruningPolicy:
             values[compared] = scores.values
             ranking = tuple(compared[place] for place in rank(scores, part))
             details = scores.details if before is None else before.scores.details
-            # 2. who was dropped before stays behind them
+            # 2. candidates dropped earlier stay behind them
             ranking += () if before is None else before.ranking[len(compared) :]
         keep = ranking[:count]
         first = group if before is None else before.group
@@ -96,7 +96,7 @@ class PruningPolicy:
 
 
 def pruning_stages(config: NADConfig, n: int) -> tuple[int, ...]:
-    """How many of n candidates go on after the first, second ... chunk; empty where none is ever dropped.
+    """Return how many of n candidates go on after the first, second, ... chunk; empty if none is ever dropped.
 
     >>> pruning_stages(NADConfig(pruning="halving", shrink=4), 64)
     (16, 4, 1)
@@ -115,12 +115,12 @@ def pruning_stages(config: NADConfig, n: int) -> tuple[int, ...]:
 def pruning_policy(
     config: NADConfig, make_selector: Callable[[int], Selector], comparison: ComparisonConfig, n: int
 ) -> PruningPolicy:
-    """The policy that a configuration asks for; one that keeps all N candidates drops none.
+    """Make the policy that a configuration asks for; a policy that keeps all N candidates drops none.
 
     Args:
-        config: the caller's.
-        make_selector: a selector that compares the first so many chunks.
-        comparison: the first chunk alone.
-        n: number of candidates.
+        config: Says when how many candidates are dropped.
+        make_selector: Makes the selector that compares the first chunks, given their number.
+        comparison: How candidates are compared on the first chunk.
+        n: Number of candidates.
     """
     return PruningPolicy(comparison, pruning_stages(config, n), make_selector)

@@ -1,13 +1,13 @@
-"""What one request produced: a rollout per candidate, and the group that selectors compare.
+"""What one request produced: a rollout per candidate, and the group of them that selectors compare.
 
-Plain numpy, no torch: the same objects are built while decoding and read back from a recorded run.
+Rollouts hold numpy arrays and no torch tensors: the same objects are built while decoding and read from recorded runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["FinishReason", "NeuronLayout", "Rollout", "RolloutGroup"]
 
+T = TypeVar("T")
+
 FinishReason = Literal["stop", "length", "pruned", "running"]
-"""Why a rollout ended: end token or stop string, token limit, dropped by pruning, or not yet."""
+"""Why a rollout ended: at an end token or stop string, at the token limit, or by pruning; "running" if it has not."""
 
 _PER_TOKEN = ("neurons", "logprobs", "entropies", "self_certainties", "confidences")
 
@@ -27,9 +29,9 @@ class NeuronLayout:
     """How neurons are numbered: neuron i of the layer at position l among the recorded layers is l * d_ff + i.
 
     Attributes:
-        n_layers: number of recorded layers.
-        d_ff: neurons per layer (the intermediate size of the feed-forward block; the widest, where layers differ).
-        first_layer: index, in the model, of the first recorded layer.
+        n_layers: Number of recorded layers.
+        d_ff: Neurons per layer (the intermediate size of the feed-forward block; the largest if layers differ).
+        first_layer: Index, in the model, of the first recorded layer.
     """
 
     n_layers: int
@@ -38,7 +40,7 @@ class NeuronLayout:
 
     @property
     def n_neurons(self) -> int:
-        """How many neurons there are, the length of a dense activation vector."""
+        """Number of neurons, which is the length of a dense activation vector."""
         return self.n_layers * self.d_ff
 
 
@@ -47,16 +49,19 @@ class Rollout:
     """One candidate as the engine produced it; T tokens, k activated neurons per token.
 
     Attributes:
-        index: position of the candidate in its request, 0 .. N-1.
+        index: Position of the candidate in its request, 0 .. N-1.
         token_ids: int64 [T], the generated tokens, the end token included.
-        text: the decoded answer, without special tokens and without the stop string.
-        neurons: int32 [T, k], for each token its activated neurons in descending score, so that the
-            first k' columns are the activated set for a smaller k'. Padded with -1. k = 0 when nothing was recorded.
+        text: The decoded answer, without special tokens and without the stop string.
+        neurons: int32 [T, k], the activated neurons of each token in descending score, so that the first k' columns
+            are the activated set for a smaller k'. Padded with -1; k = 0 if nothing was recorded.
         logprobs: float32 [T], log-probability (nats) of each token under the model's unmodified distribution.
         entropies: float32 [T], entropy (nats) of that distribution.
         self_certainties: float32 [T], KL divergence (nats) from the uniform distribution (arXiv 2502.18581).
         confidences: float32 [T], negative mean log-probability of the 20 likeliest tokens (arXiv 2508.15260).
-        finish_reason: why it ended.
+        finish_reason: Why the candidate ended.
+
+    Raises:
+        ConfigurationError: An array does not have one row per token.
     """
 
     index: int
@@ -82,7 +87,7 @@ class Rollout:
         return len(self.token_ids)
 
     def beginning(self, tokens: int) -> Rollout:
-        """The candidate as it stood after so many tokens; itself when it has no more. Its text then is not known."""
+        """Return the candidate after its first `tokens` tokens, without a text; itself if it has no more."""
         if len(self) <= tokens:
             return self
         parts = {name: getattr(self, name)[:tokens] for name in ("token_ids", *_PER_TOKEN)}
@@ -94,9 +99,9 @@ class RolloutGroup:
     """All candidates of one prompt, in index order, with the numbering of their neurons.
 
     Attributes:
-        rollouts: the N candidates.
-        layout: the neuron numbering shared by all of them.
-        prompt: the prompt as text, for selectors that read it (behaviour, majority); may be empty.
+        rollouts: The N candidates.
+        layout: The numbering of neurons, which all candidates share.
+        prompt: The user's text, for selectors that read it (behaviour, majority); may be empty.
     """
 
     rollouts: Sequence[Rollout]
@@ -108,13 +113,19 @@ class RolloutGroup:
         """Number of candidates."""
         return len(self.rollouts)
 
-    def beginning(self, tokens: int) -> RolloutGroup:
-        """The group as it stood when no candidate had more than so many tokens: all that a choice made then can know.
-
-        The same object every time, so that what was computed on it is kept.
-        """
-        key = ("beginning", tokens)
+    def cached(self, key: object, build: Callable[[], T]) -> T:
+        """Return what `build` returned when it was first called with this key, so that it is computed once."""
         if key not in self._cache:
-            parts = [rollout.beginning(tokens) for rollout in self.rollouts]
-            self._cache[key] = RolloutGroup(parts, self.layout, self.prompt)
-        return cast("RolloutGroup", self._cache[key])
+            self._cache[key] = build()
+        return cast("T", self._cache[key])
+
+    def beginning(self, tokens: int) -> RolloutGroup:
+        """Return the group when each candidate had at most `tokens` tokens: all that a choice made then could know.
+
+        It is the same object every time, so that what was computed on it is kept.
+        """
+
+        def build() -> RolloutGroup:
+            return RolloutGroup([rollout.beginning(tokens) for rollout in self.rollouts], self.layout, self.prompt)
+
+        return self.cached(("beginning", tokens), build)

@@ -1,48 +1,50 @@
-"""From finished rollouts to the ranking and the evidence that a caller sees."""
+"""From finished candidates to the selection that a caller sees: rank them, verify down the ranking, add the evidence.
+
+A selection runs on a thread of the caller's, after the engine's thread has finished the request, and writes nothing
+that another thread reads. `check_configuration` refuses settings that cannot work before anything is generated.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.exceptions import ConfigurationError
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.scheduled_request import Cancellation, GenerationResult
+from nad_agents.events import DecodingEvent, Ranking, Verified
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
 from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
-from nad_agents.types import Candidate, NADConfig, SamplingConfig, Usage
+from nad_agents.types import Candidate, NADConfig, SamplingConfig, Selection, Timings, Usage, VerificationConfig
+from nad_agents.verification import Verifier, WalkResult, walk_ranking
 
-__all__ = ["Ranked", "check_configuration", "describe_candidates", "make_selector", "rank_rollouts", "token_usage"]
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """A decided request.
-
-    Attributes:
-        ranking: candidate indices, best first; dropped ones last.
-        scores: float64 [N].
-        details: the selector's evidence.
-        compared: the group that the scores and the similarities are about.
-        comparison: how it was compared.
-    """
-
-    ranking: tuple[int, ...]
-    scores: NDArray[np.float64]
-    details: dict[str, Any]
-    compared: RolloutGroup
-    comparison: ComparisonConfig
+__all__ = [
+    "Ranked",
+    "SelectionPlan",
+    "check_configuration",
+    "describe_candidates",
+    "make_selector",
+    "rank_rollouts",
+    "token_usage",
+]
 
 
 def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
-    """The selector that a configuration asks for.
+    """Make the selector that a configuration asks for.
+
+    Args:
+        config: Names the selector and its options.
+        comparison: What the selector compares.
 
     Raises:
-        ConfigurationError: no such selector, or it does not take these options.
+        ConfigurationError: There is no such selector, or it does not take these options.
     """
     return get_selector(config.selector, comparison=comparison, **config.selector_options)
 
@@ -51,8 +53,8 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """Refuse what cannot work, before a model is loaded or anything is generated.
 
     Raises:
-        ConfigurationError: the selector is unknown, needs more candidates, needs neurons that are not recorded, or
-            cannot judge the beginnings of answers; or candidates of several waves are to be compared at chunk ends.
+        ConfigurationError: The selector is unknown, needs more candidates, needs neurons that are not recorded, or
+            cannot judge the beginnings of answers; or candidates of several waves would be compared while they grow.
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
@@ -71,19 +73,148 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
         raise ConfigurationError(msg)
 
 
+@dataclass(frozen=True)
+class SelectionPlan:
+    """How the winner of one request is selected.
+
+    Attributes:
+        request: The request with all its candidates.
+        selector: Ranks the candidates.
+        comparison: What the selector compares, for the evidence.
+        verifier: Judges answers in rank order; None trusts the ranking.
+        verification: How the ranking is walked.
+        model: Name of the model, for the evidence.
+    """
+
+    request: GenerationRequest
+    selector: Selector
+    comparison: ComparisonConfig
+    verifier: Verifier | None
+    verification: VerificationConfig
+    model: str
+
+    def select(
+        self,
+        result: GenerationResult,
+        decision: PruningDecision | None,
+        *,
+        cancellation: Cancellation,
+        send: Callable[[DecodingEvent], None] | None = None,
+    ) -> Selection:
+        """Rank the candidates, verify down the ranking, and put the evidence together.
+
+        Args:
+            result: The finished candidates.
+            decision: What pruning decided, if it did.
+            cancellation: Ends the verification early.
+            send: Called with the ranking and then with each verdict, on this thread.
+
+        Raises:
+            NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            VerificationError: The verifier failed.
+            GenerationCancelledError: The request was cancelled while candidates were checked.
+            GenerationTimeoutError: Its deadline passed meanwhile.
+        """
+        group = result.group
+        # 1. rank
+        started = time.perf_counter()
+        ranked = rank_rollouts(group, self.selector, self.comparison, decision)
+        select_seconds = time.perf_counter() - started
+        # 2. verify; a pruned candidate has no whole answer to check
+        started = time.perf_counter()
+        whole = [i for i in ranked.ranking if group.rollouts[i].finish_reason != "pruned"]
+        if send is not None:
+            to_check = tuple(whole[: self.verification.max_checks]) if self.verifier is not None else ()
+            send(Ranking(ranked.ranking, tuple(map(float, ranked.scores)), to_check))
+        winner, verified, verdicts = ranked.ranking[0], None, {}
+        if self.verifier is not None:
+            walk = self._walk(self.verifier, whole, group, cancellation, send)
+            winner, verified = walk.winner, walk.passed
+            verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
+        verify_seconds = time.perf_counter() - started
+        # 3. evidence
+        recorded = self.request.recording is not None
+        candidates, matrix = describe_candidates(group, ranked, verdicts, recorded=recorded)
+        return Selection(
+            text=group.rollouts[winner].text,
+            winner=winner,
+            ranking=ranked.ranking,
+            candidates=candidates,
+            selector=self.selector.name,
+            seed=self.request.seed,
+            similarity_matrix=matrix,
+            usage=token_usage(group, len(self.request.prompt_ids), winner),
+            timings=Timings(
+                queued=result.queued,
+                prefill=result.prefill,
+                decode=result.decode,
+                select=select_seconds,
+                verify=verify_seconds,
+            ),
+            verified=verified,
+            model=self.model,
+            details=ranked.details,
+        )
+
+    def _walk(
+        self,
+        verifier: Verifier,
+        ranking: Sequence[int],
+        group: RolloutGroup,
+        cancellation: Cancellation,
+        send: Callable[[DecodingEvent], None] | None,
+    ) -> WalkResult:
+        try:
+            return walk_ranking(
+                ranking,
+                [rollout.text for rollout in group.rollouts],
+                verifier,
+                prompt=self.request.prompt,
+                parallel=self.verification.parallel,
+                max_checks=self.verification.max_checks,
+                max_seconds=self.verification.max_seconds,
+                on_failure=self.verification.on_failure,
+                on_verdict=None if send is None else lambda i, verdict: send(Verified(i, verdict.to_dict())),
+                cancelled=lambda: cancellation.cancelled,
+            )
+        except GenerationCancelledError as error:
+            if cancellation.timed_out:
+                raise cancellation.error() from error
+            raise
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The ranking of a request.
+
+    Attributes:
+        ranking: Candidate indices, best first; pruned ones last.
+        scores: float64 [N].
+        details: The selector's evidence.
+        compared: The group that scores and similarities refer to.
+        comparison: How that group was compared.
+    """
+
+    ranking: tuple[int, ...]
+    scores: NDArray[np.float64]
+    details: dict[str, Any]
+    compared: RolloutGroup
+    comparison: ComparisonConfig
+
+
 def rank_rollouts(
     group: RolloutGroup, selector: Selector, comparison: ComparisonConfig, decision: PruningDecision | None
 ) -> Ranked:
     """Rank the candidates of a request.
 
-    Without pruning the selector ranks all of them. After pruning the survivors are ranked on everything that they
-    generated, where there are enough of them for the selector; the dropped ones follow as they were ranked then.
+    Without pruning the selector ranks all of them. After pruning it ranks the survivors on everything that they
+    generated, if they are enough for the selector; the pruned ones follow in the order of the decision.
 
     Args:
-        group: every candidate.
-        selector: the caller's.
-        comparison: how to compare without pruning.
-        decision: what pruning decided, if it did.
+        group: Every candidate.
+        selector: Scores the candidates.
+        comparison: What the selector compares if nothing was pruned.
+        decision: What pruning decided, if it did.
     """
     if decision is None:
         scores = selector.score(group)
@@ -103,13 +234,13 @@ def rank_rollouts(
 def describe_candidates(
     group: RolloutGroup, ranked: Ranked, verdicts: Mapping[int, dict[str, Any]], *, recorded: bool
 ) -> tuple[tuple[Candidate, ...], tuple[tuple[float, ...], ...] | None]:
-    """The candidates as the caller sees them, and the similarity matrix.
+    """Return the candidates as the caller sees them, and the similarity matrix.
 
     Args:
-        group: every candidate in full.
-        ranked: the ranking.
-        verdicts: what the verifier said, by candidate.
-        recorded: whether neurons were recorded.
+        group: Every candidate in full.
+        ranked: The ranking.
+        verdicts: The verifier's verdicts by candidate.
+        recorded: Whether neurons were recorded; the matrix is None if they were not.
     """
     n = len(group)
     counts: Sequence[int | None] = [None] * n
@@ -121,11 +252,11 @@ def describe_candidates(
         matrix = tuple(tuple(float(value) for value in row) for row in similarity)
         if n > 1:
             agreement = [float((row.sum() - row[i]) / (n - 1)) for i, row in enumerate(similarity)]
-    places = {candidate: place for place, candidate in enumerate(ranked.ranking)}
+    ranks = {candidate: place for place, candidate in enumerate(ranked.ranking)}
     candidates = tuple(
         Candidate(
             index=i,
-            rank=places[i],
+            rank=ranks[i],
             score=float(ranked.scores[i]),
             text=rollout.text,
             tokens=len(rollout),
@@ -141,7 +272,7 @@ def describe_candidates(
 
 
 def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int) -> Usage:
-    """Count the tokens of a request; what pruning saved is estimated from the longest survivor."""
+    """Count the tokens of a request and estimate what pruning saved from the longest survivor."""
     lengths = [len(rollout) for rollout in group.rollouts]
     pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]
     longest = max((lengths[i] for i in range(len(lengths)) if i not in pruned), default=0)

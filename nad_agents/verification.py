@@ -1,7 +1,7 @@
-"""Checking candidates in rank order: what a verifier must offer, and the walk down the ranking.
+"""Verification of candidates in rank order: what a verifier must offer, and the walk down the ranking.
 
-The library runs no code itself. Anything with a ``verify`` method of this shape can judge a candidate: a sandbox
-that executes it, a linter, a schema validator, a callable wrapped in a class.
+The library itself runs no code of a candidate. Any object with the methods of `Verifier` can judge one: a sandbox that
+executes it, a linter, a schema validator.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Verdict", "Verifier", "WalkResult", "walk_ranking"]
 
 @runtime_checkable
 class Verdict(Protocol):
-    """What a verifier says of one answer."""
+    """A verifier's judgment of one answer."""
 
     @property
     def passed(self) -> bool:
@@ -28,32 +28,32 @@ class Verdict(Protocol):
 
     @property
     def feedback(self) -> str:
-        """A bounded report that a person or a model can read; empty when the answer passed."""
+        """A report of bounded length for a person or a model to read; empty if the answer passed."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """The verdict as JSON-serialisable data."""
+        """Return the verdict as JSON-serializable data."""
         ...
 
 
 @runtime_checkable
 class Verifier(Protocol):
-    """Judges one answer at a time; must be safe to call from several threads."""
+    """Judges one answer at a time; its methods must be safe to call from several threads."""
 
     def verify(self, answer: str, *, prompt: str = "") -> Verdict:
         """Judge an answer.
 
         Args:
-            answer: the candidate's text, prose and code fences included.
-            prompt: what the model was asked; examples in it may serve as checks.
+            answer: The candidate's text, including prose and code fences.
+            prompt: The user's text; a verifier may use its examples as checks.
 
         Raises:
-            Exception: when the verifier itself cannot work; never because the answer is wrong.
+            Exception: The verifier itself cannot work; a wrong answer raises nothing.
         """
         ...
 
     def fingerprint(self, answer: str) -> str:
-        """A key that is equal for answers which must get the same verdict, so that each is checked once."""
+        """Return a key that is equal for answers with necessarily equal verdicts, of which only one is checked."""
         ...
 
 
@@ -62,12 +62,12 @@ class WalkResult:
     """What the walk down a ranking found.
 
     Attributes:
-        winner: the best-ranked candidate that passed; the best-ranked of all when none did.
-        passed: whether the winner passed.
-        verdicts: what the verifier said, by candidate; a duplicate has the verdict of the candidate it equals.
-        checked: candidates that the verifier was asked about, in rank order.
-        duplicates: candidate to the better-ranked one with the same fingerprint.
-        seconds: wall-clock time.
+        winner: The best-ranked candidate that passed; the best-ranked of all if none passed.
+        passed: Whether the winner passed.
+        verdicts: Verdicts by candidate; a duplicate has the verdict of the candidate that it equals.
+        checked: Candidates that the verifier was given, in rank order.
+        duplicates: Maps a candidate to the better-ranked candidate with the same fingerprint.
+        seconds: Wall-clock time of the walk.
     """
 
     winner: int
@@ -93,26 +93,26 @@ def walk_ranking(
 ) -> WalkResult:
     """Check candidates in rank order and stop at the first that passes.
 
-    With `parallel` checks at a time the result is the same: a candidate wins only when every better-ranked one has
-    failed, whichever check ends first. Checks of worse-ranked ones that still run then are not waited for: they end
-    by the verifier's own time limit, or with its `close`.
+    The result does not depend on `parallel`: a candidate wins only if every better-ranked one has failed, whichever
+    check ends first. The walk does not wait for checks of worse-ranked candidates that are still running then; they end
+    at the verifier's own time limit.
 
     Args:
-        ranking: candidates, best first.
-        answers: text of every candidate, by index.
-        verifier: judges them.
-        prompt: what the model was asked.
-        parallel: checks at a time.
-        max_checks: ask the verifier at most so often.
-        max_seconds: start no check after so many seconds.
-        on_failure: what to do when none passes.
-        on_verdict: called on this thread with each verdict, in rank order.
-        cancelled: whether nobody waits for the result any more; asked before further checks are started.
+        ranking: Candidates, best first.
+        answers: Text of every candidate, by index.
+        verifier: Judges the answers.
+        prompt: The user's text.
+        parallel: Number of checks at a time.
+        max_checks: Greatest number of checks; None sets no limit.
+        max_seconds: Seconds after which no further check starts; None sets no limit.
+        on_failure: What to do if no candidate passes: return the best-ranked one, or raise an error.
+        on_verdict: Called on this thread with each verdict, in rank order.
+        cancelled: Asked before further checks start; True ends the walk, as nobody waits for its result any more.
 
     Raises:
-        NoCandidatePassedError: none passed and `on_failure` is "error".
-        VerificationError: the verifier failed; no candidate is blamed for it.
-        GenerationCancelledError: it was cancelled.
+        NoCandidatePassedError: No candidate passed and `on_failure` is "error".
+        VerificationError: The verifier failed, which says nothing about the candidates.
+        GenerationCancelledError: The walk was cancelled.
     """
     started = time.perf_counter()
     verdicts: dict[int, Verdict] = {}
@@ -121,13 +121,13 @@ def walk_ranking(
     first_with: dict[str, int] = {}
     todo = []
     for candidate in ranking:
-        same = first_with.setdefault(_ask(verifier.fingerprint, answers[candidate]), candidate)
+        same = first_with.setdefault(_call(verifier.fingerprint, answers[candidate]), candidate)
         if same == candidate:
             todo.append(candidate)
         else:
             duplicates[candidate] = same
     todo = todo[:max_checks]
-    # 2. the window of running checks slides down the ranking
+    # 2. a window of running checks slides down the ranking
     checked: list[int] = []
     winner: int | None = None
     pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="nad-verify")
@@ -135,12 +135,14 @@ def walk_ranking(
     waiting = iter(todo)
     try:
         for candidate in todo:
-            _stop_if(cancelled())
+            if cancelled():
+                msg = "the request was cancelled while its candidates were checked"
+                raise GenerationCancelledError(msg)
             while len(running) < parallel and (max_seconds is None or time.perf_counter() - started < max_seconds):
                 following = next(waiting, None)
                 if following is None:
                     break
-                running[following] = pool.submit(_ask, verifier.verify, answers[following], prompt=prompt)
+                running[following] = pool.submit(_call, verifier.verify, answers[following], prompt=prompt)
                 checked.append(following)
             if candidate not in running:
                 break
@@ -169,16 +171,10 @@ def walk_ranking(
     )
 
 
-def _stop_if(cancelled: bool) -> None:
-    if cancelled:
-        msg = "the request was cancelled while its candidates were checked"
-        raise GenerationCancelledError(msg)
-
-
-def _ask(question: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Ask the verifier; whatever goes wrong is its own failure."""
+def _call(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a method of the verifier; whatever it raises is a failure of the verifier and not of the candidate."""
     try:
-        return question(*args, **options)
+        return method(*args, **options)
     except NADError:
         raise
     except Exception as error:

@@ -27,7 +27,7 @@ from nad_agents.chat.output_spec import tool_choice_name
 from nad_agents.chat.params import object_name
 from nad_agents.chat.prepare import prepare, written_for
 from nad_agents.events import Finished, Progress
-from nad_agents.pending import start_run
+from nad_agents.pending import submit_in_thread
 
 __all__ = ["NADChatModel"]
 
@@ -161,8 +161,8 @@ class NADChatModel(ChatFields, BaseChatModel):
             max_new_tokens=settings.sampling.max_new_tokens,
             verifier=self.verifier or decoder.verifier,
         )
-        run = self.submit(decoder, prepared, settings, streaming=streaming)
-        return ChatCall(run, settings, prepared)
+        pending = self.submit(decoder, prepared, settings, streaming=streaming)
+        return ChatCall(pending, settings, prepared)
 
     def _generate(
         self,
@@ -176,8 +176,8 @@ class NADChatModel(ChatFields, BaseChatModel):
         def attempt() -> AIMessage:
             call = self._start(messages, stop, kwargs, streaming=progress.wanted)
             if not progress.wanted:
-                return call.message(call.run.result())
-            with closing(call.run.events()) as events:
+                return call.message(call.pending.result())
+            with closing(call.pending.events()) as events:
                 for event in events:
                     if isinstance(event, Progress):
                         progress.report(event)
@@ -198,10 +198,10 @@ class NADChatModel(ChatFields, BaseChatModel):
         progress = ProgressReporter(run_manager)
 
         async def attempt() -> AIMessage:
-            call = await start_run(lambda: self._start(messages, stop, kwargs, streaming=progress.wanted))
+            call = await submit_in_thread(lambda: self._start(messages, stop, kwargs, streaming=progress.wanted))
             if not progress.wanted:
-                return call.message(await call.run.aresult())
-            async with aclosing(call.run.aevents()) as events:
+                return call.message(await call.pending.aresult())
+            async with aclosing(call.pending.aevents()) as events:
                 async for event in events:
                     if isinstance(event, Progress):
                         await progress.areport(event)
@@ -221,7 +221,7 @@ class NADChatModel(ChatFields, BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         progress = ProgressReporter(run_manager)
         call = self._start(messages, stop, kwargs, streaming=True)
-        with closing(call.run.events()) as events:
+        with closing(call.pending.events()) as events:
             for event in events:
                 if isinstance(event, Progress):
                     progress.report(event)
@@ -236,8 +236,8 @@ class NADChatModel(ChatFields, BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         progress = ProgressReporter(run_manager)
-        call = await start_run(lambda: self._start(messages, stop, kwargs, streaming=True))
-        async with aclosing(call.run.aevents()) as events:
+        call = await submit_in_thread(lambda: self._start(messages, stop, kwargs, streaming=True))
+        async with aclosing(call.pending.aevents()) as events:
             async for event in events:
                 if isinstance(event, Progress):
                     await progress.areport(event)

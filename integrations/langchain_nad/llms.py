@@ -20,7 +20,7 @@ from nad_agents.chat.local_model import LocalModel
 from nad_agents.chat.params import Settings, object_name
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.events import DecodingEvent, Finished, TextDelta
-from nad_agents.pending import Run, start_run
+from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.types import Selection
 
 __all__ = ["NADLLM"]
@@ -102,16 +102,19 @@ class NADLLM(LocalModel, BaseLLM):
 
     def _start(
         self, prompts: list[str], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
-    ) -> tuple[list[Run], Settings]:
+    ) -> tuple[list[PendingRequest], Settings]:
         overrides = dict(kwargs) if stop is None else {**kwargs, "stop": stop}
         overrides.pop("stream", None)
         settings = self.settings(overrides)
         decoder = self.get_decoder(settings.model)
-        runs: list[Run] = []
+        runs: list[PendingRequest] = []
         try:
             runs.extend(
                 self.submit(
-                    decoder, PreparedChat(prompt, raw=True, verifier=self.verifier), settings, streaming=streaming
+                    decoder,
+                    PreparedChat(prompt, raw=True, verifier=self.verifier or decoder.verifier),
+                    settings,
+                    streaming=streaming,
                 )
                 for prompt in prompts
             )
@@ -146,7 +149,7 @@ class NADLLM(LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         async def attempt() -> LLMResult:
-            runs = await start_run(lambda: _Runs(*self._start(prompts, stop, kwargs, streaming=False)))
+            runs = await submit_in_thread(lambda: _Runs(*self._start(prompts, stop, kwargs, streaming=False)))
             try:
                 found = [await run.aresult() for run in runs.runs]
             finally:
@@ -179,7 +182,7 @@ class NADLLM(LocalModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        runs = await start_run(lambda: _Runs(*self._start([prompt], stop, kwargs, streaming=True)))
+        runs = await submit_in_thread(lambda: _Runs(*self._start([prompt], stop, kwargs, streaming=True)))
         async with aclosing(runs.runs[0].aevents()) as events:
             async for event in events:
                 chunk = _chunk(event, runs.settings)
@@ -191,7 +194,7 @@ class NADLLM(LocalModel, BaseLLM):
 
 @dataclass(frozen=True)
 class _Runs:
-    runs: list[Run]
+    runs: list[PendingRequest]
     settings: Settings
 
     def cancel(self) -> None:

@@ -19,7 +19,7 @@ from nad_agents.chat.prepare import PreparedChat
 from nad_agents.chat.tool_parser import ParsedAnswer, new_call_id, partial_tool_calls
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import AnswerCutError
-from nad_agents.pending import Run
+from nad_agents.pending import PendingRequest
 from nad_agents.types import Selection
 
 __all__ = ["PROVIDER", "ChatCall", "message_fields", "response_metadata", "usage_metadata"]
@@ -36,12 +36,12 @@ class ChatCall:
     """A submitted call.
 
     Attributes:
-        run: on the decoder.
+        pending: on the decoder.
         settings: what it runs with.
         prepared: the prompt, the kind of answer that was asked for, and what parses it.
     """
 
-    run: Run
+    pending: PendingRequest
     settings: Settings
     prepared: PreparedChat
     _text: str = field(default="", init=False)
@@ -51,7 +51,7 @@ class ChatCall:
 
     def cancel(self) -> None:
         """Stop generating within a chunk."""
-        self.run.cancel()
+        self.pending.cancel()
 
     def message(self, selection: Selection) -> AIMessage:
         """The whole answer.

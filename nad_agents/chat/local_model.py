@@ -14,7 +14,7 @@ from nad_agents.chat.output_spec import OUTPUT_ARGUMENTS, OutputSpec
 from nad_agents.chat.params import ALIASES, DecodingFields, Settings, check_names, configuration_error, plain
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
-from nad_agents.pending import Run
+from nad_agents.pending import PendingRequest
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -80,9 +80,9 @@ class LocalModel(DecodingFields):
 
     def submit(
         self, decoder: NeuronAgreementDecoder, prepared: PreparedChat, settings: Settings, *, streaming: bool
-    ) -> Run:
+    ) -> PendingRequest:
         """Queue one prepared prompt and return at once."""
-        pending = decoder.submit(
+        return decoder.submit(
             [prepared.prompt],
             sampling=settings.sampling,
             config=settings.config,
@@ -94,8 +94,8 @@ class LocalModel(DecodingFields):
             logits_processors=prepared.logits_processors,
             visible_tokens=prepared.visible_tokens,
             streaming=streaming,
+            timeout=settings.timeout,
         )[0]
-        return Run(pending, settings.timeout)
 
     def _retrying(self) -> Retrying:
         return Retrying(

@@ -120,7 +120,7 @@ def _memory() -> Iterator[Finding]:
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         yield Finding("device memory", "ok", f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
-    from nad_agents.engine.hf.memory import available_host_memory
+    from nad_agents.engine.hf.available_memory import available_host_memory
 
     available = available_host_memory()
     if available is not None:
@@ -248,8 +248,8 @@ def _decode(engine: HFEngine, prompt: list[int], *, n: int, tokens: int, recordi
     from nad_agents.engine.base import GenerationRequest
     from nad_agents.types import SamplingConfig
 
-    sampling = SamplingConfig(n=n, max_new_tokens=tokens, generation={"min_new_tokens": tokens})
-    generation = engine.start(GenerationRequest(prompt, sampling, 1, recording))
+    sampling = SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation={"min_new_tokens": tokens})
+    generation = engine.start(GenerationRequest(prompt, sampling, recording))
     started = time.perf_counter()
     while generation.live:
         engine.step(32)
@@ -264,7 +264,7 @@ def _prefill(engine: HFEngine, prompt: list[int]) -> float:
 
     taken = []
     for _ in range(_ROUNDS):
-        generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, max_new_tokens=1), 1, None))
+        generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, max_new_tokens=1, seed=1)))
         taken.append(generation.prefill_seconds)
         engine.release(generation)
     return statistics.median(taken)
@@ -287,8 +287,8 @@ def _select(engine: HFEngine, prompt: list[int]) -> float:
     from nad_agents.selectors import get_selector
     from nad_agents.types import SamplingConfig
 
-    sampling = SamplingConfig(n=16, max_new_tokens=_TOKENS, generation={"min_new_tokens": _TOKENS})
-    generation = engine.start(GenerationRequest(prompt, sampling, 1, RecordingConfig()))
+    sampling = SamplingConfig(n=16, max_new_tokens=_TOKENS, seed=1, generation={"min_new_tokens": _TOKENS})
+    generation = engine.start(GenerationRequest(prompt, sampling, RecordingConfig()))
     while generation.live:
         engine.step(32)
     group = generation.group()

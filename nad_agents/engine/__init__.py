@@ -1,1 +1,4 @@
-"""Engines: what runs the model. `base` says what a backend offers, `hf` is the one over transformers."""
+"""Engines run the model: `base` says what a backend must offer, `scheduler` shares one between many callers.
+
+`hf` is the backend over transformers.
+"""

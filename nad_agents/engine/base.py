@@ -1,16 +1,19 @@
 """What a backend must offer, free of any backend's types.
 
-An engine holds a batch of rows; a row is one live candidate of one generation. A generation is started (prefill, N
-rows), advanced together with every other one in the batch, loses rows by finishing or by being dropped, and yields
-its rollouts. Engines are driven by one thread; `nad_agents.engine.scheduler` lets many callers share one.
+An engine holds a batch of rows; a row is one live candidate of one generation. A generation is started (prefill, then
+N rows), advanced together with every other generation in the batch, loses rows as candidates finish or are dropped,
+and yields its rollouts. One thread drives an engine; `nad_agents.engine.scheduler` lets many callers share it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+import numpy as np
+
+from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.types import SamplingConfig
@@ -20,80 +23,124 @@ __all__ = ["Engine", "Generation", "GenerationRequest"]
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt to be answered by N candidates.
+    """One prompt to be answered by N candidates, or by one wave of them.
 
     Attributes:
-        prompt_ids: the prompt's tokens.
-        sampling: how candidates are sampled.
-        seed: seeds the candidates' random streams (the sampling's own seed may be absent).
-        recording: which neurons count as activated; None records nothing.
-        chunk_size: tokens per chunk; an engine stops stepping at each chunk's end.
-        prompt: the prompt as text, carried along for selectors.
-        logits_processors: further processors of the engine's own kind, such as a grammar.
-        first_candidate: number of its first candidate, where it is one wave of several.
-        visible_tokens: special tokens that stay in the text, because the caller reads them.
+        prompt_ids: The prompt's token ids.
+        sampling: How candidates are sampled; it must have a seed.
+        recording: Which neurons count as activated; None records nothing.
+        chunk_size: Tokens per chunk; an engine stops stepping at the end of each chunk.
+        prompt: The user's text, carried along for selectors that read it.
+        prompt_index: Position of the prompt in the caller's list of prompts; together with the seed it determines the
+            candidates' random streams.
+        first_candidate: Index of the first candidate, if this request is one of several waves.
+        logits_processors: Further processors of the backend's own kind, such as a grammar.
+        visible_tokens: Special tokens that stay in the text because the caller parses them.
+
+    Raises:
+        ConfigurationError: The sampling has no seed.
     """
 
     prompt_ids: Sequence[int]
     sampling: SamplingConfig
-    seed: int = 0
     recording: RecordingConfig | None = None
     chunk_size: int = 32
     prompt: str = ""
+    prompt_index: int = 0
+    first_candidate: int = 0
     logits_processors: Sequence[Any] = field(default_factory=tuple)
     visible_tokens: Collection[int] = ()
-    first_candidate: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a sampling without a seed, whose candidates nobody could sample again."""
+        if self.sampling.seed is None:
+            msg = "a request's sampling needs a seed; draw one, or give SamplingConfig(seed=...)"
+            raise ConfigurationError(msg)
+
+    @property
+    def seed(self) -> int:
+        """The sampling's seed."""
+        assert self.sampling.seed is not None
+        return self.sampling.seed
 
     @property
     def candidates(self) -> range:
-        """The numbers of its candidates."""
+        """Indices of the request's candidates."""
         return range(self.first_candidate, self.first_candidate + self.sampling.n)
+
+    def candidate_seeds(self) -> dict[int, int]:
+        """Return a 63-bit seed for the random stream of each candidate.
+
+        The streams of two candidates are independent whenever seed, prompt index or candidate index differ, so
+        candidate i is the same however many others there are.
+        """
+        return {
+            candidate: int(
+                np.random.SeedSequence([self.seed, self.prompt_index, candidate]).generate_state(1, np.uint64)[0] >> 1
+            )
+            for candidate in self.candidates
+        }
+
+    def split(self, size: int) -> list[GenerationRequest]:
+        """Split the request into waves of at most `size` candidates, which together have the same candidates.
+
+        The waves share the logits processors; replace those that keep a state.
+        """
+        n = self.sampling.n
+        return [
+            replace(
+                self,
+                sampling=self.sampling.model_copy(update={"n": min(size, n - first)}),
+                first_candidate=self.first_candidate + first,
+            )
+            for first in range(0, n, size)
+        ]
 
 
 class Generation(Protocol):
-    """A request while the engine works on it."""
+    """A request that an engine is working on."""
 
     request: GenerationRequest
 
     @property
     def tokens(self) -> int:
-        """Tokens that each live candidate has generated so far."""
+        """Number of tokens that each live candidate has generated so far."""
         ...
 
     @property
     def live(self) -> Sequence[int]:
-        """Indices of the candidates that still generate."""
+        """Indices of the candidates that are still generating."""
         ...
 
     @property
     def generated(self) -> int:
-        """Tokens generated so far by all candidates, finished and dropped ones included."""
+        """Number of tokens generated so far by all candidates, finished and dropped ones included."""
         ...
 
     @property
     def error(self) -> Exception | None:
-        """What ended the generation early, if anything did."""
+        """The error that ended the generation early; None if there was none."""
         ...
 
     @property
     def prefill_seconds(self) -> float:
-        """How long the prompt took."""
+        """Seconds that the prefill took."""
         ...
 
     def group(self) -> RolloutGroup:
-        """Every candidate as it stands, in index order."""
+        """Return every candidate in its present state, in index order."""
         ...
 
     def token_ids(self, candidate: int) -> list[int]:
-        """Tokens of one candidate so far."""
+        """Return the tokens that a candidate has generated so far."""
         ...
 
     def text(self, candidate: int) -> str:
-        """Text of one candidate so far, cut before a stop string."""
+        """Return the text of a candidate so far, cut before the first stop string."""
         ...
 
     def finish_reason(self, candidate: int) -> FinishReason:
-        """Why one candidate ended; "running" while it generates."""
+        """Return why a candidate ended, or "running" while it is still generating."""
         ...
 
 
@@ -107,24 +154,24 @@ class Engine(Protocol):
 
     @property
     def context_length(self) -> int | None:
-        """Longest prompt plus answer in tokens; None when the model does not say."""
+        """Greatest length of prompt and answer together, in tokens; None if the model's config does not say."""
         ...
 
     @property
     def rows(self) -> int:
-        """Live rows in the batch."""
+        """Number of live rows in the batch."""
         ...
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
-        """How the recorded neurons are numbered; raises when the model or the layer range does not fit."""
+        """Return how the recorded neurons are numbered; raise if they cannot be recorded from this model."""
         ...
 
     def can_join(self) -> bool:
-        """Whether another generation may enter the batch while it runs."""
+        """Return whether another generation may enter the batch while it runs."""
         ...
 
     def check(self, request: GenerationRequest) -> None:
-        """Raise whatever `start` would raise of a request that cannot work, without running the model."""
+        """Raise the error that `start` would raise for a request that cannot work, without running the model."""
         ...
 
     def start(self, request: GenerationRequest) -> Generation:
@@ -132,11 +179,11 @@ class Engine(Protocol):
         ...
 
     def step(self, max_tokens: int) -> None:
-        """Advance every row by at most so many tokens; may stop earlier to make use of freed rows."""
+        """Advance every row by at most `max_tokens` tokens; may stop earlier to make use of freed rows."""
         ...
 
     def drop(self, generation: Generation, candidates: Collection[int]) -> None:
-        """Prune candidates: their rows leave the batch, what they produced stays."""
+        """Prune candidates: their rows leave the batch, and what they have generated is kept."""
         ...
 
     def release(self, generation: Generation) -> None:

@@ -87,9 +87,9 @@ def record_problems(
 ) -> int:
     """Record what is not on disk yet; a problem is durable as soon as its candidates are complete.
 
-    A problem's candidates are seeded by the run's seed and the problem's place in the run, so that they do not depend
-    on where recording was interrupted. With several problems in flight, which share batches, rounding may differ with
-    the company that a problem has.
+    A problem's candidates draw from the streams of the run's seed and the problem's place in the run, so that they do
+    not depend on where recording was interrupted. With several problems in flight, which share batches, rounding may
+    differ with the company that a problem has.
 
     Args:
         decoder: samples the candidates; its selector is not asked.
@@ -118,34 +118,33 @@ def record_problems(
         chosen = list(enumerate(problems))[:limit]
         todo = [(place, problem) for place, problem in chosen if problem.id not in writer.done]
         on_disk = len(chosen) - len(todo)
-        running: deque[tuple[Problem, int, PendingRequest]] = deque()
+        running: deque[tuple[Problem, PendingRequest]] = deque()
         try:
             for recorded in range(len(todo)):
                 for place, problem in todo[recorded + len(running) : recorded + in_flight]:
-                    seed = sampling.seed + place
-                    running.append((problem, seed, _submit(decoder, problem, seed, sampling, config)))
-                record = _finished(*running[0])
+                    running.append((problem, _submit(decoder, problem, place, sampling, config)))
+                record = _finished(*running[0], sampling.seed)
                 writer.append(record)
                 running.popleft()
                 if on_problem is not None:
                     on_problem(record, on_disk + recorded + 1)
         finally:
-            for _, _, pending in running:
+            for _, pending in running:
                 pending.cancel()
     return len(todo)
 
 
 def _submit(
-    decoder: NeuronAgreementDecoder, problem: Problem, seed: int, sampling: SamplingConfig, config: NADConfig
+    decoder: NeuronAgreementDecoder, problem: Problem, place: int, sampling: SamplingConfig, config: NADConfig
 ) -> PendingRequest:
     try:
-        return decoder.submit([problem.message], sampling=sampling.model_copy(update={"seed": seed}), config=config)[0]
+        return decoder.submit([problem.message], sampling=sampling, config=config, first_prompt_index=place)[0]
     except PromptError as error:
         msg = f"problem {problem.id!r}: {error}"
         raise PromptError(msg) from error
 
 
-def _finished(problem: Problem, seed: int, pending: PendingRequest) -> ProblemRecord:
+def _finished(problem: Problem, pending: PendingRequest, seed: int) -> ProblemRecord:
     outcome = pending.outcome()
     return ProblemRecord(
         problem.id,

@@ -1,1 +1,1 @@
-"""The method itself: which neurons a token activates, and how alike two candidates' activated neurons are."""
+"""The method itself: which neurons a token activates, and how similar two candidates' activated neurons are."""

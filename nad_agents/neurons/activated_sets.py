@@ -1,15 +1,15 @@
-"""Activated sets: which neurons a candidate used, how often, and how alike two candidates are.
+"""Activated sets: which neurons a candidate used, how often, and how similar two candidates are.
 
 An activated set is the union of the activated neurons of a candidate's tokens (arXiv 2510.26277, section 3).
-What is compared (similarity, how many neurons per token, which tokens, which layers) is one `ComparisonConfig`.
-Results are kept on the group, keyed by what determines them, so that several selectors share one matrix.
+A `ComparisonConfig` says what is compared: which similarity, how many neurons per token, which tokens, which layers.
+Results are cached on the group under a key of what determines them, so that several selectors share one matrix.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,25 +35,23 @@ __all__ = [
     "unique_counts",
 ]
 
-_T = TypeVar("_T")
-
 
 @dataclass(frozen=True)
 class ComparisonConfig:
     """What is compared between two candidates.
 
     Attributes:
-        similarity: how activated neurons are compared; the paper's is ``jaccard``.
-        top_k: use this many of a token's recorded neurons, the highest first; None uses all of them.
-        chunk_size: tokens per chunk (B).
-        chunks: compare the first so many chunks, counted from the first generated token; None compares all.
-        skip_tokens: leave out this many tokens at the start.
-        common_prefix: compare only as many tokens as the shortest candidate has (of those that have any left
-            after `skip_tokens`), which removes the effect of length.
+        similarity: How activated neurons are compared; the paper uses ``jaccard``.
+        top_k: Number of a token's recorded neurons that are used, the best-scored first; None uses all.
+        chunk_size: Tokens per chunk (the paper's B).
+        chunks: Number of chunks that are compared, from the first generated token on; None compares whole answers.
+        skip_tokens: Number of tokens left out at the start.
+        common_prefix: Whether to compare only as many tokens as the shortest candidate has (of those that have any
+            left after `skip_tokens`), which removes the effect of length.
         layers: (first, end) in the model's own numbering; None compares every recorded layer.
 
     Raises:
-        ConfigurationError: a value is out of range, or skipping leaves nothing of the compared chunks.
+        ConfigurationError: A value is out of range, or skipping leaves nothing of the compared chunks.
     """
 
     similarity: Similarity = "jaccard"
@@ -90,9 +88,9 @@ class ComparisonConfig:
 
     @classmethod
     def from_config(cls, config: NADConfig) -> ComparisonConfig:
-        """Take over what a `NADConfig` says about comparing.
+        """Return what a `NADConfig` says about comparing.
 
-        ``layers`` is not taken over: there it says what is recorded, and all that was recorded is compared.
+        Its ``layers`` say what is recorded and not what is compared: everything that was recorded is compared.
         """
         return cls(
             similarity=config.similarity,
@@ -105,46 +103,45 @@ class ComparisonConfig:
 
     @property
     def token_limit(self) -> int | None:
-        """How many tokens the first `chunks` chunks hold; None without a limit."""
+        """Number of tokens in the first `chunks` chunks; None if there is no limit."""
         return None if self.chunks is None else self.chunks * self.chunk_size
 
     @property
     def _window_key(self) -> tuple[object, ...]:
-        # chunk_size alone does not change a set, so it is no part of the key
+        # chunk_size alone does not change a set, so it is not part of the key
         return (self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
 
 
-def _cached(group: RolloutGroup, key: tuple[object, ...], build: Callable[[], _T]) -> _T:
-    if key not in group._cache:
-        group._cache[key] = build()
-    return cast("_T", group._cache[key])
-
-
 def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
-    """The tokens of a candidate that are compared, as a slice of its token axis; may be empty."""
+    """Return which of a candidate's tokens are compared, as a slice of its token axis; the slice may be empty."""
     length = len(group.rollouts[index])
     stop = length if comparison.token_limit is None else min(length, comparison.token_limit)
     if comparison.common_prefix:
-        # a candidate with nothing to compare must not empty all the others
+        # a candidate with nothing to compare must not empty the others' windows
         lengths = [len(r) for r in group.rollouts if len(r) > comparison.skip_tokens]
         stop = min([stop, *lengths])
     return slice(min(comparison.skip_tokens, stop), stop)
 
 
 def compared_tokens(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """How many tokens of each candidate are compared, int64 [N]."""
+    """Return how many tokens of each candidate are compared, int64 [N]."""
     windows = (compared_window(group, i, comparison) for i in range(len(group)))
     return np.array([w.stop - w.start for w in windows], dtype=np.int64)
 
 
 def compared_neurons(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> NDArray[np.int32]:
-    """The activated neurons of a candidate's compared tokens.
+    """Return the activated neurons of a candidate's compared tokens.
+
+    Args:
+        group: The candidates of one prompt.
+        index: The candidate.
+        comparison: Which tokens, how many neurons per token and which layers are compared.
 
     Returns:
-        int32 [t, k'], -1 where there is none (padding, or a layer outside ``comparison.layers``).
+        int32 [t, k'], with -1 for padding and for neurons in layers outside ``comparison.layers``.
 
     Raises:
-        ConfigurationError: the candidate has tokens but no recorded neurons, or an id is outside the layout.
+        ConfigurationError: The candidate has tokens but no recorded neurons, or an id is outside the layout.
     """
     rollout = group.rollouts[index]
     if len(rollout) and rollout.neurons.shape[1] == 0:
@@ -170,20 +167,20 @@ def compared_neurons(group: RolloutGroup, index: int, comparison: ComparisonConf
 def neuron_counts(
     group: RolloutGroup, comparison: ComparisonConfig
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
-    """For each candidate its activated neurons and how many of its tokens had each.
+    """Return each candidate's activated neurons and the number of its tokens that activated each of them.
 
     Returns:
-        per candidate (ids, counts): sorted unique int32 ids, and int32 counts of the same length.
+        For each candidate a pair of read-only int32 arrays of equal length: sorted unique ids, and counts.
 
     Raises:
-        ConfigurationError: see `compared_neurons`.
+        ConfigurationError: See `compared_neurons`.
     """
 
     def build() -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         result = []
         for index in range(len(group)):
             neurons = compared_neurons(group, index, comparison)
-            # shifted by one, so that the padding is counted in slot 0 and dropped
+            # shifted by one, so that padding is counted in slot 0, which is dropped
             dense = np.bincount(neurons.ravel() + 1, minlength=group.layout.n_neurons + 1)[1:]
             ids = np.flatnonzero(dense).astype(np.int32)
             counts = dense[ids].astype(np.int32)
@@ -192,28 +189,28 @@ def neuron_counts(
             result.append((ids, counts))
         return result
 
-    return _cached(group, ("counts", *comparison._window_key), build)
+    return group.cached(("counts", *comparison._window_key), build)
 
 
 def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
-    """The activated set of each candidate: the union over its compared tokens, sorted unique int32 ids."""
+    """Return the activated set of each candidate, the union over its compared tokens, as sorted unique int32 ids."""
     return [ids for ids, _ in neuron_counts(group, comparison)]
 
 
 def unique_counts(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """The unique activated neuron count of each candidate, int64 [N]."""
+    """Return the number of unique activated neurons of each candidate, int64 [N]."""
     return np.array([len(ids) for ids in activated_sets(group, comparison)], dtype=np.int64)
 
 
 def chunk_sets(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
-    """The activated set of each chunk of a candidate, sorted unique int32 ids.
+    """Return the activated set of each chunk of a candidate, as sorted unique int32 ids.
 
-    Chunk c holds the tokens c * chunk_size to (c + 1) * chunk_size of the answer; tokens outside the compared
-    window are missing from their chunk, and a chunk that lies outside it altogether is not listed.
+    Chunk c holds the tokens c * chunk_size to (c + 1) * chunk_size of the answer, without those outside the compared
+    window; a chunk entirely outside the window is left out.
     """
     neurons = compared_neurons(group, index, comparison)
     start = compared_window(group, index, comparison).start
-    # the first chunk is shorter when skipped tokens cut into it
+    # the first chunk is shorter if the skipped tokens end within it
     first = comparison.chunk_size - start % comparison.chunk_size
     sets = []
     for part in np.split(neurons, range(first, len(neurons), comparison.chunk_size)):
@@ -224,26 +221,29 @@ def chunk_sets(group: RolloutGroup, index: int, comparison: ComparisonConfig) ->
 
 
 def novelty(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """How many neurons each compared token adds to the candidate's activated set, int64 [t]."""
+    """Return how many neurons each compared token adds to the candidate's activated set, int64 [t]."""
     neurons = compared_neurons(group, index, comparison)
     flat = neurons.ravel()
     present = np.flatnonzero(flat >= 0)
-    # np.unique reports the first occurrence in token order
+    # np.unique returns the first occurrence, here in token order
     _, first = np.unique(flat[present], return_index=True)
     tokens = present[first] // max(neurons.shape[1], 1)
     return np.bincount(tokens, minlength=len(neurons)).astype(np.int64)
 
 
 def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.float64]:
-    """Similarities of all candidates, float64 [N, N]: symmetric, unit diagonal, within [0, 1], read-only.
+    """Return the similarity of each pair of candidates.
 
-    ``jaccard`` is |A and B| / |A or B| of the activated sets; ``weighted_jaccard`` the sum of minima over the
-    sum of maxima of how many tokens had each neuron; ``weighted_jaccard_rates`` the same of these counts divided
-    by the candidate's compared tokens; ``cosine`` the cosine of the rates. Two empty candidates have similarity
-    1, an empty and a non-empty one 0.
+    ``jaccard`` is |A and B| / |A or B| of the activated sets. ``weighted_jaccard`` is the sum of minima over the sum of
+    maxima of the neurons' counts, a count being the number of tokens that activated the neuron;
+    ``weighted_jaccard_rates`` divides the counts by the candidate's number of compared tokens first. ``cosine`` is the
+    cosine of the counts. Two empty candidates have similarity 1, an empty and a non-empty one 0.
+
+    Returns:
+        float64 [N, N], read-only: symmetric, within [0, 1], with ones on the diagonal.
 
     Raises:
-        ConfigurationError: see `compared_neurons`.
+        ConfigurationError: See `compared_neurons`.
     """
 
     def build() -> NDArray[np.float64]:
@@ -261,4 +261,4 @@ def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDAr
         matrix.setflags(write=False)
         return matrix
 
-    return _cached(group, ("similarity", comparison.similarity, *comparison._window_key), build)
+    return group.cached(("similarity", comparison.similarity, *comparison._window_key), build)

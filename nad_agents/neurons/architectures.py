@@ -2,7 +2,7 @@
 
 A neuron is one intermediate unit of a feed-forward block, and its activation is the input of that block's down
 projection (METHOD: gated ``act(W_gate x) * (W_up x)``, fused gate and up in one matrix, or plain ``act(W_in x)``).
-So it is enough to find, in every decoder layer, the projection that leads from the wide space back to the model's:
+So it suffices to find, in every decoder layer, the projection that leads from the neurons back to the model's width:
 
 ========  ===================================================  =============================================
 kind      projections of one block (d = model, f = neurons)    examples
@@ -36,11 +36,11 @@ class FeedForward:
     """The feed-forward block of one decoder layer.
 
     Attributes:
-        layer: index of the decoder layer.
-        name: qualified name of the down projection in the model.
-        kind: how the block makes its activations.
-        d_ff: number of neurons.
-        down: the down projection; its input is the activation of the neurons.
+        layer: Index of the decoder layer.
+        name: Qualified name of the down projection in the model.
+        kind: How the block computes its activations.
+        d_ff: Number of neurons.
+        down: The down projection, whose input is the activation of the neurons.
     """
 
     layer: int
@@ -50,18 +50,18 @@ class FeedForward:
     down: nn.Module
 
     def down_weight(self) -> torch.Tensor:
-        """Weight of the down projection, [d_model, d_ff]; column i is what neuron i writes.
+        """Return the weight of the down projection, [d_model, d_ff]; column i is the direction that neuron i writes.
 
         Raises:
-            UnsupportedModelError: the weight is quantised, so that it cannot be read as a matrix.
+            UnsupportedModelError: The weight is quantized and cannot be read as a matrix.
         """
         if isinstance(self.down, Int8Linear):
             return self.down.weight * self.down.scale[:, None]
         weight = getattr(self.down, "weight", None)
         if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
             msg = (
-                f"the weight of {self.name} cannot be read as a matrix (quantised?); "
-                "use score='activation', or load the model unquantised"
+                f"the weight of {self.name} cannot be read as a matrix (quantized?); "
+                "use score='activation', or load the model unquantized"
             )
             raise UnsupportedModelError(msg)
         return weight.detach().T if isinstance(self.down, Conv1D) else weight.detach()
@@ -69,45 +69,33 @@ class FeedForward:
 
 @dataclass(frozen=True)
 class Unembedding:
-    """What turns the last hidden state into logits.
+    """The matrix that turns the last hidden state into logits.
 
     Attributes:
         weight: [vocabulary, d_model], one row per token.
-        scale: float32 [vocabulary], what an int8 row is multiplied by; None for rows of floats.
-        norm_weight: [d_model], the effective gain of the final norm; None when there is no such norm.
+        scale: float32 [vocabulary], the factor of each int8 row; None for rows of floats.
     """
 
     weight: torch.Tensor
-    norm_weight: torch.Tensor | None
     scale: torch.Tensor | None = None
 
-    def rows(self, token_ids: torch.Tensor, *, use_norm: bool) -> torch.Tensor:
-        """Unembedding rows of tokens.
-
-        Args:
-            token_ids: [T].
-            use_norm: multiply by the final norm's gain, so that the row acts on the residual stream.
-
-        Returns:
-            [T, d_model].
-        """
+    def rows(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows of tokens [T] as floats, [T, d_model]."""
         rows = self.weight[token_ids]
-        if self.scale is not None:
-            rows = rows * self.scale[token_ids, None]
-        return rows * self.norm_weight if use_norm and self.norm_weight is not None else rows
+        return rows if self.scale is None else rows * self.scale[token_ids, None]
 
 
 def find_feed_forwards(model: nn.Module) -> tuple[FeedForward, ...]:
     """Find the feed-forward block of every decoder layer.
 
     Args:
-        model: a causal language model of transformers.
+        model: A causal language model of transformers.
 
     Returns:
         One block per decoder layer, in order.
 
     Raises:
-        UnsupportedModelError: there are no decoder layers, or a layer has no block of a known kind.
+        UnsupportedModelError: The model has no decoder layers, or a layer has no block of a known kind.
     """
     config = _text_config(model)
     hidden = getattr(config, "hidden_size", None)
@@ -142,10 +130,10 @@ def find_feed_forwards(model: nn.Module) -> tuple[FeedForward, ...]:
 
 
 def find_unembedding(model: nn.Module) -> Unembedding:
-    """Find the unembedding matrix and the final norm's gain, which the attribution score needs.
+    """Find the unembedding matrix, which the attribution score needs.
 
     Raises:
-        UnsupportedModelError: the output embedding is absent, quantised, or not of the model's width.
+        UnsupportedModelError: The output embedding is absent, quantized, or not of the model's width.
     """
     config = _text_config(model)
     getter = getattr(model, "get_output_embeddings", None)
@@ -161,7 +149,7 @@ def find_unembedding(model: nn.Module) -> Unembedding:
             "so a neuron has no direct contribution to a logit; use score='activation'"
         )
         raise UnsupportedModelError(msg)
-    return Unembedding(weight.detach(), _final_norm_gain(model, config.hidden_size), scale)
+    return Unembedding(weight.detach(), scale)
 
 
 def _text_config(model: nn.Module) -> Any:
@@ -171,7 +159,7 @@ def _text_config(model: nn.Module) -> Any:
 
 
 def _shape(module: nn.Module) -> tuple[int, int] | None:
-    """(inputs, outputs) of a linear-like module, None for any other."""
+    """Return (inputs, outputs) of a linear-like module, and None for any other module."""
     if isinstance(module, Conv1D):
         return int(module.weight.shape[0]), int(module.weight.shape[1])
     inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
@@ -179,12 +167,12 @@ def _shape(module: nn.Module) -> tuple[int, int] | None:
 
 
 def _blocks(layer: nn.Module, hidden: int) -> Iterator[tuple[str, FeedForwardKind, int, nn.Module]]:
-    """Blocks of a layer: sibling projections, outside attention, whose shapes fit one of the kinds."""
+    """Yield the blocks of a layer: sibling projections outside attention whose shapes fit one of the kinds."""
     for parent_name, parent in layer.named_modules():
         if "attn" in parent_name.lower() or "attention" in parent_name.lower():
             continue
         if any(isinstance(child, nn.Conv1d) for child in parent.children()):
-            continue  # a state-space mixer: its projections have a fused block's shapes, but it is no FFN
+            continue  # a state-space mixer: its projections have the shapes of a fused block, but it is no FFN
         linears = [
             (name, child, shape) for name, child in parent.named_children() if (shape := _shape(child)) is not None
         ]
@@ -204,22 +192,3 @@ def _blocks(layer: nn.Module, hidden: int) -> Iterator[tuple[str, FeedForwardKin
                     continue
             yield (f"{parent_name}.{name}" if parent_name else name), kind, d_ff, down
             break
-
-
-def _final_norm_gain(model: nn.Module, hidden: int) -> torch.Tensor | None:
-    """Effective gain of the last norm that stands outside the decoder layers."""
-    gain = None
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        outside = not any(part.isdigit() for part in name.split("."))
-        if outside and isinstance(weight, torch.Tensor) and weight.shape == (hidden,):
-            # Gemma's RMSNorm multiplies by 1 + weight, which its output on a unit vector shows without naming it.
-            probe = torch.ones(1, hidden, dtype=weight.dtype, device=weight.device)
-            probe[:, ::2] = -1
-            with torch.no_grad():
-                gain = (module(probe) - (getattr(module, "bias", None) if _has_bias(module) else 0)) / probe
-    return None if gain is None else gain[0].detach()
-
-
-def _has_bias(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "bias", None), torch.Tensor)

@@ -1,14 +1,15 @@
 """Recording the activated neurons of generated tokens.
 
-Two steps, so that decoding is not slowed:
+It takes two steps, so that decoding is not slowed:
 
-1. `ActivationTap` copies the input of every down projection into one preallocated buffer, one slot a step. A hook
+1. `ActivationTap` copies the input of every down projection into one preallocated buffer, one slot per step. A hook
    does nothing else: no top-k, no Python per row.
-2. `activated_neurons` turns a full buffer into neuron ids: per layer the `per_layer_top` best-scored neurons, then
-   the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B), for all rows and steps at once.
+2. `activated_neurons` turns a full buffer into neuron ids, for all rows and steps at once: the `per_layer_top`
+   best-scored neurons of each layer, then the `top_k` best of those over all recorded layers (arXiv 2510.26277,
+   appendix B).
 
-Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype and no more than `BUFFER_BYTES`, or
-one step (a chunk is then reduced in several parts); what remains of a token is top_k int32 ids.
+Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype. It takes at most `BUFFER_BYTES` or
+one step, whichever is more, so a chunk may be reduced in several parts. What is kept of a token is top_k int32 ids.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from nad_agents.types import ScoreName
 __all__ = ["BUFFER_BYTES", "ActivationTap", "RecordingConfig", "activated_neurons", "neuron_layout"]
 
 BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
-"""Upper bounds of the buffer by score; at least one step is always held. A small one stays in the cache; attribution
-reads all down projections for each full one (measured)."""
+"""Greatest size of the buffer for each score; it always holds at least one step. A small buffer stays in the CPU's
+cache, but attribution reads every down projection once per full buffer (both sizes are measured)."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +40,28 @@ class RecordingConfig:
     """Which neurons count as activated.
 
     Attributes:
-        score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y.
-        top_k: activated neurons per token.
-        per_layer_top: at most this many from one layer.
-        layers: (first, end) of the recorded decoder layers; None for all.
-        final_norm: attribution multiplies the unembedding row by the final norm's gain.
+        score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y
+            (arXiv 2504.07440, eq. 5).
+        top_k: Number of activated neurons per token.
+        per_layer_top: Greatest number of them from one layer.
+        layers: (first, end) of the recorded decoder layers; None records all.
     """
 
     score: ScoreName = "activation"
     top_k: int = 500
     per_layer_top: int = 64
     layers: tuple[int, int] | None = None
-    final_norm: bool = False
 
 
 def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> NeuronLayout:
-    """How the neurons of the recorded layers are numbered.
+    """Number the neurons of the recorded layers.
+
+    Args:
+        blocks: The feed-forward blocks of all the model's layers.
+        config: Says which layers are recorded.
 
     Raises:
-        ConfigurationError: the layer range lies outside the model.
+        ConfigurationError: The layer range lies outside the model.
     """
     first, end = config.layers or (0, len(blocks))
     if not 0 <= first < end <= len(blocks):
@@ -67,15 +71,19 @@ def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> Neu
 
 
 class ActivationTap:
-    """Copies feed-forward activations of decoding steps into a buffer while it is open.
+    """Copies the feed-forward activations of decoding steps into a buffer while it is open.
 
-    Use as a context manager, any number of times: on entry the hooks are registered, on exit they are removed and the
-    model is exactly as before. From `open` to the exit every forward pass with one position per row fills one step.
-    The buffer's memory is kept from one time to the next until `free`.
+    Use it as a context manager, any number of times: the entry registers the hooks, the exit removes them and leaves
+    the model exactly as before. From `open` to the exit every forward pass with one position per row fills one step.
+    The buffer's memory is kept from one use to the next until `free`.
+
+    Args:
+        model: The model to tap.
+        blocks: The model's feed-forward blocks; None finds them.
 
     Attributes:
-        blocks: the model's feed-forward blocks.
-        first_layer: the first layer that is kept.
+        blocks: See above.
+        first_layer: Index, in the model, of the first layer that is copied.
     """
 
     def __init__(self, model: nn.Module, blocks: Sequence[FeedForward] | None = None) -> None:
@@ -106,21 +114,21 @@ class ActivationTap:
     def open(
         self, rows: int, steps: int, layers: tuple[int, int], *, dtype: torch.dtype, device: torch.device, limit: int
     ) -> int:
-        """Make room for `steps` decoding steps of `rows` rows.
+        """Make room for `steps` decoding steps of `rows` rows and start copying.
 
         Args:
-            rows: rows of the batch.
-            steps: steps wanted.
-            layers: (first, end) of the layers to keep.
-            dtype: dtype of the activations.
-            device: where they are.
-            limit: most bytes of the buffer, if more than one step's.
+            rows: Rows in the batch.
+            steps: Number of steps wanted.
+            layers: (first, end) of the layers to copy.
+            dtype: Dtype of the activations.
+            device: Device of the activations.
+            limit: Greatest size of the buffer in bytes; one step is always held.
 
         Returns:
-            How many steps fit; the caller reduces and rewinds after so many.
+            Number of steps that fit; after that many the caller must call `take`.
 
         Raises:
-            RecordingError: the tap is not entered.
+            RecordingError: The tap has not been entered as a context manager.
         """
         if not self._handles:
             msg = "the activation tap is not installed on the model; use it as a context manager"
@@ -138,17 +146,17 @@ class ActivationTap:
         return steps
 
     def next_step(self) -> int:
-        """Go to the next slot; returns how many are filled."""
+        """Go to the next slot and return the number of filled ones."""
         self._step += 1
         return self._step
 
     def take(self) -> list[torch.Tensor]:
-        """The filled part of the buffer, one [steps, rows, d_ff] view per layer, and rewind."""
+        """Return the filled part of the buffer, one [steps, rows, d_ff] view per layer, and start over."""
         filled, self._step = self._step, 0
         return [layer[:filled] for layer in self._layers]
 
     def free(self) -> None:
-        """Give the buffer's memory back."""
+        """Free the buffer's memory."""
         self._memory, self._layers, self._slots = torch.empty(0), [], []
 
     def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
@@ -170,19 +178,22 @@ def activated_neurons(
     *,
     unembedding: Unembedding | None = None,
 ) -> torch.Tensor:
-    """Neuron ids of the activated set of every token, best-scored first.
+    """Return the neuron ids of every token's activated set, best-scored first.
 
     Args:
-        activations: per recorded layer [steps, rows, d_ff].
+        activations: Activations [steps, rows, d_ff] of each recorded layer.
         token_ids: [steps, rows], the token that each position emitted.
-        config: score, k and the cap per layer.
-        layout: numbering of the neurons.
-        blocks: feed-forward blocks of the recorded layers, in the order of `activations`.
-        unembedding: needed by the attribution score.
+        config: Score, top_k and the limit per layer.
+        layout: Numbering of the neurons.
+        blocks: Feed-forward blocks of the recorded layers, in the order of `activations`.
+        unembedding: The model's unembedding, which the attribution score needs.
 
     Returns:
-        int32 [steps, rows, k], k = min(top_k, what the layers offer). A neuron whose score is exactly zero is not
-        activated: its place holds -1.
+        int32 [steps, rows, k], where k = min(top_k, what all layers offer). A neuron whose score is exactly zero is
+        not activated; -1 stands in its place.
+
+    Raises:
+        RecordingError: The score is attribution and there is no unembedding.
     """
     steps, rows = token_ids.shape
     directions = None
@@ -190,7 +201,7 @@ def activated_neurons(
         if unembedding is None:
             msg = "the attribution score needs the unembedding matrix"
             raise RecordingError(msg)
-        directions = unembedding.rows(token_ids.reshape(-1), use_norm=config.final_norm)
+        directions = unembedding.rows(token_ids.reshape(-1))
 
     def scores() -> Iterator[torch.Tensor]:
         for block, layer in zip(blocks, activations, strict=True):
@@ -199,7 +210,7 @@ def activated_neurons(
                 yield h
             else:
                 weight = block.down_weight()
-                # in place: fresh memory for every layer costs as much as the comparison
+                # in place, as fresh memory for every layer would cost as much as the top-k
                 yield (directions.to(weight.device, weight.dtype) @ weight).to(h.dtype).mul_(h)
 
     magnitudes = config.score == "activation"

@@ -1,7 +1,7 @@
-"""N x N similarities of activated sets: Jaccard on packed bits, the others on dense blocks of neurons.
+"""N x N similarity matrices of activated sets: Jaccard on packed bits, the others on dense blocks of neurons.
 
-Every entry is computed the same way wherever its two candidates stand, so that permuting the candidates
-permutes the matrix to the last bit, and equal candidates are equally similar to everything.
+An entry is computed in the same way wherever its two candidates stand. So permuting the candidates permutes the matrix
+exactly, to the last bit, and equal candidates have equal similarities to all others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 __all__ = ["cosine_matrix", "intersection_sizes", "jaccard_matrix", "weighted_jaccard_matrix"]
 
 _COLUMNS = 4096
-"""Neurons held densely at a time."""
+"""Number of neurons whose counts are dense at a time."""
 
 
 def _packed(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.uint8]:
@@ -31,36 +31,36 @@ def _packed(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.uin
 
 
 def intersection_sizes(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.int64]:
-    """How many ids each two sets share.
+    """Count the ids that each pair of sets shares.
 
-    One bit per neuron. Two sets share (|A| + |B| - H) / 2 ids, H being how many bits differ; all H come from one call
-    of NumKong, which counts bits as fast as the processor allows.
+    A set is packed to one bit per neuron. Two sets share (|A| + |B| - H) / 2 ids, where H is their Hamming distance;
+    one call of NumKong, which uses the CPU's vector instructions, computes all H.
 
     Args:
-        sets: N sets of unique ids in 0 .. n_neurons - 1, int32.
-        n_neurons: how many neurons there are.
+        sets: N int32 arrays of unique ids in 0 .. n_neurons - 1.
+        n_neurons: Number of neurons.
 
     Returns:
-        int64 [N, N], the diagonal holding the sizes of the sets.
+        int64 [N, N], with the sizes of the sets on the diagonal.
     """
     sizes = np.array([len(ids) for ids in sets], dtype=np.int64)
     if not len(sets):
         return np.zeros((0, 0), dtype=np.int64)
     distances = numkong.hammings_symmetric(_packed(sets, n_neurons), dtype="uint1")
-    # what lies below the diagonal is not defined
+    # NumKong leaves the lower triangle undefined
     different = np.triu(np.asarray(distances).astype(np.int64), 1)
     different += different.T
     return (sizes[:, None] + sizes[None, :] - different) // 2
 
 
 def jaccard_matrix(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.float64]:
-    """Jaccard similarity of each two sets, float64 [N, N].
+    """Return the Jaccard similarity of each pair of sets, float64 [N, N].
 
     Two empty sets have similarity 1, an empty and a non-empty one 0.
 
     Args:
-        sets: N sets of unique ids in 0 .. n_neurons - 1, int32.
-        n_neurons: how many neurons there are.
+        sets: N int32 arrays of unique ids in 0 .. n_neurons - 1.
+        n_neurons: Number of neurons.
     """
     shared = intersection_sizes(sets, n_neurons)
     sizes = shared.diagonal()
@@ -70,12 +70,12 @@ def jaccard_matrix(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray
 def weighted_jaccard_matrix(
     counts: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_neurons: int, scales: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Weighted Jaccard similarity (sum of minima over sum of maxima) of each two candidates, float64 [N, N].
+    """Return the weighted Jaccard similarity (sum of minima over sum of maxima) of each pair, float64 [N, N].
 
     Args:
         counts: N pairs (ids, counts) of int32 arrays of equal length.
-        n_neurons: how many neurons there are.
-        scales: N factors on the counts: 1 compares counts, 1 / tokens compares rates.
+        n_neurons: Number of neurons.
+        scales: A factor on the counts of each candidate: 1 compares counts, 1 / tokens compares rates.
     """
     n = len(counts)
     minima = np.zeros((n, n), dtype=np.float64)
@@ -85,22 +85,22 @@ def weighted_jaccard_matrix(
         for i in range(n):
             minima[i, i:] += np.minimum(weights[i:], weights[i]).sum(axis=1)
     minima = np.triu(minima) + np.triu(minima, 1).T
-    # the totals go through the same sums as the minima, so that equal candidates have exactly 1
+    # the totals are summed like the minima, so that equal candidates have a similarity of exactly 1
     totals = minima.diagonal()
     return _ratio(minima, totals[:, None] + totals[None, :] - minima)
 
 
 def cosine_matrix(counts: Sequence[tuple[NDArray[np.int32], NDArray[np.int32]]], n_neurons: int) -> NDArray[np.float64]:
-    """Cosine of how often each neuron was activated, float64 [N, N]; counts and rates have the same cosine.
+    """Return the cosine similarity of the activation counts of each pair, float64 [N, N]; rates would give the same.
 
     Args:
         counts: N pairs (ids, counts) of int32 arrays of equal length.
-        n_neurons: how many neurons there are.
+        n_neurons: Number of neurons.
     """
     n = len(counts)
     products = np.zeros((n, n), dtype=np.float64)
     for block in _dense_blocks(counts, n_neurons):
-        # whole numbers below 2**53: exact in whatever order the product sums them
+        # integers below 2**53: exact in whatever order the product sums them up
         products += block @ block.T
     norms = products.diagonal()
     return _ratio(products, np.sqrt(norms[:, None] * norms[None, :]))
@@ -121,7 +121,7 @@ def _dense_blocks(
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Part over whole within [0, 1], 1 on the diagonal and where both are empty; 0 where only one is."""
+    """Return part over whole within [0, 1]: 1 on the diagonal and for two empty candidates, 0 if only one is empty."""
     ratio = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     empty = part.diagonal() == 0
     ratio[np.ix_(empty, empty)] = 1.0

@@ -1,10 +1,10 @@
-"""The best-scored neurons of every token: per layer the best few, and the best k of those over all layers.
+"""The best-scored neurons of every token: the best few of each layer, then the best k of those over all layers.
 
-Two ways to the same sets. `torch.topk` works everywhere. On a CPU, scores are faster as integers: a score's bits, made
-monotone, and the neuron's number share one machine word, so that numpy's vectorised partition moves both at once.
-A layer is partitioned by the upper 16 bits of the scores, beside which the number fits into 32 bits. That is all of a
-16-bit score. Of a 32-bit one it is not: a few more than wanted are taken and compared in full, and a token whose last
-wanted score might be below one that was not taken is done again with 64-bit words.
+There are two ways to the same sets. `torch.topk` works everywhere. On a CPU, integers are faster: a score's bits, made
+monotone, share one machine word with the neuron's number, so numpy's vectorised partition moves both at once. A layer
+is partitioned by the upper 16 bits of the scores, which together with the number take 32 bits. A 16-bit score is then
+compared in full, a 32-bit score is not: a few more neurons than wanted are taken and compared in full, and the tokens
+for which a neuron that was not taken might belong to the best are done again with 64-bit words.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from numpy.typing import NDArray
 __all__ = ["top_neurons"]
 
 _WORD_NEURONS = 1 << 16
-"""Neurons per layer that fit beside 16 bits of a score in a 32-bit word."""
+"""Greatest number of neurons per layer whose numbers fit beside 16 bits of a score in a 32-bit word."""
 
-_MORE = 16
-"""So many more than wanted are compared in full; real activations then never needed the second way (measured)."""
+_MARGIN = 16
+"""Number of neurons taken beyond those wanted; with so many, real activations never needed 64-bit words (measured)."""
 
 _BLOCK = 1 << 16
-"""Scores worked on at a time: their words stay in a core's cache (measured)."""
+"""Number of scores processed at a time, so that their words stay in a core's cache (measured)."""
 
 
 def top_neurons(
     layers: Iterable[torch.Tensor], per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
 ) -> torch.Tensor:
-    """Neuron ids of the best scores, best first.
+    """Return the neuron ids of the best scores, best first.
 
     Args:
-        layers: scores of each layer, [T, d_ff] each, of one dtype; taken one at a time, so that one exists.
-        per_layer_top: at most so many neurons of one layer.
-        top_k: at most so many of all layers.
-        stride: neuron i of the layer at position l has the id l * stride + i.
-        magnitudes: the sign of a score does not count.
+        layers: Scores [T, d_ff] of each layer, all of one dtype; an iterator may create them one at a time.
+        per_layer_top: Greatest number of neurons from one layer.
+        top_k: Greatest number of neurons from all layers.
+        stride: Neuron i of the layer at position l has the id l * stride + i.
+        magnitudes: Whether to compare the scores without their sign.
 
     Returns:
-        int32 [T, k], k = min(top_k, what the layers offer). A score of exactly zero is not activated: -1 stands there.
+        int32 [T, k], where k = min(top_k, what all layers offer). A neuron whose score is exactly zero is not
+        activated; -1 stands in its place.
     """
     pools: list[NDArray[np.int64]] = []
     values: list[torch.Tensor] = []
@@ -61,7 +62,7 @@ def top_neurons(
 
 
 def _packed_top(scores: torch.Tensor, keep: int, first_id: int, magnitudes: bool) -> NDArray[np.int64]:
-    """The best of one layer as (score << 32 | id), int64 [T, keep], in no order."""
+    """Return the best neurons of one layer as (score << 32 | id), int64 [T, keep], in no order."""
     wide = scores.itemsize == 4
     bits: NDArray[np.int16 | np.int32] = scores.contiguous().view(torch.int32 if wide else torch.int16).numpy()
     best = np.empty((len(bits), keep), dtype=np.int64)
@@ -78,7 +79,7 @@ def _blocks(tokens: int, width: int) -> Iterator[slice]:
 
 
 def _monotone(bits: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
-    """Sign and magnitude to two's complement: the order of the integers is then the order of the scores."""
+    """Convert sign and magnitude to two's complement, so that the integers have the order of the scores."""
     order = bits >> (8 * bits.itemsize - 1)
     order &= np.iinfo(bits.dtype).max
     order ^= bits
@@ -86,21 +87,22 @@ def _monotone(bits: NDArray[np.signedinteger]) -> NDArray[np.signedinteger]:
 
 
 def _top_of_16(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
-    """(score << 32 | number) of the best 16-bit scores of each row."""
+    """Return (score << 32 | number) for the best 16-bit scores of each row."""
     best = _partitioned(order.astype(np.int32) << 16, keep)
     return ((best >> 16) << 32) | (best & 0xFFFF)
 
 
 def _top_of_32(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
-    """(score << 32 | number) of the best 32-bit scores of each row."""
+    """Return (score << 32 | number) for the best 32-bit scores of each row."""
     width = order.shape[-1]
-    taken = min(keep + _MORE, width)
+    taken = min(keep + _MARGIN, width)
     rough = _partitioned(order & -_WORD_NEURONS, taken)
     numbers = rough & 0xFFFF
     full = np.take_along_axis(order, numbers, axis=-1).astype(np.int64) << 32 | numbers
     full.partition(taken - keep, axis=-1)
     best = full[:, taken - keep :]
-    # nothing left out is above the least taken one, in the upper bits: those must tell it from the last wanted one
+    # in the upper bits no neuron left out is above the least one taken, so a row is safe where the last wanted score
+    # is above the least one taken in these bits
     unsure = np.flatnonzero(best[:, 0] >> 48 <= rough[:, 0] >> 16) if taken < width else ()
     for row in unsure:
         words = order[row].astype(np.int64) << 32 | np.arange(width)
@@ -110,7 +112,7 @@ def _top_of_32(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]
 
 
 def _partitioned(words: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
-    """The best words, with the neuron's number in the low 16 bits, the least of them first."""
+    """Return the best words with the neuron's number in the low 16 bits, the smallest of them first."""
     width = words.shape[-1]
     words |= np.arange(width, dtype=words.dtype)
     words.partition(width - keep, axis=-1)
@@ -118,7 +120,7 @@ def _partitioned(words: NDArray[np.signedinteger], keep: int) -> NDArray[np.int6
 
 
 def _best_packed(pools: list[NDArray[np.int64]], top_k: int) -> torch.Tensor:
-    """The ids of the best words of all layers, best first."""
+    """Return the ids of the best words of all layers, best first."""
     offered = sum(pool.shape[-1] for pool in pools)
     keep = min(top_k, offered)
     ids = np.empty((len(pools[0]), keep), dtype=np.int32)
@@ -127,6 +129,6 @@ def _best_packed(pools: list[NDArray[np.int64]], top_k: int) -> torch.Tensor:
         pool.partition(offered - keep, axis=-1)
         best = np.sort(pool[:, offered - keep :], axis=-1)[:, ::-1]
         score = best >> 32
-        # 0 and -1 are the orders of plus and minus zero
+        # plus and minus zero have become 0 and -1
         ids[rows] = np.where((score == 0) | (score == -1), -1, best & 0xFFFFFFFF)
     return torch.from_numpy(ids)

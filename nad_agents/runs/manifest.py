@@ -28,7 +28,7 @@ class RunManifest(BaseModel):
             unfinished run is a fair sample).
         order_seed: None when the problems keep the data set's order.
         model: name, source, revision or checksum, dtype, device, numbers of layers and neurons.
-        sampling: a `SamplingConfig` as JSON; its seed is the run's, each record names its own.
+        sampling: a `SamplingConfig` as JSON; its seed and a problem's place seed that problem's candidates.
         config: a `NADConfig` as JSON: what was recorded.
         versions: of Python and of the packages.
     """

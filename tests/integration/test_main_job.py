@@ -34,7 +34,7 @@ def test_candidates_of_a_coding_prompt_are_ranked_with_evidence(default_decoder)
 def test_greedy_is_the_librarys_generate(default_model):
     engine = HFEngine(default_model.model, default_model.tokenizer)
     prompt = encode_prompt(default_model.tokenizer, TASK)
-    generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=48)))
+    generation = engine.start(GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=48, seed=0)))
     while generation.live:
         engine.step(32)
     with torch.no_grad():
@@ -58,7 +58,7 @@ def test_the_neurons_recorded_for_attribution_are_the_formulas(default_model):
     engine = HFEngine(default_model.model, default_model.tokenizer)
     prompt = encode_prompt(default_model.tokenizer, "Say hello.")
     generation = engine.start(
-        GenerationRequest(prompt, SamplingConfig(n=2, max_new_tokens=12), 3, RecordingConfig("attribution"))
+        GenerationRequest(prompt, SamplingConfig(n=2, max_new_tokens=12, seed=3), RecordingConfig("attribution"))
     )
     while generation.live:
         engine.step(32)

@@ -1,6 +1,7 @@
 """From a prompt to a selection: ranking, pruning, verification, streaming, and errors before expensive work."""
 
 import asyncio
+import inspect
 import re
 import threading
 import time
@@ -123,9 +124,21 @@ def test_text_is_wrapped_by_the_chat_template_unless_raw():
 def test_several_prompts_in_one_call():
     nad = decoder()
     selections = nad.decode_many(["one", "another prompt", "x"])
-    assert [s.seed for s in selections] == [3, 4, 5]
-    alone = nad.decode("another prompt", sampling=SAMPLING.model_copy(update={"seed": 4}))
-    assert alone.text == selections[1].text
+    assert [s.seed for s in selections] == [3, 3, 3]
+    assert nad.decode("one").text == selections[0].text
+    part = nad.submit(["another prompt", "x"], first_prompt_index=1)
+    assert [pending.result().text for pending in part] == [s.text for s in selections[1:]]
+
+
+def test_every_prompt_of_every_seed_has_streams_of_its_own():
+    nad = decoder()
+    texts = [
+        candidate.text
+        for seed in (3, 4)
+        for selection in nad.decode_many(["one"] * 3, sampling=SAMPLING.model_copy(update={"seed": seed}))
+        for candidate in selection.candidates
+    ]
+    assert len(set(texts)) == len(texts) == 30
 
 
 class TestEarlyStopping:
@@ -195,6 +208,25 @@ class TestVerifier:
         selection = decoder(verifier=verifier, config=config).decode("hello")
         whole = {c.text for c in selection.candidates if c.finish_reason != "pruned"}
         assert set(verifier.asked) <= whole
+
+    def test_none_is_no_verifier_and_left_out_is_the_decoders(self):
+        verifier, other = Accepts(), Accepts()
+        nad = decoder(verifier=verifier)
+        assert nad.decode("hello", verifier=None).verified is None
+        assert (nad.decode("hello", verifier=other).verified, verifier.asked) == (False, [])
+        assert (nad.decode("hello").verified, len(verifier.asked) > 0) == (False, True)
+
+
+def test_every_way_to_call_spells_out_the_keywords_of_submit():
+    submit = inspect.signature(NeuronAgreementDecoder.submit).parameters
+    shared = set(submit) - {"self", "prompts", "streaming", "watch", "first_prompt_index"}
+    for name in ("decode", "decode_many", "sample", "adecode", "stream", "astream"):
+        mine = inspect.signature(getattr(NeuronAgreementDecoder, name)).parameters
+        own = {"verifier", "verification"} if name == "sample" else set()
+        assert set(mine) - {"self", "prompt", "prompts", "watch"} == shared - own
+        assert ("watch" in mine) == name.endswith("stream")
+        keywords = set(mine) & set(submit) - {"self"}
+        assert {key: mine[key] for key in keywords} == {key: submit[key] for key in keywords}
 
 
 class TestStream:
@@ -294,6 +326,12 @@ class TestWaves:
         assert max(len(event.live) for event in seen) == 2
         assert seen[-1].generated == one.usage.generated_tokens
 
+    def test_candidates_of_later_waves_have_yet_to_end(self):
+        counts = []
+        sampling = SamplingConfig(n=5, max_new_tokens=4, seed=3, wave=2, generation={"min_new_tokens": 4})
+        decoder().sample("hello", sampling=sampling, on_rows_freed=counts.append)
+        assert counts == [3, 1, 0]
+
     async def test_every_wave_has_processors_of_its_own_and_async_callers_get_all(self):
         made = []
 
@@ -323,7 +361,7 @@ class TestWaves:
             decoder().submit(["hi"], sampling=SamplingConfig(n=4, wave=2), **how)
 
     def test_a_request_that_does_not_fit_is_told_of_them_and_fits_then(self, monkeypatch):
-        monkeypatch.setattr("nad_agents.engine.hf.engine.available_device_memory", lambda _: 40 * 2**20)
+        monkeypatch.setattr("nad_agents.engine.hf.request_checks.available_device_memory", lambda _: 40 * 2**20)
         with pytest.raises(ConfigurationError, match=r"wave=\d+") as caught:
             decoder().submit(["hi"], sampling=SamplingConfig(n=5000, max_new_tokens=8))
         wave = int(re.search(r"wave=(\d+)", str(caught.value))[1])
@@ -353,28 +391,6 @@ def test_several_threads_share_one_decoder():
     for thread in threads:
         thread.join()
     assert results == expected
-
-
-def test_cancelling_a_pending_request_raises_for_its_caller():
-    nad = decoder(sampling=SAMPLING.model_copy(update={"max_new_tokens": 450}))
-    pending = nad.submit(["hello"])[0]
-    pending.cancel()
-    with pytest.raises(GenerationCancelledError):
-        pending.result()
-
-
-def test_cancelling_while_candidates_are_checked_starts_no_further_check():
-    class Slow(Accepts):
-        def verify(self, answer, *, prompt=""):
-            pending.cancel()
-            return super().verify(answer, prompt=prompt)
-
-    judge = Slow()
-    one_by_one = VerificationConfig(parallel=1)
-    pending = decoder().submit(["hello"], verifier=judge, verification=one_by_one)[0]
-    with pytest.raises(GenerationCancelledError):
-        pending.result()
-    assert len(judge.asked) == 1
 
 
 @pytest.mark.parametrize(

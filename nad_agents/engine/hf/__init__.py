@@ -1,1 +1,1 @@
-"""The transformers backend."""
+"""The backend over Hugging Face transformers."""

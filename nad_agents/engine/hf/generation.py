@@ -1,4 +1,8 @@
-"""One generation of the Hugging Face engine: its rows, what it drew so far, and its rollouts."""
+"""One generation of the Hugging Face engine: its rows, the tokens drawn so far, and its rollouts.
+
+Tokens and signals of the latest steps stay on the device; `HFGeneration.settle` moves them to host memory as one
+segment, whose rows are the candidates that were live then. A rollout is put together from the segments.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,10 @@ __all__ = ["HFGeneration"]
 _SIGNALS = ("logprobs", "entropies", "self_certainties", "confidences")
 
 
+_ROOM = 32
+"""Number of steps for which memory is allocated at once."""
+
+
 @dataclass(frozen=True)
 class _Segment:
     """Consecutive steps with the same rows: S steps, R rows."""
@@ -34,16 +42,12 @@ class _Segment:
     neurons: NDArray[np.int32]  # [S, R, k]
 
 
-_ROOM = 32
-"""Steps for which memory is taken at once."""
-
-
 @dataclass(eq=False)
-class _Drawn:
-    """Tokens and signals of the steps that are not settled yet, R rows.
+class _UnsettledSteps:
+    """Tokens and signals of the steps that are still on the device, R rows.
 
-    They lie in memory taken for many steps at once: small tensors that stay, allocated among the logits that go,
-    would cut the C library's heap into pieces in which the next logits find no place.
+    Their memory is allocated for many steps at once: small tensors that stay, allocated between logits that are
+    freed, would fragment the C library's heap until the next logits find no place in it.
     """
 
     tokens: torch.Tensor  # int64 [room, R]
@@ -51,7 +55,7 @@ class _Drawn:
     steps: int = 0
 
     @classmethod
-    def room_for(cls, rows: int, device: torch.device) -> _Drawn:
+    def allocate(cls, rows: int, device: torch.device) -> _UnsettledSteps:
         return cls(
             torch.empty(_ROOM, rows, dtype=torch.long, device=device), torch.empty(4, _ROOM, rows, device=device)
         )
@@ -67,16 +71,20 @@ class _Drawn:
 
 @dataclass(eq=False)
 class HFGeneration:
-    """A request while the engine works on it; see `nad_agents.engine.base.Generation`.
+    """A request that the engine is working on; see `nad_agents.engine.base.Generation`.
 
     Attributes:
-        request: what was asked.
-        layout: numbering of the recorded neurons.
-        tokenizer: decodes the candidates.
-        processors: logits processors of this request.
-        criteria: stopping criteria of this request.
+        request: The request.
+        layout: Numbering of the recorded neurons.
+        tokenizer: Decodes the candidates.
+        processors: The request's logits processors.
+        criteria: The request's stopping criteria.
         sequences: int64 [R, prompt + generated], the live rows.
-        prefill_seconds: how long the prompt took.
+        prefill_seconds: Seconds that the prefill took.
+        error: The error that ended the generation early; None if there was none.
+        tokens: Number of tokens that each live candidate has generated.
+        live: Indices of the candidates that have a row in the batch, in the order of their rows.
+        rows_before_compaction: Number of rows before the last call of `compact`.
     """
 
     request: GenerationRequest
@@ -92,92 +100,93 @@ class HFGeneration:
     rows_before_compaction: int = 0
     _ended: dict[int, tuple[int, FinishReason]] = field(default_factory=dict)
     _segments: list[_Segment] = field(default_factory=list)
-    _drawn: _Drawn | None = None
-    _room: torch.Tensor | None = None
+    _unsettled: _UnsettledSteps | None = None
+    _sequence_room: torch.Tensor | None = None
     _new_neurons: list[NDArray[np.int32]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Seed the candidates' streams."""
+        """Seed the candidates' random streams and set up the sampler."""
         sampling = self.request.sampling
         self.live = tuple(self.request.candidates)
-        self._streams = CandidateStreams(self.request.seed, self.request.candidates)
+        self._streams = CandidateStreams(self.request.candidate_seeds())
         self._sampler = TokenSampler(self.processors, greedy=sampling.temperature == 0)
         self._prompt_length = self.sequences.shape[1]
         visible = self.request.visible_tokens
-        special = self.tokenizer.added_tokens_decoder.items() if visible else ()
-        self._hidden = {i for i, token in special if token.special and i not in visible}
+        added = self.tokenizer.added_tokens_decoder.items() if visible else ()
+        self._hidden_tokens = {i for i, token in added if token.special and i not in visible}
 
     @property
     def width(self) -> int:
-        """How many of the likeliest tokens drawing asks for; 0 where it asks for none."""
+        """Number of largest logits that a draw needs; 0 if it needs all of them or none."""
         return self._sampler.width
 
     @property
     def finished_rows(self) -> int:
-        """Rows in the batch whose candidate has ended."""
+        """Number of rows in the batch whose candidate has ended."""
         return sum(candidate in self._ended for candidate in self.live)
 
     @property
     def must_stop(self) -> bool:
-        """Whether stepping on is of no use: it failed, or every row has ended."""
+        """Whether another step would be of no use, as the generation has failed or every row has ended."""
         return self.error is not None or self.finished_rows == len(self.live)
 
     @property
     def generated(self) -> int:
-        """Tokens generated by all candidates."""
+        """Number of tokens generated by all candidates."""
         return sum(self._ended.get(i, (self.tokens, ""))[0] for i in self.request.candidates)
 
-    def accept(self, logits: torch.Tensor, likeliest: TopLogits, signals: TokenSignals, part: slice) -> None:
-        """Draw the next token of every row.
+    def accept(self, logits: torch.Tensor, top_logits: TopLogits, signals: TokenSignals, part: slice) -> None:
+        """Draw the next token of every row and note which candidates have ended with it.
 
         Args:
-            logits: float32 [B, vocabulary] of the whole batch.
-            likeliest: the largest of them.
-            signals: of them.
-            part: this generation's rows in the batch.
+            logits: float32 [B, vocabulary], the logits of the whole batch.
+            top_logits: The largest logits of each row of the batch.
+            signals: Token-level signals computed from `logits`.
+            part: This generation's rows in the batch.
         """
         if not self.live:
             return
         # 1. draw
         logits = logits[part]
         uniforms = None if self._sampler.greedy else self._streams.at(self.tokens, self.live).to(logits.device)
-        own = TopLogits(likeliest.scores[part], likeliest.ids[part])
+        own = TopLogits(top_logits.scores[part], top_logits.ids[part])
         try:
             tokens = self._sampler.draw(self.sequences, logits, uniforms, own)
         except Exception as error:  # noqa: BLE001 - a processor is the caller's code; its failure must not end others
             self.error = self.error or error
             tokens = logits.argmax(-1)
-        # 2. keep the token and what the model's own distribution says of it
-        logprobs = logits.gather(-1, tokens[:, None]).squeeze(-1) - signals.log_normaliser[part]
-        if self._drawn is None:
-            self._drawn = _Drawn.room_for(len(self.live), logits.device)
-        self._drawn.add(tokens, logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part])
-        self.sequences = self._with(tokens)
+        # 2. keep the token, its log-probability and the signals
+        logprobs = logits.gather(-1, tokens[:, None]).squeeze(-1) - signals.log_normalizer[part]
+        if self._unsettled is None:
+            self._unsettled = _UnsettledSteps.allocate(len(self.live), logits.device)
+        self._unsettled.add(
+            tokens, logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part]
+        )
+        self.sequences = self._append(tokens)
         self.tokens += 1
-        # 3. who has ended
-        ended, at_length = self._stopping()
-        for candidate, now, length in zip(self.live, ended, at_length, strict=True):
-            if now and candidate not in self._ended:
-                self._ended[candidate] = (self.tokens, "length" if length else "stop")
+        # 3. note the candidates that have ended
+        for candidate, reason in zip(self.live, self._finish_reasons(), strict=True):
+            if reason != "running" and candidate not in self._ended:
+                self._ended[candidate] = (self.tokens, reason)
 
     def recent_tokens(self, steps: int) -> torch.Tensor:
-        """The last tokens of the rows in the batch, int64 [steps, R]."""
-        assert self._drawn is not None
-        return self._drawn.tokens[self._drawn.steps - steps : self._drawn.steps]
+        """Return the last `steps` tokens of the rows in the batch, int64 [steps, R]."""
+        assert self._unsettled is not None
+        return self._unsettled.tokens[self._unsettled.steps - steps : self._unsettled.steps]
 
     def add_neurons(self, ids: torch.Tensor) -> None:
-        """Keep neuron ids of the last steps, int32 [steps, R, k]."""
+        """Keep the neuron ids of the last steps, int32 [steps, R, k]."""
         self._new_neurons.append(ids.cpu().numpy())
 
     def settle(self) -> None:
-        """Move the steps since the last call to host memory; fail on logits that were not numbers."""
-        if self._drawn is None:
+        """Move the steps since the last call to host memory; set `error` if any of their logits was NaN."""
+        if self._unsettled is None:
             return
-        steps, rows = self._drawn.steps, len(self.live)
-        signals = self._drawn.signals[:, :steps].cpu().numpy()
+        steps, rows = self._unsettled.steps, len(self.live)
+        signals = self._unsettled.signals[:, :steps].cpu().numpy()
         neurons = np.concatenate(self._new_neurons) if self._new_neurons else np.empty((steps, rows, 0), np.int32)
-        self._segments.append(_Segment(self.live, self._drawn.tokens[:steps].cpu().numpy(), signals, neurons))
-        self._drawn, self._new_neurons = None, []
+        self._segments.append(_Segment(self.live, self._unsettled.tokens[:steps].cpu().numpy(), signals, neurons))
+        self._unsettled, self._new_neurons = None, []
         if self.error is None and np.isnan(signals[1]).any():
             self.error = GenerationError(
                 "the model gave logits that are not numbers (NaN): its weights are damaged or its dtype is too narrow; "
@@ -185,49 +194,49 @@ class HFGeneration:
             )
 
     def prune(self, candidates: Collection[int]) -> None:
-        """End live candidates from outside."""
+        """End live candidates because the caller drops them."""
         for candidate in candidates:
             if candidate in self.live and candidate not in self._ended:
                 self._ended[candidate] = (self.tokens, "pruned")
 
     def compact(self) -> torch.Tensor:
-        """Forget rows that ended; returns the rows that stay, int64 indices into the rows before."""
+        """Remove rows that have ended; return the rows that stay, as int64 indices into the rows before."""
         self.rows_before_compaction = len(self.live)
         rows = [row for row, candidate in enumerate(self.live) if candidate not in self._ended]
         stay = torch.tensor(rows, dtype=torch.long)
         if len(rows) < len(self.live):
             self.sequences = cast("torch.LongTensor", self.sequences[stay.to(self.sequences.device)])
-            self._room = None
+            self._sequence_room = None
             self.live = tuple(self.live[row] for row in rows)
         return stay
 
     def token_ids(self, candidate: int) -> list[int]:
-        """Tokens of a candidate so far, the end token included."""
+        """Return the tokens of a candidate so far, the end token included."""
         return [int(token) for token in self._column(candidate, "tokens")]
 
     def text(self, candidate: int) -> str:
-        """Text of a candidate so far, cut before the first stop string."""
+        """Return the text of a candidate so far, cut before the first stop string."""
         return self._decode(self.token_ids(candidate))
 
     def finish_reason(self, candidate: int) -> FinishReason:
-        """Why a candidate ended; "running" while it generates."""
+        """Return why a candidate ended, or "running" while it is still generating."""
         return self._ended.get(candidate, (0, "running"))[1]
 
     def group(self) -> RolloutGroup:
-        """Every candidate as it stands."""
+        """Return every candidate in its present state, in index order."""
         return RolloutGroup([self._rollout(i) for i in self.request.candidates], self.layout, self.request.prompt)
 
-    def _with(self, tokens: torch.Tensor) -> torch.LongTensor:
-        """The sequences, one token longer; they too lie in memory taken for many steps at once."""
+    def _append(self, tokens: torch.Tensor) -> torch.LongTensor:
+        """Return the sequences with one more token; their memory too is allocated for many steps at once."""
         rows, length = self.sequences.shape
-        if self._room is None or len(self._room) != rows or self._room.shape[1] <= length:
-            self._room = self.sequences.new_empty(rows, length + _ROOM)
-            self._room[:, :length] = self.sequences
-        self._room[:, length] = tokens
-        return cast("torch.LongTensor", self._room[:, : length + 1])
+        if self._sequence_room is None or len(self._sequence_room) != rows or self._sequence_room.shape[1] <= length:
+            self._sequence_room = self.sequences.new_empty(rows, length + _ROOM)
+            self._sequence_room[:, :length] = self.sequences
+        self._sequence_room[:, length] = tokens
+        return cast("torch.LongTensor", self._sequence_room[:, : length + 1])
 
-    def _stopping(self) -> tuple[list[bool], list[bool]]:
-        """Per row: has it ended now, and was the token limit the only reason."""
+    def _finish_reasons(self) -> list[FinishReason]:
+        """Return for each row why it ends with its last token; "running" if it does not."""
         stopped, at_length = [False] * len(self.live), False
         for criterion in self.criteria:
             if isinstance(criterion, MaxLengthCriteria):
@@ -237,24 +246,24 @@ class HFGeneration:
             start = self._prompt_length if isinstance(criterion, StopStringCriteria) else 0
             found = criterion(cast("torch.LongTensor", self.sequences[:, start:]), None).tolist()
             stopped = [before or now for before, now in zip(stopped, found, strict=True)]
-        return [now or at_length for now in stopped], [at_length and not now for now in stopped]
+        return ["stop" if now else "length" if at_length else "running" for now in stopped]
 
-    def _column(self, candidate: int, what: str) -> NDArray[np.generic]:
-        """All steps of one candidate: tokens [T], signals [T, 4] or neurons [T, k]."""
+    def _column(self, candidate: int, name: str) -> NDArray[np.generic]:
+        """Return all steps of one candidate: its tokens [T], signals [T, 4] or neurons [T, k]."""
         length = self._ended.get(candidate, (self.tokens, ""))[0]
         parts = []
         for segment in self._segments:
             if candidate not in segment.candidates:
                 break
-            values = getattr(segment, what)
+            values = getattr(segment, name)
             row = segment.candidates.index(candidate)
-            parts.append(values[:, :, row].T if what == "signals" else values[:, row])
-        return np.concatenate(parts)[:length] if parts else self._empty(what)
+            parts.append(values[:, :, row].T if name == "signals" else values[:, row])
+        return np.concatenate(parts)[:length] if parts else self._empty(name)
 
-    def _empty(self, what: str) -> NDArray[np.generic]:
-        if what == "tokens":
+    def _empty(self, name: str) -> NDArray[np.generic]:
+        if name == "tokens":
             return np.empty(0, np.int64)
-        return np.empty((0, 4), np.float32) if what == "signals" else np.empty((0, 0), np.int32)
+        return np.empty((0, 4), np.float32) if name == "signals" else np.empty((0, 0), np.int32)
 
     def _rollout(self, candidate: int) -> Rollout:
         signals = self._column(candidate, "signals").astype(np.float32)
@@ -270,7 +279,7 @@ class HFGeneration:
 
     def _decode(self, tokens: list[int]) -> str:
         if self.request.visible_tokens:
-            text = str(self.tokenizer.decode([token for token in tokens if token not in self._hidden]))
+            text = str(self.tokenizer.decode([token for token in tokens if token not in self._hidden_tokens]))
         else:
             text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
         cuts = [at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0]

@@ -1,18 +1,14 @@
-"""What N candidates will take beside the weights, reckoned from the config before anything is generated.
+"""How much memory N candidates take beside the weights, estimated from the config before anything is generated.
 
-Counted is what grows with N: keys and values at full length, the logits of a step with the copies that sampling
-makes, the recorder's buffer with what its reduction needs, and what is kept of every token until the end.
+The estimate covers what grows with N: keys and values at full length, the logits of a step with the copies that
+sampling makes, the recorder's buffer with what its reduction needs, and what is kept of every token until the end.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
@@ -21,44 +17,32 @@ from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
 from nad_agents.types import SamplingConfig
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = [
-    "MemoryNeed",
-    "ModelShape",
-    "available_device_memory",
-    "available_host_memory",
-    "check_memory",
-    "memory_need",
-    "return_free_memory",
-]
-
+__all__ = ["MemoryNeed", "ModelShape", "check_memory", "memory_need"]
 
 _LOGIT_COPIES = 5
-"""float32 [N, vocabulary] at once: logits, their clone, what a processor makes of it, and two of the draw."""
+"""float32 tensors [N, vocabulary] alive at once: logits, their clone, a processor's output, and two while drawing."""
 
 _LOGIT_COPIES_SORTED = 8
-"""The same while top_p sorts them all, without a top_k: also values, int64 places, softmax and cumulative sum."""
+"""The same where top_p without top_k sorts all logits: also values, int64 indices, softmax and cumulative sum."""
 
 _HEAP_TENSOR = 32 * 2**20
-"""On the host, tensors below this size come from the heap of the C library."""
+"""On the host, tensors below this size (bytes) come from the C library's heap."""
 
 _HEAP_HOLES = 1
-"""What a growing cache leaves unused in that heap, as a share of its own size: at most that much was measured."""
+"""Greatest measured share of a growing cache's size that its copies leave unused in that heap."""
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What decides how much memory a row takes.
+    """The dimensions of a model that determine how much memory a row takes.
 
     Attributes:
-        windows: per layer, how many positions it keeps at most; None for all.
-        kv_heads: heads of keys and values.
-        heads: attention heads.
-        head_dim: dimensions of a head.
-        vocabulary: logits of a row.
-        itemsize: bytes of an element of the model's dtype.
+        windows: For each layer the greatest number of positions that it keeps; None if it keeps all.
+        kv_heads: Number of key and value heads.
+        heads: Number of attention heads.
+        head_dim: Dimension of a head.
+        vocabulary: Size of the vocabulary.
+        itemsize: Bytes per element of the model's dtype.
     """
 
     windows: tuple[int | None, ...]
@@ -70,7 +54,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, config: PreTrainedConfig, dtype: torch.dtype) -> ModelShape:
-        """The shape that a config describes; a model without attention keeps no keys and values."""
+        """Return the shape that a config describes; a model without attention has no heads."""
         text: Any = config.get_text_config(decoder=True)
         heads = int(getattr(text, "num_attention_heads", 0) or 0)
         hidden = int(getattr(text, "hidden_size", 0) or 0)
@@ -82,7 +66,7 @@ class ModelShape:
         return cls(windows, _kv_heads(text, heads), heads, head_dim, int(text.vocab_size), dtype.itemsize)
 
     def cache_bytes(self, rows: int, positions: int) -> int:
-        """Keys and values of `rows` rows with `positions` positions each."""
+        """Return the bytes of the keys and values of `rows` rows with `positions` positions each."""
         kept = sum(positions if window is None else min(positions, window) for window in self.windows)
         return 2 * rows * kept * self.kv_heads * self.head_dim * self.itemsize
 
@@ -102,10 +86,10 @@ class MemoryNeed:
     """Bytes that a request takes at its peak.
 
     Attributes:
-        cache: keys and values, and the copies of one layer that a step makes. On the device.
-        logits: of one step, with what sampling makes of them. On the device.
-        recording: the recorder's buffer and its reduction. On the device.
-        kept: tokens, signals and neuron ids of the candidates. On the host.
+        cache: On the device: keys and values, and the copies of one layer that a step makes.
+        logits: On the device: the logits of one step, with the copies that sampling makes.
+        recording: On the device: the recorder's buffer and its reduction.
+        kept: On the host: tokens, signals and neuron ids of the candidates.
     """
 
     cache: int
@@ -120,7 +104,7 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """Bytes in all."""
+        """Bytes on device and host together."""
         return self.device + self.kept
 
 
@@ -135,20 +119,20 @@ def memory_need(
     chunk_size: int = 32,
     on_heap: bool = False,
 ) -> MemoryNeed:
-    """What `n` candidates of full length take beside the weights.
+    """Estimate what `n` candidates of full length take beside the weights.
 
     Args:
-        shape: of the model.
-        sampling: token limit and filters; its own n is not read.
-        prompt: tokens of the prompt.
-        n: candidates.
-        recording: which neurons are recorded; None for none.
-        widths: feed-forward width of each recorded layer.
-        chunk_size: steps that the recorder's buffer holds where it has room.
-        on_heap: whether the device's tensors come from the C library's heap, as the CPU's do.
+        shape: The model's dimensions.
+        sampling: Token limit and filters; its `n` is ignored.
+        prompt: Number of prompt tokens.
+        n: Number of candidates.
+        recording: Which neurons are recorded; None records nothing.
+        widths: Feed-forward width of each recorded layer.
+        chunk_size: Number of steps that the recorder's buffer holds if its size limit allows.
+        on_heap: Whether the device's tensors come from the C library's heap, as those of the CPU do.
     """
     positions = prompt + sampling.max_new_tokens
-    # 1. a step makes new keys of one layer before the old ones go, and repeats grouped heads for all of them
+    # 1. a step makes the new keys of one layer before it frees the old ones, and repeats grouped heads for all queries
     head = n * positions * shape.head_dim * shape.itemsize
     held = shape.cache_bytes(n, positions)
     cache = held + head * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
@@ -180,18 +164,19 @@ def check_memory(
     host: int | None,
     shared: bool,
 ) -> None:
-    """Refuse a request that does not fit.
+    """Refuse a request that does not fit into memory.
 
     Args:
-        need: what so many candidates take.
-        n: candidates that are asked for.
-        max_new_tokens: for the message.
-        device: bytes available to the model; None where unknown, which lets everything pass.
-        host: bytes available beside the device.
-        shared: whether device and host are the same memory.
+        need: Maps a number of candidates to what they take.
+        n: Number of candidates in the request.
+        max_new_tokens: The request's token limit, for the message.
+        device: Bytes available on the model's device; None if unknown, which refuses nothing.
+        host: Bytes available on the host; None if unknown.
+        shared: Whether device and host are the same memory.
 
     Raises:
-        ConfigurationError: says how much is needed, how much there is, and the largest n that fits.
+        ConfigurationError: The request does not fit. The message says how much it needs, how much is available, and
+            the largest n that fits.
     """
 
     def fits(candidates: int) -> bool:
@@ -202,7 +187,7 @@ def check_memory(
 
     if fits(n):
         return
-    # the need grows with every candidate, so the border is found by halving
+    # the need grows with every candidate, so bisection finds the largest n
     largest, too_many = 0, n
     while too_many - largest > 1:
         middle = (largest + too_many) // 2
@@ -226,85 +211,3 @@ def check_memory(
 
 def _size(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
-
-
-_PROC = Path("/proc")
-
-_GROUPS = Path("/sys/fs/cgroup")
-
-_V2 = ("memory.max", "memory.current", "inactive_file")
-
-_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-
-
-def available_host_memory(proc: Path = _PROC, groups: Path = _GROUPS) -> int | None:
-    """Bytes that can be taken without swapping and without meeting a control group's limit; None where unknown.
-
-    Args:
-        proc: where the process file system is.
-        groups: where control groups are, version 2 or 1.
-    """
-    return min([*_of_machine(proc), *_of_groups(proc, groups)], default=None)
-
-
-def available_device_memory(device: torch.device) -> int | None:
-    """Bytes that can be taken on a device; None where unknown. The CPU's and Metal's are the host's."""
-    if device.type == "cuda":
-        import torch
-
-        free, _ = torch.cuda.mem_get_info(device)
-        # what torch holds without using it is free to the next tensor
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
-    return available_host_memory() if device.type in {"cpu", "mps"} else None
-
-
-def return_free_memory() -> None:
-    """Hand the unused parts of the C library's heap back to the system, where it can do that (glibc)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _of_machine(proc: Path) -> Iterator[int]:
-    try:
-        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-            yield os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return
-    yield from (int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-
-
-def _of_groups(proc: Path, groups: Path) -> Iterator[int]:
-    """What is left in the process's group and in every group above it, as each has its own limit."""
-    try:
-        entries = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for entry in entries:
-        number, controllers, path = entry.split(":", 2)
-        if number == "0":
-            root, names = groups, _V2
-        elif "memory" in controllers.split(","):
-            root, names = groups / "memory", _V1
-        else:
-            continue
-        folder = root / path.lstrip("/")
-        for place in (folder, *folder.parents):
-            # in a container the path may be the host's, and only the mount's root is there
-            left = _left_in(place, *names)
-            if left is not None:
-                yield left
-            if place == root:
-                break
-
-
-def _left_in(folder: Path, limit_name: str, usage_name: str, reclaimable_name: str) -> int | None:
-    try:
-        limit = (folder / limit_name).read_text(encoding="ascii").strip()
-        if limit == "max":
-            return None
-        usage = int((folder / usage_name).read_text(encoding="ascii"))
-        statistics = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-    except (OSError, ValueError):
-        return None
-    return max(0, int(limit) - usage + int(statistics.get(reclaimable_name, 0)))

@@ -1,15 +1,16 @@
-"""Drawing tokens with randomness that belongs to the request.
+"""Drawing tokens, with a random stream for each candidate.
 
-Every candidate has its own stream, seeded by (seed, candidate index). So candidate i is the same however many others
-there are and whichever of them are dropped, and the global random state is neither read nor changed.
+A candidate's stream depends on nothing but its own seed (see `GenerationRequest.candidate_seeds`). So candidate i is
+the same however many others there are and whichever of them are dropped, and the global random state is neither read
+nor changed.
 
-With top-k sampling nothing behind the k likeliest tokens can be drawn, so transformers' own warpers run on those alone:
-sorting a vocabulary of 150,000 for top-p takes a third of the time of a small model's step.
+With top-k sampling only the k likeliest tokens can be drawn, so transformers' own warpers run on those alone: sorting a
+vocabulary of 150,000 entries for top-p would take a third of a small model's step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -28,20 +29,21 @@ from transformers.generation.logits_process import (
 __all__ = ["CandidateStreams", "TokenSampler", "TopLogits", "sample_tokens"]
 
 _BLOCK = 64
+"""Numbers drawn from each stream at a time."""
 
 _TIES = 32
-"""Tokens looked at beyond top_k: those that equal the last of the k are kept too."""
+"""Tokens fetched beyond top_k, as top-k keeps every token that ties with the k-th."""
 
-_BLIND_TO_THE_REST = (EpsilonLogitsWarper, EtaLogitsWarper, MinPLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper)
-"""Warpers for which a token of probability 0 is as good as absent."""
+_LOCAL_WARPERS = (EpsilonLogitsWarper, EtaLogitsWarper, MinPLogitsWarper, TopPLogitsWarper, TypicalLogitsWarper)
+"""Warpers that treat a token of probability 0 as if it were absent."""
 
 
 class TopLogits(NamedTuple):
-    """The best-scored tokens of each row, best first.
+    """The m largest logits of each row, in descending order.
 
     Attributes:
         scores: float32 [R, m].
-        ids: int64 [R, m].
+        ids: int64 [R, m], the tokens that these logits belong to.
     """
 
     scores: torch.Tensor
@@ -49,22 +51,20 @@ class TopLogits(NamedTuple):
 
 
 class CandidateStreams:
-    """Uniform numbers for candidates, one per candidate and step.
+    """Uniform random numbers, one for each candidate and step.
 
     Args:
-        seed: the request's seed.
-        candidates: their numbers.
+        seeds: A 63-bit seed for each candidate.
     """
 
-    def __init__(self, seed: int, candidates: Sequence[int]) -> None:
-        states = [np.random.SeedSequence([seed, i]).generate_state(1, np.uint64)[0] for i in candidates]
-        self._rows = {candidate: row for row, candidate in enumerate(candidates)}
-        self._generators = [torch.Generator().manual_seed(int(state) % 2**63) for state in states]
+    def __init__(self, seeds: Mapping[int, int]) -> None:
+        self._rows = {candidate: row for row, candidate in enumerate(seeds)}
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds.values()]
         self._block = np.empty((0, 0), np.float32)
         self._block_index = -1
 
     def at(self, step: int, candidates: Sequence[int]) -> torch.Tensor:
-        """The numbers of a step for some of the candidates; steps must be asked for in order.
+        """Return the numbers of one step for some of the candidates; later steps must be asked for later.
 
         Returns:
             float32 [len(candidates)] in [0, 1).
@@ -77,24 +77,24 @@ class CandidateStreams:
 
 
 class TokenSampler:
-    """Draws tokens as logits processors ask.
+    """Applies logits processors and draws a token from what they leave.
 
     Args:
-        processors: as transformers builds them.
-        greedy: take the best-scored token.
+        processors: Logits processors and warpers, in the order in which transformers applies them.
+        greedy: Whether to take the token with the largest processed logit instead of drawing.
 
     Attributes:
-        greedy: whether it takes the best-scored token.
-        width: how many of the likeliest tokens it asks for; 0 where it has to see all.
+        greedy: See above.
+        width: Number of largest logits that a draw needs; 0 if it needs all of them.
     """
 
     def __init__(self, processors: Sequence[LogitsProcessor], *, greedy: bool) -> None:
         self.greedy = greedy
         split = len(processors) if greedy else _narrowing_from(processors)
         self._on_all = processors[:split]
-        self._on_likeliest = processors[split:]
-        self._heat = [warper for warper in self._on_likeliest if isinstance(warper, TemperatureLogitsWarper)]
-        self._top_k = next((int(w.top_k) for w in self._on_likeliest if isinstance(w, TopKLogitsWarper)), 0)
+        self._on_top = processors[split:]
+        self._temperature = [warper for warper in self._on_top if isinstance(warper, TemperatureLogitsWarper)]
+        self._top_k = next((int(w.top_k) for w in self._on_top if isinstance(w, TopKLogitsWarper)), 0)
         self.width = self._top_k + _TIES if self._top_k else 0
 
     def draw(
@@ -102,56 +102,60 @@ class TokenSampler:
         sequences: torch.LongTensor,
         logits: torch.Tensor,
         uniforms: torch.Tensor | None,
-        likeliest: TopLogits | None = None,
+        top_logits: TopLogits | None = None,
     ) -> torch.Tensor:
-        """One token per row.
+        """Draw one token per row.
 
         Args:
             sequences: int64 [R, length], the tokens so far.
-            logits: float32 [R, vocabulary]; left as they are.
+            logits: float32 [R, vocabulary]; not changed.
             uniforms: float32 [R] in [0, 1); None when greedy.
-            likeliest: of the logits, at least `width` wide, where it is at hand.
+            top_logits: The largest logits, at least `width` of each row; None computes them.
 
         Returns:
             int64 [R].
         """
         scores = logits
         if self._on_all:
-            # processors may write into what they get
-            scores, likeliest = _processed(self._on_all, sequences, logits.clone()), None
+            # a processor may write into its input
+            scores, top_logits = _process(self._on_all, sequences, logits.clone()), None
         if self.greedy:
             return scores.argmax(-1)
         assert uniforms is not None
         if self.width and self.width < scores.shape[-1]:
-            found = likeliest or TopLogits(*scores.topk(self.width))
+            found = top_logits or TopLogits(*scores.topk(self.width))
             narrow = TopLogits(found.scores[:, : self.width], found.ids[:, : self.width])
-            if self._holds_all(sequences, narrow.scores):
-                # in the order of the vocabulary, in which the distribution is summed up
+            if self._hold_every_kept_token(sequences, narrow.scores):
+                # in the order of the vocabulary, in which `sample_tokens` sums the distribution up
                 ids, order = narrow.ids.sort(-1)
-                warped = _processed(self._on_likeliest, sequences, narrow.scores.gather(-1, order))
+                warped = _process(self._on_top, sequences, narrow.scores.gather(-1, order))
                 return ids.gather(-1, sample_tokens(warped, uniforms)[:, None]).squeeze(-1)
-        return sample_tokens(_processed(self._on_likeliest, sequences, scores), uniforms)
+        return sample_tokens(_process(self._on_top, sequences, scores), uniforms)
 
-    def _holds_all(self, sequences: torch.LongTensor, scores: torch.Tensor) -> bool:
-        """Whether every token that top-k keeps is there: the last one is worse than the k-th, or nothing is left."""
-        scores = _processed(self._heat, sequences, scores)
+    def _hold_every_kept_token(self, sequences: torch.LongTensor, scores: torch.Tensor) -> bool:
+        """Return whether the scores hold every token that top-k keeps, ties included.
+
+        They do where the last score is below the k-th, or where no k tokens are left to draw.
+        """
+        scores = _process(self._temperature, sequences, scores)
         worst_kept = scores[:, self._top_k - 1]
         return bool(((scores[:, -1] < worst_kept) | (worst_kept == -torch.inf)).all())
 
 
-def _processed(
-    processors: Sequence[LogitsProcessor], sequences: torch.LongTensor, scores: torch.Tensor
-) -> torch.Tensor:
-    """What the processors make of the scores; transformers' own list of them inspects every signature at every step."""
+def _process(processors: Sequence[LogitsProcessor], sequences: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
+    """Apply processors one by one; transformers' own list of them inspects every signature at every step."""
     for processor in processors:
         scores = processor(sequences, cast("torch.FloatTensor", scores))
     return scores
 
 
 def _narrowing_from(processors: Sequence[LogitsProcessor]) -> int:
-    """Where the warpers begin that may run on the likeliest tokens alone: temperature, top-k and what follows it."""
+    """Return the index from which on warpers may run on the likeliest tokens alone: temperature, top-k and later ones.
+
+    It is the number of processors if there is no top-k, or if a later one looks at tokens that top-k has removed.
+    """
     at = next((i for i, p in enumerate(processors) if type(p) is TopKLogitsWarper), None)
-    if at is None or not all(type(p) in _BLIND_TO_THE_REST for p in processors[at + 1 :]):
+    if at is None or not all(type(p) in _LOCAL_WARPERS for p in processors[at + 1 :]):
         return len(processors)
     while at and type(processors[at - 1]) is TemperatureLogitsWarper:
         at -= 1
@@ -166,11 +170,11 @@ def sample_tokens(scores: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         uniforms: float32 [R] in [0, 1).
 
     Returns:
-        int64 [R]. A row of NaN gives the last token; the caller is expected to reject such rows.
+        int64 [R]. A row of NaN gives the last token; the caller must reject such rows.
     """
     cumulative = scores.softmax(-1).cumsum(-1)
     total = cumulative[:, -1:]
-    # below the total, so that rounding can never reach behind the last token that has probability
+    # below the total, so that rounding never leads past the last token with a positive probability
     threshold = torch.minimum(uniforms[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
     return tokens.clamp_max(scores.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""Token-level signals of the model's own distribution, before temperature and every other processor."""
+"""Token-level signals of the model's own distribution, before temperature and all other processors."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import torch
 __all__ = ["CONFIDENCE_TOP", "TokenSignals", "token_signals"]
 
 CONFIDENCE_TOP = 20
-"""How many of the likeliest tokens the confidence averages over (arXiv 2508.15260)."""
+"""Number of likeliest tokens that the confidence averages over (arXiv 2508.15260)."""
 
-_CACHED = 2**18
-"""Logits that one pass after the other finds in a processor core's cache."""
+_LOGITS_IN_CACHE = 2**18
+"""Number of logits that stay in a CPU core's cache from one pass over them to the next."""
 
 
 @dataclass(frozen=True)
 class TokenSignals:
-    """What one forward pass says of the next token, apart from the token itself; R rows.
+    """Signals of the distribution over the next token, for R rows.
 
     Attributes:
-        log_normaliser: float32 [R], log of the sum of exponentiated logits; a token's log-probability is its logit
+        log_normalizer: float32 [R], log of the sum of exponentiated logits; a token's log-probability is its logit
             minus this.
-        entropy: float32 [R], nats.
-        self_certainty: float32 [R], KL divergence of the distribution from uniform, nats (arXiv 2502.18581).
-        confidence: float32 [R], negative mean log-probability of the likeliest `CONFIDENCE_TOP` tokens.
+        entropy: float32 [R], entropy in nats.
+        self_certainty: float32 [R], KL divergence from the uniform distribution in nats (arXiv 2502.18581).
+        confidence: float32 [R], negative mean log-probability of the `CONFIDENCE_TOP` likeliest tokens.
     """
 
-    log_normaliser: torch.Tensor
+    log_normalizer: torch.Tensor
     entropy: torch.Tensor
     self_certainty: torch.Tensor
     confidence: torch.Tensor
 
 
-def token_signals(logits: torch.Tensor, likeliest: torch.Tensor | None = None) -> TokenSignals:
-    """Signals of each row.
+def token_signals(logits: torch.Tensor, top_scores: torch.Tensor | None = None) -> TokenSignals:
+    """Compute the signals of each row.
 
     Args:
-        logits: float32 [R, vocabulary], as the model gave them.
-        likeliest: float32 [R, at least CONFIDENCE_TOP], the largest logits in falling order, where they are at hand.
+        logits: float32 [R, vocabulary], the model's unprocessed logits.
+        top_scores: float32 [R, at least CONFIDENCE_TOP], the largest logits in descending order; None computes them.
 
     Returns:
         One value of each signal per row; NaN where the logits are NaN.
     """
-    top = logits.topk(min(CONFIDENCE_TOP, logits.shape[-1]), dim=-1).values if likeliest is None else likeliest
-    # some rows at a time, so that they stay in the processor's cache from one pass to the next
-    rows = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    top = logits.topk(min(CONFIDENCE_TOP, logits.shape[-1]), dim=-1).values if top_scores is None else top_scores
+    # a few rows at a time, so that they stay in the CPU's cache from one pass to the next
+    rows = max(1, _LOGITS_IN_CACHE // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
     parts = [_row_signals(part) for part in torch.split(logits, max(rows, 1))]
     whole = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
-    log_normaliser, expected_logit, mean_logit = whole
+    log_normalizer, expected_logit, mean_logit = whole
     return TokenSignals(
-        log_normaliser,
-        log_normaliser - expected_logit,
-        log_normaliser - mean_logit - math.log(logits.shape[-1]),
-        log_normaliser - top[:, :CONFIDENCE_TOP].mean(-1),
+        log_normalizer,
+        log_normalizer - expected_logit,
+        log_normalizer - mean_logit - math.log(logits.shape[-1]),
+        log_normalizer - top[:, :CONFIDENCE_TOP].mean(-1),
     )
 
 
 def _row_signals(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Log of the sum of exponentiated logits, expected logit and mean logit, float32 [R] each."""
+    """Return log-normalizer, expected logit and mean logit of each row, float32 [R] each."""
     largest = logits.amax(-1, keepdim=True)
     weights = (logits - largest).exp_()
     total = weights.sum(-1)

@@ -10,6 +10,7 @@ import pytest
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.scheduled_request import ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, PromptError
 from nad_agents.neurons.recorder import RecordingConfig
@@ -42,8 +43,15 @@ class Watcher:
 
 
 def request(n=2, tokens=24, seed=1, chunk_size=8, prompt=(5, 6, 7)):
-    sampling = SamplingConfig(n=n, max_new_tokens=tokens, temperature=1.0)
-    return GenerationRequest(list(prompt), sampling, seed, chunk_size=chunk_size)
+    sampling = SamplingConfig(n=n, max_new_tokens=tokens, temperature=1.0, seed=seed)
+    return GenerationRequest(list(prompt), sampling, chunk_size=chunk_size)
+
+
+def submit(scheduler, *requests):
+    """Each with its observer; returns them as scheduled."""
+    scheduled = [ScheduledRequest([request], observer) for request, observer in requests]
+    scheduler.submit(scheduled)
+    return scheduled
 
 
 def engine():
@@ -56,8 +64,8 @@ def tokens(outcome):
 
 def test_the_observer_is_called_at_every_chunk_and_at_shorter_steps_on_request():
     scheduler, whole, fine = Scheduler(engine()), Watcher(), Watcher(step=3)
-    scheduler.submit([(request(tokens=16), whole)])[0].future.result(20)
-    scheduler.submit([(request(tokens=16), fine)])[0].future.result(20)
+    submit(scheduler, (request(tokens=16), whole))[0].future.result(20)
+    submit(scheduler, (request(tokens=16), fine))[0].future.result(20)
     assert whole.seen == [(8, True), (16, True)]
     assert fine.seen == [(3, False), (6, False), (8, True), (11, False), (14, False), (16, True)]
 
@@ -66,9 +74,9 @@ def test_requests_of_one_call_share_the_batch():
     backend = engine()
     scheduler, watcher = Scheduler(backend), Watcher()
     watcher.engine = backend
-    tickets = scheduler.submit([(request(n=2), watcher), (request(n=3, seed=2), Watcher())])
-    for ticket in tickets:
-        ticket.future.result(20)
+    scheduled = submit(scheduler, (request(n=2), watcher), (request(n=3, seed=2), Watcher()))
+    for one in scheduled:
+        one.future.result(20)
     assert max(watcher.rows) == 5
 
 
@@ -77,19 +85,19 @@ def test_requests_wait_where_they_may_not_share(limits):
     backend = engine()
     scheduler, watcher = Scheduler(backend, **limits), Watcher()
     watcher.engine = backend
-    for ticket in scheduler.submit([(request(n=2), watcher), (request(n=3, seed=2), Watcher())]):
-        ticket.future.result(20)
+    for one in submit(scheduler, (request(n=2), watcher), (request(n=3, seed=2), Watcher())):
+        one.future.result(20)
     assert max(watcher.rows) == 2
 
 
 def test_callers_of_many_threads_get_what_each_asked_for():
     scheduler = Scheduler(engine())
-    alone = [tokens(scheduler.submit([(request(seed=s), Watcher())])[0].future.result(20)) for s in range(6)]
+    alone = [tokens(submit(scheduler, (request(seed=s), Watcher()))[0].future.result(20)) for s in range(6)]
     results = {}
 
     def call(seed):
-        ticket = scheduler.submit([(request(seed=seed), Watcher())])[0]
-        results[seed] = tokens(ticket.future.result(20))
+        one = submit(scheduler, (request(seed=seed), Watcher()))[0]
+        results[seed] = tokens(one.future.result(20))
 
     threads = [threading.Thread(target=call, args=(s,)) for s in range(6)]
     for thread in threads:
@@ -102,12 +110,12 @@ def test_callers_of_many_threads_get_what_each_asked_for():
 def test_cancelling_stops_within_a_chunk_and_frees_the_rows():
     backend, hold = engine(), threading.Event()
     scheduler, watcher = Scheduler(backend), Watcher(hold=hold)
-    ticket = scheduler.submit([(request(tokens=400, prompt=(9,)), watcher)])[0]
+    one = submit(scheduler, (request(tokens=400, prompt=(9,)), watcher))[0]
     assert watcher.reached.wait(20)
-    ticket.cancel()
+    one.cancellation.cancel()
     hold.set()
     with pytest.raises(GenerationCancelledError):
-        ticket.future.result(20)
+        one.future.result(20)
     assert len(watcher.seen) == 1
     assert backend.rows == 0
 
@@ -115,10 +123,10 @@ def test_cancelling_stops_within_a_chunk_and_frees_the_rows():
 def test_a_request_cancelled_while_it_waits_never_runs():
     hold = threading.Event()
     scheduler, first, second = Scheduler(engine(), share_batches=False), Watcher(hold=hold), Watcher()
-    running = scheduler.submit([(request(), first)])[0]
+    running = submit(scheduler, (request(), first))[0]
     assert first.reached.wait(20)
-    waiting = scheduler.submit([(request(), second)])[0]
-    waiting.cancel()
+    waiting = submit(scheduler, (request(), second))[0]
+    waiting.cancellation.cancel()
     hold.set()
     running.future.result(20)
     with pytest.raises(GenerationCancelledError):
@@ -128,7 +136,7 @@ def test_a_request_cancelled_while_it_waits_never_runs():
 
 def test_a_failing_observer_fails_its_own_request_only():
     scheduler = Scheduler(engine())
-    bad, good = scheduler.submit([(request(), Watcher(error=KeyError("mine"))), (request(seed=2), Watcher())])
+    bad, good = submit(scheduler, (request(), Watcher(error=KeyError("mine"))), (request(seed=2), Watcher()))
     with pytest.raises(KeyError, match="mine"):
         bad.future.result(20)
     assert len(good.future.result(20).group) == 2
@@ -142,24 +150,24 @@ def test_a_failing_model_reaches_every_caller_at_once_with_its_cause():
         raise RuntimeError("out of memory\nlong story")
 
     handle = model.model.layers[1].register_forward_pre_hook(fail)
-    tickets = scheduler.submit([(request(prompt=(5,)), Watcher()), (request(prompt=(6,)), Watcher())])
-    for ticket in tickets:
+    scheduled = submit(scheduler, (request(prompt=(5,)), Watcher()), (request(prompt=(6,)), Watcher()))
+    for one in scheduled:
         with pytest.raises(GenerationError, match=r"RuntimeError: out of memory$") as caught:
-            ticket.future.result(20)
+            one.future.result(20)
         assert isinstance(caught.value.__cause__, RuntimeError)
     handle.remove()
-    assert len(scheduler.submit([(request(), Watcher())])[0].future.result(20).group) == 2
+    assert len(submit(scheduler, (request(), Watcher()))[0].future.result(20).group) == 2
 
 
 def test_a_request_that_cannot_work_is_refused_by_submit_and_none_is_queued():
     scheduler, watcher = Scheduler(engine()), Watcher()
     with pytest.raises(PromptError):
-        scheduler.submit([(request(), watcher), (request(prompt=()), watcher)])
+        submit(scheduler, (request(), watcher), (request(prompt=()), watcher))
     assert watcher.seen == []
 
 
 def test_dropped_candidates_stop():
-    outcome = Scheduler(engine()).submit([(request(n=3, tokens=32), Watcher(drop=(0, 2)))])[0].future.result(20)
+    outcome = submit(Scheduler(engine()), (request(n=3, tokens=32), Watcher(drop=(0, 2))))[0].future.result(20)
     assert [r.finish_reason for r in outcome.group.rollouts][::2] == ["pruned", "pruned"]
     assert outcome.generated == sum(len(r) for r in outcome.group.rollouts)
 
@@ -174,9 +182,9 @@ def test_the_thread_ends_when_idle_and_lets_the_model_go(monkeypatch):
     backend = HFEngine(make_model("llama"), byte_tokenizer())
     alive = weakref.ref(backend)
     scheduler = Scheduler(backend)
-    scheduler.submit([(request(), Watcher())])[0].future.result(20)
+    submit(scheduler, (request(), Watcher()))[0].future.result(20)
     _join(scheduler)
-    scheduler.submit([(request(), Watcher())])[0].future.result(20)
+    submit(scheduler, (request(), Watcher()))[0].future.result(20)
     _join(scheduler)
     del backend, scheduler
     gc.collect()
@@ -185,15 +193,15 @@ def test_the_thread_ends_when_idle_and_lets_the_model_go(monkeypatch):
 
 def test_stopping_cancels_everything_ends_the_thread_and_later_requests_start_it_again():
     scheduler, watcher = Scheduler(engine(), max_rows=2), Watcher()
-    running, waiting = scheduler.submit([(request(tokens=300), watcher), (request(seed=2), Watcher())])
+    running, waiting = submit(scheduler, (request(tokens=300), watcher), (request(seed=2), Watcher()))
     assert watcher.reached.wait(20)
     scheduler.stop()
     assert scheduler._thread is None
-    for ticket in (running, waiting):
+    for one in (running, waiting):
         with pytest.raises(GenerationCancelledError):
-            ticket.future.result(0)
+            one.future.result(0)
     scheduler.stop()
-    assert len(scheduler.submit([(request(), Watcher())])[0].future.result(20).group) == 2
+    assert len(submit(scheduler, (request(), Watcher()))[0].future.result(20).group) == 2
 
 
 def _join(scheduler):
@@ -210,8 +218,8 @@ def outcome_of(engine, request):
 
 def test_engines_that_share_a_model_take_turns():
     model = make_model("llama")
-    sampling = SamplingConfig(n=3, max_new_tokens=24, generation={"min_new_tokens": 24})
-    recorded = GenerationRequest([5, 6, 7], sampling, 1, RecordingConfig("activation", 8, 4), chunk_size=4)
+    sampling = SamplingConfig(n=3, max_new_tokens=24, seed=1, generation={"min_new_tokens": 24})
+    recorded = GenerationRequest([5, 6, 7], sampling, RecordingConfig("activation", 8, 4), chunk_size=4)
     alone = outcome_of(HFEngine(model, byte_tokenizer()), recorded)
     engines = [HFEngine(model, byte_tokenizer()) for _ in range(4)]
     with ThreadPoolExecutor(len(engines)) as pool:

@@ -10,6 +10,7 @@ from langchain_nad import NADLLM
 from nad_agents import ConfigurationError
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import NEURONS, SAMPLING, tiny_decoder
+from tests.unit.test_decoder import Accepts
 
 
 def tiny_llm(**options):
@@ -29,6 +30,12 @@ def test_text_goes_on_as_it_is():
         "hello", raw=True, sampling=llm.settings().sampling, config=llm.settings().config
     )
     assert result.generations[0][0].text == expected.text == llm.invoke("hello")
+
+
+def test_the_decoders_own_verifier_judges_text_as_well():
+    verifier = Accepts()
+    llm = tiny_llm(decoder=tiny_decoder(tokenizer=byte_tokenizer(chat=False), verifier=verifier))
+    assert llm.generate(["hello"]).generations[0][0].text in verifier.asked
 
 
 async def test_the_cache_knows_what_a_call_changes():

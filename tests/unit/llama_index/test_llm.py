@@ -18,6 +18,7 @@ from nad_agents import ConfigurationError, LoadedModel, NeuronAgreementDecoder, 
 from tests.tiny_models import byte_tokenizer, tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import tiny_llm
+from tests.unit.test_decoder import Accepts
 
 HELLO = [ChatMessage("hello")]
 
@@ -75,6 +76,12 @@ class TestAnswers:
         usage = llm.complete("hello", formatted=True).raw["usage"]
         assert usage["prompt_tokens"] == len("hello")
         assert llm.complete("hello").raw["usage"]["prompt_tokens"] > len("hello")
+
+    def test_the_decoders_own_verifier_judges_text_as_well(self):
+        verifier = Accepts()
+        llm = tiny_llm(decoder=tiny_decoder(verifier=verifier))
+        for formatted in (True, False):
+            assert llm.complete("hello", formatted=formatted).text in verifier.asked
 
     def test_a_base_model(self):
         llm = tiny_llm(decoder=base_decoder())

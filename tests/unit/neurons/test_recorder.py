@@ -98,8 +98,8 @@ def test_decoding_records_what_one_forward_over_the_sequence_computes(family, sc
     engine = HFEngine(model, tokenizer)
     prompt = tokenizer(PROMPT)["input_ids"]
     recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
-    sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0)
-    generation = engine.start(GenerationRequest(prompt, sampling, 11, recording))
+    sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=11)
+    generation = engine.start(GenerationRequest(prompt, sampling, recording))
     while generation.live:
         engine.step(8)
     for rollout in generation.group().rollouts:
@@ -125,7 +125,7 @@ def test_a_model_without_dense_feed_forward_blocks_is_refused_before_generation(
     options = {"intermediate_size": 48, "num_key_value_heads": 2} if family == "mixtral" else {}
     model = make_model(family, **options)
     engine = HFEngine(model, byte_tokenizer())
-    request = GenerationRequest([1, 2], SamplingConfig(n=2), 0, RecordingConfig())
+    request = GenerationRequest([1, 2], SamplingConfig(n=2, seed=0), RecordingConfig())
     with pytest.raises(UnsupportedModelError, match="dense"):
         engine.start(request)
     assert engine.rows == 0
@@ -136,10 +136,10 @@ def test_the_layer_range_limits_and_numbers_the_neurons():
     layout = neuron_layout(find_feed_forwards(model), RecordingConfig(layers=(1, 3)))
     assert (layout.n_layers, layout.first_layer, layout.n_neurons) == (2, 1, 2 * D_FF)
     engine = HFEngine(model, byte_tokenizer())
-    sampling = SamplingConfig(n=2, max_new_tokens=5)
-    wide = engine.start(GenerationRequest([5, 6, 7], sampling, 1, RecordingConfig(per_layer_top=4, top_k=12)))
+    sampling = SamplingConfig(n=2, max_new_tokens=5, seed=1)
+    wide = engine.start(GenerationRequest([5, 6, 7], sampling, RecordingConfig(per_layer_top=4, top_k=12)))
     narrow = engine.start(
-        GenerationRequest([5, 6, 7], sampling, 1, RecordingConfig(per_layer_top=4, top_k=12, layers=(1, 3)))
+        GenerationRequest([5, 6, 7], sampling, RecordingConfig(per_layer_top=4, top_k=12, layers=(1, 3)))
     )
     while wide.live or narrow.live:
         engine.step(5)
@@ -206,10 +206,10 @@ def test_a_buffer_smaller_than_a_chunk_changes_nothing(monkeypatch):
     model, tokenizer = tiny_model(), byte_tokenizer()
     results = []
     for limit in (64 * 2**20, 3 * N_LAYERS * D_FF * 4 * 7):
-        monkeypatch.setattr("nad_agents.engine.hf.engine.BUFFER_BYTES", {"activation": limit})
+        monkeypatch.setattr("nad_agents.engine.hf.batch_recorder.BUFFER_BYTES", {"activation": limit})
         engine = HFEngine(model, tokenizer)
         generation = engine.start(
-            GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32), 2, RecordingConfig(top_k=10))
+            GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k=10))
         )
         while generation.live:
             engine.step(32)
@@ -228,7 +228,7 @@ def test_the_buffer_is_made_once_for_a_request_and_given_back_with_it(monkeypatc
         return steps
 
     monkeypatch.setattr(ActivationTap, "open", noted)
-    request = GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32), 2, RecordingConfig(top_k=10))
+    request = GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k=10))
     generation = engine.start(request)
     while generation.live:
         engine.step(8)

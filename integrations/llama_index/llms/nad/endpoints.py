@@ -24,7 +24,7 @@ from llama_index.llms.nad.outputs import ChatCall
 from nad_agents.chat.local_model import ChatFields
 from nad_agents.chat.prepare import PreparedChat, prepare
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.pending import start_run
+from nad_agents.pending import submit_in_thread
 
 __all__ = ["AnsweringLLM"]
 
@@ -50,7 +50,7 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
                 asked_for = "tools, response_format and chat_template_kwargs"
                 msg = f"{asked_for} go with a chat, not with text that is continued as it is; use chat()"
                 raise ConfigurationError(msg)
-            prepared = PreparedChat(asked, output_spec, raw=True, verifier=self.verifier)
+            prepared = PreparedChat(asked, output_spec, raw=True, verifier=self.verifier or decoder.verifier)
         else:
             prepared = prepare(
                 decoder,
@@ -59,8 +59,8 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
                 max_new_tokens=settings.sampling.max_new_tokens,
                 verifier=self.verifier or decoder.verifier,
             )
-        run = self.submit(decoder, prepared, settings, streaming=streaming)
-        return ChatCall(run, settings, prepared.parser, parallel=output_spec.parallel is not False)
+        pending = self.submit(decoder, prepared, settings, streaming=streaming)
+        return ChatCall(pending, settings, prepared.parser, parallel=output_spec.parallel is not False)
 
     def _start_text(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> ChatCall:
         """Start on text: one user message for a chat model, unless the caller has formatted it already."""
@@ -88,7 +88,7 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
         """`chat` without blocking the event loop; cancelling the task stops the generation within a chunk."""
 
         async def attempt() -> ChatResponse:
-            return await _awhole(await start_run(lambda: self._start(messages, kwargs, streaming=False)))
+            return await _awhole(await submit_in_thread(lambda: self._start(messages, kwargs, streaming=False)))
 
         found: ChatResponse = await self._aretrying()(attempt)
         return found
@@ -108,7 +108,7 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
 
         async def generate() -> ChatResponseAsyncGen:
             async with aclosing(
-                _apieces(await start_run(lambda: self._start(messages, kwargs, streaming=True)))
+                _apieces(await submit_in_thread(lambda: self._start(messages, kwargs, streaming=True)))
             ) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -133,7 +133,9 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
         """`complete` without blocking the event loop."""
 
         async def attempt() -> CompletionResponse:
-            call = await start_run(lambda: self._start_text(prompt, kwargs, formatted=formatted, streaming=False))
+            call = await submit_in_thread(
+                lambda: self._start_text(prompt, kwargs, formatted=formatted, streaming=False)
+            )
             return _as_completion(await _awhole(call))
 
         found: CompletionResponse = await self._aretrying()(attempt)
@@ -159,7 +161,7 @@ class AnsweringLLM(ChatFields, FunctionCallingLLM):
         """`stream_complete` without blocking the event loop."""
 
         async def generate() -> CompletionResponseAsyncGen:
-            call = await start_run(lambda: self._start_text(prompt, kwargs, formatted=formatted, streaming=True))
+            call = await submit_in_thread(lambda: self._start_text(prompt, kwargs, formatted=formatted, streaming=True))
             async with aclosing(_apieces(call)) as pieces:
                 async for piece in pieces:
                     yield _as_completion(piece)
@@ -174,21 +176,21 @@ def _openai_tool(tool: Any) -> Any:
 
 
 def _whole(call: ChatCall) -> ChatResponse:
-    return call.response(call.run.result())
+    return call.response(call.pending.result())
 
 
 async def _awhole(call: ChatCall) -> ChatResponse:
-    return call.response(await call.run.aresult())
+    return call.response(await call.pending.aresult())
 
 
 def _pieces(call: ChatCall) -> Iterator[ChatResponse]:
-    with closing(call.run.events()) as events:
+    with closing(call.pending.events()) as events:
         for event in events:
             yield from call.pieces(event)
 
 
 async def _apieces(call: ChatCall) -> AsyncGenerator[ChatResponse]:
-    async with aclosing(call.run.aevents()) as events:
+    async with aclosing(call.pending.aevents()) as events:
         async for event in events:
             for piece in call.pieces(event):
                 yield piece

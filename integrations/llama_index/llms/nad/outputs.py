@@ -21,7 +21,7 @@ from nad_agents.chat.params import Settings
 from nad_agents.chat.response_parser import ResponseParser
 from nad_agents.chat.tool_parser import ParsedAnswer
 from nad_agents.events import DecodingEvent, Finished, TextDelta
-from nad_agents.pending import Run
+from nad_agents.pending import PendingRequest
 from nad_agents.types import Selection
 
 __all__ = ["ChatCall"]
@@ -32,13 +32,13 @@ class ChatCall:
     """A submitted call.
 
     Attributes:
-        run: on the decoder.
+        pending: on the decoder.
         settings: what it runs with.
         parser: takes answers apart.
         parallel: False leaves the first of several tool calls.
     """
 
-    run: Run
+    pending: PendingRequest
     settings: Settings
     parser: ResponseParser
     parallel: bool = True
@@ -47,7 +47,7 @@ class ChatCall:
 
     def cancel(self) -> None:
         """Stop generating within a chunk."""
-        self.run.cancel()
+        self.pending.cancel()
 
     def response(self, selection: Selection, delta: str | None = None) -> ChatResponse:
         """The whole answer; the token counts and the evidence for the choice are in ``raw``."""

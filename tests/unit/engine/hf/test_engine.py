@@ -17,6 +17,10 @@ from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_mo
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
 
+def seeded(prompt_ids, sampling, seed=0, recording=None, **options):
+    return GenerationRequest(prompt_ids, sampling.model_copy(update={"seed": seed}), recording, **options)
+
+
 def ids(text):
     return byte_tokenizer()(text)["input_ids"]
 
@@ -41,7 +45,7 @@ def test_greedy_with_one_candidate_is_the_librarys_generate(family):
     model, prompt = tiny_model(family), ids("def add(a, b):\n    return")
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
-        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=16), 0, RecordingConfig()),
+        seeded(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=16), 0, RecordingConfig()),
     )
     with torch.no_grad():
         expected = model.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)
@@ -60,7 +64,7 @@ def test_generation_options_of_the_library_are_kept(option):
     )
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
-        GenerationRequest(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=24, **mine)),
+        seeded(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=24, **mine)),
     )
     with torch.no_grad():
         expected = model.generate(torch.tensor([prompt]), max_new_tokens=24, do_sample=False, **option)
@@ -75,7 +79,7 @@ def test_generation_options_of_the_library_are_kept(option):
 )
 def test_sampling_is_restricted_as_asked(restriction, most):
     sampling = SamplingConfig(n=64, max_new_tokens=1, **{**FREE, **restriction})
-    (group,) = run(HFEngine(tiny_model(), byte_tokenizer()), GenerationRequest(ids("x"), sampling, 4))
+    (group,) = run(HFEngine(tiny_model(), byte_tokenizer()), seeded(ids("x"), sampling, 4))
     assert 1 <= len({t for [t] in tokens(group)}) <= most
 
 
@@ -84,7 +88,7 @@ def test_draws_follow_the_models_distribution():
     with torch.no_grad():
         expected = (model(torch.tensor([prompt])).logits[0, -1] / 1.3).softmax(-1).numpy()
     sampling = SamplingConfig(n=n, max_new_tokens=1, temperature=1.3, top_k=0, top_p=1.0)
-    (group,) = run(HFEngine(model, byte_tokenizer()), GenerationRequest(prompt, sampling, 1))
+    (group,) = run(HFEngine(model, byte_tokenizer()), seeded(prompt, sampling, 1))
     counts = np.bincount([t for [t] in tokens(group)], minlength=len(expected))
     likely = expected * n >= 5
     chi2 = ((counts - n * expected)[likely] ** 2 / (n * expected)[likely]).sum()
@@ -95,9 +99,9 @@ def test_draws_follow_the_models_distribution():
 
 def test_the_same_seed_gives_the_same_and_another_seed_does_not():
     engine, sampling = HFEngine(tiny_model(), byte_tokenizer()), SamplingConfig(n=4, max_new_tokens=20, **FREE)
-    (a,) = run(engine, GenerationRequest(ids("x"), sampling, 7))
-    (b,) = run(engine, GenerationRequest(ids("x"), sampling, 7))
-    (c,) = run(engine, GenerationRequest(ids("x"), sampling, 8))
+    (a,) = run(engine, seeded(ids("x"), sampling, 7))
+    (b,) = run(engine, seeded(ids("x"), sampling, 7))
+    (c,) = run(engine, seeded(ids("x"), sampling, 8))
     assert tokens(a) == tokens(b) != tokens(c)
 
 
@@ -105,18 +109,16 @@ def test_the_global_random_state_is_neither_read_nor_changed():
     engine, sampling = HFEngine(tiny_model(), byte_tokenizer()), SamplingConfig(n=3, max_new_tokens=10, **FREE)
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
-    (a,) = run(engine, GenerationRequest(ids("x"), sampling, 7))
+    (a,) = run(engine, seeded(ids("x"), sampling, 7))
     assert torch.equal(before, torch.random.get_rng_state())
     torch.manual_seed(2)
-    (b,) = run(engine, GenerationRequest(ids("x"), sampling, 7))
+    (b,) = run(engine, seeded(ids("x"), sampling, 7))
     assert tokens(a) == tokens(b)
 
 
 def test_a_candidate_does_not_depend_on_how_many_others_there_are():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    few, many = (
-        run(engine, GenerationRequest(ids("x"), SamplingConfig(n=n, max_new_tokens=24, **FREE), 7))[0] for n in (2, 6)
-    )
+    few, many = (run(engine, seeded(ids("x"), SamplingConfig(n=n, max_new_tokens=24, **FREE), 7))[0] for n in (2, 6))
     assert tokens(few) == tokens(many)[:2]
 
 
@@ -125,16 +127,16 @@ def test_prompts_of_different_length_share_a_batch_without_changing_one_another(
     engine = HFEngine(tiny_model(family), byte_tokenizer())
     recording = RecordingConfig(top_k=8)
     requests = [
-        GenerationRequest(
+        seeded(
             ids("a rather long prompt, longer than the window of sixteen"),
             SamplingConfig(n=2, max_new_tokens=25, **FREE),
             1,
             recording,
         ),
-        GenerationRequest(
+        seeded(
             ids("b"), SamplingConfig(n=3, max_new_tokens=20, **FREE), 2, RecordingConfig("attribution", 5, 3, (1, 3))
         ),
-        GenerationRequest(ids("short"), SamplingConfig(n=1, temperature=0, max_new_tokens=17), 3),
+        seeded(ids("short"), SamplingConfig(n=1, temperature=0, max_new_tokens=17), 3),
     ]
     alone = [run(engine, request)[0] for request in requests]
     together = run(engine, *requests, chunk=7)
@@ -147,8 +149,8 @@ def test_prompts_of_different_length_share_a_batch_without_changing_one_another(
 
 def test_a_request_may_join_while_another_runs():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    first_request = GenerationRequest(ids("first"), SamplingConfig(n=2, max_new_tokens=30, **FREE), 1)
-    second_request = GenerationRequest(ids("the second one"), SamplingConfig(n=2, max_new_tokens=30, **FREE), 2)
+    first_request = seeded(ids("first"), SamplingConfig(n=2, max_new_tokens=30, **FREE), 1)
+    second_request = seeded(ids("the second one"), SamplingConfig(n=2, max_new_tokens=30, **FREE), 2)
     alone = [run(engine, r)[0] for r in (first_request, second_request)]
     first = engine.start(first_request)
     engine.step(10)
@@ -161,7 +163,7 @@ def test_a_request_may_join_while_another_runs():
 def test_finished_rows_leave_the_batch_and_keep_what_they_produced():
     engine = HFEngine(make_model("llama", seed=5), byte_tokenizer())
     sampling = SamplingConfig(n=40, max_new_tokens=64, **FREE)
-    generation = engine.start(GenerationRequest(ids("x"), sampling, 3, RecordingConfig(top_k=6)))
+    generation = engine.start(seeded(ids("x"), sampling, 3, RecordingConfig(top_k=6)))
     rows = [engine.rows]
     while generation.live:
         engine.step(16)
@@ -180,7 +182,7 @@ def test_finished_rows_leave_the_batch_and_keep_what_they_produced():
 
 def test_dropped_candidates_leave_and_the_others_go_on_as_before():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    request = GenerationRequest(ids("x"), SamplingConfig(n=4, max_new_tokens=40, **FREE), 9)
+    request = seeded(ids("x"), SamplingConfig(n=4, max_new_tokens=40, **FREE), 9)
     (full,) = run(engine, request)
     generation = engine.start(request)
     engine.step(8)
@@ -197,10 +199,10 @@ def test_dropped_candidates_leave_and_the_others_go_on_as_before():
 def test_a_stop_string_ends_the_candidate_and_is_cut():
     engine = HFEngine(tiny_model(), byte_tokenizer())
     sampling = {"n": 6, "max_new_tokens": 60, **FREE}
-    (free,) = run(engine, GenerationRequest(ids("x"), SamplingConfig(**sampling), 9))
+    (free,) = run(engine, seeded(ids("x"), SamplingConfig(**sampling), 9))
     text = next(r.text for r in free.rollouts if any(c.isascii() and c.isprintable() for c in r.text[2:]))
     stop = next(c for c in text[2:] if c.isascii() and c.isprintable())
-    (cut,) = run(engine, GenerationRequest(ids("x"), SamplingConfig(**sampling, stop=stop), 9))
+    (cut,) = run(engine, seeded(ids("x"), SamplingConfig(**sampling, stop=stop), 9))
     for before, after in zip(free.rollouts, cut.rollouts, strict=True):
         assert stop not in after.text
         assert before.text.startswith(after.text)
@@ -218,7 +220,7 @@ def test_the_vocabulary_is_read_for_a_stop_string_once():
     def answer(stop):
         sampling = SamplingConfig(n=2, max_new_tokens=6, **FREE, stop=stop)
         before = len(reads)
-        (group,) = run(engine, GenerationRequest(ids("x"), sampling, 9))
+        (group,) = run(engine, seeded(ids("x"), sampling, 9))
         return [r.text for r in group.rollouts], len(reads) - before
 
     first, for_first = answer("a")
@@ -242,14 +244,14 @@ def test_a_stop_string_that_only_the_prompt_completes_does_not_stop():
             return forced
 
     sampling = SamplingConfig(n=1, temperature=0, max_new_tokens=4, stop="ab")
-    (group,) = run(engine, GenerationRequest(ids("a"), sampling, logits_processors=[ThenB()]))
+    (group,) = run(engine, seeded(ids("a"), sampling, logits_processors=[ThenB()]))
     assert group.rollouts[0].text == "bbbb"
 
 
 def test_signals_are_those_of_the_unmodified_distribution():
     model, prompt = tiny_model(), ids("hello")
     sampling = SamplingConfig(n=1, max_new_tokens=6, temperature=0.5, top_k=5, repetition_penalty=1.5)
-    (group,) = run(HFEngine(model, byte_tokenizer()), GenerationRequest(prompt, sampling, 3))
+    (group,) = run(HFEngine(model, byte_tokenizer()), seeded(prompt, sampling, 3))
     rollout = group.rollouts[0]
     with torch.no_grad():
         logits = model(torch.tensor([prompt + rollout.token_ids.tolist()])).logits[0, len(prompt) - 1 : -1]
@@ -269,7 +271,7 @@ def test_logits_that_are_not_numbers_fail_that_request_with_advice():
     model = make_model("llama", seed=1)
     model.lm_head.weight.data[3] = math.nan
     engine = HFEngine(model, byte_tokenizer())
-    generation = engine.start(GenerationRequest(ids("x"), SamplingConfig(n=2, max_new_tokens=8, **FREE)))
+    generation = engine.start(seeded(ids("x"), SamplingConfig(n=2, max_new_tokens=8, **FREE)))
     engine.step(8)
     assert isinstance(generation.error, GenerationError)
     assert "float32" in str(generation.error)
@@ -281,12 +283,10 @@ def test_a_failing_processor_ends_its_own_request_only():
             raise ZeroDivisionError("grammar")
 
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    good_request = GenerationRequest(ids("x"), SamplingConfig(n=2, max_new_tokens=10, **FREE), 1)
+    good_request = seeded(ids("x"), SamplingConfig(n=2, max_new_tokens=10, **FREE), 1)
     (alone,) = run(engine, good_request)
     good = engine.start(good_request)
-    bad = engine.start(
-        GenerationRequest(ids("y"), SamplingConfig(n=2, max_new_tokens=10), 2, logits_processors=[Broken()])
-    )
+    bad = engine.start(seeded(ids("y"), SamplingConfig(n=2, max_new_tokens=10), 2, logits_processors=[Broken()]))
     engine.step(10)
     assert isinstance(bad.error, ZeroDivisionError)
     engine.release(bad)
@@ -307,12 +307,12 @@ def test_a_failing_processor_ends_its_own_request_only():
 def test_prompts_that_do_not_fit_are_refused_before_the_model_runs(prompt, options, message):
     engine = HFEngine(tiny_model(), byte_tokenizer())
     with pytest.raises(PromptError, match=message):
-        engine.start(GenerationRequest(prompt, SamplingConfig(n=2, **options)))
+        engine.start(seeded(prompt, SamplingConfig(n=2, **options)))
 
 
 def test_an_unknown_generation_option_is_named():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    request = GenerationRequest([5], SamplingConfig(n=2, generation={"top_q": 1}))
+    request = seeded([5], SamplingConfig(n=2, generation={"top_q": 1}))
     with pytest.raises(ConfigurationError, match="top_q"):
         engine.start(request)
     assert engine.rows == 0
@@ -322,4 +322,4 @@ def test_attribution_needs_a_readable_unembedding():
     model = make_model("opt", word_embed_proj_dim=16)
     engine = HFEngine(model, byte_tokenizer())
     with pytest.raises(UnsupportedModelError, match="activation"):
-        engine.check(GenerationRequest([5], SamplingConfig(n=2), 0, RecordingConfig("attribution")))
+        engine.check(seeded([5], SamplingConfig(n=2), 0, RecordingConfig("attribution")))

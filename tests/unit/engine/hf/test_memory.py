@@ -10,11 +10,8 @@ from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.memory import (
     MemoryNeed,
     ModelShape,
-    available_device_memory,
-    available_host_memory,
     check_memory,
     memory_need,
-    return_free_memory,
 )
 from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
@@ -55,9 +52,9 @@ def test_known_configs(name):
 def test_the_cache_is_the_one_that_generation_fills(family):
     model = tiny_model(family)
     engine = HFEngine(model, byte_tokenizer())
-    sampling = SamplingConfig(n=3, max_new_tokens=20, generation={"min_new_tokens": 20})
+    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation={"min_new_tokens": 20})
     prompt = tuple(range(1, 13))
-    generation = engine.start(GenerationRequest(prompt, sampling, seed=0))
+    generation = engine.start(GenerationRequest(prompt, sampling))
     engine.step(19)
     held = sum(t.numel() * t.element_size() for layer in engine._batch.cache.layers for t in (layer.keys, layer.values))
     engine.release(generation)
@@ -125,54 +122,14 @@ class TestRefusal:
 
 
 def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):
-    from nad_agents.engine.hf import engine as hf
+    from nad_agents.engine.hf import request_checks as hf
 
     left = [2**10, 2**40]
     monkeypatch.setattr(hf, "available_device_memory", lambda _: left[0])
     monkeypatch.setattr(hf, "return_free_memory", lambda: left.pop(0))
-    request = GenerationRequest((1, 2), SamplingConfig(n=2, max_new_tokens=8), seed=0)
+    request = GenerationRequest((1, 2), SamplingConfig(n=2, max_new_tokens=8, seed=0))
     HFEngine(tiny_model(), byte_tokenizer()).check(request)
     assert left == [2**40]
-
-
-class TestAvailable:
-    def machine(self, tmp_path, cgroup="", available="8000 kB"):
-        (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9000 kB\nMemAvailable: {available}\n")
-        (tmp_path / "proc/self/cgroup").write_text(cgroup)
-        return tmp_path / "proc", tmp_path / "groups"
-
-    def group(self, folder, names, limit, usage, inactive):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, value in zip(names, (limit, usage), strict=True):
-            (folder / name).write_text(f"{value}\n")
-        (folder / "memory.stat").write_text(f"anon 5\ninactive_file {inactive}\ntotal_inactive_file {inactive}\n")
-
-    def test_the_machines(self, tmp_path):
-        assert available_host_memory(*self.machine(tmp_path)) == 8000 * 1024
-
-    def test_a_group_above_may_be_tighter(self, tmp_path):
-        proc, groups = self.machine(tmp_path, "0::/service/worker\n")
-        names = ("memory.max", "memory.current")
-        self.group(groups / "service/worker", names, "max", 700, 0)
-        self.group(groups / "service", names, 5000, 1000, 300)
-        assert available_host_memory(proc, groups) == 4300
-
-    def test_version_1_and_a_path_of_the_host(self, tmp_path):
-        proc, groups = self.machine(tmp_path, "5:cpu:/x\n4:memory:/host/only\n")
-        self.group(groups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes"), 6000, 2000, 100)
-        assert available_host_memory(proc, groups) == 4100
-
-    def test_an_unreadable_or_full_group(self, tmp_path):
-        proc, groups = self.machine(tmp_path, "0::/a\n")
-        assert available_host_memory(proc, groups) == 8000 * 1024
-        self.group(groups / "a", ("memory.max", "memory.current"), 1000, 3000, 0)
-        assert available_host_memory(proc, groups) == 0
-
-    def test_devices(self):
-        assert available_device_memory(torch.device("cpu")) == pytest.approx(available_host_memory(), rel=0.2)
-        assert available_device_memory(torch.device("meta")) is None
-        return_free_memory()
 
 
 def test_a_decoder_refuses_before_anything_runs():

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig
-from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from tests.tiny_models import byte_tokenizer, make_model
-from tests.unit.engine.hf.test_engine import ids, run
+from tests.unit.engine.hf.test_engine import ids, run, seeded
 from tests.unit.test_decoder import loaded
 
 FIRST = "You are a helpful assistant. What is the capital of France?"
@@ -29,7 +28,7 @@ class Counting(HFEngine):
 
 
 def answers(engine, text, seed=1):
-    (group,) = run(engine, GenerationRequest(ids(text), SAMPLING, seed))
+    (group,) = run(engine, seeded(ids(text), SAMPLING, seed))
     return [rollout.token_ids.tolist() for rollout in group.rollouts]
 
 
@@ -51,7 +50,7 @@ def test_the_logits_after_a_known_beginning_are_those_of_the_whole_prompt():
     engine._forward = lambda *inputs: seen.append(forward(*inputs)) or seen[-1]
     one = SamplingConfig(n=1, max_new_tokens=1, temperature=0.0)
     for text in (FIRST, NEXT):
-        run(engine, GenerationRequest(ids(text), one))
+        run(engine, seeded(ids(text), one))
     whole = model(torch.tensor([ids(NEXT)])).logits[:, -1]
     torch.testing.assert_close(seen[-1], whole, rtol=1e-4, atol=1e-4)
 

@@ -14,7 +14,7 @@ def test_against_their_definitions(vocabulary):
     found = token_signals(logits)
     logp = logits.double().log_softmax(-1)
     close = {"rtol": 1e-4, "atol": 1e-4, "check_dtype": False}
-    torch.testing.assert_close(found.log_normaliser, logits.double().logsumexp(-1), **close)
+    torch.testing.assert_close(found.log_normalizer, logits.double().logsumexp(-1), **close)
     torch.testing.assert_close(found.entropy, -(logp.exp() * logp).sum(-1), **close)
     torch.testing.assert_close(found.self_certainty, -math.log(vocabulary) - logp.mean(-1), **close)
     torch.testing.assert_close(found.confidence, -logp.topk(min(20, vocabulary)).values.mean(-1), **close)

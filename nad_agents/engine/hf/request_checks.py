@@ -1,0 +1,88 @@
+"""What is checked of a request before the model runs: its length, and whether its candidates fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf.available_memory import available_device_memory, available_host_memory, return_free_memory
+from nad_agents.engine.hf.memory import ModelShape, check_memory, memory_need
+from nad_agents.exceptions import ConfigurationError, PromptError
+
+__all__ = ["check_fits_context", "check_fits_memory"]
+
+
+def check_fits_context(request: GenerationRequest, context_length: int | None, *, name: str) -> None:
+    """Refuse a request whose prompt and answer exceed the model's context.
+
+    Args:
+        request: The request.
+        context_length: Greatest length of prompt and answer together, in tokens; None if the model does not say.
+        name: The model's name, for the message.
+
+    Raises:
+        PromptError: The prompt has no tokens, or prompt and answer do not fit.
+    """
+    prompt, max_new_tokens = len(request.prompt_ids), request.sampling.max_new_tokens
+    if prompt == 0:
+        msg = "the prompt is empty; give at least one token of text"
+        raise PromptError(msg)
+    if context_length is None or prompt + max_new_tokens <= context_length:
+        return
+    if prompt >= context_length:
+        msg = f"the prompt has {prompt} tokens and {name} takes {context_length} with the answer; shorten it"
+    else:
+        msg = (
+            f"prompt ({prompt} tokens) and max_new_tokens={max_new_tokens} exceed the {context_length} tokens of "
+            f"{name}; set max_new_tokens to at most {context_length - prompt}"
+        )
+    raise PromptError(msg)
+
+
+def check_fits_memory(
+    request: GenerationRequest,
+    shape: ModelShape,
+    device: torch.device,
+    widths: Sequence[int],
+    *,
+    free_caches: Callable[[], None],
+) -> None:
+    """Refuse a request whose candidates do not fit into the memory that is available now.
+
+    Args:
+        request: The request.
+        shape: The model's dimensions.
+        device: The model's device.
+        widths: Feed-forward width of each recorded layer.
+        free_caches: Frees what earlier requests have left behind; called before a request is refused.
+
+    Raises:
+        ConfigurationError: The candidates do not fit.
+    """
+    sampling, shared = request.sampling, device.type != "cuda"
+    need = partial(
+        memory_need,
+        shape,
+        sampling,
+        len(request.prompt_ids),
+        recording=request.recording,
+        widths=widths,
+        chunk_size=request.chunk_size,
+        on_heap=device.type == "cpu",
+    )
+
+    def check() -> None:
+        available = available_device_memory(device)
+        host = available if shared else available_host_memory()
+        check_memory(need, sampling.n, sampling.max_new_tokens, device=available, host=host, shared=shared)
+
+    try:
+        check()
+    except ConfigurationError:
+        # what earlier requests left behind counts as taken until it is returned
+        free_caches()
+        return_free_memory()
+        check()
