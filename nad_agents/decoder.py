@@ -31,7 +31,7 @@ from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import check_configuration, make_selector
 from nad_agents.selectors.base import Selector
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
 __all__ = ["NeuronAgreementDecoder"]
@@ -201,7 +201,7 @@ class NeuronAgreementDecoder:
         *,
         sampling: SamplingConfig | None = None,
         config: NADConfig | None = None,
-        verifier: Verifier | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
         verification: VerificationConfig | None = None,
         raw: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -219,7 +219,7 @@ class NeuronAgreementDecoder:
             prompts: each as in `decode`.
             sampling: instead of the decoder's.
             config: instead of the decoder's.
-            verifier: instead of the decoder's.
+            verifier: instead of the decoder's; None trusts the ranking.
             verification: instead of the decoder's.
             raw: take text as it is, without the chat template.
             tools: tools in OpenAI's form, for the chat template.
@@ -236,7 +236,7 @@ class NeuronAgreementDecoder:
             NADError: whatever `decode` raises before it generates; nothing is queued then.
         """
         sampling, config = sampling or self.sampling, config or self.config
-        verifier = verifier if verifier is not None else self.verifier
+        verifier = self.verifier if isinstance(verifier, NotGiven) else verifier
         check_configuration(sampling, config)
         if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
