@@ -229,6 +229,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     def _inherit_from_decoder(self) -> None:
         """Take what was left out from the decoder that the model was given."""
         if self.decoder is not None:
+            if not hasattr(self.decoder, "submit"):
+                msg = f"decoder={self.decoder!r} is no NeuronAgreementDecoder; give one, or model= instead"
+                raise ConfigurationError(msg)
             inherited = fields_of_decoder(self.decoder, with_config=self.nad_config is None)
             self.__dict__.update({n: value for n, value in inherited.items() if n not in self.model_fields_set})
 
@@ -251,15 +254,15 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             if value is not None or type(None) in get_args(fields[name].annotation)
         }
         values = {name: getattr(self, name) for name in CALL_FIELDS} | changes
-        given = self.decoder
-        sampling = sampling_config(values, SamplingConfig() if given is None else given.sampling)
+        decoder = self.decoder
+        sampling = sampling_config(values, SamplingConfig() if decoder is None else decoder.sampling)
         if self.nad_config is not None:
             # the flat fields are at their defaults then, as `check_settings` made sure
             config = nad_config(changes, self.nad_config, compare=True)
         else:
-            config = nad_config(values, NADConfig() if given is None else given.config, compare=sampling.n > 1)
+            config = nad_config(values, NADConfig() if decoder is None else decoder.config, compare=sampling.n > 1)
         return Settings(
-            model=changes.get("model_name", self.model_name if self.decoder is None else None),
+            model=changes.get("model_name", self.model_name if decoder is None else None),
             sampling=sampling,
             config=config,
             timeout=values["timeout"],
@@ -277,11 +280,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         """
         if self.nad_config is not None:
             fields = type(self).model_fields
-            both = [
-                name
-                for name in NAD_FIELDS
-                if getattr(self, name) != fields[name].get_default(call_default_factory=True)
-            ]
+            both = [f for f in NAD_FIELDS if getattr(self, f) != fields[f].get_default(call_default_factory=True)]
             if both:
                 msg = f"nad_config and {both[0]} are both given; put {both[0]} into nad_config, or leave nad_config out"
                 raise ConfigurationError(msg)

@@ -59,7 +59,7 @@ def option(field: str, *, note: str = "", **changes: Any) -> Any:
 
     Args:
         field: Name of the model's field, a key of SAMPLING_FIELDS or NAD_FIELDS.
-        note: What differs from the config's field; follows its description. ``{default}`` in it is the config's default.
+        note: What differs from the config's field, to follow its description; ``{default}`` stands for its default.
         **changes: Arguments of pydantic's `Field` that replace the config's, such as `default`.
     """
     config: type[BaseModel] = SamplingConfig if field in SAMPLING_FIELDS else NADConfig
