@@ -19,8 +19,7 @@ from pydantic import BaseModel, Field, model_validator
 from langchain_nad.callbacks import ProgressReporter
 from langchain_nad.inherited_fields import CHAT_FIELDS, LANGUAGE_MODEL_FIELDS
 from langchain_nad.messages import template_messages
-from langchain_nad.metadata import PROVIDER
-from langchain_nad.outputs import ChatCall
+from langchain_nad.outputs import PROVIDER, ChatCall
 from langchain_nad.structured_output import StructuredMethod, structured_output
 from langchain_nad.tools import openai_tools
 from nad_agents import __version__
@@ -103,7 +102,7 @@ class NADChatModel(LocalChatModel, BaseChatModel):
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
         params["ls_provider"] = PROVIDER
-        params["ls_model_name"] = str(kwargs.get("model") or self._identifying_params["model_name"])
+        params["ls_model_name"] = str(kwargs.get("model") or self.effective_model_name)
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:

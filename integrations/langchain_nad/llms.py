@@ -15,12 +15,12 @@ from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import model_validator
 
 from langchain_nad.inherited_fields import LANGUAGE_MODEL_FIELDS
-from langchain_nad.metadata import response_metadata, usage_metadata
+from langchain_nad.outputs import response_metadata, usage_metadata
 from nad_agents import __version__
 from nad_agents.chat.cache_key import object_name
 from nad_agents.chat.local_model import LocalModel
+from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat
-from nad_agents.chat.settings import Settings
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.pending import Run, start_run
 from nad_agents.types import Selection

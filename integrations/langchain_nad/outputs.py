@@ -1,18 +1,19 @@
-"""`ChatCall`: one call of the chat model, whose selection becomes a LangChain message or the chunks of a stream."""
+"""A selection in LangChain's types: the message or the chunks that a `ChatCall` makes of it, and their metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
-from langchain_nad.metadata import response_metadata, usage_metadata
+from nad_agents.chat.evidence import evidence
 from nad_agents.chat.parsed_answer import ParsedAnswer, new_call_id
 from nad_agents.chat.submitted_chat import SubmittedChat
 from nad_agents.chat.tool_parser import partial_tool_calls
@@ -20,7 +21,10 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import AnswerCutError
 from nad_agents.types import Selection
 
-__all__ = ["ChatCall", "message_fields"]
+__all__ = ["PROVIDER", "ChatCall", "message_fields", "response_metadata", "usage_metadata"]
+
+PROVIDER = "nad"
+"""Name of this integration in traces and content blocks."""
 
 _THINKING = "reasoning_content"
 """Key of `additional_kwargs` where langchain-core looks for a model's thinking, to make a content block of it."""
@@ -150,6 +154,44 @@ def message_fields(parsed: ParsedAnswer) -> dict[str, Any]:
         "invalid_tool_calls": [
             invalid_tool_call(name=call.name, args=call.text, id=call.id, error=call.error) for call in parsed.invalid
         ],
+    }
+
+
+def usage_metadata(selection: Selection) -> UsageMetadata:
+    """Return the token counts of an answer.
+
+    The prompt counts once, as it is prefilled once, and every token of every candidate counts as output.
+    `output_token_details` says how many of the output tokens are the winner's and how many pruning saved.
+
+    Args:
+        selection: The decoder's selection.
+    """
+    usage = selection.usage
+    details: Any = {"winner": usage.winner_tokens, "saved": usage.saved_tokens}
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.generated_tokens,
+        total_tokens=usage.prompt_tokens + usage.generated_tokens,
+        output_token_details=cast("OutputTokenDetails", details),
+    )
+
+
+def response_metadata(
+    selection: Selection, *, model: str | None, include_candidates: bool, finish_reason: str | None = None
+) -> dict[str, Any]:
+    """Return the metadata of an answer: model, finish reason, and the evidence under ``nad``.
+
+    Args:
+        selection: The decoder's selection.
+        model: The model as the caller names it; None takes the decoder's name for it.
+        include_candidates: Whether the evidence holds the candidates' texts and the similarity matrix.
+        finish_reason: Replaces the winner's own.
+    """
+    return {
+        "model_name": model or selection.model,
+        "model_provider": PROVIDER,
+        "finish_reason": finish_reason or selection.best.finish_reason,
+        "nad": evidence(selection, include_candidates=include_candidates),
     }
 
 

@@ -10,8 +10,8 @@ from pydantic import Field
 from nad_agents.chat.cache_key import json_value
 from nad_agents.chat.local_model import LocalModel
 from nad_agents.chat.output_spec import OUTPUT_ARGUMENTS, OutputSpec
+from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat, prepare
-from nad_agents.chat.settings import Settings
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["LocalChatModel"]

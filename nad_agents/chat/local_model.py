@@ -28,12 +28,15 @@ from nad_agents.chat.params import (
     CALL_FIELDS,
     NAD_FIELDS,
     SAMPLING_FIELDS,
+    Settings,
     check_names,
     configuration_error,
+    fields_of_decoder,
     fields_section,
+    nad_config,
     option,
+    sampling_config,
 )
-from nad_agents.chat.settings import Settings, fields_of_decoder, nad_config, sampling_config
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import Run
@@ -220,6 +223,11 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
 
     # --- parameters ---
 
+    @property
+    def effective_model_name(self) -> str:
+        """Name of the model: that of the decoder where one was given, else `model_name`."""
+        return self.model_name if self.decoder is None else str(self.decoder.engine.name)
+
     @model_validator(mode="after")
     def _check_local_model(self) -> Self:
         self._inherit_from_decoder()
@@ -300,7 +308,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         settings = self.settings()
         verification = settings.verification or VerificationConfig()
         return {
-            "model_name": self.model_name if self.decoder is None else self.decoder.engine.name,
+            "model_name": self.effective_model_name,
             "device": self.device,
             "dtype": self.dtype,
             **{field: json_value(getattr(settings.sampling, name)) for field, name in SAMPLING_FIELDS.items()},

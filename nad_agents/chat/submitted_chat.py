@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from nad_agents.chat.params import Settings
 from nad_agents.chat.parsed_answer import ParsedAnswer
 from nad_agents.chat.prepare import PreparedChat
-from nad_agents.chat.settings import Settings
 from nad_agents.pending import Run
 
 __all__ = ["SubmittedChat"]

@@ -9,9 +9,9 @@ from langchain_nad.tools import openai_tools
 
 from nad_agents import NADConfig, SamplingConfig
 from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.chat.response_parser import ToolCallParser
-from nad_agents.chat.settings import Settings
 from nad_agents.events import Finished, TextDelta
 from tests.unit.langchain.chats import json_decoder, tiny_chat
 from tests.unit.langchain.test_tools import PersonDict, add, now

@@ -31,8 +31,8 @@ from pydantic import BaseModel, Field, PrivateAttr
 
 from nad_agents.chat.local_chat_model import LocalChatModel
 from nad_agents.chat.output_spec import OUTPUT_ARGUMENTS
+from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat
-from nad_agents.chat.settings import Settings
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.pending import start_run
 
@@ -118,7 +118,7 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
         return LLMMetadata(
             context_window=self._known_window() or DEFAULT_CONTEXT_WINDOW,
             num_output=self.max_tokens,
-            model_name=self.model_name if self.decoder is None else self.decoder.engine.name,
+            model_name=self.effective_model_name,
             is_chat_model=self.is_chat_model,
             is_function_calling_model=self.is_chat_model,
         )
