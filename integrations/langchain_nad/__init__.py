@@ -1,4 +1,4 @@
-"""LangChain on local models whose answers are chosen among N candidates by neuron agreement."""
+"""LangChain models that run locally and choose every answer among N candidates by neuron agreement."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from langchain_nad.errors import CodeRejectedError
 from langchain_nad.llms import NADLLM
 from langchain_nad.step_selection import nad_step_node
 from nad_agents._version import __version__
-from nad_agents.chat.local_model import unload_models
+from nad_agents.chat.shared_decoders import unload_models
 from nad_agents.exceptions import AnswerCutError, GenerationTimeoutError, MissingDependencyError
 
 if TYPE_CHECKING:
     from langchain_nad.code_repair import CodeRepair
     from langchain_nad.sandbox import PythonSandboxTool, SandboxVerifier
-    from langchain_nad.step_selection import NADStepSelection
+    from langchain_nad.step_middleware import NADStepSelection
 
 __all__ = [
     "NADLLM",
@@ -35,17 +35,16 @@ __all__ = [
     "unload_models",
 ]
 
-
 _LAZY = {
     "CodeRepair": "langchain_nad.code_repair",
-    "NADStepSelection": "langchain_nad.step_selection",
+    "NADStepSelection": "langchain_nad.step_middleware",
     "PythonSandboxTool": "langchain_nad.sandbox",
     "SandboxVerifier": "langchain_nad.sandbox",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs the agents of LangChain, or the sandbox, at its first use."""
+    """Import names that need LangChain's agents or the sandbox at their first use."""
     if name not in _LAZY:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -1,4 +1,4 @@
-"""Progress of the candidates as LangChain custom events, for those who listen."""
+"""Progress of the candidates as LangChain custom events, sent where a callback handler listens."""
 
 from __future__ import annotations
 
@@ -23,18 +23,21 @@ from nad_agents.events import Progress
 __all__ = ["PROGRESS_EVENT", "ProgressReporter"]
 
 PROGRESS_EVENT = "nad_progress"
-"""Name of the custom event that tells how the candidates grow; its data: tokens (of each live candidate), live (which
-ones generate), generated (tokens of all together)."""
+"""Name of the custom event that tells how the candidates grow.
 
-_SILENT = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
+Its data: ``tokens`` of each live candidate so far, ``live`` as the indices of the candidates that still generate, and
+``generated`` as the number of tokens of all candidates together.
+"""
+
+_DO_NOTHING = {RunManagerMixin.on_custom_event, AsyncCallbackHandler.on_custom_event}
 
 
 class ProgressReporter:
-    """Sends progress to the callbacks of a run.
+    """Sends the candidates' progress to the callback handlers of a run.
 
     Args:
-        run_manager: of the model's run. LangChain gives none while streaming; the events then go to the callbacks of
-            the chain that the model is part of, if it is part of one.
+        run_manager: Callback manager of the model's run. LangChain gives none while streaming; the events then go to
+            the handlers of the chain that the model is part of, if there is one.
     """
 
     def __init__(self, run_manager: CallbackManagerForLLMRun | AsyncCallbackManagerForLLMRun | None) -> None:
@@ -49,24 +52,32 @@ class ProgressReporter:
 
     @property
     def wanted(self) -> bool:
-        """Whether anybody listens; without listeners the candidates grow a whole chunk between two looks."""
+        """Whether any handler listens; without one, the engine generates whole chunks at a time."""
         return bool(self._handlers)
 
     def report(self, progress: Progress) -> None:
-        """Send an event to every listener."""
+        """Send progress to every handler that listens.
+
+        Args:
+            progress: The decoder's event.
+        """
         if self._handlers:
             manager = CallbackManager(list(self._handlers), list(self._handlers), parent_run_id=self._parent)
             dispatch_custom_event(PROGRESS_EVENT, _data(progress), config={"callbacks": manager})
 
     async def areport(self, progress: Progress) -> None:
-        """Send an event to every listener, from the event loop."""
+        """Send progress to every handler that listens, from within an event loop.
+
+        Args:
+            progress: The decoder's event.
+        """
         if self._handlers:
             manager = AsyncCallbackManager(list(self._handlers), list(self._handlers), parent_run_id=self._parent)
             await adispatch_custom_event(PROGRESS_EVENT, _data(progress), config={"callbacks": manager})
 
 
 def _listens(handler: BaseCallbackHandler) -> bool:
-    return type(handler).on_custom_event not in _SILENT
+    return type(handler).on_custom_event not in _DO_NOTHING
 
 
 def _data(progress: Progress) -> dict[str, Any]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LangSmithParams, LanguageModelInput, ModelProfile
@@ -14,33 +14,34 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from langchain_nad.callbacks import ProgressReporter
+from langchain_nad.inherited_fields import CHAT_FIELDS, LANGUAGE_MODEL_FIELDS
 from langchain_nad.messages import template_messages
 from langchain_nad.outputs import PROVIDER, ChatCall
 from langchain_nad.structured_output import StructuredMethod, structured_output
 from langchain_nad.tools import openai_tools
 from nad_agents import __version__
-from nad_agents.chat.local_model import ChatFields
-from nad_agents.chat.output_spec import tool_choice_name
-from nad_agents.chat.params import object_name
-from nad_agents.chat.prepare import prepare, written_for
+from nad_agents.chat.cache_key import object_name
+from nad_agents.chat.local_chat_model import LocalChatModel
+from nad_agents.chat.prepare import template_inputs
+from nad_agents.chat.tools import tool_choice_name
 from nad_agents.events import Finished, Progress
 from nad_agents.pending import submit_in_thread
 
 __all__ = ["NADChatModel"]
 
 _CORE_ARGUMENTS = {"stream", "ls_structured_output_format", "structured_output_format"}
-"""What langchain-core itself puts among the arguments of a call."""
+"""Arguments of a call that langchain-core itself adds."""
 
 
-class NADChatModel(ChatFields, BaseChatModel):
+class NADChatModel(LocalChatModel, BaseChatModel):
     """A local Hugging Face model that answers with the best of N candidates.
 
     The candidates are sampled in one batch and ranked by how much their activated neurons agree
-    (arXiv 2510.26277). With a verifier the ranking is walked down until a candidate passes. Every parameter is
-    described in `DecodingFields`; those of sampling and selection may also be given per call.
+    (arXiv 2510.26277). With a verifier the ranking is walked down until a candidate passes. Parameters of sampling and
+    selection may also be given per call, as in ``chat.invoke(text, n=4)`` or ``chat.bind(temperature=0.3)``.
 
     Example:
         .. code-block:: python
@@ -52,26 +53,26 @@ class NADChatModel(ChatFields, BaseChatModel):
             answer.response_metadata["nad"]["ranking"]
 
     Weights are loaded at the first call and shared by every instance of the process with the same model, device and
-    dtype; their calls share batches. Errors are those of `nad_agents.exceptions`, and GenerationTimeoutError.
+    dtype; their calls share batches. Errors are those of `nad_agents.exceptions`. Two models are equal when their
+    parameters are.
 
     Raises:
-        ConfigurationError: a parameter is unknown, has a value that cannot work, or does not go with another.
+        ConfigurationError: A parameter is unknown, has a value that cannot work, or does not go with another.
     """
 
-    streaming: bool = False
-    """Whether `invoke` goes through `stream`, for callbacks that want tokens."""
+    base_field_descriptions: ClassVar[Mapping[str, str]] = LANGUAGE_MODEL_FIELDS | CHAT_FIELDS
+    hidden_in_repr: ClassVar[frozenset[str]] = frozenset({"metadata", "profile"})
+
+    streaming: bool = Field(
+        default=False, description="Whether `invoke` goes through `stream`, for callbacks that want tokens."
+    )
 
     @model_validator(mode="after")
     def _set_nad_version(self) -> NADChatModel:
         self._add_version("nad-agents", __version__)
         return self
 
-    @model_validator(mode="after")
-    def _check_nad_settings(self) -> NADChatModel:
-        self.check_settings()
-        return self
-
-    # --- what LangChain asks about the model ---
+    # --- what LangChain reads of the model ---
 
     @property
     def _llm_type(self) -> str:
@@ -79,12 +80,12 @@ class NADChatModel(ChatFields, BaseChatModel):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Whether `langchain_core.load.dumpd` can write it; a verifier, a decoder or a callable selector cannot be."""
+        """Return True: `langchain_core.load.dumpd` writes models without verifier, decoder or callable selector."""
         return True
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """Configs as plain data, which the constructor takes as well."""
+        """The configs as plain data, which the constructor takes as well."""
         configs = {"nad_config": self.nad_config, "verification": self.verification}
         return {name: config.model_dump(mode="json") for name, config in configs.items() if config is not None}
 
@@ -93,15 +94,15 @@ class NADChatModel(ChatFields, BaseChatModel):
         return self.identity()
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """Key of LangChain's cache: the model's identity and the arguments of the call."""
-        # langchain-core caches an answer in the form that output_version asks for
+        """Return the key of LangChain's cache: the model's identity and the arguments of the call."""
+        # langchain-core caches a message in the form that output_version asks for
         key = [self._identifying_params, self.output_version, stop, kwargs]
         return json.dumps(key, sort_keys=True, default=object_name)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
         params["ls_provider"] = PROVIDER
-        params["ls_model_name"] = str(kwargs.get("model") or self._identifying_params["model_name"])
+        params["ls_model_name"] = str(kwargs.get("model") or self.effective_model_name)
         return params
 
     def _resolve_model_profile(self) -> ModelProfile | None:
@@ -122,7 +123,12 @@ class NADChatModel(ChatFields, BaseChatModel):
         return profile
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Tokens of a text by the model's own tokenizer; loads the model at the first call."""
+        """Return the token ids of a text by the model's own tokenizer, unless `custom_get_token_ids` is given.
+
+        Loads the model at the first call.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return list(self.get_decoder().loaded.tokenizer(text)["input_ids"])
 
     def get_num_tokens_from_messages(
@@ -130,39 +136,32 @@ class NADChatModel(ChatFields, BaseChatModel):
         messages: list[BaseMessage],
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
     ) -> int:
-        """Tokens of a conversation as the model sees it, chat template included."""
+        """Return the number of tokens that the model reads of a conversation, chat template and tools included.
+
+        Args:
+            messages: The conversation.
+            tools: Tools on offer; see `bind_tools`.
+        """
         from nad_agents.prompt import encode_prompt
 
-        decoder = self.get_decoder()
-        output_spec = self.take_output_spec({"tools": openai_tools(tools or ())})
-        prompt, shown = written_for(decoder.loaded.tokenizer, template_messages(messages), output_spec)
-        return len(
-            encode_prompt(decoder.loaded.tokenizer, prompt, tools=shown, template_options=output_spec.template_options)
-        )
+        tokenizer = self.get_decoder().loaded.tokenizer
+        output_spec = self.output_spec({"tools": openai_tools(tools or ())})
+        prompt, template_tools = template_inputs(tokenizer, template_messages(messages), output_spec)
+        options = output_spec.template_options
+        return len(encode_prompt(tokenizer, prompt, tools=template_tools, template_options=options))
 
-    # --- answering ---
+    # --- generation ---
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
     ) -> ChatCall:
         """Check and submit a call; everything that can be wrong with it is found here."""
-        overrides = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
-        overrides["tools"] = openai_tools(overrides.get("tools") or (), strict=overrides.pop("strict", None))
+        arguments = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
+        arguments["tools"] = openai_tools(arguments.get("tools") or (), strict=arguments.pop("strict", None))
         if stop is not None:
-            overrides["stop"] = stop
-        output_spec = self.take_output_spec(overrides)
-        settings = self.settings(overrides)
-        conversation = template_messages(messages)
-        decoder = self.get_decoder(settings.model)
-        prepared = prepare(
-            decoder,
-            conversation,
-            output_spec,
-            max_new_tokens=settings.sampling.max_new_tokens,
-            verifier=self.verifier or decoder.verifier,
-        )
-        pending = self.submit(decoder, prepared, settings, streaming=streaming)
-        return ChatCall(pending, settings, prepared)
+            arguments["stop"] = stop
+        prepared, settings = self.prepare_chat(template_messages(messages), arguments)
+        return ChatCall(self.submit(prepared, settings, streaming=streaming), settings, prepared)
 
     def _generate(
         self,
@@ -254,23 +253,24 @@ class NADChatModel(ChatFields, BaseChatModel):
         tool_choice: dict[str, Any] | str | bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with tools on offer.
+        """Return the model with tools on offer.
 
         Args:
-            tools: functions, pydantic classes, LangChain tools, or tools in OpenAI's form.
-            tool_choice: "auto" or None lets the model decide; "any", "required" or True makes every candidate call
-                one, a tool's name (or OpenAI's dict) makes it call that one: the grammar allows nothing else;
-                "none" or False keeps the tools out.
-            **kwargs: further arguments of each call; `parallel_tool_calls=True` allows several calls where one is
-                forced, False leaves the first of several where the model is free to choose.
+            tools: Functions, pydantic classes, LangChain tools, or tools in OpenAI's form.
+            tool_choice: "auto" or None lets the model decide. "any", "required" or True makes every candidate call a
+                tool, and a tool's name (or OpenAI's dict) makes it call that one, since the grammar allows nothing
+                else. "none" or False keeps the tools out.
+            **kwargs: Further arguments of each call. `parallel_tool_calls=True` allows several calls where one is
+                forced; False keeps the first of several where the model is free to choose.
 
         Raises:
-            ConfigurationError: something is no tool, or tool_choice names none of them.
+            ConfigurationError: An entry is no tool, or tool_choice names none of the tools.
         """
-        found = openai_tools(tools, strict=kwargs.get("strict"), described=True)
-        choice = tool_choice_name(tool_choice, [tool["function"]["name"] for tool in found])
-        chosen = {} if choice is None else {"tool_choice": choice}
-        return self.bind(tools=found, **chosen, **kwargs)
+        converted = openai_tools(tools, strict=kwargs.get("strict"), require_description=True)
+        choice = tool_choice_name(tool_choice, [tool["function"]["name"] for tool in converted])
+        if choice is not None:
+            kwargs["tool_choice"] = choice
+        return self.bind(tools=converted, **kwargs)
 
     def with_structured_output(
         self,
@@ -281,21 +281,21 @@ class NADChatModel(ChatFields, BaseChatModel):
         strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
-        """A chain whose answers fit a schema; all candidates are constrained to it by a grammar.
-
-        Args:
-            schema: a pydantic class (v1 or v2), a TypedDict, a JSON schema, or a tool in OpenAI's form.
-            method: how the model is told: "json_schema" in the system message, "function_calling" as a tool,
-                "json_mode" not at all.
-            include_raw: give ``raw``, ``parsed`` and ``parsing_error`` instead of the object.
-            strict: passed on with the schema; every schema is enforced.
-            **kwargs: further arguments of each call.
+        """Return a chain whose answers fit a schema; a grammar holds every candidate to it.
 
         The chain raises OutputParserException where a stop string cuts the object, at the end of a stream too; with
-        `include_raw` that is the ``parsing_error``.
+        `include_raw` the exception is the ``parsing_error``.
+
+        Args:
+            schema: A pydantic class (v1 or v2), a TypedDict, a JSON schema, or a tool in OpenAI's form.
+            method: How the model is told the schema: "json_schema" in the system message, "function_calling" as a
+                tool, "json_mode" not at all.
+            include_raw: Whether the chain gives ``raw``, ``parsed`` and ``parsing_error`` instead of the object.
+            strict: Passed on with the schema; every schema is enforced.
+            **kwargs: Further arguments of each call.
 
         Raises:
-            ConfigurationError: no schema, or an unknown method.
+            ConfigurationError: The schema is none, or the method is unknown.
         """
         return structured_output(self, schema, method=method, include_raw=include_raw, strict=strict, options=kwargs)
 
@@ -311,21 +311,21 @@ class NADChatModel(ChatFields, BaseChatModel):
     ) -> list[AIMessage]:
         """Answer several prompts, which share one batch on the model; see `Runnable.batch`.
 
-        Without `max_concurrency` all of them are submitted at once, and as many run together as the decoder has rows
-        for.
+        Without `max_concurrency` all prompts are submitted at once; the decoder runs as many of them together as it
+        has rows for.
         """
-        together = _all_at_once(config, len(inputs))
-        return super().batch(inputs, together, return_exceptions=return_exceptions, **kwargs)
+        config = _all_at_once(config, len(inputs))
+        return super().batch(inputs, config, return_exceptions=return_exceptions, **kwargs)
 
     def batch_as_completed(self, inputs: Any, config: Any = None, **kwargs: Any) -> Any:
-        """`batch`, whose answers come as they are ready; see `Runnable.batch_as_completed`."""
+        """Answer several prompts as `batch` does, each answer as it is ready; see `Runnable.batch_as_completed`."""
         return super().batch_as_completed(inputs, _all_at_once(config, len(inputs)), **kwargs)
 
 
 def _all_at_once(
     config: RunnableConfig | list[RunnableConfig] | None, n: int
 ) -> RunnableConfig | list[RunnableConfig] | None:
-    """Threads wait for the engine without working, so there may be one per prompt."""
+    """Allow one thread per prompt where the caller sets no limit: the threads wait for the engine and do no work."""
     if isinstance(config, list):
         return [{**c, "max_concurrency": c.get("max_concurrency") or max(n, 1)} for c in config]
     return {**(config or {}), "max_concurrency": (config or {}).get("max_concurrency") or max(n, 1)}

@@ -1,4 +1,4 @@
-"""Code in agents: repair what fails its checks before the agent goes on, and a tool that runs Python."""
+"""`CodeRepair`: agent middleware that has the model repair code which fails its checks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ __all__ = ["CodeRepair"]
 
 
 class CodeRepair(AgentMiddleware[Any, Any, Any]):
-    """Checks the code in an agent's message, and has the model repair it when it fails.
+    """Agent middleware that checks the code in the model's message and has the model repair it when it fails.
 
-    The failing report goes back to the model as a message that stays out of the agent's history. A message that calls
-    tools or holds no code block is left alone. The last report is under ``response_metadata["sandbox"]``, with
-    ``repairs`` beside it, whether the code passed in the end or not.
+    The report of a failure goes back to the model in a message that stays out of the agent's history. A message that
+    calls tools or holds no code block is left alone. The last report is under ``response_metadata["sandbox"]``, with
+    the number of ``repairs`` in it, whether the code passed in the end or not.
 
     Args:
-        verifier: a sandbox, a `nad_sandbox.CodeVerifier`, or any other verifier.
-        max_repairs: how often the model may try again.
+        verifier: A sandbox, a `nad_sandbox.CodeVerifier`, or any other verifier.
+        max_repairs: Number of times that the model may try again.
+
+    Raises:
+        ConfigurationError: The verifier is none, or max_repairs is negative.
     """
 
     def __init__(self, verifier: Verifier, *, max_repairs: int = 2) -> None:
@@ -41,8 +44,13 @@ class CodeRepair(AgentMiddleware[Any, Any, Any]):
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
     ) -> ModelResponse[Any]:
-        """Call the model until its code passes, or the repairs are used up."""
-        asked, response = request, handler(request)
+        """Call the model until its code passes or the repairs are used up.
+
+        Args:
+            request: The agent's request.
+            handler: Calls the model.
+        """
+        repair_request, response = request, handler(request)
         verdict: Verdict | None = None
         for repairs in range(self.max_repairs + 1):
             message = _code_message(response)
@@ -51,15 +59,15 @@ class CodeRepair(AgentMiddleware[Any, Any, Any]):
             verdict = self._judge(request, message)
             if verdict.passed or repairs == self.max_repairs:
                 return _with_report(response, message, verdict, repairs)
-            asked = _asking_again(asked, message, verdict)
-            response = handler(asked)
+            repair_request = _repair_request(repair_request, message, verdict)
+            response = handler(repair_request)
         return response
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
-        """`wrap_model_call` without blocking the event loop."""
-        asked, response = request, await handler(request)
+        """Do what `wrap_model_call` does without blocking the event loop."""
+        repair_request, response = request, await handler(request)
         verdict: Verdict | None = None
         for repairs in range(self.max_repairs + 1):
             message = _code_message(response)
@@ -68,30 +76,30 @@ class CodeRepair(AgentMiddleware[Any, Any, Any]):
             verdict = await run_in_executor(None, self._judge, request, message)
             if verdict.passed or repairs == self.max_repairs:
                 return _with_report(response, message, verdict, repairs)
-            asked = _asking_again(asked, message, verdict)
-            response = await handler(asked)
+            repair_request = _repair_request(repair_request, message, verdict)
+            response = await handler(repair_request)
         return response
 
     def _judge(self, request: ModelRequest[Any], message: AIMessage) -> Verdict:
-        asked = next((m for m in reversed(request.messages) if isinstance(m, HumanMessage)), None)
-        return self.verifier.verify(str(message.text), prompt="" if asked is None else str(asked.text))
+        task = next((m for m in reversed(request.messages) if isinstance(m, HumanMessage)), None)
+        return self.verifier.verify(str(message.text), prompt="" if task is None else str(task.text))
 
 
 def _code_message(response: ModelResponse[Any]) -> AIMessage | None:
-    """The message to check, if there is one."""
+    """Return the message whose code is to be checked; None where there is no code, or tools are called."""
     last = next((m for m in reversed(response.result) if isinstance(m, AIMessage)), None)
     return last if last is not None and not last.tool_calls and "```" in last.text else None
 
 
 def _without_code(response: ModelResponse[Any], verdict: Verdict | None, repairs: int) -> ModelResponse[Any]:
-    """An answer with nothing to check; where it should have been a repair, with the report of what is not repaired."""
+    """Return a response without code; where a repair was asked for, with the report of the code that failed."""
     last = next((m for m in reversed(response.result) if isinstance(m, AIMessage)), None)
     if verdict is None or last is None or last.tool_calls:
         return response
     return _with_report(response, last, verdict, repairs)
 
 
-def _asking_again(request: ModelRequest[Any], message: AIMessage, verdict: Verdict) -> ModelRequest[Any]:
+def _repair_request(request: ModelRequest[Any], message: AIMessage, verdict: Verdict) -> ModelRequest[Any]:
     report = HumanMessage(f"This code fails:\n{verdict.feedback}\n\nWrite the whole corrected code.")
     messages: list[AnyMessage] = [*request.messages, message, report]
     return request.override(messages=messages)

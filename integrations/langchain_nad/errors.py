@@ -1,4 +1,4 @@
-"""What the LangChain integration raises beyond `nad_agents.exceptions`."""
+"""Exceptions of the LangChain integration beyond those of `nad_agents.exceptions`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class CodeRejectedError(NADError):
     """The code in an answer failed its checks.
 
     Attributes:
-        report: what was found, as data.
-        feedback: the same for a person or a model to read.
+        report: The verifier's report as data.
+        feedback: The report as text for a person or a model.
     """
 
     def __init__(self, report: dict[str, Any], feedback: str) -> None:

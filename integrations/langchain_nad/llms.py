@@ -7,17 +7,19 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, closing, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from pydantic import model_validator
 
+from langchain_nad.inherited_fields import LANGUAGE_MODEL_FIELDS
 from langchain_nad.outputs import response_metadata, usage_metadata
 from nad_agents import __version__
+from nad_agents.chat.cache_key import object_name
 from nad_agents.chat.local_model import LocalModel
-from nad_agents.chat.params import Settings, object_name
+from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.pending import PendingRequest, submit_in_thread
@@ -25,38 +27,39 @@ from nad_agents.types import Selection
 
 __all__ = ["NADLLM"]
 
-_OF_LANGCHAIN = {"tags", "metadata", "run_name", "run_id"}
+_TRACING_ARGUMENTS = {"tags", "metadata", "run_name", "run_id"}
 """Arguments of `generate` that change no answer."""
 
-_ARGUMENTS: ContextVar[str | None] = ContextVar("nad_llm_arguments", default=None)
-"""Arguments of the call that is under way."""
+_CALL_ARGUMENTS: ContextVar[str | None] = ContextVar("nad_llm_call_arguments", default=None)
+"""The arguments of the current call as JSON, for the key of LangChain's cache."""
 
 
 @contextmanager
-def _called_with(arguments: Mapping[str, Any]) -> Iterator[None]:
-    changing = {name: value for name, value in arguments.items() if name not in _OF_LANGCHAIN}
-    token = _ARGUMENTS.set(json.dumps(changing, sort_keys=True, default=object_name) if changing else None)
+def _in_cache_key(arguments: Mapping[str, Any]) -> Iterator[None]:
+    relevant = {name: value for name, value in arguments.items() if name not in _TRACING_ARGUMENTS}
+    token = _CALL_ARGUMENTS.set(json.dumps(relevant, sort_keys=True, default=object_name) if relevant else None)
     try:
         yield
     finally:
-        _ARGUMENTS.reset(token)
+        _CALL_ARGUMENTS.reset(token)
 
 
 class NADLLM(LocalModel, BaseLLM):
     """A local Hugging Face model that continues text with the best of N candidates.
 
-    The prompt reaches the model as it is, without a chat template. Parameters and errors are those of `NADChatModel`;
-    the evidence is in ``generation_info``.
+    The prompt reaches the model as it is, without a chat template. Parameters of sampling and selection may also be
+    given per call. The evidence for the choice is in ``generation_info``. Errors are those of `nad_agents.exceptions`.
+
+    Raises:
+        ConfigurationError: A parameter is unknown, has a value that cannot work, or does not go with another.
     """
+
+    base_field_descriptions: ClassVar[Mapping[str, str]] = LANGUAGE_MODEL_FIELDS
+    hidden_in_repr: ClassVar[frozenset[str]] = frozenset({"metadata"})
 
     @model_validator(mode="after")
     def _set_nad_llm_version(self) -> NADLLM:
         self._add_version("nad-agents", __version__)
-        return self
-
-    @model_validator(mode="after")
-    def _check_nad_llm_settings(self) -> NADLLM:
-        self.check_settings()
         return self
 
     @property
@@ -65,13 +68,13 @@ class NADLLM(LocalModel, BaseLLM):
 
     @classmethod
     def is_lc_serializable(cls) -> bool:
-        """Whether `langchain_core.load.dumpd` can write it; a verifier, a decoder or a callable selector cannot be."""
+        """Return True: `langchain_core.load.dumpd` writes models without verifier, decoder or callable selector."""
         return True
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        # langchain-core's cache for completions looks at these parameters and at no argument of the call
-        arguments = _ARGUMENTS.get()
+        # langchain-core's cache for completions reads these parameters and no argument of the call
+        arguments = _CALL_ARGUMENTS.get()
         return self.identity() | ({} if arguments is None else {"arguments": arguments})
 
     def generate(
@@ -81,8 +84,8 @@ class NADLLM(LocalModel, BaseLLM):
         callbacks: Callbacks | list[Callbacks] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """Continue several texts, which share one batch on the model."""
-        with _called_with(kwargs):
+        """Continue several texts, which share one batch on the model; see `BaseLLM.generate`."""
+        with _in_cache_key(kwargs):
             return super().generate(prompts, stop, callbacks, **kwargs)
 
     async def agenerate(
@@ -92,52 +95,50 @@ class NADLLM(LocalModel, BaseLLM):
         callbacks: Callbacks | list[Callbacks] | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        """`generate` without blocking the event loop."""
-        with _called_with(kwargs):
+        """Continue several texts as `generate` does without blocking the event loop."""
+        with _in_cache_key(kwargs):
             return await super().agenerate(prompts, stop, callbacks, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """Tokens of a text by the model's own tokenizer; loads the model at the first call."""
+        """Return the token ids of a text by the model's own tokenizer, unless `custom_get_token_ids` is given.
+
+        Loads the model at the first call.
+        """
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
         return list(self.get_decoder().loaded.tokenizer(text)["input_ids"])
 
     def _start(
         self, prompts: list[str], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
-    ) -> tuple[list[PendingRequest], Settings]:
+    ) -> _SubmittedTexts:
+        """Check and submit a call; everything that can be wrong with it is found here."""
         overrides = dict(kwargs) if stop is None else {**kwargs, "stop": stop}
         overrides.pop("stream", None)
         settings = self.settings(overrides)
-        decoder = self.get_decoder(settings.model)
-        runs: list[PendingRequest] = []
+        submitted = _SubmittedTexts([], settings)
         try:
-            runs.extend(
-                self.submit(
-                    decoder,
-                    PreparedChat(prompt, raw=True, verifier=self.verifier or decoder.verifier),
-                    settings,
-                    streaming=streaming,
-                )
-                for prompt in prompts
-            )
+            for prompt in prompts:
+                prepared = PreparedChat(prompt, raw=True, verifier=settings.verifier)
+                submitted.pending.append(self.submit(prepared, settings, streaming=streaming))
         except BaseException:
-            for run in runs:
-                run.cancel()
+            submitted.cancel()
             raise
-        return runs, settings
+        return submitted
 
     def _generate(
         self,
         prompts: list[str],
         stop: list[str] | None = None,
-        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - tokens are told by `_stream`
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002 - `_stream` tells of tokens
         **kwargs: Any,
     ) -> LLMResult:
         def attempt() -> LLMResult:
-            runs, settings = self._start(prompts, stop, kwargs, streaming=False)
+            submitted = self._start(prompts, stop, kwargs, streaming=False)
             try:
-                return LLMResult(generations=[[_generation(run.result(), settings)] for run in runs])
+                selections = [pending.result() for pending in submitted.pending]
             finally:
-                for run in runs:
-                    run.cancel()
+                submitted.cancel()
+            return LLMResult(generations=[[_generation(selection, submitted.settings)] for selection in selections])
 
         return self._retrying()(attempt)
 
@@ -149,12 +150,12 @@ class NADLLM(LocalModel, BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         async def attempt() -> LLMResult:
-            runs = await submit_in_thread(lambda: _Runs(*self._start(prompts, stop, kwargs, streaming=False)))
+            submitted = await submit_in_thread(lambda: self._start(prompts, stop, kwargs, streaming=False))
             try:
-                found = [await run.aresult() for run in runs.runs]
+                selections = [await pending.aresult() for pending in submitted.pending]
             finally:
-                runs.cancel()
-            return LLMResult(generations=[[_generation(selection, runs.settings)] for selection in found])
+                submitted.cancel()
+            return LLMResult(generations=[[_generation(selection, submitted.settings)] for selection in selections])
 
         result: LLMResult = await self._aretrying()(attempt)
         return result
@@ -166,10 +167,10 @@ class NADLLM(LocalModel, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        (run,), settings = self._start([prompt], stop, kwargs, streaming=True)
-        with closing(run.events()) as events:
+        submitted = self._start([prompt], stop, kwargs, streaming=True)
+        with closing(submitted.pending[0].events()) as events:
             for event in events:
-                chunk = _chunk(event, settings)
+                chunk = _chunk(event, submitted.settings)
                 if chunk is not None:
                     if run_manager is not None:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -182,10 +183,10 @@ class NADLLM(LocalModel, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        runs = await submit_in_thread(lambda: _Runs(*self._start([prompt], stop, kwargs, streaming=True)))
-        async with aclosing(runs.runs[0].aevents()) as events:
+        submitted = await submit_in_thread(lambda: self._start([prompt], stop, kwargs, streaming=True))
+        async with aclosing(submitted.pending[0].aevents()) as events:
             async for event in events:
-                chunk = _chunk(event, runs.settings)
+                chunk = _chunk(event, submitted.settings)
                 if chunk is not None:
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -193,16 +194,19 @@ class NADLLM(LocalModel, BaseLLM):
 
 
 @dataclass(frozen=True)
-class _Runs:
-    runs: list[PendingRequest]
+class _SubmittedTexts:
+    """One call on its way: a request for each prompt, and what they run with."""
+
+    pending: list[PendingRequest]
     settings: Settings
 
     def cancel(self) -> None:
-        for run in self.runs:
-            run.cancel()
+        """Stop generating within a chunk; without effect on finished requests."""
+        for pending in self.pending:
+            pending.cancel()
 
 
-def _info(selection: Selection, settings: Settings) -> dict[str, Any]:
+def _generation_info(selection: Selection, settings: Settings) -> dict[str, Any]:
     metadata = response_metadata(
         selection, model=settings.model, include_candidates=settings.include_candidates, finish_reason=None
     )
@@ -210,13 +214,13 @@ def _info(selection: Selection, settings: Settings) -> dict[str, Any]:
 
 
 def _generation(selection: Selection, settings: Settings) -> Generation:
-    return Generation(text=selection.text, generation_info=_info(selection, settings))
+    return Generation(text=selection.text, generation_info=_generation_info(selection, settings))
 
 
 def _chunk(event: DecodingEvent, settings: Settings) -> GenerationChunk | None:
-    """What a streaming caller gets of an event; the evidence comes once, at the end."""
+    """Return what a streaming caller gets of an event; the evidence comes once, at the end."""
     if isinstance(event, TextDelta):
         return GenerationChunk(text=event.text)
     if isinstance(event, Finished):
-        return GenerationChunk(text="", generation_info=_info(event.selection, settings))
+        return GenerationChunk(text="", generation_info=_generation_info(event.selection, settings))
     return None

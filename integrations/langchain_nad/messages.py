@@ -1,4 +1,4 @@
-"""LangChain messages to what chat templates take."""
+"""LangChain's messages, converted to what chat templates take."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from nad_agents.exceptions import PromptError
 
 __all__ = ["template_messages"]
 
-
 _MODEL_ONLY = {"reasoning", "thinking", "redacted_thinking", "tool_call", "tool_call_chunk", "invalid_tool_call"}
 _MODEL_ONLY |= {"tool_use", "function_call", "input_json_delta", "non_standard", "refusal", "reasoning_content"}
-"""Content blocks of an earlier answer that are not shown to the model again, or are carried as tool calls."""
+"""Content blocks of an earlier answer that are left out of the prompt, or go into it as tool calls."""
 
 
 def template_messages(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """Messages in OpenAI's form, as chat templates expect them: text content, tool-call arguments as objects.
+    """Return messages in OpenAI's form as chat templates expect it: text content, tool-call arguments as objects.
+
+    Args:
+        messages: The conversation.
 
     Raises:
-        PromptError: a message holds something other than text, or is of a kind that no chat has.
+        PromptError: A message holds something other than text, or is of a kind that no chat has.
     """
     texts = [m.model_copy(update={"content": _text(m)}) for m in messages]
     try:
@@ -44,10 +46,10 @@ def _text(message: BaseMessage) -> str:
         text = message.content
     else:
         parts = [part for block in message.content if (part := _block_text(block, message)) is not None]
-        # an answer's text may have been cut anywhere, other blocks are paragraphs
+        # the blocks of an answer may have been cut anywhere; those of other messages are paragraphs
         text = ("" if isinstance(message, AIMessage) else "\n").join(parts)
     if isinstance(message, AIMessage):
-        # a call that could not be read goes back as the text that it was
+        # a call that could not be read goes back to the model as the text that it was
         text = "\n".join(part for part in (text, *(call["args"] for call in message.invalid_tool_calls)) if part)
     if isinstance(message, ToolMessage) and message.status == "error" and not text.lower().startswith("error"):
         text = f"Error: {text}"
@@ -55,7 +57,7 @@ def _text(message: BaseMessage) -> str:
 
 
 def _block_text(block: str | dict[str, Any], message: BaseMessage) -> str | None:
-    """Text of a content block; None for what is left out."""
+    """Return the text of a content block; None for a block that is left out."""
     if isinstance(block, str):
         return block
     kind = block.get("type")

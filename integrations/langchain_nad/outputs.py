@@ -1,11 +1,11 @@
-"""One call of the chat model: what was asked, the run, and the message made of its selection."""
+"""A selection in LangChain's types: the message or the chunks that a `ChatCall` makes of it, and their metadata."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.messages.ai import OutputTokenDetails, UsageMetadata
@@ -14,53 +14,40 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from nad_agents.chat.evidence import evidence
-from nad_agents.chat.params import Settings
-from nad_agents.chat.prepare import PreparedChat
-from nad_agents.chat.tool_parser import ParsedAnswer, new_call_id, partial_tool_calls
+from nad_agents.chat.parsed_answer import ParsedAnswer, new_call_id
+from nad_agents.chat.submitted_chat import SubmittedChat
+from nad_agents.chat.tool_parser import partial_tool_calls
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import AnswerCutError
-from nad_agents.pending import PendingRequest
 from nad_agents.types import Selection
 
 __all__ = ["PROVIDER", "ChatCall", "message_fields", "response_metadata", "usage_metadata"]
 
-
-_Field = Literal["content", "thinking"]
+PROVIDER = "nad"
+"""Name of this integration in traces and content blocks."""
 
 _THINKING = "reasoning_content"
-"""Where langchain-core looks for what a model thought, to make a content block of it."""
+"""Key of `additional_kwargs` where langchain-core looks for a model's thinking, to make a content block of it."""
 
 
 @dataclass(eq=False)
-class ChatCall:
-    """A submitted call.
+class ChatCall(SubmittedChat):
+    """One call of the chat model; see `SubmittedChat` for its attributes."""
 
-    Attributes:
-        pending: on the decoder.
-        settings: what it runs with.
-        prepared: the prompt, the kind of answer that was asked for, and what parses it.
-    """
-
-    pending: PendingRequest
-    settings: Settings
-    prepared: PreparedChat
-    _text: str = field(default="", init=False)
-    _sent: dict[_Field, str] = field(default_factory=lambda: {"content": "", "thinking": ""}, init=False)
-    _arguments: list[str] = field(default_factory=list, init=False)
-    _kinds: list[_Field] = field(default_factory=list, init=False)
-
-    def cancel(self) -> None:
-        """Stop generating within a chunk."""
-        self.pending.cancel()
+    _sent_arguments: list[str] = field(default_factory=list, init=False)
+    _blocks: list[str] = field(default_factory=list, init=False)
 
     def message(self, selection: Selection) -> AIMessage:
-        """The whole answer.
+        """Return the whole answer.
+
+        Args:
+            selection: The decoder's selection.
 
         Raises:
-            AnswerCutError: the token limit cut an answer that should have had a shape.
+            AnswerCutError: The token limit cut an answer that should have had a shape.
         """
         self._check_shape(selection)
-        parsed = self._read(selection.text)
+        parsed = self.parse(selection.text)
         return AIMessage(
             **message_fields(parsed),
             response_metadata=self._metadata(selection, parsed),
@@ -68,82 +55,79 @@ class ChatCall:
         )
 
     def chunks(self, event: DecodingEvent) -> Iterator[ChatGenerationChunk]:
-        """What a streaming caller gets of an event.
+        """Yield what a streaming caller gets of an event.
 
-        Text that may be part of a tool call is held back until it is decided. Calls that were forced grow as they are
-        written; others come whole, one chunk each, since only then it is certain that they are calls. Usage and
-        evidence come once, with the last chunk.
+        Text that may be part of a tool call is held back until that is decided. Forced calls grow as they are written;
+        others come whole, one chunk each, since they are certain to be calls only at the end. Usage and evidence come
+        once, with the last chunk.
+
+        Args:
+            event: What the decoder tells.
 
         Raises:
-            AnswerCutError: the token limit cut an answer that should have had a shape.
+            AnswerCutError: The token limit cut an answer that should have had a shape.
         """
         if isinstance(event, TextDelta):
-            self._text += event.text
-            if self._growing:
-                yield from self._calls_up_to(self._text)
+            if self._calls_grow:
+                self.text += event.text
+                yield from self._unsent_calls(self.text)
             else:
-                yield from self._texts_up_to(self.prepared.parser.stable_prefix(self._text))
+                yield from self._text_chunks(self.add_text(event.text))
         elif isinstance(event, Finished):
-            self._check_shape(event.selection)
-            parsed = self._read(event.selection.text)
-            yield from self._texts_up_to(parsed)
-            if self._growing:
-                yield from self._calls_up_to(event.selection.text)
-            else:
-                # langchain-core numbers the blocks of text before them, and merges what has one number
-                first = len(self._kinds)
-                yield from (_call_chunk(index, **chunk) for index, chunk in enumerate(_call_chunks(parsed), first))
-            last = AIMessageChunk(
-                content="",
-                response_metadata=self._metadata(event.selection, parsed),
-                usage_metadata=usage_metadata(event.selection),
-                chunk_position="last",
-            )
-            yield ChatGenerationChunk(message=last)
+            yield from self._closing_chunks(event.selection)
+
+    def _closing_chunks(self, selection: Selection) -> Iterator[ChatGenerationChunk]:
+        self._check_shape(selection)
+        parsed = self.parse(selection.text)
+        yield from self._text_chunks(self.unsent(parsed))
+        if self._calls_grow:
+            yield from self._unsent_calls(selection.text)
+        else:
+            # langchain-core counts the blocks of text as well, and merges blocks that have one number
+            for index, call in enumerate(_call_chunks(parsed), len(self._blocks)):
+                yield _call_chunk(index, **call)
+        last = AIMessageChunk(
+            content="",
+            response_metadata=self._metadata(selection, parsed),
+            usage_metadata=usage_metadata(selection),
+            chunk_position="last",
+        )
+        yield ChatGenerationChunk(message=last)
 
     def _check_shape(self, selection: Selection) -> None:
-        # text, unlike JSON, does not show that it broke off
-        kind = (self.prepared.output_spec.response_format or {}).get("type")
-        if (
-            kind in {"regex", "choice"}
-            and not self.prepared.output_spec.forced
-            and selection.best.finish_reason == "length"
-        ):
+        """Refuse an answer of a regex or a choice that the token limit cut: unlike JSON, the text does not show it."""
+        output_spec = self.prepared.output_spec
+        kind = (output_spec.response_format or {}).get("type")
+        shaped = kind in {"regex", "choice"} and not output_spec.forced
+        if shaped and selection.best.finish_reason == "length":
             raise AnswerCutError(selection.text)
 
-    def _texts_up_to(self, parsed: ParsedAnswer) -> Iterator[ChatGenerationChunk]:
-        if thinking := self._new("thinking", parsed.thinking):
-            yield ChatGenerationChunk(message=AIMessageChunk(content="", additional_kwargs={_THINKING: thinking}))
-        if content := self._new("content", parsed.content):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=content))
+    def _text_chunks(self, new: ParsedAnswer) -> Iterator[ChatGenerationChunk]:
+        if new.thinking:
+            self._count_block("thinking")
+            yield ChatGenerationChunk(message=AIMessageChunk(content="", additional_kwargs={_THINKING: new.thinking}))
+        if new.content:
+            self._count_block("content")
+            yield ChatGenerationChunk(message=AIMessageChunk(content=new.content))
 
-    def _new(self, name: _Field, text: str) -> str:
-        sent = self._sent[name]
-        if len(text) <= len(sent) or not text.startswith(sent):
-            return ""
-        self._sent[name] = text
-        if self._kinds[-1:] != [name]:
-            self._kinds.append(name)
-        return text[len(sent) :]
+    def _count_block(self, kind: str) -> None:
+        if self._blocks[-1:] != [kind]:
+            self._blocks.append(kind)
 
     @property
-    def _growing(self) -> bool:
-        """Whether the answer is nothing but calls, which nothing but the grammar ends."""
+    def _calls_grow(self) -> bool:
+        """Whether the answer is nothing but calls, and nothing but the grammar ends it."""
         return self.prepared.output_spec.forced and not self.settings.sampling.stop
 
-    def _calls_up_to(self, text: str) -> Iterator[ChatGenerationChunk]:
+    def _unsent_calls(self, text: str) -> Iterator[ChatGenerationChunk]:
         for index, (name, arguments) in enumerate(partial_tool_calls(text)):
-            if index == len(self._arguments):
-                self._arguments.append("")
+            if index == len(self._sent_arguments):
+                self._sent_arguments.append("")
                 yield _call_chunk(index, name=name, args="", id=new_call_id())
-            sent = len(self._arguments[index])
+            sent = len(self._sent_arguments[index])
             if len(arguments) > sent:
                 yield _call_chunk(index, name=None, args=arguments[sent:], id=None)
-                self._arguments[index] = arguments
-
-    def _read(self, text: str) -> ParsedAnswer:
-        parsed = self.prepared.parser.parse(text)
-        return replace(parsed, calls=parsed.calls[:1]) if self.prepared.output_spec.parallel is False else parsed
+                self._sent_arguments[index] = arguments
 
     def _metadata(self, selection: Selection, parsed: ParsedAnswer) -> dict[str, Any]:
         metadata = response_metadata(
@@ -153,12 +137,16 @@ class ChatCall:
             finish_reason="tool_calls" if parsed.calls else None,
         )
         for candidate in metadata["nad"].get("candidates", ()):
-            candidate["message"] = message_fields(self._read(candidate["text"]))
+            candidate["message"] = message_fields(self.parse(candidate["text"]))
         return metadata
 
 
 def message_fields(parsed: ParsedAnswer) -> dict[str, Any]:
-    """What an `AIMessage` of an answer is made of."""
+    """Return an answer as the fields of an `AIMessage`.
+
+    Args:
+        parsed: The answer taken apart.
+    """
     return {
         "content": parsed.content,
         "additional_kwargs": {_THINKING: parsed.thinking} if parsed.thinking else {},
@@ -169,35 +157,14 @@ def message_fields(parsed: ParsedAnswer) -> dict[str, Any]:
     }
 
 
-def _call_chunks(parsed: ParsedAnswer) -> Iterator[dict[str, str | None]]:
-    for call in parsed.calls:
-        yield {"name": call.name, "args": json.dumps(call.arguments, ensure_ascii=False), "id": call.id}
-    for invalid in parsed.invalid:
-        yield {"name": invalid.name, "args": _unreadable(invalid.text), "id": invalid.id}
-
-
-def _call_chunk(index: int, *, name: str | None, args: str | None, id: str | None) -> ChatGenerationChunk:  # noqa: A002 - LangChain's name
-    chunk = tool_call_chunk(name=name, args=args, id=id, index=index)
-    return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[chunk]))
-
-
-def _unreadable(arguments: str) -> str:
-    """Broken arguments so that a merged stream calls them invalid: langchain-core would complete what breaks off."""
-    try:
-        readable = not arguments or isinstance(parse_partial_json(arguments), dict)
-    except ValueError:
-        readable = False
-    return json.dumps(arguments, ensure_ascii=False) if readable else arguments
-
-
-PROVIDER = "nad"
-"""What tracing and content blocks know this integration by."""
-
-
 def usage_metadata(selection: Selection) -> UsageMetadata:
-    """Tokens of an answer: the prompt once, as it is prefilled once; every token of every candidate as output.
+    """Return the token counts of an answer.
 
-    `output_token_details` says how many of them are the winner's and how many pruning saved.
+    The prompt counts once, as it is prefilled once, and every token of every candidate counts as output.
+    `output_token_details` says how many of the output tokens are the winner's and how many pruning saved.
+
+    Args:
+        selection: The decoder's selection.
     """
     usage = selection.usage
     details: Any = {"winner": usage.winner_tokens, "saved": usage.saved_tokens}
@@ -212,13 +179,13 @@ def usage_metadata(selection: Selection) -> UsageMetadata:
 def response_metadata(
     selection: Selection, *, model: str | None, include_candidates: bool, finish_reason: str | None = None
 ) -> dict[str, Any]:
-    """Metadata of an answer: model, finish reason, and the evidence under ``nad``.
+    """Return the metadata of an answer: model, finish reason, and the evidence under ``nad``.
 
     Args:
-        selection: what was decided.
-        model: the model as the caller names it; None takes the decoder's name for it.
-        include_candidates: see `evidence`.
-        finish_reason: instead of the winner's own.
+        selection: The decoder's selection.
+        model: The model as the caller names it; None takes the decoder's name for it.
+        include_candidates: Whether the evidence holds the candidates' texts and the similarity matrix.
+        finish_reason: Replaces the winner's own.
     """
     return {
         "model_name": model or selection.model,
@@ -226,3 +193,24 @@ def response_metadata(
         "finish_reason": finish_reason or selection.best.finish_reason,
         "nad": evidence(selection, include_candidates=include_candidates),
     }
+
+
+def _call_chunks(parsed: ParsedAnswer) -> Iterator[dict[str, str | None]]:
+    for call in parsed.calls:
+        yield {"name": call.name, "args": json.dumps(call.arguments, ensure_ascii=False), "id": call.id}
+    for invalid in parsed.invalid:
+        yield {"name": invalid.name, "args": _kept_invalid(invalid.text), "id": invalid.id}
+
+
+def _call_chunk(index: int, *, name: str | None, args: str | None, id: str | None) -> ChatGenerationChunk:  # noqa: A002 - LangChain's name
+    chunk = tool_call_chunk(name=name, args=args, id=id, index=index)
+    return ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=[chunk]))
+
+
+def _kept_invalid(arguments: str) -> str:
+    """Return broken arguments so that a merged stream calls them invalid; langchain-core would complete them."""
+    try:
+        readable = not arguments or isinstance(parse_partial_json(arguments), dict)
+    except ValueError:
+        readable = False
+    return json.dumps(arguments, ensure_ascii=False) if readable else arguments

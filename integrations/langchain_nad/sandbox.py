@@ -1,4 +1,4 @@
-"""`SandboxVerifier`: a step of a chain that lets an answer pass only when its code does."""
+"""Code in a sandbox: `SandboxVerifier` checks the code of answers, and `PythonSandboxTool` runs an agent's programs."""
 
 from __future__ import annotations
 
@@ -19,29 +19,28 @@ if TYPE_CHECKING:
 
 __all__ = ["PythonSandboxTool", "SandboxVerifier"]
 
-
 OnFailure = Literal["error", "annotate"]
 
 
 class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
-    """Runs the code of an answer in a sandbox before the chain goes on.
+    """A step of a chain that runs the code of an answer in a sandbox, and lets the answer pass only if its code does.
 
-    A message that passes goes on as it is, with the report under ``response_metadata["sandbox"]``; text goes on as
-    text. In ``prompt | chat | SandboxVerifier(tests=...) | next`` the next step sees checked code only.
+    A message that passes carries the report under ``response_metadata["sandbox"]``; text passes as it is. In
+    ``prompt | chat | SandboxVerifier(tests=...) | next`` the next step sees checked code only.
 
     Args:
-        sandbox: where it runs; a `nad_sandbox.AutoSandbox` when left out, started at the first use.
+        sandbox: The sandbox to run code in; a `nad_sandbox.AutoSandbox` when left out, started at the first use.
         tests: Python source that the code must pass.
-        checks: "syntax", "imports", "examples" (those of `prompt`).
+        checks: Any of "syntax", "imports" and "examples", which are those in `prompt`.
         io_pairs: (input, output) pairs for a program that reads standard input.
-        entry_point: called by tests that define ``check(candidate)``.
-        prompt: what the model was asked; examples in it are checked.
-        timeout: seconds for everything; the sandbox's own limit when left out.
+        entry_point: Name of the function that tests which define ``check(candidate)`` are called with.
+        prompt: What the model was asked; examples in it are checked.
+        timeout: Seconds for all checks of an answer; the sandbox's own limit when left out.
         on_failure: "error" raises CodeRejectedError, which `with_fallbacks` and `with_retry` can catch; "annotate"
             lets the message pass with the report.
 
     Raises:
-        ConfigurationError: a check is unknown, the tests do not compile, or text is to be annotated.
+        ConfigurationError: A check is unknown, the tests do not compile, or on_failure is unknown.
     """
 
     def __init__(
@@ -63,10 +62,10 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
             raise ConfigurationError(msg)
         self.prompt = prompt
         self.on_failure = on_failure
-        self._own = None if sandbox is not None else AutoSandbox()
+        self._own_sandbox = None if sandbox is not None else AutoSandbox()
         try:
             self.verifier: CodeVerifier = CodeVerifier(
-                sandbox if sandbox is not None else self._own,  # type: ignore[arg-type] # one of them is a sandbox
+                sandbox if sandbox is not None else self._own_sandbox,  # type: ignore[arg-type] # one of them is a sandbox
                 checks=checks,
                 tests=tests,
                 io_pairs=io_pairs,
@@ -82,18 +81,23 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> BaseMessage | str:
-        """Check one answer.
+        """Check one answer and return it.
+
+        Args:
+            input: A message or text.
+            config: LangChain's config of the call.
+            **kwargs: Further arguments of `Runnable.invoke`.
 
         Raises:
-            CodeRejectedError: the code fails and `on_failure` is "error".
-            nad_sandbox.SandboxError: it could not be run; nothing is known of it.
+            CodeRejectedError: The code fails and `on_failure` is "error".
+            nad_sandbox.SandboxError: The sandbox failed, so that nothing is known of the code.
         """
         return self._call_with_config(self._check, input, config, run_type="tool", **kwargs)
 
     def close(self) -> None:
-        """Remove what the sandbox started, if this object made it; may be called twice."""
-        if self._own is not None:
-            self._own.close()
+        """Close the sandbox if this object made it; may be called twice."""
+        if self._own_sandbox is not None:
+            self._own_sandbox.close()
 
     def _check(self, answer: BaseMessage | str) -> BaseMessage | str:
         text = answer if isinstance(answer, str) else str(answer.text)
@@ -111,7 +115,7 @@ class _PythonInput(BaseModel):
 
 
 class PythonSandboxTool(BaseTool):
-    """A tool that runs Python in a sandbox, a fresh one for each call, and gives back what it printed.
+    """A tool that runs each Python program in a fresh sandbox and returns what the program printed.
 
     Example:
         .. code-block:: python
@@ -128,20 +132,20 @@ class PythonSandboxTool(BaseTool):
     name: str = "python"
     description: str = "Run a Python program in a sandbox without network and read what it prints."
     args_schema: type[BaseModel] = _PythonInput
-    sandbox: SkipValidation[Any] = Field(exclude=True)
-    """A `nad_sandbox.Sandbox`."""
-    seconds: float | None = None
-    """Time limit of a program; the sandbox's own when None."""
+    sandbox: SkipValidation[Any] = Field(exclude=True, description="A `nad_sandbox.Sandbox`.")
+    seconds: float | None = Field(
+        default=None, description="Time limit of a program in seconds; None takes the sandbox's own."
+    )
 
     def _run(self, code: str) -> str:
-        return _told(self.sandbox.run_python(code, timeout=self.seconds))
+        return _describe(self.sandbox.run_python(code, timeout=self.seconds))
 
     async def _arun(self, code: str) -> str:
-        return _told(await self.sandbox.arun_python(code, timeout=self.seconds))
+        return _describe(await self.sandbox.arun_python(code, timeout=self.seconds))
 
 
-def _told(result: ExecResult) -> str:
-    """What a program did, in words that a model reads."""
+def _describe(result: ExecResult) -> str:
+    """Return what a program did as text for the model."""
     parts = [result.stdout.rstrip()]
     if result.stderr.strip():
         parts.append(result.stderr.strip())

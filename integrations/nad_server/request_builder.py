@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
-from nad_agents.chat.prepare import PreparedChat, prepare, written_for
+from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.prompt import encode_prompt
 from nad_agents.selection import check_configuration
@@ -80,7 +80,7 @@ def build_chat_request(
         message = f"{state.name} has no chat template; use /v1/completions"
         raise APIError(400, message, code="no_chat_template", param=param)
     output_spec = _output_spec(arguments)
-    prompt, tools = written_for(loaded.tokenizer, conversation, output_spec)
+    prompt, tools = template_inputs(loaded.tokenizer, conversation, output_spec)
     try:
         length = len(
             encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=output_spec.template_options)

@@ -1,4 +1,4 @@
-"""The evidence for a selection as plain data, the same for every front end."""
+"""The evidence for a selection as plain data, the same in every front end."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ __all__ = ["evidence"]
 
 
 def evidence(selection: Selection, *, include_candidates: bool = False) -> dict[str, Any]:
-    """Why this answer was chosen, JSON-serialisable.
+    """Return why an answer was chosen as JSON-serializable data.
 
     Args:
-        selection: what was decided.
-        include_candidates: also the candidates with their texts, the similarity matrix and the selector's details.
+        selection: The decoder's selection.
+        include_candidates: Whether to add the candidates with their texts, the similarity matrix and the selector's
+            details.
     """
     found: dict[str, Any] = {
         "selector": selection.selector,
         "n": len(selection.candidates),
         "winner": selection.winner,
-        "scores": [_number(c.score) for c in selection.candidates],
+        "scores": [_finite(c.score) for c in selection.candidates],
         "ranking": list(selection.ranking),
-        "agreement": _number(selection.best.agreement),
+        "agreement": _finite(selection.best.agreement),
         "tokens_generated": selection.usage.generated_tokens,
         "tokens_saved": selection.usage.saved_tokens,
         "seed": selection.seed,
@@ -38,13 +39,13 @@ def evidence(selection: Selection, *, include_candidates: bool = False) -> dict[
         }
     if include_candidates:
         found["candidates"] = [
-            {name: _number(value) for name, value in c.model_dump().items()} for c in selection.candidates
+            {name: _finite(value) for name, value in c.model_dump().items()} for c in selection.candidates
         ]
         found["similarity_matrix"] = [list(row) for row in selection.similarity_matrix or ()]
         found["details"] = selection.details
     return found
 
 
-def _number(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+def _finite(value: Any) -> Any:
+    """Return a value unless it is NaN or infinite, which JSON cannot hold."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

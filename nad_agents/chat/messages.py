@@ -23,31 +23,43 @@ def fit_template(
     tools: Sequence[dict[str, Any]] | None = None,
     template_options: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """The messages in a form that the model's chat template takes.
+    """Return the messages in a form that the model's chat template takes.
 
-    Some templates want user and assistant in turn, some know no system role. Where the messages as they are are
-    refused, neighbours of one role are joined, then the system message is put in front of the first user message.
+    Some templates want user and assistant in turn, and some know no system role. Where a template refuses the messages
+    as they are, neighbors of one role are joined first, and then the system message goes into the first user message.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        messages: The conversation in OpenAI's form.
+        tools: Tools for the template.
+        template_options: Further variables of the template.
 
     Returns:
-        The first form that the template renders; the original when it renders none, whose error the decoder reports.
+        The first form that the template renders. When it renders none, the messages as they are: the decoder reports
+        the template's error.
     """
     if template_source(tokenizer, tools=bool(tools)) is None:
         return messages
-    joined = _join_neighbours(messages)
-    for form in (messages, joined, _join_neighbours(_without_system(joined))):
+    joined = _join_neighbors(messages)
+    for candidate in (messages, joined, _join_neighbors(_without_system(joined))):
         try:
             tokenizer.apply_chat_template(
-                form, tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True,
+                candidate, tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True,
                 **(template_options or {}),
             )  # fmt: skip
         except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose
             continue
-        return form
+        return candidate
     return messages
 
 
 def with_instructions(messages: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
-    """The messages with a text added to the first system message, or put in front as one."""
+    """Return the messages with text added to the first system message, or put in front as one.
+
+    Args:
+        messages: The conversation in OpenAI's form.
+        text: What to add; empty text changes nothing.
+    """
     if not text:
         return messages
     if messages and messages[0]["role"] == "system":
@@ -55,13 +67,13 @@ def with_instructions(messages: list[dict[str, Any]], text: str) -> list[dict[st
     return [{"role": "system", "content": text}, *messages]
 
 
-def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat | None) -> list[dict[str, Any]]:
-    """Calls and their results as plain text, for chat templates that know no tools.
+def without_tool_roles(messages: list[dict[str, Any]], tool_format: ToolFormat | None) -> list[dict[str, Any]]:
+    """Return the messages with tool calls and results as plain text, for chat templates that know no tools.
 
     Args:
-        messages: from `template_messages`.
-        form: how calls are written; None leaves them out and tells the results with what was called, for an answer
-            that shall be in words and not one more call.
+        messages: The conversation in OpenAI's form.
+        tool_format: How calls are written. None leaves the calls out and shows each result with the call that it
+            answers, for an answer that shall be in words and not one more call.
     """
     called: dict[str, str] = {}
     plain = []
@@ -69,10 +81,11 @@ def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat | None) 
         calls = message.get("tool_calls", ())
         for call in calls:
             function = call["function"]
-            arguments = "" if form else f"({json.dumps(function['arguments'], ensure_ascii=False)})"
+            arguments = "" if tool_format else f"({json.dumps(function['arguments'], ensure_ascii=False)})"
             called[call["id"]] = f"{function['name']}{arguments}"
         if calls:
-            written = [form.write(c["function"]["name"], c["function"]["arguments"]) for c in calls] if form else []
+            functions = [call["function"] for call in calls]
+            written = [tool_format.write(f["name"], f["arguments"]) for f in functions] if tool_format else []
             content = "\n".join(part for part in (message["content"], *written) if part)
             plain += [{"role": "assistant", "content": content}] if content else []
         elif message["role"] == "tool":
@@ -83,7 +96,7 @@ def without_tool_roles(messages: list[dict[str, Any]], form: ToolFormat | None) 
     return plain
 
 
-def _join_neighbours(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _join_neighbors(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     joined: list[dict[str, Any]] = []
     for message in messages:
         last = joined[-1] if joined else None

@@ -1,8 +1,7 @@
-"""What kind of answer a call asks for: prose, tool calls, or text of a given shape; and the grammar for it."""
+"""`OutputSpec`: the kind of answer that a call asks for (prose, tool calls, text of a shape) and the grammar for it."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -10,30 +9,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nad_agents.chat.tool_formats import ToolFormat
+from nad_agents.chat.tools import checked_tools, tool_choice_name
 from nad_agents.constrained.formats import narrowed
 from nad_agents.constrained.grammar import Grammar, json_grammar, json_rule
 from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance, unmerged
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["OUTPUT_ARGUMENTS", "OutputSpec", "check_tool", "checked_tools", "tool_choice_name"]
-
+__all__ = ["OUTPUT_ARGUMENTS", "OutputSpec"]
 
 OUTPUT_ARGUMENTS = {"tools", "tool_choice", "parallel_tool_calls", "response_format", "strict", "chat_template_kwargs"}
-"""Arguments of a call that this module reads."""
+"""Arguments of a call that say what kind of answer is asked for."""
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What a call asks for.
+    """The kind of answer that a call asks for.
 
     Attributes:
-        tools: tools on offer, in OpenAI's form.
+        tools: Tools on offer, in OpenAI's form.
         choice: "auto", "required", "none", or the name of the tool to call.
-        parallel: whether an answer may hold several calls; None leaves it to the model where it is free to choose, and
-            means one where a call is forced.
-        response_format: shape of an answer that is no call: ``json_schema`` and ``json_object`` as OpenAI has them,
+        parallel: Whether an answer may hold several calls; None leaves it to the model where it is free to choose, and
+            means one call where a call is forced.
+        response_format: Shape of an answer that is no call: ``json_schema`` and ``json_object`` as OpenAI has them,
             ``{"type": "regex", "pattern": ...}`` or ``{"type": "choice", "choices": [...]}``.
-        template_options: variables of the chat template, which say how the model is to answer, thinking first or not.
+        template_options: Variables of the chat template, which say how the model is to answer, thinking first or not.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
@@ -46,15 +45,18 @@ class OutputSpec:
     def from_arguments(cls, arguments: Mapping[str, Any]) -> OutputSpec:
         """Read the arguments of a call.
 
+        Args:
+            arguments: The call's arguments; those of `OUTPUT_ARGUMENTS` are read, with tools in OpenAI's form.
+
         Raises:
-            ConfigurationError: see `checked_tools`, `tool_choice_name`; or the response format is unknown.
+            ConfigurationError: A tool, the choice among the tools, or the response format cannot be used.
         """
         tools = checked_tools(arguments.get("tools") or ())
         choice = tool_choice_name(arguments.get("tool_choice"), [t["function"]["name"] for t in tools]) or "auto"
         response_format = arguments.get("response_format")
         if response_format is not None:
-            check_response_format(response_format)
-        # without a choice to make, the tools would only distract
+            _check_response_format(response_format)
+        # tools that must not be called would only distract the model
         tools = [] if choice == "none" else tools
         variables = arguments.get("chat_template_kwargs") or {}
         return cls(tuple(tools), choice, arguments.get("parallel_tool_calls"), response_format, variables)
@@ -66,12 +68,12 @@ class OutputSpec:
 
     @property
     def forced(self) -> bool:
-        """Whether the answer has to be a call."""
+        """Whether the answer has to be a tool call."""
         return bool(self.tools) and self.choice != "auto"
 
     @property
     def constrained(self) -> bool:
-        """Whether a grammar holds the answer."""
+        """Whether every candidate is held to a grammar."""
         return self.forced or (self.response_format is not None and self.response_format["type"] != "text")
 
     @property
@@ -81,29 +83,33 @@ class OutputSpec:
             return self.tools
         return tuple(tool for tool in self.tools if tool["function"]["name"] == self.choice)
 
-    def instructions(self, form: ToolFormat) -> str:
-        """What the system message has to add, because the chat template does not say it; may be empty."""
+    def instructions(self, tool_format: ToolFormat) -> str:
+        """Return what the system message has to add because the chat template does not say it; may be empty.
+
+        Args:
+            tool_format: How the model writes calls.
+        """
         parts = []
-        if self.tools and not form.in_template:
+        if self.tools and not tool_format.in_template:
             listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in self.tools)
-            example = form.write("name of the tool", {"argument": "value"})
+            example = tool_format.write("name of the tool", {"argument": "value"})
             parts.append(
                 f"You can use these tools:\n{listed}\n\nTo use one, answer with nothing but JSON, like this:\n{example}"
             )
         schema = _schema_of(self.response_format)
         if schema is not None and schema.get("properties"):
-            fits = json.dumps(schema, ensure_ascii=False)
-            parts.append(f"Answer with nothing but JSON that fits this schema:\n{fits}")
+            written = json.dumps(schema, ensure_ascii=False)
+            parts.append(f"Answer with nothing but JSON that fits this schema:\n{written}")
         return "\n\n".join(parts)
 
-    def grammar(self, form: ToolFormat, literal: Callable[[str], str]) -> Grammar:
-        """What every candidate has to follow, for a constrained output_spec.
+    def grammar(self, tool_format: ToolFormat, literal: Callable[[str], str]) -> Grammar:
+        """Return the grammar that every candidate has to follow where `constrained` is true.
 
         Args:
-            form: how the model writes calls.
-            literal: writes text as it stands into the grammar, tokens of their own included.
+            tool_format: How the model writes calls.
+            literal: Turns text into a terminal of the grammar, special tokens in it included.
         """
-        calls = self._call_rules(form, literal) if self.tools else None
+        calls = self._call_rules(tool_format, literal) if self.tools else None
         if self.forced:
             assert calls is not None
             return calls.starting("calls")
@@ -113,7 +119,7 @@ class OutputSpec:
             return shape.starting("shape")
         return calls.beside(shape).starting("calls | shape")
 
-    def _call_rules(self, form: ToolFormat, literal: Callable[[str], str]) -> Grammar:
+    def _call_rules(self, tool_format: ToolFormat, literal: Callable[[str], str]) -> Grammar:
         rules: list[str] = []
         shortest: list[str] = []
         commitments: list[str] = []
@@ -123,40 +129,38 @@ class OutputSpec:
             function = tool["function"]
             schema = function.get("parameters") or {"type": "object", "properties": {}}
             schema = narrowed({"type": "object", "additionalProperties": False, **schema})
-            head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{form.arguments}": '
+            head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{tool_format.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(json_rule(f"arguments_{i}", schema))
-            shortest.append(f"{form.begin}{head}{shortest_instance(schema)}}}{form.end}")
+            shortest.append(f"{tool_format.begin}{head}{shortest_instance(schema)}}}{tool_format.end}")
             commitments += openings(schema)
             schemas[f"the arguments of {function['name']}"] = schema
         any_call = " | ".join(f"call_{i}" for i in range(len(tools)))
-        one = " ".join(part for part in (_text(form.begin, literal), "body", _text(form.end, literal)) if part)
-        more = f"({_text(form.separator, literal)} one)*" if self.parallel else ""
-        around = (_text(form.opening, literal), f"one {more}", _text(form.closing, literal))
-        rules.append(f"calls: {' '.join(part for part in around if part)}\none: {one}\nbody: {any_call}\n")
-        about = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
+        begin, end, opening, closing, separator = (
+            literal(text) if text else ""
+            for text in (
+                tool_format.begin, tool_format.end, tool_format.opening, tool_format.closing, tool_format.separator
+            )
+        )  # fmt: skip
+        one = " ".join(part for part in (begin, "body", end) if part)
+        more = f"({separator} one)*" if self.parallel else ""
+        calls = " ".join(part for part in (opening, f"one {more}", closing) if part)
+        rules.append(f"calls: {calls}\none: {one}\nbody: {any_call}\n")
+        subject = f"the arguments of {', '.join(tool['function']['name'] for tool in tools)}"
         # a tool's name commits to its arguments, and so does the beginning of a further call
         commitments += shortest if len(tools) > 1 or self.parallel else []
-        return Grammar("".join(rules), about, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
+        return Grammar("".join(rules), subject, max(shortest, key=len), openings=tuple(commitments), schemas=schemas)
 
 
-def _text(text: str, literal: Callable[[str], str]) -> str:
-    return literal(text) if text else ""
-
-
-def check_response_format(response_format: Any) -> None:
-    """Refuse a response format that is none.
-
-    Raises:
-        ConfigurationError: says which forms there are.
-    """
+def _check_response_format(response_format: Any) -> None:
+    """Refuse a response format of an unknown form with a ConfigurationError that shows the known ones."""
     kind = response_format.get("type") if isinstance(response_format, Mapping) else None
     well_formed = {
         "text": True,
         "json_object": True,
         "json_schema": kind == "json_schema" and isinstance(_schema_of(response_format), Mapping),
         "regex": kind == "regex" and isinstance(response_format.get("pattern"), str),
-        "choice": kind == "choice" and _listed(response_format.get("choices")),
+        "choice": kind == "choice" and _is_nonempty_list(response_format.get("choices")),
     }
     if not well_formed.get(str(kind)):
         msg = (
@@ -167,7 +171,7 @@ def check_response_format(response_format: Any) -> None:
         raise ConfigurationError(msg)
 
 
-def _listed(choices: Any) -> bool:
+def _is_nonempty_list(choices: Any) -> bool:
     return isinstance(choices, Sequence) and not isinstance(choices, str) and bool(choices)
 
 
@@ -179,16 +183,16 @@ def _schema_of(response_format: Mapping[str, Any] | None) -> dict[str, Any] | No
 
 
 def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
-    """The grammar rule ``shape``."""
+    """Return the grammar of a response format, whose rule is ``shape``."""
     kind = response_format["type"]
     if kind == "regex":
         # a slash ends a pattern in Lark, unless the pattern escapes it already
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)/", r"\1\\/", response_format["pattern"])
-        # \d has the digits of every script, which nobody asks for
+        # \d would allow the digits of every script
         pattern = re.sub(r"(?<!\\)((?:\\\\)*)\\d", r"\1[0-9]", pattern)
         least, more = pattern_widths(response_format["pattern"])
-        about = "the pattern of the response format"
-        return Grammar(f"shape: /{pattern}/\n", about, "a" * least, json=False, openings=(unmerged(more),))
+        subject = "the pattern of the response format"
+        return Grammar(f"shape: /{pattern}/\n", subject, "a" * least, json=False, openings=(unmerged(more),))
     if kind == "choice":
         texts = [str(choice) for choice in response_format["choices"]]
         choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in texts)
@@ -197,84 +201,3 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
     # json_object may bring a schema that constrains without being shown to the model
     schema = narrowed(response_format.get("schema") or schema)
     return json_grammar(schema, f"the schema of {schema.get('title') or 'the response format'}", rule="shape")
-
-
-def tool_choice_name(choice: Any, names: Sequence[str]) -> str | None:
-    """A tool choice in one form: "auto", "required", "none", or the name of a tool; None stays None.
-
-    Args:
-        choice: None, a bool, "auto", "any", "required", "none", a tool's name, or OpenAI's or Anthropic's dict.
-        names: the tools on offer.
-
-    Raises:
-        ConfigurationError: the choice names a tool that is not on offer, or is of no known form.
-    """
-    if choice is None:
-        return None
-    if isinstance(choice, Mapping):
-        kind = choice.get("type")
-        if kind in {"auto", "any", "none", "required"}:
-            return tool_choice_name(kind, names)
-        choice = choice.get("name") or (choice.get("function") or {}).get("name") or dict(choice)
-    if isinstance(choice, bool):
-        choice = "required" if choice else "none"
-    if choice in ("any", "required"):
-        if not names:
-            msg = f"tool_choice={choice!r} asks for a call, but there are no tools; bind some"
-            raise ConfigurationError(msg)
-        return "required"
-    if choice in ("auto", "none"):
-        return str(choice)
-    if not isinstance(choice, str) or choice not in names:
-        near = difflib.get_close_matches(str(choice), names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"bound are {', '.join(names) or 'none'}"
-        msg = f"tool_choice={choice!r} names no bound tool; {hint}"
-        raise ConfigurationError(msg)
-    return str(choice)
-
-
-def checked_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return tools in OpenAI's form without repetitions.
-
-    Raises:
-        ConfigurationError: an entry is no tool that a model can call, or two different tools have one name.
-    """
-    by_name: dict[str, dict[str, Any]] = {}
-    for tool in tools:
-        try:
-            checked = check_tool(tool)
-        except ValueError as error:
-            msg = f"{tool!r} cannot be used as a tool: {error}"
-            raise ConfigurationError(msg) from error
-        name = checked["function"]["name"]
-        known = by_name.setdefault(name, checked)
-        # the same tool in two forms, a class and its schema say, is one tool
-        if _parameter_names(known) != _parameter_names(checked):
-            msg = f"two tools are named {name!r}; rename one, since a call could mean either"
-            raise ConfigurationError(msg)
-    return list(by_name.values())
-
-
-def check_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one tool in OpenAI's form after checking that a model can call it.
-
-    Raises:
-        ValueError: the tool runs at its vendor only, has no name, or its parameters are not the schema of an object.
-    """
-    if not isinstance(tool, Mapping):
-        msg = "it is not a tool in OpenAI's form"
-        raise ValueError(msg)  # noqa: TRY004 - reported like every other fault of a tool
-    function = tool.get("function")
-    if not isinstance(function, Mapping) or not function.get("name"):
-        kind = tool.get("type")
-        msg = "it has no name" if kind == "function" else f"tools of type {kind!r} run at their vendor only"
-        raise ValueError(msg)
-    parameters = function.get("parameters") or {}
-    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
-        msg = f"its parameters are no schema of an object: {parameters!r}"
-        raise ValueError(msg)
-    return dict(tool)
-
-
-def _parameter_names(tool: Mapping[str, Any]) -> set[str]:
-    return set(tool["function"].get("parameters", {}).get("properties", {}))

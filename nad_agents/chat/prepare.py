@@ -1,4 +1,4 @@
-"""From a conversation and the kind of answer that it asks for to a `PreparedChat`, which the decoder takes."""
+"""`prepare`: from a conversation and the kind of answer asked for to a `PreparedChat`, which the decoder takes."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from nad_agents.chat.content_verifier import ContentVerifier
 from nad_agents.chat.messages import fit_template, with_instructions, without_tool_roles
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
 from nad_agents.chat.tool_formats import ToolFormat, find_format
 from nad_agents.prompt import Prompt, template_source
-from nad_agents.verification import Verdict, Verifier
+from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["ContentVerifier", "PreparedChat", "prepare", "written_for"]
-
+__all__ = ["PreparedChat", "prepare", "template_inputs"]
 
 Messages = list[dict[str, Any]]
 
@@ -30,14 +30,14 @@ class PreparedChat:
 
     Attributes:
         prompt: Messages as the model's chat template takes them, or text.
-        output_spec: What kind of answer was asked for.
+        output_spec: The kind of answer that is asked for.
         parser: Takes the answers apart.
-        raw: Whether text is taken as it is, without the chat template.
+        raw: Whether text goes to the model as it is, without the chat template.
         tools: Tools for the chat template, in OpenAI's form.
         template_options: Further variables of the chat template.
         logits_processors: Makes the logits processors that hold the candidates to a grammar; None without a grammar.
         visible_tokens: Special tokens that stay in the text because the parser looks for them.
-        verifier: Judges the answers in rank order.
+        verifier: Judges the answers in rank order; None trusts the ranking.
     """
 
     prompt: Prompt
@@ -59,14 +59,14 @@ def prepare(
     max_new_tokens: int,
     verifier: Verifier | None,
 ) -> PreparedChat:
-    """Turn a conversation and the kind of answer that it asks for into what the decoder takes.
+    """Turn a conversation and the kind of answer asked for into what the decoder takes.
 
     Args:
         decoder: The decoder that will answer.
         messages: The conversation in OpenAI's form.
         output_spec: The kind of answer that is asked for.
-        max_new_tokens: Token limit of a candidate.
-        verifier: Judges the answers; it sees neither tool calls nor what the model only thought.
+        max_new_tokens: Token limit of each candidate.
+        verifier: Judges the answers, without tool calls and without the model's thinking; None trusts the ranking.
 
     Raises:
         MissingDependencyError: The answer needs a grammar and llguidance is not installed.
@@ -75,7 +75,7 @@ def prepare(
     """
     loaded = decoder.loaded
     # 1. the prompt
-    prompt, tools = written_for(loaded.tokenizer, messages, output_spec)
+    prompt, tools = template_inputs(loaded.tokenizer, messages, output_spec)
     # 2. the grammar
     logits_processors = None
     if output_spec.constrained:
@@ -84,11 +84,11 @@ def prepare(
 
         grammar = output_spec.grammar(_tool_format(loaded.tokenizer), literal_writer(loaded))
         logits_processors = make_processors(grammar, loaded, max_new_tokens)
-    # 3. the parser; what a grammar holds is written as the family writes it
+    # 3. the parser; what a grammar holds is in the family's tool format, which ToolCallParser reads
     parser: ResponseParser = ToolCallParser(tuple(output_spec.names))
     visible_tokens: Collection[int] = ()
     if not output_spec.constrained and response_template(loaded.tokenizer) is not None:
-        prefix = _as_text(loaded.tokenizer, prompt, tools, output_spec)
+        prefix = _rendered(loaded.tokenizer, prompt, tools, output_spec)
         parser = TemplateResponseParser(loaded.tokenizer, prefix, output_spec.tools)
         visible_tokens = parser.special_tokens
     # 4. the verifier
@@ -106,66 +106,40 @@ def prepare(
     )
 
 
-def _as_text(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any], output_spec: OutputSpec) -> str:
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any], output_spec: OutputSpec) -> str:
+    """Return the prompt as text, empty where the template raises: the decoder reports that error."""
     options: dict[str, Any] = {"tools": tools or None, "tokenize": False, "add_generation_prompt": True}
     try:
         return str(tokenizer.apply_chat_template(prompt, **options, **output_spec.template_options))
-    except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose, and the decoder reports it
+    except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose
         return ""
 
 
-def written_for(
-    tokenizer: PreTrainedTokenizerBase, conversation: Messages, output_spec: OutputSpec
+def template_inputs(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, output_spec: OutputSpec
 ) -> tuple[Messages, list[dict[str, Any]]]:
-    """Messages as the model's chat template takes them, and the tools that go into the template.
+    """Return the messages as the model's chat template takes them, and the tools that go into the template.
 
-    A template that knows no tools gets them described in the system message, and earlier calls and results as text.
+    For a template that knows no tools, the system message describes them, and earlier calls and results become text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        messages: The conversation in OpenAI's form.
+        output_spec: The kind of answer that is asked for.
     """
-    form = _tool_format(tokenizer)
-    if not form.in_template:
-        conversation = without_tool_roles(conversation, form if output_spec.tools else None)
-    shown = list(output_spec.tools) if form.in_template else []
-    conversation = with_instructions(conversation, output_spec.instructions(form))
-    return fit_template(tokenizer, conversation, tools=shown, template_options=output_spec.template_options), shown
+    tool_format = _tool_format(tokenizer)
+    if not tool_format.in_template:
+        messages = without_tool_roles(messages, tool_format if output_spec.tools else None)
+    tools = list(output_spec.tools) if tool_format.in_template else []
+    messages = with_instructions(messages, output_spec.instructions(tool_format))
+    return fit_template(tokenizer, messages, tools=tools, template_options=output_spec.template_options), tools
 
 
 def _tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:
     template = template_source(tokenizer, tools=True)
-    form = find_format(template)
+    found = find_format(template)
     # with a response template, calls of families that are unknown here are read as well
-    own = not form.in_template and "tools" in (template or "") and response_template(tokenizer) is not None
-    return replace(form, in_template=True) if own else form
-
-
-@dataclass(frozen=True)
-class _Accepted:
-    """The verdict on a tool call: nothing to check yet."""
-
-    passed: bool = True
-    feedback: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"passed": True, "feedback": "", "reason": "a tool call is not checked"}
-
-
-@dataclass(frozen=True)
-class ContentVerifier:
-    """A verifier that accepts tool calls unseen and hands the content of all other answers to another verifier.
-
-    Attributes:
-        verifier: Judges the content, without what the model only thought.
-        parser: Takes answers apart.
-    """
-
-    verifier: Verifier
-    parser: ResponseParser
-
-    def verify(self, answer: str, *, prompt: str = "") -> Verdict:
-        """Judge an answer."""
-        parsed = self.parser.parse(answer)
-        return _Accepted() if parsed.calls else self.verifier.verify(parsed.content, prompt=prompt)
-
-    def fingerprint(self, answer: str) -> str:
-        """Return a key that is the same for answers which must get the same verdict."""
-        parsed = self.parser.parse(answer)
-        return answer if parsed.calls else self.verifier.fingerprint(parsed.content)
+    unknown_family = not found.in_template and "tools" in (template or "")
+    if unknown_family and response_template(tokenizer) is not None:
+        return replace(found, in_template=True)
+    return found

@@ -1,4 +1,4 @@
-"""Answers taken apart: text, thinking and calls, as the tokenizer's response template or the family writes them."""
+"""Parsers that take answers apart: by the tokenizer's response template, or by how a family writes tool calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from nad_agents.chat.tool_parser import ParsedAnswer, invalid_call, parse_answer, read_call, sorted_calls, stable_prefix
+from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall
+from nad_agents.chat.tool_parser import invalid_call, parse_answer, read_call, stable_prefix
 from nad_agents.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,33 +19,33 @@ __all__ = ["ResponseParser", "TemplateResponseParser", "ToolCallParser", "respon
 
 
 class ResponseParser(Protocol):
-    """Takes answers apart."""
+    """Takes answers apart, whole or while they grow."""
 
     def parse(self, text: str) -> ParsedAnswer:
-        """A whole answer."""
+        """Parse a whole answer."""
         ...
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
-        """What is certain of an answer that is still being written: content and thinking, but no call."""
+        """Return the content and thinking of an unfinished answer that stay as they are, whatever follows."""
         ...
 
 
 @dataclass(frozen=True)
 class ToolCallParser:
-    """Reads calls as one of the families writes them.
+    """Parses answers whose tool calls are in the format of one of the known families.
 
     Attributes:
-        names: tools on offer; without any, everything is text.
+        names: Names of the tools on offer; without any, everything is content.
     """
 
     names: tuple[str, ...] = ()
 
     def parse(self, text: str) -> ParsedAnswer:
-        """A whole answer."""
+        """Parse a whole answer."""
         return parse_answer(text, self.names) if self.names else ParsedAnswer(text)
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
-        """The text before what may become a call."""
+        """Return the content before what may become a call."""
         return ParsedAnswer(stable_prefix(text, self.names) if self.names else text)
 
 
@@ -56,18 +57,18 @@ _PARTS: dict[str, _Part] = {
     "thinking": "thinking",
     "tool_calls": "call",
 }
-"""What the fields of response templates are; others are not read."""
+"""Maps the fields of response templates to parts of an answer; other fields are dropped."""
 
 
 @dataclass(frozen=True)
 class _Region:
-    """A stretch of an answer that belongs to one field.
+    """A stretch of an answer that belongs to one field of the response template.
 
     Attributes:
-        part: which field.
-        body: as the model wrote it.
-        value: as the template reads it; None where it is unfinished or cannot be read.
-        error: why it cannot be read.
+        part: The part of an answer that the field is; None for a field that is dropped.
+        body: The text as the model wrote it.
+        value: The value that the template makes of the text; None where it is unfinished or cannot be read.
+        error: Why the text cannot be read.
     """
 
     part: _Part | None
@@ -77,15 +78,15 @@ class _Region:
 
 
 class TemplateResponseParser:
-    """Reads answers by the response template that a tokenizer brings (`PreTrainedTokenizerBase.parse_response`).
+    """Parses answers by the response template that a tokenizer brings (`PreTrainedTokenizerBase.parse_response`).
 
     Args:
-        tokenizer: has a `response_template`.
-        prefix: the prompt as text, which may have begun the answer: with the mark that opens the thinking, say.
-        tools: on offer, in OpenAI's form; without any, what is written as a call is text.
+        tokenizer: A tokenizer with a `response_template`.
+        prefix: The prompt as text, which may have begun the answer, for instance by opening the thinking.
+        tools: Tools on offer, in OpenAI's form; without any, what is written as a call is content.
 
     Raises:
-        ConfigurationError: transformers does not understand the template.
+        ConfigurationError: Transformers does not understand the template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prefix: str, tools: Sequence[Mapping[str, Any]]) -> None:
@@ -95,30 +96,30 @@ class TemplateResponseParser:
         try:
             self._parser(prefix)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # a server's callers read this, and where its model lies is not their business
+            # a server's clients read this message, which must not tell them where the model lies
             name = Path(tokenizer.name_or_path).name or "the tokenizer"
             msg = f"the response template of {name} cannot be used: {error}; correct it or set it to None"
             raise ConfigurationError(msg) from error
 
     @property
     def special_tokens(self) -> list[int]:
-        """Special tokens that the template looks for, and that the text therefore has to show."""
+        """Ids of the special tokens that the template looks for, so that they have to stay in the text."""
         written = "\n".join(_strings(self._template["fields"])).replace("\\", "")
         tokens = self._tokenizer.added_tokens_decoder.items()
         end = self._tokenizer.eos_token_id
         return [i for i, token in tokens if token.special and i != end and token.content in written]
 
     def parse(self, text: str) -> ParsedAnswer:
-        """A whole answer; what is meant as a call and cannot be read is an invalid call."""
+        """Parse a whole answer; what is meant as a call and cannot be read is an invalid call."""
         regions = list(self._regions([text], whole=True))
         if any(region.error for region in regions):
-            # only where the parser gets a character at a time is it known what came before the error
+            # what came before the error is known only when the parser gets one character at a time
             regions = list(self._regions(text, whole=True))
         calls = [call for region in regions if region.part == "call" and self._tools for call in _calls(region)]
-        return sorted_calls(self._text(regions, "content"), calls, self._text(regions, "thinking"))
+        return ParsedAnswer.of_parts(self._text(regions, "content"), calls, self._text(regions, "thinking"))
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
-        """Content and thinking so far, unless there is something that only the whole answer explains."""
+        """Return content and thinking so far; nothing where only the whole answer will tell."""
         regions = list(self._regions([text], whole=False))
         if any(region.error for region in regions):
             return ParsedAnswer("")
@@ -132,15 +133,15 @@ class TemplateResponseParser:
     def _parser(self, prefix: str) -> TransformersParser:
         # no field is required, since an answer may break off anywhere
         fields = {name: {**field, "optional": True} for name, field in self._template["fields"].items()}
-        found: TransformersParser = self._tokenizer.get_response_parser(
+        parser: TransformersParser = self._tokenizer.get_response_parser(
             {**self._template, "fields": fields}, prefix=prefix, tools=self._tools
         )
-        return found
+        return parser
 
     def _regions(self, pieces: Iterable[str], *, whole: bool) -> Iterator[_Region]:
-        """The regions of an answer in order; after an error the parser starts anew behind it."""
+        """Yield the regions of an answer in order; after an error, parsing starts anew behind it."""
         parser = self._parser(self._prefix)
-        # the prompt may have opened a region, whose text so far is the prompt's
+        # the prompt may have opened a region; the region's text so far is part of the prompt, not of the answer
         field, body = None, ""
         for event in parser.initial_events:
             field = event["field"] if event["type"] != "region_close" else None
@@ -163,17 +164,18 @@ class TemplateResponseParser:
             yield _Region(_PARTS.get(field), body)
 
     def _text(self, regions: Sequence[_Region], part: _Part) -> str:
-        shown = {part} if self._tools or part != "content" else {part, "call"}
-        return "".join(region.body for region in regions if region.part in shown).strip()
+        # without tools on offer, what is written as a call is content
+        parts = {part} if self._tools or part != "content" else {part, "call"}
+        return "".join(region.body for region in regions if region.part in parts).strip()
 
 
 def response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | None:
-    """How a tokenizer says that answers are to be read, if it does."""
+    """Return a tokenizer's response template; None where it has none."""
     template: dict[str, Any] | None = getattr(tokenizer, "response_template", None)
     return template
 
 
-def _calls(region: _Region) -> Iterator[Any]:
+def _calls(region: _Region) -> Iterator[ToolCall | InvalidToolCall]:
     if region.error or region.value is None:
         yield invalid_call(region.body.strip(), region.error or "the call breaks off")
         return
@@ -182,6 +184,7 @@ def _calls(region: _Region) -> Iterator[Any]:
 
 
 def _strings(value: Any) -> Iterator[str]:
+    """Yield every string in nested mappings and collections."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping | Collection):

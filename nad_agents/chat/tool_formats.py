@@ -1,4 +1,4 @@
-"""How each family of models writes tool calls."""
+"""How each family of models writes tool calls, found by what its chat template says."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from typing import Any, Literal
 
 __all__ = ["FORMATS", "ToolFormat", "find_format"]
 
-
 FormatName = Literal["hermes", "llama3", "mistral", "generic"]
 
 
 @dataclass(frozen=True)
 class ToolFormat:
-    """How a family writes a call.
+    """How a family of models writes tool calls.
 
     Attributes:
-        name: of the family.
-        begin: what comes before a call.
-        end: what comes after it.
-        arguments: key of the arguments.
-        opening: what comes before all calls.
-        closing: what comes after all of them.
-        separator: between two calls.
-        in_template: whether the model's chat template describes tools; otherwise the system message has to.
+        name: Name of the format.
+        begin: Text before each call.
+        end: Text after each call.
+        arguments: Key of the arguments in the call's JSON.
+        opening: Text before the first call.
+        closing: Text after the last call.
+        separator: Text between two calls.
+        in_template: Whether the model's chat template describes tools; otherwise the system message has to.
     """
 
     name: FormatName
@@ -37,7 +36,12 @@ class ToolFormat:
     in_template: bool = True
 
     def write(self, name: str, arguments: Any) -> str:
-        """A call as the model would write it."""
+        """Return a call as the model would write it.
+
+        Args:
+            name: Name of the tool.
+            arguments: The arguments as an object.
+        """
         body = json.dumps({"name": name, self.arguments: arguments}, ensure_ascii=False)
         return f"{self.begin}{body}{self.end}"
 
@@ -51,9 +55,13 @@ FORMATS: dict[FormatName, ToolFormat] = {
 
 
 def find_format(template: str | None) -> ToolFormat:
-    """The format that a chat template describes, found by what it says; "generic" when it knows no tools.
+    """Return the format that a chat template describes; "generic" where it knows no tools or an unknown format.
 
-    hermes: Qwen 2.5 and 3, Hermes, SmolLM3; llama3: Llama 3.1 and later; mistral: Mistral and Mixtral.
+    "hermes" is that of Qwen 2.5 and 3, Hermes and SmolLM3, "llama3" of Llama 3.1 and later, "mistral" of Mistral and
+    Mixtral.
+
+    Args:
+        template: Source of the chat template; None for a model without one.
     """
     if template is None or "tools" not in template:
         return FORMATS["generic"]

@@ -1,86 +1,26 @@
-"""Tool calls as text: how each family of models writes them, and reading them back."""
+"""Tool calls read from text, whole or growing, in whichever format a family of models writes them."""
 
 from __future__ import annotations
 
 import json
 import re
-import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-__all__ = [
-    "InvalidToolCall",
-    "ParsedAnswer",
-    "ToolCall",
-    "invalid_call",
-    "new_call_id",
-    "parse_answer",
-    "partial_tool_calls",
-    "read_call",
-    "sorted_calls",
-    "stable_prefix",
-]
+from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall, new_call_id
 
+__all__ = ["invalid_call", "parse_answer", "partial_tool_calls", "read_call", "stable_prefix"]
 
-@dataclass(frozen=True)
-class ToolCall:
-    """A tool call that can be made.
+_TAG = "<tool_call>"
 
-    Attributes:
-        id: an identifier that no other call has.
-        name: name of the tool.
-        arguments: the arguments as the model wrote them, parsed.
-    """
+_REST_OF_TAG = re.compile(r"(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
+"""What stands between the JSON of a tagged call, or the tag itself where there is no JSON, and the end of the call."""
 
-    id: str
-    name: str
-    arguments: dict[str, Any]
+_MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
+"""What Mistral and Llama write before their calls."""
 
-
-@dataclass(frozen=True)
-class InvalidToolCall:
-    """Text that was meant as a tool call and cannot be read as one.
-
-    Attributes:
-        id: an identifier that no other call has.
-        name: name of the tool, None where the text does not say it.
-        text: what the model wrote: the arguments where the name is known, else the whole call.
-        error: why it cannot be read.
-    """
-
-    id: str
-    name: str | None
-    text: str
-    error: str
-
-
-@dataclass(frozen=True)
-class ParsedAnswer:
-    """An answer taken apart.
-
-    Attributes:
-        content: its text without the calls.
-        calls: valid calls.
-        invalid: what was meant as a call and cannot be read.
-        thinking: what the model wrote for itself before the answer.
-    """
-
-    content: str
-    calls: tuple[ToolCall, ...] = ()
-    invalid: tuple[InvalidToolCall, ...] = ()
-    thinking: str = ""
-
-
-_TAG, _TAG_END = "<tool_call>", "</tool_call>"
-
-_BROKEN = re.compile(r"(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-"""What is between tags and no JSON."""
-
-_MARKS = ("[TOOL_CALLS]", "<|python_tag|>")
-
-_OPENINGS = ("```json", "```tool_call", "```", *_MARKS)
-"""What models put before JSON; it is no part of the answer's text."""
+_INTRODUCTIONS = ("```json", "```tool_call", "```", *_MARKERS)
+"""What models put before the JSON of a call; it is no part of the answer's content."""
 
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 
@@ -96,28 +36,28 @@ _BEFORE_NAME = (
     ("{", '"type"', ":", '"function"', ",", '"name"', ":"),
     ("{", '"type"', ":", '"function"', ",", '"function"', ":", "{", '"name"', ":"),
 )
-"""How JSON of a call begins: with the name, or as OpenAI has it."""
+"""What the JSON of a call may begin with before the tool's name: the bare form, and OpenAI's."""
 
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
-"""How a call begins that a grammar holds."""
+"""How a call begins where a grammar allows nothing else."""
 
 
 def stable_prefix(text: str, names: Sequence[str]) -> str:
-    """The beginning of an unfinished answer that is no part of a call, whatever follows.
+    """Return the beginning of an unfinished answer that is no part of a call, whatever follows.
 
     Args:
-        text: the answer so far.
-        names: the tools on offer.
+        text: The answer so far.
+        names: Names of the tools on offer.
     """
     start = next((m.start() for m in _MAYBE_CALL.finditer(text) if _may_become_call(text[m.start() :], names)), None)
     return text[:start].rstrip()
 
 
 def _may_become_call(text: str, names: Sequence[str]) -> bool:
-    """Whether text that begins with a bracket or a backtick may be the beginning of a call."""
-    if any(_agree(text, mark) for mark in ("<tool_call>", *_MARKS)):
+    """Whether text that begins with a bracket or a backtick may become a call as it grows."""
+    if any(_agree(text, marker) for marker in (_TAG, *_MARKERS)):
         return True
-    if any(mark.startswith(text) for mark in _UNFINISHED_FENCES):
+    if any(fence.startswith(text) for fence in _UNFINISHED_FENCES):
         return True
     fence = _FENCE.match(text)
     rest = text[fence.end() :] if fence else text
@@ -126,6 +66,7 @@ def _may_become_call(text: str, names: Sequence[str]) -> bool:
 
 
 def _may_name(text: str, before: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether text may become JSON that names a tool after the tokens `before`."""
     for part in before:
         if not _agree(text, part):
             return False
@@ -139,23 +80,30 @@ def _agree(text: str, other: str) -> bool:
 
 
 def partial_tool_calls(text: str) -> list[tuple[str, str]]:
-    """Name and arguments of each call in an unfinished answer that a grammar holds to calls; the last may grow."""
-    found, end = [], 0
+    """Return the name and the arguments so far of each call in an unfinished answer of forced calls.
+
+    Args:
+        text: The answer so far, which a grammar holds to calls.
+
+    Returns:
+        Name and JSON text of each call in order; the last one's arguments may be unfinished.
+    """
+    calls, end = [], 0
     while head := _HEAD.search(text, end):
         end = head.end() + _value_length(text[head.end() :])
-        found.append((str(json.loads(head[1])), text[head.end() : end]))
-    return found
+        calls.append((str(json.loads(head[1])), text[head.end() : end]))
+    return calls
 
 
 def _value_length(text: str) -> int:
-    """Length of the JSON object at the beginning of a text, or of what there is of it."""
-    depth, inside, escaped = 0, False, False
+    """Return the length of the JSON object that a text begins with, or of the unfinished one that it is."""
+    depth, in_string, escaped = 0, False, False
     for i, char in enumerate(text):
-        if inside:
-            inside = escaped or char != '"'
+        if in_string:
+            in_string = escaped or char != '"'
             escaped = char == "\\" and not escaped
         elif char == '"':
-            inside = True
+            in_string = True
         elif char in "{[":
             depth += 1
         elif char in "}]":
@@ -169,33 +117,33 @@ def parse_answer(text: str, names: Sequence[str]) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
     Args:
-        text: the answer.
-        names: the tools on offer; bare JSON counts as a call only when it names one of them.
+        text: The answer.
+        names: Names of the tools on offer; bare JSON counts as a call only when it names one of them.
     """
     start, tag = _first_call(text, names), text.find(_TAG)
     if tag >= 0 and (start is None or tag < start):
-        return _tagged(text)
+        return _parse_tagged(text)
     if start is None:
         return ParsedAnswer(text)
     content, rest = text[:start].rstrip(), text[start:]
-    for mark in _OPENINGS:
-        content = content.removesuffix(mark).rstrip()
-    return sorted_calls(content, _parse_calls(rest))
+    for introduction in _INTRODUCTIONS:
+        content = content.removesuffix(introduction).rstrip()
+    return ParsedAnswer.of_parts(content, _parse_calls(rest))
 
 
 def _first_call(text: str, names: Sequence[str]) -> int | None:
-    """Where a call in bare JSON begins: at a mark of the family, or wherever a tool on offer is named."""
+    """Return where untagged calls begin: behind a family's marker, or at JSON that names a tool on offer."""
     named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
     before = "|".join(r"\s*".join(map(re.escape, parts)) for parts in _BEFORE_NAME)
     found = re.search(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]", text)
-    # whatever comes first: the others may be in its arguments
-    starts = [(at, at + len(mark)) for mark in _MARKS if (at := text.find(mark)) >= 0]
+    # the first one counts, since the others may be in its arguments
+    starts = [(at, at + len(marker)) for marker in _MARKERS if (at := text.find(marker)) >= 0]
     starts += [(found.start(), found.start())] if found else []
     return min(starts)[1] if starts else None
 
 
-def _tagged(text: str) -> ParsedAnswer:
-    """Calls between tags; a tag in the arguments of one is text."""
+def _parse_tagged(text: str) -> ParsedAnswer:
+    """Parse an answer with calls between tags; a tag within the arguments of a call is text."""
     content, calls, at = "", list[ToolCall | InvalidToolCall](), 0
     while (tag := text.find(_TAG, at)) >= 0:
         content, begin = content + text[at:tag], tag + len(_TAG)
@@ -204,22 +152,15 @@ def _tagged(text: str) -> ParsedAnswer:
             at = len(text) - len(text[begin:].lstrip()) + length
         except json.JSONDecodeError:
             at = begin
-        broken = _BROKEN.match(text, at)
-        assert broken is not None
-        calls += _parse_calls(text[begin : broken.end(1)])
-        at = broken.end()
-    return sorted_calls((content + text[at:]).rstrip(), calls)
-
-
-def sorted_calls(content: str, calls: Sequence[ToolCall | InvalidToolCall], thinking: str = "") -> ParsedAnswer:
-    """An answer of these parts, its calls sorted into those that can be made and those that cannot."""
-    valid = tuple(call for call in calls if isinstance(call, ToolCall))
-    invalid = tuple(call for call in calls if isinstance(call, InvalidToolCall))
-    return ParsedAnswer(content, valid, invalid, thinking)
+        rest = _REST_OF_TAG.match(text, at)
+        assert rest is not None
+        calls += _parse_calls(text[begin : rest.end(1)])
+        at = rest.end()
+    return ParsedAnswer.of_parts((content + text[at:]).rstrip(), calls)
 
 
 def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
-    """Calls written as JSON one after the other; prose after them is not read."""
+    """Read calls that are written as JSON one after the other; prose after them is dropped."""
     decoder, text, at = json.JSONDecoder(strict=False), body.strip(), 0
     found: list[ToolCall | InvalidToolCall] = []
     while at < len(text):
@@ -236,7 +177,15 @@ def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
 
 
 def read_call(value: Any) -> ToolCall | InvalidToolCall:
-    """A call of a name and arguments, which are an object or its JSON; as OpenAI has it, or without the frame."""
+    """Read one call from parsed JSON.
+
+    Args:
+        value: An object with a name, and arguments as an object or as its JSON; or OpenAI's form, which has that object
+            under "function".
+
+    Returns:
+        The call, or why it cannot be made.
+    """
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
     written = json.dumps(value, ensure_ascii=False)
@@ -256,11 +205,12 @@ def read_call(value: Any) -> ToolCall | InvalidToolCall:
 
 
 def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolCall:
-    """What was meant as a call, and why it is none; its name is looked for in the text unless it is known."""
+    """Return text that was meant as a call and cannot be read as one.
+
+    Args:
+        text: What the model wrote.
+        error: Why the text cannot be read.
+        name: Name of the tool; it is looked for in the text when left out.
+    """
     named = _NAME.search(text) if name is None else None
     return InvalidToolCall(new_call_id(), named[1] if named else name, text, error)
-
-
-def new_call_id() -> str:
-    """An identifier that no other call has."""
-    return f"call_{uuid.uuid4().hex[:24]}"

@@ -12,7 +12,7 @@ from transformers import LogitsProcessor
 
 from nad_agents import ConfigurationError
 from nad_agents.chat.output_spec import OutputSpec
-from nad_agents.chat.prepare import written_for
+from nad_agents.chat.prepare import template_inputs
 from nad_agents.chat.response_parser import TemplateResponseParser, ToolCallParser
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import one_layer_model, tiny_chat, tiny_decoder
@@ -165,11 +165,11 @@ def test_tools_go_into_a_template_whose_answers_can_be_read():
             ToolMessage("5", tool_call_id="c1"),
         ]
     )
-    messages, shown = written_for(templated(TAGS), talk, TOOLS)
+    messages, shown = template_inputs(templated(TAGS), talk, TOOLS)
     assert messages == talk
     assert len(shown) == 2
     # without a response template nobody knows how such a model writes its calls
-    assert written_for(templated(None), talk, TOOLS)[1] == []
+    assert template_inputs(templated(None), talk, TOOLS)[1] == []
 
 
 class Writes(LogitsProcessor):

@@ -1,9 +1,16 @@
 """Tool calls as every family writes them, read back."""
 
+from itertools import pairwise
+
 import pytest
 
 from nad_agents.chat.tool_formats import FORMATS, find_format
-from nad_agents.chat.tool_parser import parse_answer, stable_prefix
+from nad_agents.chat.tool_parser import parse_answer, partial_tool_calls, stable_prefix
+
+CALLS = (
+    '<tool_call>\n{"name": "add", "arguments": {"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}}\n</tool_call>'
+    '\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+)
 
 
 def calls(text, names=("add", "now")):
@@ -110,3 +117,33 @@ def test_a_stream_holds_back_what_may_be_a_call():
 )
 def test_the_family_is_found_by_what_the_template_says(template, name):
     assert find_format(template).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "certain"),
+    [
+        ('x {"name": "ad', "x"),
+        ('x {"name": "Bo', 'x {"name": "Bo'),
+        ("x [ {", "x"),
+        ("x [1", "x [1"),
+        ("x <", "x"),
+        ("x <b>", "x <b>"),
+        ("x <tool_call>{}", "x"),
+        ("x ```js", "x"),
+        ("x ```js\n", "x ```js"),
+        ("x [TOOL", "x"),
+        ("1. [a](b) {", "1. [a](b)"),
+    ],
+)
+def test_what_may_become_a_call_is_held_back(text, certain):
+    assert stable_prefix(text, ["add"]) == certain
+
+
+def test_calls_grow():
+    seen = [partial_tool_calls(CALLS[:end]) for end in range(len(CALLS) + 1)]
+    assert seen[-1] == [("add", '{"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}'), ("now", "{}")]
+    for earlier, later in pairwise(seen):
+        assert len(earlier) <= len(later)
+        for (name, arguments), (same, longer) in zip(earlier, later, strict=False):
+            assert (same, longer[: len(arguments)]) == (name, arguments)
+    assert [c.arguments for c in parse_answer(CALLS, ["add", "now"]).calls][1] == {}

@@ -329,36 +329,6 @@ def test_rate_limiter():
     assert time.monotonic() - started > 0.15
 
 
-def test_models_of_the_same_name_share_one_decoder(monkeypatch):
-    from langchain_nad import NADChatModel, unload_models
-
-    from nad_agents import decoder as module
-
-    made = []
-
-    def load(model, **options):
-        time.sleep(0.05)
-        made.append(model)
-        return tiny_decoder()
-
-    monkeypatch.setattr(module, "NeuronAgreementDecoder", load)
-    unload_models()
-    chats = [NADChatModel(model="some/model", device="cpu", dtype="float32") for _ in range(8)]
-    found = []
-    threads = [threading.Thread(target=lambda c=c: found.append(c.get_decoder())) for c in chats]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(map(id, found))) == 1
-    assert made == ["some/model"]
-    assert NADChatModel(model="another", device="cpu").get_decoder() is not found[0]
-    assert unload_models() == 2
-    assert chats[0].get_decoder() is found[0]
-    assert NADChatModel(model="some/model", device="cpu", dtype="float32").get_decoder() is not found[0]
-    unload_models()
-
-
 def test_sampling_config_is_reachable():
     assert tiny_chat().settings().sampling == SamplingConfig(
         n=4, max_new_tokens=30, temperature=1.0, top_k=0, top_p=1.0, seed=3

@@ -5,23 +5,8 @@ from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, System
 from langchain_nad.messages import template_messages
 
 from nad_agents import PromptError
-from nad_agents.chat.messages import fit_template
-from nad_agents.prompt import template_source
-from tests.tiny_models import byte_tokenizer
 
 CALL = {"name": "add", "args": {"a": 1, "b": "é"}, "id": "c1", "type": "tool_call"}
-
-
-def strict_tokenizer(template):
-    tokenizer = byte_tokenizer.__wrapped__()
-    tokenizer.chat_template = template
-    return tokenizer
-
-
-ALTERNATING = (
-    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-)
 
 
 def test_roles_and_text():
@@ -78,55 +63,6 @@ def test_what_an_answer_holds_beside_text_is_left_out():
 def test_what_is_no_text_is_refused_by_name(kind):
     with pytest.raises(PromptError, match=f"human message has a content block of type '{kind}'"):
         template_messages([HumanMessage([{"type": "text", "text": "look"}, {"type": kind}])])
-
-
-class TestFitting:
-    talk = template_messages(
-        [
-            SystemMessage("s"),
-            SystemMessage("t"),
-            HumanMessage("a"),
-            HumanMessage("b"),
-            AIMessage("c"),
-            HumanMessage("d"),
-        ]
-    )
-
-    def test_as_it_is_where_the_template_takes_it(self):
-        assert fit_template(byte_tokenizer(), self.talk) == self.talk
-
-    def test_neighbours_are_joined_and_the_system_message_moves_where_it_must(self):
-        found = fit_template(strict_tokenizer(ALTERNATING), self.talk)
-        assert [(m["role"], m["content"]) for m in found] == [
-            ("user", "s\n\nt\n\na\n\nb"), ("assistant", "c"), ("user", "d"),
-        ]  # fmt: skip
-        assert len(self.talk) == 6
-
-    def test_the_decoder_reports_what_no_form_satisfies(self):
-        refusing = strict_tokenizer("{{ raise_exception('never') }}")
-        assert fit_template(refusing, self.talk) == self.talk
-
-    def test_calls_and_results_are_never_joined(self):
-        talk = template_messages(
-            [
-                HumanMessage("a"),
-                AIMessage("", tool_calls=[CALL]),
-                ToolMessage("1", tool_call_id="c1"),
-                ToolMessage("2", tool_call_id="c1"),
-                AIMessage("x"),
-                AIMessage("y"),
-            ]
-        )
-        only = "{% if messages | length > 5 %}{{ raise_exception('too many') }}{% endif %}{{ messages }}"
-        found = fit_template(strict_tokenizer(only), talk)
-        assert [m["role"] for m in found] == ["user", "assistant", "tool", "tool", "assistant"]
-
-
-def test_models_may_have_a_template_for_tools():
-    tokenizer = strict_tokenizer({"default": "d", "tool_use": "t"})
-    assert template_source(tokenizer, tools=False) == "d"
-    assert template_source(tokenizer, tools=True) == "t"
-    assert template_source(byte_tokenizer(chat=False), tools=True) is None
 
 
 def test_a_call_that_could_not_be_read_goes_back_as_text():

@@ -1,7 +1,6 @@
 """What a stream shows while an answer grows: certain text, growing calls, and the same in the end as without it."""
 
 from functools import reduce
-from itertools import pairwise
 from operator import add as merged
 
 import pytest
@@ -13,7 +12,6 @@ from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.params import Settings
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.chat.response_parser import ToolCallParser
-from nad_agents.chat.tool_parser import parse_answer, partial_tool_calls, stable_prefix
 from nad_agents.events import Finished, TextDelta
 from tests.unit.langchain.chats import json_decoder, tiny_chat
 from tests.unit.langchain.test_tools import PersonDict, add, now
@@ -101,36 +99,6 @@ def test_code_and_brackets_stream_although_tools_are_on_offer(selection):
     text = "```python\ndef f(x):\n    return {1: [x]}\n```\nDone."
     chunks, _ = streamed(text, OutputSpec.from_arguments({"tools": openai_tools([add])}), selection)
     assert len([c for c in chunks if c.content]) > 25
-
-
-@pytest.mark.parametrize(
-    ("text", "certain"),
-    [
-        ('x {"name": "ad', "x"),
-        ('x {"name": "Bo', 'x {"name": "Bo'),
-        ("x [ {", "x"),
-        ("x [1", "x [1"),
-        ("x <", "x"),
-        ("x <b>", "x <b>"),
-        ("x <tool_call>{}", "x"),
-        ("x ```js", "x"),
-        ("x ```js\n", "x ```js"),
-        ("x [TOOL", "x"),
-        ("1. [a](b) {", "1. [a](b)"),
-    ],
-)
-def test_what_may_become_a_call_is_held_back(text, certain):
-    assert stable_prefix(text, ["add"]) == certain
-
-
-def test_calls_grow():
-    seen = [partial_tool_calls(CALLS[:end]) for end in range(len(CALLS) + 1)]
-    assert seen[-1] == [("add", '{"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}'), ("now", "{}")]
-    for earlier, later in pairwise(seen):
-        assert len(earlier) <= len(later)
-        for (name, arguments), (same, longer) in zip(earlier, later, strict=False):
-            assert (same, longer[: len(arguments)]) == (name, arguments)
-    assert [c.arguments for c in parse_answer(CALLS, ["add", "now"]).calls][1] == {}
 
 
 @pytest.mark.parametrize("output_version", [None, "v1"])

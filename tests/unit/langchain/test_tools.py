@@ -4,18 +4,15 @@ import asyncio
 from typing import Annotated, Literal
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_nad import NADChatModel
-from langchain_nad.messages import template_messages
-from langchain_nad.tools import openai_tools
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
 from nad_agents import ConfigurationError
-from nad_agents.chat.output_spec import OutputSpec, tool_choice_name
-from nad_agents.chat.prepare import written_for
+from nad_agents.chat.tools import tool_choice_name
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
 from tests.unit.langchain.test_chat_model import Accepts
@@ -179,43 +176,11 @@ class TestRefused:
             chat.bind_tools([odd], tool_choice="any").invoke("hello")
 
 
-class TestPrompt:
-    talk = template_messages(
-        [
-            HumanMessage("2 + 3?"),
-            AIMessage("", tool_calls=[{"name": "add", "args": {"a": 2, "b": 3}, "id": "c1"}]),
-            ToolMessage("5", tool_call_id="c1"),
-        ]
-    )
-    output_spec = OutputSpec.from_arguments({"tools": openai_tools([add])})
-
-    def test_a_template_that_knows_tools_gets_them(self):
-        messages, shown = written_for(hermes_tokenizer(), self.talk, self.output_spec)
-        assert [t["function"]["name"] for t in shown] == ["add"]
-        assert messages == self.talk
-
-    def test_others_get_a_description_and_plain_text(self):
-        messages, shown = written_for(byte_tokenizer(), self.talk, self.output_spec)
-        assert shown == []
-        assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
-        assert "Add two numbers." in messages[0]["content"]
-        assert messages[2]["content"] == '{"name": "add", "arguments": {"a": 2, "b": 3}}'
-        assert messages[3]["content"] == "add returned: 5"
-
-    def test_an_answer_in_words_is_not_shown_calls(self):
-        messages, _ = written_for(byte_tokenizer(), self.talk, OutputSpec())
-        assert [m["role"] for m in messages] == ["user", "user"]
-        assert messages[1]["content"] == 'add({"a": 2, "b": 3}) returned: 5'
-
-    def test_the_system_message_stays(self):
-        messages, _ = written_for(byte_tokenizer(), [{"role": "system", "content": "Be kind."}], self.output_spec)
-        assert messages[0]["content"].startswith("Be kind.\n\nYou can use these tools:")
-
-    def test_tools_count_as_tokens(self, chat):
-        question = [HumanMessage("2 + 3?")]
-        with_tools = chat.get_num_tokens_from_messages(question, tools=[add])
-        assert with_tools > chat.get_num_tokens_from_messages(question) + 100
-        assert chat.bind_tools([add]).invoke(question).usage_metadata["input_tokens"] == with_tools
+def test_tools_count_as_tokens(chat):
+    question = [HumanMessage("2 + 3?")]
+    with_tools = chat.get_num_tokens_from_messages(question, tools=[add])
+    assert with_tools > chat.get_num_tokens_from_messages(question) + 100
+    assert chat.bind_tools([add]).invoke(question).usage_metadata["input_tokens"] == with_tools
 
 
 def test_calls_in_the_models_own_format():

@@ -9,6 +9,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.nad.outputs import ChatCall
 
 from nad_agents import ConfigurationError, SamplingConfig
+from nad_agents.chat.output_spec import OutputSpec
+from nad_agents.chat.prepare import PreparedChat
 from nad_agents.chat.response_parser import ToolCallParser
 from nad_agents.events import Finished, TextDelta
 from tests.unit.llama_index.models import roomy_llm
@@ -110,8 +112,9 @@ def answered(llm, text, parallel=True):
     """Text that a random model does not write, through the call that reads it."""
     selection = llm.get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2))
     found = selection.model_copy(update={"text": text})
-    call = ChatCall(None, llm.settings(), ToolCallParser(("add",)), parallel)
-    pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.pieces(event)]
+    prepared = PreparedChat([], OutputSpec(parallel=parallel), ToolCallParser(("add",)))
+    call = ChatCall(None, llm.settings(), prepared)
+    pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.responses_to(event)]
     return call.response(found), pieces
 
 

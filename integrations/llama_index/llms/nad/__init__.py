@@ -1,4 +1,4 @@
-"""LlamaIndex on local models whose answers are chosen among N candidates by neuron agreement."""
+"""A LlamaIndex model that runs locally and chooses every answer among N candidates by neuron agreement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ try:
     from llama_index.llms.nad.base import NADLLM
     from llama_index.llms.nad.structured import StructuredOutputError
 except ModuleNotFoundError as error:
-    if not (error.name or "").startswith(("llama_index.core", "langchain_core")):
+    if not (error.name or "").startswith("llama_index.core"):
         raise
     from nad_agents.exceptions import MissingDependencyError
 

@@ -3,29 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata, MessageRole, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    LLMMetadata,
+    MessageRole,
+)
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.llms.nad.prediction import PredictingLLM
-from pydantic import Field, PrivateAttr, model_validator
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.types import PydanticProgramMode
+from llama_index.llms.nad.messages import openai_tool, template_messages
+from llama_index.llms.nad.outputs import ChatCall, as_completion, tool_selections
+from llama_index.llms.nad.structured import PartialObjects, parsed_object, report_start, schema_arguments
+from pydantic import BaseModel, Field, PrivateAttr
 
+from nad_agents.chat.local_chat_model import LocalChatModel
+from nad_agents.chat.output_spec import OUTPUT_ARGUMENTS
+from nad_agents.chat.params import Settings
+from nad_agents.chat.prepare import PreparedChat
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.pending import submit_in_thread
 
 if TYPE_CHECKING:
     from llama_index.core.tools.types import BaseTool
 
 __all__ = ["NADLLM"]
 
+M = TypeVar("M", bound=BaseModel)
 
-class NADLLM(PredictingLLM):
+Prompt = Sequence[ChatMessage] | str
+"""A conversation, or text that the model continues as it is."""
+
+
+class NADLLM(LocalChatModel, FunctionCallingLLM):
     """A local Hugging Face model that answers with the best of N candidates.
 
     The candidates are sampled in one batch and ranked by how much their activated neurons agree
-    (arXiv 2510.26277). With a verifier the ranking is walked down until a candidate passes. Every parameter is
-    described in `nad_agents.chat.params.DecodingFields`; those of sampling and selection may also be given per call.
+    (arXiv 2510.26277). With a verifier the ranking is walked down until a candidate passes. Parameters of sampling and
+    selection may also be given per call, as in ``llm.chat(messages, n=4, seed=1)``.
 
     Example:
         .. code-block:: python
@@ -37,67 +64,75 @@ class NADLLM(PredictingLLM):
             answer.raw["nad"]["ranking"]
 
     Token counts are in ``raw["usage"]``, where LlamaIndex's token counter finds them, and the evidence for the choice
-    in ``raw["nad"]``; of a stream, both come with the last piece. Weights are loaded at the first call and shared by
+    is in ``raw["nad"]``; in a stream, the last response has both. Weights are loaded at the first call and shared by
     every instance of the process with the same model, device and dtype; their calls share batches. Errors are those
-    of `nad_agents.exceptions`, and GenerationTimeoutError.
+    of `nad_agents.exceptions`. Two models are equal when their parameters are.
 
     Raises:
-        ConfigurationError: a parameter is unknown, has a value that cannot work, or does not go with another.
+        ConfigurationError: A parameter is unknown, has a value that cannot work, or does not go with another.
     """
 
-    context_window: int | None = Field(default=None, ge=1)
-    """Tokens of prompt and answer together; None takes the model's own."""
+    base_field_descriptions: ClassVar[Mapping[str, str]] = {
+        "callback_manager": "Callbacks that are told of every call.",
+        "pydantic_program_mode": "How objects of a class are asked for; the default holds the answer to the schema by "
+        "a grammar.",
+    }
+    hidden_in_repr: ClassVar[frozenset[str]] = frozenset(
+        {"callback_manager", "messages_to_prompt", "completion_to_prompt"}
+    )
 
-    _known_window: int | None = PrivateAttr(default=None)
+    is_chat_model: bool = Field(
+        default=True, description="False for a base model: prompts are continued as they are, and there are no tools."
+    )
+    context_window: int | None = Field(
+        default=None, ge=1, description="Tokens of prompt and answer together; None takes the model's own."
+    )
 
-    @model_validator(mode="after")
-    def _check_nad_settings(self) -> NADLLM:
-        self.check_settings()
-        return self
+    _configured_window: int | None = PrivateAttr(default=None)
 
-    # --- what LlamaIndex asks about the model ---
+    # --- what LlamaIndex reads of the model ---
 
     @classmethod
     def class_name(cls) -> str:
-        """What the class is called where models are written down."""
+        """Return the name under which LlamaIndex serializes the class."""
         return "NADLLM"
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Name, context and abilities of the model.
+        """Name, context window and abilities of the model.
 
-        Where `context_window` is not given, the model's config is read for it, once; but never from within an event
-        loop, where `DEFAULT_CONTEXT_WINDOW` of LlamaIndex stands in until the model is loaded.
+        Where `context_window` is not given and the model is not loaded, its config is read once. That may take a
+        while, so within an event loop LlamaIndex's `DEFAULT_CONTEXT_WINDOW` is given instead.
         """
-        if self._window() is None and not _in_event_loop():
+        if self._known_window() is None and not _in_event_loop():
             from nad_agents.models import read_context_length
 
-            self._known_window = read_context_length(self.model_name) or DEFAULT_CONTEXT_WINDOW
-        return self._metadata()
+            self._configured_window = read_context_length(self.model_name) or DEFAULT_CONTEXT_WINDOW
+        return self._known_metadata()
 
     def to_payload(self) -> dict[str, Any]:
-        """What is told of the model with every event; reads nothing, since it is asked for in event loops."""
-        return {"class_name": self.class_name(), **self._metadata().model_dump()}
+        """Return what LlamaIndex's events tell of the model; reads no file, since event loops ask for it."""
+        return {"class_name": self.class_name(), **self._known_metadata().model_dump()}
 
-    def _metadata(self) -> LLMMetadata:
+    def _known_metadata(self) -> LLMMetadata:
         return LLMMetadata(
-            context_window=self._window() or DEFAULT_CONTEXT_WINDOW,
+            context_window=self._known_window() or DEFAULT_CONTEXT_WINDOW,
             num_output=self.max_tokens,
-            model_name=self.model_name if self.decoder is None else self.decoder.engine.name,
+            model_name=self.effective_model_name,
             is_chat_model=self.is_chat_model,
             is_function_calling_model=self.is_chat_model,
         )
 
-    def _window(self) -> int | None:
+    def _known_window(self) -> int | None:
         decoder = self.decoder or self._loaded.decoder
-        own = None if decoder is None else decoder.engine.context_length
-        return self.context_window or own or self._known_window
+        loaded = None if decoder is None else decoder.engine.context_length
+        return self.context_window or loaded or self._configured_window
 
     def __getstate__(self) -> dict[str, Any]:
-        """Parameters only: another process loads the model itself.
+        """Return the parameters only: another process loads the model itself.
 
         Raises:
-            ConfigurationError: the model was given as a decoder, which stays in its process.
+            ConfigurationError: The model was given as a decoder, which stays in its process.
         """
         if self.decoder is not None:
             msg = "a NADLLM with decoder= cannot be sent to another process; make it with model= instead"
@@ -109,6 +144,141 @@ class NADLLM(PredictingLLM):
             "__pydantic_extra__": None,
             "__pydantic_private__": None,
         }
+
+    # --- chat and completion ---
+
+    def _start(self, prompt: Prompt, kwargs: dict[str, Any], *, streaming: bool) -> ChatCall:
+        """Check and submit a call; everything that can be wrong with it is found here."""
+        arguments = {**kwargs, "tools": [openai_tool(tool) for tool in kwargs.get("tools") or ()]}
+        if isinstance(prompt, str):
+            prepared, settings = self._prepare_text(prompt, arguments)
+        else:
+            prepared, settings = self.prepare_chat(template_messages(prompt), arguments)
+        return ChatCall(self.submit(prepared, settings, streaming=streaming), settings, prepared)
+
+    def _prepare_text(self, text: str, arguments: dict[str, Any]) -> tuple[PreparedChat, Settings]:
+        output_spec = self.output_spec(arguments)
+        settings = self.settings({name: value for name, value in arguments.items() if name not in OUTPUT_ARGUMENTS})
+        if output_spec.tools or output_spec.constrained or arguments.get("chat_template_kwargs"):
+            msg = (
+                "tools, response_format and chat_template_kwargs go with a chat, not with text that is continued as it "
+                "is; use chat()"
+            )
+            raise ConfigurationError(msg)
+        return PreparedChat(text, output_spec, raw=True, verifier=settings.verifier), settings
+
+    def _start_completion(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> ChatCall:
+        """Start on text, which is one user message for a chat model unless the caller has formatted it already."""
+        if not formatted:
+            model = kwargs.get("model", kwargs.get("model_name"))
+            if self.is_chat_model and self.get_decoder(model).loaded.tokenizer.chat_template is not None:
+                return self._start([ChatMessage(content=prompt)], kwargs, streaming=streaming)
+            assert self.completion_to_prompt is not None  # LlamaIndex puts its default there
+            prompt = self.completion_to_prompt(prompt)
+        return self._start(prompt, kwargs, streaming=streaming)
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation.
+
+        Args:
+            messages: The conversation.
+            **kwargs: Parameters of sampling and selection for this call; `tools` and `tool_choice`; `response_format`
+                as OpenAI has it, or ``{"type": "regex", "pattern": ...}``, ``{"type": "choice", "choices": [...]}``.
+
+        Raises:
+            NADError: A parameter or the prompt is wrong, or the model failed; see `nad_agents.exceptions`.
+        """
+        return self._retrying()(lambda: self._start(messages, kwargs, streaming=False).result())
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer as `chat` does without blocking the event loop; cancelling the task stops the generation."""
+
+        async def attempt() -> ChatResponse:
+            call = await submit_in_thread(lambda: self._start(messages, kwargs, streaming=False))
+            return await call.aresult()
+
+        response: ChatResponse = await self._aretrying()(attempt)
+        return response
+
+    @llm_chat_callback()
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Stream what `chat` answers; with pruning="first_chunk" text comes from the first chunk on."""
+
+        def generate() -> ChatResponseGen:
+            yield from self._start(messages, kwargs, streaming=True).responses()
+
+        return generate()
+
+    @llm_chat_callback()
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Stream as `stream_chat` does without blocking the event loop."""
+
+        async def generate() -> ChatResponseAsyncGen:
+            call = await submit_in_thread(lambda: self._start(messages, kwargs, streaming=True))
+            async with aclosing(call.aresponses()) as responses:
+                async for response in responses:
+                    yield response
+
+        return generate()
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a text.
+
+        Args:
+            prompt: The text, which is one user message for a chat model.
+            formatted: Whether the text is continued as it is.
+            **kwargs: See `chat`.
+
+        Raises:
+            NADError: See `chat`.
+        """
+
+        def attempt() -> CompletionResponse:
+            call = self._start_completion(prompt, kwargs, formatted=formatted, streaming=False)
+            return as_completion(call.result())
+
+        return self._retrying()(attempt)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer as `complete` does without blocking the event loop; cancelling the task stops the generation."""
+
+        async def attempt() -> CompletionResponse:
+            call = await submit_in_thread(
+                lambda: self._start_completion(prompt, kwargs, formatted=formatted, streaming=False)
+            )
+            return as_completion(await call.aresult())
+
+        response: CompletionResponse = await self._aretrying()(attempt)
+        return response
+
+    @llm_completion_callback()
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Stream what `complete` answers."""
+
+        def generate() -> CompletionResponseGen:
+            call = self._start_completion(prompt, kwargs, formatted=formatted, streaming=True)
+            for response in call.responses():
+                yield as_completion(response)
+
+        return generate()
+
+    @llm_completion_callback()
+    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+        """Stream as `stream_complete` does without blocking the event loop."""
+
+        async def generate() -> CompletionResponseAsyncGen:
+            call = await submit_in_thread(
+                lambda: self._start_completion(prompt, kwargs, formatted=formatted, streaming=True)
+            )
+            async with aclosing(call.aresponses()) as responses:
+                async for response in responses:
+                    yield as_completion(response)
+
+        return generate()
 
     # --- tools ---
 
@@ -122,7 +292,7 @@ class NADLLM(PredictingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Arguments of `chat` for a call with tools; a required one is the only thing that the grammar allows."""
+        """Return the arguments of `chat` for a call with tools; the grammar allows nothing but a required call."""
         user = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
         choice = kwargs.pop("tool_choice", None) or ("required" if tool_required else None)
         return {
@@ -139,25 +309,110 @@ class NADLLM(PredictingLLM):
         error_on_no_tool_call: bool = True,
         **kwargs: Any,  # noqa: ARG002 - as above
     ) -> list[ToolSelection]:
-        """The calls that an answer makes.
+        """Return the tool calls of an answer.
 
         Args:
-            response: the answer.
-            error_on_no_tool_call: whether there has to be one.
-            **kwargs: not read.
+            response: The answer.
+            error_on_no_tool_call: Whether an answer without calls is an error.
+            **kwargs: Ignored.
 
         Raises:
-            ValueError: there is none, as LlamaIndex expects it said.
+            ValueError: The answer has no calls, which LlamaIndex expects as this exception.
         """
-        found = [
-            ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=block.tool_kwargs)
-            for block in response.message.blocks
-            if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
-        ]
-        if not found and error_on_no_tool_call:
+        selections = tool_selections(response)
+        if not selections and error_on_no_tool_call:
             msg = f"the model called no tool, but answered {response.message.content!r}; pass tool_required=True"
             raise ValueError(msg)
-        return found
+        return selections
+
+    # --- objects of a class ---
+
+    def structured_predict(
+        self,
+        output_cls: type[M],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> M:
+        """Answer with an object of a class; a grammar holds every candidate to the class's schema.
+
+        Args:
+            output_cls: A pydantic class.
+            prompt: The prompt.
+            llm_kwargs: Arguments of the call; see `chat`.
+            **prompt_args: Variables of the prompt.
+
+        Raises:
+            StructuredOutputError: The token limit cut the object off, or the class refuses it by a rule that its
+                schema does not say.
+            ConfigurationError: The schema cannot be turned into a grammar; the message names the part.
+        """
+        if not self._held_by_grammar:
+            return cast("M", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        report_start(output_cls, prompt, prompt_args)
+        messages = self._format_messages(prompt, prompt_args)
+        return parsed_object(self.chat(messages, **schema_arguments(output_cls, llm_kwargs)), output_cls)
+
+    async def astructured_predict(
+        self,
+        output_cls: type[M],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> M:
+        """Answer as `structured_predict` does without blocking the event loop."""
+        if not self._held_by_grammar:
+            return cast("M", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
+        report_start(output_cls, prompt, prompt_args)
+        messages = self._format_messages(prompt, prompt_args)
+        return parsed_object(await self.achat(messages, **schema_arguments(output_cls, llm_kwargs)), output_cls)
+
+    def stream_structured_predict(
+        self,
+        output_cls: type[M],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Any, None, None]:
+        """Stream the object of `structured_predict` as it grows.
+
+        Unfinished objects are of a class with the same fields that accepts any value; the last one is of `output_cls`.
+        """
+        if not self._held_by_grammar:
+            yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return
+        report_start(output_cls, prompt, prompt_args)
+        messages = self._format_messages(prompt, prompt_args)
+        with closing(self.stream_chat(messages, **schema_arguments(output_cls, llm_kwargs))) as responses:
+            yield from PartialObjects(output_cls).of(responses)
+
+    async def astream_structured_predict(
+        self,
+        output_cls: type[M],
+        prompt: BasePromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """Stream as `stream_structured_predict` does without blocking the event loop."""
+        if not self._held_by_grammar:
+            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+
+        async def generate() -> AsyncGenerator[Any, None]:
+            report_start(output_cls, prompt, prompt_args)
+            messages = self._format_messages(prompt, prompt_args)
+            responses = await self.astream_chat(messages, **schema_arguments(output_cls, llm_kwargs))
+            async with aclosing(responses):
+                async for partial in PartialObjects(output_cls).aof(responses):
+                    yield partial
+
+        return generate()
+
+    @property
+    def _held_by_grammar(self) -> bool:
+        return self.is_chat_model and self.pydantic_program_mode == PydanticProgramMode.DEFAULT
+
+    def _format_messages(self, prompt: BasePromptTemplate, variables: dict[str, Any]) -> list[ChatMessage]:
+        return self._extend_messages(prompt.format_messages(llm=self, **variables))
 
 
 def _in_event_loop() -> bool:

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages to what chat templates take."""
+"""LlamaIndex's messages and tools, converted to what chat templates take."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llama_index.core.base.llms.types import (
 
 from nad_agents.exceptions import PromptError
 
-__all__ = ["template_messages"]
+__all__ = ["openai_tool", "template_messages"]
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -34,26 +34,39 @@ _ROLES = {
 
 
 def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    """Role and text, with the arguments of tool calls as objects.
+    """Return messages in OpenAI's form as chat templates expect it: text content, tool-call arguments as objects.
+
+    Args:
+        messages: The conversation.
 
     Raises:
-        PromptError: a message holds something other than text.
+        PromptError: A message holds something other than text.
     """
-    found = []
+    converted = []
     for i, message in enumerate(messages):
         role = _ROLES[message.role]
-        # an answer's text may have been cut anywhere, other blocks are paragraphs
+        # the blocks of an answer may have been cut anywhere; those of other messages are paragraphs
         text = ("" if role == "assistant" else "\n").join(_texts(message.blocks, role))
-        one: dict[str, Any] = {"role": role, "content": text}
+        fields: dict[str, Any] = {"role": role, "content": text}
         calls = list(_calls(message, i)) if role == "assistant" else []
         if calls:
-            one["tool_calls"] = calls
+            fields["tool_calls"] = calls
         if role == "tool":
-            one["tool_call_id"] = str(message.additional_kwargs.get("tool_call_id", ""))
+            fields["tool_call_id"] = str(message.additional_kwargs.get("tool_call_id", ""))
         if isinstance(name := message.additional_kwargs.get("name"), str):
-            one["name"] = name
-        found.append(one)
-    return found
+            fields["name"] = name
+        converted.append(fields)
+    return converted
+
+
+def openai_tool(tool: Any) -> Any:
+    """Return a tool in OpenAI's form; what is no tool of LlamaIndex's is returned as it is.
+
+    Args:
+        tool: A `BaseTool`, or a tool in OpenAI's form.
+    """
+    metadata = getattr(tool, "metadata", None)
+    return tool if metadata is None else metadata.to_openai_tool(skip_length_check=True)
 
 
 def _texts(blocks: Sequence[ContentBlock], role: str) -> Iterator[str]:
@@ -62,23 +75,23 @@ def _texts(blocks: Sequence[ContentBlock], role: str) -> Iterator[str]:
             yield block.text
         elif isinstance(block, CitableBlock):
             yield from _texts(block.content, role)
-        # what an earlier answer thought is not shown to the model again
+        # the model does not read the thinking of an earlier answer again
         elif not isinstance(block, ThinkingBlock | ToolCallBlock | CachePoint):
             kind = block.block_type
             msg = f"a {role} message has a block of type {kind!r}, but the model reads text only; leave it out"
             raise PromptError(msg)
 
 
-def _calls(message: ChatMessage, place: int) -> Iterator[dict[str, Any]]:
-    """Calls of an answer: from its blocks, or where another model of LlamaIndex put them."""
+def _calls(message: ChatMessage, position: int) -> Iterator[dict[str, Any]]:
+    """Yield the calls of an answer in OpenAI's form; LlamaIndex's other models put them into additional_kwargs."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     for k, block in enumerate(blocks):
-        yield _call(block.tool_call_id or f"call_{place}_{k}", block.tool_name, block.tool_kwargs)
+        yield _call(block.tool_call_id or f"call_{position}_{k}", block.tool_name, block.tool_kwargs)
     if not blocks:
-        for k, found in enumerate(message.additional_kwargs.get("tool_calls") or ()):
-            call = found if isinstance(found, dict) else found.model_dump()
+        for k, given in enumerate(message.additional_kwargs.get("tool_calls") or ()):
+            call = given if isinstance(given, dict) else given.model_dump()
             function = call.get("function", call)
-            yield _call(call.get("id") or f"call_{place}_{k}", function["name"], function["arguments"])
+            yield _call(call.get("id") or f"call_{position}_{k}", function["name"], function["arguments"])
 
 
 def _call(call_id: str, name: str, arguments: Any) -> dict[str, Any]:

@@ -1,62 +1,70 @@
-"""One call of the model: what was asked, the run, and LlamaIndex's responses made of its selection."""
+"""`ChatCall`: one call of the model, whose selection becomes LlamaIndex's responses."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, closing
+from dataclasses import dataclass
 from typing import Any
 
+from llama_index.core.base.llms.generic_utils import chat_response_to_completion_response
 from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
+    CompletionResponse,
     MessageRole,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
 )
+from llama_index.core.llms.llm import ToolSelection
 
 from nad_agents.chat.evidence import evidence
-from nad_agents.chat.params import Settings
-from nad_agents.chat.response_parser import ResponseParser
-from nad_agents.chat.tool_parser import ParsedAnswer
+from nad_agents.chat.parsed_answer import ParsedAnswer
+from nad_agents.chat.submitted_chat import SubmittedChat
 from nad_agents.events import DecodingEvent, Finished, TextDelta
-from nad_agents.pending import PendingRequest
 from nad_agents.types import Selection
 
-__all__ = ["ChatCall"]
+__all__ = ["ChatCall", "as_completion", "tool_selections"]
 
 
 @dataclass(eq=False)
-class ChatCall:
-    """A submitted call.
+class ChatCall(SubmittedChat):
+    """One call of the model; see `SubmittedChat` for its attributes."""
 
-    Attributes:
-        pending: on the decoder.
-        settings: what it runs with.
-        parser: takes answers apart.
-        parallel: False leaves the first of several tool calls.
-    """
+    def result(self) -> ChatResponse:
+        """Wait for the answer."""
+        return self.response(self.pending.result())
 
-    pending: PendingRequest
-    settings: Settings
-    parser: ResponseParser
-    parallel: bool = True
-    _text: str = field(default="", init=False)
-    _sent: str = field(default="", init=False)
+    async def aresult(self) -> ChatResponse:
+        """Wait for the answer without blocking the event loop; cancelling the task stops the generation."""
+        return self.response(await self.pending.aresult())
 
-    def cancel(self) -> None:
-        """Stop generating within a chunk."""
-        self.pending.cancel()
+    def responses(self) -> Iterator[ChatResponse]:
+        """Yield the answer as it grows; closing the iterator stops the generation."""
+        with closing(self.pending.events()) as events:
+            for event in events:
+                yield from self.responses_to(event)
 
-    def response(self, selection: Selection, delta: str | None = None) -> ChatResponse:
-        """The whole answer; the token counts and the evidence for the choice are in ``raw``."""
-        parsed = self._parse(selection.text)
-        calls = parsed.calls if self.parallel else parsed.calls[:1]
+    async def aresponses(self) -> AsyncGenerator[ChatResponse]:
+        """Yield the answer as `responses` does without blocking the event loop."""
+        async with aclosing(self.pending.aevents()) as events:
+            async for event in events:
+                for response in self.responses_to(event):
+                    yield response
+
+    def response(self, selection: Selection) -> ChatResponse:
+        """Return the whole answer, with the token counts and the evidence for the choice in ``raw``.
+
+        Args:
+            selection: The decoder's selection.
+        """
+        parsed = self.parse(selection.text)
         usage = selection.usage
         raw = {
             "model": self.settings.model or selection.model,
-            "finish_reason": "tool_calls" if calls else selection.best.finish_reason,
+            "finish_reason": "tool_calls" if parsed.calls else selection.best.finish_reason,
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.generated_tokens,
@@ -65,44 +73,68 @@ class ChatCall:
             },
             "nad": evidence(selection, include_candidates=self.settings.include_candidates),
         }
-        message = _message(
-            parsed.content,
-            [ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=call.arguments) for call in calls],
-            parsed.thinking,
-        )
-        return ChatResponse(message=message, delta=delta, raw=raw)
+        return ChatResponse(message=_message(parsed), raw=raw)
 
-    def pieces(self, event: DecodingEvent) -> Iterator[ChatResponse]:
-        """What a streaming caller gets of an event: the text so far and what is new of it.
+    def responses_to(self, event: DecodingEvent) -> Iterator[ChatResponse]:
+        """Yield what a streaming caller gets of an event: the text so far and what is new of it.
 
         Text that may be part of a tool call is held back until the answer is complete. Calls, token counts and
-        evidence come with the last piece.
+        evidence come with the last response.
+
+        Args:
+            event: What the decoder tells.
         """
         if isinstance(event, TextDelta):
-            self._text += event.text
-            text = self.parser.stable_prefix(self._text).content
-            if len(text) > len(self._sent):
-                delta, self._sent = text[len(self._sent) :], text
-                yield ChatResponse(message=_message(text, []), delta=delta)
+            if delta := self.add_text(event.text).content:
+                yield ChatResponse(message=_message(ParsedAnswer(self.sent.content)), delta=delta)
         elif isinstance(event, Finished):
             last = self.response(event.selection)
-            text = last.message.content or ""
-            # a call that was cut out may have been the reason to hold text back
-            last.delta = text[len(self._sent) :] if text.startswith(self._sent) else ""
+            last.delta = self.unsent(ParsedAnswer(last.message.content or "")).content
             yield last
 
-    def _parse(self, text: str) -> ParsedAnswer:
-        parsed = self.parser.parse(text)
-        # a call that cannot be read must not run with whatever arguments are left of it: it stays text
+    def parse(self, text: str) -> ParsedAnswer:
+        """Take a whole answer apart; an answer whose only calls are invalid is text.
+
+        A call that cannot be read must not run with whatever arguments are left of it.
+
+        Args:
+            text: The whole answer.
+        """
+        parsed = super().parse(text)
         return ParsedAnswer(text) if parsed.invalid and not parsed.calls else parsed
 
 
-def _message(text: str, calls: list[ToolCallBlock], thinking: str = "") -> ChatMessage:
-    # LlamaIndex's own programs look for calls there
+def as_completion(response: ChatResponse) -> CompletionResponse:
+    """Return a chat response as the response of a completion.
+
+    Args:
+        response: The whole answer, or a part of a stream.
+    """
+    completion = chat_response_to_completion_response(response)
+    completion.delta = response.delta
+    return completion
+
+
+def tool_selections(response: ChatResponse) -> list[ToolSelection]:
+    """Return the tool calls of an answer.
+
+    Args:
+        response: The whole answer.
+    """
+    return [
+        ToolSelection(tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=block.tool_kwargs)
+        for block in response.message.blocks
+        if isinstance(block, ToolCallBlock) and isinstance(block.tool_kwargs, dict)
+    ]
+
+
+def _message(parsed: ParsedAnswer) -> ChatMessage:
+    calls = [ToolCallBlock(tool_call_id=c.id, tool_name=c.name, tool_kwargs=c.arguments) for c in parsed.calls]
+    thinking = [ThinkingBlock(content=parsed.thinking)] if parsed.thinking else []
+    text = [TextBlock(text=parsed.content)] if parsed.content or not calls else []
+    # LlamaIndex's own programs look for calls in additional_kwargs
     more: dict[str, Any] = {"tool_calls": [_openai_call(call) for call in calls]} if calls else {}
-    thought = [ThinkingBlock(content=thinking)] if thinking else []
-    blocks = [*thought, *([TextBlock(text=text)] if text or not calls else []), *calls]
-    return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=more)
+    return ChatMessage(role=MessageRole.ASSISTANT, blocks=[*thinking, *text, *calls], additional_kwargs=more)
 
 
 def _openai_call(call: ToolCallBlock) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""LangChain's agents are a package of their own, which models and nodes must do without."""
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import langchain_nad
+import pytest
+
+AGENTS = {"langchain_nad.code_repair", "langchain_nad.step_middleware"}
+
+
+def imported_at_once(module):
+    """Modules that are imported as soon as this one is: not those within functions or under TYPE_CHECKING."""
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def reached(module, seen):
+    seen.add(module)
+    for name in imported_at_once(module):
+        if name not in seen and name.startswith("langchain_nad"):
+            reached(name, seen)
+        seen.add(name)
+    return seen
+
+
+def test_models_and_nodes_need_no_agents():
+    modules = reached("langchain_nad", set())
+    assert "langchain_nad.step_selection" in modules
+    assert "langchain_core" in {name.split(".")[0] for name in modules}
+    assert not AGENTS & modules
+    assert "langchain" not in {name.split(".")[0] for name in modules}
+    for module in AGENTS:
+        assert "langchain.agents.middleware" in imported_at_once(module)
+
+
+@pytest.mark.parametrize("name", ["NADStepSelection", "CodeRepair"])
+def test_what_needs_them_says_how_to_get_them(name, monkeypatch):
+    def missing(module):
+        raise ModuleNotFoundError(f"No module named 'langchain' for {module}", name="langchain")
+
+    monkeypatch.setattr(langchain_nad, "import_module", missing)
+    with pytest.raises(langchain_nad.MissingDependencyError, match=f"{name} needs LangChain's agents"):
+        langchain_nad.__getattr__(name)
