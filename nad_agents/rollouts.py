@@ -5,9 +5,9 @@ Plain numpy, no torch: the same objects are built while decoding and read back f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ __all__ = ["FinishReason", "NeuronLayout", "Rollout", "RolloutGroup"]
 FinishReason = Literal["stop", "length", "pruned", "running"]
 """Why a rollout ended: end token or stop string, token limit, dropped by pruning, or not yet."""
 
+_T = TypeVar("_T")
 _PER_TOKEN = ("neurons", "logprobs", "entropies", "self_certainties", "confidences")
 
 
@@ -102,7 +103,7 @@ class RolloutGroup:
     rollouts: Sequence[Rollout]
     layout: NeuronLayout
     prompt: str = ""
-    _cache: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Number of candidates."""
@@ -113,8 +114,20 @@ class RolloutGroup:
 
         The same object every time, so that what was computed on it is kept.
         """
-        key = ("beginning", tokens)
-        if key not in self._cache:
+
+        def build() -> RolloutGroup:
             parts = [rollout.beginning(tokens) for rollout in self.rollouts]
-            self._cache[key] = RolloutGroup(parts, self.layout, self.prompt)
-        return cast("RolloutGroup", self._cache[key])
+            return RolloutGroup(parts, self.layout, self.prompt)
+
+        return self.cached(("beginning", tokens), build)
+
+    def cached(self, key: Hashable, build: Callable[[], _T]) -> _T:
+        """Return what was computed on this group under a key, computing it at the first call.
+
+        Args:
+            key: Names the result and everything that determines it besides the group.
+            build: Computes the result; it must not be changed afterwards, because every caller gets the same object.
+        """
+        if key not in self._cache:
+            self._cache[key] = build()
+        return cast("_T", self._cache[key])

@@ -7,9 +7,9 @@ Results are kept on the group, keyed by what determines them, so that several se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,9 @@ __all__ = [
     "neuron_counts",
     "novelty",
     "similarity_matrix",
+    "subgroup",
     "unique_counts",
 ]
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -109,15 +108,13 @@ class ComparisonConfig:
         return None if self.chunks is None else self.chunks * self.chunk_size
 
     @property
-    def _window_key(self) -> tuple[object, ...]:
+    def _counts_key(self) -> tuple[object, ...]:
         # chunk_size alone does not change a set, so it is no part of the key
-        return (self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
+        return ("counts", self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
 
-
-def _cached(group: RolloutGroup, key: tuple[object, ...], build: Callable[[], _T]) -> _T:
-    if key not in group._cache:
-        group._cache[key] = build()
-    return cast("_T", group._cache[key])
+    @property
+    def _similarity_key(self) -> tuple[object, ...]:
+        return ("similarity", self.similarity, *self._counts_key)
 
 
 def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
@@ -192,7 +189,7 @@ def neuron_counts(
             result.append((ids, counts))
         return result
 
-    return _cached(group, ("counts", *comparison._window_key), build)
+    return group.cached(comparison._counts_key, build)
 
 
 def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
@@ -261,4 +258,26 @@ def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDAr
         matrix.setflags(write=False)
         return matrix
 
-    return _cached(group, ("similarity", comparison.similarity, *comparison._window_key), build)
+    return group.cached(comparison._similarity_key, build)
+
+
+def subgroup(group: RolloutGroup, members: Sequence[int], comparison: ComparisonConfig) -> RolloutGroup:
+    """Make a group of some of the candidates that takes over their neuron counts and similarities.
+
+    Args:
+        group: All candidates.
+        members: Positions in the group of those that the new group has, in its order.
+        comparison: Under which counts and similarities are taken over, and computed first where they are not known.
+
+    Raises:
+        ValueError: The comparison has a common prefix, whose length depends on the candidates that are left out.
+        ConfigurationError: See `compared_neurons`.
+    """
+    if comparison.common_prefix:
+        msg = "with common_prefix, what is compared of a candidate depends on the others; compare whole candidates"
+        raise ValueError(msg)
+    part = RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
+    counts, similarity = neuron_counts(group, comparison), similarity_matrix(group, comparison)
+    part.cached(comparison._counts_key, lambda: [counts[i] for i in members])
+    part.cached(comparison._similarity_key, lambda: similarity[np.ix_(members, members)])
+    return part
