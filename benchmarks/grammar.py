@@ -1,8 +1,8 @@
-"""What a grammar costs per token: steps with and without it, taken in turn in one process, and its parts.
+"""Measure what a grammar costs per token: steps with and without it, taken in turn in one process, and its parts.
 
     python benchmarks/grammar.py [--model ID ...] [--rows 8 16] [--rounds 3] [--steps 32]
 
-Step times are of the steps in which all rows are alive, by the clock of a logits processor that does nothing else.
+Step times are between calls of a logits processor that only reads the clock, over steps in which all rows are alive.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, load_m
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.tool_formats import FORMATS
 from nad_agents.constrained.decoding import (
-    GrammarProcessor,
     end_tokens,
-    executor,
     grammar_tokenizer,
     make_processors,
     vocabulary_size,
 )
 from nad_agents.constrained.grammar import Grammar
+from nad_agents.constrained.logits_processor import GrammarLogitsProcessor, mask_executor
 
 PROMPT = "List five people of the history of computing, with the city they worked in and what they are known for."
 PERSON = {
@@ -53,8 +52,8 @@ SCHEMA = {
 LIMIT = 220
 
 
-class Clock(LogitsProcessor):
-    """Notes when each step came to the processors, and with how many rows."""
+class StepClock(LogitsProcessor):
+    """Notes the time of each step and its number of rows."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[float, int]] = []
@@ -64,66 +63,69 @@ class Clock(LogitsProcessor):
         return scores
 
     def steps(self, rows: int) -> list[float]:
-        """Seconds from one step to the next, while all rows were alive; the first ones warm up."""
+        """Return the seconds between steps in which all rows were alive, leaving out the first ones as warm-up."""
         pairs = zip(self.seen[2:], self.seen[3:], strict=False)
         return [after - before for (before, a), (after, b) in pairs if a == b == rows]
 
 
 @contextmanager
 def timed_grammar() -> Iterator[list[tuple[float, int]]]:
-    """Seconds and rows of every call of the grammar's processor."""
+    """Collect seconds and rows of every call of the grammar's logits processor."""
     found: list[tuple[float, int]] = []
-    original = GrammarProcessor.__call__
+    original = GrammarLogitsProcessor.__call__
 
-    def call(self: GrammarProcessor, input_ids: Any, scores: Any) -> Any:
+    def call(self: GrammarLogitsProcessor, input_ids: Any, scores: Any) -> Any:
         started = time.perf_counter()
         result = original(self, input_ids, scores)
         found.append((time.perf_counter() - started, len(input_ids)))
         return result
 
-    GrammarProcessor.__call__ = call  # type: ignore[method-assign]
+    GrammarLogitsProcessor.__call__ = call
     try:
         yield found
     finally:
-        GrammarProcessor.__call__ = original  # type: ignore[method-assign]
+        GrammarLogitsProcessor.__call__ = original
 
 
-def grammar() -> Grammar:
+def people_grammar() -> Grammar:
+    """Return the grammar that is measured."""
     form = {"type": "json_schema", "json_schema": {"name": "people", "schema": SCHEMA}}
     return OutputSpec.from_arguments({"response_format": form}).grammar(FORMATS["generic"], repr)
 
 
 def run(decoder: NeuronAgreementDecoder, processors: Callable[[], list[Any]], rows: int, tokens: int, seed: int) -> int:
-    """Generate, without an end before the given number of tokens; returns the tokens of all candidates."""
+    """Generate and return the number of tokens of all candidates."""
     sampling = SamplingConfig(n=rows, max_new_tokens=tokens, seed=seed)
     group = decoder.sample(PROMPT, sampling=sampling, config=NADConfig(), logits_processors=processors)
     return sum(len(rollout.token_ids) for rollout in group.rollouts)
 
 
-class Endless(LogitsProcessor):
-    """Forbids the end, so that unconstrained rows stay alive as long as constrained ones do."""
+class NoEndToken(LogitsProcessor):
+    """Forbids the end tokens, so that unconstrained rows stay alive as long as constrained ones do."""
 
     def __init__(self, end_tokens: list[int]) -> None:
         self._end_tokens = end_tokens
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:  # noqa: ARG002
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        del input_ids
         scores[:, self._end_tokens] = -torch.inf
         return scores
 
 
 def paired(decoder: NeuronAgreementDecoder, rows: int, rounds: int, steps: int) -> None:
-    made = make_processors(grammar(), decoder.loaded, LIMIT)
+    """Time steps with and without the grammar in alternating order, and print a row."""
+    made = make_processors(people_grammar(), decoder.loaded, LIMIT)
     ends = end_tokens(decoder.loaded)
     times: dict[str, list[float]] = {"free": [], "held": []}
     ratios = []
     with timed_grammar() as calls:
         for number in range(rounds):
             medians = {}
-            # who goes first changes, so that a machine that slows down slows both
+            # the order alternates, so that a slowdown of the machine affects both
             for kind in ("free", "held") if number % 2 == 0 else ("held", "free"):
-                clock = Clock()
-                before = [Endless(ends)] if kind == "free" else made()
-                # the limit that the grammar knows is further away, as it is at the beginning of an answer
+                clock = StepClock()
+                before = [NoEndToken(ends)] if kind == "free" else made()
+                # the grammar is compiled for a higher limit, because at the start of an answer the limit is far away
                 run(decoder, lambda first=before, last=clock: [*first, last], rows, steps, number)
                 found = clock.steps(rows)
                 times[kind] += found
@@ -140,8 +142,8 @@ def paired(decoder: NeuronAgreementDecoder, rows: int, rounds: int, steps: int) 
 
 
 def whole_answers(decoder: NeuronAgreementDecoder, rows: int) -> None:
-    """The grammar's share of whole answers, bringing them to their end included."""
-    made = make_processors(grammar(), decoder.loaded, LIMIT)
+    """Print the grammar's share of the time of whole answers, including their completion within the token limit."""
+    made = make_processors(people_grammar(), decoder.loaded, LIMIT)
     with timed_grammar() as calls:
         started = time.perf_counter()
         tokens = run(decoder, made, rows, LIMIT, seed=1)
@@ -155,16 +157,16 @@ def whole_answers(decoder: NeuronAgreementDecoder, rows: int) -> None:
 
 
 def parts(decoder: NeuronAgreementDecoder) -> None:
-    """Compiling, and masks with and without threads."""
+    """Print the times of compiling, and of masks with and without threads."""
     loaded = decoder.loaded
     started = time.perf_counter()
     tokenizer = grammar_tokenizer(loaded)
     reading = time.perf_counter() - started
     started = time.perf_counter()
-    make_processors(grammar(), loaded, LIMIT)
+    make_processors(people_grammar(), loaded, LIMIT)
     first = time.perf_counter() - started
-    again = statistics.median(timeit(lambda: make_processors(grammar(), loaded, LIMIT)) for _ in range(20))
-    matcher = LLMatcher(tokenizer, grammar().lark)
+    again = statistics.median(timeit(lambda: make_processors(people_grammar(), loaded, LIMIT)) for _ in range(20))
+    matcher = LLMatcher(tokenizer, people_grammar().lark)
     text = '{"people": [{"name": "Ada Lovelace", "city": "Lon'
     assert matcher.consume_tokens(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
     for rows in (1, 8, 16):
@@ -176,7 +178,7 @@ def parts(decoder: NeuronAgreementDecoder) -> None:
                 copied.unsafe_compute_mask_ptr(words[i].ctypes.data, words.strides[0])
 
         def together(copies: list[Any] = copies, words: Any = words) -> None:
-            executor().unsafe_compute_mask_ptr(copies, words.ctypes.data, words.strides[0], len(words))
+            mask_executor().unsafe_compute_mask_ptr(copies, words.ctypes.data, words.strides[0], len(words))
 
         alone, joint = (statistics.median(timeit(kind) for _ in range(50)) for kind in (one_by_one, together))
         compiling = f"{reading * 1e3:.0f} ms | {first * 1e3:.1f} ms | {again * 1e3:.1f} ms" if rows == 1 else " | | "

@@ -1,8 +1,8 @@
-"""How the cost of a token grows with the candidates, their length and the prompt's; a table and a picture.
+"""Measure how the cost of a token grows with the candidates, their length and the prompt's: a table and a plot.
 
     python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png]
 
-Seconds of the whole run (prompt and selection's record included) for each generated token, recorder on.
+The cost is the time of the whole run, prompt and recording included, divided by the generated tokens.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
-from decoding import Ways
+from decoding import TimedModel
 
 from nad_agents.models import DEFAULT_MODEL, load_model
 from nad_agents.neurons.recorder import RecordingConfig
@@ -22,28 +22,28 @@ SERIES = {
     "tokens of a candidate (8 candidates)": ("tokens", [(8, 2**i, 0) for i in range(5, 12)]),
     "tokens of the prompt (8 candidates, 64 tokens each)": ("length", [(8, 64, 2**i) for i in range(6, 13)]),
 }
-"""What grows, and (candidates, tokens, prompt) of each point; a prompt of 0 is the question as it is."""
+"""What grows, and (candidates, tokens, prompt tokens) of each point; 0 prompt tokens leave the question as it is."""
 
 
 def main() -> None:
-    """Time every point once, after a warm-up, and draw."""
+    """Time every point once after a warm-up, and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--picture", type=Path)
     args = parser.parse_args()
     loaded = load_model(args.model, dtype=args.dtype)
-    ways = Ways(loaded)
+    timed = TimedModel(loaded)
     dtype = str(loaded.dtype).removeprefix("torch.")
     print(f"{loaded.name}, {dtype}, {loaded.device}, {torch.get_num_threads()} threads\n")
-    ways.ours(ways.ids(), 4, 16, RecordingConfig())
+    timed.engine_seconds(timed.prompt_ids(), 4, 16, RecordingConfig())
     figure, axes = plt.subplots(1, len(SERIES), figsize=(13, 3.8), sharey=True, layout="constrained")
     print("| N | tokens | prompt | ms per token | per step |\n|---|---|---|---|---|")
     for axis, (label, (what, points)) in zip(axes, SERIES.items(), strict=True):
         costs, places = [], []
         for n, tokens, length in points:
-            prompt = ways.ids(length=length)
-            seconds = ways.ours(prompt, n, tokens, RecordingConfig())
+            prompt = timed.prompt_ids(length=length)
+            seconds = timed.engine_seconds(prompt, n, tokens, RecordingConfig())
             costs.append(1000 * seconds / (n * tokens))
             places.append({"n": n, "tokens": tokens, "length": length}[what])
             step = 1000 * seconds / tokens
@@ -54,7 +54,7 @@ def main() -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("ms per generated token")
-    # the axes share it, so not before all of them are drawn
+    # set last, because the axes share their limits
     axes[0].set_ylim(bottom=0)
     figure.suptitle(f"{loaded.name}, {dtype}, {torch.get_num_threads()} threads")
     if args.picture:

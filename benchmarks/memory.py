@@ -1,8 +1,8 @@
-"""What the recorder adds to the peak of memory: each way in a process of its own, peaks of resident memory compared.
+"""Measure what the recorder adds to peak memory: each way of decoding runs in a process of its own.
 
-The peak is that after loading, which takes more than generating does: Linux is told to forget the one before.
+Loading takes more memory than generating, so the kernel's record of the peak is reset after loading (Linux only).
 
-python benchmarks/memory.py [--model MODEL] [--dtype DTYPE] [--n 16] [--tokens 256] [--repeats 3]
+    python benchmarks/memory.py [--model MODEL] [--dtype DTYPE] [--n 16] [--tokens 256] [--repeats 3]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from decoding import Ways
+from decoding import TimedModel
 
 from nad_agents.models import DEFAULT_MODEL, load_model
 from nad_agents.neurons.recorder import RecordingConfig
@@ -24,15 +24,15 @@ WAYS = ("generate", "recorder off", *get_args(ScoreName))
 
 
 def peak(args: argparse.Namespace) -> int:
-    """Peak of resident memory of this process while it goes one way, bytes."""
-    ways = Ways(load_model(args.model, dtype=args.dtype))
-    prompt = ways.ids()
+    """Return the peak of this process's resident memory during one way of decoding, in bytes."""
+    timed = TimedModel(load_model(args.model, dtype=args.dtype))
+    prompt = timed.prompt_ids()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     if args.way == "generate":
-        ways.generate(prompt, args.n, args.tokens)
+        timed.generate_seconds(prompt, args.n, args.tokens)
     else:
         recording = None if args.way == "recorder off" else RecordingConfig(args.way)
-        ways.ours(prompt, args.n, args.tokens, recording)
+        timed.engine_seconds(prompt, args.n, args.tokens, recording)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
 

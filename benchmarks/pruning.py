@@ -1,10 +1,10 @@
-"""What dropping candidates early costs: schedules replayed on a recorded run. Prints a Markdown table.
+"""Measure what dropping candidates early costs, by replaying schedules on a recorded run; prints a Markdown table.
 
     python benchmarks/pruning.py RUN [--selector knn] [--chunk 32]
 
-A run holds every candidate to its end, so each schedule is decided as the decoder decides it, on what the candidates
-had generated at the end of a chunk, and held against the choice from all whole candidates. Where the run has verdicts
-(`nad report` writes them), also how many of the chosen answers are right.
+A run has every candidate to its end. Each schedule decides as the decoder does, on what the candidates had generated at
+the end of a chunk, and its choice is compared with the choice among all whole candidates. If the run has verdicts (`nad
+report` writes them), the table also shows how many of the chosen answers are right.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nad_agents.selection import make_selector, rank_rollouts
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One problem: who was chosen, and how many tokens were generated for it."""
+class ReplayResult:
+    """The candidate chosen for one problem, and the number of tokens generated for the choice."""
 
     winner: int
     tokens: int
 
 
-def replayed(group: RolloutGroup, config: NADConfig) -> Outcome:
-    """Decide at chunk ends as the decoder does."""
+def replay(group: RolloutGroup, config: NADConfig) -> ReplayResult:
+    """Decide at the ends of chunks as the decoder does."""
     comparison = ComparisonConfig.from_config(config)
 
     def of_chunks(chunks: int):
@@ -47,15 +47,15 @@ def replayed(group: RolloutGroup, config: NADConfig) -> Outcome:
         live = [i for i in range(len(group)) if i not in dropped_at and lengths[i] > tokens]
         for candidate in policy.after_chunk(live, lambda at=tokens: group.beginning(at)):
             dropped_at[candidate] = tokens
-    # what a dropped candidate would have said later does not exist
+    # a dropped candidate would not have been generated further
     parts = [rollout.beginning(dropped_at.get(i, end)) for i, rollout in enumerate(group.rollouts)]
     known = RolloutGroup(parts, group.layout, group.prompt)
     ranked = rank_rollouts(known, make_selector(config, comparison), comparison, policy.decision)
-    return Outcome(ranked.ranking[0], sum(len(part) for part in parts))
+    return ReplayResult(ranked.ranking[0], sum(len(part) for part in parts))
 
 
 def schedules(n: int) -> Iterator[tuple[str, dict[str, object]]]:
-    """Names and settings of the schedules for n candidates."""
+    """Yield names and settings of the schedules for n candidates."""
     for settings in (
         {"pruning": "first_chunk"},
         {"pruning": "first_chunk", "keep": 2},
@@ -69,7 +69,7 @@ def schedules(n: int) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def main() -> None:
-    """Replay every schedule and print what it costs."""
+    """Replay every schedule and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--selector", default="knn")
@@ -78,35 +78,35 @@ def main() -> None:
     run = RecordedRun(args.run)
     verdicts = read_verdicts(run.folder)
     n = run.manifest.sampling["n"]
-    whole: list[Outcome] = []
-    found: dict[str, list[Outcome]] = {}
-    likeness: dict[str, list[float]] = {}
+    whole: list[ReplayResult] = []
+    found: dict[str, list[ReplayResult]] = {}
+    similarities: dict[str, list[float]] = {}
     chance = []
     common = {"selector": args.selector, "chunk_size": args.chunk}
     config = NADConfig(**common)
     for group in run.groups():
-        whole.append(replayed(group, config))
+        whole.append(replay(group, config))
         matrix = similarity_matrix(group, ComparisonConfig.from_config(config))
         chance.append(float(matrix[whole[-1].winner].mean()))
         for name, settings in schedules(n):
-            outcome = replayed(group, NADConfig(**common, **settings))
-            found.setdefault(name, []).append(outcome)
-            likeness.setdefault(name, []).append(float(matrix[whole[-1].winner, outcome.winner]))
+            result = replay(group, NADConfig(**common, **settings))
+            found.setdefault(name, []).append(result)
+            similarities.setdefault(name, []).append(float(matrix[whole[-1].winner, result.winner]))
     problems = run.problems
     name = run.manifest.model["name"]
     print(f"{name}, {len(problems)} problems, {n} candidates, {args.selector}, chunks of {args.chunk}\n")
     print("| candidates that go on | tokens | same choice | similarity to it | right |\n|---|---|---|---|---|")
 
-    def right(outcomes: list[Outcome]) -> str:
-        known = [verdicts[p].correct[o.winner] for p, o in zip(problems, outcomes, strict=True) if p in verdicts]
+    def right(results: list[ReplayResult]) -> str:
+        known = [verdicts[p].correct[o.winner] for p, o in zip(problems, results, strict=True) if p in verdicts]
         return f"{100 * np.mean(known):.1f}" if known else "-"
 
-    total = sum(outcome.tokens for outcome in whole)
+    total = sum(result.tokens for result in whole)
     print(f"| all, to their end | 1.00 | 1.00 | 1.00 | {right(whole)} |")
-    for name, outcomes in found.items():
-        same = np.mean([a.winner == b.winner for a, b in zip(outcomes, whole, strict=True)])
-        tokens = sum(outcome.tokens for outcome in outcomes) / total
-        print(f"| {name} | {tokens:.2f} | {same:.2f} | {np.mean(likeness[name]):.2f} | {right(outcomes)} |")
+    for name, results in found.items():
+        same = np.mean([a.winner == b.winner for a, b in zip(results, whole, strict=True)])
+        tokens = sum(result.tokens for result in results) / total
+        print(f"| {name} | {tokens:.2f} | {same:.2f} | {np.mean(similarities[name]):.2f} | {right(results)} |")
     everyone = [verdicts[p].correct for p in problems if p in verdicts]
     known = f"{100 * np.mean([np.mean(c) for c in everyone]):.1f}" if everyone else "-"
     print(f"| one at random | {1 / n:.2f} | {1 / n:.2f} | {np.mean(chance):.2f} | {known} |")

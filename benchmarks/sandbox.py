@@ -1,6 +1,7 @@
-"""What does the sandbox cost? Prints Markdown tables.
+"""Measure what the sandbox costs; prints Markdown tables.
 
-Every round runs each way once, so that a busy moment of the machine hits all of them; ratios are medians over rounds.
+Every round runs each way once, so that a busy moment of the machine affects all of them; ratios are medians over
+rounds.
 
     python benchmarks/sandbox.py --rounds 15         # a minute; needs a Docker engine, and bubblewrap for its rows
 """
@@ -22,7 +23,7 @@ from nad_sandbox import BubblewrapSandbox, CodeVerifier, DockerSandbox, SandboxU
 
 from nad_agents.verification import walk_ranking
 
-# not a version manager's shim, nor an environment with start-up files
+# neither a shim of a version manager nor an environment with start-up files
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else getattr(sys, "_base_executable", sys.executable)
 TASK = "def add(a: int, b: int) -> int:\n    '''Sum.\n    >>> add(1, 2)\n    3\n    '''"
 TESTS = "assert add(2, 2) == 4\nassert add(-1, 1) == 0"
@@ -44,7 +45,7 @@ def docker_run(image: str) -> None:
 
 
 def answers(count: int) -> list[str]:
-    """Programs that all differ and all fail the tests, so that every one of them is run."""
+    """Return programs that all differ and all fail the tests, so that every one of them is run."""
     return [f"```python\ndef add(a, b):\n    return a + b + {i + 1}\n```" for i in range(count)]
 
 
@@ -69,7 +70,7 @@ def belongs(pid: str) -> bool:
 
 
 def memory_per_waiting(count: int = 16) -> float:
-    """Host memory (MiB) of one pre-started container with its helper processes; shared pages in part."""
+    """Return the host memory (MiB, PSS) of one pre-started container, including its helper processes."""
     with DockerSandbox(prestart=count) as sandbox:
         before = processes()
         sandbox.wait_ready()

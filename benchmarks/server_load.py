@@ -1,4 +1,4 @@
-"""Load on `nad serve`: throughput, time to first token, lost requests, memory over many requests.
+"""Measure `nad serve` under load: throughput, time to first token, lost requests, and memory over many requests.
 
 python benchmarks/server_load.py                       # starts a server with the default model
 python benchmarks/server_load.py --url http://host:8000 --model name --no-memory
@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ PROMPTS = (
 
 
 @dataclass(frozen=True)
-class Answered:
+class CompletedRequest:
     first_token: float
     seconds: float
     tokens: int
@@ -43,23 +44,22 @@ class Answered:
 def server(n: int) -> Iterator[tuple[str, psutil.Process]]:
     command = [Path(sys.executable).with_name("nad"), "serve", "--port", "0", "--n", str(n)]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    log = Path("server_load.log").open("w+", encoding="utf-8")  # noqa: SIM115 - closed below
-    process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        while not (found := re.search(r"running on (http://[\d.:]+)", Path(log.name).read_text(encoding="utf-8"))):
-            if process.poll() is not None:
-                sys.exit(Path(log.name).read_text(encoding="utf-8"))
-            time.sleep(0.1)
-        yield found[1], psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-        log.close()
-        Path(log.name).unlink()
+    with tempfile.NamedTemporaryFile("w", suffix=".log", encoding="utf-8") as file:
+        log = Path(file.name)
+        process = subprocess.Popen(command, stderr=file, stdout=subprocess.DEVNULL, env=environment)
+        try:
+            while not (found := re.search(r"running on (http://[\d.:]+)", log.read_text(encoding="utf-8"))):
+                if process.poll() is not None:
+                    sys.exit(log.read_text(encoding="utf-8"))
+                time.sleep(0.1)
+            yield found[1], psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait()
 
 
-async def ask(client: httpx.AsyncClient, model: str, number: int, tokens: int) -> Answered | None:
-    """One streamed answer; None when it is lost, which is anything but a whole stream."""
+async def stream_request(client: httpx.AsyncClient, model: str, number: int, tokens: int) -> CompletedRequest | None:
+    """Send a streaming request; returns None if it is lost, which means anything but a complete stream."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}],
@@ -83,18 +83,20 @@ async def ask(client: httpx.AsyncClient, model: str, number: int, tokens: int) -
                     usage = (chunk.get("usage") or {}).get("completion_tokens", usage)
     except httpx.HTTPError:
         return None
-    return Answered(first, time.perf_counter() - started, usage) if done else None
+    return CompletedRequest(first, time.perf_counter() - started, usage) if done else None
 
 
-async def load(url: str, model: str, clients: int, requests: int, tokens: int) -> tuple[list[Answered], int, float]:
-    """So many clients, each asking one request after the other."""
+async def load(
+    url: str, model: str, clients: int, requests: int, tokens: int
+) -> tuple[list[CompletedRequest], int, float]:
+    """Run a number of clients, each of which sends one request after another."""
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits(max_connections=clients)) as http:
         numbers = iter(range(requests))
-        found: list[Answered | None] = []
+        found: list[CompletedRequest | None] = []
 
         async def client() -> None:
             for number in numbers:
-                found.append(await ask(http, model, number, tokens))  # noqa: PERF401 - shared by the clients
+                found.append(await stream_request(http, model, number, tokens))  # noqa: PERF401 - shared by the clients
 
         started = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(clients)))

@@ -1,9 +1,9 @@
-"""How fast is the N x N Jaccard matrix? Prints a Markdown table.
+"""Measure how fast the N x N Jaccard matrix is; prints a Markdown table.
 
-Three kinds of sets of 20,000 out of 350,000 neurons: `random` ones share almost nothing; `heavy-tailed` ones draw
-from all neurons with very unequal probabilities; `one prompt` ones draw from 60,000 neurons, a core of which is
-almost always active, as candidates for one prompt do. Repeats are paired: every method runs once per round, so
-that a busy moment of the machine hits all of them, and ratios are medians over the rounds.
+The sets have 20,000 of 350,000 neurons and are of three kinds: `random` ones share almost nothing; `heavy-tailed` ones
+draw from all neurons with very unequal probabilities; `one prompt` ones draw from 60,000 neurons, a core of which is
+almost always active, as candidates for one prompt do. Repeats are paired: every method runs once per round, so that a
+busy moment of the machine affects all of them, and ratios are medians over the rounds.
 
     OMP_NUM_THREADS=1 python benchmarks/similarity.py            # about a minute, pyroaring optional
 """
@@ -34,7 +34,7 @@ def random_sets(n, rng):
 
 
 def weighted_sets(n, rng, log_weights, ids):
-    """Draws without replacement: the largest of log weight + Gumbel noise."""
+    """Draw without replacement by taking the largest values of log weight + Gumbel noise."""
     sets = []
     for _ in range(n):
         keys = log_weights + rng.gumbel(size=len(ids))
@@ -65,7 +65,7 @@ def with_intersect1d(sets):
 
 
 def with_pyroaring(sets):
-    """Building the bitmaps counts, as packing the bits does for ours."""
+    """Compute the matrix with pyroaring, including the building of bitmaps, as packing bits is included in ours."""
     maps = [pyroaring.BitMap(s) for s in sets]
     n = len(maps)
     matrix = np.eye(n)

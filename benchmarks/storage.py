@@ -1,6 +1,6 @@
-"""How many bytes does a token's activated neurons take on disk? Prints a Markdown table for a recorded run.
+"""Measure how many bytes a token's activated neurons take on disk; prints a Markdown table for a recorded run.
 
-Every method stores the same neurons of the same problems and is read back; what it keeps differs and is said.
+Every method stores the same neurons of the same problems and is read back; the table says which information it keeps.
 
     python benchmarks/storage.py RUN            # a minute; needs pyarrow and pyroaring: pip install --group benchmarks
 """
@@ -51,7 +51,7 @@ def read_npz(parts):
 
 
 def parquet(neurons):
-    """A list column, in the encoding and compression that came out smallest of those that parquet has."""
+    """Store as a list column, in the smallest of Parquet's encodings with zstd compression."""
     table = pa.table({"neurons": pa.FixedSizeListArray.from_arrays(pa.array(neurons.ravel()), neurons.shape[1])})
     best = None
     for encoding in ("DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT", "PLAIN", None):
@@ -108,13 +108,13 @@ def same(found, expected):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", help="folder of a recorded run")
-    parser.add_argument("--problems", type=int, default=8, help="how many of its problems are stored")
+    parser.add_argument("--problems", type=int, default=8, help="number of its problems to store")
     arguments = parser.parse_args()
     run = RecordedRun(arguments.run)
     names = run.problems[: arguments.problems]
     groups = [np.concatenate([r.neurons for r in run.group(name).rollouts]) for name in names]
     tokens = sum(len(g) for g in groups)
-    layout = run.head(names[0])["layout"]
+    layout = run.header(names[0])["layout"]
     print(
         f"{run.manifest.model['name']}, {layout['n_layers']} layers of {layout['d_ff']}, {groups[0].shape[1]} neurons "
         f"per token; {len(names)} problems, {tokens:,} tokens; Python {platform.python_version()}, "
@@ -135,7 +135,7 @@ def main():
         size = sum(len(part) for parts in stored for part in parts) / tokens
         first = first or size
         print(f"| {name} | {keeps} | {size:.1f} | {size / first:.2f} | {writing:.1f} | {reading} |")
-    sections = [section for name in names for section in run.head(name)["sections"]]
+    sections = [section for name in names for section in run.header(name)["sections"]]
     signals = sum(s["size"] for s in sections if s["name"] in SIGNALS) / tokens
     print(f"\nBesides: {signals:.1f} bytes per token of ids, log-probabilities, entropies and confidences.")
 

@@ -5,7 +5,7 @@ Rollouts hold numpy arrays and no torch tensors: the same objects are built whil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar, cast
 
@@ -16,11 +16,10 @@ from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["FinishReason", "NeuronLayout", "Rollout", "RolloutGroup"]
 
-T = TypeVar("T")
-
 FinishReason = Literal["stop", "length", "pruned", "running"]
 """Why a rollout ended: at an end token or stop string, at the token limit, or by pruning; "running" if it has not."""
 
+_T = TypeVar("_T")
 _PER_TOKEN = ("neurons", "logprobs", "entropies", "self_certainties", "confidences")
 
 
@@ -107,25 +106,31 @@ class RolloutGroup:
     rollouts: Sequence[Rollout]
     layout: NeuronLayout
     prompt: str = ""
-    _cache: dict[object, object] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Number of candidates."""
         return len(self.rollouts)
 
-    def cached(self, key: object, build: Callable[[], T]) -> T:
-        """Return what `build` returned when it was first called with this key, so that it is computed once."""
-        if key not in self._cache:
-            self._cache[key] = build()
-        return cast("T", self._cache[key])
-
     def beginning(self, tokens: int) -> RolloutGroup:
-        """Return the group when each candidate had at most `tokens` tokens: all that a choice made then could know.
+        """The group as it stood when no candidate had more than so many tokens: all that a choice made then can know.
 
-        It is the same object every time, so that what was computed on it is kept.
+        The same object every time, so that what was computed on it is kept.
         """
 
         def build() -> RolloutGroup:
-            return RolloutGroup([rollout.beginning(tokens) for rollout in self.rollouts], self.layout, self.prompt)
+            parts = [rollout.beginning(tokens) for rollout in self.rollouts]
+            return RolloutGroup(parts, self.layout, self.prompt)
 
         return self.cached(("beginning", tokens), build)
+
+    def cached(self, key: Hashable, build: Callable[[], _T]) -> _T:
+        """Return what was computed on this group under a key, computing it at the first call.
+
+        Args:
+            key: Names the result and everything that determines it besides the group.
+            build: Computes the result; it must not be changed afterwards, because every caller gets the same object.
+        """
+        if key not in self._cache:
+            self._cache[key] = build()
+        return cast("_T", self._cache[key])

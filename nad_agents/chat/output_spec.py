@@ -10,9 +10,10 @@ from typing import Any
 
 from nad_agents.chat.tool_formats import ToolFormat
 from nad_agents.chat.tools import checked_tools, tool_choice_name
-from nad_agents.constrained.formats import narrowed
 from nad_agents.constrained.grammar import Grammar, json_grammar, json_rule
-from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance, unmerged
+from nad_agents.constrained.regex_width import pattern_widths
+from nad_agents.constrained.schema_narrowing import narrow_schema
+from nad_agents.constrained.shortest_json import openings, shortest_instance, unmerged
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["OUTPUT_ARGUMENTS", "OutputSpec"]
@@ -128,7 +129,7 @@ class OutputSpec:
         for i, tool in enumerate(tools):
             function = tool["function"]
             schema = function.get("parameters") or {"type": "object", "properties": {}}
-            schema = narrowed({"type": "object", "additionalProperties": False, **schema})
+            schema = narrow_schema({"type": "object", "additionalProperties": False, **schema})
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{tool_format.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(json_rule(f"arguments_{i}", schema))
@@ -199,5 +200,5 @@ def _shape_rules(response_format: Mapping[str, Any]) -> Grammar:
         return Grammar(f"shape: {choices}\n", "the choices of the response format", max(texts, key=len), json=False)
     schema = _schema_of(response_format) or {"type": "object"}
     # json_object may bring a schema that constrains without being shown to the model
-    schema = narrowed(response_format.get("schema") or schema)
+    schema = narrow_schema(response_format.get("schema") or schema)
     return json_grammar(schema, f"the schema of {schema.get('title') or 'the response format'}", rule="shape")

@@ -129,7 +129,8 @@ def _check_sandbox() -> None:
 
 def _evaluate(console: Console, out: Path, selectors: list[str] | None, workers: int, timeout: float) -> None:
     from nad_agents.evaluation.evidence import collect_evidence
-    from nad_agents.evaluation.measures import Plan, measure_run
+    from nad_agents.evaluation.measures import measure_run
+    from nad_agents.evaluation.plan import Plan
     from nad_agents.runs import RecordedRun
 
     run = RecordedRun(out)

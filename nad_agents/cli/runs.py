@@ -165,7 +165,7 @@ def score(console: Console, run: RecordedRun, *, workers: int, timeout: float) -
         return
     with contextlib.ExitStack() as stack:
         sandbox = None
-        if any(run.head(problem)["task"].get("kind") == "code" for problem in todo):
+        if any(run.header(problem)["task"].get("kind") == "code" for problem in todo):
             from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
             try:

@@ -1,7 +1,7 @@
 """Constrained decoding: candidates that can only become what a grammar or a JSON schema describes.
 
-`Grammar` writes down what an answer may look like, `make_processors` turns it into logits processors for
-`NeuronAgreementDecoder.submit`; that needs the extra ``grammar`` (llguidance).
+A `Grammar` describes the form of an answer, and `nad_agents.constrained.decoding.make_processors` compiles it into
+logits processors for `NeuronAgreementDecoder.submit`. Compiling needs the extra ``grammar`` (llguidance).
 """
 
 from nad_agents.constrained.grammar import Grammar, json_grammar

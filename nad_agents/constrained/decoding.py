@@ -1,86 +1,77 @@
-"""Constrained decoding: candidates can only become what a grammar describes.
+"""Constrained decoding: turn a grammar into logits processors, so that candidates can only become what it describes.
 
-llguidance compiles the grammar and says, token by token, what may follow; this module keeps its matchers in step with
-a batch whose rows leave at any time, and brings answers to their end when a candidate nears its token limit.
+llguidance compiles the grammar and computes, token by token, what may follow. `GrammarLogitsProcessor` applies that to
+a batch, and `TokenBudget` completes answers before the token limit.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import re
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-import torch
 from transformers import LogitsProcessor
 
 from nad_agents.constrained.grammar import Grammar, json_rule
-from nad_agents.constrained.inexpressible import engine_reason, failing_part
-from nad_agents.constrained.shortest_json import pattern_growth
-from nad_agents.constrained.token_budget import JSON_STEPS, Closer, Ending
-from nad_agents.exceptions import ConfigurationError, GenerationError, MissingDependencyError
+from nad_agents.constrained.logits_processor import GrammarLogitsProcessor
+from nad_agents.constrained.regex_width import pattern_growth
+from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
+from nad_agents.constrained.token_budget import JSON_ENDING_TEXTS, TokenBudget
+from nad_agents.exceptions import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from llguidance import LLExecutor, LLMatcher, LLTokenizer
+    from llguidance import LLMatcher, LLTokenizer
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
     from nad_agents.models import LoadedModel
 
-__all__ = [
-    "GrammarProcessor",
-    "end_tokens",
-    "executor",
-    "grammar_tokenizer",
-    "literal_writer",
-    "make_processors",
-    "vocabulary_size",
-]
+__all__ = ["end_tokens", "grammar_tokenizer", "literal_writer", "make_processors", "vocabulary_size"]
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = threading.Lock()
 
-_WORKERS = max(1, min(32, int(0.8 * (os.cpu_count() or 1))))
-"""Threads of the grammar engine: its own default."""
-
 
 def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:
-    """What `NeuronAgreementDecoder.submit` takes as `logits_processors`.
+    """Compile a grammar into what `NeuronAgreementDecoder.submit` takes as `logits_processors`.
 
     Args:
-        grammar: what every candidate has to follow.
-        loaded: the model.
-        max_new_tokens: token limit of a candidate.
+        grammar: The grammar that every candidate has to follow.
+        loaded: The model.
+        max_new_tokens: Token limit of a candidate.
+
+    Returns:
+        A function that makes the processors of one request.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
-        ConfigurationError: the grammar cannot be compiled; says which part.
+        ConfigurationError: The grammar cannot be compiled, and the message names the part at fault; or not even the
+            shortest answer fits into the token limit.
     """
     tokenizer = grammar_tokenizer(loaded)
     from llguidance import LLMatcher
 
-    def refuses(lark: str) -> str | None:
+    def rejection_reason(lark: str) -> str | None:
         failed, warnings = LLMatcher.validate_grammar_with_warnings(lark, tokenizer)
-        return engine_reason(warnings[0]) if failed else None
+        return compile_error_reason(warnings[0]) if failed else None
 
-    reason = refuses(grammar.lark)
+    reason = rejection_reason(grammar.lark)
     if reason is not None:
-        raise _inexpressible(grammar, reason, lambda schema: refuses("start: part\n" + json_rule("part", schema)))
+        raise _compile_error(
+            grammar, reason, lambda schema: rejection_reason("start: part\n" + json_rule("part", schema))
+        )
     matcher = LLMatcher(tokenizer, grammar.lark)
-    closer = _closer(grammar, matcher, loaded, max_new_tokens)
-    return lambda: [GrammarProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, closer)]
+    budget = _make_token_budget(grammar, matcher, loaded, max_new_tokens)
+    return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget)]
 
 
-def _inexpressible(
-    grammar: Grammar, reason: str, refuses: Callable[[Mapping[str, Any]], str | None]
+def _compile_error(
+    grammar: Grammar, reason: str, rejection_reason: Callable[[Mapping[str, Any]], str | None]
 ) -> ConfigurationError:
     for about, schema in grammar.schemas.items():
-        found = failing_part(schema, refuses)
+        found = failing_subschema(schema, rejection_reason)
         if found is not None:
             where = f"{found[0]} in {about}" if found[0] else about
             return ConfigurationError(
@@ -90,51 +81,67 @@ def _inexpressible(
 
 
 def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
-    """Writes text into a grammar so that tokens which the model has for parts of it, such as <tool_call>, are used."""
+    """Make a function that writes literal text into a grammar.
+
+    Parts of the text for which the model has a special token, such as <tool_call>, are written as that token.
+    """
     tokenizer = grammar_tokenizer(loaded)
-    own = {t: i for t, i in loaded.tokenizer.get_added_vocab().items() if tokenizer.is_special_token(i)}
-    pattern = re.compile("|".join(re.escape(token) for token in sorted(own, key=len, reverse=True)) or r"(?!)")
+    special = {t: i for t, i in loaded.tokenizer.get_added_vocab().items() if tokenizer.is_special_token(i)}
+    pattern = re.compile("|".join(re.escape(token) for token in sorted(special, key=len, reverse=True)) or r"(?!)")
 
     def write(text: str) -> str:
         written, at = [], 0
         for found in pattern.finditer(text):
-            written += [json.dumps(text[at : found.start()])] * (found.start() > at) + [f"<[{own[found[0]]}]>"]
+            written += [json.dumps(text[at : found.start()])] * (found.start() > at) + [f"<[{special[found[0]]}]>"]
             at = found.end()
         return " ".join(written + [json.dumps(text[at:])] * (at < len(text)))
 
     return write
 
 
-def _closer(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> Closer:
-    """What brings candidates to their end in time.
+def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> TokenBudget:
+    """Make the token budget of a grammar.
 
     Raises:
-        ConfigurationError: not even the shortest answer fits into the limit.
+        ConfigurationError: Not even the shortest answer fits into the token limit.
     """
 
-    def tokens(text: str) -> int:
+    def count_tokens(text: str) -> int:
         return len(loaded.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    jump = max((tokens(text) for text in grammar.openings), default=0)
-    growth = max(map(pattern_growth, grammar.schemas.values()), default=0)
-    steps = JSON_STEPS if grammar.json else ()
-    closer = Closer(loaded.tokenizer, vocabulary_size(loaded), end_tokens(loaded), jump, growth, steps)
-    # the way that is found is short in JSON, while a pattern may have much shorter ones
-    path = closer.path(matcher) if grammar.json else None
-    needed = max(tokens(grammar.shortest), len(path or ())) + 1
+    opening_tokens = max((count_tokens(text) for text in grammar.openings), default=0)
+    budget = TokenBudget(
+        loaded.tokenizer,
+        vocabulary_size(loaded),
+        end_tokens(loaded),
+        opening_tokens,
+        max(map(pattern_growth, grammar.schemas.values()), default=0),
+        JSON_ENDING_TEXTS if grammar.json else (),
+    )
+    # only for JSON is the ending that is found a short one, since a pattern may have much shorter ones
+    shortest = budget.shortest_ending(matcher) if grammar.json else None
+    needed = max(count_tokens(grammar.shortest), len(shortest or ())) + 1
     if grammar.shortest and max_new_tokens < needed:
-        msg = f"{grammar.about} needs about {needed + jump} tokens, but max_tokens={max_new_tokens}; raise max_tokens"
+        msg = (
+            f"{grammar.about} needs about {needed + opening_tokens} tokens, but max_tokens={max_new_tokens}; "
+            "raise max_tokens"
+        )
         raise ConfigurationError(msg)
-    return closer
+    return budget
 
 
 def vocabulary_size(loaded: LoadedModel) -> int:
-    """Number of logits, which may be more than the tokenizer has tokens."""
+    """Return a model's number of logits, which may exceed the size of its tokenizer."""
     return int(cast("Any", loaded.model).get_output_embeddings().weight.shape[0])
 
 
 def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
-    """What llguidance knows of a tokenizer; made once, as it takes a second."""
+    """Return llguidance's view of a model's tokenizer, which takes a second to make and is made once.
+
+    Raises:
+        MissingDependencyError: llguidance is not installed.
+        ConfigurationError: llguidance cannot use the tokenizer.
+    """
     try:
         import llguidance.hf
     except ImportError as error:
@@ -154,113 +161,8 @@ def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
 
 
 def end_tokens(loaded: LoadedModel) -> list[int]:
-    """Tokens that end a candidate."""
+    """Return the ids of the tokens that end a candidate."""
     config = loaded.model.generation_config
     ends = config.eos_token_id if config is not None else None
     ends = loaded.tokenizer.eos_token_id if ends is None else ends
     return [int(token) for token in (ends if isinstance(ends, list | tuple) else [ends])]
-
-
-@dataclass
-class _Row:
-    """A candidate as the grammar sees it."""
-
-    matcher: LLMatcher
-    tokens: list[int]
-    ended: bool = False
-    ending: Ending = field(default_factory=Ending)
-
-
-class GrammarProcessor(LogitsProcessor):
-    """Forbids every token that the grammar does not allow, for the rows of one request.
-
-    Rows leave the batch between steps and keep their order. Which ones left is seen from their tokens: the rows that
-    are still there are a subsequence of those of the step before, each one token longer. Rows with the same tokens
-    are in the same state, so that confusing them does no harm.
-
-    Args:
-        matcher: at the start of the grammar.
-        end_tokens: tokens that end a candidate.
-        max_new_tokens: token limit of a candidate.
-        closer: ends answers in time.
-    """
-
-    def __init__(self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, closer: Closer) -> None:
-        self._start = matcher
-        self._end_tokens = set(end_tokens)
-        self._limit = max_new_tokens
-        self._closer = closer
-        self._prompt_length = -1
-        self._rows: list[_Row] = []
-        self._before: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores with minus infinity where the grammar forbids a token.
-
-        Args:
-            input_ids: int64 [rows, prompt + generated] of the live rows.
-            scores: float32 [rows, vocabulary].
-
-        Raises:
-            GenerationError: the grammar engine gave up, because the schema is too complex.
-        """
-        ids = input_ids.cpu()
-        if self._prompt_length < 0:
-            self._prompt_length = ids.shape[1]
-            self._rows = [_Row(self._start.deep_copy(), []) for _ in range(len(ids))]
-        else:
-            self._follow(ids)
-        self._before = ids
-        allowed, open_rows = self._allowed(scores.shape[1])
-        for i in open_rows:
-            row = self._rows[i]
-            self._closer.narrow(row.ending, row.matcher, row.tokens, self._limit - len(row.tokens), allowed[i])
-        _forbid(scores, allowed)
-        return scores
-
-    def _allowed(self, vocabulary: int) -> tuple[torch.Tensor, list[int]]:
-        """Bool [rows, vocabulary], what the grammar allows next, all where a row has ended; the rows with a choice."""
-        words = np.full((len(self._rows), (vocabulary + 31) // 32), -1, np.int32)
-        matchers = [(row.matcher, i) for i, row in enumerate(self._rows) if not row.ended]
-        if _WORKERS > 1:
-            # several rows in parallel, and without Python's lock
-            executor().unsafe_compute_mask_ptr(matchers, words.ctypes.data, words.strides[0], len(words))
-        else:
-            # a single worker makes them no faster, and waking it takes many times as long as a mask
-            for matcher, i in matchers:
-                matcher.unsafe_compute_mask_ptr(words.ctypes.data + i * words.strides[0], words.strides[0])
-        bits = np.unpackbits(words.view(np.uint8), axis=1, count=vocabulary, bitorder="little")
-        several = np.bitwise_count(words.view(np.uint32)).sum(axis=1) > 1
-        return torch.from_numpy(bits.view(np.bool_)), [i for _, i in matchers if several[i]]
-
-    def _follow(self, ids: torch.Tensor) -> None:
-        """Find out which rows are still there, and give each matcher its row's new token."""
-        assert self._before is not None
-        if len(ids) != len(self._before) or not torch.equal(ids[:, :-1], self._before):
-            generated = ids[:, self._prompt_length : -1].tolist()
-            earlier = iter(self._rows)
-            self._rows = [next(row for row in earlier if row.tokens == tokens) for tokens in generated]
-        for row, token in zip(self._rows, ids[:, -1].tolist(), strict=True):
-            row.tokens.append(token)
-            # a row that has ended stays in the batch until the next compaction, whatever is drawn for it
-            row.ended = row.ended or token in self._end_tokens
-            if not row.ended and not row.matcher.consume_token(token):
-                msg = f"the grammar could not follow a candidate: {row.matcher.get_error() or 'token not allowed'}"
-                raise GenerationError(msg)
-
-
-def _forbid(scores: torch.Tensor, allowed: torch.Tensor) -> None:
-    """Minus infinity, in place, where a token is not allowed; the engine gives away a copy of the logits."""
-    if scores.device.type == "cpu":
-        # torch takes several times as long for it
-        np.copyto(scores.numpy(), -np.inf, where=~allowed.numpy())
-    else:
-        scores.masked_fill_(~allowed.to(scores.device), -torch.inf)
-
-
-@functools.cache
-def executor() -> LLExecutor:
-    """Threads of the grammar engine, shared by every request."""
-    from llguidance import LLExecutor
-
-    return LLExecutor(_WORKERS)

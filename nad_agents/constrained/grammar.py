@@ -1,4 +1,4 @@
-"""What an answer may look like, written down; imports neither torch nor llguidance, which take a while."""
+"""Grammars of answers, as text; this module imports neither torch nor llguidance, which are slow to import."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from nad_agents.constrained.shortest_json import openings, shortest_instance
 __all__ = ["Grammar", "json_grammar", "json_rule"]
 
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""As models write JSON; free whitespace would let a small model pad for ever."""
+"""White space as models write it in JSON; if it were free, a small model could pad an answer without end."""
 
 
 @dataclass(frozen=True)
 class Grammar:
-    """What an answer may look like.
+    """A grammar of answers, with what is needed to complete them in time and to report errors.
 
     Attributes:
-        lark: the grammar in llguidance's dialect of Lark; without the rule `start` as long as it is a part.
-        about: what it describes, for error messages.
-        shortest: about the shortest answer, which tells how many tokens are needed; empty where nobody knows.
-        json: whether the answer is JSON, or JSON between marks.
-        openings: what one token may commit a candidate to: items of a list, optional fields, alternatives.
-        schemas: what each JSON schema in it is about, and the schema; tell which part of which cannot be expressed.
+        lark: The grammar in llguidance's dialect of Lark; it has no rule `start` while it is only a part of a grammar.
+        about: What the grammar describes, for error messages.
+        shortest: Approximately the shortest answer, from which the number of tokens needed is computed; empty if
+            unknown.
+        json: Whether the answer is JSON, or JSON between delimiters.
+        openings: Text that one token may commit a candidate to: items of a list, optional fields, alternatives.
+        schemas: The JSON schemas in the grammar by what each is about, to find the part that cannot be expressed.
     """
 
     lark: str
@@ -36,11 +37,15 @@ class Grammar:
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def starting(self, alternatives: str) -> Grammar:
-        """The whole grammar of answers that are one of these rules."""
+        """Complete the grammar with a rule `start` for answers that follow one of its rules.
+
+        Args:
+            alternatives: Names of rules, separated by ``|``.
+        """
         return replace(self, lark=f"start: {alternatives}\n{self.lark}")
 
     def beside(self, other: Grammar) -> Grammar:
-        """The rules of both, for an answer that may be of either kind."""
+        """Combine the rules of two grammars, for an answer that may follow either."""
         ends = (self.shortest, other.shortest)
         return Grammar(
             self.lark + other.lark,
@@ -53,17 +58,17 @@ class Grammar:
 
 
 def json_rule(name: str, schema: Mapping[str, Any]) -> str:
-    """A grammar rule for values of a JSON schema."""
+    """Return a grammar rule for values of a JSON schema."""
     return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
 
 
 def json_grammar(schema: Mapping[str, Any], about: str, *, rule: str = "start") -> Grammar:
-    """The grammar of values of a JSON schema.
+    """Make the grammar of values of a JSON schema.
 
     Args:
-        schema: what an answer is; objects that name properties have no others.
-        about: what it describes, for error messages.
-        rule: the name of its rule; one other than `start` makes it a part.
+        schema: Schema of the answer; an object schema that names properties allows no others unless it says so.
+        about: What the schema describes, for error messages.
+        rule: Name of the schema's rule; with a name other than `start` the grammar is a part of one.
     """
     if schema.get("type") == "object" and "properties" in schema:
         schema = {"additionalProperties": False, **schema}

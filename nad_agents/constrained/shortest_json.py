@@ -1,29 +1,29 @@
-"""How short JSON of a schema can be, and what a token may add to it: how many tokens an answer has to be left."""
+"""Estimate how short JSON text of a schema can be, and how much text one token may add to it.
+
+Both numbers tell how many tokens an answer needs until its end.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["openings", "pattern_growth", "pattern_widths", "shortest_instance", "unmerged"]
+from nad_agents.constrained.regex_width import pattern_widths
+
+__all__ = ["openings", "shortest_instance", "unmerged"]
 
 _DEPTH = 8
-"""Where a recursive schema is taken to end."""
-
-_LONGEST_STRING = 1000
-"""Where a pattern's least width is no longer believed."""
+"""Nesting depth at which a recursive schema is taken to end."""
 
 
 def shortest_instance(schema: Any, root: Any = None, depth: int = 0) -> str:
-    """About the shortest JSON text that fits a schema; tells how many tokens an answer needs at least.
+    """Return approximately the shortest JSON text that fits a schema.
 
     Args:
-        schema: a JSON schema.
-        root: where references are looked up; the schema itself unless given.
-        depth: how deep the schema is nested so far.
+        schema: A JSON schema.
+        root: Schema in which references are looked up; the schema itself if None.
+        depth: Nesting depth of the schema so far.
     """
     root = schema if root is None else root
     if not isinstance(schema, dict) or depth > _DEPTH:
@@ -67,10 +67,10 @@ def _resolve(reference: str, root: Any) -> Any:
 
 
 def openings(schema: Any) -> Iterator[str]:
-    """JSON that a candidate may begin with one token, and then has to complete: what is optional, at its shortest.
+    """Yield the JSON text that one token may commit a candidate to: everything optional, each at its shortest.
 
     Args:
-        schema: a JSON schema.
+        schema: A JSON schema.
     """
     seen: list[Any] = []
 
@@ -97,52 +97,11 @@ def openings(schema: Any) -> Iterator[str]:
 
 
 def _string_length(schema: dict[str, Any]) -> int:
-    """How many characters a string has at least, about."""
+    """Return approximately the minimum length of a string."""
     least = int(schema.get("minLength", 24 if "format" in schema else 0))
     return max(least, pattern_widths(schema["pattern"])[0]) if "pattern" in schema else least
 
 
-def pattern_widths(pattern: str) -> tuple[int, int]:
-    """How many characters a regular expression needs at least, and how many more one choice in it may ask for.
-
-    (0, 0) for what the standard library does not understand, as dialects differ.
-    """
-    with contextlib.suppress(re.error, AttributeError, OverflowError):
-        # the standard library knows the width of a pattern, but has no public name for it
-        parsed = re._parser.parse(pattern)  # type: ignore[attr-defined]
-        return min(_width(parsed), _LONGEST_STRING), min(_choices(parsed), _LONGEST_STRING)
-    return 0, 0
-
-
 def unmerged(length: int) -> str:
-    """Text of which hardly two characters share a token."""
+    """Return text of a length in which hardly any two characters share a token."""
     return ("q0#Z" * length)[:length]
-
-
-def pattern_growth(schema: Any) -> int:
-    """How many characters one choice in any of a schema's patterns may ask for."""
-    if isinstance(schema, list):
-        return max(map(pattern_growth, schema), default=0)
-    if not isinstance(schema, dict):
-        return 0
-    own = pattern_widths(schema["pattern"])[1] if isinstance(schema.get("pattern"), str) else 0
-    return max(own, *map(pattern_growth, schema.values()), 0)
-
-
-def _width(parsed: Any) -> int:
-    return int(parsed.getwidth()[0])
-
-
-def _choices(parsed: Any) -> int:
-    """The largest number of characters to which one choice commits: for an alternative, or one more repetition."""
-    found = [0]
-    for operation, argument in parsed:
-        if str(operation) == "BRANCH":
-            widths = [_width(option) for option in argument[1]]
-            found += [max(widths) - min(widths), *map(_choices, argument[1])]
-        elif "REPEAT" in str(operation):
-            least, most, body = argument
-            found.append(max(_choices(body), _width(body) if most > least else 0))
-        elif str(operation) == "SUBPATTERN":
-            found.append(_choices(argument[-1]))
-    return max(found)

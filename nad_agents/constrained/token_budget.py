@@ -1,8 +1,9 @@
-"""Bring an answer to its end before the token limit.
+"""Complete an answer before the token limit cuts it off.
 
-A grammar alone lets a candidate run into its limit in the middle of a string. So this module knows at any time a short
-way to the end, found by trying it out on a copy of the candidate's matcher, and says when it has to be taken: as long
-as the way still fits after whatever the next token may open, the candidate is free.
+A grammar alone lets a candidate run into its token limit in the middle of a string. A `TokenBudget` therefore knows at
+any time a short ending, a sequence of tokens that completes the answer, which it finds by trying tokens on a copy of
+the candidate's matcher. As long as the ending still fits after whatever the next token may open, the candidate is
+unrestricted; after that only tokens that keep the ending within the budget are allowed.
 """
 
 from __future__ import annotations
@@ -22,70 +23,72 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["JSON_STEPS", "Closer", "Ending", "in_string"]
+__all__ = ["JSON_ENDING_TEXTS", "EndingState", "TokenBudget", "json_string_state"]
 
-JSON_STEPS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
-"""What to write in JSON outside a string, the shortest way to the end first."""
+JSON_ENDING_TEXTS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
+"""What to write in JSON outside a string, in the order that leads to the end soonest."""
 
 _LITERALS = {*string.digits, "true", "false", "null"}
-_LONGEST = 512
-"""Tokens after which a way to the end is given up."""
+_MAX_ENDING = 512
+"""Number of tokens after which the search for an ending gives up."""
 
 _MARGIN = 8
-"""Tokens that one token may commit a candidate to in any case: an escape in a string, several brackets at once."""
+"""Tokens that any single token may commit a candidate to: an escape in a string, or several brackets at once."""
 
 
 @dataclass(frozen=True)
-class _Words:
-    """What the tokens of a vocabulary say.
+class _VocabularyTexts:
+    """The texts of a tokenizer's vocabulary, and what they mean in JSON.
 
     Attributes:
-        texts: by token id.
-        exact: token id by text, for single characters and the texts in `JSON_STEPS`.
-        length: float32 [tokens], how much of a string a token fills; the highest first where length is needed.
-        plain: bool [tokens], neither ends nor escapes anything in a string.
-        literals: bool [tokens], a digit or a JSON literal.
+        texts: Text of each token, by id.
+        exact: Token id by text, for single characters and the texts in `JSON_ENDING_TEXTS`.
+        fill: Float32 [tokens], how many characters of a string a token fills; the highest fills a length soonest.
+        plain: Bool [tokens], whether a token within a string neither ends the string nor escapes anything.
+        literals: Bool [tokens], whether a token is a digit or a JSON literal.
     """
 
     texts: list[str]
     exact: dict[str, int]
-    length: NDArray[np.float32]
+    fill: NDArray[np.float32]
     plain: torch.Tensor
     literals: torch.Tensor
 
 
-_Fill = Callable[["LLMatcher", NDArray[np.bool_]], int | None]
-"""Chooses what to write, of the tokens that are allowed, where none of the steps is."""
+_ChooseToken = Callable[["LLMatcher", NDArray[np.bool_]], int | None]
+"""Chooses one of the allowed tokens where none of the ending texts is allowed."""
 
-_WORDS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _Words] = weakref.WeakKeyDictionary()
-_WORDS_LOCK = threading.Lock()
+_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _VocabularyTexts] = weakref.WeakKeyDictionary()
+_VOCABULARIES_LOCK = threading.Lock()
 
 
 @dataclass(eq=False)
-class Ending:
-    """What is known of one candidate's way to its end.
+class EndingState:
+    """The ending that is known for one candidate.
 
     Attributes:
-        path: tokens that complete the answer; None before the first look, or where no way was found.
-        last_look: number of the candidate's tokens at the last look.
-        next_look: number of the candidate's tokens at which the next look is due.
+        ending: Tokens that complete the answer, without the end token; None before the first search, or if the search
+            failed.
+        searched_at: Number of the candidate's tokens at the last search.
+        next_search: Number of the candidate's tokens at which the next search is due.
     """
 
-    path: list[int] | None = None
-    last_look: int = 0
-    next_look: int = 0
+    ending: list[int] | None = None
+    searched_at: int = 0
+    next_search: int = 0
 
 
-class Closer:
-    """Leaves a candidate only what brings it to its end, once it has to.
+class TokenBudget:
+    """Restricts candidates to tokens after which the answer can still be completed within the token limit.
 
     Args:
-        tokenizer: of the model.
-        vocabulary: number of logits.
-        end_tokens: tokens that end a candidate.
-        jump: number of tokens by which one token may lengthen the way to the end: it may open an item of a list.
-        growth: by how much one token may lengthen it in a string, which is nothing where no string has a pattern.
-        steps: what to write, where it is allowed, for the shortest way to the end.
+        tokenizer: The model's tokenizer.
+        vocabulary: Number of logits.
+        end_tokens: Tokens that end a candidate.
+        opening_tokens: Number of tokens by which one token may lengthen the ending, by opening an item of a list.
+        pattern_growth: Number of tokens by which one token within a string may lengthen the ending; 0 if no string has
+            a pattern.
+        ending_texts: Texts that lead to the end, the best one first; empty for answers that are not JSON.
     """
 
     def __init__(
@@ -93,173 +96,178 @@ class Closer:
         tokenizer: PreTrainedTokenizerBase,
         vocabulary: int,
         end_tokens: Collection[int],
-        jump: int,
-        growth: int = 0,
-        steps: Sequence[str] = JSON_STEPS,
+        opening_tokens: int,
+        pattern_growth: int = 0,
+        ending_texts: Sequence[str] = JSON_ENDING_TEXTS,
     ) -> None:
-        self._steps = steps
-        self._words = _words(tokenizer)
+        self._ending_texts = ending_texts
+        self._vocabulary = _vocabulary_texts(tokenizer)
         self._end_tokens = list(end_tokens)
-        self._jump = jump + _MARGIN
-        self._growth = growth
+        self._opening_tokens = opening_tokens + _MARGIN
+        self._pattern_growth = pattern_growth
         self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
 
-    def narrow(
-        self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], left: int, allowed: torch.Tensor
+    def restrict(
+        self, state: EndingState, matcher: LLMatcher, tokens: Sequence[int], remaining: int, allowed: torch.Tensor
     ) -> None:
-        """Forbid, in place, what would not leave enough tokens for the rest.
+        """Forbid, in place, every token that would not leave enough of the budget for an ending.
 
         Args:
-            ending: of the candidate; brought up to date.
-            matcher: of the candidate; stays as it is.
-            tokens: the candidate so far.
-            left: tokens until the limit, the next included.
-            allowed: bool [vocabulary], what the grammar allows next.
+            state: The candidate's ending, which is updated.
+            matcher: The candidate's matcher, which is left unchanged.
+            tokens: The candidate's tokens so far.
+            remaining: Number of tokens until the limit, including the next one.
+            allowed: Bool [vocabulary], the tokens that the grammar allows next.
         """
-        if len(tokens) < ending.next_look:
+        if len(tokens) < state.next_search:
             return
-        inside, escaped = _string_state(self._text(tokens))
-        path = ending.path = self._path_from(ending, matcher, tokens, left - 1, inside=inside)
-        ending.last_look = len(tokens)
-        needed = left + 1 if path is None else len(path) + 1
-        if path is None or needed > left:
-            # a pattern may have shorter ways than the one that was found
-            ending.next_look = len(tokens) + _MARGIN
+        inside, escaped = json_string_state(self._text(tokens))
+        ending = state.ending = self._updated_ending(state, matcher, tokens, remaining - 1, inside=inside)
+        state.searched_at = len(tokens)
+        needed = remaining + 1 if ending is None else len(ending) + 1
+        if ending is None or needed > remaining:
+            # a pattern may have shorter endings than the one that was found
+            state.next_search = len(tokens) + _MARGIN
             return
-        if needed + self._jump < left:
-            ending.next_look = len(tokens) + (left - needed) // (self._jump + 1)
+        if needed + self._opening_tokens < remaining:
+            state.next_search = len(tokens) + (remaining - needed) // (self._opening_tokens + 1)
             return
-        chosen = torch.zeros_like(allowed)
-        chosen[path[:1] or self._end_tokens] = True
-        if left > needed + 2 + self._growth and inside and not escaped:
-            # the string may go on: its end stays as near as it is, unless a pattern moves it
-            chosen[: len(self._words.plain)] |= self._words.plain[: len(chosen)]
-        elif left > needed + 2 and path and self._words.literals[path[0]]:
-            chosen[: len(self._words.literals)] |= self._words.literals[: len(chosen)]
-        chosen &= allowed
-        if chosen.any():
-            allowed &= chosen
+        within_budget = torch.zeros_like(allowed)
+        within_budget[ending[:1] or self._end_tokens] = True
+        plain, literals = self._vocabulary.plain, self._vocabulary.literals
+        if remaining > needed + 2 + self._pattern_growth and inside and not escaped:
+            # a string may go on without moving its end further away, except under a pattern
+            within_budget[: len(plain)] |= plain[: len(within_budget)]
+        elif remaining > needed + 2 and ending and literals[ending[0]]:
+            within_budget[: len(literals)] |= literals[: len(within_budget)]
+        within_budget &= allowed
+        if within_budget.any():
+            allowed &= within_budget
 
-    def path(self, matcher: LLMatcher, tokens: Sequence[int] = (), limit: int = _LONGEST) -> list[int] | None:
-        """A short way to a complete answer.
+    def shortest_ending(
+        self, matcher: LLMatcher, tokens: Sequence[int] = (), limit: int = _MAX_ENDING
+    ) -> list[int] | None:
+        """Find a short ending of an answer: the shortest for JSON without patterns, else the best of two searches.
 
         Args:
-            matcher: of the candidate; stays as it is.
-            tokens: the candidate so far.
-            limit: length of the way at which looking for it is given up.
+            matcher: The candidate's matcher, which is left unchanged.
+            tokens: The candidate's tokens so far.
+            limit: Length at which the search gives up.
 
         Returns:
-            The tokens to write, without the end token; None where none was found.
+            The tokens of the ending, without the end token; None if the search found none.
         """
         text = self._text(tokens)
-        limit = min(limit, _LONGEST)
-        found = self._walk(matcher.deep_copy(), text, self._longest, limit)
-        if found is not None and self._steps and not self._growth:
+        limit = min(limit, _MAX_ENDING)
+        found = self._search(matcher.deep_copy(), text, self._choose_longest, limit)
+        if found is not None and self._ending_texts and not self._pattern_growth:
             return found
-        shorter = self._walk(matcher.deep_copy(), text, self._rarest(), limit if found is None else len(found) - 1)
+        limit = limit if found is None else len(found) - 1
+        shorter = self._search(matcher.deep_copy(), text, self._make_character_choice(), limit)
         return found if shorter is None else shorter
 
-    def _path_from(
-        self, ending: Ending, matcher: LLMatcher, tokens: Sequence[int], limit: int, *, inside: bool
+    def _updated_ending(
+        self, state: EndingState, matcher: LLMatcher, tokens: Sequence[int], limit: int, *, inside: bool
     ) -> list[int] | None:
-        known = ending.path or []
-        if known and len(tokens) == ending.last_look + 1 and tokens[-1] == known[0]:
+        known = state.ending or []
+        if known and len(tokens) == state.searched_at + 1 and tokens[-1] == known[0]:
             return known[1:]
-        # inside a string the way to the end is the same after one more word, and so it is often in a pattern
-        if known and (inside or not self._steps) and self._completes(matcher, known):
+        # within a string the ending is the same after one more token, and under a pattern often is, too
+        if known and (inside or not self._ending_texts) and self._completes(matcher, known):
             return known
-        return self.path(matcher, tokens, limit)
+        return self.shortest_ending(matcher, tokens, limit)
 
-    def _completes(self, matcher: LLMatcher, path: list[int]) -> bool:
-        return bool(matcher.validate_tokens([*path, self._end_tokens[0]]) == len(path) + 1)
+    def _completes(self, matcher: LLMatcher, ending: list[int]) -> bool:
+        return bool(matcher.validate_tokens([*ending, self._end_tokens[0]]) == len(ending) + 1)
 
-    def _walk(self, matcher: LLMatcher, text: str, fill: _Fill, limit: int) -> list[int] | None:
-        path: list[int] = []
-        inside, escaped = _string_state(text)
-        while len(path) < limit and not matcher.is_accepting():
-            new = matcher.compute_ff_tokens() or self._next(matcher, inside=inside, fill=fill)
+    def _search(self, matcher: LLMatcher, text: str, choose: _ChooseToken, limit: int) -> list[int] | None:
+        """Advance the matcher token by token until it accepts; returns the tokens, None beyond the limit."""
+        ending: list[int] = []
+        inside, escaped = json_string_state(text)
+        while len(ending) < limit and not matcher.is_accepting():
+            new = matcher.compute_ff_tokens() or self._next_tokens(matcher, inside=inside, choose=choose)
             if not new or not matcher.consume_tokens(new):
                 return None
-            path += new
-            inside, escaped = _string_state(self._text(new), inside=inside, escaped=escaped)
-        return path if matcher.is_accepting() else None
+            ending += new
+            inside, escaped = json_string_state(self._text(new), inside=inside, escaped=escaped)
+        return ending if matcher.is_accepting() else None
 
-    def _next(self, matcher: LLMatcher, *, inside: bool, fill: _Fill) -> list[int]:
+    def _next_tokens(self, matcher: LLMatcher, *, inside: bool, choose: _ChooseToken) -> list[int]:
         matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        for step in ('"',) if inside and self._steps else self._steps:
-            token = self._words.exact.get(step)
+        for text in ('"',) if inside and self._ending_texts else self._ending_texts:
+            token = self._vocabulary.exact.get(text)
             if token is not None and self._mask[token >> 5] >> (token & 31) & 1:
                 return [token]
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little").view(np.bool_)
-        token = fill(matcher, bits[: len(self._words.length)])
+        token = choose(matcher, bits[: len(self._vocabulary.fill)])
         return [] if token is None else [token]
 
-    def _longest(self, matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:  # noqa: ARG002 - as other fills
-        """The token that fills most of a string whose length is prescribed."""
-        if not allowed.any():
-            return None
-        return int(np.where(allowed, self._words.length, -1).argmax())
+    def _choose_longest(self, matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
+        """Choose the token that fills most of a string with a prescribed length."""
+        del matcher
+        return int(np.where(allowed, self._vocabulary.fill, -1).argmax()) if allowed.any() else None
 
-    def _rarest(self) -> _Fill:
-        """The character after which the end is allowed, else single ones in turn: the one that a pattern waits for."""
+    def _make_character_choice(self) -> _ChooseToken:
+        """Choose a character after which the end is allowed, else take turns, to meet the one a pattern waits for."""
         written: dict[int, int] = {}
 
-        def fill(matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
-            characters = [token for text, token in self._words.exact.items() if len(text) == 1 and allowed[token]]
+        def choose(matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
+            characters = [token for text, token in self._vocabulary.exact.items() if len(text) == 1 and allowed[token]]
             if not characters:
-                return self._longest(matcher, allowed)
-            ends = (token for token in characters if self._may_end(matcher, token))
-            token = next(ends, min(characters, key=lambda token: written.get(token, 0)))
+                return self._choose_longest(matcher, allowed)
+            final = (token for token in characters if self._may_end_after(matcher, token))
+            token = next(final, min(characters, key=lambda token: written.get(token, 0)))
             written[token] = written.get(token, 0) + 1
             return token
 
-        return fill
+        return choose
 
-    def _may_end(self, matcher: LLMatcher, token: int) -> bool:
-        """Whether the answer, or the string that it is in, may end after one more token."""
-        exact = self._words.exact
-        if self._steps and token == exact.get("\\"):
+    def _may_end_after(self, matcher: LLMatcher, token: int) -> bool:
+        """Return whether the answer, or the string that it is in, may end after one more token."""
+        exact = self._vocabulary.exact
+        if self._ending_texts and token == exact.get("\\"):
             # the quote after it would be escaped
             return False
-        end = exact.get('"') if self._steps else self._end_tokens[0]
+        end = exact.get('"') if self._ending_texts else self._end_tokens[0]
         return end is not None and bool(matcher.validate_tokens([token, end]) == 2)
 
     def _text(self, tokens: Sequence[int]) -> str:
-        texts = self._words.texts
+        texts = self._vocabulary.texts
         return "".join(texts[token] for token in tokens if token < len(texts))
 
 
-def _words(tokenizer: PreTrainedTokenizerBase) -> _Words:
-    with _WORDS_LOCK:
-        if tokenizer not in _WORDS:
+def _vocabulary_texts(tokenizer: PreTrainedTokenizerBase) -> _VocabularyTexts:
+    with _VOCABULARIES_LOCK:
+        if tokenizer not in _VOCABULARIES:
             texts = [str(text) for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])]
-            wanted = {*JSON_STEPS, *string.printable.strip()}
+            wanted = {*JSON_ENDING_TEXTS, *string.printable.strip()}
             exact: dict[str, int] = {}
             for i, text in enumerate(texts):
                 if text in wanted:
                     exact.setdefault(text, i)
             special = set(tokenizer.all_special_ids)
-            # a token that ends in the middle of a character binds the next ones, as an escape does
+            # a token that ends in the middle of a character determines the next ones, as an escape does
             plain = [bool(t) and not {'"', "\\", "\ufffd"} & set(t) and i not in special for i, t in enumerate(texts)]
-            readable = [len(t) if t.isascii() and t.isalnum() else 0.5 * p for t, p in zip(texts, plain, strict=True)]
-            _WORDS[tokenizer] = _Words(
+            fill = [len(t) if t.isascii() and t.isalnum() else 0.5 * p for t, p in zip(texts, plain, strict=True)]
+            _VOCABULARIES[tokenizer] = _VocabularyTexts(
                 texts=texts,
-                # one of each kind, then by how seldom text has them, so that what a pattern waits for comes early
+                # one of each kind first, then rare characters first, so that one that a pattern waits for comes early
                 exact=dict(sorted(exact.items(), key=lambda x: (x[0] not in "0aA", x[0].isalpha(), x[0].isdigit()))),
-                length=np.array(readable, np.float32),
+                fill=np.array(fill, np.float32),
                 plain=torch.tensor(plain),
                 literals=torch.tensor([text in _LITERALS for text in texts]),
             )
-        return _WORDS[tokenizer]
+        return _VOCABULARIES[tokenizer]
 
 
-def in_string(text: str) -> bool:
-    """Whether JSON that breaks off at the end of the text breaks off inside a string."""
-    return _string_state(text)[0]
+def json_string_state(text: str, *, inside: bool = False, escaped: bool = False) -> tuple[bool, bool]:
+    """Return whether JSON text ends inside a string, and whether it ends right after a backslash in one.
 
-
-def _string_state(text: str, *, inside: bool = False, escaped: bool = False) -> tuple[bool, bool]:
-    """Whether JSON that breaks off here breaks off inside a string, and right after a backslash in it."""
+    Args:
+        text: The text, or a continuation of text that was looked at before.
+        inside: Whether the text before ended inside a string.
+        escaped: Whether the text before ended right after a backslash.
+    """
     for char in text:
         if inside and escaped:
             escaped = False

@@ -1,5 +1,6 @@
-"""Evidence: problems, recording, scoring, statistics and reports.
+"""Evaluate selectors on benchmarks: problems, recording, scoring, statistics and reports.
 
-problems (`datasets`) -> candidates on disk (`recording`, `nad_agents.runs`) -> verdicts (`scoring`) -> every selector's
-picks (`table`) with intervals (`statistics`) -> pictures and a page (`plots`, `report`). Only recording needs torch.
+The modules form a pipeline: problems (`datasets`) -> recorded candidates (`recording`, `nad_agents.runs`) -> verdicts
+(`scoring`) -> every selector's rankings (`plan`, `measures`) -> figures with intervals (`evidence`, `statistics`) ->
+tables, plots and a page (`tables`, `plots`, `report`). Only recording needs torch.
 """

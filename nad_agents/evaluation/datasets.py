@@ -1,8 +1,8 @@
-"""Problems from a file or from the hub, whatever benchmark they belong to.
+"""Read problems from a file or from the hub, whatever benchmark they belong to.
 
-The fields decide what a row is:
+The fields of a row decide which kind of problem it is:
 
-| fields | such as | judged by |
+| fields | benchmarks | how an answer is judged |
 |---|---|---|
 | prompt, test(s), entry_point | HumanEval | tests that define ``check(candidate)`` |
 | text or prompt, test_list | MBPP | assert statements |
@@ -21,13 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nad_agents.evaluation.sources import KNOWN, find_file, read_rows
+from nad_agents.evaluation.sources import BENCHMARKS, find_problem_file, read_rows
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["Problem", "ProblemKind", "load_problems", "parse_problem", "shuffled"]
 
 ProblemKind = Literal["code", "answer"]
-"""How an answer is judged: by running it, or by comparing what it says."""
+"""How an answer is judged: by running it, or by comparing its final answer."""
 
 _CODE = "Answer with the complete function in one Python code block."
 _COMPLETE = f"Complete this Python function. {_CODE}\n\n```python\n{{prompt}}\n```"
@@ -39,16 +39,16 @@ _CHOOSE = "{prompt}\n\n{choices}\n\nReason step by step, and put the letter of t
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem.
+    """One problem of a benchmark.
 
     Attributes:
-        id: unique within its file.
-        kind: how it is judged.
-        question: the problem as its benchmark has it; a signature with docstring for HumanEval.
-        message: what the model is asked.
+        id: Identifier, unique within its file.
+        kind: How an answer is judged.
+        question: The problem as the benchmark has it; for HumanEval a signature with docstring.
+        message: What the model is asked.
         tests: Python source that a solution must pass.
-        entry_point: the function that tests which define ``check(candidate)`` are called with.
-        answer: the right answer.
+        entry_point: Name of the function to pass to tests that define ``check(candidate)``.
+        answer: The right answer.
     """
 
     id: str
@@ -60,7 +60,7 @@ class Problem:
     answer: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The problem as JSON-serialisable data."""
+        """Return the problem as JSON-serializable data."""
         return asdict(self)
 
 
@@ -68,27 +68,27 @@ def load_problems(task: str | Path, *, limit: int | None = None) -> tuple[list[P
     """Read problems from JSON lines, CSV or Parquet.
 
     Args:
-        task: a file, compressed with gzip or not; a benchmark's short name; or a file on the hub, see
-            `nad_agents.evaluation.sources`.
-        limit: only the first so many.
+        task: A file, compressed with gzip or not; a benchmark's short name; or a file on the hub (see
+            `nad_agents.evaluation.sources`).
+        limit: Maximum number of problems to read.
 
     Returns:
-        The problems, and where they came from: file name, SHA-256 of the file, number.
+        The problems, and where they came from: file name, SHA-256 of the file, number of problems.
 
     Raises:
-        ConfigurationError: the file cannot be read, or a row is no problem; the message names the line.
-        MissingDependencyError: a Parquet file without pyarrow.
+        ConfigurationError: The file cannot be read, or a row is not a problem; the message names the line.
+        MissingDependencyError: The file is Parquet and pyarrow is not installed.
     """
-    path = find_file(task)
+    path = find_problem_file(task)
     try:
         data = path.read_bytes()
     except OSError as error:
-        names = ", ".join(KNOWN)
+        names = ", ".join(BENCHMARKS)
         msg = (
             f"the problems {path} cannot be read: {error}; give a file of JSON lines, CSV or Parquet, or one of {names}"
         )
         raise ConfigurationError(msg) from error
-    name = str(task) if str(task).lower() in KNOWN else path.name.split(".")[0]
+    name = str(task) if str(task).lower() in BENCHMARKS else path.name.split(".")[0]
     problems: list[Problem] = []
     seen: set[str] = set()
     for number, fields in read_rows(path, data):
@@ -112,10 +112,14 @@ def load_problems(task: str | Path, *, limit: int | None = None) -> tuple[list[P
 
 
 def parse_problem(fields: Mapping[str, Any], *, default_id: str) -> Problem:
-    """Make a problem of a line's fields; see the module for what is recognised.
+    """Make a problem from a row's fields; the module's docstring lists what is recognized.
+
+    Args:
+        fields: The row.
+        default_id: Identifier for a row without one.
 
     Raises:
-        ValueError: the fields are none of these.
+        ValueError: The fields match no kind of problem.
     """
     name = str(next((fields[key] for key in ("id", "task_id", "unique_id", "Record ID") if key in fields), default_id))
     if "Correct Answer" in fields:
@@ -132,7 +136,7 @@ def parse_problem(fields: Mapping[str, Any], *, default_id: str) -> Problem:
     if answer is None:
         msg = f"problem {name!r} has neither tests nor an answer"
         raise ValueError(msg)
-    # GSM8K writes the reasoning, then the result after four hashes
+    # an answer of GSM8K is the reasoning, four hashes, and the result
     final = str(answer).rsplit("####", 1)[-1].strip()
     return Problem(name, "answer", question, _REASON.format(prompt=question.strip()), answer=final)
 
@@ -168,7 +172,7 @@ def _multiple_choice(name: str, fields: Mapping[str, Any]) -> Problem:
         right,
         *(str(fields[f"Incorrect Answer {i}"]).strip() for i in (1, 2, 3) if f"Incorrect Answer {i}" in fields),
     ]
-    # the same order of choices for a problem wherever it stands in the file
+    # a problem has the same order of choices wherever it is in the file
     random.Random(hashlib.sha256(str(fields["Question"]).encode()).digest()).shuffle(choices)
     shown = "\n".join(f"{letter}) {choice}" for letter, choice in zip("ABCD", choices, strict=False))
     question = str(fields["Question"]).strip()
@@ -177,5 +181,5 @@ def _multiple_choice(name: str, fields: Mapping[str, Any]) -> Problem:
 
 
 def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
-    """The problems in a random order that depends on the seed and their ids only."""
+    """Return the problems in a random order that depends on nothing but the seed and their ids."""
     return sorted(problems, key=lambda p: hashlib.sha256(f"{seed}\0{p.id}".encode()).digest())

@@ -1,4 +1,4 @@
-"""The figures of a report, from the measures of every problem: all with 95% intervals over problems."""
+"""Compute the figures of a report from the measures of every problem, with 95% intervals over problems."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.evaluation.findings import activated_counts, agreement_by_outcome, count_entropy
-from nad_agents.evaluation.halves import Halvings, HeldOut, chosen_on_half, many_halvings, standard_rights
-from nad_agents.evaluation.measures import Plan, ProblemMeasures
+from nad_agents.evaluation.held_out import HeldOut, RepeatedSplits, choose_on_half, correct_picks, repeat_splits
+from nad_agents.evaluation.measures import ProblemMeasures
+from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.statistics import Estimate, Resampling, auroc, residual_on_length
 from nad_agents.evaluation.sweeps import SweepPoint, sweep_points, tokens_needed
 from nad_agents.evaluation.variants import Family, Variant
@@ -19,29 +20,29 @@ from nad_agents.evaluation.variants import Family, Variant
 __all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence"]
 
 Difficulty = Literal["hard", "middle", "easy"]
-"""Share of a problem's candidates that are correct: below a third, up to two thirds, above; none and all left out."""
+"""Share of a problem's candidates that are correct: below a third, up to two thirds, or above; 0 and 1 are excluded."""
 
 
 @dataclass(frozen=True)
 class SelectorRow:
-    """One selector over all problems.
+    """The figures of one selector over all problems.
 
     Attributes:
-        label: the variant.
-        family: what it looks at.
-        accuracy: share of problems with a correct pick.
-        gain: accuracy minus the mean accuracy of the problem's candidates (Avg@N), paired.
-        stands_alone: the gain differs from 0 when all selectors are looked at together.
-        auroc: within-problem AUROC of its score; over problems with right and wrong candidates.
-        auroc_length_controlled: the same of what is left of the score after length within the problem.
-        with_examples: accuracy when the ranking is walked to the first candidate that satisfies the prompt's examples.
-        gain_with_examples: that minus what a random candidate that satisfies them has, paired.
-        by_difficulty: gain by the problem's difficulty.
+        label: The variant's name.
+        family: Kind of evidence that the selector looks at.
+        accuracy: Share of problems whose pick is correct.
+        gain: Accuracy minus the mean accuracy of the problem's candidates (Avg@N), paired.
+        stands_alone: Whether the gain differs from 0 when all selectors are tested together.
+        auroc: Within-problem AUROC of the score, over problems with right and wrong candidates.
+        auroc_length_controlled: The same for the residual of the score on length within the problem.
+        with_examples: Accuracy of the first candidate in the ranking that satisfies the examples in the prompt.
+        gain_with_examples: That accuracy minus the mean accuracy of the candidates that satisfy the examples, paired.
+        by_difficulty: Gain by the problem's difficulty.
         auroc_by_difficulty: AUROC by the problem's difficulty.
-        milliseconds: median time of scoring and ranking the candidates of a problem.
-        tokens: mean tokens that must be generated per problem.
-        saved: share of the tokens of all candidates that need not be.
-        pick_tokens: mean tokens of the pick.
+        milliseconds: Median time of scoring and ranking the candidates of a problem.
+        tokens: Mean number of tokens that must be generated per problem.
+        saved: Share of the tokens of all candidates that need not be generated.
+        pick_tokens: Mean number of tokens of the pick.
     """
 
     label: str
@@ -66,22 +67,23 @@ class Evidence:
     """Everything that a report shows.
 
     Attributes:
-        problems: number of scored problems.
-        candidates: per problem.
-        mixed: problems with right and wrong candidates; only these tell selectors apart.
-        average: Avg@N, the expectation of a random pick.
-        oracle: pass@N, whether any candidate is right.
-        with_examples_random: a random candidate among those that satisfy the prompt's examples.
-        cut: share of candidates that the token limit cut.
-        tokens: tokens of all candidates of a problem, mean.
-        seconds: seconds of generating them, mean; NaN where not recorded.
-        rows: selectors, best first.
-        sweeps: positions, widths, neighbours, weights, numbers of candidates.
-        held_out: choices made on one half of the problems, and their worth on the other.
-        halvings: the choice of the selector over many halves; None with too few problems.
-        count_entropy: correlation of neuron count and mean entropy, by unit and kind.
-        counts: mean neurons of right and of wrong candidates and their difference within problems.
-        agreement: mean similarity right-right, right-wrong, wrong-wrong within problems.
+        problems: Number of scored problems.
+        candidates: Number of candidates per problem.
+        mixed: Number of problems with right and wrong candidates; only these tell selectors significant.
+        average: Avg@N, the expected accuracy of a random pick.
+        oracle: pass@N, the share of problems with at least one right candidate.
+        with_examples_random: Expected accuracy of a random pick among the candidates that satisfy the prompt's
+            examples.
+        cut: Share of candidates that the token limit cut.
+        tokens: Mean number of tokens of all candidates of a problem.
+        seconds: Mean time of generating all candidates of a problem; NaN if it was not recorded.
+        rows: The selectors, best first.
+        sweeps: Accuracy by position, width, neighbors, weights and number of candidates.
+        held_out: Choices made on one half of the problems, and their worth on the other.
+        halvings: The choice of the selector over many random halves; None with too few problems.
+        count_entropy: Correlation of neuron count and mean entropy, by unit and kind.
+        counts: Mean neuron counts of right and of wrong candidates, and their difference within problems.
+        agreement: Mean similarity of right and right, right and wrong, wrong and wrong candidates within problems.
     """
 
     problems: int
@@ -96,7 +98,7 @@ class Evidence:
     rows: tuple[SelectorRow, ...]
     sweeps: tuple[SweepPoint, ...]
     held_out: tuple[HeldOut, ...]
-    halvings: Halvings | None
+    halvings: RepeatedSplits | None
     count_entropy: Mapping[str, Estimate]
     counts: Mapping[str, Estimate]
     agreement: Mapping[str, Estimate]
@@ -105,13 +107,13 @@ class Evidence:
 def collect_evidence(
     measures: Sequence[ProblemMeasures], plan: Plan, *, draws: int = 10_000, half_seed: int = 0
 ) -> Evidence:
-    """Compute every figure.
+    """Compute every figure of a report.
 
     Args:
-        measures: of all problems, at least one.
-        plan: what they were measured with.
-        draws: bootstrap resamples.
-        half_seed: which half of the problems choices are made on.
+        measures: The measures of all problems, at least one.
+        plan: The plan that was measured.
+        draws: Number of bootstrap resamples.
+        half_seed: Seed of the half of the problems that choices are made on.
     """
     sample = Resampling(len(measures), draws=draws)
     average = np.array([m.correct.mean() for m in measures])
@@ -120,11 +122,19 @@ def collect_evidence(
         "middle": (average >= 1 / 3) & (average <= 2 / 3),
         "easy": (average > 2 / 3) & (average < 1),
     }
-    by_chance = np.array([_random_with_examples(m) for m in measures])
-    apart = sample.simultaneous(standard_rights(measures, plan) - average)
+    random_accuracy = np.array([_random_accuracy_with_examples(m) for m in measures])
+    significant = sample.simultaneous(correct_picks(measures, plan) - average)
     rows = [
-        _row(place, variant, measures, groups, sample, by_chance=by_chance, stands_alone=bool(apart[place]))
-        for place, variant in enumerate(plan.standard)
+        _row(
+            index,
+            variant,
+            measures,
+            groups,
+            sample,
+            random_accuracy=random_accuracy,
+            stands_alone=bool(significant[index]),
+        )
+        for index, variant in enumerate(plan.standard)
     ]
     return Evidence(
         problems=len(measures),
@@ -132,14 +142,14 @@ def collect_evidence(
         mixed=int(((average > 0) & (average < 1)).sum()),
         average=sample.mean(average),
         oracle=sample.mean((average > 0).astype(np.float64)),
-        with_examples_random=sample.mean(by_chance),
+        with_examples_random=sample.mean(random_accuracy),
         cut=float(np.mean(np.concatenate([m.cut for m in measures]))),
         tokens=float(np.mean([m.tokens.sum() for m in measures])),
         seconds=float(np.mean([m.seconds for m in measures])),
         rows=tuple(sorted(rows, key=lambda row: -row.accuracy.value)),
         sweeps=tuple(sweep_points(measures, plan, sample)),
-        held_out=tuple(chosen_on_half(measures, plan, seed=half_seed)),
-        halvings=many_halvings(measures, plan),
+        held_out=tuple(choose_on_half(measures, plan, seed=half_seed)),
+        halvings=repeat_splits(measures, plan),
         count_entropy=count_entropy(measures),
         counts=activated_counts(measures, sample),
         agreement=agreement_by_outcome(measures, sample),
@@ -147,21 +157,23 @@ def collect_evidence(
 
 
 def _row(
-    place: int,
+    index: int,
     variant: Variant,
     measures: Sequence[ProblemMeasures],
     groups: Mapping[Difficulty, NDArray[np.bool_]],
     sample: Resampling,
     *,
-    by_chance: NDArray[np.float64],
+    random_accuracy: NDArray[np.float64],
     stands_alone: bool,
 ) -> SelectorRow:
-    picks = [int(m.rankings[place, 0]) for m in measures]
+    picks = [int(m.rankings[index, 0]) for m in measures]
     right = np.array([m.correct[pick] for m, pick in zip(measures, picks, strict=True)], dtype=np.float64)
     gain = right - np.array([m.correct.mean() for m in measures])
-    checked = np.array([m.correct[_walk(m, m.rankings[place])] for m in measures], dtype=np.float64)
-    areas = np.array([auroc(m.scores[place], m.correct) for m in measures])
-    left = [residual_on_length(m.scores[place], m.tokens) for m in measures]
+    checked = np.array(
+        [m.correct[_first_satisfying_examples(m, m.rankings[index])] for m in measures], dtype=np.float64
+    )
+    areas = np.array([auroc(m.scores[index], m.correct) for m in measures])
+    left = [residual_on_length(m.scores[index], m.tokens) for m in measures]
     tokens = np.array([tokens_needed(variant, m, pick) for m, pick in zip(measures, picks, strict=True)])
     everything = sum(int(m.tokens.sum()) for m in measures)
     return SelectorRow(
@@ -175,18 +187,18 @@ def _row(
             np.array([auroc(values, m.correct) for values, m in zip(left, measures, strict=True)])
         ),
         with_examples=sample.mean(checked),
-        gain_with_examples=sample.mean(checked - by_chance),
+        gain_with_examples=sample.mean(checked - random_accuracy),
         by_difficulty={name: sample.mean(np.where(member, gain, np.nan)) for name, member in groups.items()},
         auroc_by_difficulty={name: sample.mean(np.where(member, areas, np.nan)) for name, member in groups.items()},
-        milliseconds=float(np.median([m.milliseconds[place] for m in measures])),
+        milliseconds=float(np.median([m.milliseconds[index] for m in measures])),
         tokens=float(tokens.mean()),
         saved=1 - float(tokens.sum()) / everything if everything else 0.0,
         pick_tokens=float(np.mean([m.tokens[pick] for m, pick in zip(measures, picks, strict=True)])),
     )
 
 
-def _walk(measures: ProblemMeasures, ranking: NDArray[np.int64]) -> int:
-    """The first in rank that satisfies the examples; the first of all where none does or there are none."""
+def _first_satisfying_examples(measures: ProblemMeasures, ranking: NDArray[np.int64]) -> int:
+    """Return the first candidate in the ranking that satisfies the examples; the first of all if none does."""
     if measures.examples is not None:
         for candidate in ranking:
             if measures.examples[candidate]:
@@ -194,7 +206,7 @@ def _walk(measures: ProblemMeasures, ranking: NDArray[np.int64]) -> int:
     return int(ranking[0])
 
 
-def _random_with_examples(measures: ProblemMeasures) -> float:
+def _random_accuracy_with_examples(measures: ProblemMeasures) -> float:
     among = measures.correct
     if measures.examples is not None and measures.examples.any():
         among = among[measures.examples]

@@ -1,4 +1,4 @@
-"""The paper's findings re-measured: neurons against entropy, counts and agreement of right and wrong candidates."""
+"""The paper's findings re-measured: neurons against entropy, and counts and agreement of right and wrong candidates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ __all__ = ["activated_counts", "agreement_by_outcome", "count_entropy"]
 
 
 def count_entropy(measures: Sequence[ProblemMeasures]) -> dict[str, Estimate]:
-    """Correlation of neuron count and mean entropy: of chunks, and of candidates as they are and without length."""
+    """Correlate neuron count with mean entropy, over chunks and over candidates, with and without the effect of length.
+
+    Returns:
+        Pearson's and Spearman's correlation by unit, under keys such as "chunk, Pearson".
+    """
     chunks = [m.chunk_points for m in measures]
     some = [m.tokens > 0 for m in measures]
     counts = [m.counts[s].astype(np.float64) for m, s in zip(measures, some, strict=True)]
@@ -37,7 +41,10 @@ def count_entropy(measures: Sequence[ProblemMeasures]) -> dict[str, Estimate]:
 
 
 def activated_counts(measures: Sequence[ProblemMeasures], sample: Resampling) -> dict[str, Estimate]:
-    """Mean unique neurons of right and of wrong candidates, and their difference, over problems that have both."""
+    """Compute the mean number of unique neurons of right and of wrong candidates, and their difference.
+
+    Only problems with right and wrong candidates count.
+    """
 
     def per_problem(value: NDArray[np.float64], m: ProblemMeasures, right: bool) -> float:
         chosen = value[m.correct if right else ~m.correct]
@@ -51,7 +58,7 @@ def activated_counts(measures: Sequence[ProblemMeasures], sample: Resampling) ->
             for m in measures:
                 counts = m.counts.astype(np.float64)
                 counts[m.tokens == 0] = np.nan
-                # only problems that have both: others differ in more than being right
+                # problems without both kinds would add the difference between problems
                 both = m.correct.any() and not m.correct.all()
                 counts = residual_on_length(counts, m.tokens) if controlled else counts
                 values.append(per_problem(counts, m, right) if both else np.nan)
@@ -63,7 +70,10 @@ def activated_counts(measures: Sequence[ProblemMeasures], sample: Resampling) ->
 
 
 def agreement_by_outcome(measures: Sequence[ProblemMeasures], sample: Resampling) -> dict[str, Estimate]:
-    """Mean similarity of two candidates by whether they are right, over problems that have both kinds."""
+    """Compute the mean similarity of two candidates by whether they are right.
+
+    Only problems with right and wrong candidates count.
+    """
     names = ("right and right", "right and wrong", "wrong and wrong")
     values: dict[str, list[float]] = {name: [] for name in names}
     for m in measures:

@@ -1,12 +1,12 @@
-"""What is measured of one problem: every selector's ranking and scores, and the raw signals."""
+"""Measure single problems: every selector's ranking and scores, and the raw signals behind the report's findings."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from math import comb
@@ -15,121 +15,44 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.evaluation.scoring import agreed_answers
-from nad_agents.evaluation.variants import (
-    SWEPT,
-    Sweep,
-    SweepName,
-    Variant,
-    neighbour_sweep,
-    position_sweep,
-    standard_variants,
-    weight_sweep,
-    width_sweep,
-)
+from nad_agents.evaluation.answer_matching import canonical_answers
+from nad_agents.evaluation.plan import Plan
+from nad_agents.evaluation.variants import SWEPT, SweepName, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
-from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, unique_counts
+from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, subgroup, unique_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun, RunError
 from nad_agents.selectors import Majority, Medoid, Scores, get_selector, rank
 from nad_agents.selectors.base import mean_logprob
 
-__all__ = ["Plan", "ProblemMeasures", "measure_problem", "measure_run", "shared_start"]
+__all__ = ["ProblemMeasures", "measure_problem", "measure_run", "shared_start"]
 
 _SUBSET_DRAWS = 20
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure; the same for every problem of a run.
-
-    Attributes:
-        standard: the variants of the main table.
-        sweeps: variants by what is varied and its setting.
-        sizes: numbers of candidates, each smaller than N, that are drawn from the N.
-    """
-
-    standard: tuple[Variant, ...]
-    sweeps: Mapping[SweepName, Sweep] = field(default_factory=dict)
-    sizes: tuple[int, ...] = ()
-
-    @classmethod
-    def for_run(cls, run: RecordedRun, *, selectors: Collection[str] | None = None) -> Plan:
-        """Everything that the recording allows.
-
-        Args:
-            run: the run.
-            selectors: compare only these, by name.
-
-        Raises:
-            RunError: nothing is recorded, or without neurons.
-            ConfigurationError: a selector is not among those that can be compared on this run.
-        """
-        if not run.problems:
-            msg = f"{run.folder} has no complete problem yet; wait for the first, or resume the recording"
-            raise RunError(msg)
-        head = run.head(run.problems[0])
-        blocks = [s for s in head["sections"] if s["name"].startswith("neurons/")]
-        if not blocks:
-            msg = f"{run.folder} was recorded without neurons; record it again with the recorder on"
-            raise RunError(msg)
-        verdicts = read_verdicts(run.folder).values()
-        layout, n, width = head["layout"], len(head["candidates"]), blocks[0]["shape"][1]
-        standard = standard_variants(
-            first_layer=layout["first_layer"],
-            n_layers=layout["n_layers"],
-            answers=all(run.head(problem)["task"].get("kind") == "answer" for problem in run.problems),
-            examples=any(v.examples is not None for v in verdicts),
-            behaviour=any(v.behaviour is not None for v in verdicts),
-        )
-        sweeps: dict[SweepName, Sweep] = {
-            "position": position_sweep(),
-            "width": width_sweep(width),
-            "neighbours": neighbour_sweep(n),
-            "weights": weight_sweep(),
-        }
-        if selectors is not None:
-            known = list(dict.fromkeys(variant.selector for variant in standard))
-            unknown = sorted(set(selectors) - set(known))
-            if unknown or not selectors:
-                what = ", ".join(unknown) or "nothing"
-                msg = f"cannot compare {what} on this run; choose of {', '.join(known)}, or all"
-                raise ConfigurationError(msg)
-            standard = [variant for variant in standard if variant.selector in selectors]
-            # every setting of a sweep has the same selectors
-            sweeps = {
-                name: {
-                    setting: tuple(v for v in variants if v.selector in selectors) for setting, variants in s.items()
-                }
-                for name, s in sweeps.items()
-                if any(v.selector in selectors for variants in s.values() for v in variants)
-            }
-        return cls(tuple(standard), sweeps, tuple(size for size in (2, 4, 8, 16, 32, 64) if size < n))
+"""Random subsets per number of candidates."""
 
 
 @dataclass(frozen=True)
 class ProblemMeasures:
-    """One problem; N candidates, V standard variants.
+    """The measures of one problem with N candidates under V standard variants.
 
     Attributes:
-        problem: its id.
-        correct: bool [N].
-        examples: bool [N], whether a candidate satisfies the prompt's examples; None where it has none.
-        tokens: int64 [N].
-        shared: number of tokens with which all candidates begin alike.
-        cut: bool [N], ended by the token limit.
-        seconds: what generating all candidates took, prompt included; NaN where it is not recorded.
-        counts: int64 [N], unique activated neurons.
-        entropies: float64 [N], mean entropy.
-        similarity: float64 [N, N], Jaccard of the activated sets.
-        scores: float64 [V, N], each variant's scores.
-        rankings: int64 [V, N], candidates best first.
-        milliseconds: float64 [V], what each variant's scores took, from activated neurons per token on.
-        sweeps: by what is varied and its setting, int64 [variants, N] rankings.
-        subsets: by number of candidates, share of correct picks, float64 [selectors].
-        chunk_points: float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
-        growth: per candidate its unique neurons after each whole chunk.
+        problem: The problem's id.
+        correct: Bool [N].
+        examples: Bool [N], whether a candidate satisfies the prompt's examples; None if it has none.
+        tokens: Int64 [N], number of generated tokens.
+        shared: Number of tokens with which all candidates begin alike.
+        cut: Bool [N], whether the token limit ended the candidate.
+        seconds: Time of generating all candidates, prompt included; NaN if it was not recorded.
+        counts: Int64 [N], unique activated neurons.
+        entropies: Float64 [N], mean entropy.
+        similarity: Float64 [N, N], Jaccard similarity of the activated sets.
+        scores: Float64 [V, N], each variant's scores.
+        rankings: Int64 [V, N], each variant's candidates, best first.
+        milliseconds: Float64 [V], time of each variant's scores and ranking, starting from activated neurons per token.
+        sweeps: Rankings, int64 [variants, N], by what is varied and its setting.
+        subsets: Share of correct picks, float64 [selectors], by number of candidates.
+        chunk_points: Float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
+        growth: For each candidate its number of unique neurons after each whole chunk.
     """
 
     problem: str
@@ -155,13 +78,13 @@ def measure_run(run: RecordedRun, plan: Plan, *, workers: int = 1) -> list[Probl
     """Measure every problem that is recorded and scored, in the order of recording.
 
     Args:
-        run: the run.
-        plan: what to measure.
-        workers: processes; a script that asks for more than one must guard its own work with
-            ``if __name__ == "__main__"``, as each of them imports it.
+        run: The run.
+        plan: What to measure.
+        workers: Number of processes. Each process imports the calling script, so a script that asks for more than one
+            must do its own work under ``if __name__ == "__main__"``.
 
     Raises:
-        RunError: a record is damaged, or nothing is scored.
+        RunError: A record is damaged, or nothing is scored.
     """
     verdicts = read_verdicts(run.folder)
     todo = [problem for problem in run.problems if problem in verdicts]
@@ -170,19 +93,19 @@ def measure_run(run: RecordedRun, plan: Plan, *, workers: int = 1) -> list[Probl
         raise RunError(msg)
     if workers == 1:
         return [_measure(run, plan, problem, verdicts[problem]) for problem in todo]
-    # not forked: a loaded model has threads, which a fork would leave with their locks held
+    # spawned, because a fork would copy the locks that a loaded model's threads may hold
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         return list(pool.map(partial(_measure, run, plan), todo, [verdicts[p] for p in todo], chunksize=4))
 
 
 def _measure(run: RecordedRun, plan: Plan, problem: str, verdicts: ProblemVerdicts) -> ProblemMeasures:
-    seconds = run.head(problem)["seconds"]
+    seconds = run.header(problem)["seconds"]
     took = sum(seconds[phase] for phase in ("prefill", "decode") if phase in seconds) or np.nan
     return measure_problem(run.group(problem), verdicts, plan, seconds=took)
 
 
 def shared_start(group: RolloutGroup) -> int:
-    """The number of tokens with which all non-empty candidates begin alike."""
+    """Return the number of tokens with which all non-empty candidates begin alike; 0 for fewer than two candidates."""
     sequences = [rollout.token_ids for rollout in group.rollouts if len(rollout)]
     if len(sequences) < 2:
         return 0
@@ -194,10 +117,16 @@ def shared_start(group: RolloutGroup) -> int:
 def measure_problem(
     group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan, *, seconds: float = np.nan
 ) -> ProblemMeasures:
-    """Measure one problem; see `ProblemMeasures`.
+    """Measure one problem.
+
+    Args:
+        group: The problem's candidates.
+        verdicts: Whether each candidate is correct.
+        plan: What to measure.
+        seconds: Time of generating all candidates.
 
     Raises:
-        RunError: there is not one verdict per candidate.
+        RunError: The number of verdicts differs from the number of candidates.
     """
     if len(verdicts.correct) != len(group):
         msg = (
@@ -208,13 +137,13 @@ def measure_problem(
     correct = np.array(verdicts.correct, dtype=bool)
     scores, rankings, milliseconds = [], [], []
     for variant in plan.standard:
-        # nothing that another variant has computed, so that times compare
+        # a new group without cached results, so that variants' times can be compared
         alone = RolloutGroup(group.rollouts, group.layout, group.prompt)
         started = time.perf_counter()
-        given, ranking = _ranked(variant, alone, verdicts)
+        given, ranking = _rank_variant(variant, alone, verdicts)
         milliseconds.append(1000 * (time.perf_counter() - started))
         if variant.checked:
-            ranking = _checked(ranking, verdicts.examples)
+            ranking = _examples_first(ranking, verdicts.examples)
         scores.append(-np.argsort(ranking).astype(np.float64) if variant.checked else given.values)
         rankings.append(ranking)
     whole = ComparisonConfig()
@@ -236,7 +165,7 @@ def measure_problem(
         milliseconds=np.array(milliseconds),
         sweeps={
             name: {
-                setting: np.array([_ranked(v, group, verdicts)[1] for v in variants], dtype=np.int64)
+                setting: np.array([_rank_variant(v, group, verdicts)[1] for v in variants], dtype=np.int64)
                 for setting, variants in sweep.items()
             }
             for name, sweep in plan.sweeps.items()
@@ -247,27 +176,30 @@ def measure_problem(
     )
 
 
-def _ranked(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[Scores, list[int]]:
-    """Scores and ranking; what is limited to so many tokens knows of no later one, for breaking ties neither."""
+def _rank_variant(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[Scores, list[int]]:
+    """Score and rank the candidates under a variant.
+
+    A variant limited to a number of tokens sees no later token, not even to break ties.
+    """
     known = group
     if variant.selector == "majority" and verdicts.answers is not None:
-        scores = Majority(agreed_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
+        scores = Majority(canonical_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
     elif variant.selector == "behaviour":
-        scores = _behaviour(group, verdicts)
+        scores = _observed_behaviour(group, verdicts)
     else:
-        comparison = _compared(variant, group)
+        comparison = _effective_comparison(variant, group)
         if comparison.token_limit is not None:
             known = group.beginning(comparison.token_limit)
         scores = get_selector(variant.selector, comparison=comparison, **variant.options).score(known)
     return scores, rank(scores, known)
 
 
-def _compared(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
-    """What a variant compares in a group; a limit counts from the end of a shared start that is left out."""
+def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
+    """Return what a variant compares in a group; a token limit counts from the end of a shared start that it skips."""
     comparison = variant.comparison
     if not variant.skip_shared:
         return comparison
-    # candidates that are all alike to the end would be left with nothing
+    # candidates that are all alike to the end keep their last token
     longest = max((len(r) for r in group.rollouts), default=0)
     skip = min(shared_start(group), max(longest - 1, 0))
     if comparison.token_limit is not None:
@@ -275,52 +207,38 @@ def _compared(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
     return replace(comparison, skip_tokens=skip)
 
 
-def _behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
-    """The selector `behaviour` on what scoring has observed; its tie-breaks alone where nothing was."""
+def _observed_behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
+    """Score as the selector `behaviour` does, from the votes that scoring observed; without votes by its tie-breaks."""
     votes = np.zeros(len(group)) if verdicts.behaviour is None else np.array(verdicts.behaviour, dtype=np.float64)
     votes[[not len(r) for r in group.rollouts]] = np.nan
     confidence = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
     return Scores(votes, (Medoid().score(group).values, confidence))
 
 
-def _checked(ranking: Sequence[int], examples: Sequence[bool] | None) -> list[int]:
-    """The ranking with the candidates that satisfy the examples first."""
+def _examples_first(ranking: Sequence[int], examples: Sequence[bool] | None) -> list[int]:
+    """Return the ranking with the candidates that satisfy the examples first."""
     return sorted(ranking, key=lambda i: not examples[i]) if examples is not None else list(ranking)
 
 
 def _subset_accuracy(group: RolloutGroup, correct: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
-    """Share of correct picks among `size` candidates drawn from the N, per selector of `SWEPT`."""
+    """Return the share of correct picks among `size` candidates drawn from the N, for each selector of `SWEPT`."""
     n, hits = len(group), np.zeros(len(SWEPT))
     subsets: Iterable[Sequence[int]]
     if comb(n, size) <= 2 * _SUBSET_DRAWS:
         subsets = list(combinations(range(n), size))
     else:
-        # each problem has its own draws, or the luck of one index would be that of all problems
+        # drawn anew for each problem, because a lucky candidate index would otherwise favor all problems
         rng = np.random.default_rng([size, *hashlib.sha256(group.prompt.encode()).digest()[:8]])
         subsets = [sorted(rng.choice(n, size, replace=False).tolist()) for _ in range(_SUBSET_DRAWS)]
     for members in subsets:
-        part = _subgroup(group, np.array(members))
-        for place, name in enumerate(SWEPT):
-            hits[place] += correct[members[rank(get_selector(name).score(part), part)[0]]]
+        part = subgroup(group, members, ComparisonConfig())
+        for index, name in enumerate(SWEPT):
+            hits[index] += correct[members[rank(get_selector(name).score(part), part)[0]]]
     return hits / len(subsets)
 
 
-def _subgroup(group: RolloutGroup, members: NDArray[np.int64]) -> RolloutGroup:
-    """Some of the candidates, with what was computed of them and does not depend on the others."""
-    part = RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
-    whole = ComparisonConfig()
-    similarity_matrix(group, whole)
-    for key in (("counts", *whole._window_key), ("similarity", whole.similarity, *whole._window_key)):
-        known = group._cache[key]
-        if isinstance(known, np.ndarray):
-            part._cache[key] = known[np.ix_(members, members)]
-        elif isinstance(known, list):
-            part._cache[key] = [known[i] for i in members]
-    return part
-
-
 def _chunk_points(group: RolloutGroup, chunks: Sequence[Sequence[NDArray[np.int32]]], size: int) -> NDArray[np.float64]:
-    """Neuron count and mean entropy of every whole chunk; a shorter last one would mix in its length."""
+    """Return neuron count and mean entropy of every whole chunk; a shorter last chunk would add a length effect."""
     points = [
         (len(ids), float(rollout.entropies[start : start + size].mean(dtype=np.float64)))
         for rollout, sets in zip(group.rollouts, chunks, strict=True)
@@ -330,6 +248,7 @@ def _chunk_points(group: RolloutGroup, chunks: Sequence[Sequence[NDArray[np.int3
 
 
 def _growth(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDArray[np.int64]:
+    """Return the number of unique neurons after each chunk."""
     seen = np.zeros(n_neurons, dtype=bool)
     sizes = []
     for ids in sets:

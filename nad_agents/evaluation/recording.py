@@ -1,4 +1,4 @@
-"""Recording candidates for many problems: one problem at a time on disk, resumable."""
+"""Record candidates for many problems; each problem is written to disk as it completes, so recording can be resumed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy")
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that determine what is generated."""
+    """Return the versions of Python and of the packages that determine what is generated."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -35,12 +35,12 @@ def package_versions() -> dict[str, str]:
 
 
 def describe_model(loaded: LoadedModel) -> dict[str, Any]:
-    """What a run says about its model."""
+    """Describe a model for a run's manifest."""
     return {
         "name": loaded.name,
         "source": loaded.source,
         "revision": loaded.revision,
-        # the folder of a converted or fetched model is named by its checksum or commit
+        # the name of the folder is the checksum of a converted model or the commit of a fetched one
         "snapshot": loaded.path.name,
         "architecture": type(loaded.model).__name__,
         "parameters": int(loaded.model.num_parameters()),
@@ -58,7 +58,16 @@ def make_manifest(
     *,
     order_seed: int | None,
 ) -> RunManifest:
-    """What a run will be recorded with; the sampling must have a seed."""
+    """Make the manifest of a run.
+
+    Args:
+        problems: The problems in the order of recording.
+        task: Where the problems came from.
+        loaded: The model.
+        sampling: How candidates are sampled, with a seed.
+        config: What is recorded.
+        order_seed: Seed of the order; None if the problems keep the data set's order.
+    """
     return RunManifest(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         task=dict(task),
@@ -85,45 +94,45 @@ def record_problems(
     resume: bool = False,
     on_problem: Callable[[ProblemRecord, int], None] | None = None,
 ) -> int:
-    """Record what is not on disk yet; a problem is durable as soon as its candidates are complete.
+    """Record the problems that are not on disk yet; each is on disk as soon as its candidates are complete.
 
-    A problem's candidates draw from the streams of the run's seed and the problem's place in the run, so that they do
+    A problem's candidates draw from the streams of the run's seed and the problem's index in the run, so that they do
     not depend on where recording was interrupted. With several problems in flight, which share batches, rounding may
-    differ with the company that a problem has.
+    depend on the other problems in the batch.
 
     Args:
-        decoder: samples the candidates; its selector is not asked.
-        problems: in the order of recording.
-        folder: of the run.
-        sampling: with a seed.
-        config: what is recorded.
-        task: where the problems came from.
-        order_seed: how they were shuffled, for the record.
-        limit: record only the first so many; a later call may go on from there.
-        in_flight: problems that are generated together; so many are lost when the process is killed.
-        resume: go on with a run that is there.
-        on_problem: called with each problem that was recorded, and how many are on disk now.
+        decoder: Samples the candidates; its selector is not used.
+        problems: The problems in the order of recording.
+        folder: The run's folder.
+        sampling: How candidates are sampled, with a seed.
+        config: What is recorded.
+        task: Where the problems came from.
+        order_seed: Seed of the order, for the manifest.
+        limit: Record only the first `limit` problems; a later call may record more.
+        in_flight: Number of problems that are generated at the same time, and that are lost if the process is killed.
+        resume: Whether to continue a run that exists.
+        on_problem: Called with each problem that was recorded, and with the number of problems on disk.
 
     Returns:
         Number of problems recorded by this call.
 
     Raises:
-        ConfigurationError: a run is there and resume is False, or it was recorded with other settings.
-        RunError: another process records it, or it is damaged.
-        PromptError: a prompt does not fit the model; the message names the problem.
+        ConfigurationError: A run exists and `resume` is False, or it was recorded with other settings.
+        RunError: Another process is recording the run, or it is damaged.
+        PromptError: A prompt does not fit the model; the message names the problem.
     """
     assert sampling.seed is not None
     manifest = make_manifest(problems, task, decoder.loaded, sampling, config, order_seed=order_seed)
     with RunWriter(folder, manifest, resume=resume) as writer:
         chosen = list(enumerate(problems))[:limit]
-        todo = [(place, problem) for place, problem in chosen if problem.id not in writer.done]
+        todo = [(index, problem) for index, problem in chosen if problem.id not in writer.done]
         on_disk = len(chosen) - len(todo)
         running: deque[tuple[Problem, PendingRequest]] = deque()
         try:
             for recorded in range(len(todo)):
-                for place, problem in todo[recorded + len(running) : recorded + in_flight]:
-                    running.append((problem, _submit(decoder, problem, place, sampling, config)))
-                record = _finished(*running[0], sampling.seed)
+                for index, problem in todo[recorded + len(running) : recorded + in_flight]:
+                    running.append((problem, _submit(decoder, problem, index, sampling, config)))
+                record = _await_record(*running[0], sampling.seed)
                 writer.append(record)
                 running.popleft()
                 if on_problem is not None:
@@ -135,16 +144,16 @@ def record_problems(
 
 
 def _submit(
-    decoder: NeuronAgreementDecoder, problem: Problem, place: int, sampling: SamplingConfig, config: NADConfig
+    decoder: NeuronAgreementDecoder, problem: Problem, index: int, sampling: SamplingConfig, config: NADConfig
 ) -> PendingRequest:
     try:
-        return decoder.submit([problem.message], sampling=sampling, config=config, first_prompt_index=place)[0]
+        return decoder.submit([problem.message], sampling=sampling, config=config, first_prompt_index=index)[0]
     except PromptError as error:
         msg = f"problem {problem.id!r}: {error}"
         raise PromptError(msg) from error
 
 
-def _finished(problem: Problem, pending: PendingRequest, seed: int) -> ProblemRecord:
+def _await_record(problem: Problem, pending: PendingRequest, seed: int) -> ProblemRecord:
     outcome = pending.outcome()
     return ProblemRecord(
         problem.id,

@@ -1,4 +1,4 @@
-"""One self-contained page: settings, tables and pictures of a run, without a network."""
+"""Write the report of a run: one self-contained page with settings, tables and plots, which needs no network."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.evaluation.evidence import Evidence, collect_evidence
-from nad_agents.evaluation.measures import Plan, measure_run
-from nad_agents.evaluation.plots import PICTURES, draw_pictures
+from nad_agents.evaluation.measures import measure_run
+from nad_agents.evaluation.plan import Plan
+from nad_agents.evaluation.plots import PLOTS, draw_plots
 from nad_agents.evaluation.tables import (
     SWEEPS,
     Table,
@@ -31,7 +32,7 @@ from nad_agents.runs import RecordedRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["summarise", "write_files", "write_report"]
+__all__ = ["summarize_run", "write_report", "write_report_files"]
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -51,50 +52,50 @@ def write_report(
     draws: int = 10_000,
     half_seed: int = 0,
 ) -> Evidence:
-    """Measure a scored run and write ``report.html``, ``report.md``, ``figures.json`` and the pictures as PNG files.
+    """Measure a scored run and write ``report.html``, ``report.md``, ``figures.json`` and the plots as PNG files.
 
     Args:
-        run: recorded and scored, or as much of it as there is.
-        folder: made if absent; files in it are replaced.
-        selectors: compare only these, by name.
-        workers: processes.
-        draws: bootstrap resamples.
-        half_seed: which half of the problems choices are made on.
+        run: The run, which need not be recorded and scored completely.
+        folder: Folder to write to, created if absent; files in it are replaced.
+        selectors: Names of the selectors to compare; None for all.
+        workers: Number of processes.
+        draws: Number of bootstrap resamples.
+        half_seed: Seed of the half of the problems that choices are made on.
 
     Raises:
-        RunError: nothing is scored, or a record is damaged.
-        ConfigurationError: a selector cannot be compared on this run.
+        RunError: Nothing is scored, or a record is damaged.
+        ConfigurationError: A selector cannot be compared on this run.
         MissingDependencyError: matplotlib is not installed.
     """
     plan = Plan.for_run(run, selectors=selectors)
     measures = measure_run(run, plan, workers=workers)
     evidence = collect_evidence(measures, plan, draws=draws, half_seed=half_seed)
-    write_files(run, evidence, draw_pictures(measures, evidence, plan), folder)
+    write_report_files(run, evidence, draw_plots(measures, evidence, plan), folder)
     return evidence
 
 
-def write_files(run: RecordedRun, evidence: Evidence, pictures: Mapping[str, Figure], folder: str | Path) -> None:
+def write_report_files(run: RecordedRun, evidence: Evidence, plots: Mapping[str, Figure], folder: str | Path) -> None:
     """Write the files of a report.
 
     Args:
-        run: what was evaluated.
-        evidence: its figures.
-        pictures: by name.
-        folder: made if absent; files in it are replaced.
+        run: The run that was evaluated.
+        evidence: The figures of the run.
+        plots: Matplotlib figures by name.
+        folder: Folder to write to, created if absent; files in it are replaced.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(evidence)
-    about = summarise(run, evidence)
-    (folder / "report.md").write_text(_markdown(about, tables), encoding="utf-8")
-    (folder / "report.html").write_text(_page(run, about, tables, _encoded(pictures, folder)), encoding="utf-8")
+    summary = summarize_run(run, evidence)
+    (folder / "report.md").write_text(_markdown(summary, tables), encoding="utf-8")
+    (folder / "report.html").write_text(_page(run, summary, tables, _save_plots(plots, folder)), encoding="utf-8")
     figures = {"run": run.manifest.model_dump(mode="json"), "evidence": asdict(evidence)}
     # JSON has no NaN
-    (folder / "figures.json").write_text(json.dumps(_finite(figures), indent=1), encoding="utf-8")
+    (folder / "figures.json").write_text(json.dumps(_without_nan(figures), indent=1), encoding="utf-8")
 
 
-def summarise(run: RecordedRun, evidence: Evidence) -> list[str]:
-    """What was run, how much of it there is, and how to read the figures, as sentences."""
+def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
+    """Describe in sentences what was run, how much of it is complete, and how to read the figures."""
     manifest = run.manifest
     task, model, sampling = manifest.task, manifest.model, manifest.sampling
     lines = [
@@ -145,26 +146,27 @@ def _tables(evidence: Evidence) -> dict[str, Table]:
     return tables
 
 
-def _encoded(pictures: Mapping[str, Figure], folder: Path) -> dict[str, str]:
+def _save_plots(plots: Mapping[str, Figure], folder: Path) -> dict[str, str]:
+    """Write every plot as a PNG file; returns the files' content in base64, for the page."""
     encoded = {}
-    for name, picture in pictures.items():
+    for name, figure in plots.items():
         buffer = io.BytesIO()
-        picture.savefig(buffer, format="png", dpi=130)
+        figure.savefig(buffer, format="png", dpi=130)
         (folder / f"{name}.png").write_bytes(buffer.getvalue())
         encoded[name] = base64.b64encode(buffer.getvalue()).decode("ascii")
     return encoded
 
 
-def _markdown(about: list[str], tables: dict[str, Table]) -> str:
-    parts = ["\n\n".join(about), *(f"## {title}\n\n{to_markdown(table)}" for title, table in tables.items())]
+def _markdown(summary: list[str], tables: dict[str, Table]) -> str:
+    parts = ["\n\n".join(summary), *(f"## {title}\n\n{to_markdown(table)}" for title, table in tables.items())]
     return "\n\n".join(parts) + "\n"
 
 
-def _page(run: RecordedRun, about: list[str], tables: dict[str, Table], pictures: dict[str, str]) -> str:
+def _page(run: RecordedRun, summary: list[str], tables: dict[str, Table], plots: dict[str, str]) -> str:
     title = f"{run.manifest.model.get('name')} on {run.manifest.task.get('file')}"
-    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in about)]
-    for name, data in pictures.items():
-        caption = escape(PICTURES[name][1])
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in summary)]
+    for name, data in plots.items():
+        caption = escape(PLOTS[name][1])
         parts.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">')
     for heading, (head, rows) in tables.items():
         cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
@@ -178,9 +180,9 @@ def _page(run: RecordedRun, about: list[str], tables: dict[str, Table], pictures
     )
 
 
-def _finite(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value

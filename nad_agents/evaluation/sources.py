@@ -1,6 +1,7 @@
-"""Where problems come from: files of JSON lines, CSV or Parquet, and the datasets of the Hugging Face Hub.
+"""Read problems from files of JSON lines, CSV or Parquet, which may be in a data set on the Hugging Face Hub.
 
-On the hub a file is named as ``hf://datasets/OWNER/NAME/PATH``; the usual benchmarks have a short name, see `KNOWN`.
+A file on the hub is named ``hf://datasets/OWNER/NAME/PATH``; well-known benchmarks have a short name (see
+`BENCHMARKS`).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from typing import Any
 
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError
 
-__all__ = ["KNOWN", "find_file", "read_rows"]
+__all__ = ["BENCHMARKS", "find_problem_file", "read_rows"]
 
-KNOWN = {
+BENCHMARKS = {
     "humaneval": "hf://datasets/openai/openai_humaneval/openai_humaneval/test-00000-of-00001.parquet",
     "mbpp": "hf://datasets/google-research-datasets/mbpp/full/test-00000-of-00001.parquet",
     "gsm8k": "hf://datasets/openai/gsm8k/main/test-00000-of-00001.parquet",
@@ -25,22 +26,22 @@ KNOWN = {
     "aime24": "hf://datasets/HuggingFaceH4/aime_2024/data/train-00000-of-00001.parquet",
     "gpqa": "hf://datasets/Idavidrein/gpqa/gpqa_diamond.csv",
 }
-"""Benchmarks by short name."""
+"""Files of well-known benchmarks on the hub, by short name."""
 
 _HUB = "hf://datasets/"
 
 
-def find_file(task: str | Path) -> Path:
-    """The local file of a task, fetched from the hub where it is named so.
+def find_problem_file(task: str | Path) -> Path:
+    """Return the local path of a file with problems, fetching it first if it is on the hub.
 
     Args:
-        task: a file, a short name out of `KNOWN`, or ``hf://datasets/OWNER/NAME/PATH``.
+        task: A file, a short name out of `BENCHMARKS`, or ``hf://datasets/OWNER/NAME/PATH``.
 
     Raises:
-        ConfigurationError: there is no such file, and it cannot be fetched.
+        ConfigurationError: The file does not exist on the hub, or cannot be fetched.
     """
     name = str(task)
-    address = name if name.startswith(_HUB) else KNOWN.get(name.lower()) if not Path(name).exists() else None
+    address = name if name.startswith(_HUB) else BENCHMARKS.get(name.lower()) if not Path(name).exists() else None
     if address is None:
         return Path(name)
     parts = address.removeprefix(_HUB).split("/", 2)
@@ -63,15 +64,15 @@ def find_file(task: str | Path) -> Path:
 
 
 def read_rows(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a file, each with the number of its line, or of the row where there are no lines.
+    """Yield the rows of a file, each with its line number, or with its row number if the format has no lines.
 
     Args:
-        path: tells the format by its ending.
-        data: the file's content, compressed with gzip or not.
+        path: Path of the file, whose suffix tells the format.
+        data: Content of the file, compressed with gzip or not.
 
     Raises:
-        ConfigurationError: the content is not of that format; the message names the line.
-        MissingDependencyError: Parquet without pyarrow.
+        ConfigurationError: The content does not have that format; the message names the line.
+        MissingDependencyError: The format is Parquet and pyarrow is not installed.
     """
     try:
         data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
@@ -79,7 +80,7 @@ def read_rows(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
         if suffix == ".parquet":
             yield from enumerate(_parquet(data), 1)
         elif suffix == ".csv":
-            # a field may hold line breaks
+            # newline="" keeps line breaks within fields
             yield from enumerate(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")), 1)
         else:
             yield from _json_lines(path, data.decode("utf-8"))
@@ -89,7 +90,7 @@ def read_rows(path: Path, data: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    # not splitlines, which also splits at characters that JSON allows within strings
+    # splitlines would also split at characters that JSON allows within strings
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

@@ -1,6 +1,6 @@
 """Intervals and tests over problems: bootstrap, within-problem AUROC, correlation.
 
-Problems are the unit of resampling throughout, since the candidates of one problem are not independent.
+Resampling always draws problems, because the candidates of one problem are not independent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 __all__ = ["Estimate", "Resampling", "auroc", "correlation", "pass_at", "residual_on_length"]
 
 _ROUNDING = 1e-9
-"""Of a score's spread: residuals that differ by less differ by rounding only."""
+"""Share of the largest residual below which differences are taken for rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Estimate:
     """A figure with its uncertainty.
 
     Attributes:
-        value: the estimate.
-        low: lower end of the 95% interval.
-        high: upper end.
-        n: problems that it rests on.
+        value: The estimate.
+        low: Lower end of the 95% interval.
+        high: Upper end of the 95% interval.
+        n: Number of problems that the estimate is based on.
     """
 
     value: float
@@ -42,12 +42,16 @@ class Estimate:
 
 
 class Resampling:
-    """Bootstrap over problems: percentile intervals; every figure sees the same resamples, so differences are paired.
+    """Bootstrap over problems with percentile intervals; all figures use the same resamples, so differences are paired.
 
     Args:
-        n: number of problems.
-        draws: number of resamples.
-        seed: of the resamples.
+        n: Number of problems.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
+
+    Attributes:
+        weights: Float64 [draws, n], how often each problem is in each resample.
+        n: Number of problems.
     """
 
     def __init__(self, n: int, *, draws: int = 10_000, seed: int = 0) -> None:
@@ -57,7 +61,7 @@ class Resampling:
         self.n = n
 
     def mean(self, values: NDArray[np.floating]) -> Estimate:
-        """The mean over problems; problems with NaN do not count.
+        """Estimate the mean over problems, leaving out those with NaN.
 
         Args:
             values: [n], one number per problem.
@@ -66,13 +70,18 @@ class Resampling:
         if not known.any():
             return Estimate(np.nan, np.nan, np.nan, 0)
         sizes = self.weights @ known
-        # a resample without any such problem says nothing
+        # resamples without any such problem are left out
         sums = (self.weights @ np.where(known, values, 0.0))[sizes > 0] / sizes[sizes > 0]
         low, high = np.percentile(sums, [2.5, 97.5])
         return Estimate(float(np.mean(values[known])), float(low), float(high), int(known.sum()))
 
     def ratio(self, numerators: NDArray[np.floating], denominators: NDArray[np.floating]) -> Estimate:
-        """A ratio of sums over problems, [n] each."""
+        """Estimate a ratio of sums over problems.
+
+        Args:
+            numerators: [n], one number per problem.
+            denominators: [n], one number per problem.
+        """
         below = self.weights @ denominators
         drawn = (self.weights @ numerators)[below > 0] / below[below > 0]
         total = denominators.sum()
@@ -82,15 +91,15 @@ class Resampling:
         return Estimate(float(numerators.sum() / total), float(low), float(high), int((denominators > 0).sum()))
 
     def simultaneous(self, values: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which of several means differ from zero when all are looked at together, at the level of 5%.
+        """Test which of several means differ from zero, at a level of 5% for all of them together.
 
-        The largest of the studentised deviations of a resample (max-t) is what each mean must exceed.
+        A mean differs if it exceeds the 95th percentile of the largest studentized deviation in a resample (max-t).
 
         Args:
             values: [figures, n], one number per figure and problem, all finite.
 
         Returns:
-            bool [figures].
+            Bool [figures].
         """
         mean, error = values.mean(axis=1), values.std(axis=1) / np.sqrt(self.n)
         varies = error > 0
@@ -102,12 +111,12 @@ class Resampling:
 
 
 def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
-    """How often a correct candidate scores above an incorrect one, ties counting half.
+    """Return how often a correct candidate scores above an incorrect one, with ties counting half.
 
     NaN counts as the lowest score.
 
     Returns:
-        A number in [0, 1]; NaN when all candidates are right, or all wrong.
+        A number in [0, 1]; NaN if all candidates are right or all are wrong.
     """
     right = int(correct.sum())
     wrong = len(correct) - right
@@ -118,7 +127,7 @@ def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
 
 
 def pass_at(size: int, correct: NDArray[np.bool_]) -> float:
-    """The chance that `size` of the candidates, drawn at random, contain a right one (pass@k without bias)."""
+    """Return the probability that `size` randomly drawn candidates contain a right one (pass@k, unbiased)."""
     right, n = int(correct.sum()), len(correct)
     if not 0 < size <= n:
         msg = f"size={size} must be from 1 to the {n} candidates"
@@ -127,10 +136,14 @@ def pass_at(size: int, correct: NDArray[np.bool_]) -> float:
 
 
 def residual_on_length(values: NDArray[np.floating], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
-    """What is left of a score after a least-squares line on the candidates' lengths, within one problem.
+    """Return the residual of each score from a least-squares line on the candidates' lengths within one problem.
 
-    With fewer than three finite scores, or all of one length, the deviation from the mean; NaN stays NaN. Residuals are
-    rounded, so that scores that length explains altogether are equal.
+    With fewer than three finite scores, or if all candidates have the same length, the deviation from the mean is
+    returned. NaN stays NaN. Residuals are rounded, so that scores that length explains completely are equal.
+
+    Args:
+        values: [N], one score per candidate.
+        tokens: [N], the candidates' numbers of tokens.
     """
     left = np.full(len(values), np.nan)
     known = np.isfinite(values)
@@ -141,7 +154,7 @@ def residual_on_length(values: NDArray[np.floating], tokens: NDArray[np.integer]
     unit = _ROUNDING * np.abs(y).max()
     if known.sum() >= 3 and (x @ x) > 0:
         y = y - x * (x @ y) / (x @ x)
-    # what differs by rounding only must tie: a score that is length itself leaves nothing
+    # scores that differ by rounding errors only must tie, such as the residuals of length itself
     y = np.round(y / unit) * unit if unit > np.finfo(np.float64).tiny else np.zeros_like(y)
     left[known] = y
     return left
@@ -156,17 +169,17 @@ def correlation(
     draws: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """Pearson's correlation, or Spearman's, of pooled points; the interval resamples problems.
+    """Estimate Pearson's or Spearman's correlation of pooled points, with an interval from resampling problems.
 
     Ranks and means are those of the whole sample in every resample.
 
     Args:
-        xs: per problem its points' first coordinate.
-        ys: the second.
-        ranks: Spearman's: correlate the ranks among all points.
-        within: take each problem's mean out first, which leaves what differs between the candidates of a problem.
-        draws: number of resamples.
-        seed: of the resamples.
+        xs: First coordinates of each problem's points.
+        ys: Second coordinates of each problem's points.
+        ranks: Correlate ranks among all points, which gives Spearman's correlation.
+        within: Subtract each problem's mean first, which leaves the differences between the candidates of a problem.
+        draws: Number of resamples.
+        seed: Seed of the resamples.
     """
     sizes = np.array([len(x) for x in xs])
     if sizes.sum() < 3:
@@ -181,7 +194,7 @@ def correlation(
         if within:
             values = values - (per_problem(values) / np.maximum(sizes, 1))[problem]
         values = np.asarray(rankdata(values), dtype=np.float64) if ranks else values
-        # moments of centred values do not cancel
+        # centered, because differences of large moments would lose digits
         return np.asarray(values - values.mean(), dtype=np.float64)
 
     x, y = prepared(xs), prepared(ys)

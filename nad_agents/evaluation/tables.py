@@ -1,4 +1,4 @@
-"""Figures as text: an estimate with its interval, and the tables of a report as rows of strings."""
+"""The tables of a report as rows of strings, and estimates with their intervals as text."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = [
     "findings_table",
     "frontier_table",
     "held_out_table",
-    "marks",
     "percent",
     "plain",
     "selector_table",
     "short_table",
+    "significance_marks",
     "sweep_table",
     "to_markdown",
 ]
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
-"""Headers and rows."""
+"""Column headers and rows."""
 
 
 def percent(estimate: Estimate, *, signed: bool = False) -> str:
-    """A share in percent with its interval, such as "48.2 [41.0, 55.1]"; a dash without data."""
+    """Format a share in percent with its interval, such as "48.2 [41.0, 55.1]"; a dash without data."""
     if math.isnan(estimate.value):
         return "-"
     form = "+.1f" if signed else ".1f"
@@ -41,19 +41,19 @@ def percent(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def plain(estimate: Estimate, digits: int = 2) -> str:
-    """A number with its interval; a dash without data."""
+    """Format a number with its interval; a dash without data."""
     if math.isnan(estimate.value):
         return "-"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
-def marks(row: SelectorRow) -> str:
-    """Two asterisks for a gain that holds among all selectors, one for an interval that excludes 0."""
+def significance_marks(row: SelectorRow) -> str:
+    """Return two asterisks for a gain that holds among all selectors, one if its interval excludes 0, else nothing."""
     return " **" if row.stands_alone else " *" if row.gain.excludes_zero else ""
 
 
 def selector_table(evidence: Evidence) -> Table:
-    """Every selector, best first, between random and the oracle."""
+    """Make the table of every selector, best first, between oracle and random."""
     head = (
         "selector",
         "accuracy, %",
@@ -71,7 +71,7 @@ def selector_table(evidence: Evidence) -> Table:
         (
             row.label,
             percent(row.accuracy),
-            percent(row.gain, signed=True) + marks(row),
+            percent(row.gain, signed=True) + significance_marks(row),
             plain(row.auroc),
             plain(row.auroc_length_controlled),
             percent(row.with_examples),
@@ -100,13 +100,13 @@ def selector_table(evidence: Evidence) -> Table:
 
 
 def short_table(evidence: Evidence) -> Table:
-    """The selectors in columns narrow enough for a terminal."""
+    """Make the table of selectors with columns narrow enough for a terminal."""
     head = ("selector", "accuracy, %", "gain over random", "AUROC", "no length", "examples, %", "ms")
     rows = [
         (
             row.label,
             percent(row.accuracy),
-            percent(row.gain, signed=True) + marks(row),
+            percent(row.gain, signed=True) + significance_marks(row),
             _value(row.auroc, 1, ".2f"),
             _value(row.auroc_length_controlled, 1, ".2f"),
             _value(row.with_examples, 100, ".1f"),
@@ -125,7 +125,7 @@ def _value(estimate: Estimate, factor: int, form: str) -> str:
 
 
 def difficulty_table(evidence: Evidence) -> Table:
-    """Gain over random and AUROC by the problem's difficulty."""
+    """Make the table of gain over random and AUROC by the problem's difficulty."""
     names = get_args(Difficulty)
     sizes = {name: evidence.rows[0].by_difficulty[name].n for name in names}
     head = (
@@ -154,16 +154,21 @@ SWEEPS = {
 
 
 def sweep_table(evidence: Evidence, sweep: str) -> Table:
-    """Accuracy along one sweep, see `SWEEPS`; by position and number of candidates also the tokens it takes."""
+    """Make the table of accuracy along one sweep, with tokens where the sweep changes them.
+
+    Args:
+        evidence: The figures.
+        sweep: A key of `SWEEPS`.
+    """
     points = [p for p in evidence.sweeps if p.sweep == sweep]
     labels = list(dict.fromkeys(p.label for p in points))
     settings = list(dict.fromkeys(p.setting for p in points))
-    by_place: dict[tuple[int | str, str], SweepPoint] = {(p.setting, p.label): p for p in points}
+    by_setting: dict[tuple[int | str, str], SweepPoint] = {(p.setting, p.label): p for p in points}
     costs = sweep in ("position", "candidates")
 
     def cost(setting: int | str) -> tuple[str, ...]:
-        # what the selectors spend differs by the length of their picks
-        mine = [by_place[setting, label] for label in labels]
+        # averaged, because selectors' costs differ by the length of their picks
+        mine = [by_setting[setting, label] for label in labels]
         tokens, saved = (sum(getattr(p, name) for p in mine) / len(mine) for name in ("tokens", "saved"))
         return (f"{tokens:.0f}", f"{100 * saved:.0f}") if costs else ()
 
@@ -172,7 +177,7 @@ def sweep_table(evidence: Evidence, sweep: str) -> Table:
         (
             setting_name(sweep, setting),
             *cost(setting),
-            *(percent(by_place[setting, label].accuracy) for label in labels),
+            *(percent(by_setting[setting, label].accuracy) for label in labels),
         )
         for setting in settings
     ]
@@ -180,7 +185,7 @@ def sweep_table(evidence: Evidence, sweep: str) -> Table:
 
 
 def frontier_table(evidence: Evidence) -> Table:
-    """The fewest tokens for each accuracy, among positions and numbers of candidates."""
+    """Make the table of the fewest tokens for each accuracy, among positions and numbers of candidates."""
     head = ("selector", "setting", "tokens generated", "saved, %", "accuracy, %", "gain over random")
     return head, [
         (
@@ -198,7 +203,7 @@ def frontier_table(evidence: Evidence) -> Table:
 
 
 def held_out_table(evidence: Evidence) -> Table:
-    """What was chosen on one half of the problems, and what it is worth on the other."""
+    """Make the table of choices on one half of the problems and their worth on the other."""
     head = ("chosen on one half", "choice", "accuracy on the other half, %", "gain over random there", "tokens there")
     return head, [
         (
@@ -213,7 +218,7 @@ def held_out_table(evidence: Evidence) -> Table:
 
 
 def findings_table(evidence: Evidence) -> Table:
-    """What the paper reports of neurons, re-measured on this run."""
+    """Make the table of the paper's findings about neurons, re-measured on this run."""
     found = [(f"neuron count and entropy per {name}", plain(e), str(e.n)) for name, e in evidence.count_entropy.items()]
     found += [(f"activated {name}", plain(e, 0), str(e.n)) for name, e in evidence.counts.items()]
     found += [(f"similarity of {name}", plain(e, 3), str(e.n)) for name, e in evidence.agreement.items()]
@@ -221,7 +226,7 @@ def findings_table(evidence: Evidence) -> Table:
 
 
 def to_markdown(table: Table) -> str:
-    """A table in GitHub's notation."""
+    """Format a table in GitHub's Markdown."""
 
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"

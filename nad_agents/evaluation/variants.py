@@ -1,4 +1,4 @@
-"""What a report compares: selectors under different comparisons, grouped by the question that they answer."""
+"""The variants that a report compares: selectors under different comparisons, grouped by the question they answer."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = [
 ]
 
 Family = Literal["agreement", "sparsity", "confidence", "fusion", "execution", "baseline"]
-"""What a selector looks at."""
+"""Kind of evidence that a selector looks at."""
 
 SweepName = Literal["position", "width", "neighbours", "weights"]
-"""What is varied: tokens seen, neurons per token, neighbours of knn, weights of nad_fusion."""
+"""What a sweep varies: tokens seen, neurons per token, neighbors of knn, or weights of nad_fusion."""
 
 FAMILIES: Mapping[str, Family] = {
     "knn": "agreement",
@@ -49,10 +49,10 @@ FAMILIES: Mapping[str, Family] = {
     "majority": "baseline",
     "behaviour": "execution",
 }
-"""The built-in selectors that are compared, in the order of a report; `random` enters as its expectation."""
+"""The built-in selectors that are compared, in the order of a report; `random` is represented by its expectation."""
 
 SWEPT = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
-"""The selectors that are followed over chunk positions and numbers of candidates."""
+"""The selectors that are followed over positions and numbers of candidates."""
 
 EVERYTHING = -1
 """The setting of a sweep at which nothing is left out."""
@@ -60,16 +60,16 @@ EVERYTHING = -1
 
 @dataclass(frozen=True)
 class Variant:
-    """A selector with everything that it is told.
+    """A selector with all of its settings.
 
     Attributes:
-        label: what a report calls it.
-        selector: registered name.
-        comparison: what is compared.
-        options: the selector's own.
-        skip_shared: leave out, besides, the tokens with which all candidates of a problem begin alike; a limit on the
-            tokens compared counts from there.
-        checked: walk the ranking to the first candidate that satisfies the examples in the prompt.
+        label: Name in a report.
+        selector: Registered name of the selector.
+        comparison: What is compared.
+        options: The selector's own options.
+        skip_shared: Whether to leave out the tokens with which all candidates begin alike; a limit on the compared
+            tokens then counts from their end.
+        checked: Whether to take the first candidate in the ranking that satisfies the examples in the prompt.
     """
 
     label: str
@@ -81,25 +81,25 @@ class Variant:
 
     @property
     def family(self) -> Family:
-        """What the selector looks at."""
+        """Kind of evidence that the selector looks at."""
         return "execution" if self.checked else FAMILIES.get(self.selector, "baseline")
 
 
 Sweep = Mapping[int | str, tuple[Variant, ...]]
-"""Variants by setting; the labels are the same at every setting."""
+"""Variants by setting; every setting has the same labels."""
 
 
 def standard_variants(
     *, first_layer: int, n_layers: int, answers: bool = False, examples: bool = False, behaviour: bool = False
 ) -> list[Variant]:
-    """Every selector as it is, the variants against length, and what running the code adds.
+    """List the variants of the main table: every selector as it is, variants against length, and those that run code.
 
     Args:
-        first_layer: first recorded layer.
-        n_layers: number of recorded layers.
-        answers: final answers can be compared, as majority does.
-        examples: candidates were run on the examples in their prompt.
-        behaviour: candidates were run on the same inputs.
+        first_layer: Index of the first recorded layer.
+        n_layers: Number of recorded layers.
+        answers: Whether final answers can be compared, as `majority` does.
+        examples: Whether candidates were run on the examples in their prompt.
+        behaviour: Whether candidates were run on the same inputs.
     """
     plain = ComparisonConfig()
     present = {"majority": answers, "behaviour": behaviour}
@@ -129,7 +129,7 @@ def standard_variants(
 
 
 def position_sweep(tokens: tuple[int, ...] = (32, 64, 128)) -> Sweep:
-    """Selecting after so many tokens, or so many after those that all share: what early stopping would have known."""
+    """Vary after how many tokens the choice is made, with and without the shared start, as early stopping would."""
 
     def after(comparison: ComparisonConfig) -> tuple[Variant, ...]:
         later = Variant("knn, without the shared start", "knn", comparison, skip_shared=True)
@@ -142,7 +142,7 @@ def position_sweep(tokens: tuple[int, ...] = (32, 64, 128)) -> Sweep:
 
 
 def width_sweep(recorded: int) -> Sweep:
-    """Fewer activated neurons per token than were recorded."""
+    """Vary the number of activated neurons per token, up to the recorded number."""
     names = ("knn", "medoid", "min_act")
     found: dict[int | str, tuple[Variant, ...]] = {
         k: tuple(Variant(name, name, ComparisonConfig(top_k=k)) for name in names)
@@ -153,12 +153,12 @@ def width_sweep(recorded: int) -> Sweep:
 
 
 def neighbour_sweep(candidates: int) -> Sweep:
-    """More or fewer neighbours than the three of the paper."""
+    """Vary the number of neighbors, which is three in the paper."""
     return {k: (Variant("knn", "knn", options={"k": k}),) for k in (1, 2, 3, 5, 8, 16, 32) if k < candidates}
 
 
 def weight_sweep() -> Sweep:
-    """Weights of nad_fusion in steps of a quarter, as "agreement:sparsity:confidence" in quarters."""
+    """Vary the weights of nad_fusion in steps of a quarter, labeled "agreement:sparsity:confidence" in quarters."""
     quarters = [parts for parts in product(range(5), repeat=3) if sum(parts) == 4]
     names = ("agreement", "sparsity", "confidence")
     return {

@@ -1,6 +1,7 @@
-"""Whether candidates are correct: `verdicts.jsonl` in the run's folder, one line per problem.
+"""Verdicts on candidates, stored in `verdicts.jsonl` in the run's folder, one line per problem.
 
-A line holds the fields of `ProblemVerdicts`. A last line that a kill cut is ignored, and its problem scored again.
+A line holds the fields of `ProblemVerdicts`. An incomplete line, left by a process that was killed, is ignored, and its
+problem is scored again.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from nad_agents.runs import RunError
 __all__ = ["VERDICTS", "ProblemVerdicts", "append_verdicts", "read_verdicts"]
 
 VERDICTS = "verdicts.jsonl"
-"""Name of the file of verdicts."""
+"""Name of the file of verdicts in a run's folder."""
 
 
 @dataclass(frozen=True)
 class ProblemVerdicts:
-    """What scoring found of one problem's candidates, in index order.
+    """What scoring found out about one problem's candidates, in index order.
 
     Attributes:
-        problem: its id.
-        correct: whether each candidate is right.
-        examples: whether each satisfies the examples in its prompt; None where it has none.
-        reasons: why each failed; empty when it passed.
-        answers: final answers; None for code, and where a candidate gives none.
-        scorer: what judged them.
-        behaviour: how many of the candidates do the same on the same inputs, 0 for one that fails on all of them; None
-            where programs were not observed.
+        problem: The problem's id.
+        correct: Whether each candidate is right.
+        examples: Whether each candidate satisfies the examples in the prompt; None if the prompt has none.
+        reasons: Why each candidate failed; empty for one that passed.
+        answers: Final answers, with None for candidates that give none; None for code.
+        scorer: Description of what judged the candidates.
+        behaviour: For each candidate, how many candidates do the same on the same inputs, 0 for one that fails on all
+            of them; None if programs were not observed.
     """
 
     problem: str
@@ -45,11 +46,11 @@ class ProblemVerdicts:
 
 
 def append_verdicts(folder: Path, verdicts: ProblemVerdicts) -> None:
-    """Add a problem's verdicts; they are on disk when this returns."""
+    """Append a problem's verdicts to the file; they are on disk when this returns."""
     line = json.dumps(asdict(verdicts))
     path = folder / VERDICTS
     with path.open("a+b") as file:
-        # a line that a kill cut short is closed, so that the next one stands alone
+        # ends a line that was cut when a process was killed
         if file.tell() and _last_byte(path) != b"\n":
             file.write(b"\n")
         file.write(line.encode() + b"\n")
@@ -64,10 +65,10 @@ def _last_byte(path: Path) -> bytes:
 
 
 def read_verdicts(folder: Path) -> Mapping[str, ProblemVerdicts]:
-    """The verdicts by problem; none when nothing was scored.
+    """Read the verdicts by problem; the result is empty if nothing was scored.
 
     Raises:
-        RunError: a line has other fields than it should.
+        RunError: A line has unexpected or missing fields.
     """
     path = folder / VERDICTS
     if not path.exists():
@@ -77,7 +78,7 @@ def read_verdicts(folder: Path) -> Mapping[str, ProblemVerdicts]:
         try:
             values = json.loads(line)
         except ValueError:
-            # cut by a kill; its problem is scored again
+            # cut when a process was killed; the problem is scored again
             continue
         try:
             fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

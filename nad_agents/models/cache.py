@@ -1,8 +1,8 @@
-"""The folder where converted models are kept, and how a folder gets into it: whole or not at all.
+"""The cache of converted models; a folder gets into it completely or not at all.
 
-A folder is built under a hidden temporary name beside its final one, flushed to disk, and renamed. One process builds
-at a time (a file lock, which the system releases when its holder dies); others wait and then find the result. Whatever
-hidden folder can be locked by somebody else belongs to a dead process, and is removed.
+A folder is built under a hidden temporary name next to its final one, flushed to disk, and renamed. A file lock lets
+one process at a time build a folder, and the operating system releases the lock when its holder dies; other processes
+wait and then find the result. A hidden folder whose lock is free was left by a process that died, and is removed.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class CacheEntry:
     """One converted model in the cache.
 
     Attributes:
-        key: its folder's name.
-        path: its folder, loadable by transformers.
-        size_bytes: on disk.
-        manifest: what it was made from and how; JSON-serialisable.
+        key: Name of the model's folder in the cache.
+        path: The folder itself, which transformers can load.
+        size_bytes: Size of the folder's files on disk.
+        manifest: What the model was converted from and how; JSON-serializable.
     """
 
     key: str
@@ -46,13 +46,16 @@ class CacheEntry:
 
 
 def cache_dir() -> Path:
-    """Where nad_agents keeps what it made: ``$NAD_CACHE_DIR``, else the user's cache folder. May not exist yet."""
+    """Return the folder where nad_agents keeps converted models, which may not exist yet.
+
+    It is ``$NAD_CACHE_DIR`` if that is set, else a folder in the user's cache directory.
+    """
     chosen = os.environ.get("NAD_CACHE_DIR", "").strip()
     return Path(chosen).expanduser() if chosen else Path(user_cache_dir("nad-agents", appauthor=False))
 
 
 def describe_cache() -> tuple[CacheEntry, ...]:
-    """The converted models in the cache, by name."""
+    """List the converted models in the cache, sorted by name."""
     entries = []
     for manifest in sorted((cache_dir() / _MODELS).glob(f"[!.]*/{_MANIFEST}")):
         folder = manifest.parent
@@ -63,7 +66,7 @@ def describe_cache() -> tuple[CacheEntry, ...]:
 
 
 def find_cached(key: str) -> Path | None:
-    """The finished folder of that key, or None."""
+    """Return the finished folder with a key, or None if the cache has none."""
     folder = cache_dir() / _MODELS / key
     return folder if (folder / _MANIFEST).is_file() else None
 
@@ -74,16 +77,16 @@ def cached_folder(
     *,
     on_wait: Callable[[], None] | None = None,
 ) -> Path:
-    """The folder of that key, built first if it is absent.
+    """Return the folder with a key, building it first if the cache does not have it.
 
     Args:
-        key: names content and version; the same key always means the same files.
-        build: fills the empty folder it is given and returns the manifest to keep with it.
-        on_wait: called once when another process is building this folder and this one has to wait.
+        key: Name that identifies content and version; the same key always stands for the same files.
+        build: Fills the empty folder that it is given, and returns the manifest to keep with it.
+        on_wait: Called once if another process is building the folder, before this one starts to wait.
 
     Raises:
-        ModelLoadError: the cache cannot be written.
-        Exception: whatever `build` raises; nothing stays behind.
+        ModelLoadError: The cache folder is not writable.
+        Exception: Anything that `build` raises; the half-built folder is removed.
     """
     found = find_cached(key)
     if found is not None:
@@ -98,7 +101,7 @@ def cached_folder(
         )
         raise ModelLoadError(msg) from error
     try:
-        # somebody may have finished while this process waited
+        # another process may have finished the folder while this one waited
         return find_cached(key) or _build(root, key, build)
     finally:
         lock.release()
@@ -116,7 +119,7 @@ def _locked(root: Path, key: str, on_wait: Callable[[], None] | None) -> FileLoc
 
 
 def _build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]]) -> Path:
-    """Build, flush and rename; the caller holds the lock of `key`."""
+    """Build the folder, flush it and rename it; the caller holds the lock of `key`."""
     _remove_leftovers(root, key)
     final = root / key
     temporary = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".tmp", dir=root))
@@ -125,7 +128,7 @@ def _build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]]) -> 
         (temporary / _MANIFEST).write_text(json.dumps(dict(manifest), indent=2), encoding="utf-8")
         temporary.chmod(0o755)
         _flush(temporary)
-        if final.exists():  # without a manifest, else it would have been found
+        if final.exists():  # it has no manifest, or find_cached would have returned it
             shutil.rmtree(final)
         temporary.rename(final)
         _flush_folder(root)
@@ -136,7 +139,7 @@ def _build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]]) -> 
 
 
 def _remove_leftovers(root: Path, held: str) -> None:
-    """Remove the half-built folders of dead processes: those of the held key, and those whose lock is free."""
+    """Remove half-built folders that dead processes left: those of the held key, and those whose lock is free."""
     for folder in root.glob(".*.tmp"):
         key = folder.name[1:].rsplit(".", 2)[0]
         if key == held:
@@ -151,7 +154,7 @@ def _lock_file(root: Path, key: str) -> str:
 
 
 def _flush(folder: Path) -> None:
-    """Force a folder's files to disk, so that the rename cannot outlive its content."""
+    """Force a folder's files to disk, so that the rename cannot reach the disk before the content does."""
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb+") as handle:
@@ -162,7 +165,7 @@ def _flush(folder: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open folders
+    if os.name == "nt":  # Windows cannot open a folder as a file
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

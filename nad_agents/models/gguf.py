@@ -1,4 +1,4 @@
-"""A GGUF file as a folder that loads in a second: converted to safetensors once, kept in the cache by content."""
+"""GGUF files: each is converted to safetensors once and kept in the cache, where it loads in a second."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from typing import Any
 
 from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.cache import cached_folder, find_cached
-from nad_agents.models.conversion import CONVERSION_VERSION, convert
+from nad_agents.models.gguf_conversion import CONVERSION_VERSION, convert
 from nad_agents.models.gguf_header import GGUFMetadata, check_magic, read_metadata
-from nad_agents.models.logging import Progress, announce, logger
+from nad_agents.models.logging import ProgressCallback, announce, logger
 
 __all__ = ["cache_key", "converted_gguf"]
 
 
 def cache_key(sha256: str) -> str:
-    """The cache folder's name for a GGUF file of that content."""
+    """Return the name of the cache folder for a GGUF file with a SHA-256."""
     return f"gguf-v{CONVERSION_VERSION}-{sha256[:40]}"
 
 
-def converted_gguf(path: Path, *, sha256: str | None = None, name: str = "", progress: Progress | None = None) -> Path:
-    """The safetensors folder of a GGUF file, converted first if it is not in the cache.
+def converted_gguf(
+    path: Path, *, sha256: str | None = None, name: str = "", progress: ProgressCallback | None = None
+) -> Path:
+    """Return the safetensors folder of a GGUF file, converting the file first if the cache does not have it.
 
     Args:
-        path: the GGUF file.
-        sha256: its SHA-256, if the caller has checked it; otherwise the file is hashed, about a second per 500 MB.
-        name: what to call it in messages; the file's name by default.
-        progress: receives one line before a step that takes long.
+        path: The GGUF file.
+        sha256: SHA-256 of the file if the caller has checked it; otherwise it is computed, in about a second per 500
+            MB.
+        name: Name for messages; the file's name if empty.
+        progress: Receives one line before each slow step.
 
     Raises:
-        ModelLoadError: the file is no GGUF, is truncated or cannot be converted.
-        UnsupportedModelError: its architecture is not one that transformers reads, or not a decoder.
-        MissingDependencyError: the package that reads GGUF is absent.
+        ModelLoadError: The file is not GGUF, is truncated, or cannot be converted.
+        UnsupportedModelError: transformers cannot read its architecture, or it is not decoder-only.
+        MissingDependencyError: The package that reads GGUF files is not installed.
     """
     check_magic(path)
     name = name or path.name
@@ -58,7 +61,7 @@ def converted_gguf(path: Path, *, sha256: str | None = None, name: str = "", pro
 
 
 def _check_packages(name: str) -> None:
-    # transformers insists on accelerate for GGUF, though it is not used on one device
+    # transformers requires accelerate for GGUF even where it does not use it
     missing = [package for package in ("gguf", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         msg = f'reading {name} needs the package {missing[0]}; run: pip install "nad-agents[gguf]"'

@@ -1,4 +1,4 @@
-"""The header of a GGUF file: is it one, is it whole, and what the conversion needs to know from it."""
+"""Read the header of a GGUF file: check that the file is complete, and extract what the conversion needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models.model_checks import first_line
+from nad_agents.models.error_text import one_line_error
 
 __all__ = ["GGUFMetadata", "check_magic", "read_metadata"]
 
@@ -20,32 +20,32 @@ _VERSIONS = (2, 3)
 
 @dataclass(frozen=True)
 class GGUFMetadata:
-    """What the conversion needs from the file's header.
+    """The parts of a GGUF file's header that the conversion needs.
 
     Attributes:
         architecture: llama.cpp's name of the architecture.
-        pre_tokenizer: llama.cpp's name of the pre-tokenizer; empty when the file names none.
-        eos_token_ids: end tokens that the file names (end of text, of turn, of message).
-        n_splits: number of files that the model is split over.
-        quantised: whether any tensor is stored in blocks.
-        widest_type: the most frequent type among matrices, as llama.cpp names it.
-        long_context_factors: whether it rescales its rotary frequencies, which transformers does not read.
+        pre_tokenizer: llama.cpp's name of the pre-tokenizer; empty if the file names none.
+        eos_token_ids: End tokens that the file names (end of text, of turn, of message).
+        n_splits: Number of files that the model is split into.
+        quantized: Whether any matrix is stored in quantized blocks.
+        matrix_type: llama.cpp's name of the type that most matrices have.
+        long_context_factors: Whether the model rescales its rotary frequencies, which transformers does not read.
     """
 
     architecture: str
     pre_tokenizer: str
     eos_token_ids: tuple[int, ...]
     n_splits: int
-    quantised: bool
-    widest_type: str
+    quantized: bool
+    matrix_type: str
     long_context_factors: bool
 
 
 def check_magic(path: Path) -> None:
-    """Check the first bytes of a file, at no cost.
+    """Check the first eight bytes of a file.
 
     Raises:
-        ModelLoadError: it is not a GGUF file, or one of another version.
+        ModelLoadError: The file is not GGUF, or of a version that cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -66,10 +66,10 @@ def check_magic(path: Path) -> None:
 
 
 def read_metadata(path: Path) -> GGUFMetadata:
-    """Read a GGUF file's header and check that every tensor is there.
+    """Read a GGUF file's header, and check that the file is long enough for every tensor.
 
     Raises:
-        ModelLoadError: the file is truncated or its header makes no sense.
+        ModelLoadError: The file is truncated, its header is damaged, or it holds no weights.
     """
     from gguf import GGUFReader
 
@@ -84,7 +84,7 @@ def read_metadata(path: Path) -> GGUFMetadata:
         names = {tensor.name for tensor in reader.tensors}
         architecture = str(values["general.architecture"])
     except (ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError, OSError) as error:
-        msg = f"{path} is truncated or damaged ({first_line(error)}); download it again"
+        msg = f"{path} is truncated or damaged ({one_line_error(error)}); download it again"
         raise ModelLoadError(msg) from error
     if not types:
         msg = f"{path} holds no weights (a vocabulary-only file); give a GGUF file with weights"
@@ -96,7 +96,7 @@ def read_metadata(path: Path) -> GGUFMetadata:
         pre_tokenizer=str(values.get("tokenizer.ggml.pre", "")),
         eos_token_ids=tuple(dict.fromkeys(int(end) for end in ends if end is not None)),
         n_splits=int(values.get("split.count", 1) or 1),
-        quantised=any(kind not in {"F32", "F16", "BF16"} for kind in types),
-        widest_type=types.most_common(1)[0][0],
+        quantized=any(kind not in {"F32", "F16", "BF16"} for kind in types),
+        matrix_type=types.most_common(1)[0][0],
         long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
     )

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: is it reachable, is the model there, and what does the local hub cache hold."""
+"""The Hugging Face Hub: check that it can be reached, fetch files, and look into its local cache."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from huggingface_hub.errors import (
 )
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models.model_checks import first_line
+from nad_agents.models.error_text import one_line_error
 
-__all__ = ["check_repo_id", "fetch_file", "find_in_hub_cache", "hub_is_reachable", "unreachable"]
+__all__ = ["check_repo_id", "fetch_file", "find_in_hub_cache", "hub_is_reachable", "unreachable_message"]
 
 _WEIGHTS = (
     "model.safetensors",
@@ -35,7 +35,7 @@ def check_repo_id(model: str) -> None:
     """Check that a name has the form of a hub id, 'owner/name'.
 
     Raises:
-        ModelLoadError: it has not.
+        ModelLoadError: The name has another form.
     """
     try:
         try_to_load_from_cache(model, "config.json")
@@ -45,7 +45,7 @@ def check_repo_id(model: str) -> None:
 
 
 def hub_is_reachable() -> bool:
-    """Whether the hub answers within three seconds; False at once in offline mode (HF_HUB_OFFLINE)."""
+    """Return whether the hub answers within three seconds; False at once in offline mode (``HF_HUB_OFFLINE``)."""
     if is_offline_mode():
         return False
     request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
@@ -59,7 +59,7 @@ def hub_is_reachable() -> bool:
 
 
 def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
-    """The folder of a model in the local hub cache, if its config, tokenizer and weights are there."""
+    """Return a model's folder in the hub's local cache if config, tokenizer and weights are there, else None."""
     config = try_to_load_from_cache(model, "config.json", revision=revision)
     tokenizer = try_to_load_from_cache(model, "tokenizer_config.json", revision=revision)
     if not isinstance(config, str) or tokenizer is None:
@@ -69,12 +69,12 @@ def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
 
 
 def fetch_file(model: str, file: str, revision: str | None) -> Path:
-    """Fetch one file of a model; returns the model's folder in the hub cache.
+    """Fetch one file of a model, and return the model's folder in the hub's local cache.
 
-    Fetching the config first shows whether the model exists and may be read.
+    Fetching the config first shows whether the model exists and the user has access to it.
 
     Raises:
-        ModelLoadError: the model, revision or file does not exist, is gated, or the hub is not reachable.
+        ModelLoadError: The model, revision or file does not exist, is gated, or the hub cannot be reached.
     """
     try:
         return Path(hf_hub_download(model, file, revision=revision)).parent
@@ -88,17 +88,17 @@ def fetch_file(model: str, file: str, revision: str | None) -> Path:
         msg = f"{model} has no revision {revision!r}; give a branch, tag or commit of that model"
         raise ModelLoadError(msg) from error
     except LocalEntryNotFoundError as error:
-        raise ModelLoadError(unreachable(model)) from error
+        raise ModelLoadError(unreachable_message(model)) from error
     except EntryNotFoundError as error:
         msg = f"{model} has no {file} on the hub; if it holds GGUF files, download one and give its path"
         raise ModelLoadError(msg) from error
     except (HfHubHTTPError, OSError) as error:
-        msg = f"{model} could not be fetched from the hub: {first_line(error)}"
+        msg = f"{model} could not be fetched from the hub: {one_line_error(error)}"
         raise ModelLoadError(msg) from error
 
 
-def unreachable(model: str) -> str:
-    """The message for a model that is not here while the hub is not reachable."""
+def unreachable_message(model: str) -> str:
+    """Return the error message for a model that is not on this machine while the hub cannot be reached."""
     why = "offline mode is set (HF_HUB_OFFLINE)" if is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
     return (
         f"{model} is not on this machine and {why}; give a local folder or a GGUF file, or leave out the model: "

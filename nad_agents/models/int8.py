@@ -1,8 +1,8 @@
-"""Eight-bit linear layers for CPUs: a quarter of the weights' bytes, and integer products where the CPU has them.
+"""Int8 linear layers for CPUs: a quarter of the weights' bytes, and integer products on CPUs that have them.
 
-Weights get one scale per output, inputs one scale per token ("W8A8 dynamic"): q = round(x / s), s = max|x| / 127. A
-token's result depends on that token alone and integer sums are exact, so that these layers give a candidate the same
-whatever its company. Norms, embeddings, attention and the KV cache stay float32.
+Weights get one scale per output and inputs one scale per token ("W8A8 dynamic"): q = round(x / s), s = max|x| / 127. A
+token's result depends on that token alone and integer sums are exact, so these layers give a candidate the same result
+whatever else is in the batch. Norms, embeddings, attention and the KV cache stay float32.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["Int8Linear", "check_int8", "quantise_linears"]
+__all__ = ["Int8Linear", "check_int8_support", "quantize_linear_layers"]
 
 _LEVELS = 127
 _ZERO = 128
-"""The kernels take unsigned inputs; this one stands for 0."""
+"""The kernels take unsigned inputs; this value stands for 0."""
 
 _KERNELS = ("avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8")
-"""Any of these sums products of bytes without overflow; older instructions saturate."""
+"""CPU features that sum products of bytes without overflow; older instructions saturate."""
 
 
 class Int8Linear(nn.Module):
-    """`nn.Linear` with int8 weights and inputs quantised token by token.
+    """An `nn.Linear` with int8 weights, whose inputs are quantized token by token.
 
     Args:
-        weight: float [out, in].
-        bias: float [out].
-        shared: the weight is another module's too (a tied embedding), and does not count among this one's parameters.
+        weight: Float [out, in].
+        bias: Float [out].
+        shared: Whether another module uses the weight too (a tied embedding), so that it is no parameter of this one.
 
     Attributes:
-        weight: int8 [out, in].
-        scale: float32 [out]; weight * scale[:, None] is what the layer multiplies by.
-        in_features: width of the input.
-        out_features: width of the output.
+        weight: Int8 [out, in].
+        scale: Float32 [out]; the layer multiplies by weight * scale[:, None].
+        in_features: Width of the input.
+        out_features: Width of the output.
     """
 
     weight: torch.Tensor
@@ -57,12 +57,12 @@ class Int8Linear(nn.Module):
             self.weight = nn.Parameter(whole, requires_grad=False)
         self.register_buffer("scale", scale, persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().float(), requires_grad=False)
-        # in the order that the kernels want; no tensor that could be copied, moved or saved like the others
+        # opaque layout of the kernels, which cannot be copied, moved or saved as other tensors can: not a buffer
         self._packed = torch.ops.onednn.qlinear_prepack(whole, None)
         self._zero_points = torch.zeros(self.out_features, dtype=torch.int32)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply: [..., in] to float32 [..., out]."""
+        """Multiply [..., in] by the weights; returns float32 [..., out]."""
         rows = x.reshape(-1, self.in_features)
         # 1. each token on its own scale
         scale = (rows.abs().amax(1, keepdim=True) / _LEVELS).clamp_min_(torch.finfo(torch.float32).tiny)
@@ -78,15 +78,15 @@ class Int8Linear(nn.Module):
         return product.view(*x.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
-        """Shape, for printing."""
+        """Describe the layer's shape, as `nn.Module` prints it."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def check_int8(device: torch.device) -> None:
-    """Whether int8 weights work on a device.
+def check_int8_support(device: torch.device) -> None:
+    """Check that int8 weights work on a device.
 
     Raises:
-        ConfigurationError: it is no CPU, or one without byte products that do not overflow.
+        ConfigurationError: The device is not a CPU, or the CPU lacks byte products that do not overflow.
     """
     if device.type != "cpu":
         msg = f"dtype='int8' runs on CPUs, and the device is {device.type}; use 'auto' there, or device='cpu'"
@@ -98,12 +98,12 @@ def check_int8(device: torch.device) -> None:
         raise ConfigurationError(msg)
 
 
-def quantise_linears(model: PreTrainedModel) -> None:
-    """Replace every linear layer of a model, the unembedding included, by an `Int8Linear`, in place."""
+def quantize_linear_layers(model: PreTrainedModel) -> None:
+    """Replace every linear layer of a model, the output embedding included, by an `Int8Linear`, in place."""
     tied = getattr(model.get_input_embeddings(), "weight", None)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            # subclasses do more than multiply
+            # exact types only, since a subclass may do more than multiply
             if type(child) in (nn.Linear, Conv1D):
                 linear: Any = child
                 weight = linear.weight.T if isinstance(child, Conv1D) else linear.weight

@@ -1,4 +1,4 @@
-"""Loading without a word from transformers, huggingface_hub or tqdm; what the user should know goes through logging."""
+"""Keep other libraries quiet while a model loads, and tell the user about slow steps through logging."""
 
 from __future__ import annotations
 
@@ -10,43 +10,45 @@ from typing import Any
 
 from transformers import utils
 
-__all__ = ["Progress", "announce", "logger", "quiet"]
+__all__ = ["ProgressCallback", "announce", "logger", "silence_libraries"]
 
 logger = logging.getLogger("nad_agents")
 
-Progress = Callable[[str], None]
-"""Receives one line about a step that takes long."""
+ProgressCallback = Callable[[str], None]
+"""Receives one line about a slow step."""
 
 
-def announce(message: str, progress: Progress | None) -> None:
-    """Tell the user of a step that takes long: through `progress` if there is one, else as a logged warning."""
+def announce(message: str, progress: ProgressCallback | None) -> None:
+    """Tell the user about a slow step: through `progress` if it is given, else as a logged warning."""
     if progress is not None:
         progress(message)
         logger.info(message)
     else:
-        # a warning, because Python shows those without any set-up, and minutes of silence look like a hang
+        # a warning, because Python shows warnings without any set-up, and minutes of silence look like a hang
         logger.warning(message)
 
 
 @contextlib.contextmanager
-def quiet(*, stderr: bool = False) -> Iterator[None]:
-    """Silence transformers and huggingface_hub for a while; process-wide, so callers hold a lock.
+def silence_libraries(*, stderr: bool = False) -> Iterator[None]:
+    """Silence transformers, huggingface_hub and their progress bars in a ``with`` block.
+
+    The setting is process-wide, so callers hold a lock.
 
     Args:
-        stderr: also swallow what is printed to sys.stderr, for progress bars that cannot be switched off.
+        stderr: Also swallow what is printed to sys.stderr, for progress bars that cannot be switched off.
     """
-    switches: Any = utils.logging
-    verbosity, bars = switches.get_verbosity(), switches.is_progress_bar_enabled()
+    transformers_logging: Any = utils.logging
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")  # it reports every retry
     hub_level = hub.level
-    switches.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
     hub.setLevel(logging.ERROR)
-    switches.disable_progress_bar()  # huggingface_hub's too
+    transformers_logging.disable_progress_bar()  # huggingface_hub's too
     try:
         with contextlib.redirect_stderr(io.StringIO()) if stderr else contextlib.nullcontext():
             yield
     finally:
         hub.setLevel(hub_level)
-        switches.set_verbosity(verbosity)
+        transformers_logging.set_verbosity(verbosity)
         if bars:
-            switches.enable_progress_bar()
+            transformers_logging.enable_progress_bar()

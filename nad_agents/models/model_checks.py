@@ -1,4 +1,4 @@
-"""Which models can be loaded, decided from the config alone; and errors of other libraries on one line."""
+"""Decide from its config alone whether a model can be used, and how long its context is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
 
 from nad_agents.exceptions import UnsupportedModelError
 
-__all__ = ["check_decoder_only", "context_length", "first_line"]
+__all__ = ["check_decoder_only", "context_length"]
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -18,14 +18,18 @@ _OTHER_TASKS = (
     "ForImageClassification",
     "ForCTC",
 )
-"""Class names ending so have a head that does not continue a text, even where their family also has one that does."""
+"""Endings of class names of models that do not generate text, even where their family also has one that does."""
 
 
 def check_decoder_only(config: PreTrainedConfig, name: str) -> None:
-    """Check that a model continues a text token by token.
+    """Check that a model is a decoder-only language model.
+
+    Args:
+        config: The model's config.
+        name: Name for error messages.
 
     Raises:
-        UnsupportedModelError: it has an encoder, or a head for another task.
+        UnsupportedModelError: The model has an encoder, or a head for another task.
     """
     if config.is_encoder_decoder:
         msg = f"{name} is an encoder-decoder model ({config.model_type}); use a decoder-only one (a 'CausalLM')"
@@ -42,17 +46,10 @@ def check_decoder_only(config: PreTrainedConfig, name: str) -> None:
 
 
 def context_length(config: PreTrainedConfig) -> int | None:
-    """Longest prompt plus answer in tokens, None where the config does not say."""
+    """Return how many prompt and answer tokens a model takes together; None if its config does not say."""
     text = config.get_text_config(decoder=True)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         length = getattr(text, name, None)
         if isinstance(length, int) and length > 0:
             return length
     return None
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of another library says, on one line of at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"

@@ -32,6 +32,7 @@ __all__ = [
     "neuron_counts",
     "novelty",
     "similarity_matrix",
+    "subgroup",
     "unique_counts",
 ]
 
@@ -107,9 +108,13 @@ class ComparisonConfig:
         return None if self.chunks is None else self.chunks * self.chunk_size
 
     @property
-    def _window_key(self) -> tuple[object, ...]:
-        # chunk_size alone does not change a set, so it is not part of the key
-        return (self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
+    def _counts_key(self) -> tuple[object, ...]:
+        # chunk_size alone does not change a set, so it is no part of the key
+        return ("counts", self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
+
+    @property
+    def _similarity_key(self) -> tuple[object, ...]:
+        return ("similarity", self.similarity, *self._counts_key)
 
 
 def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
@@ -189,7 +194,7 @@ def neuron_counts(
             result.append((ids, counts))
         return result
 
-    return group.cached(("counts", *comparison._window_key), build)
+    return group.cached(comparison._counts_key, build)
 
 
 def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
@@ -261,4 +266,26 @@ def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDAr
         matrix.setflags(write=False)
         return matrix
 
-    return group.cached(("similarity", comparison.similarity, *comparison._window_key), build)
+    return group.cached(comparison._similarity_key, build)
+
+
+def subgroup(group: RolloutGroup, members: Sequence[int], comparison: ComparisonConfig) -> RolloutGroup:
+    """Make a group of some of the candidates that takes over their neuron counts and similarities.
+
+    Args:
+        group: All candidates.
+        members: Positions in the group of those that the new group has, in its order.
+        comparison: Under which counts and similarities are taken over, and computed first where they are not known.
+
+    Raises:
+        ValueError: The comparison has a common prefix, whose length depends on the candidates that are left out.
+        ConfigurationError: See `compared_neurons`.
+    """
+    if comparison.common_prefix:
+        msg = "with common_prefix, what is compared of a candidate depends on the others; compare whole candidates"
+        raise ValueError(msg)
+    part = RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
+    counts, similarity = neuron_counts(group, comparison), similarity_matrix(group, comparison)
+    part.cached(comparison._counts_key, lambda: [counts[i] for i in members])
+    part.cached(comparison._similarity_key, lambda: similarity[np.ix_(members, members)])
+    return part

@@ -1,4 +1,4 @@
-"""How bytes of a run are compressed."""
+"""Compress the arrays of a run with Zstandard."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import zstandard
 __all__ = ["CompressionError", "compress", "decompress"]
 
 CompressionError = zstandard.ZstdError
-"""What `decompress` raises for bytes that are not Zstandard's."""
+"""Raised by `decompress` for bytes that are not a Zstandard frame."""
 
-_SETTINGS = zstandard.ZstdCompressionParameters.from_level(6, window_log=23, enable_ldm=True)
-"""As small as LZMA makes recorded neurons, in a twentieth of its time (measured); reading takes 8 MiB."""
+_PARAMETERS = zstandard.ZstdCompressionParameters.from_level(6, window_log=23, enable_ldm=True)
+"""As small as LZMA for recorded neurons, in a twentieth of its time (measured); decompressing takes 8 MiB of memory."""
 
 
 def compress(data: bytes) -> bytes:
-    """One Zstandard frame that knows its length."""
-    return zstandard.ZstdCompressor(compression_params=_SETTINGS).compress(data)
+    """Compress bytes to one Zstandard frame, which records its decompressed size."""
+    return zstandard.ZstdCompressor(compression_params=_PARAMETERS).compress(data)
 
 
 def decompress(data: bytes) -> bytes:
-    """What `compress` was given.
+    """Return the bytes that `compress` was given.
 
     Raises:
-        CompressionError: the bytes are no such frame.
+        CompressionError: The bytes are not a Zstandard frame that records its size.
     """
     return zstandard.ZstdDecompressor().decompress(data)

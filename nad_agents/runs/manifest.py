@@ -1,4 +1,4 @@
-"""What a run was recorded with: `run.json`, written once and never changed."""
+"""The manifest of a run, `run.json`: what the run was recorded with, written once and never changed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from nad_agents.runs.framing import FORMAT_VERSION, RunError
+from nad_agents.runs.record_file import FORMAT_VERSION, RunError
 
 __all__ = ["RunManifest", "read_manifest", "write_manifest"]
 
@@ -18,19 +18,19 @@ _NAME = "run.json"
 
 
 class RunManifest(BaseModel):
-    """What every record of a run shares.
+    """The settings that every record of a run shares.
 
     Attributes:
-        format_version: of the run's files.
-        created: UTC time, ISO 8601.
-        task: the data set: name, file, checksum, prompt template.
-        problems: ids of all problems, in the order in which they are recorded (shuffled under `order_seed`, so that an
-            unfinished run is a fair sample).
-        order_seed: None when the problems keep the data set's order.
-        model: name, source, revision or checksum, dtype, device, numbers of layers and neurons.
-        sampling: a `SamplingConfig` as JSON; its seed and a problem's place seed that problem's candidates.
-        config: a `NADConfig` as JSON: what was recorded.
-        versions: of Python and of the packages.
+        format_version: Version of the run's files.
+        created: UTC time in ISO 8601.
+        task: The data set: name, file, checksum, prompt template.
+        problems: Ids of all problems in the order of recording, which is shuffled under `order_seed` so that an
+            unfinished run is a fair sample.
+        order_seed: Seed of that order; None if the problems keep the data set's order.
+        model: Name, source, revision or checksum, dtype, device, and numbers of layers and neurons.
+        sampling: A `SamplingConfig` as JSON; its seed and a problem's index seed that problem's candidates.
+        config: A `NADConfig` as JSON, which says what was recorded.
+        versions: Versions of Python and of the packages.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,7 +46,10 @@ class RunManifest(BaseModel):
     versions: dict[str, str] = Field(default_factory=dict)
 
     def differences(self, other: RunManifest) -> list[str]:
-        """Settings that make records incomparable, as "name: here, there"; versions and dates are none."""
+        """List the settings that make two runs' records incomparable, as "name: here, there".
+
+        Versions and dates may differ.
+        """
         found = []
         for name in ("format_version", "task", "problems", "model", "sampling", "config"):
             here, there = getattr(self, name), getattr(other, name)
@@ -60,7 +63,7 @@ class RunManifest(BaseModel):
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
-    """Write `run.json` at once or not at all."""
+    """Write `run.json` atomically."""
     partial = folder / f".{_NAME}.partial"
     with partial.open("w", encoding="utf-8") as file:
         json.dump(manifest.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
@@ -74,7 +77,7 @@ def read_manifest(folder: Path) -> RunManifest:
     """Read `run.json`.
 
     Raises:
-        RunError: the folder holds no run, or one of another format version.
+        RunError: The folder holds no run, a damaged one, or one of another format version.
     """
     path = folder / _NAME
     try:

@@ -1,4 +1,4 @@
-"""Reading a run; a run that is still being recorded can be read as far as it is."""
+"""Read a recorded run; one that is still being recorded can be read up to its last complete record."""
 
 from __future__ import annotations
 
@@ -9,38 +9,39 @@ from typing import Any
 import numpy as np
 
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.runs.framing import Frame, RunError, read_section, scan_frames
 from nad_agents.runs.manifest import read_manifest
-from nad_agents.runs.records import SIGNALS, group_of
+from nad_agents.runs.record_file import RecordFrame, RunError, read_section, scan_records
+from nad_agents.runs.records import SIGNALS, rebuild_group
 
 __all__ = ["RECORDS", "RecordedRun"]
 
 RECORDS = "records.nad"
-"""Name of the file of records."""
+"""Name of the record file in a run's folder."""
 
 
 class RecordedRun:
-    """A recorded run; opening it reads the records' heads, the arrays are read on demand.
+    """A recorded run, whose headers are read at once and whose arrays are read on demand.
 
     Args:
-        folder: of the run.
+        folder: The run's folder.
 
     Attributes:
-        manifest: what it was recorded with.
-        incomplete: offset of a last record that is cut off or being written, None when there is none.
+        folder: The run's folder.
+        manifest: The settings that the run was recorded with.
+        incomplete: Offset of a last record that was cut off or is being written; None if there is none.
 
     Raises:
-        RunError: there is no run, or its file is damaged; the message names problem and offset.
+        RunError: The folder holds no run, or its record file is damaged; the message names problem and offset.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
-        frames, self.incomplete = scan_frames(self.folder / RECORDS)
+        frames, self.incomplete = scan_records(self.folder / RECORDS)
         self._frames = {frame.problem: frame for frame in frames}
 
     def __len__(self) -> int:
-        """Number of recorded problems."""
+        """Return the number of recorded problems."""
         return len(self._frames)
 
     @property
@@ -48,36 +49,39 @@ class RecordedRun:
         """Ids of the recorded problems, in the order of recording."""
         return list(self._frames)
 
-    def head(self, problem: str) -> Mapping[str, Any]:
-        """The head of a problem's record, see `nad_agents.runs.records`."""
-        return self._frame(problem).head
+    def header(self, problem: str) -> Mapping[str, Any]:
+        """Return the header of a problem's record; `nad_agents.runs.records` documents its keys."""
+        return self._frame(problem).header
 
     def group(self, problem: str, *, neurons: bool = True) -> RolloutGroup:
-        """The candidates of a problem.
+        """Read the candidates of a problem.
 
         Args:
-            problem: its id.
-            neurons: False leaves the activated neurons on disk, which is faster; selectors that need them then fail.
+            problem: The problem's id.
+            neurons: Whether to read the activated neurons; without them reading is faster, but selectors that compare
+                neurons cannot be used.
 
         Raises:
-            RunError: no such problem, or its record is damaged.
+            RunError: The run has no such problem, or its record is damaged.
         """
         frame, path = self._frame(problem), self.folder / RECORDS
         arrays = {name: read_section(path, frame, name) for name in SIGNALS}
-        names = [s["name"] for s in frame.head["sections"] if s["name"].startswith("neurons/")] if neurons else []
+        names = [s["name"] for s in frame.header["sections"] if s["name"].startswith("neurons/")] if neurons else []
         blocks = [read_section(path, frame, name) for name in names]
         tokens = len(arrays["token_ids"])
-        return group_of(frame.head, arrays, np.concatenate(blocks) if blocks else np.empty((tokens, 0), dtype=np.int32))
+        return rebuild_group(
+            frame.header, arrays, np.concatenate(blocks) if blocks else np.empty((tokens, 0), dtype=np.int32)
+        )
 
     def groups(self, *, neurons: bool = True) -> Iterator[RolloutGroup]:
-        """The candidates of every problem, one problem in memory at a time."""
+        """Read the candidates of every problem, holding one problem at a time in memory."""
         return (self.group(problem, neurons=neurons) for problem in self.problems)
 
     def check(self) -> None:
-        """Read every byte.
+        """Read every byte of the run.
 
         Raises:
-            RunError: a record is damaged, or the last one is incomplete.
+            RunError: A record is damaged, or the last one is incomplete.
         """
         for problem in self.problems:
             self.group(problem)
@@ -90,7 +94,7 @@ class RecordedRun:
             )
             raise RunError(msg)
 
-    def _frame(self, problem: str) -> Frame:
+    def _frame(self, problem: str) -> RecordFrame:
         if problem not in self._frames:
             some = ", ".join(self.problems[:5])
             msg = f"the run {self.folder} has no problem {problem!r} among its {len(self)}, such as {some}"

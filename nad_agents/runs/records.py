@@ -1,12 +1,12 @@
-"""One problem's record: what its head and its arrays mean.
+"""What the header and the arrays of a problem's record mean.
 
-Head: ``problem`` (id), ``task`` (the problem as the data set has it: prompt, tests, answer), ``prompt`` (what the model
-was asked: text or messages), ``asked`` (the last user message), ``seed``, ``seconds`` (queued, prefill, decode),
-``layout`` (n_layers, d_ff, first_layer), ``candidates`` (of each: text, tokens, finish_reason), ``versions``.
+Header: ``problem`` (id), ``task`` (the problem as the data set has it: prompt, tests, answer), ``prompt`` (what the
+model was given: text or messages), ``asked`` (the last user message), ``seed``, ``seconds`` (queued, prefill, decode),
+``layout`` (n_layers, d_ff, first_layer), ``candidates`` (text, tokens and finish_reason of each), ``versions``.
 
-Arrays, the candidates one after the other: ``token_ids`` int64 [T]; ``logprobs``, ``entropies``, ``self_certainties``,
+Arrays, the candidates one after another: ``token_ids`` int64 [T]; ``logprobs``, ``entropies``, ``self_certainties``,
 ``confidences`` float32 [T] in nats; and ``neurons/0``, ``neurons/1``, ... int32 [t, k], blocks of successive tokens of
-the same sequence. T is the sum of the candidates' tokens. A run without recorder has no neurons.
+the same sequence. T is the total number of the candidates' tokens. A run recorded without neurons has no such blocks.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
 
-__all__ = ["SIGNALS", "ProblemRecord", "arrays_of", "group_of", "head_of", "neuron_blocks"]
+__all__ = ["SIGNALS", "ProblemRecord", "neuron_blocks", "rebuild_group", "record_header", "token_arrays"]
 
 SIGNALS = ("token_ids", "logprobs", "entropies", "self_certainties", "confidences")
-"""The arrays with one number per token."""
+"""Names of the arrays with one number per token."""
 
 BLOCK_TOKENS = 8192
 """Tokens per block of neurons, which bounds the memory of encoding and decoding."""
@@ -31,16 +31,16 @@ BLOCK_TOKENS = 8192
 
 @dataclass(frozen=True)
 class ProblemRecord:
-    """One problem with its candidates, as it is written.
+    """One problem with its candidates, as it is written to a run.
 
     Attributes:
-        problem: its id, unique within the run.
-        group: its candidates.
-        task: the problem as the data set has it, JSON-serialisable; scoring reads tests and answers from it.
-        prompt: what the model was asked: text, or messages.
-        seed: of this problem's candidates.
-        seconds: per phase.
-        versions: of what recorded it.
+        problem: The problem's id, unique within the run.
+        group: The problem's candidates.
+        task: The problem as the data set has it, JSON-serializable; scoring reads tests and answers from it.
+        prompt: What the model was given: text or messages.
+        seed: Seed of this problem's candidates.
+        seconds: Time taken by each phase.
+        versions: Versions of Python and of the packages that recorded it.
     """
 
     problem: str
@@ -52,8 +52,8 @@ class ProblemRecord:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def head_of(record: ProblemRecord) -> dict[str, Any]:
-    """The record's head."""
+def record_header(record: ProblemRecord) -> dict[str, Any]:
+    """Return the header of a record."""
     group = record.group
     return {
         "problem": record.problem,
@@ -68,13 +68,13 @@ def head_of(record: ProblemRecord) -> dict[str, Any]:
     }
 
 
-def arrays_of(group: RolloutGroup) -> dict[str, NDArray[Any]]:
-    """The arrays with one number per token."""
+def token_arrays(group: RolloutGroup) -> dict[str, NDArray[Any]]:
+    """Concatenate the candidates' arrays that have one number per token."""
     return {name: np.concatenate([getattr(r, name) for r in group.rollouts]) for name in SIGNALS}
 
 
 def neuron_blocks(group: RolloutGroup) -> dict[str, NDArray[np.int32]]:
-    """The neurons of all candidates, cut into blocks."""
+    """Concatenate the candidates' neurons and cut them into blocks of at most `BLOCK_TOKENS` tokens."""
     width = max((r.neurons.shape[1] for r in group.rollouts), default=0)
     if not width:
         return {}
@@ -84,16 +84,18 @@ def neuron_blocks(group: RolloutGroup) -> dict[str, NDArray[np.int32]]:
     return {f"neurons/{i}": neurons[start : start + BLOCK_TOKENS] for i, start in enumerate(starts)}
 
 
-def group_of(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], neurons: NDArray[np.int32]) -> RolloutGroup:
-    """The candidates again.
+def rebuild_group(
+    header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], neurons: NDArray[np.int32]
+) -> RolloutGroup:
+    """Make the candidates again from a record.
 
     Args:
-        head: the record's head.
-        arrays: see `arrays_of`.
-        neurons: int32 [T, k] of all candidates; k may be 0.
+        header: The record's header.
+        arrays: Arrays as `token_arrays` returns them.
+        neurons: Int32 [T, k], the neurons of all candidates; k may be 0.
     """
     rollouts, start = [], 0
-    for index, candidate in enumerate(head["candidates"]):
+    for index, candidate in enumerate(header["candidates"]):
         part = slice(start, start + candidate["tokens"])
         rollouts.append(
             Rollout(
@@ -105,4 +107,4 @@ def group_of(head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], neuron
             )
         )
         start = part.stop
-    return RolloutGroup(rollouts, NeuronLayout(**head["layout"]), head["asked"])
+    return RolloutGroup(rollouts, NeuronLayout(**header["layout"]), header["asked"])

@@ -1,4 +1,4 @@
-"""Recording a run: one problem at a time, resumable after a kill at any moment."""
+"""Record a run problem by problem, so that it can be resumed after being killed at any moment."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.runs.framing import RunError, append_frame, create_file, scan_frames
 from nad_agents.runs.manifest import RunManifest, read_manifest, write_manifest
 from nad_agents.runs.reader import RECORDS, RecordedRun
-from nad_agents.runs.records import ProblemRecord, arrays_of, head_of, neuron_blocks
+from nad_agents.runs.record_file import RunError, append_record, create_record_file, scan_records
+from nad_agents.runs.records import ProblemRecord, neuron_blocks, record_header, token_arrays
 
 __all__ = ["RunWriter"]
 
 
 class RunWriter:
-    """Appends problems to a run; one writer at a time.
+    """Appends problems to a run; only one writer at a time can have the run open.
 
     Args:
-        folder: of the run; made if absent.
-        manifest: what it is recorded with.
-        resume: go on with a run that is there; its settings must be the same.
+        folder: The run's folder, created if absent.
+        manifest: The settings that the run is recorded with.
+        resume: Whether to continue a run that exists; its settings must be the same.
+
+    Attributes:
+        folder: The run's folder.
+        lost: Offset at which an incomplete last record was cut off on opening; None if there was none.
 
     Raises:
-        ConfigurationError: a run is there and `resume` is False, or it was recorded with other settings.
-        RunError: another process writes it, or its file is damaged before its last record.
+        ConfigurationError: A run exists and `resume` is False, or it was recorded with other settings.
+        RunError: Another process is writing the run, or its record file is damaged before the last record.
     """
 
     def __init__(self, folder: str | Path, manifest: RunManifest, *, resume: bool = False) -> None:
@@ -41,21 +45,21 @@ class RunWriter:
             raise RunError(msg) from error
         try:
             self.lost = self._open(manifest, resume=resume)
-            self._done = {frame.problem for frame in scan_frames(self.folder / RECORDS)[0]}
+            self._done = {frame.problem for frame in scan_records(self.folder / RECORDS)[0]}
         except BaseException:
             self._lock.release()
             raise
 
     def _open(self, manifest: RunManifest, *, resume: bool) -> int | None:
-        """Make the files or check them; returns the offset from which an incomplete record was cut off."""
+        """Create the files of the run or check those it has; returns the offset at which a torn record was cut off."""
         path = self.folder / RECORDS
         if not (self.folder / "run.json").exists():
             if path.exists() and path.stat().st_size > 8:
                 msg = f"{self.folder} holds records but no run.json; restore it, or record into another folder"
                 raise RunError(msg)
-            # a kill between the two files leaves an empty record file, which is as good as none
+            # a process killed between creating the two files leaves a record file without records
             path.unlink(missing_ok=True)
-            create_file(path)
+            create_record_file(path)
             write_manifest(self.folder, manifest)
             _sync_folder(self.folder)
             return None
@@ -66,14 +70,13 @@ class RunWriter:
         if different:
             msg = f"{self.folder} was recorded with other settings ({'; '.join(different)}); use another folder"
             raise ConfigurationError(msg)
-        frames, torn = scan_frames(path)
+        frames, torn = scan_records(path)
         if torn is not None:
             os.truncate(path, torn)
         elif frames:
-            # after a power failure a file may have its length but not its bytes
-            last = RecordedRun(self.folder)
+            # after a power failure the file may have its full length but not all of its bytes
             try:
-                last.group(frames[-1].problem)
+                RecordedRun(self.folder).group(frames[-1].problem)
             except RunError:
                 torn = frames[-1].offset
                 os.truncate(path, torn)
@@ -88,35 +91,35 @@ class RunWriter:
         """Write a problem; it is on disk when this returns.
 
         Returns:
-            Bytes written.
+            Number of bytes written.
 
         Raises:
-            ConfigurationError: the run has it already.
+            ConfigurationError: The run has the problem already.
         """
         if record.problem in self._done:
             msg = f"problem {record.problem!r} is in the run {self.folder} already"
             raise ConfigurationError(msg)
-        size = append_frame(
-            self.folder / RECORDS, head_of(record), arrays_of(record.group), neuron_blocks(record.group)
+        size = append_record(
+            self.folder / RECORDS, record_header(record), token_arrays(record.group), neuron_blocks(record.group)
         )
         self._done.add(record.problem)
         return size
 
     def close(self) -> None:
-        """Let others write; may be called twice."""
+        """Release the run for other writers; calling it again does nothing."""
         self._lock.release()
 
     def __enter__(self) -> RunWriter:
-        """For ``with``."""
+        """Return the writer itself."""
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
-        """Close."""
+        """Close the writer."""
         self.close()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make new names durable."""
+    """Flush a folder to disk, which makes the names of new files durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Selectors: rank the candidates of one prompt by agreement, sparsity, confidence or votes.
+"""Selectors rank the candidates of one prompt by agreement, sparsity, confidence or votes.
 
-`get_selector` makes one by name, `rank` turns its scores into a ranking. One file per family; see the module
-`nad_agents.selectors.base` for the conventions that all of them keep.
+`get_selector` makes a selector by name, and `rank` turns its scores into a ranking. Each family of selectors has a
+file; `nad_agents.selectors.base` states the conventions that all of them follow.
 """
 
 from __future__ import annotations

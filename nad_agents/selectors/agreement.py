@@ -1,7 +1,7 @@
-"""Selectors on agreement: the candidate whose activated neurons are most like the others' (arXiv 2510.26277).
+"""Selectors by agreement: prefer the candidate whose activated neurons are most like the others' (arXiv 2510.26277).
 
-J is the similarity matrix of the candidates that have activated neurons; empty candidates score NaN. A lone
-candidate agrees with nobody and scores 0.
+J is the similarity matrix of the candidates that have activated neurons. Candidates without any get NaN, and a single
+candidate, which has nobody to agree with, gets 0.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ __all__ = ["DBSCAN", "KNN", "AgreementSelector", "Medoid", "mean_similarity"]
 
 
 def _similarities_to_others(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For each candidate its similarities to all others in descending order, [N, N - 1]."""
+    """Return each candidate's similarities to all others in descending order, float64 [N, N - 1]."""
     n = len(similarity)
     others = similarity[~np.eye(n, dtype=bool)].reshape(n, max(n - 1, 0))
-    # sorted, so that the order of the candidates cannot change the last bit of a sum
+    # sorted, because the order of the candidates must not change the last bit of a sum
     return -np.sort(-others, axis=1)
 
 
 def mean_similarity(similarity: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean similarity of each candidate to all others, float64 [N]; 0 for a lone candidate."""
+    """Return the mean similarity of each candidate to all others, float64 [N]; 0 for a single candidate."""
     others = _similarities_to_others(similarity)
     return others.mean(axis=1) if others.shape[1] else np.zeros(len(similarity))
 
 
 @dataclass(frozen=True)
 class AgreementSelector(SelectorBase):
-    """Base of the selectors that read the similarity matrix: sets empty candidates aside.
+    """Base class of selectors on the similarity matrix, which sets candidates without activated neurons aside.
 
-    A subclass says how to judge the rest in `judge`.
+    A subclass implements `score_similarities`, which scores the remaining candidates.
     """
 
     needs_neurons: ClassVar[bool] = True
@@ -53,13 +53,13 @@ class AgreementSelector(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: nothing was recorded.
+            ConfigurationError: No neurons were recorded.
         """
         similarity = similarity_matrix(group, self.comparison)
         sizes = unique_counts(group, self.comparison)
-        # in content order, so that an algorithm that depends on the order of its input depends on content only
+        # in content order, which makes algorithms that depend on the order of their input depend on content only
         present = [i for i in content_order(group) if sizes[i]]
-        judged = self.judge(similarity[np.ix_(present, present)], sizes[present])
+        scored = self.score_similarities(similarity[np.ix_(present, present)], sizes[present])
 
         def spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
             full = np.full(len(group), np.nan)
@@ -67,34 +67,40 @@ class AgreementSelector(SelectorBase):
             return full
 
         return Scores(
-            values=spread(judged.values),
-            tie_breaks=tuple(spread(t) for t in judged.tie_breaks),
-            details=self.details(judged.details, present, len(group)),
+            values=spread(scored.values),
+            tie_breaks=tuple(spread(t) for t in scored.tie_breaks),
+            details=self.details(scored.details, present, len(group)),
         )
 
-    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
-        """Score the M non-empty candidates.
+    def score_similarities(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the M candidates that have activated neurons.
 
         Args:
-            similarity: float64 [M, M].
-            sizes: int64 [M], their unique activated neuron counts.
+            similarity: Float64 [M, M].
+            sizes: Int64 [M], the number of unique activated neurons of each.
         """
         raise NotImplementedError
 
-    def details(self, judged: dict[str, Any], present: list[int], n: int) -> dict[str, Any]:
-        """Evidence in terms of the group's indices; `present` names the candidates that were judged."""
+    def details(self, scored: dict[str, Any], present: list[int], n: int) -> dict[str, Any]:
+        """Translate evidence about the scored candidates into the group's indices.
+
+        Args:
+            scored: Evidence as `score_similarities` gave it.
+            present: Group indices of the candidates that were scored, in their order.
+            n: Number of candidates in the group.
+        """
         del present, n
-        return judged
+        return scored
 
 
 @dataclass(frozen=True)
 class KNN(AgreementSelector):
-    """Mean similarity to the k nearest other candidates; ties by the mean similarity to all others.
+    """Scores a candidate by its mean similarity to the k nearest others; ties by its mean similarity to all others.
 
-    With fewer than k others, all of them count.
+    If there are fewer than k others, all of them count.
 
     Attributes:
-        k: number of neighbours.
+        k: Number of neighbors.
     """
 
     name: ClassVar[str] = "knn"
@@ -105,8 +111,8 @@ class KNN(AgreementSelector):
         """Check the option."""
         check_count(self.name, "k", self.k, 1)
 
-    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
-        """Score the non-empty candidates."""
+    def score_similarities(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the candidates that have activated neurons."""
         del sizes
         nearest = _similarities_to_others(similarity)[:, : self.k]
         values = nearest.mean(axis=1) if nearest.shape[1] else np.zeros(len(similarity))
@@ -115,28 +121,29 @@ class KNN(AgreementSelector):
 
 @dataclass(frozen=True)
 class Medoid(AgreementSelector):
-    """Mean similarity to all other candidates."""
+    """Scores a candidate by its mean similarity to all others."""
 
     name: ClassVar[str] = "medoid"
 
-    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
-        """Score the non-empty candidates."""
+    def score_similarities(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the candidates that have activated neurons."""
         del sizes
         return Scores(mean_similarity(similarity))
 
 
 @dataclass(frozen=True)
 class DBSCAN(AgreementSelector):
-    """Medoid of the largest cluster that DBSCAN finds on the distances 1 - J.
+    """Prefers the medoid of the largest cluster that DBSCAN finds on the distances 1 - J.
 
-    The score is the size of the candidate's cluster, 0 for noise. Among equal scores: the cluster with the higher
-    mean similarity within, then the higher mean similarity to the candidate's own cluster (noise: to all), then to
-    all. When every candidate is noise, this is the medoid of all. ``details["clusters"]`` holds the label of each
-    candidate: 0 for the largest cluster, -1 for noise, None for an empty candidate; ``details["eps"]`` the distance.
+    The score is the size of the candidate's cluster, 0 for noise. Ties are broken by the mean similarity within the
+    cluster, then by the candidate's mean similarity to its own cluster (to all candidates for noise), then to all
+    candidates. If every candidate is noise, the pick is the medoid of all. ``details["clusters"]`` holds the label of
+    each candidate: 0 for the largest cluster, -1 for noise, None for a candidate without activated neurons.
+    ``details["eps"]`` holds the radius.
 
     Attributes:
-        eps_percentile: neighbourhood radius, as a percentile of the distances between different candidates.
-        min_samples: candidates within the radius, itself included, that make a candidate a core point.
+        eps_percentile: Neighborhood radius, as a percentile of the distances between different candidates.
+        min_samples: Number of candidates within the radius, itself included, that make a candidate a core point.
     """
 
     name: ClassVar[str] = "dbscan"
@@ -149,20 +156,20 @@ class DBSCAN(AgreementSelector):
         check_number(self.name, "eps_percentile", self.eps_percentile, 0, 100)
         check_count(self.name, "min_samples", self.min_samples, 1)
 
-    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
-        """Score the non-empty candidates."""
+    def score_similarities(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the candidates that have activated neurons."""
         del sizes
         n = len(similarity)
         overall = mean_similarity(similarity)
         if n < 2:
             return Scores(np.zeros(n), details={"clusters": [-1] * n, "eps": None})
-        # imported here, as it takes a second that nobody else needs to wait for
+        # imported here because the import takes a second, which users of other selectors need not wait for
         from sklearn import cluster
 
         distance = 1.0 - similarity
         between = np.sort(distance[np.triu_indices(n, 1)])
         eps = float(np.percentile(between, self.eps_percentile))
-        # scikit-learn refuses a radius of 0, which many identical candidates give
+        # scikit-learn refuses a radius of 0, which results from many identical candidates
         clustering = cluster.DBSCAN(
             eps=max(eps, np.finfo(np.float64).tiny), min_samples=self.min_samples, metric="precomputed"
         )
@@ -176,14 +183,14 @@ class DBSCAN(AgreementSelector):
             cohesion[members] = np.sort(within).mean()
             own[members] = within
         order = sorted(set(labels.tolist()) - {-1}, key=lambda c: _cluster_key(c, labels, size, cohesion))
-        renamed = {-1: -1} | {label: place for place, label in enumerate(order)}
+        renamed = {-1: -1} | {label: number for number, label in enumerate(order)}
         details = {"clusters": [renamed[label] for label in labels.tolist()], "eps": eps}
         return Scores(size, (cohesion, own, overall), details)
 
-    def details(self, judged: dict[str, Any], present: list[int], n: int) -> dict[str, Any]:
-        """The clusters in index order."""
-        labels = dict(zip(present, judged["clusters"], strict=True))
-        return judged | {"clusters": [labels.get(i) for i in range(n)]}
+    def details(self, scored: dict[str, Any], present: list[int], n: int) -> dict[str, Any]:
+        """Put the cluster labels in index order."""
+        labels = dict(zip(present, scored["clusters"], strict=True))
+        return scored | {"clusters": [labels.get(i) for i in range(n)]}
 
 
 def _cluster_key(

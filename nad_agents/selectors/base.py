@@ -1,12 +1,12 @@
-"""What a selector is: a function from a group of rollouts to one score per candidate, and the ranking made of it.
+"""The selector protocol, a function from a group of rollouts to one score per candidate, and the ranking by scores.
 
-Conventions that every selector of this package keeps:
+Every selector of this package follows these conventions:
 
-- A candidate with nothing to judge (no tokens, or none in the compared window) scores NaN and so ranks last,
-  and takes no part in how the others are scored.
-- Permuting the candidates permutes the scores; among equal scores the content decides, never the position
-  (the only exception is ``first``).
-- With a single candidate every selector gives a score, so that a group which shrank to one can be ranked.
+- A candidate with nothing to score (no tokens, or none in the compared window) gets NaN, which ranks last, and has no
+  influence on the scores of the others.
+- Permuting the candidates permutes the scores. Ties between equal scores are broken by content and never by position,
+  except in ``first``.
+- A single candidate gets a score from every selector, so that a group that shrank to one candidate can be ranked.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Scores:
     """One score for every candidate.
 
     Attributes:
-        values: float64 [N], higher is better; NaN ranks last.
-        tie_breaks: further keys in order of importance, float64 [N] each, higher is better.
-        details: JSON-serialisable evidence (clusters, groups).
+        values: Float64 [N]; higher is better, and NaN ranks last.
+        tie_breaks: Further keys in order of importance, float64 [N] each; higher is better.
+        details: JSON-serializable evidence, such as clusters or votes.
     """
 
     values: NDArray[np.float64]
@@ -52,21 +52,21 @@ class Scores:
 
 @runtime_checkable
 class Selector(Protocol):
-    """Scores the candidates of one prompt."""
+    """An object that scores the candidates of one prompt."""
 
     @property
     def name(self) -> str:
-        """Its registered name."""
+        """Name that the selector is registered under."""
         ...
 
     @property
     def needs_neurons(self) -> bool:
-        """Whether it reads activated neurons."""
+        """Whether the selector reads activated neurons."""
         ...
 
     @property
     def min_candidates(self) -> int:
-        """The fewest candidates that it can compare."""
+        """Smallest number of candidates that the selector can compare."""
         ...
 
     def score(self, group: RolloutGroup) -> Scores:
@@ -76,11 +76,11 @@ class Selector(Protocol):
 
 @dataclass(frozen=True)
 class SelectorBase:
-    """What the selectors of this package share.
+    """Base class of this package's selectors.
 
     Attributes:
-        comparison: what is compared: similarity, tokens, layers. Selectors on token signals look at the same
-            tokens; selectors on whole answers (``majority``, ``shortest``, ``random``, ``first``) ignore it.
+        comparison: What is compared: similarity, tokens, layers. Selectors on token signals read the same tokens;
+            selectors on whole answers (``majority``, ``shortest``, ``random``, ``first``) ignore it.
     """
 
     name: ClassVar[str]
@@ -94,7 +94,7 @@ def check_count(selector: str, option: str, value: object, minimum: int) -> None
     """Check that an option is a whole number of at least `minimum`.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: The value is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
         msg = f"{selector}: {option}={value!r} must be a whole number of at least {minimum}"
@@ -105,7 +105,7 @@ def check_number(selector: str, option: str, value: object, low: float, high: fl
     """Check that an option is a finite number from `low` to `high`.
 
     Raises:
-        ConfigurationError: it is not.
+        ConfigurationError: The value is not.
     """
     number = math.nan
     if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
@@ -117,7 +117,7 @@ def check_number(selector: str, option: str, value: object, low: float, high: fl
 
 
 def mean_logprob(rollout: Rollout) -> float:
-    """Mean log-probability per token in nats; NaN without tokens or when a log-probability is NaN."""
+    """Return the mean log-probability per token in nats; NaN without tokens or if any log-probability is NaN."""
     return float(np.mean(rollout.logprobs, dtype=np.float64)) if len(rollout) else math.nan
 
 
@@ -130,10 +130,10 @@ def _content_key(rollout: Rollout) -> tuple[Any, ...]:
 
 
 def content_order(group: RolloutGroup) -> list[int]:
-    """The candidates ordered by what they are, whatever their position.
+    """Return the candidates' indices ordered by content alone.
 
-    Higher mean log-probability first, then fewer tokens, then smaller token ids; the index decides only between
-    candidates that are alike in all of these.
+    Candidates with a higher mean log-probability come first, then those with fewer tokens, then those with smaller
+    token ids. The index decides only between candidates that are equal in all of these.
     """
     return sorted(range(len(group)), key=lambda i: _content_key(group.rollouts[i]))
 
@@ -147,18 +147,21 @@ def _checked(values: NDArray[np.float64], n: int, what: str) -> list[float]:
 
 
 def rank(scores: Scores, group: RolloutGroup) -> list[int]:
-    """Candidate indices, best first.
+    """Rank the candidates by their scores.
 
-    Higher values come first and NaN last; then the tie-breaks in their order, NaN last in each; then
-    `content_order`.
+    Higher values come first and NaN last; ties are broken by the tie-breaks in their order, with NaN last in each, and
+    then by `content_order`.
+
+    Returns:
+        Candidate indices, best first.
 
     Raises:
-        ConfigurationError: a score or tie-break is missing, or there are too many.
+        ConfigurationError: The number of scores or of a tie-break differs from the number of candidates.
     """
     n = len(group)
     columns: Sequence[list[float]] = [
         _checked(scores.values, n, "scores"),
         *(_checked(t, n, "tie-breaks") for t in scores.tie_breaks),
     ]
-    place = {candidate: position for position, candidate in enumerate(content_order(group))}
-    return sorted(range(n), key=lambda i: (*(_descending(column[i]) for column in columns), place[i]))
+    content_rank = {candidate: position for position, candidate in enumerate(content_order(group))}
+    return sorted(range(n), key=lambda i: (*(_descending(column[i]) for column in columns), content_rank[i]))

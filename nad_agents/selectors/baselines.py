@@ -1,4 +1,4 @@
-"""Baselines: a random candidate (its expected accuracy is Avg@N), and the first one (a single sample)."""
+"""Baselines: a random candidate, whose expected accuracy is Avg@N, and the first one, which is a single sample."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["First", "Random"]
 
 @dataclass(frozen=True)
 class Random(SelectorBase):
-    """A random order, each candidate being first with probability 1/N.
+    """Ranks at random, so that each candidate comes first with probability 1/N.
 
-    The score is a number in [0, 1) hashed from the seed, the prompt and the candidate's tokens, so that permuting
-    the candidates permutes the scores. Copies of one candidate are numbered and hashed apart: an answer that was
+    The score is a number in [0, 1) hashed from the seed, the prompt and the candidate's tokens, so that permuting the
+    candidates permutes the scores. Copies of one candidate are numbered and hashed separately: an answer that was
     sampled m times is chosen with probability m/N.
 
     Attributes:
-        seed: another seed gives another order.
+        seed: Seed of the ranking.
     """
 
     name: ClassVar[str] = "random"
@@ -45,14 +45,14 @@ class Random(SelectorBase):
             digest = base.copy()
             digest.update(copies[tokens].to_bytes(8, "little") + tokens)
             copies[tokens] += 1
-            # 53 bits, as many as a float64 in [0, 1) can tell apart
+            # 53 bits, the precision of a float64 in [0, 1)
             values[i] = (int.from_bytes(digest.digest(), "little") >> 11) / 2**53
         return Scores(values)
 
 
 @dataclass(frozen=True)
 class First(SelectorBase):
-    """The candidates in the order in which they were sampled: what one sample alone would have given."""
+    """Keeps the order of sampling, whose first candidate is what a single sample would have given."""
 
     name: ClassVar[str] = "first"
 

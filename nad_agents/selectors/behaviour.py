@@ -1,7 +1,7 @@
-"""Agreement on behaviour: run all candidates' programs on the same inputs and prefer what most of them do.
+"""Agreement on behavior: run all candidates' programs on the same inputs, and prefer what most of them do.
 
-Beyond the paper: for code, what programs return is comparable where their texts are not. No expected output is needed
-(the majority over executed programs of arXiv 2204.11454, MBR-exec; 2207.10397, CodeT).
+This goes beyond the paper. The outputs of programs can be compared where their texts cannot, and no expected output is
+needed (the majority over executed programs of MBR-exec, arXiv 2204.11454, and CodeT, arXiv 2207.10397).
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ __all__ = ["Behaviour", "BehaviourObserver", "ObservedOutcome", "ProgramObservat
 
 
 class ObservedOutcome(Protocol):
-    """What one program did with one input."""
+    """What one program did on one input."""
 
     @property
     def crashed(self) -> bool:
-        """Whether it gave no result."""
+        """Whether the program gave no result."""
         ...
 
     @property
     def text(self) -> str:
-        """For people."""
+        """Readable description of the outcome."""
         ...
 
     def matches(self, other: Any, /) -> bool:
-        """Whether both did the same."""
+        """Return whether the other program did the same."""
         ...
 
 
 class ProgramObservations(Protocol):
-    """What all programs did with the same inputs."""
+    """What all programs did on the same inputs."""
 
     @property
     def inputs(self) -> Sequence[str]:
-        """The inputs, for people."""
+        """Readable descriptions of the inputs."""
         ...
 
     @property
@@ -54,29 +54,29 @@ class ProgramObservations(Protocol):
 
 
 class BehaviourObserver(Protocol):
-    """Runs programs in isolation, such as ``nad_sandbox.BehaviourRunner``."""
+    """An object that runs programs in isolation, such as ``nad_sandbox.BehaviourRunner``."""
 
     def observe(self, answers: Sequence[str], *, prompt: str = "") -> ProgramObservations:
         """Run the programs in the answers on the same inputs.
 
         Args:
-            answers: candidates' texts, prose and fences included.
-            prompt: what they were asked.
+            answers: The candidates' texts, including prose and code fences.
+            prompt: What the candidates answer.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Behaviour(SelectorBase):
-    """Size of the group of candidates that do the same on every input.
+    """Scores a candidate by the number of candidates whose programs do the same on every input.
 
-    A candidate that fails on every input scores 0, an empty one NaN. Ties are broken by the mean similarity of
-    activated neurons to all others, where they were recorded, and by mean log-probability. ``details`` holds the
-    ``inputs``, for each candidate its ``groups`` label (0 for the largest group that works, None for an empty
-    candidate), and under ``behaviours`` for each label the ``size`` and the ``outcomes`` as text.
+    A candidate that fails on every input gets 0, and one without tokens NaN. Ties are broken by the mean similarity of
+    activated neurons to all others, if they were recorded, and by mean log-probability. ``details`` holds the
+    ``inputs``; under ``groups`` the label of each candidate's group (0 for the largest group that works, None for a
+    candidate without tokens); and under ``behaviours`` the ``size`` and the ``outcomes`` of each group as text.
 
     Attributes:
-        runner: runs the programs.
+        runner: Runs the programs.
     """
 
     name: ClassVar[str] = "behaviour"
@@ -89,7 +89,7 @@ class Behaviour(SelectorBase):
         """Check that there is something to run programs with.
 
         Raises:
-            ConfigurationError: there is no runner.
+            ConfigurationError: There is no runner.
         """
         if not hasattr(self.runner, "observe"):
             msg = (
@@ -102,21 +102,21 @@ class Behaviour(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            Exception: whatever the runner raises when it cannot run programs.
+            Exception: Anything that the runner raises if it cannot run programs.
         """
         assert self.runner is not None
         n = len(group)
-        # 1. run them, in content order, so that nothing depends on the candidates' positions
+        # 1. run the programs, in content order, so that nothing depends on the candidates' positions
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         if not present:
             return Scores(np.full(n, np.nan), details={"inputs": [], "groups": [None] * n, "behaviours": []})
         observed = self.runner.observe([group.rollouts[i].text for i in present], prompt=group.prompt)
         outcomes = dict(zip(present, observed.outcomes, strict=True))
-        # 2. group those that do the same
-        members = group_alike(present, outcomes)
+        # 2. group candidates that do the same
+        members = group_by_outcome(present, outcomes)
         works = {same[0]: not all(outcome.crashed for outcome in outcomes[same[0]]) for same in members}
         members.sort(key=lambda same: (not works[same[0]], -len(same)))
-        # 3. the size of the group is the score
+        # 3. score each candidate by the size of its group
         values = np.full(n, np.nan)
         labels: list[int | None] = [None] * n
         for label, same in enumerate(members):
@@ -136,8 +136,18 @@ class Behaviour(SelectorBase):
         return (confidence,)
 
 
-def group_alike(candidates: Sequence[int], outcomes: dict[int, Sequence[ObservedOutcome]]) -> list[list[int]]:
-    """Put each candidate with the first before it that does the same on every input."""
+def group_by_outcome(candidates: Sequence[int], outcomes: dict[int, Sequence[ObservedOutcome]]) -> list[list[int]]:
+    """Group candidates whose programs do the same on every input.
+
+    Each candidate is compared with the first member of each group.
+
+    Args:
+        candidates: Indices in the order in which groups are made.
+        outcomes: For each candidate, its outcome on each input.
+
+    Returns:
+        The indices of each group.
+    """
     groups: list[list[int]] = []
     for i in candidates:
         for same in groups:

@@ -1,7 +1,7 @@
-"""Selectors on token signals: how sure the model was of what it wrote. They need no recorded neurons.
+"""Selectors by token signals: how sure the model was of what it wrote. They need no recorded neurons.
 
-All of them look at the compared tokens only (``chunks``, ``skip_tokens``, ``common_prefix``), except `Shortest`. A
-candidate without such tokens, or with a NaN among its signals, scores NaN.
+All of them read the compared tokens only (``chunks``, ``skip_tokens``, ``common_prefix``), except `Shortest`. A
+candidate without compared tokens, or with NaN among its signals, gets NaN.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def lowest_window_mean(signal: NDArray[np.floating], size: int) -> float:
-    """The lowest mean over `size` successive tokens; over all of them when there are fewer; NaN without any."""
+    """Return the lowest mean over `size` successive values; over all if there are fewer, NaN if there are none."""
     if not len(signal):
         return math.nan
     size = min(size, len(signal))
@@ -39,7 +39,7 @@ def lowest_window_mean(signal: NDArray[np.floating], size: int) -> float:
 
 @dataclass(frozen=True)
 class _TokenSignal(SelectorBase):
-    """Base: one number per candidate, made of one of its token signals."""
+    """Base class of selectors that summarize one token signal in one number per candidate."""
 
     def _signal(self, rollout: Rollout) -> NDArray[np.float32]:
         raise NotImplementedError
@@ -56,14 +56,14 @@ class _TokenSignal(SelectorBase):
             if len(signal):
                 with np.errstate(invalid="ignore"):
                     values[i] = self._summary(signal, group)
-        # an infinite signal says as little as NaN
+        # an infinite signal is as uninformative as NaN
         values[~np.isfinite(values)] = np.nan
         return Scores(values)
 
 
 @dataclass(frozen=True)
 class MeanLogprob(_TokenSignal):
-    """Highest mean log-probability per token (length-normalised likelihood)."""
+    """Prefers the highest mean log-probability per token (length-normalized likelihood)."""
 
     name: ClassVar[str] = "mean_logprob"
 
@@ -73,7 +73,7 @@ class MeanLogprob(_TokenSignal):
 
 @dataclass(frozen=True)
 class Entropy(_TokenSignal):
-    """Lowest mean entropy; the score is minus the entropy in nats."""
+    """Prefers the lowest mean entropy; the score is minus the entropy in nats."""
 
     name: ClassVar[str] = "entropy"
 
@@ -83,7 +83,7 @@ class Entropy(_TokenSignal):
 
 @dataclass(frozen=True)
 class SelfCertainty(_TokenSignal):
-    """Highest mean self-certainty, the KL divergence from the uniform distribution (arXiv 2502.18581)."""
+    """Prefers the highest mean self-certainty, the KL divergence from the uniform distribution (arXiv 2502.18581)."""
 
     name: ClassVar[str] = "self_certainty"
 
@@ -93,15 +93,15 @@ class SelfCertainty(_TokenSignal):
 
 @dataclass(frozen=True)
 class DeepConf(_TokenSignal):
-    """Highest lowest-group confidence (DeepConf, arXiv 2508.15260).
+    """Prefers the highest minimum of the group confidence (DeepConf, arXiv 2508.15260).
 
-    A group is a sliding window of tokens, its confidence the mean of theirs; a candidate is as good as its worst
-    group. The paper's group of 2048 tokens is about a tenth of its reasoning traces; on short answers such a
-    window is the whole answer. So by default the group is a tenth of the median compared length within the
-    problem, at least 8 and at most 2048 tokens, the same for all candidates.
+    A group is a sliding window of tokens, and its confidence is the mean of theirs; a candidate's score is the
+    confidence of its worst group. The paper's group of 2048 tokens is about a tenth of its reasoning traces, but on
+    short answers it would be the whole answer. By default the group therefore is a tenth of the median compared length
+    among the problem's candidates, at least 8 and at most 2048 tokens, and the same for all of them.
 
     Attributes:
-        group_size: tokens per group; None scales it as described.
+        group_size: Tokens per group; None scales the group as described.
     """
 
     name: ClassVar[str] = "deepconf"
@@ -126,13 +126,13 @@ class DeepConf(_TokenSignal):
 
 @dataclass(frozen=True)
 class TailEntropy(_TokenSignal):
-    """Lowest median entropy over the tail, where the answer is; the score is minus that median in nats.
+    """Prefers the lowest median entropy over the tail, where the answer is; the score is minus that median in nats.
 
     The tail is the last fifth of the candidate's compared tokens, but at least `min_tokens` of them.
 
     Attributes:
-        share: the tail's share of the tokens.
-        min_tokens: the fewest tokens of a tail; a shorter candidate is all tail.
+        share: The tail's share of the tokens.
+        min_tokens: Minimum length of the tail; a candidate with fewer tokens is all tail.
     """
 
     name: ClassVar[str] = "tail_entropy"
@@ -156,10 +156,10 @@ class TailEntropy(_TokenSignal):
 
 @dataclass(frozen=True)
 class Shortest(SelectorBase):
-    """The shortest candidate that came to its end (short-1@k); the score is minus its tokens.
+    """Prefers the shortest candidate that ended by itself (short-1@k); the score is minus its number of tokens.
 
-    A candidate that was cut off counts as longer than every finished one: its score is lower by the length of the
-    longest candidate. Ties by mean log-probability.
+    A candidate that was cut off ranks below every finished one, because the length of the longest candidate is
+    subtracted from its score. Ties are broken by mean log-probability.
     """
 
     name: ClassVar[str] = "shortest"

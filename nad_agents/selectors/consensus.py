@@ -1,4 +1,4 @@
-"""Selectors that combine comparisons of candidates: the leanest of three picks, and pairwise duels."""
+"""Selectors that combine comparisons: the pick with the fewest neurons among three selectors', and pairwise duels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["ConsensusMin", "Copeland"]
 
 @dataclass(frozen=True)
 class ConsensusMin(SelectorBase):
-    """Of the picks of knn, medoid and dbscan, the one with the fewest activated neurons.
+    """Prefers, among the picks of knn, medoid and dbscan, the one with the fewest activated neurons.
 
-    The score is 1 for a pick and 0 for the others. Picks are ranked by fewer neurons; the others follow by their
-    mean place in the three rankings, then by fewer neurons. ``details["picks"]`` names the three picks.
+    The score is 1 for a pick and 0 for the other candidates. Picks are ranked by fewer neurons; the others follow by
+    their mean position in the three rankings, then by fewer neurons. ``details["picks"]`` names the three picks.
 
     Attributes:
-        k: neighbours of knn.
-        eps_percentile: radius of dbscan, see `DBSCAN`.
-        min_samples: core size of dbscan, see `DBSCAN`.
+        k: Number of neighbors of knn.
+        eps_percentile: Radius of dbscan, see `DBSCAN`.
+        min_samples: Core size of dbscan, see `DBSCAN`.
     """
 
     name: ClassVar[str] = "consensus_min"
@@ -47,45 +47,46 @@ class ConsensusMin(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: nothing was recorded.
+            ConfigurationError: No neurons were recorded.
         """
-        judges = (
+        selectors: tuple[AgreementSelector, ...] = (
             KNN(self.k, comparison=self.comparison),
             Medoid(comparison=self.comparison),
             DBSCAN(self.eps_percentile, self.min_samples, comparison=self.comparison),
         )
         sizes = unique_counts(group, self.comparison).astype(np.float64)
         values = np.where(sizes > 0, 0.0, np.nan)
-        place = np.zeros(len(group))
+        positions = np.zeros(len(group))
         picks: dict[str, Any] = {}
-        for judge in judges:
-            ranking = rank(judge.score(group), group)
-            place[ranking] += np.arange(len(group))
+        for selector in selectors:
+            ranking = rank(selector.score(group), group)
+            positions[ranking] += np.arange(len(group))
             if ranking and sizes[ranking[0]]:
-                picks[judge.name] = ranking[0]
+                picks[selector.name] = ranking[0]
                 values[ranking[0]] = 1.0
-        # the place counts only below the picks
-        place[values == 1.0] = 0.0
-        return Scores(values, (-place / len(judges), -sizes), {"picks": picks})
+        # the mean position only ranks candidates that are no picks
+        positions[values == 1.0] = 0.0
+        return Scores(values, (-positions / len(selectors), -sizes), {"picks": picks})
 
 
 @dataclass(frozen=True)
 class Copeland(AgreementSelector):
-    """Most duels won: for each pair, every third candidate votes for the one it is more similar to.
+    """Scores a candidate by the number of pairwise duels that it wins.
 
-    The score is the number of duels won; a duel with equal votes is won by nobody. Ties: fewer duels lost, then
-    the mean similarity to all others. Two candidates have no third, so both score 0.
+    In a duel, every candidate outside the pair votes for the one of the two that it is more similar to; with equal
+    votes nobody wins. Ties are broken by fewer duels lost, then by the mean similarity to all others. With two
+    candidates there is nobody to vote, so both get 0.
     """
 
     name: ClassVar[str] = "copeland"
 
-    def judge(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
-        """Score the non-empty candidates."""
+    def score_similarities(self, similarity: NDArray[np.float64], sizes: NDArray[np.int64]) -> Scores:
+        """Score the candidates that have activated neurons."""
         del sizes
         n = len(similarity)
         wins, losses = np.zeros(n), np.zeros(n)
         for i in range(n):
-            # each duellist is nearest to itself, so that their own two votes cancel out
+            # each of the two is most similar to itself, so their own votes cancel out
             nearer = (similarity[:, i : i + 1] > similarity).sum(axis=0)
             farther = (similarity[:, i : i + 1] < similarity).sum(axis=0)
             ballot = nearer - farther

@@ -1,4 +1,4 @@
-"""Fusion of the three kinds of evidence: agreement, sparsity and confidence."""
+"""A selector that fuses the three kinds of evidence: agreement, sparsity and confidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["NADFusion", "rank_share"]
 
 
 def rank_share(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of the other candidates that each one beats, half of a tie; in [0, 1], NaN counting as lowest."""
+    """Return the share of the other candidates that each one beats, in [0, 1]; ties count half, NaN ranks lowest."""
     n = len(values)
     if n < 2:
         return np.ones(n)
@@ -30,16 +30,17 @@ def rank_share(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class NADFusion(SelectorBase):
-    """Weighted mean of the ranks by agreement (knn), sparsity (min_act) and confidence (mean_logprob).
+    """Scores by the weighted mean of the ranks by agreement (knn), sparsity (min_act) and confidence (mean_logprob).
 
-    Each component gives a candidate the share of the others that it beats; the score is their weighted mean, in
-    [0, 1]. Ranks, not values, are averaged, since the components have different units. Empty candidates score NaN.
+    Each component gives a candidate the share of the others that it beats, and the score is the weighted mean of these
+    shares, in [0, 1]. Ranks are averaged instead of values because the components have different units. Candidates
+    without activated neurons get NaN.
 
     Attributes:
-        agreement: weight of knn under the comparison's similarity.
-        sparsity: weight of min_act.
-        confidence: weight of mean_logprob.
-        k: neighbours of knn.
+        agreement: Weight of knn under the comparison's similarity.
+        sparsity: Weight of min_act.
+        confidence: Weight of mean_logprob.
+        k: Number of neighbors of knn.
     """
 
     name: ClassVar[str] = "nad_fusion"
@@ -64,7 +65,7 @@ class NADFusion(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: nothing was recorded.
+            ConfigurationError: No neurons were recorded.
         """
         parts = {
             "agreement": KNN(self.k, comparison=self.comparison).score(group).values,

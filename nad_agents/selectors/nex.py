@@ -1,19 +1,20 @@
 """NEX: credit neurons that are introduced while exploring and reused while exploiting (arXiv 2602.05805).
 
-1. Novelty: the answer is cut into rows of a few tokens; a row's novelty is the number of neurons that no earlier
-   row of the candidate had, per token.
-2. Phases: log(1 + novelty), freed of its trend in log time and scaled by median and MAD, is explained by a sticky
-   two-state hidden Markov model; rows in the state of higher novelty explore, the others exploit.
-3. Credit: in each cycle (an exploring phase and the exploiting phase after it) the reuse is the share of the
-   exploiting phase's activations that come from the neurons introduced while exploring. A cycle whose reuse is
-   above the candidate's median cycle credits these neurons as effective (times the drop of novelty between the
-   phases), one below it as redundant. Neuron weight = tanh(log(effective / redundant)), over all candidates.
-4. Score: the good-mass fraction, the positively weighted share of a candidate's weighted activations.
+1. Novelty: the answer is cut into rows of a few tokens; a row's novelty is the number of neurons per token that no
+   earlier row of the candidate had.
+2. Phases: log(1 + novelty), detrended in log time and scaled by median and MAD, is explained by a sticky two-state
+   hidden Markov model; rows in the state of higher novelty explore, the others exploit.
+3. Credit: in each cycle (an exploring phase and the exploiting phase after it) the reuse is the share of the exploiting
+   phase's activations that come from the neurons introduced while exploring. A cycle whose reuse is above the
+   candidate's median cycle credits these neurons as effective (times the drop of novelty between the phases), one below
+   it as redundant. Neuron weight = tanh(log(effective / redundant)), over all candidates.
+4. Score: the good-mass fraction, which is the positively weighted share of a candidate's weighted activations.
 
-Choices of ours: an activation counts 1 per token that had the neuron in its set (the paper sums magnitudes, which
-rollouts do not keep); rows are of `row_tokens` tokens; the two emissions are fitted by expectation maximisation from
-the lower and upper quartile, without a random start; weights are learned on the group itself. With few cycles no
-neuron gets credit, and every score is 0: then the mean reuse over the candidate's cycles decides.
+This implementation differs from the paper as follows: an activation counts 1 per token that had the neuron in its set
+(the paper sums magnitudes, which rollouts do not keep); rows are of `row_tokens` tokens; the two emissions are fitted
+by expectation maximization from the lower and upper quartile, without a random start; and weights are learned on the
+group itself. With few cycles no neuron gets credit and every score is 0, so that the mean reuse over the candidate's
+cycles decides.
 """
 
 from __future__ import annotations
@@ -35,21 +36,21 @@ __all__ = ["NEX", "explore_phases"]
 _EPSILON = 1e-6
 
 
-def _standardised(novelty: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """Novelty on a robust scale, and whether it varies at all."""
+def _standardized(novelty: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """Return novelty on a robust scale, and whether it varies at all."""
     level = np.log1p(novelty)
     time = np.log1p(np.arange(len(novelty), dtype=np.float64))
-    # novelty falls as the set fills up; what is above the fall is a spike
+    # novelty falls as the set fills up, so a spike is what lies above the trend
     slope, offset = np.polynomial.polynomial.polyfit(time, level, 1)[::-1]
     rest = level - offset - slope * time
     rest -= np.median(rest)
     deviation = float(np.median(np.abs(rest)))
-    # a straight fall leaves rounding errors, which are no spikes
+    # a perfectly straight trend leaves only rounding errors, which are not spikes
     return (rest / deviation, True) if deviation > 1e-9 else (np.round(rest, 9), False)
 
 
 def _two_gaussians(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Means and variances of a mixture of two normal distributions, the lower mean first."""
+    """Fit a mixture of two normal distributions; returns means and variances, the lower mean first."""
     means = np.quantile(x, [0.25, 0.75])
     variances = np.full(2, max(float(x.var()), _EPSILON))
     weights = np.full(2, 0.5)
@@ -75,7 +76,7 @@ def _log_normal(
 
 
 def _likeliest_states(emission: NDArray[np.float64], stickiness: float) -> NDArray[np.bool_]:
-    """Viterbi path over two states; True is the second."""
+    """Return the Viterbi path over two states; True is the second state."""
     stay, leave = np.log(stickiness), np.log1p(-stickiness)
     moves = np.array([[stay, leave], [leave, stay]])
     best = emission[0] + np.log(0.5)
@@ -93,25 +94,26 @@ def _likeliest_states(emission: NDArray[np.float64], stickiness: float) -> NDArr
 
 
 def _runs(labels: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, end) of the runs of equal labels."""
+    """Return (start, end) of each run of equal labels."""
     ends = [*(np.flatnonzero(labels[1:] != labels[:-1]) + 1).tolist(), len(labels)]
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
 def explore_phases(novelty: NDArray[np.float64], stickiness: float = 0.95, min_run: int = 2) -> NDArray[np.bool_]:
-    """Which rows explore.
+    """Find the rows of a candidate that explore.
 
     Args:
-        novelty: float64 [R], new neurons per token of each row.
-        stickiness: probability of staying in a phase from row to row.
-        min_run: a phase of fewer rows is merged into the one before it (the first into the one after it).
+        novelty: Float64 [R], new neurons per token of each row.
+        stickiness: Probability of staying in a phase from row to row.
+        min_run: Minimum rows of a phase; a shorter one is merged into the phase before it, or after it if it is the
+            first.
 
     Returns:
-        bool [R]; all False when there are fewer than 3 rows.
+        Bool [R]; all False if there are fewer than 3 rows.
     """
     if len(novelty) < 3:
         return np.zeros(len(novelty), dtype=bool)
-    x, varies = _standardised(novelty)
+    x, varies = _standardized(novelty)
     labels = _likeliest_states(_log_normal(x, *_two_gaussians(x)), stickiness) if varies else x > 0
     for start, end in _runs(labels):
         if end - start < min_run and (start > 0 or end < len(labels)):
@@ -121,14 +123,23 @@ def explore_phases(novelty: NDArray[np.float64], stickiness: float = 0.95, min_r
 
 @dataclass(frozen=True)
 class _Cycle:
-    introduced: NDArray[np.int32]  # neurons new in the exploring phase
-    mass: NDArray[np.float64]  # how many tokens of their first row had each
+    """An exploring phase and the exploiting phase after it.
+
+    Attributes:
+        introduced: Int32 ids of the neurons that are new in the exploring phase.
+        mass: Float64, how many tokens of their first row had each of them.
+        reuse: Share of the exploiting phase's activations that come from them.
+        drop: How far novelty falls from exploring to exploiting, 0 to 1.
+    """
+
+    introduced: NDArray[np.int32]
+    mass: NDArray[np.float64]
     reuse: float
-    drop: float  # how far novelty falls from exploring to exploiting, 0 .. 1
+    drop: float
 
 
 def _cycles(neurons: NDArray[np.int32], n_neurons: int, options: NEX) -> list[_Cycle]:
-    """The explore-exploit cycles of one candidate, those whose exploring phase is above its median novelty."""
+    """Return the cycles of one candidate whose exploring phase is above the candidate's median novelty."""
     starts = range(0, len(neurons), options.row_tokens)
     seen = np.zeros(n_neurons, dtype=bool)
     rows, new, mass = [], [], []
@@ -163,15 +174,15 @@ def _cycles(neurons: NDArray[np.int32], n_neurons: int, options: NEX) -> list[_C
 
 @dataclass(frozen=True)
 class NEX(SelectorBase):
-    """Good-mass fraction of NEX (arXiv 2602.05805); ties by the mean reuse share of the candidate's cycles.
+    """Scores by the good-mass fraction of NEX (arXiv 2602.05805); ties by the mean reuse of the candidate's cycles.
 
-    Works with one candidate, but learns its neuron weights from all. ``details["reuse"]`` holds the mean reuse
-    share of each candidate (None without a cycle), ``details["cycles"]`` their number.
+    The selector works with one candidate, but learns its neuron weights from all of them. ``details["reuse"]`` holds
+    the mean reuse of each candidate (None without a cycle), and ``details["cycles"]`` their number.
 
     Attributes:
-        row_tokens: tokens per row; short answers need short rows to have phases at all.
-        stickiness: probability of staying in a phase from row to row (the paper's rho).
-        min_run: the fewest rows of a phase.
+        row_tokens: Tokens per row; short answers need short rows to have phases at all.
+        stickiness: Probability of staying in a phase from row to row (rho in the paper).
+        min_run: Minimum rows of a phase.
     """
 
     name: ClassVar[str] = "nex"
@@ -194,13 +205,13 @@ class NEX(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: nothing was recorded.
+            ConfigurationError: No neurons were recorded.
         """
         n = len(group)
         effective = np.zeros(group.layout.n_neurons)
         redundant = np.zeros(group.layout.n_neurons)
         reuse, cycles_of = np.full(n, np.nan), [0] * n
-        # in content order, so that the order of the candidates cannot change the last bit of a sum
+        # in content order, because the order of the candidates must not change the last bit of a sum
         for i in content_order(group):
             neurons = compared_neurons(group, i, self.comparison)
             cycles = _cycles(neurons, group.layout.n_neurons, self)

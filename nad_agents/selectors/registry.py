@@ -1,7 +1,7 @@
-"""Selectors by name: the built-in ones, those that a caller registers, and those that installed packages bring.
+"""Selectors by name: built-in ones, those that a caller registers, and those that installed packages offer.
 
-A package offers a selector through the entry-point group ``nad_agents.selectors``; the entry names a class or
-function that returns a `Selector` and takes ``comparison`` and its own options by keyword.
+A package offers a selector through the entry-point group ``nad_agents.selectors``. The entry names a class or function
+that takes ``comparison`` and its own options by keyword and returns a `Selector`.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "nad_agents.selectors"
-"""The entry-point group through which installed packages offer selectors."""
+"""Entry-point group through which installed packages offer selectors."""
 
 SelectorFactory = Callable[..., Selector]
-"""Makes a selector from ``comparison`` and its own options, all by keyword."""
+"""A callable that makes a selector from ``comparison`` and its own options, all by keyword."""
 
 _BUILT_IN: tuple[type[SelectorBase], ...] = (
     KNN,
@@ -87,10 +87,10 @@ class CallableSelector:
     """A caller's own function as a selector.
 
     Attributes:
-        function: maps a group to N scores (anything that numpy makes a float array of), or to `Scores`.
-        name: what results call it.
-        needs_neurons: whether it reads activated neurons.
-        min_candidates: the fewest candidates that it can compare.
+        function: Maps a group to N scores (anything that numpy converts to a float array), or to `Scores`.
+        name: Name of the selector in results.
+        needs_neurons: Whether the function reads activated neurons.
+        min_candidates: Smallest number of candidates that the function can compare.
     """
 
     function: Callable[[RolloutGroup], Any]
@@ -100,7 +100,7 @@ class CallableSelector:
 
     @classmethod
     def wrap(cls, function: Callable[[RolloutGroup], Any]) -> CallableSelector:
-        """Wrap a function; its attributes ``needs_neurons`` and ``min_candidates`` count where it has them."""
+        """Wrap a function, respecting its attributes ``needs_neurons`` and ``min_candidates`` if it has them."""
         return cls(
             function,
             name=getattr(function, "__name__", type(function).__name__),
@@ -112,7 +112,7 @@ class CallableSelector:
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: the function did not return one number per candidate.
+            ConfigurationError: The function did not return one number per candidate.
         """
         result = self.function(group)
         if isinstance(result, Scores):
@@ -131,15 +131,15 @@ class CallableSelector:
 
 
 def register_selector(name: str, factory: SelectorFactory, *, replace: bool = False) -> None:
-    """Make a selector known by name.
+    """Register a selector under a name.
 
     Args:
-        name: what callers ask for.
-        factory: makes the selector; see `SelectorFactory`.
-        replace: allow taking over a name that is in use.
+        name: Name by which callers choose the selector.
+        factory: Makes the selector; see `SelectorFactory`.
+        replace: Whether to take over a name that is in use.
 
     Raises:
-        ConfigurationError: the name is empty, or in use and `replace` is False.
+        ConfigurationError: The name is empty, or in use and `replace` is False.
     """
     if not name or not name.strip():
         msg = f"register_selector: name={name!r} is blank; give the selector a name"
@@ -155,7 +155,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def available_selectors() -> list[str]:
-    """The names that `get_selector` knows, sorted; packages are listed without being imported."""
+    """List the names that `get_selector` knows, sorted; packages that offer selectors are not imported for it."""
     return sorted(_registered.keys() | _installed().keys())
 
 
@@ -180,7 +180,7 @@ def _factory(name: str) -> SelectorFactory:
 
 
 def _option_names(factory: SelectorFactory) -> list[str] | None:
-    """The options that a factory takes besides the comparison; None when it takes anything."""
+    """Return the options that a factory takes besides the comparison; None if it takes any."""
     parameters = inspect.signature(factory).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
@@ -196,15 +196,15 @@ def get_selector(
     """Make a selector.
 
     Args:
-        selector: a registered name; a selector, which is returned as it is; a selector class; or a function that
-            maps a `RolloutGroup` to N scores.
-        comparison: what is compared; the default compares everything by Jaccard similarity.
-        options: the selector's own options, such as ``k`` of knn; a field of `ComparisonConfig`, such as
+        selector: A registered name; a selector, which is returned unchanged; a selector class; or a function that maps
+            a `RolloutGroup` to N scores.
+        comparison: What is compared; the default compares everything by Jaccard similarity.
+        options: The selector's own options, such as ``k`` of knn. A field of `ComparisonConfig`, such as
             ``similarity``, overrides the comparison for this selector.
 
     Raises:
-        UnknownSelectorError: no selector has that name; the message names the nearest.
-        ConfigurationError: the selector has no such option, or an option has an impossible value.
+        UnknownSelectorError: No selector has that name; the message suggests the nearest one.
+        ConfigurationError: The selector does not have such an option, or an option has an invalid value.
     """
     if isinstance(selector, str):
         name, factory = selector, _factory(selector)
@@ -237,10 +237,10 @@ def get_selector(
 
 
 def check_candidates(selector: Selector, n: int) -> None:
-    """Check, before anything is generated, that there will be enough candidates.
+    """Check before anything is generated that there will be enough candidates for a selector.
 
     Raises:
-        ConfigurationError: the selector compares more candidates than `n`.
+        ConfigurationError: The selector needs more than `n` candidates.
     """
     if n < selector.min_candidates:
         msg = (
@@ -252,10 +252,10 @@ def check_candidates(selector: Selector, n: int) -> None:
 
 
 def check_recorder(selector: Selector, *, record: bool) -> None:
-    """Check, before anything is generated, that what the selector reads will be recorded.
+    """Check before anything is generated that a selector's neurons will be recorded.
 
     Raises:
-        ConfigurationError: the selector needs activated neurons and the recorder is off.
+        ConfigurationError: The selector needs activated neurons and the recorder is off.
     """
     if selector.needs_neurons and not record:
         msg = (

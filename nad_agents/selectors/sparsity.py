@@ -1,4 +1,4 @@
-"""Selectors on sparsity: correct answers tend to activate fewer unique neurons (arXiv 2510.26277, section 3)."""
+"""Selectors by sparsity: correct answers tend to activate fewer unique neurons (arXiv 2510.26277, section 3)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,24 @@ from nad_agents.selectors.base import Scores, SelectorBase
 __all__ = ["LengthControl", "MinAct", "MinActPerToken", "MinActResidual", "length_residual"]
 
 LengthControl = Literal["none", "per_token", "residual"]
-"""How length is taken out of a count: not at all, divided by the tokens, or regressed on them."""
+"""How the effect of length is removed from a count: not at all, by dividing by the tokens, or by regression on them."""
 
 
 def length_residual(counts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What is left of each count after a least-squares line on the tokens, float64 [N].
+    """Return the residual of each count from a least-squares line on the numbers of tokens, float64 [N].
 
-    With fewer than three candidates, or all of one length, no line is fitted and the deviation from the mean is
-    returned: through two points a line leaves nothing.
+    With fewer than three candidates, or if all have the same length, no line is fitted and the deviation from the mean
+    is returned, because a line through two points leaves no residual.
+
+    Args:
+        counts: Int64 [N].
+        tokens: Int64 [N].
     """
     x, y = [int(t) for t in tokens], [int(c) for c in counts]
     n = len(x)
     if n == 0:
         return np.zeros(0)
-    # whole numbers of any size, so that the order of the candidates cannot change a bit
+    # exact integers, because the order of the candidates must not change the result
     sum_x, sum_y = sum(x), sum(y)
     spread = n * sum(v * v for v in x) - sum_x * sum_x
     if n < 3 or spread == 0:
@@ -41,10 +45,10 @@ def length_residual(counts: NDArray[np.int64], tokens: NDArray[np.int64]) -> NDA
 
 @dataclass(frozen=True)
 class MinAct(SelectorBase):
-    """Fewest unique activated neurons; the score is minus the count.
+    """Prefers the fewest unique activated neurons; the score is minus their number.
 
-    A longer candidate activates more neurons, so this prefers short answers; to compare over equally many tokens,
-    set ``common_prefix`` in the comparison, or use a length-controlled variant.
+    Longer candidates activate more neurons, so this selector prefers short answers. To compare over equally many
+    tokens, set ``common_prefix`` in the comparison, or use a length-controlled variant.
     """
 
     name: ClassVar[str] = "min_act"
@@ -55,7 +59,7 @@ class MinAct(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: nothing was recorded.
+            ConfigurationError: No neurons were recorded.
         """
         counts = unique_counts(group, self.comparison)
         tokens = compared_tokens(group, self.comparison)
@@ -72,7 +76,10 @@ class MinAct(SelectorBase):
 
 @dataclass(frozen=True)
 class MinActPerToken(MinAct):
-    """Fewest unique activated neurons per token; prefers long answers, in which new neurons become rarer."""
+    """Prefers the fewest unique activated neurons per token.
+
+    Longer candidates repeat more neurons, so this selector prefers long answers.
+    """
 
     name: ClassVar[str] = "min_act_per_token"
     control: ClassVar[LengthControl] = "per_token"
@@ -80,7 +87,10 @@ class MinActPerToken(MinAct):
 
 @dataclass(frozen=True)
 class MinActResidual(MinAct):
-    """Fewest unique activated neurons for its length: minus the residual on the tokens within the group."""
+    """Prefers the fewest unique activated neurons for the candidate's length.
+
+    The score is minus the residual of the count on the number of tokens within the group.
+    """
 
     name: ClassVar[str] = "min_act_residual"
     control: ClassVar[LengthControl] = "residual"

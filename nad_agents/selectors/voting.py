@@ -1,4 +1,4 @@
-r"""Majority vote over final answers (self-consistency, Cons@N), where answers can be compared."""
+"""Majority vote over final answers (self-consistency, Cons@N), for tasks whose answers can be compared."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from nad_agents.selectors.base import Scores, SelectorBase, mean_logprob
 __all__ = ["AnswerExtractor", "ExtractorName", "Majority", "boxed", "exact", "last_number"]
 
 AnswerExtractor = Callable[[str], str | None]
-"""Reads the final answer out of a candidate's text; None when there is none."""
+"""Extracts the final answer from a candidate's text; returns None if there is none."""
 
 ExtractorName = Literal["boxed", "last_number", "exact"]
-"""The built-in extractors."""
+"""Names of the built-in extractors."""
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 
 def boxed(text: str) -> str | None:
-    r"""The content of the last complete ``\boxed{...}``, white space removed; None when there is none."""
+    r"""Return the content of the last complete ``\boxed{...}`` without white space; None if there is none."""
     answer = None
     for match in re.finditer(r"\\boxed\s*\{", text):
         depth = 1
@@ -40,20 +40,23 @@ def boxed(text: str) -> str | None:
 
 
 def last_number(text: str) -> str | None:
-    """The last number in the text, in one notation: "1,200.50" and "1200.5" are the same answer."""
+    """Return the last number in a text, in one notation; None if there is none.
+
+    "1,200.50" and "1200.5" give the same answer.
+    """
     numbers = _NUMBER.findall(text)
     if not numbers:
         return None
     value = Decimal(numbers[-1].replace(",", ""))
     if abs(value.adjusted()) > 100:
-        return str(value)  # written out it would fill pages
+        return str(value)  # its digits would fill pages
     digits = format(value, "f")
     digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
     return "0" if value == 0 else digits
 
 
 def exact(text: str) -> str | None:
-    """The whole text, runs of white space made one blank; None for a blank text."""
+    """Return the whole text with runs of white space replaced by one space; None for a blank text."""
     return " ".join(text.split()) or None
 
 
@@ -62,9 +65,9 @@ _EXTRACTORS: dict[str, AnswerExtractor] = {"boxed": boxed, "last_number": last_n
 
 @dataclass(frozen=True)
 class Majority(SelectorBase):
-    """Most common answer: the score is how many candidates gave the same answer; ties by mean log-probability.
+    """Scores a candidate by the number of candidates with the same answer; ties are broken by mean log-probability.
 
-    A candidate without an answer scores 0, an empty one NaN. ``details`` holds the ``answers`` and ``votes``.
+    A candidate without an answer gets 0, and one without tokens NaN. ``details`` holds the ``answers`` and ``votes``.
 
     Attributes:
         extractor: ``boxed`` (mathematics), ``last_number``, ``exact`` (the whole text), or a callable that maps the
@@ -87,7 +90,7 @@ class Majority(SelectorBase):
         """Score every candidate, in index order.
 
         Raises:
-            ConfigurationError: a callable extractor returned neither text nor None.
+            ConfigurationError: A callable extractor returned neither text nor None.
         """
         extract = self.extractor if callable(self.extractor) else _EXTRACTORS[self.extractor]
         answers = [extract(r.text) if len(r) else None for r in group.rollouts]

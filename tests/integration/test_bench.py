@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from nad_agents.evaluation.evidence import collect_evidence
-from nad_agents.evaluation.measures import Plan, measure_run
+from nad_agents.evaluation.measures import measure_run
+from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.runs import RecordedRun
 

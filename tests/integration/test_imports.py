@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.unit.evaluation.synthetic import write_run
+from tests.unit.evaluation.synthetic_runs import write_run
 
 HEAVY = {"torch", "transformers", "sklearn", "matplotlib", "langchain_core", "docker"}
 COMMAND = (

@@ -2,61 +2,14 @@
 
 import json
 import re
-from typing import Literal
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, Field
 
 from nad_agents import ConfigurationError, MissingDependencyError
 from nad_agents.constrained import decoding
-from nad_agents.constrained.decoding import make_processors
-from nad_agents.constrained.grammar import Grammar
-from nad_agents.constrained.shortest_json import shortest_instance
-from nad_agents.constrained.token_budget import in_string
+from tests.unit.constrained.schemas import SCHEMAS, shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
-
-
-class Item(BaseModel):
-    name: str
-    price: float
-    tags: list[str] = []
-
-
-class Order(BaseModel):
-    id: int
-    kind: Literal["small", "large"]
-    items: list[Item] = Field(min_length=1)
-    gift: bool
-    note: str | None
-
-
-class Node(BaseModel):
-    value: int
-    children: list["Node"] = []
-
-
-SCHEMAS = {
-    "flat": {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
-    "nested": Order.model_json_schema(),
-    "recursive": Node.model_json_schema(),
-    "enum": {"type": "object", "properties": {"c": {"enum": ["x", 3, None]}}, "required": ["c"]},
-    "pattern": {
-        "type": "object",
-        "properties": {"d": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"}},
-        "required": ["d"],
-    },
-    "numbers": {
-        "type": "object",
-        "properties": {"i": {"type": "integer"}, "f": {"type": "number"}, "m": {"type": "integer", "minimum": 5}},
-        "required": ["i", "f", "m"],
-    },
-    "array": {"type": "array", "items": {"type": "integer"}, "minItems": 2},
-}
-
-
-def shaped(schema):
-    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -82,56 +35,7 @@ def test_json_is_closed_before_the_token_limit(limit):
 
 def test_a_limit_too_low_is_refused_before_anything_runs():
     with pytest.raises(ConfigurationError, match="max_tokens=20; raise max_tokens"):
-        tiny_chat(max_tokens=20).invoke("hello", response_format=shaped(Order.model_json_schema()))
-
-
-def test_rows_may_leave_at_any_step():
-    chat = tiny_chat(max_tokens=120, n=8, pruning="first_chunk", keep=2, chunk_size=16)
-    message = chat.invoke("hello", response_format=shaped(SCHEMAS["numbers"]), include_candidates=True)
-    candidates = message.response_metadata["nad"]["candidates"]
-    whole = [c for c in candidates if c["finish_reason"] != "pruned"]
-    assert len(whole) < 8
-    for candidate in whole:
-        jsonschema.validate(json.loads(candidate["text"]), SCHEMAS["numbers"])
-
-
-def test_a_constrained_request_beside_free_ones():
-    chat = tiny_chat(max_tokens=80)
-    alone = chat.invoke("free")
-    decoder = chat.get_decoder()
-    settings = chat.settings()
-    processors = make_processors(
-        Grammar(f"start: %json {json.dumps(SCHEMAS['flat'])}\n", "it", '{"a": ""}'), decoder.loaded, 80
-    )
-    options = {"sampling": settings.sampling, "config": settings.config}
-    pending = [
-        *decoder.submit(["free"], **options),
-        *decoder.submit(["one", "two"], logits_processors=processors, **options),
-        *decoder.submit(["free"], **options),
-    ]
-    free, one, two, again = (p.result() for p in pending)
-    assert free.text == again.text == alone.content
-    for selection in (one, two):
-        for candidate in selection.candidates:
-            jsonschema.validate(json.loads(candidate.text), SCHEMAS["flat"])
-
-
-def test_masks_are_the_same_on_one_thread_and_on_several(monkeypatch):
-    chat, texts = tiny_chat(max_tokens=60), []
-    for workers in (1, 2):
-        monkeypatch.setattr(decoding, "_WORKERS", workers)
-        message = chat.invoke("hello", response_format=shaped(SCHEMAS["flat"]), include_candidates=True)
-        texts.append([candidate["text"] for candidate in message.response_metadata["nad"]["candidates"]])
-    assert len(set(texts[0])) > 1
-    assert texts[0] == texts[1]
-
-
-def test_neurons_are_those_of_the_constrained_tokens():
-    chat = tiny_chat(max_tokens=60)
-    message = chat.invoke("hello", response_format=shaped(SCHEMAS["flat"]), include_candidates=True)
-    evidence = message.response_metadata["nad"]
-    assert evidence["selector"] == "knn"
-    assert all(c["activated_neurons"] >= 12 for c in evidence["candidates"])
+        tiny_chat(max_tokens=20).invoke("hello", response_format=shaped(SCHEMAS["nested"]))
 
 
 @pytest.mark.parametrize("pattern", [r"[0-9]{3}-[0-9]{2}", r"(yes|no)/(1|2)", "é+x"])
@@ -186,25 +90,8 @@ def test_unknown_response_formats(bad):
 def test_a_missing_dependency_names_the_extra(monkeypatch):
     import sys
 
-    from nad_agents.constrained import decoding
-
     monkeypatch.setitem(sys.modules, "llguidance", None)
     monkeypatch.setitem(sys.modules, "llguidance.hf", None)
     monkeypatch.setattr(decoding, "_TOKENIZERS", {})
     with pytest.raises(MissingDependencyError, match=r"nad-agents\[grammar\]"):
         tiny_chat().invoke("hello", response_format={"type": "json_object"})
-
-
-@pytest.mark.parametrize(
-    ("text", "inside"),
-    [('{"a', True), ('{"a"', False), ('{"a": "\\"', True), ('{"a": "\\\\"', False), ("", False), ('{"a": 1', False)],
-)
-def test_in_string(text, inside):
-    assert in_string(text) is inside
-
-
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_the_shortest_instance_fits_the_schema(name):
-    json.loads(shortest_instance(SCHEMAS[name]))
-    if name not in {"pattern", "numbers"}:  # only lengths count there, and the number of digits hardly differs
-        jsonschema.validate(json.loads(shortest_instance(SCHEMAS[name])), SCHEMAS[name])

@@ -11,19 +11,12 @@ from llguidance import LLMatcher
 from nad_agents import ConfigurationError
 from nad_agents.constrained.decoding import end_tokens, grammar_tokenizer, vocabulary_size
 from nad_agents.constrained.grammar import json_grammar
-from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance
-from nad_agents.constrained.token_budget import Closer
-from tests.unit.constrained.test_decoding import shaped
+from nad_agents.constrained.token_budget import TokenBudget, json_string_state
+from tests.unit.constrained.schemas import NODE, shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 FIELDS = {name: {"type": "string"} for name in "abcdef"}
 ITEM = {"type": "object", "properties": FIELDS, "required": list(FIELDS), "additionalProperties": False}
-NODE = {
-    "type": "object",
-    "properties": {"v": {"type": "integer"}, "c": {"type": "array", "items": {"$ref": "#/$defs/N"}}},
-    "required": ["v", "c"],
-    "additionalProperties": False,
-}
 
 
 def field(schema, required=True):
@@ -125,27 +118,12 @@ class TestPatternsThatAreNotCompleted:
 def test_a_way_is_not_followed_beyond_what_fits(decoder):
     loaded = decoder.loaded
     matcher = LLMatcher(grammar_tokenizer(loaded), json_grammar(SCHEMAS["long strings"], "an answer").lark)
-    closer = Closer(loaded.tokenizer, vocabulary_size(loaded), end_tokens(loaded), jump=0)
-    path = closer.path(matcher)
-    assert path is not None
-    assert len(path) > 60
-    assert closer.path(matcher, limit=len(path)) == path
-    assert closer.path(matcher, limit=len(path) - 1) is None
-
-
-@pytest.mark.parametrize(
-    ("pattern", "least", "more"),
-    [
-        ("[a-z]{20,}", 20, 1),
-        ("(a{50}|b)c", 2, 49),
-        ("(?:x(abc)?)*", 0, 3),
-        ("a|b", 1, 0),
-        ("(", 0, 0),
-        ("x{99999}", 1000, 0),
-    ],
-)
-def test_the_widths_of_a_pattern(pattern, least, more):
-    assert pattern_widths(pattern) == (least, more)
+    budget = TokenBudget(loaded.tokenizer, vocabulary_size(loaded), end_tokens(loaded), opening_tokens=0)
+    ending = budget.shortest_ending(matcher)
+    assert ending is not None
+    assert len(ending) > 60
+    assert budget.shortest_ending(matcher, limit=len(ending)) == ending
+    assert budget.shortest_ending(matcher, limit=len(ending) - 1) is None
 
 
 def test_choices_are_whole_or_refused():
@@ -159,29 +137,9 @@ def test_choices_are_whole_or_refused():
         tiny_chat(max_tokens=20).invoke("hello", response_format=form)
 
 
-def test_what_a_token_may_open():
-    schema = {
-        "type": "object",
-        "properties": {"a": {"type": "string"}, "b": {"type": "array", "items": {"$ref": "#/$defs/T"}}},
-        "required": ["a"],
-        "$defs": {"T": {"type": "object", "properties": {"t": {"type": "integer"}}, "required": ["t"]}},
-    }
-    assert list(openings(schema)) == ['"b": [], ', '{"t": 0}, ']
-    tree = {"$defs": {"N": NODE}, "$ref": "#/$defs/N"}
-    assert list(openings(tree)) == ['{"v": 0, "c": []}, ']
-    assert list(openings({"type": "string"})) == []
-
-
 @pytest.mark.parametrize(
-    ("schema", "length"),
-    [
-        ({"minLength": 7}, 7),
-        ({"pattern": "^[a-z]{30}$"}, 30),
-        ({"pattern": "a{99999}"}, 1000),
-        ({"pattern": "("}, 0),
-        ({"pattern": "a{3}", "minLength": 9}, 9),
-        ({"format": "date"}, 24),
-    ],
+    ("text", "inside"),
+    [('{"a', True), ('{"a"', False), ('{"a": "\\"', True), ('{"a": "\\\\"', False), ("", False), ('{"a": 1', False)],
 )
-def test_the_least_length_of_a_string(schema, length):
-    assert shortest_instance({"type": "string", **schema}) == json.dumps("a" * length)
+def test_whether_json_breaks_off_in_a_string(text, inside):
+    assert json_string_state(text)[0] is inside

@@ -2,9 +2,11 @@
 
 import pytest
 
-from nad_agents.evaluation.measures import Plan, measure_run
+from nad_agents.evaluation.evidence import collect_evidence
+from nad_agents.evaluation.measures import measure_run
+from nad_agents.evaluation.plan import Plan
 from nad_agents.runs import RecordedRun
-from tests.unit.evaluation.synthetic import write_run
+from tests.unit.evaluation.synthetic_runs import write_run
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +27,8 @@ def plan(run):
 @pytest.fixture(scope="session")
 def measures(run, plan):
     return measure_run(run, plan)
+
+
+@pytest.fixture(scope="session")
+def evidence(measures, plan):
+    return collect_evidence(measures, plan, draws=300)

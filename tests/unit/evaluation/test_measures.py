@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nad_agents.evaluation.measures import Plan, measure_problem, measure_run, shared_start
+from nad_agents.evaluation.measures import measure_problem, measure_run, shared_start
+from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.variants import SWEPT, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
 from nad_agents.runs import ProblemRecord, RecordedRun, RunError, RunWriter
 from nad_agents.selectors import get_selector, rank
-from tests.unit.evaluation.synthetic import LAYOUT, problem, write_run
+from tests.unit.evaluation.synthetic_runs import LAYOUT, problem, write_run
 
 
 def rollout(index, tokens, neurons, *, logprob=-1.0, text=None):

@@ -1,15 +1,14 @@
-"""Sweeps, what they cost, and choices made on one half of the problems."""
+"""What selecting costs in tokens, and the points and the frontier of sweeps."""
 
 import numpy as np
 import pytest
 
-from nad_agents.evaluation.halves import chosen_on_half, first_half, many_halvings
-from nad_agents.evaluation.measures import Plan
+from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.sweeps import frontier, sweep_points, tokens_needed, tokens_spent
-from nad_agents.evaluation.variants import SWEPT, Variant, position_sweep, weight_sweep, width_sweep
+from nad_agents.evaluation.variants import SWEPT, Variant, position_sweep
 from nad_agents.neurons.activated_sets import ComparisonConfig
-from tests.unit.evaluation.measured import PLAN, measured, same_everywhere
+from tests.unit.evaluation.handmade_measures import PLAN, measured, same_everywhere
 
 
 @pytest.mark.parametrize(
@@ -79,91 +78,3 @@ def test_the_frontier_leaves_out_what_costs_more_and_gives_no_more():
     problems = [swept("a", [1, 0, 0, 0], 0, 0), swept("b", [0, 1, 0, 1], 1, 2)]
     found = frontier(sweep_points(problems, SWEEPING, Resampling(2, draws=50)))
     assert [(p.sweep, p.setting, p.accuracy.value) for p in found] == [("candidates", 2, 0.5), ("position", 32, 1.0)]
-
-
-def test_half_of_the_problems_whatever_their_number_and_order():
-    names = [f"p{i}" for i in range(41)]
-    half = first_half(names, 0)
-    assert half.sum() == 20
-    backwards = first_half(names[::-1], 0)
-    assert {n for n, h in zip(names, half, strict=True) if h} == {
-        n for n, h in zip(names[::-1], backwards, strict=True) if h
-    }
-    assert (first_half(names, 1) != half).any()
-
-
-def test_a_choice_is_reported_on_problems_that_it_was_not_made_on():
-    names = [f"p{i}" for i in range(40)]
-    half = first_half(names, 0)
-    labels = [v.label for v in PLAN.standard]
-    problems = []
-    for name, first in zip(names, half, strict=True):
-        # medoid is right on all of the first half and on none of the other; all others the opposite
-        rankings = [[0, 1] if (label == "medoid") == first else [1, 0] for label in labels]
-        problems.append(measured(name, [1, 0], rankings))
-    (selector,) = [h for h in chosen_on_half(problems, PLAN) if h.question == "selector"]
-    assert (selector.choice, selector.chosen_on) == ("medoid", 20)
-    assert (selector.accuracy.value, selector.accuracy.n) == (0.0, 20)
-    assert selector.gain.value == -0.5
-
-
-def test_every_question_is_answered(measures, plan):
-    found = {h.question: h for h in chosen_on_half(measures, plan)}
-    assert list(found) == [
-        "selector",
-        "selector, with a sandbox",
-        "neurons per token of knn",
-        "tokens seen by knn",
-        "neighbours of knn",
-        "weights of nad_fusion, agreement:sparsity:confidence",
-        "fewest tokens within 1 point of the best",
-    ]
-    families = {v.label: v.family for v in plan.standard}
-    assert families[found["selector"].choice] != "execution"
-    assert found["weights of nad_fusion, agreement:sparsity:confidence"].choice in weight_sweep()
-    cheapest = found["fewest tokens within 1 point of the best"]
-    assert 0 < cheapest.tokens < np.mean([m.tokens.sum() for m in measures])
-    assert {h.chosen_on for h in found.values()} == {8}
-
-
-def test_luck_does_not_survive_another_half():
-    rng = np.random.default_rng(0)
-    problems = []
-    for i in range(60):
-        correct = rng.permutation([1, 1, 0, 0])
-        problems.append(measured(str(i), correct, [rng.permutation(4) for _ in PLAN.standard]))
-    found = many_halvings(problems, PLAN, halvings=300)
-    # the best of six selectors without effect seems to gain on its own half, and loses it on the other
-    assert found.expected > 0.05
-    assert found.gain < 0.03
-    assert sum(share for _, share in found.choices) <= 1 + 1e-9
-    assert found == many_halvings(problems, PLAN, halvings=300)
-
-
-def test_a_selector_that_is_better_is_chosen_on_most_halves():
-    rng = np.random.default_rng(1)
-    problems = []
-    for i in range(60):
-        rankings = [rng.permutation(4) for _ in PLAN.standard]
-        rankings[2] = np.array([0, 1, 2, 3])
-        problems.append(measured(str(i), [1, 0, 0, 0], rankings))
-    found = many_halvings(problems, PLAN, halvings=100)
-    assert found.choices[0] == (PLAN.standard[2].label, 1.0)
-    assert found.gain == pytest.approx(0.75)
-
-
-def test_too_few_problems_are_not_halved():
-    problems = [same_everywhere(name, [1, 0], [0, 1]) for name in "abc"]
-    assert chosen_on_half(problems, PLAN) == []
-    assert many_halvings(problems, PLAN) is None
-
-
-def test_weights_are_all_quarters_that_sum_to_one():
-    sweep = weight_sweep()
-    assert len(sweep) == 15
-    assert all(sum(v.options.values()) == 1 for (v,) in sweep.values())
-
-
-def test_widths_end_with_what_was_recorded():
-    assert list(width_sweep(300)) == [50, 100, 200, 300]
-    assert [v.comparison.top_k for v in width_sweep(300)[300]] == [None] * 3

@@ -13,12 +13,6 @@ from nad_agents.models import cache_dir, describe_cache, gguf
 from nad_agents.models.cache import cached_folder, find_cached
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("NAD_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 class TestCache:
     def test_place(self, own_cache, monkeypatch):
         assert cache_dir() == own_cache

@@ -9,7 +9,7 @@ from torch import nn
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model, resolve_dtype
-from nad_agents.models.int8 import Int8Linear, check_int8, quantise_linears
+from nad_agents.models.int8 import Int8Linear, check_int8_support, quantize_linear_layers
 from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
 from tests.tiny_models import FAMILIES, byte_tokenizer, make_model
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 def works_here():
     try:
-        check_int8(CPU)
+        check_int8_support(CPU)
     except ConfigurationError:
         return False
     return True
@@ -82,7 +82,7 @@ def test_every_family_keeps_its_neurons(family):
     ids = torch.tensor([list(range(3, 40))])
     with torch.no_grad():
         before = model(ids).logits.log_softmax(-1)
-        quantise_linears(model)
+        quantize_linear_layers(model)
         after = model(ids).logits.log_softmax(-1)
     assert (before.exp() * (before - after)).sum(-1).mean() < 0.05
     found = find_feed_forwards(model)
@@ -96,7 +96,7 @@ def test_every_family_keeps_its_neurons(family):
 def test_attribution_reads_the_unembedding():
     model = make_model("llama")
     exact = find_unembedding(model).rows(torch.tensor([5, 9]))
-    quantise_linears(model)
+    quantize_linear_layers(model)
     rows = find_unembedding(model).rows(torch.tensor([5, 9]))
     assert (rows - exact).abs().max() <= exact.abs().max() / 127
 

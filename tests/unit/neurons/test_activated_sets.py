@@ -15,6 +15,7 @@ from nad_agents.neurons.activated_sets import (
     neuron_counts,
     novelty,
     similarity_matrix,
+    subgroup,
     unique_counts,
 )
 from nad_agents.neurons.similarity import intersection_sizes, jaccard_matrix
@@ -227,3 +228,14 @@ def test_many_equal_or_empty_sets():
     assert (jaccard_matrix(same, 5) == 1).all()
     none = [np.empty(0, dtype=np.int32)] * 130
     assert (jaccard_matrix(none, 5) == 1).all()
+
+
+def test_a_subgroup_has_what_the_whole_group_has():
+    group = group_of_sets([1, 2, 3], [2, 3, 4], [3, 4, 5], [9])
+    part = subgroup(group, [2, 0], ALL)
+    alone = group_of_sets([3, 4, 5], [1, 2, 3])
+    assert [rollout.index for rollout in part.rollouts] == [2, 0]
+    assert np.array_equal(similarity_matrix(part, ALL), similarity_matrix(alone, ALL))
+    assert neuron_counts(part, ALL)[0] is neuron_counts(group, ALL)[2], "nothing is counted again"
+    with pytest.raises(ValueError, match="depends on the others"):
+        subgroup(group, [0], ComparisonConfig(common_prefix=True))

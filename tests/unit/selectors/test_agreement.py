@@ -1,3 +1,5 @@
+"""Selectors on the similarity matrix."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -6,21 +8,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.selectors import DBSCAN, KNN, ConsensusMin, Copeland, Medoid, rank
 from tests.unit.builders import group_of_sets, groups, make_group, make_rollout
-
-# J(A, B) = 3/5, J(A, C) = J(B, C) = 2/6, and D shares nothing
-A, B, C, D = {0, 1, 2, 3}, {0, 1, 2, 4}, {0, 1, 5, 6}, {10, 11}
-
-# a pair (9/10 alike) and a group of three around Mid
-#          Pair2  Mid    C3     D3
-# Pair1    9/10   5/12   3/13   2/12
-# Pair2           4/12   3/12   1/12
-# Mid                    5/8    4/7
-# C3                            2/8
-PAIR1, PAIR2 = set(range(10)), set(range(9))
-MID, C3, D3 = {5, 6, 7, 8, 9, 20, 21}, {5, 6, 7, 20, 21, 22}, {8, 9, 20, 21}
+from tests.unit.selectors.neuron_sets import C3, D3, MID, PAIR1, PAIR2, A, B, C, D
 
 
 def test_knn_by_hand():
@@ -95,47 +86,6 @@ def test_dbscan_of_identical_candidates_has_one_cluster():
     scores = DBSCAN().score(group_of_sets(A, A, A, A))
     assert scores.details == {"clusters": [0, 0, 0, 0], "eps": 0.0}
     assert scores.values.tolist() == [4, 4, 4, 4]
-
-
-def test_consensus_min_takes_the_leanest_pick():
-    group = group_of_sets(PAIR1, PAIR2, MID, C3, D3)
-    scores = ConsensusMin(k=1).score(group)
-    # knn (k = 1) picks Pair1 with 10 neurons, medoid and dbscan pick Mid with 7
-    assert scores.details["picks"] == {"knn": 0, "medoid": 2, "dbscan": 2}
-    assert scores.values.tolist() == [1, 0, 1, 0, 0]
-    ranking = rank(scores, group)
-    assert ranking[:2] == [2, 0]
-    # places of Pair2, C3, D3 in knn: 1, 2, 3 or later; all follow the picks
-    assert sorted(ranking[2:]) == [1, 3, 4]
-
-
-def test_copeland_by_hand():
-    # A-B: C is as near to both, D too: nobody wins. A-C: B is nearer to A. B-C: A is nearer to B.
-    # A-D, B-D: the two others are nearer to A (B). C-D: A and B are nearer to C.
-    group = group_of_sets(A, B, C, D)
-    scores = Copeland().score(group)
-    assert scores.values.tolist() == [2, 2, 1, 0]
-    assert scores.tie_breaks[0].tolist() == [0, 0, -2, -3]
-
-
-def copeland_by_definition(similarity):
-    n = len(similarity)
-    wins = [0] * n
-    for i in range(n):
-        for j in range(n):
-            votes = 0
-            for voter in set(range(n)) - {i, j}:
-                votes += np.sign(similarity[voter, i] - similarity[voter, j])
-            wins[i] += votes > 0
-    return wins
-
-
-@settings(deadline=None, max_examples=40)
-@given(groups(max_size=6))
-def test_copeland_matches_its_definition(group):
-    assume(all(len(r) and (r.neurons >= 0).any() for r in group.rollouts))
-    expected = copeland_by_definition(similarity_matrix(group, ComparisonConfig()))
-    assert Copeland().score(group).values.tolist() == expected
 
 
 @pytest.mark.parametrize("selector", [KNN(), Medoid(), DBSCAN(), Copeland()])

@@ -1,3 +1,5 @@
+"""Phases, cycles and the good-mass fraction of NEX."""
+
 from __future__ import annotations
 
 import math

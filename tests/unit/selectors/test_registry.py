@@ -1,3 +1,5 @@
+"""Selectors by name, by class, as functions, and from installed packages."""
+
 from __future__ import annotations
 
 import sys

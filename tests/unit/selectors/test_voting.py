@@ -1,3 +1,5 @@
+"""Extractors of final answers, and the majority vote."""
+
 from __future__ import annotations
 
 import math

@@ -1,4 +1,4 @@
-"""`nad select` and `nad report` on a recorded run: what they print, how they fail."""
+"""`nad select`, `nad report` and `nad bench` on recorded runs: what they print, how they fail."""
 
 import io
 import json
@@ -8,8 +8,19 @@ import pytest
 
 from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.runs import RecordedRun
 from nad_agents.selectors import get_selector, rank
-from tests.unit.evaluation.synthetic import write_run
+from tests.unit.evaluation.synthetic_runs import write_run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("made-run"), problems=16, n=4)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return RecordedRun(folder)
 
 
 @pytest.fixture

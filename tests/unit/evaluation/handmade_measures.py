@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from nad_agents.evaluation.measures import Plan, ProblemMeasures
+from nad_agents.evaluation.measures import ProblemMeasures
+from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.variants import SWEPT, Variant
 
 PLAN = Plan(tuple(Variant(name, name) for name in SWEPT))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
-from nad_agents.constrained.formats import narrowed
+from nad_agents.constrained.schema_narrowing import narrow_schema
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 KINDS = {
@@ -21,7 +21,7 @@ KINDS = {
 
 
 def pattern(kind):
-    return narrowed({"type": "string", "format": kind})["pattern"]
+    return narrow_schema({"type": "string", "format": kind})["pattern"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +62,7 @@ def test_schemas_are_narrowed_wherever_they_are_and_nothing_else_is():
         "default": {"format": "date"},
         "additionalProperties": False,
     }
-    assert narrowed(schema) == {
+    assert narrow_schema(schema) == {
         "properties": {"format": made, "list": {"items": made}, "map": {"additionalProperties": made}},
         "anyOf": [made, {"type": "null"}],
         "$defs": {"D": {"prefixItems": [made]}},
@@ -70,9 +70,9 @@ def test_schemas_are_narrowed_wherever_they_are_and_nothing_else_is():
         "additionalProperties": False,
     }
     looking = {"type": "string", "pattern": "^(?!x)[0-9]+$"}
-    assert narrowed({"anyOf": [{"type": "number"}, looking]}) == {"anyOf": [{"type": "number"}]}
+    assert narrow_schema({"anyOf": [{"type": "number"}, looking]}) == {"anyOf": [{"type": "number"}]}
     for kept in ({"format": "email"}, {**date, "pattern": "^2"}, True, {"anyOf": [{"pattern": "(?=a)"}]}):
-        assert narrowed(kept) == kept
+        assert narrow_schema(kept) == kept
 
 
 class Event(BaseModel):

@@ -1,11 +1,11 @@
-"""From a GGUF file to a folder in transformers' format.
+"""Convert a GGUF file to a folder in transformers' format.
 
-transformers reads GGUF, but takes tens of seconds, loses part of the tokenizer and of the generation config, and
-refuses to save what it read. The conversion mends that:
+transformers can read GGUF, but it takes tens of seconds, drops part of the tokenizer and of the generation config, and
+cannot save what it read. The conversion
 
-1. the weights, dequantised and stored in the type that resolves them (`_storage_dtype`)
-2. the tokenizer's pre-tokenizer, where transformers falls back to GPT-2's
-3. every token that ends an answer, found in the vocabulary as llama.cpp does, as the generation config's eos list
+1. dequantizes the weights once and stores them in the smallest type that keeps their precision (`_storage_dtype`),
+2. restores the tokenizer's pre-tokenizer where transformers falls back to GPT-2's,
+3. lists every token that ends an answer in the generation config, found in the vocabulary as llama.cpp finds them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
+from nad_agents.models.error_text import one_line_error
 from nad_agents.models.gguf_header import GGUFMetadata
-from nad_agents.models.logging import logger, quiet
-from nad_agents.models.model_checks import check_decoder_only, context_length, first_line
+from nad_agents.models.logging import logger, silence_libraries
+from nad_agents.models.model_checks import check_decoder_only, context_length
 
 __all__ = ["CONVERSION_VERSION", "convert"]
 
 CONVERSION_VERSION = 1
-"""Part of every cache key; raised when the conversion's result changes."""
+"""Part of every cache key; it is raised when the conversion's result changes."""
 
 _END_OF_ANSWER = (
     "<|im_end|>",
@@ -46,34 +47,49 @@ _END_OF_ANSWER = (
     "<|endofturn|>",
     "<｜end▁of▁sentence｜>",
 )
-"""Tokens that end an answer by their spelling, after llama.cpp's list of end-of-generation tokens."""
+"""Spellings of tokens that end an answer, after llama.cpp's list of end-of-generation tokens."""
 
 _DIGITS_ALONE = frozenset({"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"})
-"""Pre-tokenizers that split digits one by one and then as GPT-2 does (llama.cpp, `llm_tokenizer_bpe`)."""
+"""Pre-tokenizers that split off every digit and then split as GPT-2 does (llama.cpp, `llm_tokenizer_bpe`)."""
 
 _LIKE_GPT2 = frozenset({"gpt-2", "gpt2", "default", "phi-2", "mpt", "olmo", "jais", "roberta-bpe", ""})
+"""Pre-tokenizers that GPT-2's regular expression reproduces."""
 
 
 def _storage_dtype(metadata: GGUFMetadata) -> torch.dtype:
-    """The smallest type that keeps what the file knows.
+    """Return the smallest type that keeps the precision of the file's weights.
 
-    Quantised blocks have float16 scales, so float16 resolves them: on the default model the weights move by 2e-4 of
-    their norm, the next-token distribution by a KL divergence of 2e-6, and 499.6 of 500 activated neurons stay.
-    bfloat16 would take as much disk and move the distribution 35 times as far. Other files keep their own type.
+    Quantized blocks have float16 scales, so float16 resolves their values. Measured on the default model, the weights
+    move by 2e-4 of their norm, the next-token distribution by a KL divergence of 2e-6, and 499.6 of 500 activated
+    neurons stay the same. bfloat16 takes as much disk space and moves the distribution 35 times as far. Files that are
+    not quantized keep their own type.
     """
-    if metadata.quantised or metadata.widest_type == "F16":
+    if metadata.quantized or metadata.matrix_type == "F16":
         return torch.float16
-    return torch.bfloat16 if metadata.widest_type == "BF16" else torch.float32
+    return torch.bfloat16 if metadata.matrix_type == "BF16" else torch.float32
 
 
 def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
-    """Write the model, tokenizer and generation config to a folder; returns the manifest."""
-    # alone in a folder, since transformers would mix in any config or tokenizer file that lies beside it
-    with tempfile.TemporaryDirectory(prefix="nad-gguf-") as alone, quiet(stderr=True):
+    """Write the model, its tokenizer and its generation config to a folder.
+
+    Args:
+        path: The GGUF file.
+        metadata: The file's header.
+        folder: Empty folder to write to.
+
+    Returns:
+        What to keep in the cache's manifest: versions, architecture and dtype.
+
+    Raises:
+        ModelLoadError: The file cannot be converted, or its tokenizer does not survive saving.
+        UnsupportedModelError: transformers cannot read the architecture, or it is not decoder-only.
+    """
+    # linked into a folder of its own, because transformers would read a config or tokenizer file next to it
+    with tempfile.TemporaryDirectory(prefix="nad-gguf-") as alone, silence_libraries(stderr=True):
         link = Path(alone) / "model.gguf"
         try:
             link.symlink_to(path.resolve())
-        except OSError:  # Windows, without the right to make links
+        except OSError:  # Windows without the right to create links
             shutil.copyfile(path, link)
         try:
             config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
@@ -83,7 +99,7 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
             )
             model = _read_weights(alone, link.name, _storage_dtype(metadata))
         except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, OSError) as error:
-            reason = first_line(error)
+            reason = one_line_error(error)
             if "not supported" in reason or isinstance(error, NotImplementedError):
                 msg = f"{path} has the architecture {metadata.architecture!r}, which transformers cannot read: {reason}"
                 raise UnsupportedModelError(msg) from error
@@ -102,9 +118,9 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
 
 
 def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Dequantise into a plain model that can be saved."""
+    """Dequantize the weights into a plain model that can be saved."""
     options: dict[str, Any] = {"gguf_file": file, "dtype": dtype}
-    if hasattr(transformers, "GgufConfig"):  # versions that could keep blocks packed have to be told not to
+    if hasattr(transformers, "GgufConfig"):  # versions that can keep blocks quantized have to be told not to
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
     model = factory.from_pretrained(folder, **options)
@@ -113,8 +129,8 @@ def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel
         if dtype == torch.float32:
             msg = "its weights contain infinities or NaN"
             raise ValueError(msg)
-        return _read_weights(folder, file, torch.float32)  # too large for float16
-    # a model that came from GGUF counts as quantised and cannot be saved: move its weights to one that does not
+        return _read_weights(folder, file, torch.float32)  # some weights overflow float16
+    # transformers does not save a model that it read from GGUF: move the weights to a model that it does save
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -128,7 +144,7 @@ def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel
 def _mended_tokenizer(
     tokenizer: PreTrainedTokenizerBase, metadata: GGUFMetadata, length: int | None
 ) -> PreTrainedTokenizerBase:
-    """Put back what transformers does not take over from the file."""
+    """Restore what transformers does not take over from the file."""
     backend = tokenizer.backend_tokenizer
     if metadata.pre_tokenizer in _DIGITS_ALONE:
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -151,7 +167,7 @@ def _mended_tokenizer(
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerBase, metadata: GGUFMetadata) -> GenerationConfig:
-    """The ids that end an answer, those the file names first, and the padding id."""
+    """Make a generation config with the ids that end an answer, those that the file names first, and the padding id."""
     vocabulary = tokenizer.get_vocab()
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     spelled = (vocabulary[text] for text in _END_OF_ANSWER if vocabulary.get(text) in special)
@@ -166,12 +182,16 @@ def _generation_config(tokenizer: PreTrainedTokenizerBase, metadata: GGUFMetadat
     return config
 
 
-_PROBE = "def f(x):\n    return x + 1234  # naïve Ünïcode é 日本\n\n<|im_start|>user\nIt's 3.14!<|im_end|>\n\t end  "
+_SAMPLE_TEXT = (
+    "def f(x):\n    return x + 1234  # naïve Ünïcode é 日本\n\n<|im_start|>user\nIt's 3.14!<|im_end|>\n\t end  "
+)
+"""Text whose tokens must be the same after the tokenizer was saved and read again."""
 
 
 def _check_round_trip(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     saved = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    same = saved.encode(_PROBE) == tokenizer.encode(_PROBE) and saved.chat_template == tokenizer.chat_template
+    same_tokens = saved.encode(_SAMPLE_TEXT) == tokenizer.encode(_SAMPLE_TEXT)
+    same = same_tokens and saved.chat_template == tokenizer.chat_template
     if not same or saved.eos_token != tokenizer.eos_token:
         msg = "its tokenizer changed when saved and read again; use the original model folder instead of the GGUF file"
         raise ModelLoadError(msg)

@@ -4,8 +4,8 @@ import pytest
 from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
-from nad_agents.constrained.inexpressible import engine_reason, failing_part
-from tests.unit.constrained.test_decoding import shaped
+from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
+from tests.unit.constrained.schemas import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 GOOD = {"type": "string"}
@@ -92,13 +92,13 @@ def test_the_search_asks_for_parts_alone():
         asked.append(schema)
         return "bad" if "bad" in str(schema) else None
 
-    assert failing_part({"properties": {"x": {"items": {"const": "bad"}}, "y": {}}}, refuses) == (
+    assert failing_subschema({"properties": {"x": {"items": {"const": "bad"}}, "y": {}}}, refuses) == (
         "properties.x.items",
         "bad",
     )
-    assert failing_part({"const": 1}, refuses) is None
+    assert failing_subschema({"const": 1}, refuses) is None
     # what only the whole has wrong is the whole's fault
-    assert failing_part({"required": ["bad"], "properties": {"x": {}}}, refuses) == ("", "bad")
+    assert failing_subschema({"required": ["bad"], "properties": {"x": {}}}, refuses) == ("", "bad")
     assert all("y" not in schema.get("properties", {}) for schema in asked[1:3])
 
 
@@ -111,4 +111,4 @@ def test_the_search_asks_for_parts_alone():
     ],
 )
 def test_the_engines_reason_is_one_line(message, reason):
-    assert engine_reason(message) == reason
+    assert compile_error_reason(message) == reason

@@ -1,16 +1,16 @@
-r"""The container of a run's records: one append-only file of frames, each with lengths and checksums.
+r"""The file that holds a run's records: an append-only sequence of frames with lengths and checksums.
 
 File: the 8 bytes ``NADRUN`` + version as two digits, then frames. All integers are little-endian.
 
-Frame: the bytes ``\xabREC`` | length of the head, u32 | length of the body, u64 | CRC-32 of the head, u32 | CRC-32 of
-the 20 bytes before, u32 | head | body.
+Frame: the bytes ``\xabREC`` | length of the header, u32 | length of the body, u64 | CRC-32 of the header, u32 | CRC-32
+of the 20 bytes before, u32 | header | body.
 
-Head: UTF-8 JSON, free of NaN. Its key ``sections`` lists the body's arrays, in order: name, codec, dtype, shape, size
-(bytes) and crc32. Codecs: ``zstd`` (a Zstandard frame of the array's bytes, transposed into planes: first byte of every
-element, then second, ...) and ``neurons`` (see `nad_agents.runs.neuron_codec`).
+Header: UTF-8 JSON without NaN. Its key ``sections`` lists the arrays in the body, in order, each with name, codec,
+dtype, shape, size in bytes and crc32. The codecs are ``zstd`` (a Zstandard frame of the array's bytes, transposed into
+planes: the first byte of every element, then the second, ...) and ``neurons`` (see `nad_agents.runs.neuron_codec`).
 
-A frame is complete or it is not: a file that ends within a frame, or in zeros, was cut while it was written, and only
-that last record is lost. Anything else that does not fit its checksum is damage, reported with problem and offset.
+A file that ends within a frame, or in zeros, was cut off while the frame was written, and only that last record is
+lost. Any other mismatch between bytes and checksum is damage, and is reported with problem and offset.
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ from nad_agents.exceptions import NADError
 from nad_agents.runs.compression import CompressionError, compress, decompress
 from nad_agents.runs.neuron_codec import decode_neurons, encode_neurons
 
-__all__ = ["FORMAT_VERSION", "Frame", "RunError", "append_frame", "create_file", "read_section", "scan_frames"]
+__all__ = [
+    "FORMAT_VERSION",
+    "RecordFrame",
+    "RunError",
+    "append_record",
+    "create_record_file",
+    "read_section",
+    "scan_records",
+]
 
 FORMAT_VERSION = 2
-"""Version of the files; a reader refuses any other."""
+"""Version of a run's files; readers refuse every other version."""
 
 _MAGIC = b"NADRUN"
 _FILE_HEADER = _MAGIC + b"%02d" % FORMAT_VERSION
@@ -44,55 +52,55 @@ _FRAME_SIZE = _FRAME.size + 4
 
 
 class RunError(NADError):
-    """A recorded run is absent, damaged, of another version, or was recorded with other settings."""
+    """A recorded run is absent, damaged, of another format version, or was recorded with other settings."""
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Where a record lies.
+class RecordFrame:
+    """The position of one record in the file, with its header.
 
     Attributes:
-        head: its JSON.
-        offset: of the frame, bytes from the start of the file.
-        body: offset of its body.
-        end: offset behind it.
+        header: The record's header, parsed.
+        offset: Offset of the frame from the start of the file, in bytes.
+        body: Offset of the frame's body.
+        end: Offset of the first byte after the frame.
     """
 
-    head: Mapping[str, Any]
+    header: Mapping[str, Any]
     offset: int
     body: int
     end: int
 
     @property
     def problem(self) -> str:
-        """The problem's id."""
-        return str(self.head.get("problem", "?"))
+        """Id of the problem that the record is about."""
+        return str(self.header.get("problem", "?"))
 
 
-def create_file(path: Path) -> None:
-    """Create an empty record file, durable before this returns.
+def create_record_file(path: Path) -> None:
+    """Create a record file without records; it is on disk when this returns.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: The file exists already.
     """
     with path.open("xb") as file:
         file.write(_FILE_HEADER)
         _sync(file)
 
 
-def append_frame(
-    path: Path, head: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], neurons: Mapping[str, NDArray[np.int32]]
+def append_record(
+    path: Path, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], neurons: Mapping[str, NDArray[np.int32]]
 ) -> int:
-    """Append a record, durable before this returns.
+    """Append a record; it is on disk when this returns.
 
     Args:
-        path: the record file.
-        head: JSON-serialisable; `sections` is added.
-        arrays: stored with the codec ``zstd``.
-        neurons: int32 [T, k] each, stored with the codec ``neurons``.
+        path: The record file.
+        header: JSON-serializable values; the key `sections` is added to them.
+        arrays: Arrays to store with the codec ``zstd``.
+        neurons: Arrays of int32 [T, k] to store with the codec ``neurons``.
 
     Returns:
-        Bytes written.
+        Number of bytes written.
     """
     parts, sections = [], []
     for name, array in (*arrays.items(), *neurons.items()):
@@ -104,7 +112,7 @@ def append_frame(
             {"name": name, "codec": codec, "dtype": dtype, "shape": list(array.shape), "size": len(data)}
             | {"crc32": zlib.crc32(data)}
         )
-    encoded = json.dumps({**head, "sections": sections}, ensure_ascii=False, allow_nan=False)
+    encoded = json.dumps({**header, "sections": sections}, ensure_ascii=False, allow_nan=False)
     # text of a model may hold half of a surrogate pair, which UTF-8 has no bytes for
     text = encoded.encode("utf-8", "backslashreplace")
     start = _FRAME.pack(_FRAME_MAGIC, len(text), sum(map(len, parts)), zlib.crc32(text))
@@ -115,19 +123,20 @@ def append_frame(
     return len(frame)
 
 
-def scan_frames(path: Path) -> tuple[list[Frame], int | None]:
-    """Find every record; bodies are not read.
+def scan_records(path: Path) -> tuple[list[RecordFrame], int | None]:
+    """Find every record of a file, reading the headers but not the bodies.
 
     Returns:
-        The records in order, and the offset at which an incomplete last record begins, None when there is none.
+        The records in order, and the offset at which an incomplete last record begins, or None if the file ends with a
+        complete one.
 
     Raises:
-        RunError: the file is absent, of another kind or version, or damaged within.
+        RunError: The file is absent, of another kind or version, or damaged before its last record.
     """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            _check_header(path, file.read(len(_FILE_HEADER)))
+            _check_file_header(path, file.read(len(_FILE_HEADER)))
             frames = list(_frames(path, file, size))
     except OSError as error:
         msg = f"the run {path.parent} cannot be read: {error.strerror or error}; give the folder of a recorded run"
@@ -136,7 +145,7 @@ def scan_frames(path: Path) -> tuple[list[Frame], int | None]:
     return frames, end if end < size else None
 
 
-def _check_header(path: Path, header: bytes) -> None:
+def _check_file_header(path: Path, header: bytes) -> None:
     if header == _FILE_HEADER:
         return
     if header.startswith(_MAGIC):
@@ -147,13 +156,13 @@ def _check_header(path: Path, header: bytes) -> None:
     raise RunError(msg)
 
 
-def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[Frame]:
+def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[RecordFrame]:
     offset, where = len(_FILE_HEADER), "of the first problem"
     while offset < size:
         start = file.read(_FRAME_SIZE)
         if len(start) < _FRAME_SIZE:
             return
-        magic, head_size, body_size, crc = _FRAME.unpack_from(start)
+        magic, header_size, body_size, crc = _FRAME.unpack_from(start)
         if not any(start) and not any(file.read()):
             # a power failure can leave the length of an append without its bytes
             return
@@ -161,30 +170,35 @@ def _frames(path: Path, file: BinaryIO, size: int) -> Iterator[Frame]:
         if magic != _FRAME_MAGIC or not intact:
             msg = f"{path} is damaged: byte {offset}, {where}, begins no record; restore the file, or record again"
             raise RunError(msg)
-        body = offset + _FRAME_SIZE + head_size
+        body = offset + _FRAME_SIZE + header_size
         if body + body_size > size:
             return
-        text = file.read(head_size)
+        text = file.read(header_size)
         if zlib.crc32(text) != crc:
             msg = (
-                f"{path} is damaged: the head of the record at byte {offset}, {where}, does not fit its checksum; "
+                f"{path} is damaged: the header of the record at byte {offset}, {where}, does not fit its checksum; "
                 "restore the file, or record again"
             )
             raise RunError(msg)
-        frame = Frame(json.loads(text), offset, body, body + body_size)
+        frame = RecordFrame(json.loads(text), offset, body, body + body_size)
         yield frame
         offset, where = frame.end, f"after problem {frame.problem!r}"
         file.seek(offset)
 
 
-def read_section(path: Path, frame: Frame, name: str) -> NDArray[Any]:
-    """Read one array of a record, checking its checksum.
+def read_section(path: Path, frame: RecordFrame, name: str) -> NDArray[Any]:
+    """Read one array of a record, and check it against its checksum.
+
+    Args:
+        path: The record file.
+        frame: The record.
+        name: The array's name in the header.
 
     Raises:
-        RunError: the array is absent or damaged; the message names problem and offset.
+        RunError: The array is absent or damaged; the message names problem and offset.
     """
     offset = frame.body
-    for section in frame.head["sections"]:
+    for section in frame.header["sections"]:
         if section["name"] != name:
             offset += section["size"]
             continue

@@ -1,0 +1,43 @@
+"""Where a JSON schema contains further schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["DEFINITIONS", "iter_subschemas", "map_subschemas"]
+
+DEFINITIONS = ("$defs", "definitions")
+"""Keywords whose value maps names to schemas that other schemas refer to."""
+
+_BY_NAME = (*DEFINITIONS, "properties", "patternProperties")
+_IN_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties")
+
+
+def iter_subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the schemas directly within a schema, each with its path, such as ``properties.price``."""
+    for key in _BY_NAME:
+        found = schema.get(key)
+        if isinstance(found, Mapping):
+            yield from ((f"{key}.{name}", part) for name, part in found.items() if isinstance(part, Mapping))
+    for key in _IN_LISTS:
+        found = schema.get(key)
+        if isinstance(found, list):
+            yield from ((f"{key}.{i}", part) for i, part in enumerate(found) if isinstance(part, Mapping))
+    yield from ((key, schema[key]) for key in _SINGLE if isinstance(schema.get(key), Mapping))
+
+
+def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return a copy of a schema in which every schema directly within it is replaced by what `change` makes of it."""
+    changed = dict(schema)
+    for key in _BY_NAME:
+        if isinstance(changed.get(key), Mapping):
+            changed[key] = {name: change(part) for name, part in changed[key].items()}
+    for key in _IN_LISTS:
+        if isinstance(changed.get(key), list):
+            changed[key] = [change(part) for part in changed[key]]
+    for key in _SINGLE:
+        if key in changed:
+            changed[key] = change(changed[key])
+    return changed
