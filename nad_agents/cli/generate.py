@@ -30,13 +30,11 @@ from nad_agents.cli.options import (
     TopPOption,
     option,
 )
-from nad_agents.exceptions import ConfigurationError, MissingDependencyError, PromptError
+from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
+from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
-from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
-    from nad_sandbox import Sandbox
-
     from nad_agents.decoder import NeuronAgreementDecoder
 
 __all__ = ["ask", "code"]
@@ -170,13 +168,13 @@ def code(
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
         if verify or behaviour:
-            sandbox = _open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
+            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
         if sandbox is not None and verify:
-            verifier = _make_verifier(sandbox, source)
+            verifier = code_verifier(sandbox, source)
         # 3. the model
         decoder = _load_decoder(console, model, device, dtype)
         if sandbox is not None and behaviour:
-            config = _with_behaviour(config, sandbox, decoder)
+            config = with_behaviour(config, sandbox, decoder)
         # 4. the candidates
         with CandidateProgress(console, sampling) as progress:
             selection = decoder.decode(
@@ -234,46 +232,6 @@ def _read_tests(tests: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         msg = f"the tests {tests} cannot be read: {error}"
         raise ConfigurationError(msg) from error
-
-
-def _open_sandbox(
-    stack: contextlib.ExitStack, console: Console, kind: SandboxKind, *, required: bool
-) -> Sandbox | None:
-    """Open a sandbox that closes with the stack; without one, return None and say so, unless one is required."""
-    from nad_sandbox import SandboxUnavailableError, auto_sandbox
-
-    try:
-        with console.status("Starting the sandbox ..."):
-            return stack.enter_context(auto_sandbox(kind))
-    except SandboxUnavailableError as error:
-        if required:
-            raise
-        console.print(f"no sandbox, so neurons alone decide: {error}", style="dim", highlight=False, soft_wrap=True)
-        return None
-
-
-def _make_verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
-    """Return a verifier with the default checks and the user's tests."""
-    from nad_sandbox import CodeVerifier
-
-    try:
-        return CodeVerifier(sandbox, tests=tests)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-
-
-def _with_behaviour(config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder) -> NADConfig:
-    """Return the same configuration with the candidates compared by what their programs do."""
-    from nad_sandbox import BehaviourRunner
-
-    from nad_agents.input_proposals import ModelInputs
-
-    try:
-        propose = ModelInputs(decoder)
-    except MissingDependencyError:  # without grammars, examples and generated values have to do
-        propose = None
-    options = {"runner": BehaviourRunner(sandbox, propose=propose)}
-    return config.model_copy(update={"selector": "behaviour", "selector_options": options})
 
 
 def _progress_console(*, as_json: bool, quiet: bool) -> Console:
