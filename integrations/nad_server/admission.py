@@ -1,9 +1,10 @@
-"""Who comes next: a bounded queue before the engine, fair between clients.
+"""The bounded queue before the engine, fair between clients.
 
-A request holds a row for each candidate that it still writes: those of candidates that ended or were dropped go to who
-waits, and one whose candidates are only being checked holds none. Waiting requests are let in one client after the
-other, each client's own in order of arrival, so that a client with many requests does not keep the others waiting.
-Whoever is next waits until enough rows have come back; nobody overtakes, so that a large request gets its turn.
+A request holds one row of the batch for each of its candidates that still generates. Rows of candidates that ended or
+were pruned go to requests that wait, and a request whose candidates are only being checked holds no row. Waiting
+requests are admitted one client after the other, and each client's own in order of arrival, so that a client with
+many requests does not keep the others waiting. The next request waits until enough rows are free; none overtakes it,
+so that a large request is admitted as well.
 """
 
 from __future__ import annotations
@@ -17,26 +18,31 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from nad_server.errors import APIError
+from nad_server.errors import APIError, shutting_down
 
-__all__ = ["Admission", "closing"]
+__all__ = ["Admission"]
 
 
 @dataclass(eq=False)
 class _Place:
-    """A request that waits or runs."""
+    """A request that waits or runs.
+
+    Attributes:
+        rows: The rows that it holds, or needs while it waits.
+        admitted: Done when it is admitted.
+    """
 
     rows: int
     admitted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class Admission:
-    """The queue; used from one event loop.
+    """The queue; it belongs to one event loop.
 
     Args:
-        rows: rows of the engine's batch; one request alone may be larger. No more requests than this run at a time,
-            those that hold no row any more included.
-        max_waiting: requests that may wait.
+        rows: Rows of the engine's batch; a request that runs alone may be larger. It also limits how many requests
+            run at a time, those included that hold no row any more.
+        max_waiting: Number of requests that may wait.
     """
 
     def __init__(self, rows: int, max_waiting: int) -> None:
@@ -49,67 +55,69 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait."""
+        """Number of requests that wait."""
         return sum(len(places) for places in self._waiting.values())
 
     @property
     def running(self) -> int:
-        """Requests that were let in and have not left."""
+        """Number of requests that were admitted and have not ended."""
         return len(self._running)
 
     @property
     def held(self) -> int:
-        """Rows that the running requests hold."""
+        """Number of rows that the running requests hold."""
         return sum(place.rows for place in self._running)
 
     def close(self) -> None:
-        """Let nobody in any more, and send away who waits; who is in may finish."""
+        """Stop admitting requests: reject those that wait and let the running ones finish."""
         self._closed = True
         for place in [place for places in self._waiting.values() for place in places]:
             if not place.admitted.done():
-                place.admitted.set_exception(closing())
+                place.admitted.set_exception(shutting_down())
         self._waiting.clear()
 
     @asynccontextmanager
     async def place(self, client: str, rows: int) -> AsyncIterator[Callable[[int], None]]:
-        """Wait for a place and hold it.
+        """Wait until a request is admitted, and hold its rows.
 
-        Yields a function that says how many rows are still needed; it belongs to the event loop.
+        Yields a function that takes the number of rows that the request still needs and frees the others. It has to
+        be called on the event loop.
 
         Args:
-            client: whose request it is.
-            rows: how many rows it needs.
+            client: The client whose request it is.
+            rows: The number of rows that the request needs.
 
         Raises:
-            APIError: 429 at once when too many wait; 503 when the server shuts down.
+            APIError: 429 at once when too many requests wait; 503 when the server shuts down.
         """
         self.check()
         place = _Place(rows)
         self._waiting.setdefault(client, deque()).append(place)
-        self._let_in()
+        self._admit()
         try:
             await place.admitted
             started = time.monotonic()
-            yield partial(self._keep, place)
+            yield partial(self._keep_rows, place)
             self._mean_seconds += 0.2 * (time.monotonic() - started - self._mean_seconds)
         finally:
             self._leave(client, place)
 
     def check(self) -> None:
-        """Whether one more may come.
+        """Check that one more request may wait.
 
         Raises:
-            APIError: 429 when too many wait; 503 when the server shuts down.
+            APIError: 429 when too many requests wait; 503 when the server shuts down.
         """
         if self._closed:
-            raise closing()
+            raise shutting_down()
         if self.waiting >= self._max_waiting:
             seconds = math.ceil(self._mean_seconds * (self.waiting + 1) / max(1, self.running))
             message = f"{self.waiting} requests are waiting already, and no more may; try again later"
             headers = {"Retry-After": str(min(60, max(1, seconds)))}
             raise APIError(429, message, code="queue_full", headers=headers)
 
-    def _let_in(self) -> None:
+    def _admit(self) -> None:
+        """Admit waiting requests as long as the next one fits into the batch."""
         while self._waiting:
             client, places = next(iter(self._waiting.items()))
             if len(self._running) >= self._rows or (self.held and self.held + places[0].rows > self._rows):
@@ -119,16 +127,16 @@ class Admission:
             self._waiting.pop(client)
             if places:
                 self._waiting[client] = places
-            if place.admitted.done():  # its caller has just gone away
+            if place.admitted.done():  # its caller has just left
                 continue
             self._running.add(place)
             place.admitted.set_result(None)
 
-    def _keep(self, place: _Place, rows: int) -> None:
-        """Give back the other rows of a place; one that was left has none to give."""
+    def _keep_rows(self, place: _Place, rows: int) -> None:
+        """Free all but so many rows of a request; one that has ended holds none."""
         if place in self._running and rows < place.rows:
             place.rows = rows
-            self._let_in()
+            self._admit()
 
     def _leave(self, client: str, place: _Place) -> None:
         if place in self._running:
@@ -138,10 +146,4 @@ class Admission:
             if not self._waiting[client]:
                 del self._waiting[client]
         if not self._closed:
-            self._let_in()
-
-
-def closing() -> APIError:
-    """What requests are told when the server shuts down."""
-    message = "the server is shutting down; ask another one, or again later"
-    return APIError(503, message, code="server_shutting_down", headers={"Retry-After": "5"})
+            self._admit()

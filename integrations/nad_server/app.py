@@ -1,4 +1,4 @@
-"""The application: endpoints, and what stands before them."""
+"""The application: its endpoints and the middleware before them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nad_server import chat, completions, operations, page, responses
 from nad_server.admission import Admission
 from nad_server.errors import add_error_handlers
 from nad_server.metrics import Metrics
-from nad_server.middleware import BodyLimit, HostCheck, KeyCheck, _Counting
+from nad_server.middleware import APIKeyCheck, BodyLimit, HostCheck, RequestMetrics
 from nad_server.settings import ServerSettings
 from nad_server.state import ServerState
 
@@ -32,18 +32,19 @@ def create_app(
     runner: Any = None,
     sandbox: Any = None,
 ) -> FastAPI:
-    """An OpenAI-compatible application over a decoder.
+    """Make an application that serves a decoder over OpenAI's protocol.
 
     Args:
-        decoder: answers; its sampling and its config are what requests start from. It must have no verifier of its
-            own, since a request may ask for none.
-        settings: the operator's decisions.
-        verifier: checks candidates; it has to run what they wrote in isolation.
-        runner: a `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
-        sandbox: where these run code; it is closed when the server stops, so that no program holds that up.
+        decoder: The decoder that generates the answers; its `sampling` and `config` hold wherever a request sets
+            nothing else. It must have no verifier of its own, since a request may ask for no checks.
+        settings: The operator's settings.
+        verifier: Checks candidates; it has to isolate the code that it runs.
+        runner: A `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
+        sandbox: The sandbox of the verifier and the runner. It is closed when the server stops, so that no program
+            delays the end.
 
     Raises:
-        ConfigurationError: the decoder has a verifier.
+        ConfigurationError: The decoder has a verifier.
     """
     if decoder.verifier is not None:
         msg = "the decoder has a verifier of its own; give it to create_app(verifier=...) instead"
@@ -58,11 +59,11 @@ def create_app(
         runner=runner,
         sandbox=sandbox,
     )
-    watch, admission = state.metrics.watch, state.admission
-    watch("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
-    watch("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
-    watch("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
-    watch("nad_batch_steps", "How often the batch was advanced, by a chunk or less", lambda: decoder.steps)
+    add_gauge, admission = state.metrics.add_gauge, state.admission
+    add_gauge("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
+    add_gauge("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
+    add_gauge("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
+    add_gauge("nad_batch_steps", "How often the batch was advanced, by a chunk or less", lambda: decoder.steps)
     app = FastAPI(
         title="nad-agents",
         version=__version__,
@@ -75,11 +76,11 @@ def create_app(
     if settings.ui:
         app.include_router(page.router)
     add_error_handlers(app)
-    # the last one added is the first that a request meets
+    # the last one added is the first to see a request
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
-    app.add_middleware(KeyCheck, keys=settings.api_keys)
+    app.add_middleware(APIKeyCheck, keys=settings.api_keys)
     app.add_middleware(HostCheck, hosts=settings.hosts)
-    app.add_middleware(_Counting, metrics=state.metrics)
+    app.add_middleware(RequestMetrics, metrics=state.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,4 +1,7 @@
-"""`nad serve`: the model behind OpenAI's protocol."""
+"""`nad serve`: serve a model over OpenAI's protocol.
+
+The `nad` command loads this module at each start, so that whatever needs FastAPI or torch is imported in `serve`.
+"""
 
 from __future__ import annotations
 
@@ -6,113 +9,123 @@ import contextlib
 import os
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from nad_agents.cli.display import loading
-from nad_agents.cli.generate import DeviceOption, DtypeOption, ModelOption
+from nad_agents.cli.options import (
+    DEFAULT_MODEL,
+    REPEATABLE,
+    SAMPLING,
+    DeviceOption,
+    DtypeOption,
+    ModelOption,
+    SandboxKind,
+    SelectorOption,
+    option,
+)
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig, SamplingConfig
+from nad_server.settings import ServerSettings
 
 if TYPE_CHECKING:
-    from nad_sandbox.backends.auto import SandboxKind
-
-    from nad_server import ServerSettings
+    from nad_agents.verification import Verifier
 
 __all__ = ["serve"]
 
-_DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
-_LOCAL = ("127.0.0.1", "::1", "localhost")
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_SERVER = ServerSettings()
 
 NameOption = Annotated[
-    list[str] | None, typer.Option("--name", help="Name that the model answers to; may be given twice.")
+    list[str] | None, typer.Option("--name", help=f"Name under which the model can be requested. {REPEATABLE}")
 ]
-NOption = Annotated[int, typer.Option("--n", "-n", help="Candidates per answer, unless a request says otherwise.")]
-SelectorOption = Annotated[
-    str, typer.Option("--selector", "-s", help="How the best is found; auto is knn, or first where there is one.")
+NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n", note="A request may set another one.")]
+TemperatureOption = Annotated[
+    float, option(SamplingConfig, "temperature", "--temperature", "-t", note="A request may set another one.")
 ]
-EarlyOption = Annotated[
-    bool, typer.Option("--early-stop", help="Choose after the first chunk; answers then stream as they are written.")
+MaxNewTokensOption = Annotated[int, option(ServerSettings, "max_tokens", "--max-new-tokens")]
+EarlyStopOption = Annotated[
+    bool,
+    typer.Option(
+        "--early-stop", help="Choose after the first chunk; the winner is then streamed while it is generated."
+    ),
 ]
 VerifyOption = Annotated[
-    Literal["auto", "docker", "bubblewrap"] | None,
+    SandboxKind | None,
     typer.Option("--verify", help="Check the Python code of candidates in a sandbox; without this no code is run."),
 ]
-ProposeOption = Annotated[
+ProposeInputsOption = Annotated[
     bool,
     typer.Option(
         "--propose-inputs",
-        help="Let the model propose inputs for the selector behaviour too: one more short answer per request.",
+        help="Let the model propose inputs for the selector behaviour, with one more short answer per request.",
     ),
 ]
-KeyOption = Annotated[
+APIKeyOption = Annotated[
     list[str] | None,
-    typer.Option("--api-key", help="Key that requests must bring; may be given twice. Default: $NAD_API_KEY."),
+    typer.Option("--api-key", help=f"Key that requests must bring; default: $NAD_API_KEY. {REPEATABLE}"),
 ]
 HostOption = Annotated[
     str,
-    typer.Option(help="Address to listen on. On a loopback address without a key only loopback names are answered."),
+    typer.Option(
+        help="Address to listen on. On a loopback address without a key, only requests to loopback names are answered."
+    ),
 ]
 PortOption = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
-TokensOption = Annotated[int, typer.Option("--max-new-tokens", help="Token limit of answers that ask for none.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", "-t", help="Of requests that ask for none.")]
-MinTemperatureOption = Annotated[
-    float,
-    typer.Option(help="Raise lower temperatures to this: coding assistants ask for 0, which has one candidate."),
+MinTemperatureOption = Annotated[float, option(ServerSettings, "min_temperature")]
+MaxCandidatesOption = Annotated[int, option(ServerSettings, "max_candidates")]
+MaxPromptTokensOption = Annotated[
+    int | None, option(ServerSettings, "max_prompt_tokens", note="Default: what the model's context holds.")
 ]
-CandidatesOption = Annotated[int, typer.Option("--max-candidates", help="Most candidates that a request may have.")]
-PromptOption = Annotated[int | None, typer.Option("--max-prompt-tokens", help="Longest prompt.")]
-RowsOption = Annotated[int, typer.Option("--max-rows", help="Candidates of all requests in one batch.")]
-WaitingOption = Annotated[int, typer.Option("--max-waiting", help="Requests that may wait; further ones get 429.")]
-ShutdownOption = Annotated[
-    float, typer.Option(help="Seconds that running requests may go on after the signal to stop; then they are ended.")
-]
-OriginOption = Annotated[
-    list[str] | None, typer.Option("--cors-origin", help="Let web pages from this origin in; may be given twice.")
-]
-UIOption = Annotated[bool, typer.Option("--ui", help="Serve a page at /ui on which the candidates can be watched.")]
+MaxRowsOption = Annotated[int, option(ServerSettings, "max_rows")]
+MaxWaitingOption = Annotated[int, option(ServerSettings, "max_waiting")]
+ShutdownSecondsOption = Annotated[float, option(ServerSettings, "shutdown_seconds")]
+CORSOriginOption = Annotated[list[str] | None, option(ServerSettings, "cors_origins", "--cors-origin", note=REPEATABLE)]
+UIOption = Annotated[bool, option(ServerSettings, "ui", "--ui")]
 
 
 def serve(
-    model: ModelOption = _DEFAULT,
+    model: ModelOption = DEFAULT_MODEL,
     name: NameOption = None,
-    n: NOption = 8,
+    n: NOption = SAMPLING.n,
     selector: SelectorOption = "auto",
-    early_stop: EarlyOption = False,
+    early_stop: EarlyStopOption = False,
     verify: VerifyOption = None,
-    propose_inputs: ProposeOption = False,
-    api_key: KeyOption = None,
+    propose_inputs: ProposeInputsOption = False,
+    api_key: APIKeyOption = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
-    max_new_tokens: TokensOption = 1024,
-    temperature: TemperatureOption = 0.8,
-    min_temperature: MinTemperatureOption = 0.0,
-    max_candidates: CandidatesOption = 64,
-    max_prompt_tokens: PromptOption = None,
-    max_rows: RowsOption = 128,
-    max_waiting: WaitingOption = 64,
-    shutdown_seconds: ShutdownOption = 30.0,
-    cors_origin: OriginOption = None,
-    ui: UIOption = False,
+    max_new_tokens: MaxNewTokensOption = _SERVER.max_tokens,
+    temperature: TemperatureOption = SAMPLING.temperature,
+    min_temperature: MinTemperatureOption = _SERVER.min_temperature,
+    max_candidates: MaxCandidatesOption = _SERVER.max_candidates,
+    max_prompt_tokens: MaxPromptTokensOption = _SERVER.max_prompt_tokens,
+    max_rows: MaxRowsOption = _SERVER.max_rows,
+    max_waiting: MaxWaitingOption = _SERVER.max_waiting,
+    shutdown_seconds: ShutdownSecondsOption = _SERVER.shutdown_seconds,
+    cors_origin: CORSOriginOption = None,
+    ui: UIOption = _SERVER.ui,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Serve a model over OpenAI's protocol; every answer is the best of N candidates."""
+    """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
     from nad_agents.selection import check_configuration
 
-    chosen = ("knn" if n > 1 else "first") if selector == "auto" else selector
+    if selector == "auto":
+        selector = "knn" if n > 1 else "first"
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
-    config = NADConfig(selector=chosen, pruning="first_chunk" if early_stop else "never")
+    config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
     if propose_inputs and verify is None:
         msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
         raise ConfigurationError(msg)
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
-    settings = _settings(
+    settings = _server_settings(
         api_keys=tuple(keys),
-        model_names=tuple(name or ()) or _names(model),
+        model_names=tuple(name or ()) or _default_names(model),
         max_tokens=max_new_tokens,
         max_candidates=max(max_candidates, n),
         max_prompt_tokens=max_prompt_tokens,
@@ -120,23 +133,25 @@ def serve(
         max_waiting=max_waiting,
         min_temperature=min_temperature,
         shutdown_seconds=shutdown_seconds,
-        # with a key a stranger's page gets nowhere
-        hosts=(*_LOCAL, host) if _is_local(host) and not keys else (),
+        # a stranger's web page has no key, and needs no further check where there is one
+        hosts=(*_LOOPBACK, host) if _is_loopback(host) and not keys else (),
         cors_origins=tuple(cors_origin or ()),
         ui=ui,
     )
     console = Console(stderr=True)
-    if not _is_local(host) and not keys:
+    if not _is_loopback(host) and not keys:
         console.print(f"[yellow]without --api-key everybody who reaches {host} may use this server[/]")
     from nad_server import create_app
-    from nad_server.uvicorn_server import serve as run
+    from nad_server import serve as run_server
 
     with contextlib.ExitStack() as stack:
-        checks: dict[str, Any] = {}
+        verifier: Verifier | None = None
+        runner: Any = None
+        sandbox: Any = None
         if verify is not None:
-            checks = _checks(stack, console, verify)
-            if chosen == "behaviour":
-                config = config.model_copy(update={"selector_options": {"runner": checks["runner"]}})
+            verifier, runner, sandbox = _open_sandbox(stack, console, verify)
+            if selector == "behaviour":
+                config = config.model_copy(update={"selector_options": {"runner": runner}})
         check_configuration(sampling, config)
         # 2. the model
         with loading(console, model):
@@ -149,24 +164,21 @@ def serve(
             from nad_agents.input_proposals import ModelInputs
             from nad_server.python_verifier import ProposedInputs
 
-            checks["runner"].propose = ProposedInputs(ModelInputs(decoder))
+            runner.propose = ProposedInputs(ModelInputs(decoder))
         # 3. requests
-        run(create_app(decoder, settings, **checks), host=host, port=port)
+        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox)
+        run_server(app, host=host, port=port)
 
 
-def _is_local(host: str) -> bool:
-    """Whether an address to listen on lets in this machine alone."""
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
-        return host in _LOCAL
+        return host in _LOOPBACK
 
 
-def _settings(**values: Any) -> ServerSettings:
-    from pydantic import ValidationError
-
-    from nad_server import ServerSettings
-
+def _server_settings(**values: Any) -> ServerSettings:
     try:
         return ServerSettings(**values)
     except ValidationError as error:
@@ -175,8 +187,11 @@ def _settings(**values: Any) -> ServerSettings:
         raise ConfigurationError(msg) from error
 
 
-def _names(model: str) -> tuple[str, ...]:
-    """A hub id is the model's name; a path is nobody's business, and its last part has to do."""
+def _default_names(model: str) -> tuple[str, ...]:
+    """Return the names of a model: a hub id with and without its owner, or the last part of a path.
+
+    The whole path would tell clients about the folders of the server.
+    """
     from nad_agents.models.folder import looks_like_path
 
     path = Path(model).expanduser()
@@ -185,12 +200,12 @@ def _names(model: str) -> tuple[str, ...]:
     return (model, model.rsplit("/", 1)[-1]) if "/" in model else (model,)
 
 
-def _checks(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) -> dict[str, Any]:
-    """What runs code, in a sandbox that closes with the stack; an error where there is none."""
+def _open_sandbox(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) -> tuple[Verifier, Any, Any]:
+    """Return a verifier, a runner for the selector behaviour, and their sandbox, which closes with the stack."""
     from nad_sandbox import BehaviourRunner, CodeVerifier, auto_sandbox
 
     from nad_server.python_verifier import PythonAnswers
 
     with console.status("Starting the sandbox ..."):
         sandbox = stack.enter_context(auto_sandbox(kind))
-    return {"verifier": PythonAnswers(CodeVerifier(sandbox)), "runner": BehaviourRunner(sandbox), "sandbox": sandbox}
+    return PythonAnswers(CodeVerifier(sandbox)), BehaviourRunner(sandbox), sandbox

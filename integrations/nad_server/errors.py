@@ -1,11 +1,11 @@
 """Errors as OpenAI's clients read them: ``{"error": {"message", "type", "param", "code"}}``.
 
-What a caller did wrong is told in full. What broke inside goes to the log; the caller learns that it did.
+A mistake of the caller is reported in full. A fault of the server is written to its log, and the caller learns only
+that there was one.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -24,57 +24,65 @@ from nad_agents.exceptions import (
     NoCandidatePassedError,
     PromptError,
 )
+from nad_server.json_response import JSONResponse
 
-__all__ = [
-    "ERRORS",
-    "APIError",
-    "ErrorBody",
-    "JSONAnswer",
-    "add_error_handlers",
-    "answers_with",
-    "as_api_error",
-    "dump_json",
-]
-
+__all__ = ["ERRORS", "APIError", "ErrorBody", "add_error_handlers", "as_api_error", "shutting_down"]
 
 _LOG = logging.getLogger("nad_server")
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
-_TOLD: tuple[tuple[type[NADError], int, str], ...] = (
+_FOR_THE_CALLER: tuple[tuple[type[NADError], int, str], ...] = (
     (ConfigurationError, 400, "invalid_value"),
     (NoCandidatePassedError, 422, "no_candidate_passed"),
     (GenerationCancelledError, 503, "server_shutting_down"),
 )
-"""Errors whose message is for the caller."""
+"""Exceptions whose message the caller gets, with status and code."""
 
 _BROKEN_SANDBOX = (503, "the sandbox that checks candidates does not work; see the server's log", "sandbox_failed")
+_FOR_THE_OPERATOR: dict[str, tuple[int, str, str]] = {
+    "MissingDependencyError": (
+        501,
+        "this server lacks a package that the request needs; see its log",
+        "not_installed",
+    ),
+    "VerificationError": _BROKEN_SANDBOX,
+    "SandboxError": _BROKEN_SANDBOX,
+}
+"""Exceptions whose message only the log gets, with status, message and code for the caller.
 
+They are known by name, since the package of the sandbox is optional.
+"""
 _UNKNOWN = (500, "the server failed on this request; see its log", "internal_error")
 
-_KEPT: tuple[tuple[str, int, str, str], ...] = (
-    ("MissingDependencyError", 501, "this server lacks a package that the request needs; see its log", "not_installed"),
-    ("VerificationError", *_BROKEN_SANDBOX),
-    ("SandboxError", *_BROKEN_SANDBOX),
-)
-"""Errors whose message is for the operator; by name, since the sandbox is optional."""
+_MEANINGS = {
+    400: "The request is wrong; the error names the parameter.",
+    401: "The request has no valid API key.",
+    403: "The server does not answer to the host name of the request.",
+    404: "There is no such model.",
+    413: "The body is too long.",
+    422: "No candidate passed the checks.",
+    429: "Too many requests are waiting; Retry-After says when to try again.",
+    500: "The server failed.",
+    501: "The server lacks a package that the request needs.",
+    503: "The server is shutting down, or its sandbox does not work.",
+}
 
 _NO_PARAMETERS = {"body", "query", "path", "str", "int", "float", "bool"}
-"""What pydantic puts between the names of fields: where they came from, and which of several types was tried."""
-
-_KIND = re.compile(r"[A-Z]|.*\[")
-"""Likewise: a class, or a type with parameters."""
+"""What pydantic puts between the names of fields: where the values came from, and which of several types was tried."""
+_TYPE_NAME = re.compile(r"[A-Z]|.*\[")
+"""Likewise the name of a class, or of a type with parameters."""
 
 
 class APIError(Exception):
-    """An answer that is an error.
+    """An error that becomes the response to a request.
 
     Attributes:
-        status: HTTP status.
-        message: for a person.
-        code: for a program.
-        param: the request's field that is wrong.
-        headers: of the answer.
+        status: The HTTP status.
+        message: The explanation for a person.
+        code: The kind of error for a program.
+        param: The field of the request that is wrong.
+        headers: Further headers of the response.
     """
 
     def __init__(
@@ -94,9 +102,13 @@ class APIError(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """What the client gets."""
+        """Return the body of the response."""
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def response(self) -> Response:
+        """Return the response."""
+        return JSONResponse(self.body(), status_code=self.status, headers=self.headers)
 
 
 class ErrorDetail(BaseModel):
@@ -109,101 +121,70 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is an error."""
+    """The body of every response that reports an error."""
 
     error: ErrorDetail
 
 
-def dump_json(content: Any) -> str:
-    """JSON in ASCII, so that half a surrogate pair, which JSON allows and UTF-8 does not, stays an escape."""
-    return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": meaning} for status, meaning in _MEANINGS.items()
+}
+"""The OpenAPI description of the errors that an endpoint may respond with."""
 
 
-class JSONAnswer(Response):
-    """A response of JSON."""
-
-    media_type = "application/json"
-
-    def render(self, content: Any) -> bytes:
-        """The body."""
-        return dump_json(content).encode("ascii")
+def shutting_down() -> APIError:
+    """Return the error that every request gets once the server shuts down."""
+    message = "the server is shutting down; ask another one, or again later"
+    return APIError(503, message, code="server_shutting_down", headers={"Retry-After": "5"})
 
 
 def as_api_error(error: BaseException) -> APIError:
-    """What a client is told of an exception; one that is nobody's fault is logged with its traceback."""
+    """Return what the client is told of an exception; a fault of the server is logged with its traceback."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, PromptError):
         code = "context_length_exceeded" if "tokens" in str(error) else "invalid_prompt"
         return APIError(400, str(error), code=code, param="messages")
-    told = next((APIError(s, str(error), code=code) for kind, s, code in _TOLD if isinstance(error, kind)), None)
-    if told is not None:
-        return told
+    for kind, status, code in _FOR_THE_CALLER:
+        if isinstance(error, kind):
+            return APIError(status, str(error), code=code)
     _LOG.error("a request failed", exc_info=error)
     names = {cls.__name__ for cls in type(error).__mro__}
-    status, message, code = next((kept[1:] for kept in _KEPT if kept[0] in names), _UNKNOWN)
+    status, message, code = next((known for name, known in _FOR_THE_OPERATOR.items() if name in names), _UNKNOWN)
     return APIError(status, message, code=code)
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make every error of an app look alike."""
+    """Give every error response of an application the same form."""
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
-        problem = _telling(error.errors())
-        place = [part for part in map(str, problem["loc"]) if part not in _NO_PARAMETERS and not _KIND.match(part)]
-        param = ".".join(place) or None
-        if problem["type"] == "json_invalid":
-            failed = APIError(400, "the body is no valid JSON", code="invalid_json")
-        else:
-            said = str(problem["msg"]).removeprefix("Value error, ")
-            message = f"{param}: {said[:1].lower()}{said[1:]}" if param else said
-            kind = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
-            failed = APIError(400, message, code=kind, param=param)
-        return _response(failed)
+        return _validation_error(error.errors()).response()
 
     @app.exception_handler(HTTPException)
     async def _http(_: Request, error: HTTPException) -> Response:
-        return _response(APIError(error.status_code, str(error.detail), headers=error.headers))
+        return APIError(error.status_code, str(error.detail), headers=error.headers).response()
 
-    async def _told(_: Request, error: Exception) -> Response:
-        return _response(as_api_error(error))
+    async def _raised(_: Request, error: Exception) -> Response:
+        return as_api_error(error).response()
 
     for kind in (APIError, NADError, Exception):
-        app.add_exception_handler(kind, _told)
+        app.add_exception_handler(kind, _raised)
 
 
-def _telling(problems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The problem to tell of: where several types were tried, that of the type which fits best."""
-    same = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
-    return max(same, key=lambda problem: (len(problem["loc"]), problem["type"] != "string_type"))
+def _validation_error(problems: Sequence[Mapping[str, Any]]) -> APIError:
+    problem = _most_specific(problems)
+    if problem["type"] == "json_invalid":
+        return APIError(400, "the body is no valid JSON", code="invalid_json")
+    place = [part for part in map(str, problem["loc"]) if part not in _NO_PARAMETERS and not _TYPE_NAME.match(part)]
+    param = ".".join(place) or None
+    reason = str(problem["msg"]).removeprefix("Value error, ")
+    message = f"{param}: {reason[:1].lower()}{reason[1:]}" if param else reason
+    code = "missing_required_parameter" if problem["type"] == "missing" else "invalid_value"
+    return APIError(400, message, code=code, param=param)
 
 
-def _response(error: APIError) -> Response:
-    return JSONAnswer(error.body(), status_code=error.status, headers=error.headers)
-
-
-_MEANINGS = {
-    400: "The request is wrong; the error names the parameter.",
-    401: "No valid API key.",
-    403: "The server does not answer to the name by which it was called.",
-    404: "No such model.",
-    413: "The body is too long.",
-    422: "No candidate passed the checks.",
-    429: "Too many requests wait; Retry-After says when to come back.",
-    500: "The server failed.",
-    501: "The server lacks a package that the request needs.",
-    503: "The server shuts down, or its sandbox does not work.",
-}
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": meaning} for status, meaning in _MEANINGS.items()
-}
-"""The errors that an endpoint may answer with."""
-
-
-def answers_with(about: str) -> dict[int | str, dict[str, Any]]:
-    """The description of an answer in JSON that may also come as a stream of events."""
-    anything: dict[str, Any] = {"schema": {"type": "object"}}
-    stream: dict[str, Any] = {"schema": {"type": "string"}}
-    return {200: {"description": about, "content": {"application/json": anything, "text/event-stream": stream}}}
+def _most_specific(problems: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the problem to report: where several types were tried, the one of the type that fits best."""
+    same_field = [problem for problem in problems if problem["loc"][:2] == problems[0]["loc"][:2]]
+    return max(same_field, key=lambda problem: (len(problem["loc"]), problem["type"] != "string_type"))

@@ -1,4 +1,4 @@
-"""Running questions on the decoder: in their turn, stopped when nobody waits for the answer any more."""
+"""Generation for a request: admitted in its turn, and cancelled when nobody waits for the answer any more."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
@@ -23,17 +23,14 @@ if TYPE_CHECKING:
 __all__ = ["RequestOutput", "client_of", "generate", "generate_events", "generate_watched"]
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True)
 class RequestOutput:
-    """A finished request.
+    """The result of a request.
 
     Attributes:
-        prepared: what was asked.
-        selection: the ranking with its evidence.
-        group: the candidates with their tokens.
+        prepared: The request.
+        selection: The ranking with its evidence.
+        group: The candidates with their tokens.
     """
 
     prepared: PreparedRequest
@@ -42,43 +39,54 @@ class RequestOutput:
 
     @property
     def chosen(self) -> list[Rollout]:
-        """The answers to return: the winner, then the next in rank."""
+        """The candidates that become the choices of the response: the winner, then the others by rank."""
         winner = self.selection.winner
         order = [winner, *(i for i in self.selection.ranking if i != winner)]
-        return [self.group.rollouts[i] for i in order[: self.prepared.returned]]
+        return [self.group.rollouts[i] for i in order[: self.prepared.num_choices]]
 
 
 def client_of(request: Request) -> str:
-    """Whose request it is, for the queue's fairness."""
+    """Return the client that sent a request, as the queue tells clients apart: by API key and address."""
     host = request.client.host if request.client else ""
     return f"{request.headers.get('authorization', '')}@{host}"
 
 
 async def generate(state: ServerState, prepared: PreparedRequest, client: str) -> RequestOutput:
-    """Answer a request.
+    """Generate the candidates of a request and choose among them.
+
+    Args:
+        state: The server's state.
+        prepared: The request.
+        client: The client that sent it, from `client_of`.
 
     Raises:
-        APIError: the queue is full, or the server shuts down.
-        NADError: see `NeuronAgreementDecoder.decode`.
+        APIError: The queue is full, or the server shuts down.
+        NADError: See `NeuronAgreementDecoder.decode`.
     """
     async for event in generate_events(state, prepared, client):
         if isinstance(event, RequestOutput):
             return event
-    raise AssertionError("the events of an answer end with it")
+    raise AssertionError("the last event is the output")
 
 
 async def generate_events(
-    state: ServerState, prepared: PreparedRequest, client: str, *, early: bool = False
+    state: ServerState, prepared: PreparedRequest, client: str, *, stream_text: bool = False
 ) -> AsyncGenerator[TextDelta | RequestOutput]:
-    """The answer, which comes last, and before it its text as it is written, where that is possible and asked for.
+    """Yield the result of a request, and before it the winner's text while it is generated if that is possible.
+
+    Args:
+        state: The server's state.
+        prepared: The request.
+        client: The client that sent it, from `client_of`.
+        stream_text: Whether text may come before the result; see `PreparedRequest.can_stream_text`.
 
     Raises:
-        APIError: see `answer`.
-        NADError: see `answer`.
+        APIError: See `generate`.
+        NADError: See `generate`.
     """
-    early = early and prepared.streams_early
-    async with _running(state, prepared, client, streaming=early) as pending:
-        if early:
+    stream_text = stream_text and prepared.can_stream_text
+    async with _admitted(state, prepared, client, streaming=stream_text) as pending:
+        if stream_text:
             async for event in pending.aevents():
                 if isinstance(event, TextDelta):
                     yield event
@@ -86,47 +94,53 @@ async def generate_events(
                     selection = event.selection
         else:
             selection = await pending.aresult()
-        found = RequestOutput(prepared, selection, pending.outcome().group)
-    state.metrics.selected(selection.selector, selection.usage, verified=selection.verified)
-    yield found
+        output = RequestOutput(prepared, selection, pending.outcome().group)
+    _count(state, selection)
+    yield output
 
 
 async def generate_watched(
     state: ServerState, prepared: PreparedRequest, client: str
 ) -> AsyncGenerator[DecodingEvent | None]:
-    """None once the question has its place, then everything that happens to its candidates.
+    """Yield None when a request is admitted, and then everything that happens to its candidates.
+
+    Args:
+        state: The server's state.
+        prepared: The request.
+        client: The client that sent it, from `client_of`.
 
     Raises:
-        APIError: see `answer`.
-        NADError: see `answer`.
+        APIError: See `generate`.
+        NADError: See `generate`.
     """
-    async with _running(state, prepared, client, streaming=True, watch=True) as pending:
+    async with _admitted(state, prepared, client, streaming=True, watch=True) as pending:
         yield None
         async for event in pending.aevents():
             if isinstance(event, Finished):
-                selection = event.selection
-                state.metrics.selected(selection.selector, selection.usage, verified=selection.verified)
+                _count(state, event.selection)
             yield event
 
 
 @asynccontextmanager
-async def _running(
+async def _admitted(
     state: ServerState, prepared: PreparedRequest, client: str, *, streaming: bool, watch: bool = False
 ) -> AsyncIterator[PendingRequest]:
-    """A request in its turn; whatever ends the block stops it. Rows go back as its candidates end."""
-    async with state.admission.place(client, prepared.sampling.n) as keep:
-        pending = await _submit(state, prepared, streaming=streaming, watch=watch, on_rows_freed=_on_loop(keep))
+    """Submit a request when it is admitted, and cancel it when the block ends; its rows are freed as candidates end."""
+    async with state.admission.place(client, prepared.sampling.n) as keep_rows:
+        on_rows_freed = _called_on_loop(keep_rows)
+        pending = await _submit(state, prepared, streaming=streaming, watch=watch, on_rows_freed=on_rows_freed)
         try:
             yield pending
         finally:
             pending.cancel()
 
 
-def _on_loop(function: Callable[[int], None]) -> Callable[[int], None]:
-    """The function, to be called from other threads; dropped where the loop has closed under an abandoned request."""
+def _called_on_loop(function: Callable[[int], None]) -> Callable[[int], None]:
+    """Make a function callable from other threads; calls after the end of the event loop are dropped."""
     loop = asyncio.get_running_loop()
 
     def call(value: int) -> None:
+        # an abandoned request may outlive its loop
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(function, value)
 
@@ -141,7 +155,7 @@ async def _submit(
     watch: bool,
     on_rows_freed: Callable[[int], None],
 ) -> PendingRequest:
-    """Queue a request from another thread, since tokenizing takes a while; withdraw it if the client leaves."""
+    """Submit a request from another thread, since tokenizing takes a while; withdraw it if the client leaves."""
     chat = prepared.chat
 
     def submit() -> PendingRequest:
@@ -160,7 +174,7 @@ async def _submit(
             watch=watch,
         )[0]
 
-    submitting = asyncio.ensure_future(state.prepare(submit))
+    submitting = asyncio.ensure_future(state.run_in_thread(submit))
     try:
         return await asyncio.shield(submitting)
     except asyncio.CancelledError:
@@ -171,3 +185,7 @@ async def _submit(
 def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
     if not submitting.cancelled() and submitting.exception() is None:
         submitting.result().cancel()
+
+
+def _count(state: ServerState, selection: Selection) -> None:
+    state.metrics.count_selection(selection.selector, selection.usage, verified=selection.verified)

@@ -1,4 +1,4 @@
-"""An answer's text token by token, with the tokens' log-probabilities."""
+"""The text of an answer token by token, with the log-probabilities of the tokens."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-_LEAST = -9999.0
-"""JSON has no infinity; OpenAI writes this for tokens that cannot be."""
+_LOWEST = -9999.0
+"""JSON has no infinity; OpenAI writes this for tokens of probability 0."""
 
 
 @dataclass(frozen=True)
 class TokenText:
-    """A token.
+    """A token of an answer.
 
     Attributes:
-        text: what it adds to the text; empty where only the next one completes a character.
-        token: the token itself as text.
-        logprob: nats.
+        text: What the token adds to the text; empty where a later token completes its character.
+        token: The token on its own as text.
+        logprob: The token's log-probability in nats.
     """
 
     text: str
@@ -42,12 +42,12 @@ class TokenText:
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: Collection[int] = ()) -> list[TokenText]:
-    """The tokens of an answer, up to its end or a stop string; their texts make up the answer's.
+    """Return the tokens of an answer up to its end or a stop string; their texts make up the answer's text.
 
     Args:
-        tokenizer: of the model.
-        rollout: the answer.
-        visible: special tokens that are in its text.
+        tokenizer: The model's tokenizer.
+        rollout: The answer.
+        visible: Special tokens that are part of its text.
     """
     ids = rollout.token_ids.tolist()
     special = set(tokenizer.all_special_ids) - set(visible)
@@ -55,84 +55,88 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
 
     def decode(tokens: list[int]) -> str:
         if visible:
-            return str(tokenizer.decode([one for one in tokens if one not in hidden]))
+            return str(tokenizer.decode([token for token in tokens if token not in hidden]))
         return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
-    found: list[TokenText] = []
-    begin = known = at = 0
+    tokens: list[TokenText] = []
+    # ids[begin:known] is text already; it is decoded again, since a tokenizer writes the start of a text differently
+    begin = known = length = 0
     for i, token in enumerate(ids):
-        if at >= len(rollout.text):
+        if length >= len(rollout.text):
             break
         before = decode(ids[begin:known])
-        whole = decode(ids[begin : i + 1])
+        through = decode(ids[begin : i + 1])
         text = ""
         last = i + 1 == len(ids)
-        if last or not whole.endswith(_REPLACEMENT):
-            text = whole[len(before) :][: len(rollout.text) - at]
+        if last or not through.endswith(_REPLACEMENT):
+            text = through[len(before) :][: len(rollout.text) - length]
             begin, known = known, i + 1
         if token not in special or text:
-            found.append(TokenText(text, decode([token]), max(float(rollout.logprobs[i]), _LEAST)))
-        at += len(text)
-    if "".join(piece.text for piece in found) != rollout.text:
-        # the tokenizer writes a token differently with what stands around it: one piece is always right
-        total = max(float(rollout.logprobs.sum()), _LEAST)
+            tokens.append(TokenText(text, decode([token]), max(float(rollout.logprobs[i]), _LOWEST)))
+        length += len(text)
+    if "".join(token.text for token in tokens) != rollout.text:
+        # the tokenizer writes a token differently depending on its neighbors, and the whole text is always right
+        total = max(float(rollout.logprobs.sum()), _LOWEST)
         return [TokenText(rollout.text, rollout.text, total)] if rollout.text else []
-    return found
+    return tokens
 
 
-def chat_logprobs(pieces: list[TokenText]) -> dict[str, Any]:
-    """As chat completions have them."""
-    content = [{"token": p.token, "logprob": p.logprob, "bytes": _bytes(p.token), "top_logprobs": []} for p in pieces]
-    return {"content": content, "refusal": None}
-
-
-def completion_logprobs(pieces: list[TokenText], start: int = 0) -> dict[str, Any]:
-    """As completions have them.
+def content_token_texts(tokens: list[TokenText], text: str, thinking: str = "") -> list[TokenText]:
+    """Return the tokens of an answer's content, as far as it is one stretch of what the model wrote.
 
     Args:
-        pieces: tokens.
-        start: where the first one stands in the text.
+        tokens: The tokens of the whole answer.
+        text: The content.
+        thinking: The thinking before it.
     """
-    offsets = []
-    for piece in pieces:
-        offsets.append(start)
-        start += len(piece.text)
-    return {
-        "tokens": [p.token for p in pieces],
-        "token_logprobs": [p.logprob for p in pieces],
-        "top_logprobs": None,
-        "text_offset": offsets,
-    }
-
-
-def response_logprobs(pieces: list[TokenText]) -> list[dict[str, Any]]:
-    """As responses have them, where a part of a character has no bytes."""
-    return [{**entry, "bytes": entry["bytes"] or []} for entry in chat_logprobs(pieces)["content"]]
-
-
-def content_token_texts(pieces: list[TokenText], text: str, thinking: str = "") -> list[TokenText]:
-    """The pieces that a part of an answer is made of, as far as it stands there in one stretch.
-
-    Args:
-        pieces: of the whole answer.
-        text: of the part.
-        thinking: what stands before it.
-    """
-    written = "".join(piece.text for piece in pieces)
+    written = "".join(token.text for token in tokens)
     begin = written.find(thinking) + len(thinking) if thinking else 0
     start = written.find(text, begin)
     end = start + len(text)
     if start < 0:  # calls were cut out of it
         alike = zip(written[begin:], text, strict=False)
         start, end = begin, begin + sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], alike))
-    found, at = [], 0
-    for piece in pieces:
-        after = at + len(piece.text)
-        shown = piece.text[max(start - at, 0) : max(end - at, 0)]
-        if shown or (not piece.text and start <= at < end):
-            found.append(replace(piece, text=shown))
-        at = after
-    return found
+    content, position = [], 0
+    for token in tokens:
+        after = position + len(token.text)
+        inside = token.text[max(start - position, 0) : max(end - position, 0)]
+        if inside or (not token.text and start <= position < end):
+            content.append(replace(token, text=inside))
+        position = after
+    return content
+
+
+def chat_logprobs(tokens: list[TokenText]) -> dict[str, Any]:
+    """Return the log-probabilities in the form of chat completions."""
+    content = [
+        {"token": token.token, "logprob": token.logprob, "bytes": _bytes(token.token), "top_logprobs": []}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def completion_logprobs(tokens: list[TokenText], start: int = 0) -> dict[str, Any]:
+    """Return the log-probabilities in the form of completions.
+
+    Args:
+        tokens: The tokens.
+        start: The position of the first one in the text, in characters.
+    """
+    offsets = []
+    for token in tokens:
+        offsets.append(start)
+        start += len(token.text)
+    return {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": None,
+        "text_offset": offsets,
+    }
+
+
+def response_logprobs(tokens: list[TokenText]) -> list[dict[str, Any]]:
+    """Return the log-probabilities in the form of responses, where a part of a character has an empty list of bytes."""
+    return [{**entry, "bytes": entry["bytes"] or []} for entry in chat_logprobs(tokens)["content"]]
 
 
 def _bytes(token: str) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""GET /v1/models, /health and /metrics."""
+"""GET /v1/models, /health and /metrics: what clients and operators ask about the server itself."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
-from nad_server.errors import ERRORS, APIError, JSONAnswer
+from nad_server.errors import ERRORS, APIError
+from nad_server.json_response import JSONResponse
 from nad_server.state import ServerState
 
 __all__ = ["router"]
 
 router = APIRouter()
-_REFUSED: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
+_UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
 
 
 @router.get("/v1/models", tags=["OpenAI"], responses=ERRORS)
 async def models(request: Request) -> Response:
-    """The model, under each of its names."""
+    """List the model under each of its names."""
     state: ServerState = request.app.state.server
-    return JSONAnswer({"object": "list", "data": [_model(state, name) for name in state.names]})
+    return JSONResponse({"object": "list", "data": [_model_object(state, name) for name in state.names]})
 
 
 @router.get("/v1/models/{model:path}", tags=["OpenAI"], responses=ERRORS)
 async def model(request: Request, model: str) -> Response:
-    """One model; options behind its name are allowed."""
+    """Describe the model; its name may have options behind it."""
     state: ServerState = request.app.state.server
     state.options(model, None)
-    return JSONAnswer(_model(state, model))
+    return JSONResponse(_model_object(state, model))
 
 
-def _model(state: ServerState, name: str) -> dict[str, Any]:
+def _model_object(state: ServerState, name: str) -> dict[str, Any]:
     decoder = state.decoder
     return {
         "id": name,
@@ -45,20 +46,20 @@ def _model(state: ServerState, name: str) -> dict[str, Any]:
 
 @router.get("/health", tags=["operation"])
 async def health(request: Request) -> Response:
-    """Whether the server takes requests; needs no key."""
+    """Report whether the server takes requests; this needs no API key."""
     state: ServerState = request.app.state.server
     try:
         state.admission.check()
     except APIError as error:
-        # a full queue passes, a shutdown does not
+        # a full queue passes, and a shutdown does not
         if error.status != 429:
-            return JSONAnswer({"status": "stopping"}, status_code=503)
+            return JSONResponse({"status": "stopping"}, status_code=503)
     counts = {"running": state.admission.running, "waiting": state.admission.waiting}
-    return JSONAnswer({"status": "ok", **counts})
+    return JSONResponse({"status": "ok", **counts})
 
 
-@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=_REFUSED)
+@router.get("/metrics", tags=["operation"], response_class=PlainTextResponse, responses=_UNAUTHORIZED)
 async def metrics(request: Request) -> Response:
-    """Counters in Prometheus' text format."""
+    """Return the metrics in Prometheus' text format."""
     state: ServerState = request.app.state.server
     return Response(state.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

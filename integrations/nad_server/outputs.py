@@ -1,4 +1,4 @@
-"""An answer taken apart for a client: its text, its tool calls, why it ended."""
+"""What the endpoints' responses have in common: parsed outputs, growing text, usage and evidence."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from nad_agents.chat.response_parser import ResponseParser
 from nad_agents.rollouts import Rollout
 from nad_server.generate import RequestOutput
 
-__all__ = ["FunctionToolCall", "GrowingText", "ParsedOutput", "evidence_of", "parsed_output", "usage_of"]
+__all__ = ["FunctionToolCall", "GrowingText", "ParsedOutput", "evidence_of", "parse_output", "usage_of"]
 
-_ARGUMENT_PIECE = 24
+_DELTA_CHARACTERS = 24
 
 
 @dataclass(frozen=True)
@@ -22,30 +22,30 @@ class FunctionToolCall:
     """A tool call.
 
     Attributes:
-        id: what its result will refer to.
-        name: of the function.
-        arguments: JSON text; as the model wrote it where it is malformed.
+        id: The id that the call's result will refer to.
+        name: The name of the function.
+        arguments: The arguments as JSON; where they are malformed, as the model wrote them.
     """
 
     id: str
     name: str
     arguments: str
 
-    def argument_pieces(self) -> Iterator[str]:
-        """The arguments in pieces, for streaming."""
-        for at in range(0, len(self.arguments), _ARGUMENT_PIECE):
-            yield self.arguments[at : at + _ARGUMENT_PIECE]
+    def argument_deltas(self) -> Iterator[str]:
+        """Yield the arguments in parts, for streaming."""
+        for start in range(0, len(self.arguments), _DELTA_CHARACTERS):
+            yield self.arguments[start : start + _DELTA_CHARACTERS]
 
 
 @dataclass(frozen=True)
 class ParsedOutput:
-    """One of the answers that are returned.
+    """One choice of a response.
 
     Attributes:
-        text: without the calls.
-        calls: tool calls.
-        finish_reason: in OpenAI's words.
-        thinking: what the model wrote for itself.
+        text: The text, without the calls.
+        calls: The tool calls.
+        finish_reason: Why the answer ended, in OpenAI's words.
+        thinking: What the model wrote before its answer.
     """
 
     text: str
@@ -54,61 +54,63 @@ class ParsedOutput:
     thinking: str = ""
 
 
-def parsed_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = True) -> ParsedOutput:
-    """Take an answer apart.
+def parse_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = True) -> ParsedOutput:
+    """Parse a candidate into text, thinking and calls.
 
     Args:
-        rollout: the answer.
-        parser: of the prepared.
-        parallel: False leaves the first of several calls.
+        rollout: The candidate.
+        parser: The parser of the request, from `PreparedChat`.
+        parallel: Whether several calls are kept, or the first one alone.
     """
-    ended = "stop" if rollout.finish_reason == "stop" else "length"
-    parsed = parser.parse(rollout.text)
+    finish_reason = "stop" if rollout.finish_reason == "stop" else "length"
+    answer = parser.parse(rollout.text)
     calls = [
-        FunctionToolCall(call.id, call.name, json.dumps(call.arguments, ensure_ascii=False)) for call in parsed.calls
+        FunctionToolCall(call.id, call.name, json.dumps(call.arguments, ensure_ascii=False)) for call in answer.calls
     ]
-    # a client may be able to do something with arguments that break off, but not without a name
-    calls += [FunctionToolCall(call.id, call.name, call.text) for call in parsed.invalid if call.name]
-    if parsed.invalid and not calls:
-        return ParsedOutput(rollout.text, (), ended)
+    # a client may be able to use arguments that break off, but no call without a name
+    calls += [FunctionToolCall(call.id, call.name, call.text) for call in answer.invalid if call.name]
+    if answer.invalid and not calls:
+        return ParsedOutput(rollout.text, (), finish_reason)
     calls = calls if parallel else calls[:1]
-    return ParsedOutput(parsed.content, tuple(calls), "tool_calls" if calls else ended, parsed.thinking)
+    return ParsedOutput(
+        answer.content, tuple(calls), "tool_calls" if calls else finish_reason, thinking=answer.thinking
+    )
 
 
 class GrowingText:
-    """The part of a growing answer that is sure to be text or thinking and no tool call, as it becomes so.
+    """The text and the thinking of an answer that is still generated, as far as no tool call can come of them.
 
     Attributes:
-        sent: characters of the text so far.
-        thought: characters of the thinking so far, which comes before the text.
+        sent: Number of characters of the text that were returned so far.
+        sent_thinking: Number of characters of the thinking, which comes before the text, that were returned so far.
 
     Args:
-        parser: of the prepared.
+        parser: The parser of the request, from `PreparedChat`.
     """
 
     def __init__(self, parser: ResponseParser) -> None:
         self._parser = parser
-        self._text = ""
+        self._generated = ""
         self.sent = 0
-        self.thought = 0
+        self.sent_thinking = 0
 
-    def add(self, text: str) -> tuple[str, str]:
-        """Thinking and text that may be sent after some more text came."""
-        self._text += text
-        certain = self._parser.stable_prefix(self._text)
-        thinking, content = certain.thinking[self.thought :], certain.content[self.sent :]
-        self.thought += len(thinking)
-        self.sent += len(content)
-        return thinking, content
+    def add(self, generated: str) -> tuple[str, str]:
+        """Return the thinking and the text that can be sent now that the model has generated more."""
+        self._generated += generated
+        stable = self._parser.stable_prefix(self._generated)
+        thinking, text = stable.thinking[self.sent_thinking :], stable.content[self.sent :]
+        self.sent_thinking += len(thinking)
+        self.sent += len(text)
+        return thinking, text
 
 
-def usage_of(answers: list[RequestOutput]) -> dict[str, Any]:
-    """Tokens of the prompts, and of the answers that are returned; those of all candidates are in the evidence."""
-    prompt = sum(a.selection.usage.prompt_tokens for a in answers)
-    completion = sum(len(rollout) for a in answers for rollout in a.chosen)
+def usage_of(outputs: list[RequestOutput]) -> dict[str, Any]:
+    """Return the tokens of the prompts and of the choices; those of all candidates are in the evidence."""
+    prompt = sum(output.selection.usage.prompt_tokens for output in outputs)
+    completion = sum(len(rollout) for output in outputs for rollout in output.chosen)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def evidence_of(answer: RequestOutput) -> dict[str, Any]:
-    """Why the answers were chosen."""
-    return evidence(answer.selection, include_candidates=answer.prepared.include_candidates)
+def evidence_of(output: RequestOutput) -> dict[str, Any]:
+    """Return why the choices of a response were chosen."""
+    return evidence(output.selection, include_candidates=output.prepared.include_candidates)

@@ -14,11 +14,13 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
+from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import NADError
 from nad_agents.selectors import CallableSelector, available_selectors, get_selector
-from nad_server.errors import ERRORS, APIError, JSONAnswer
+from nad_server.errors import ERRORS, APIError
 from nad_server.generate import client_of, generate_watched
+from nad_server.json_response import JSONResponse
 from nad_server.protocol import SamplingFields
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_text_request
 from nad_server.sse import ServerSentEvent, event_stream
@@ -64,7 +66,7 @@ async def options(request: Request) -> Response:
     state: ServerState = request.app.state.server
     decoder, settings = state.decoder, state.settings
     chosen = decoder.config.selector
-    return JSONAnswer(
+    return JSONResponse(
         {
             "model": state.name,
             "n": decoder.sampling.n,
@@ -101,9 +103,10 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
     def build() -> PreparedRequest:
         if state.decoder.loaded.tokenizer.chat_template is None:
             return build_text_request(state, body, nad, body.prompt)
-        return build_chat_request(state, body, nad, [{"role": "user", "content": body.prompt}], {}, param="prompt")
+        messages = [{"role": "user", "content": body.prompt}]
+        return build_chat_request(state, body, nad, messages, OutputSpec(), param="prompt")
 
-    prepared = await state.prepare(build)
+    prepared = await state.run_in_thread(build)
     return event_stream(
         request,
         _frames(state, prepared, client_of(request)),

@@ -1,4 +1,8 @@
-"""What requests have in common, and what chat requests add; unknown fields are let through, as clients send them."""
+"""Bodies of requests to OpenAI's older endpoints, chat completions and completions.
+
+Fields that are not declared are accepted, since clients send fields of their own; `unsupported_params` refuses those
+that would change the answer.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from nad_agents.types import Pruning, ScoreName, Similarity
+from nad_agents.config_fields import optional_field
+from nad_agents.types import SamplingConfig
+from nad_server.nad_options import NADOptions
 
 __all__ = [
     "ChatMessage",
     "ChatRequest",
     "CompletionRequest",
+    "ContentPart",
     "ExtraFieldsModel",
+    "FunctionCall",
     "FunctionDefinition",
-    "NADOptions",
+    "JSONSchemaFormat",
+    "MessageToolCall",
+    "NamedTool",
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
@@ -25,7 +35,6 @@ __all__ = [
     "ToolChoice",
 ]
 
-
 _MAX_STOPS, _MAX_STOP_CHARACTERS = 16, 256
 """Every character of a stop string is matched against the whole vocabulary before a request starts: about 8 ms each."""
 
@@ -33,73 +42,41 @@ _INT64 = 2**63
 
 
 class ExtraFieldsModel(BaseModel):
-    """A part of a request that may bring fields which nobody reads."""
+    """A part of a request that may hold further fields."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class NADOptions(BaseModel):
-    """What OpenAI's protocol has no word for: candidates, and how one is chosen.
-
-    Attributes:
-        n: candidates to sample.
-        selector: how they are ranked.
-        selector_options: further parameters of the selector.
-        similarity: how activated neurons are compared.
-        score: score of a neuron.
-        top_k: activated neurons per token.
-        per_layer_top: at most this many of them from one layer.
-        chunk_size: tokens per chunk.
-        chunks: compare the first so many chunks only.
-        skip_tokens: leave out this many tokens at the start.
-        common_prefix: compare as many tokens as the shortest candidate has.
-        pruning: when losers are dropped.
-        keep: candidates that survive pruning.
-        verify: False leaves out the server's checks; True insists on them.
-        include_candidates: put every candidate with its text, and their similarities, into the evidence.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    n: int | None = Field(default=None, ge=1)
-    selector: str | None = Field(default=None, max_length=64)
-    selector_options: dict[str, bool | int | float | str] | None = None
-    similarity: Similarity | None = None
-    score: ScoreName | None = None
-    top_k: int | None = Field(default=None, ge=1, le=100_000)
-    per_layer_top: int | None = Field(default=None, ge=1, le=100_000)
-    chunk_size: int | None = Field(default=None, ge=1, le=4096)
-    chunks: int | None = Field(default=None, ge=1)
-    skip_tokens: int | None = Field(default=None, ge=0)
-    common_prefix: bool | None = None
-    pruning: Pruning | None = None
-    keep: int | None = Field(default=None, ge=1)
-    verify: bool | None = None
-    include_candidates: bool = False
-
-
 class StreamOptions(ExtraFieldsModel):
-    """What a stream says beside the answer."""
+    """Options of a stream."""
 
-    include_usage: bool = False
+    include_usage: bool = Field(default=False, description="Whether the stream ends with the usage.")
 
 
 class SamplingFields(ExtraFieldsModel):
-    """Sampling, as every endpoint takes it; top_k, min_p and repetition_penalty as other local servers name them."""
+    """The parameters that every endpoint takes.
 
-    model: str = Field(min_length=1, max_length=512)
-    n: int | None = Field(default=None, ge=1, le=128)
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=-1)
-    min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
-    stop: str | list[str] | None = None
-    seed: int | None = Field(default=None, ge=-_INT64, lt=_INT64)
-    stream: bool | None = None
+    `top_k`, `min_p` and `repetition_penalty` are named as other local servers name them.
+    """
+
+    model: str = Field(
+        min_length=1,
+        max_length=512,
+        description="A name of the model, with options behind it if any, as in `name@n=16,selector=medoid`.",
+    )
+    n: int | None = Field(default=None, ge=1, le=128, description="Number of choices in the response, best first.")
+    temperature: float | None = optional_field(SamplingConfig, "temperature", le=2)
+    top_p: float | None = optional_field(SamplingConfig, "top_p")
+    # vLLM and SGLang write -1 for no limit
+    top_k: int | None = optional_field(SamplingConfig, "top_k", ge=-1)
+    min_p: float | None = optional_field(SamplingConfig, "min_p")
+    repetition_penalty: float | None = optional_field(SamplingConfig, "repetition_penalty", le=10)
+    stop: str | list[str] | None = optional_field(SamplingConfig, "stop")
+    seed: int | None = optional_field(SamplingConfig, "seed", ge=-_INT64, lt=_INT64)
+    stream: bool | None = Field(default=None, description="Whether the response is a stream of events.")
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    nad: NADOptions | None = None
+    user: str | None = Field(default=None, description="A label of the client's, which changes nothing.")
+    nad: NADOptions | None = Field(default=None, description="How many candidates there are and how one is chosen.")
 
     @model_validator(mode="before")
     @classmethod
@@ -125,13 +102,12 @@ class SamplingFields(ExtraFieldsModel):
 
     @field_validator("top_k")
     @classmethod
-    def _all_tokens(cls, value: int | None) -> int | None:
-        # vLLM and SGLang write -1 for no limit
+    def _no_limit_is_zero(cls, value: int | None) -> int | None:
         return 0 if value == -1 else value
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens that the answer may have, where the request says it."""
+        """The token limit of the answer, if the request sets one."""
         return None
 
     @property
@@ -141,20 +117,19 @@ class SamplingFields(ExtraFieldsModel):
 
 
 class TemplateFields(SamplingFields):
-    """A request in messages.
+    """The parameters of endpoints that take a conversation, which the chat template turns into a prompt."""
 
-    Attributes:
-        chat_template_kwargs: variables of the chat template, as vLLM, SGLang and llama.cpp take them.
-        enable_thinking: the variable of this name, on its own.
-    """
-
-    chat_template_kwargs: dict[str, Any] | None = None
-    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="Variables of the chat template, as vLLM, SGLang and llama.cpp take them."
+    )
+    enable_thinking: bool | None = Field(
+        default=None, description="The chat template's variable of this name, as a parameter of its own."
+    )
 
     @property
     @abstractmethod
     def effort(self) -> tuple[str, str | None]:
-        """The parameter that says how much the model is to think before it answers, and what it says."""
+        """The name of the endpoint's parameter for the reasoning effort, and its value."""
 
 
 class FunctionDefinition(ExtraFieldsModel):
@@ -167,7 +142,7 @@ class FunctionDefinition(ExtraFieldsModel):
 
 
 class Tool(ExtraFieldsModel):
-    """A tool on offer; there are functions only."""
+    """A tool on offer, which has to be a function."""
 
     type: Literal["function"]
     function: FunctionDefinition
@@ -198,14 +173,14 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 
 class FunctionCall(ExtraFieldsModel):
-    """A call that the model made."""
+    """The function and the arguments of an earlier tool call."""
 
     name: str
     arguments: str | dict[str, Any] = "{}"
 
 
-class ToolCall(ExtraFieldsModel):
-    """The same with its id."""
+class MessageToolCall(ExtraFieldsModel):
+    """An earlier tool call, in the message of the model that made it."""
 
     id: str | None = None
     type: Literal["function"] = "function"
@@ -225,7 +200,7 @@ class ChatMessage(ExtraFieldsModel):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[MessageToolCall] | None = None
     tool_call_id: str | None = None
 
 
@@ -238,13 +213,13 @@ class JSONSchemaFormat(ExtraFieldsModel):
 
 
 class ResponseFormat(ExtraFieldsModel):
-    """The shape of the answer."""
+    """The form of the answer: text, any JSON object, or JSON that fits a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JSONSchemaFormat | None = None
 
     @model_validator(mode="after")
-    def _schema_is_there(self) -> ResponseFormat:
+    def _has_a_schema(self) -> ResponseFormat:
         if self.type == "json_schema" and self.json_schema is None:
             msg = "type json_schema needs json_schema: {name, schema}"
             raise ValueError(msg)
@@ -255,8 +230,8 @@ class ChatRequest(TemplateFields):
     """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = optional_field(SamplingConfig, "max_new_tokens")
+    max_completion_tokens: int | None = optional_field(SamplingConfig, "max_new_tokens")
     logprobs: bool | None = None
     response_format: ResponseFormat | None = None
     tools: list[Tool] | None = None
@@ -271,20 +246,20 @@ class ChatRequest(TemplateFields):
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens that the answer may have, where the request says it."""
+        """See `SamplingFields`."""
         return self.max_completion_tokens or self.max_tokens
 
 
 class CompletionRequest(SamplingFields):
-    """Text to go on with; `best_of` is the number of candidates, which is what it means at OpenAI too."""
+    """The body of POST /v1/completions."""
 
     prompt: str | Annotated[list[str], Field(min_length=1)]
     suffix: str | None = None
-    max_tokens: int | None = Field(default=None, ge=1)
-    best_of: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = optional_field(SamplingConfig, "max_new_tokens")
+    best_of: int | None = optional_field(SamplingConfig, "n")
     logprobs: int | None = Field(default=None, ge=0, le=0)
 
     @property
     def token_limit(self) -> int | None:
-        """Tokens that an answer may have, where the request says it."""
+        """See `SamplingFields`."""
         return self.max_tokens

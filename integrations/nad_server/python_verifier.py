@@ -1,4 +1,4 @@
-"""Checks for a server that is asked for everything: an answer without Python passes, a proposal that fails is none."""
+"""Checks of Python code for a server that is asked for other things as well: an answer without Python passes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOOKS_LIKE_PYTHON = re.compile(r"^(?:def |class |import |from \w+ import |async
 
 @dataclass(frozen=True)
 class _NothingToCheck:
-    """The verdict on an answer without a program."""
+    """The verdict on an answer that holds no Python."""
 
     passed: bool = True
     feedback: str = ""
@@ -33,10 +33,10 @@ class _NothingToCheck:
 
 @dataclass(frozen=True)
 class PythonAnswers:
-    """Leaves answers with Python code to a verifier, and lets the others pass.
+    """A verifier that hands answers with Python code to another verifier and accepts all other answers.
 
     Attributes:
-        verifier: judges programs.
+        verifier: Judges the answers with Python code.
     """
 
     verifier: Verifier
@@ -46,12 +46,12 @@ class PythonAnswers:
         return self.verifier.verify(answer, prompt=prompt) if _has_python(answer) else _NothingToCheck()
 
     def fingerprint(self, answer: str) -> str:
-        """Key of answers that must get the same verdict."""
+        """Return a key that is the same for answers which must get the same verdict."""
         return self.verifier.fingerprint(answer) if _has_python(answer) else answer
 
 
 def _has_python(answer: str) -> bool:
-    """Whether there is a fenced block that says it is Python, or says nothing and looks like it."""
+    """Return whether a fenced block is marked as Python, or is not marked and looks like it."""
     return any(
         language.lower() in _PYTHON or (not language and _LOOKS_LIKE_PYTHON.search(code))
         for language, code in _FENCE.findall(answer)
@@ -60,16 +60,18 @@ def _has_python(answer: str) -> bool:
 
 @dataclass(frozen=True)
 class ProposedInputs:
-    """Inputs that are proposed where that works; the others have to do where the prompt leaves no room to ask.
+    """An input proposer that proposes nothing where another one fails, such as for a prompt that leaves no room.
+
+    The selector `behaviour` then has to do with the inputs that it finds without a proposer.
 
     Attributes:
-        propose: see `nad_sandbox.behaviour.inputs.InputProposer`.
+        propose: The other proposer; see `nad_sandbox.behaviour.inputs.InputProposer`.
     """
 
     propose: Callable[[str, Mapping[str, Mapping[str, Any]] | None], list[object]]
 
     def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
-        """Inputs for the program that a prompt asks for."""
+        """Propose inputs for the program that a prompt asks for."""
         try:
             return self.propose(prompt, parameters)
         except (ConfigurationError, PromptError) as error:

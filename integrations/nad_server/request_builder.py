@@ -1,4 +1,4 @@
-"""From a request to what the decoder gets: prompt, sampling, selection, checks. Everything wrong is refused here."""
+"""From the body of a request to a `PreparedRequest`, which the decoder takes; whatever is wrong is refused here."""
 
 from __future__ import annotations
 
@@ -7,23 +7,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
-from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
+from nad_agents.chat.prepare import PreparedChat, prepare
 from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.prompt import encode_prompt
 from nad_agents.selection import check_configuration
 from nad_agents.types import NADConfig, SamplingConfig
 from nad_agents.verification import Verifier
 from nad_server.errors import APIError
-from nad_server.protocol import NADOptions, SamplingFields
+from nad_server.nad_options import NADOptions
+from nad_server.protocol import NamedTool, ResponseFormat, SamplingFields, Tool, ToolChoice
 from nad_server.schema_limits import check_schema
 
 if TYPE_CHECKING:
     from nad_server.state import ServerState
 
-__all__ = ["PreparedRequest", "build_chat_request", "build_text_request"]
+__all__ = ["PreparedRequest", "build_chat_request", "build_output_spec", "build_text_request"]
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
-_NOT_CONFIG = {"n", "verify", "include_candidates"}
+_UNCHANGED = ("top_p", "top_k", "min_p", "repetition_penalty", "stop")
+"""The body's parameters that go into the `SamplingConfig` as they are."""
 
 
 @dataclass(frozen=True)
@@ -32,190 +34,229 @@ class PreparedRequest:
 
     Attributes:
         chat: The prompt, the kind of answer that was asked for, and what parses it.
-        returned: Number of answers that the client wants, best first.
+        num_choices: Number of choices in the response, best first.
         sampling: How candidates are sampled.
         config: How candidates are compared.
         include_candidates: Whether the evidence holds every candidate.
     """
 
     chat: PreparedChat
-    returned: int
+    num_choices: int
     sampling: SamplingConfig
     config: NADConfig
     include_candidates: bool = False
 
     @property
-    def streams_early(self) -> bool:
-        """Whether the winner's text can be sent while it is written."""
-        decided = self.config.pruning != "never" and self.config.keep == 1 and self.chat.verifier is None
-        return decided and self.returned == 1
+    def can_stream_text(self) -> bool:
+        """Whether the winner is known, and its text can be sent, while it is generated."""
+        one_survives = self.config.pruning != "never" and self.config.keep == 1
+        return one_survives and self.chat.verifier is None and self.num_choices == 1
 
 
-def build_chat_request(
-    state: ServerState,
-    request: SamplingFields,
-    nad: NADOptions,
-    conversation: list[dict[str, Any]],
-    arguments: Mapping[str, Any],
-    *,
-    param: str = "messages",
-) -> PreparedRequest:
-    """A request in messages; takes as long as tokenizing and compiling a grammar.
+def build_output_spec(
+    tools: Sequence[Tool],
+    tool_choice: ToolChoice | None,
+    parallel_tool_calls: bool | None,
+    response_format: ResponseFormat | None,
+    template_options: Mapping[str, Any],
+) -> OutputSpec:
+    """Return the kind of answer that a request asks for.
 
     Args:
-        state: will answer.
-        request: its sampling.
-        nad: its options, those of the model's name included.
-        conversation: from `template_messages`.
-        arguments: tools, tool_choice, parallel_tool_calls and response_format, as OpenAI has them; and
-            chat_template_kwargs, from `template_options`.
-        param: the request's field with the conversation.
+        tools: The tools on offer.
+        tool_choice: Which of them has to be called, if any.
+        parallel_tool_calls: Whether the answer may hold several calls.
+        response_format: The form of an answer that is no call.
+        template_options: Variables of the chat template, from `template_options`.
 
     Raises:
-        APIError: what is wrong, and where.
-        NADError: likewise.
+        APIError: The tools do not go together with the choice, or a schema is malformed or too large.
     """
-    loaded = state.decoder.loaded
-    if loaded.tokenizer.chat_template is None:
-        message = f"{state.name} has no chat template; use /v1/completions"
-        raise APIError(400, message, code="no_chat_template", param=param)
-    output_spec = _output_spec(arguments)
-    prompt, tools = template_inputs(loaded.tokenizer, conversation, output_spec)
-    try:
-        length = len(
-            encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=output_spec.template_options)
-        )
-    except PromptError as error:
-        raise APIError(400, str(error), code="invalid_prompt", param=param) from error
-    sampling, config = _configured(state, request, nad, _room(state, length, request.token_limit, param))
-    try:
-        chat = prepare(
-            state.decoder,
-            conversation,
-            output_spec,
-            max_new_tokens=sampling.max_new_tokens,
-            verifier=_verifier(state, nad),
-        )
-    except ConfigurationError as error:
-        param = "tools" if output_spec.forced else "response_format"
-        raise APIError(400, str(error), code="invalid_schema", param=param) from error
-    return PreparedRequest(chat, request.n or 1, sampling, config, nad.include_candidates)
-
-
-def build_text_request(state: ServerState, request: SamplingFields, nad: NADOptions, text: str) -> PreparedRequest:
-    """A request in plain text, which the model continues.
-
-    Raises:
-        APIError: what is wrong, and where.
-        NADError: likewise.
-    """
-    try:
-        length = len(encode_prompt(state.decoder.loaded.tokenizer, text, raw=True))
-    except PromptError as error:
-        raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
-    sampling, config = _configured(state, request, nad, _room(state, length, request.token_limit, "prompt"))
-    chat = PreparedChat(text, raw=True, verifier=_verifier(state, nad))
-    return PreparedRequest(chat, request.n or 1, sampling, config, nad.include_candidates)
-
-
-def _output_spec(arguments: Mapping[str, Any]) -> OutputSpec:
-    tools: Sequence[Mapping[str, Any]] = arguments.get("tools") or ()
     for i, tool in enumerate(tools):
-        check_schema(tool["function"].get("parameters") or {}, f"tools.{i}.function.parameters")
-    shape = arguments.get("response_format") or {}
-    if shape.get("type") == "json_schema":
-        check_schema(shape["json_schema"]["schema"], "response_format.json_schema.schema")
+        check_schema(tool.function.parameters or {}, f"tools.{i}.function.parameters")
+    output_format = None
+    if response_format is not None:
+        output_format = response_format.model_dump(by_alias=True, exclude_none=True)
+        if response_format.type == "json_schema" and response_format.json_schema is not None:
+            check_schema(response_format.json_schema.json_schema, "response_format.json_schema.schema")
+    choice = tool_choice.model_dump(exclude_none=True) if isinstance(tool_choice, NamedTool) else tool_choice
     try:
-        return OutputSpec.from_arguments(arguments)
+        return OutputSpec.from_arguments(
+            {
+                "tools": [tool.model_dump(exclude_none=True) for tool in tools],
+                "tool_choice": choice,
+                "parallel_tool_calls": parallel_tool_calls,
+                "response_format": output_format,
+                "chat_template_kwargs": template_options,
+            }
+        )
     except ConfigurationError as error:
         param = "tool_choice" if "tool_choice" in str(error) else "tools"
         raise APIError(400, str(error), code="invalid_value", param=param) from error
 
 
-def _room(state: ServerState, prompt: int, asked: int | None, param: str) -> int:
-    """Tokens that the answer may have."""
+def build_chat_request(
+    state: ServerState,
+    body: SamplingFields,
+    nad: NADOptions,
+    messages: list[dict[str, Any]],
+    output_spec: OutputSpec,
+    *,
+    param: str = "messages",
+) -> PreparedRequest:
+    """Prepare a conversation; it takes as long as tokenizing it and compiling a grammar.
+
+    Args:
+        state: The server's state.
+        body: The body of the request, with its sampling parameters.
+        nad: The NAD options, those behind the model's name included.
+        messages: The conversation, from `template_messages`.
+        output_spec: The kind of answer, from `build_output_spec`.
+        param: The field of the body that holds the conversation.
+
+    Raises:
+        APIError: The request cannot be answered; the error names the parameter.
+        NADError: See `nad_agents.chat.prepare.prepare`.
+    """
+    loaded = state.decoder.loaded
+    if loaded.tokenizer.chat_template is None:
+        message = f"{state.name} has no chat template; use /v1/completions"
+        raise APIError(400, message, code="no_chat_template", param=param)
+    prompt, tools = template_inputs(loaded.tokenizer, messages, output_spec)
+    try:
+        ids = encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=output_spec.template_options)
+    except PromptError as error:
+        raise APIError(400, str(error), code="invalid_prompt", param=param) from error
+    sampling, config = _combined_configs(state, body, nad, _token_limit(state, len(ids), body.token_limit, param))
+    verifier = _chosen_verifier(state, nad)
+    try:
+        chat = prepare(state.decoder, messages, output_spec, max_new_tokens=sampling.max_new_tokens, verifier=verifier)
+    except ConfigurationError as error:
+        param = "tools" if output_spec.forced else "response_format"
+        raise APIError(400, str(error), code="invalid_schema", param=param) from error
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+
+
+def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions, text: str) -> PreparedRequest:
+    """Prepare a text that the model continues.
+
+    Args:
+        state: The server's state.
+        body: The body of the request, with its sampling parameters.
+        nad: The NAD options, those behind the model's name included.
+        text: The text.
+
+    Raises:
+        APIError: The request cannot be answered; the error names the parameter.
+    """
+    try:
+        ids = encode_prompt(state.decoder.loaded.tokenizer, text, raw=True)
+    except PromptError as error:
+        raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
+    sampling, config = _combined_configs(state, body, nad, _token_limit(state, len(ids), body.token_limit, "prompt"))
+    chat = PreparedChat(text, raw=True, verifier=_chosen_verifier(state, nad))
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+
+
+def _token_limit(state: ServerState, prompt_tokens: int, requested: int | None, param: str) -> int:
+    """Return how many tokens an answer may have; refuse a prompt that leaves no room for it."""
     settings, context = state.settings, state.decoder.loaded.context_length
     longest = settings.max_prompt_tokens
-    if longest is not None and prompt > longest:
-        message = f"the prompt has {prompt} tokens and this server takes {longest}; shorten it"
+    if longest is not None and prompt_tokens > longest:
+        message = f"the prompt has {prompt_tokens} tokens and this server takes {longest}; shorten it"
         raise APIError(400, message, code="context_length_exceeded", param=param)
     if context is None:
-        return asked or settings.max_tokens
-    left = context - prompt
-    if left < 1 or (asked is not None and asked > left):
-        wanted = f" and {asked} for the answer" if asked is not None else ""
+        return requested or settings.max_tokens
+    left = context - prompt_tokens
+    if left < 1 or (requested is not None and requested > left):
+        wanted = f" and {requested} for the answer" if requested is not None else ""
         message = (
-            f"this model's maximum context length is {context} tokens, and you asked for {prompt} in the "
+            f"this model's maximum context length is {context} tokens, and you asked for {prompt_tokens} in the "
             f"{param}{wanted}; shorten one of them"
         )
         raise APIError(400, message, code="context_length_exceeded", param=param)
-    return asked or min(settings.max_tokens, left)
+    return requested or min(settings.max_tokens, left)
 
 
-def _configured(
-    state: ServerState, request: SamplingFields, nad: NADOptions, max_new_tokens: int
+def _combined_configs(
+    state: ServerState, body: SamplingFields, nad: NADOptions, max_new_tokens: int
 ) -> tuple[SamplingConfig, NADConfig]:
-    decoder, settings = state.decoder, state.settings
-    returned = request.n or 1
-    changes: dict[str, Any] = {name: value for name in _SAMPLING if (value := getattr(request, name)) is not None}
-    if request.temperature is not None:
-        changes["temperature"] = max(request.temperature, settings.min_temperature)
-    greedy = changes.get("temperature", decoder.sampling.temperature) == 0
-    # 1. how many candidates
-    n = nad.n or (1 if greedy else max(decoder.sampling.n, returned))
-    if n < returned:
-        message = f"n={returned} answers cannot be chosen among {n} candidates; raise nad.n, or temperature above 0"
-        raise APIError(400, message, code="invalid_value", param="n")
-    if n > settings.max_candidates:
-        message = f"{n} candidates are more than the {settings.max_candidates} that this server allows"
-        raise APIError(400, message, code="invalid_value", param="nad.n" if nad.n else "n")
-    if request.seed is not None:
-        changes["seed"] = request.seed % 2**63
-    if request.stop is not None:
-        changes["stop"] = request.stop
-    # 2. how one is chosen; one alone needs no choice
-    chosen = {k: v for k, v in nad.model_dump(exclude_none=True).items() if k not in _NOT_CONFIG}
-    if n == 1 and "selector" not in chosen:
-        chosen |= {"selector": "first", "selector_options": {}, "pruning": "never"}
-    elif chosen.get("selector", decoder.config.selector) != decoder.config.selector:
-        chosen = {"selector_options": {}, **chosen}
-    if chosen.get("selector") == "behaviour":
-        chosen["selector_options"] = {**chosen.get("selector_options", {}), **_runner(state)}
+    """Return the decoder's configs with what a request changes in them, after checking that they go together."""
+    temperature, num_choices = _temperature(state, body), body.n or 1
+    n = _number_of_candidates(state, nad, num_choices, greedy=temperature == 0)
     try:
-        sampling = SamplingConfig(
-            **{**decoder.sampling.model_dump(), **changes, "n": n, "max_new_tokens": max_new_tokens}
-        )
-        config = NADConfig(**{**_fields(decoder.config), **chosen})
+        sampling = _sampling_config(state, body, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+        config = _nad_config(state, nad, n)
         check_configuration(sampling, config)
+        if config.record and config.layers is not None:
+            state.decoder.engine.layout(RecordingConfig(layers=config.layers))
     except ConfigurationError as error:
-        raise APIError(400, str(error), code="invalid_value", param=_named_in(str(error), nad)) from error
-    if config.pruning != "never" and config.keep < returned:
-        message = f"pruning keeps {config.keep} candidates, which are fewer than n={returned}; raise nad.keep"
+        raise APIError(400, str(error), code="invalid_value", param=_option_named_in(str(error), nad)) from error
+    if config.pruning != "never" and config.keep < num_choices:
+        message = f"pruning keeps {config.keep} candidates, which are fewer than n={num_choices}; raise nad.keep"
         raise APIError(400, message, code="invalid_value", param="n")
     return sampling, config
 
 
-def _fields(config: NADConfig) -> dict[str, Any]:
-    """The fields as they are, a selector's runner included, which dumping would take apart."""
-    return {name: getattr(config, name) for name in type(config).model_fields}
+def _temperature(state: ServerState, body: SamplingFields) -> float:
+    if body.temperature is None:
+        return state.decoder.sampling.temperature
+    return max(body.temperature, state.settings.min_temperature)
 
 
-def _runner(state: ServerState) -> dict[str, Any]:
+def _number_of_candidates(state: ServerState, nad: NADOptions, num_choices: int, *, greedy: bool) -> int:
+    """Return how many candidates are sampled: by default the decoder's number, and one for greedy decoding."""
+    n = nad.n or (1 if greedy else max(state.decoder.sampling.n, num_choices))
+    if n < num_choices:
+        message = f"n={num_choices} answers cannot be chosen among {n} candidates; raise nad.n, or temperature above 0"
+        raise APIError(400, message, code="invalid_value", param="n")
+    if n > state.settings.max_candidates:
+        message = f"{n} candidates are more than the {state.settings.max_candidates} that this server allows"
+        raise APIError(400, message, code="invalid_value", param="nad.n" if nad.n else "n")
+    return n
+
+
+def _sampling_config(
+    state: ServerState, body: SamplingFields, *, n: int, temperature: float, max_new_tokens: int
+) -> SamplingConfig:
+    changes = {name: value for name in _UNCHANGED if (value := getattr(body, name)) is not None}
+    if body.seed is not None:
+        # a client may send a negative seed
+        changes["seed"] = body.seed % 2**63
+    changes |= {"n": n, "temperature": temperature, "max_new_tokens": max_new_tokens}
+    return SamplingConfig(**{**dict(state.decoder.sampling), **changes})
+
+
+def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
+    config, changes = state.decoder.config, nad.config_changes
+    if n == 1 and nad.selector is None:
+        # one candidate needs no choice
+        changes |= {"selector": "first", "selector_options": {}, "pruning": "never"}
+    elif nad.selector not in {None, config.selector}:
+        # the decoder's options are those of its own selector
+        changes = {"selector_options": {}, **changes}
+    if nad.selector == "behaviour":
+        changes["selector_options"] = {**changes.get("selector_options", {}), "runner": _behaviour_runner(state)}
+    # dumping a config would take the objects among a selector's options apart
+    return NADConfig(**{**dict(config), **changes})
+
+
+def _behaviour_runner(state: ServerState) -> Any:
     if state.runner is None:
         message = "selector 'behaviour' runs code, and this server was started without a sandbox (nad serve --verify)"
         raise APIError(400, message, code="no_sandbox", param="nad.selector")
-    return {"runner": state.runner}
+    return state.runner
 
 
-def _verifier(state: ServerState, nad: NADOptions) -> Verifier | None:
+def _chosen_verifier(state: ServerState, nad: NADOptions) -> Verifier | None:
     if nad.verify and state.verifier is None:
         message = "this server was started without a sandbox (nad serve --verify), and runs no code without one"
         raise APIError(400, message, code="no_sandbox", param="nad.verify")
     return None if nad.verify is False else state.verifier
 
 
-def _named_in(message: str, nad: NADOptions) -> str:
-    """The parameter that a message is about."""
+def _option_named_in(message: str, nad: NADOptions) -> str:
+    """Return the NAD option that an error message is about."""
     if any(f"{name}=" in message or repr(name) in message for name in nad.selector_options or ()):
         return "nad.selector_options"
     return next((f"nad.{name}" for name in nad.model_fields_set if name in message), "nad")

@@ -1,4 +1,4 @@
-"""JSON schemas of strangers: refused before they cost time or memory."""
+"""Limits on JSON schemas in requests, which are refused before they cost time or memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_schema"]
 _MAX_DEPTH, _MAX_NODES, _MAX_COUNT = 32, 5_000, 4_096
 _MAX_CHARACTERS = 20_000
 _REFERENCE_DEPTH = 8
-"""Where a recursive schema is taken to end, as where its shortest value is made."""
+"""How often references are followed before a recursive schema counts as ended."""
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NAMED = ("properties", "$defs", "definitions", "patternProperties")
 _KEYWORDS: dict[str, type | tuple[type, ...]] = {
@@ -30,14 +30,14 @@ _KEYWORDS: dict[str, type | tuple[type, ...]] = {
 
 
 def check_schema(schema: Any, param: str) -> None:
-    """Refuse a schema that is malformed where grammars read it, too large, or asks for very long values.
+    """Refuse a schema that is too large, asks for very long values, or is malformed where grammars read it.
 
     Args:
-        schema: as it came.
-        param: where it stands in the request.
+        schema: The schema as the client sent it.
+        param: The field of the request that holds the schema.
 
     Raises:
-        APIError: says which part is wrong.
+        APIError: The schema is refused; the error says why.
     """
     waiting: list[tuple[Any, int]] = [(schema, 0)]
     nodes = 0
@@ -57,17 +57,16 @@ def check_schema(schema: Any, param: str) -> None:
             waiting += [(part, depth + 1) for part in node.get(name, [])]
         for name in ("items", "additionalProperties", "not"):
             part = node.get(name)
-            waiting += [(one, depth + 1) for one in (part if isinstance(part, list) else [part]) if one is not None]
+            waiting += [(item, depth + 1) for item in (part if isinstance(part, list) else [part]) if item is not None]
+    _ShortestValue(schema, param).length(schema, 0)
 
-    _Expansion(schema, param).size(schema, 0)
 
-
-class _Expansion:
-    """How large the shortest value of a schema can get, found without writing it.
+class _ShortestValue:
+    """Estimates the length of the shortest value of a schema without writing that value.
 
     Args:
-        root: where references are looked up.
-        param: where the schema stands in the request.
+        root: The whole schema, in which references are looked up.
+        param: The field of the request that holds the schema.
     """
 
     def __init__(self, root: Any, param: str) -> None:
@@ -75,28 +74,28 @@ class _Expansion:
         self._param = param
         self._visited = 0
 
-    def size(self, node: Any, depth: int) -> int:
-        """Characters, about; refuses what goes beyond the limits."""
+    def length(self, node: Any, depth: int) -> int:
+        """Return about how many characters the shortest value of a node has; refuse what goes beyond the limits."""
         self._visited += 1
         if self._visited > _MAX_NODES:
             raise _refused(self._param, "its references refer to one another without end")
         if not isinstance(node, dict) or depth > _REFERENCE_DEPTH:
             return 2
-        found = int(node.get("minLength", 0)) + 2
+        length = int(node.get("minLength", 0)) + 2
         if "$ref" in node:
-            found += self.size(self._resolved(node["$ref"]), depth + 1)
+            length += self.length(self._resolve(node["$ref"]), depth + 1)
         properties = node.get("properties", {})
         for name in node.get("required", ()):
-            found += len(name) + self.size(properties.get(name, {}), depth + 1)
+            length += len(name) + self.length(properties.get(name, {}), depth + 1)
         if node.get("minItems") and isinstance(node.get("items"), dict):
-            found += node["minItems"] * self.size(node["items"], depth + 1)
+            length += node["minItems"] * self.length(node["items"], depth + 1)
         for name in ("anyOf", "oneOf", "allOf"):
-            found += sum(self.size(option, depth + 1) for option in node.get(name, ()))
-        if found > _MAX_CHARACTERS:
+            length += sum(self.length(option, depth + 1) for option in node.get(name, ()))
+        if length > _MAX_CHARACTERS:
             raise _refused(self._param, f"no value is shorter than {_MAX_CHARACTERS} characters")
-        return found
+        return length
 
-    def _resolved(self, reference: str) -> Any:
+    def _resolve(self, reference: str) -> Any:
         target = self._root
         for part in reference.removeprefix("#/").split("/"):
             target = target.get(part, {}) if isinstance(target, dict) else {}

@@ -1,84 +1,55 @@
-"""Server-sent events: the frames, the keep-alives, and errors where the status has been sent already."""
+"""Server-sent events: their form, keep-alives in silent streams, and errors after the status has been sent."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from nad_server.admission import closing
-from nad_server.errors import APIError, as_api_error, dump_json
-from nad_server.generate import T
+from nad_server.errors import APIError, as_api_error, shutting_down
+from nad_server.json_response import dump_json
 
 if TYPE_CHECKING:
     from nad_server.state import ServerState
 
-__all__ = [
-    "DONE",
-    "ClientGoneError",
-    "FirstText",
-    "ServerSentEvent",
-    "event_stream",
-    "while_connected",
-    "with_silences",
-]
+__all__ = ["DONE", "ServerSentEvent", "event_stream", "with_silences"]
 
+T = TypeVar("T")
 
 DONE = "data: [DONE]\n\n"
+"""The last event of a stream of OpenAI's older endpoints."""
 
 _PING = ": ping\n\n"
-
 _HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 class ServerSentEvent(str):
-    """One event as it goes over the wire."""
+    """One event in the form in which it is sent."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, content: Any, name: str | None = None) -> ServerSentEvent:
-        """An event of JSON, with a name where the protocol names its events."""
+        """Make an event of JSON data, with a name where the protocol names its events."""
         head = f"event: {name}\n" if name else ""
         return cls(f"{head}data: {dump_json(content)}\n\n")
 
 
-class FirstText:
-    """Says when the first text of a stream came.
-
-    Args:
-        state: counts it.
-        endpoint: of the request.
-    """
-
-    def __init__(self, state: ServerState, endpoint: str) -> None:
-        self._observe = state.metrics.first_token_seconds.labels(endpoint).observe
-        self._started = time.perf_counter()
-        self._seen = False
-
-    def seen(self) -> None:
-        """Text came."""
-        if not self._seen:
-            self._seen = True
-            self._observe(time.perf_counter() - self._started)
-
-
 class _EventResponse(StreamingResponse):
-    """A response of events that ends its source when it ends itself, not when it is collected as garbage."""
+    """A streaming response that closes its source when it ends, and does not leave that to garbage collection."""
 
     def __init__(self, source: AsyncGenerator[str]) -> None:
         super().__init__(source, media_type="text/event-stream", headers=_HEADERS)
         self._source = source
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it; a client that leaves while nothing can be sent leaves the source in the middle."""
+        """Send the events; a client that leaves while sending is blocked leaves the source in the middle."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -87,35 +58,37 @@ class _EventResponse(StreamingResponse):
 
 def event_stream(
     request: Request,
-    frames: AsyncGenerator[str],
+    events: AsyncGenerator[str],
     *,
     ping: Callable[[], str] = lambda: _PING,
     failed: Callable[[APIError], str] = lambda error: ServerSentEvent.of(error.body()),
     done: str = DONE,
 ) -> StreamingResponse:
-    """A response of events that is never silent for long, and ends with an error event where something fails.
+    """Return a streaming response that sends keep-alives and ends with an error event if its source fails.
 
     Args:
-        request: which is answered.
-        frames: the events.
-        ping: what breaks a silence.
-        failed: the event that says what failed.
-        done: the last event.
+        request: The request.
+        events: The source of the events.
+        ping: Makes what is sent after every `ServerSettings.keep_alive_seconds` of silence.
+        failed: Makes the event that reports an error.
+        done: The last event.
+
+    Raises:
+        APIError: The server takes no further request; once the stream has begun, it would be too late for a status.
     """
     state: ServerState = request.app.state.server
-    # who cannot come in learns it by the status
     state.admission.check()
 
     async def stream() -> AsyncGenerator[str]:
         ended = False
         try:
             with state.until_stopped() as stopped:
-                async with aclosing(with_silences(frames, state.settings.keep_alive_seconds, stopped)) as source:
-                    async for frame in source:
-                        yield ping() if frame is None else frame
+                async with aclosing(with_silences(events, state.settings.keep_alive_seconds, stopped)) as source:
+                    async for event in source:
+                        yield ping() if event is None else event
             ended = True
             yield done
-        except Exception as error:  # noqa: BLE001 - the status is out, so the stream has to say it
+        except Exception as error:  # noqa: BLE001 - the status has been sent, so the stream has to report the error
             ended = True
             yield failed(as_api_error(error))
             yield done
@@ -126,56 +99,28 @@ def event_stream(
     return _EventResponse(stream())
 
 
-class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The result of some work, which is cancelled as soon as the client is gone or the server has to stop.
-
-    Raises:
-        ClientGoneError: the client left.
-        APIError: 503, the server stops.
-    """
-    state: ServerState = request.app.state.server
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        with state.until_stopped() as stopped:
-            await asyncio.wait(_any_of(task, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
-            # what fails in a server that stops fails because it stops
-            if task.done() and not (stopped.done() and task.exception()):
-                return task.result()
-            if stopped.done():
-                raise closing()
-        raise ClientGoneError
-    finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 async def with_silences(
     source: AsyncGenerator[T], seconds: float, stopped: asyncio.Future[None]
 ) -> AsyncGenerator[T | None]:
-    """What a source yields, and None whenever it has been silent for so many seconds.
+    """Yield what a source yields, and None after every period in which it yielded nothing.
+
+    Args:
+        source: The source, which is closed in the end.
+        seconds: The length of the period.
+        stopped: Done when the server has to stop.
 
     Raises:
-        APIError: 503, the server stops, and the source has not ended.
+        APIError: 503 because the server stops before the source has ended.
     """
     step: asyncio.Task[T] | None = None
     try:
         while True:
             step = step or asyncio.create_task(_next(source))
-            await asyncio.wait(_any_of(step, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            waited_for: set[asyncio.Future[Any]] = {step, stopped}
+            await asyncio.wait(waited_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if not step.done():
                 if stopped.done():
-                    raise closing()
+                    raise shutting_down()
                 yield None
                 continue
             finished, step = step, None
@@ -186,7 +131,7 @@ async def with_silences(
             except Exception as error:
                 # what fails in a server that stops fails because it stops
                 if stopped.done():
-                    raise closing() from error
+                    raise shutting_down() from error
                 raise
             yield item
     finally:
@@ -197,9 +142,6 @@ async def with_silences(
         await source.aclose()
 
 
-def _any_of(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
-    return set(futures)
-
-
 async def _next(source: AsyncGenerator[T]) -> T:
+    # create_task takes a coroutine, and anext() returns another kind of awaitable
     return await anext(source)

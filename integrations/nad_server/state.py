@@ -1,4 +1,4 @@
-"""What every endpoint shares: the decoder, who may come in, what is counted, and the names of the model."""
+"""What every endpoint shares: the decoder, the queue, the metrics, and the names of the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nad_agents.verification import Verifier
 from nad_server.admission import Admission
 from nad_server.errors import APIError
 from nad_server.metrics import Metrics
-from nad_server.protocol import NADOptions
+from nad_server.nad_options import SUFFIX_OPTIONS, NADOptions
 from nad_server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -26,22 +26,21 @@ if TYPE_CHECKING:
 __all__ = ["ServerState"]
 
 T = TypeVar("T")
-_NESTED = set(NADOptions.model_fields) - {"selector_options"}
 
 
 @dataclass(eq=False)
 class ServerState:
-    """A decoder that is served.
+    """The state of one server.
 
     Attributes:
-        decoder: answers.
-        settings: the operator's.
-        admission: the queue before the engine.
-        metrics: what is counted.
-        verifier: checks candidates, in a sandbox; None checks nothing.
-        runner: runs programs for the selector `behaviour`, in a sandbox.
-        sandbox: that of the verifier and the runner.
-        started: Unix time.
+        decoder: The decoder that generates the answers.
+        settings: The operator's settings.
+        admission: The queue before the engine.
+        metrics: The metrics.
+        verifier: Checks candidates in a sandbox; None checks nothing.
+        runner: Runs programs in a sandbox for the selector `behaviour`.
+        sandbox: The sandbox of the verifier and the runner.
+        started: Unix time at which the server was started.
     """
 
     decoder: NeuronAgreementDecoder
@@ -52,57 +51,57 @@ class ServerState:
     runner: Any = None
     sandbox: Any = None
     started: int = field(default_factory=lambda: int(time.time()))
-    _ends: set[asyncio.Future[None]] = field(default_factory=set)
+    _stop_futures: set[asyncio.Future[None]] = field(default_factory=set)
     _stopped: bool = False
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
 
-    async def prepare(self, function: Callable[..., T], *arguments: Any) -> T:
+    async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what a request needs before it can be queued, on threads that slow checks of others never occupy."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def stop(self) -> None:
-        """End what still runs, programs in the sandbox included; its callers are told."""
+        """End the requests that still run, and their programs in the sandbox; each client gets an error."""
         if self._stopped:
             return
         self._stopped = True
-        for end in list(self._ends):
-            _set(end)
+        for future in list(self._stop_futures):
+            _set_done(future)
         if self.sandbox is not None:
-            # it waits for the programs that it ends
+            # closing waits for the programs that it ends
             threading.Thread(target=self.sandbox.close, name="nad-close-sandbox").start()
 
     @contextmanager
     def until_stopped(self) -> Iterator[asyncio.Future[None]]:
-        """A future that is done when what runs has to end."""
-        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.add(end)
+        """Yield a future that is done as soon as a running request has to end."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stop_futures.add(future)
         if self._stopped:
-            _set(end)
+            _set_done(future)
         try:
-            yield end
+            yield future
         finally:
-            self._ends.discard(end)
-            end.cancel()
+            self._stop_futures.discard(future)
+            future.cancel()
 
     @property
     def name(self) -> str:
-        """The name under which the model is listed."""
+        """The first of the model's names."""
         return self.names[0]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that the model answers to."""
+        """The names under which the model can be requested."""
         return self.settings.model_names or (self.decoder.engine.name,)
 
     def options(self, model: str, given: NADOptions | None) -> NADOptions:
-        """NAD's options of a request: those of its body, then those behind the model's name.
+        """Return the NAD options of a request: those of its body, and else those behind the model's name.
 
         Args:
-            model: a name, or one with options behind it, as in ``name@n=16,selector=medoid``.
-            given: of the body.
+            model: A name of the model, or one with options behind it, as in ``name@n=16,selector=medoid``.
+            given: The options of the body.
 
         Raises:
-            APIError: there is no such model, or the options are wrong.
+            APIError: There is no such model, or the options behind its name are wrong.
         """
         name, _, suffix = model.partition("@")
         if name not in self.names:
@@ -110,22 +109,27 @@ class ServerState:
             raise APIError(404, message, code="model_not_found", param="model")
         if not suffix:
             return given or NADOptions()
-        found: dict[str, str] = {}
-        for part in suffix.split(","):
-            key, equals, value = part.partition("=")
-            if not equals or key.strip() not in _NESTED:
-                message = f"{part!r} behind the model's name is no option; write name@n=16,selector=medoid"
-                raise APIError(400, message, code="invalid_value", param="model")
-            found[key.strip()] = value.strip()
-        try:
-            options = NADOptions(**found)  # type: ignore[arg-type] # pydantic reads numbers from text
-        except ValidationError as error:
-            problem = error.errors()[0]
-            message = f"behind the model's name, {problem['loc'][0]}: {problem['msg']}"
-            raise APIError(400, message, code="invalid_value", param="model") from error
+        options = _suffix_options(suffix)
         return options.model_copy(update=given.model_dump(exclude_unset=True)) if given else options
 
 
-def _set(future: asyncio.Future[None]) -> None:
+def _suffix_options(suffix: str) -> NADOptions:
+    values: dict[str, Any] = {}
+    for option in suffix.split(","):
+        name, equals, value = option.partition("=")
+        if not equals or name.strip() not in SUFFIX_OPTIONS:
+            message = f"{option!r} behind the model's name is no option; write name@n=16,selector=medoid"
+            raise APIError(400, message, code="invalid_value", param="model")
+        values[name.strip()] = value.strip()
+    try:
+        # pydantic reads numbers from text
+        return NADOptions(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        message = f"behind the model's name, {problem['loc'][0]}: {problem['msg']}"
+        raise APIError(400, message, code="invalid_value", param="model") from error
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

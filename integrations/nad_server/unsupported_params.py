@@ -1,7 +1,7 @@
-"""Parameters that this server knows and has not: refused where they ask for something, never ignored.
+"""Parameters of other servers that this one does not support: refused where they change the answer, never ignored.
 
-Labels and hints (`user`, `metadata`, `prompt_cache_key`, `request_id`, `cache_salt` ...) change no answer and pass, as
-does what nobody knows: clients send fields of their own.
+Labels and hints (`user`, `metadata`, `prompt_cache_key`, `request_id`, `cache_salt` ...) change no answer and are
+accepted, as are unknown parameters: clients send fields of their own.
 """
 
 from __future__ import annotations
@@ -120,35 +120,38 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "thinking_budget": (),
 }
 _NEUTRAL = _OPENAI | _LOCAL_SERVERS
-"""With the values that ask for nothing; null is always one. A parameter within another is written with a point."""
+"""The parameters with their neutral values, which change nothing, as null does everywhere.
 
-_FIELDS = {name for kind in (ChatRequest, CompletionRequest, ResponsesRequest) for name in kind.model_fields}
+A parameter of a nested object is written with a dot.
+"""
+
+_PARAMETERS = {name for kind in (ChatRequest, CompletionRequest, ResponsesRequest) for name in kind.model_fields}
 _LABELS = {"metadata"}
 
 
-def refuse_unsupported(request: ExtraFieldsModel, where: str = "") -> None:
-    """Refuse what would otherwise be left undone without a word.
+def refuse_unsupported(body: ExtraFieldsModel, where: str = "") -> None:
+    """Refuse a request with a parameter that asks for something and would be ignored.
 
     Args:
-        request: the body, or a part of it.
-        where: what its parameters' names begin with.
+        body: The body, or an object nested in it.
+        where: The prefix of the names of the object's parameters.
 
     Raises:
-        APIError: names the parameter.
+        APIError: The request has such a parameter; the error names it.
     """
-    for name, value in (request.model_extra or {}).items():
+    for name, value in (body.model_extra or {}).items():
         param = where + name
         if value is None:
             continue
         if param in _NEUTRAL:
             if value not in _NEUTRAL[param]:
                 raise _refused(param, "is not supported by this server")
-        elif param in _FIELDS - _LABELS and value:
+        elif param in _PARAMETERS - _LABELS and value:
             raise _refused(param, "is a parameter of another endpoint, and not of this one")
-    for name in type(request).model_fields:
-        part = getattr(request, name)
-        if isinstance(part, ExtraFieldsModel):
-            refuse_unsupported(part, f"{where}{name}.")
+    for name in type(body).model_fields:
+        nested = getattr(body, name)
+        if isinstance(nested, ExtraFieldsModel):
+            refuse_unsupported(nested, f"{where}{name}.")
 
 
 def _refused(param: str, reason: str) -> APIError:

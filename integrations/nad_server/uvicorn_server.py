@@ -1,4 +1,4 @@
-"""The server's process: listening, and stopping so that every request hears how it ended."""
+"""The process of the server: it listens, and it stops in such a way that every client gets a response."""
 
 from __future__ import annotations
 
@@ -16,25 +16,24 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_LAST_WORDS_SECONDS = 5
-"""What a request that is ended gets to tell its client."""
+_FAREWELL_SECONDS = 5
+"""How long a request that is ended has for telling its client."""
 
 
 def serve(
     app: FastAPI, *, host: str = "127.0.0.1", port: int = 8000, sockets: list[socket.socket] | None = None
 ) -> None:
-    """Serve until a signal to stop; a second one stops at once.
+    """Serve until a signal to stop; a second signal ends the running requests at once.
 
     Args:
-        app: from `create_app`.
-        host: address to listen on; 127.0.0.1 lets in this machine alone.
-        port: 0 takes a free one.
-        sockets: listen on these instead.
+        app: The application, from `create_app`.
+        host: The address to listen on; 127.0.0.1 serves this machine alone.
+        port: The port to listen on; 0 takes a free one.
+        sockets: Sockets to listen on instead of host and port.
     """
     state: ServerState = app.state.server
-    grace = state.settings.shutdown_seconds
-    patience = int(grace) + _LAST_WORDS_SECONDS
-    # the app has nothing to do before or after, and would be interrupted at it by a second signal
+    patience = int(state.settings.shutdown_seconds) + _FAREWELL_SECONDS
+    # the application has no lifespan events, and a second signal would interrupt uvicorn while it sends them
     config = uvicorn.Config(
         app, host=host, port=port, log_level="info", timeout_graceful_shutdown=patience, lifespan="off"
     )
@@ -42,7 +41,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which tells the service before it stops."""
+    """uvicorn's server, which closes the queue and ends requests before it stops."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
         super().__init__(config)
@@ -50,14 +49,14 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler's signature
-        """A signal: nobody comes in any more, who waits is sent away, who runs may finish for a while.
+        """Stop admitting requests, and let the running ones finish for a while; at a second signal end them.
 
-        uvicorn's own would raise the signal again in the end, which kills the process before its sandbox is closed.
+        uvicorn's own handler raises the signal again in the end, which kills the process before its sandbox is closed.
         """
         if self.should_exit:
             self.force_exit = True
@@ -66,7 +65,7 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._state.stop if self.force_exit else self._wind_down)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for the requests that run; then nothing is left that anybody waits for."""
+        """Wait for the running requests, and then end what is left."""
         await super().shutdown(sockets)
         self._state.stop()
 

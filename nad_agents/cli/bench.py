@@ -1,91 +1,107 @@
-"""`nad bench`: record candidates for a benchmark's problems, resumable, and score them."""
+"""`nad bench`: record candidates for the problems of a benchmark, score them, and compare the selectors."""
 
 from __future__ import annotations
 
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from nad_agents.cli.display import loading
-from nad_agents.cli.generate import (
+from nad_agents.cli.display import loading, show_evidence
+from nad_agents.cli.options import (
+    DEFAULT_MODEL,
+    NAD,
+    SAMPLING,
     DeviceOption,
     DtypeOption,
+    MaxNewTokensOption,
     ModelOption,
     NOption,
     ScoreOption,
+    SelectorsOption,
     TemperatureOption,
-    TokensOption,
+    TimeoutOption,
     TopKOption,
     TopPOption,
+    WorkersOption,
+    option,
 )
-from nad_agents.cli.runs import SelectorsOption, TimeoutOption, WorkersOption, chosen_selectors, show_evidence
-from nad_agents.cli.runs import score as score_recorded
+from nad_agents.cli.report import parse_selectors, score_recorded
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.types import NADConfig, SamplingConfig, ScoreName
 
 if TYPE_CHECKING:
     from nad_agents.runs import ProblemRecord
 
 __all__ = ["bench"]
 
-_DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
-
 TaskArgument = Annotated[
     str,
     typer.Argument(
-        help="humaneval, mbpp, gsm8k, math500, aime24 or gpqa, fetched from the hub; hf://datasets/OWNER/NAME/FILE; or "
-        "a file of problems as JSON lines, CSV or Parquet."
+        help="Benchmark: humaneval, mbpp, gsm8k, math500, aime24 or gpqa, which are fetched from the hub; "
+        "hf://datasets/OWNER/NAME/FILE; or a file of problems as JSON lines, CSV or Parquet."
     ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")]
-SeedOption = Annotated[int, typer.Option(help="Seeds candidates and the order of the problems.")]
-LimitOption = Annotated[int | None, typer.Option(help="Only so many problems, a random sample of all.", min=1)]
-ScoringOption = Annotated[bool, typer.Option("--judge/--no-judge", help="Judge the candidates when all are recorded.")]
-InFlightOption = Annotated[
-    int, typer.Option(help="Problems generated together, which is faster; so many are lost when it is killed.", min=1)
+SeedOption = Annotated[
+    int, option(SamplingConfig, "seed", text="Seed of the candidates' random streams and of the order of the problems.")
 ]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Number of problems, drawn at random; default: all of them.")
+]
+JudgeOption = Annotated[
+    bool, typer.Option("--judge/--no-judge", help="Score the candidates and compare the selectors after recording.")
+]
+InFlightOption = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Problems generated together, which is faster; they are lost if the command is interrupted."
+    ),
+]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
 
 
 def bench(
     task: TaskArgument,
     out: OutOption,
-    model: ModelOption = _DEFAULT,
-    n: NOption = 8,
+    model: ModelOption = DEFAULT_MODEL,
+    n: NOption = SAMPLING.n,
     limit: LimitOption = None,
-    score: ScoreOption = "activation",
-    max_new_tokens: TokensOption = 512,
-    temperature: TemperatureOption = 0.8,
-    top_p: TopPOption = 0.95,
-    top_k: TopKOption = 50,
+    score: ScoreOption = NAD.score,
+    max_new_tokens: MaxNewTokensOption = 512,
+    temperature: TemperatureOption = SAMPLING.temperature,
+    top_p: TopPOption = SAMPLING.top_p,
+    top_k: TopKOption = SAMPLING.top_k,
     seed: SeedOption = 0,
     in_flight: InFlightOption = 1,
     resume: ResumeOption = False,
-    score_candidates: ScoringOption = True,
+    judge: JudgeOption = True,
     selectors: SelectorsOption = "all",
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
-    """Record N candidates for every problem, resumable and in random order; then score and compare the selectors."""
+    """Record N candidates for every problem of a benchmark, score them, and compare the selectors.
+
+    The problems come in random order, and an interrupted run can be resumed.
+    """
     from nad_agents.evaluation.datasets import load_problems, shuffled
 
     # 1. what cannot work is refused before a model is loaded
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
     )
-    config = NADConfig.model_validate({"selector": "first", "score": score})
+    config = NADConfig(selector="first", score=cast("ScoreName", score))
     problems, source = load_problems(task)
     problems = shuffled(problems, seed)
     wanted = min(limit or len(problems), len(problems))
-    compared = chosen_selectors(selectors)
-    if score_candidates and any(problem.kind == "code" for problem in problems[:wanted]):
+    compared = parse_selectors(selectors)
+    if judge and any(problem.kind == "code" for problem in problems[:wanted]):
         _check_sandbox()
     console = Console(stderr=True)
     # 2. the model
@@ -111,13 +127,13 @@ def bench(
             on_problem=progress,
         )
     console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
-    # 4. what they are worth
-    if score_candidates:
-        _evaluate(console, out, compared, workers, timeout)
+    # 4. the comparison
+    if judge:
+        _compare(console, out, compared, workers, timeout)
 
 
 def _check_sandbox() -> None:
-    """Refuse, before hours of recording, to judge code where there is nowhere to run it."""
+    """Refuse, before hours of recording, to judge code that there is no sandbox for."""
     from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
     try:
@@ -127,7 +143,7 @@ def _check_sandbox() -> None:
         raise ConfigurationError(msg) from error
 
 
-def _evaluate(console: Console, out: Path, selectors: list[str] | None, workers: int, timeout: float) -> None:
+def _compare(console: Console, out: Path, selectors: list[str] | None, workers: int, timeout: float) -> None:
     from nad_agents.evaluation.evidence import collect_evidence
     from nad_agents.evaluation.measures import measure_run
     from nad_agents.evaluation.plan import Plan
@@ -143,11 +159,11 @@ def _evaluate(console: Console, out: Path, selectors: list[str] | None, workers:
 
 
 class RecordingProgress:
-    """A bar over the problems with the time left; plain lines where the output is no terminal.
+    """A bar over the problems with the time left, or plain lines where the output is no terminal.
 
     Args:
-        console: where to draw.
-        total: number of problems.
+        console: Where progress is shown.
+        total: Number of problems.
     """
 
     def __init__(self, console: Console, total: int) -> None:
@@ -176,7 +192,12 @@ class RecordingProgress:
         self._bar.stop()
 
     def __call__(self, record: ProblemRecord, done: int) -> None:
-        """Follow one problem."""
+        """Show that one more problem is recorded.
+
+        Args:
+            record: The problem with its candidates.
+            done: Number of problems that are recorded, those of an earlier run included.
+        """
         self._recorded += 1
         self._tokens += sum(len(rollout) for rollout in record.group.rollouts)
         seconds = max(time.perf_counter() - self._started, 1e-9)

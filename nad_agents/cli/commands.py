@@ -1,4 +1,4 @@
-"""The commands' home: the typer application, and what a user sees of an error."""
+"""The typer application with its commands, and what a user sees of an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from nad_agents._version import __version__
-from nad_agents.cli import bench, doctor, generate, runs
+from nad_agents.cli import bench, doctor, generate, report, select
 from nad_agents.exceptions import (
     ConfigurationError,
     MissingDependencyError,
@@ -37,14 +37,16 @@ app = typer.Typer(
 app.command("ask")(generate.ask)
 app.command("code")(generate.code)
 app.command("bench")(bench.bench)
-app.command("select")(runs.select)
-app.command("report")(runs.report)
+app.command("select")(select.select)
+app.command("report")(report.report)
 app.command("doctor")(doctor.doctor)
+
+_OWN_COMMANDS = {command.name for command in app.registered_commands}
 
 
 @cache
 def _add_plugin_commands() -> None:
-    """Add the commands that other packages offer through the entry-point group ``nad_agents.commands``."""
+    """Add the commands that packages offer through the entry-point group ``nad_agents.commands``."""
     for entry in sorted(entry_points(group="nad_agents.commands"), key=lambda entry: entry.name):
         app.command(entry.name)(entry.load())
 
@@ -65,7 +67,7 @@ def _root(
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit status that tells a script what kind of error it was."""
+    """Return the exit status for an error, which tells a script what kind of error it was."""
     if isinstance(error, (ConfigurationError, PromptError)):
         return 2
     if isinstance(error, NoCandidatePassedError):
@@ -75,23 +77,25 @@ def exit_code(error: BaseException) -> int:
 
 
 def main() -> None:
-    """Run the command line; errors on purpose become one line and an exit code, never a traceback."""
+    """Run the command line; the errors of the library become one line and an exit code, without a traceback."""
     as_json = "--json" in sys.argv[1:]
     try:
-        _add_plugin_commands()
+        # looking through the installed packages takes a while, which `nad ask` need not wait for
+        if not _OWN_COMMANDS.intersection(sys.argv[1:2]):
+            _add_plugin_commands()
         app()
     except KeyboardInterrupt:
-        _report("interrupted", "KeyboardInterrupt", as_json=as_json)
+        _print_error("interrupted", "KeyboardInterrupt", as_json=as_json)
         sys.exit(130)
     except Exception as error:
         sandbox_error = any(base.__name__ == "SandboxError" for base in type(error).__mro__)
         if not isinstance(error, NADError) and not sandbox_error:
             raise
-        _report(str(error), type(error).__name__, as_json=as_json)
+        _print_error(str(error), type(error).__name__, as_json=as_json)
         sys.exit(exit_code(error))
 
 
-def _report(message: str, kind: str, *, as_json: bool) -> None:
+def _print_error(message: str, kind: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({"error": {"type": kind, "message": message}}))
     Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)

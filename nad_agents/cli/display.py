@@ -1,10 +1,12 @@
-"""What a person sees in the terminal: progress while candidates grow, the table of candidates, the answer."""
+"""What the terminal shows: progress while candidates are generated, tables of candidates and selectors, answers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -19,17 +21,32 @@ from rich.text import Text
 from nad_agents.events import Progress as ProgressEvent
 from nad_agents.types import Candidate, SamplingConfig, Selection
 
-__all__ = ["CandidateProgress", "answer_panel", "candidate_table", "loading", "reason", "summary"]
+if TYPE_CHECKING:
+    from nad_agents.evaluation.evidence import Evidence
+    from nad_agents.evaluation.tables import Table as Rows
+
+__all__ = [
+    "CandidateProgress",
+    "answer_panel",
+    "candidate_table",
+    "loading",
+    "reason",
+    "show_evidence",
+    "show_table",
+    "summary",
+]
 
 _BEGINNING = 22
-"""Columns that the beginning of a candidate's text should have."""
+"""Width that the beginning of a candidate's text should have, in characters."""
+_NAME_WIDTH = 22
+"""Width of a selector's name in a narrow terminal, where longer names take two lines."""
 _ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
 
 
 @contextmanager
 def loading(console: Console, name: str) -> Iterator[None]:
-    """A spinner while a model loads."""
+    """Show a spinner while a model loads."""
     with console.status(f"Loading {name} ..."):
         yield
 
@@ -38,8 +55,8 @@ class CandidateProgress:
     """A bar that follows the candidates of one prompt.
 
     Args:
-        console: where to draw.
-        sampling: tells how many candidates and tokens there may be.
+        console: Where the bar is drawn.
+        sampling: The sampling, with the number of candidates and their token limit.
     """
 
     def __init__(self, console: Console, sampling: SamplingConfig) -> None:
@@ -66,7 +83,7 @@ class CandidateProgress:
         self._bar.stop()
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Follow one progress event."""
+        """Show the progress that an event reports."""
         seconds = max(time.perf_counter() - self._started, 1e-6)
         self._bar.update(
             self._task,
@@ -77,7 +94,12 @@ class CandidateProgress:
 
 
 def candidate_table(selection: Selection, width: int) -> Table:
-    """The candidates in rank order, for a terminal of so many columns; a narrow one shows fewer of them."""
+    """Return a table of the candidates in rank order.
+
+    Args:
+        selection: The selection.
+        width: The width of the terminal; a narrow one shows fewer columns.
+    """
     candidates = selection.candidates
     groups = selection.details.get("groups") if selection.selector == "behaviour" else None
     # 1. what there is to show
@@ -115,7 +137,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
 
 
 def _width(columns: dict[str, list[str]]) -> int:
-    """How much of the terminal columns take, with what is between them."""
+    """Return the width of columns with the space between them."""
     return sum(3 + max(len(header), *map(cell_len, map(_plain, cells))) for header, cells in columns.items())
 
 
@@ -124,7 +146,7 @@ def _plain(markup: str) -> str:
 
 
 def reason(selection: Selection) -> str:
-    """One line that says why the winner was chosen."""
+    """Return one line that says why the winner was chosen."""
     best = selection.best
     others = [c for c in selection.candidates if c.index != best.index]
     if not others:
@@ -147,7 +169,7 @@ def reason(selection: Selection) -> str:
 
 
 def summary(selection: Selection) -> str:
-    """Tokens and seconds in one line."""
+    """Return one line with tokens and seconds."""
     usage, times = selection.usage, selection.timings
     speed = usage.generated_tokens / times.decode if times.decode > 0 else 0.0
     saved = f", {usage.saved_tokens} saved by pruning" if usage.saved_tokens else ""
@@ -160,13 +182,47 @@ def summary(selection: Selection) -> str:
 
 
 def answer_panel(text: str, *, code: bool, title: str) -> Panel:
-    """The answer, as highlighted code or rendered Markdown."""
+    """Return the answer as highlighted code or rendered Markdown."""
     body: RenderableType = Syntax(text, "python", word_wrap=True) if code else Group(Markdown(text))
     return Panel(body, title=title, title_align="left", border_style="green")
 
 
+def show_evidence(console: Console, evidence: Evidence) -> None:
+    """Print the table that compares the selectors."""
+    from nad_agents.evaluation.tables import short_table
+
+    title = f"{evidence.problems} problems, {evidence.candidates} candidates each, {evidence.mixed} with both outcomes"
+    show_table(console, short_table(evidence), title)
+
+
+def show_table(console: Console, rows: Rows, title: str) -> None:
+    """Print a table: a terminal gets as many columns as it has room for, any other output the whole table.
+
+    Args:
+        console: Where the table is printed.
+        rows: The header and the rows; the first column holds names, the others hold figures.
+        title: The title.
+    """
+    header, body = rows
+    widths = [max(map(cell_len, column)) for column in zip(header, *body, strict=True)]
+    name_width = min(widths[0], _NAME_WIDTH)
+    shown = len(header)
+    if console.is_terminal:
+        # figures stay whole, and names may take two lines
+        ends = accumulate(widths[1:], lambda end, width: end + 2 + width, initial=name_width)
+        shown = sum(end <= console.width for end in ends) or 1
+    else:
+        console.width = max(console.width, sum(widths) + 2 * len(widths))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for place, column in enumerate(header[:shown]):
+        table.add_column(column, overflow="fold", no_wrap=place > 0, min_width=None if place else name_width)
+    for row in body:
+        table.add_row(*(cell.replace("[", "\\[") for cell in row[:shown]))
+    console.print(table)
+
+
 def _behaviour(selection: Selection) -> str:
-    """What the winner's program does, and how many do the same."""
+    """Return how many candidates do the same as the winner's program, with an example of what it does."""
     details = selection.details
     label = details["groups"][selection.winner]
     if label is None:
@@ -177,7 +233,7 @@ def _behaviour(selection: Selection) -> str:
 
 
 def _letters(label: int) -> str:
-    """A, B, ... Z, then AA, AB, ..."""
+    """Return the letters of a number: A, B, ... Z, then AA, AB, ..."""
     letter = chr(ord("A") + label % 26)
     return letter if label < 26 else _letters(label // 26 - 1) + letter
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from nad_agents.cli.commands import exit_code
+from nad_agents.cli.findings import Finding
 from nad_agents.exceptions import (
     ConfigurationError,
     GenerationError,
@@ -121,10 +122,10 @@ def test_the_prompt_may_come_from_standard_input(nad, folder, monkeypatch):
 
 
 def test_doctor_measures_this_machine(nad, folder, monkeypatch):
-    monkeypatch.setattr("nad_agents.cli.doctor._TOKENS", 4)
-    monkeypatch.setattr("nad_agents.cli.doctor._PROMPT_TOKENS", 16)
-    monkeypatch.setattr("nad_agents.cli.doctor._check", lambda: ("missing", "no sandbox"))
-    monkeypatch.setattr("nad_agents.cli.doctor._sandbox", lambda: iter(()))
+    monkeypatch.setattr("nad_agents.cli.speed_check._TOKENS", 4)
+    monkeypatch.setattr("nad_agents.cli.speed_check._PROMPT_TOKENS", 16)
+    monkeypatch.setattr("nad_agents.cli.speed_check._measure_check", lambda: Finding("check", "missing", "no sandbox"))
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
     code, out, err = nad("doctor", "--bench", "-m", folder, "--json")
     found = {finding["name"]: finding["detail"] for finding in json.loads(out)}
     assert (code, err) == (0, "")
@@ -182,6 +183,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken():
         raise ZeroDivisionError("a bug")
 
+    monkeypatch.setattr(sys, "argv", ["nad", "ask"])
     monkeypatch.setattr("nad_agents.cli.commands.app", broken)
     with pytest.raises(ZeroDivisionError):
         main()

@@ -125,6 +125,7 @@ def test_a_report_of_what_is_not_there(nad, folder):
     [
         (["own.jsonl", "--selectors", "knn,knm"], "cannot compare knm; choose of knn, medoid"),
         (["own.jsonl", "--temperature", "0"], "temperature"),
+        (["own.jsonl", "--score", "rank"], "score='rank'"),
         (["missing.jsonl"], "cannot be read"),
         (["own.jsonl"], "Or record now (--no-judge), and judge later with `nad report`"),
     ],
@@ -152,7 +153,7 @@ class TestTable:
     def shown(self, **options):
         from rich.console import Console
 
-        from nad_agents.cli.runs import show_table
+        from nad_agents.cli.display import show_table
 
         console = Console(file=io.StringIO(), **options)
         show_table(console, self.rows, "a title")

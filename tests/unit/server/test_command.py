@@ -1,11 +1,12 @@
 """`nad serve` up to the moment at which it listens."""
 
+import subprocess
 import sys
 
 import nad_server.uvicorn_server
 import pytest
 from nad_sandbox import SandboxUnavailableError, UnsafeLocalSandbox
-from nad_server.command import _names
+from nad_server.command import _default_names
 from nad_server.python_verifier import ProposedInputs
 
 from nad_agents import PromptError
@@ -125,7 +126,29 @@ def test_without_a_sandbox_there_is_no_server_that_verifies(serve, monkeypatch):
     assert "no auto" in err
 
 
+@pytest.mark.parametrize(
+    ("package", "module"), [("fastapi", "app"), ("prometheus_client", "metrics"), ("uvicorn", "uvicorn_server")]
+)
+def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch, capsys, package, module):
+    monkeypatch.setitem(sys.modules, package, None)
+    for name in ("app", module):
+        monkeypatch.delitem(sys.modules, f"nad_server.{name}", raising=False)
+    monkeypatch.setattr(sys, "argv", ["nad", "serve", "-m", "/no/such/model"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 4
+    assert err == f"error: the server needs {package}; install it with: pip install 'nad-agents[server]'\n"
+
+
+def test_loading_the_command_imports_no_server():
+    heavy = {"fastapi", "starlette", "uvicorn", "prometheus_client", "torch", "transformers"}
+    program = f"import sys, nad_server.command\nprint(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"
+
+
 def test_names():
-    assert _names("org/model") == ("org/model", "model")
-    assert _names("/somewhere/model.gguf") == ("model",)
-    assert _names("gpt2") == ("gpt2",)
+    assert _default_names("org/model") == ("org/model", "model")
+    assert _default_names("/somewhere/model.gguf") == ("model",)
+    assert _default_names("gpt2") == ("gpt2",)

@@ -3,7 +3,7 @@
 import openai
 import pytest
 from nad_server.errors import APIError
-from nad_server.prompt_input import fill_in_prompt
+from nad_server.fill_in_middle import fill_in_middle_prompt
 
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.server.servers import http, make_app
@@ -38,7 +38,7 @@ def tokenizer_with(marks):
 def test_a_model_gets_its_own_marks_each_one_token(family):
     marks, expected = FAMILIES[family]
     tokenizer = tokenizer_with(marks)
-    text = fill_in_prompt(tokenizer, "a", "b")
+    text = fill_in_middle_prompt(tokenizer, "a", "b")
     assert text == expected
     ids = tokenizer(text)["input_ids"]
     used = [mark for mark in marks if mark in text]
@@ -46,7 +46,7 @@ def test_a_model_gets_its_own_marks_each_one_token(family):
 
 
 def test_braces_in_code_are_code():
-    found = fill_in_prompt(tokenizer_with(CODESTRAL), "{suffix}{0}", "{prompt}")
+    found = fill_in_middle_prompt(tokenizer_with(CODESTRAL), "{suffix}{0}", "{prompt}")
     assert found == "[SUFFIX]{prompt}[PREFIX]{suffix}{0}"
 
 
@@ -55,7 +55,7 @@ def test_half_of_the_marks_are_none(family):
     marks, expected = FAMILIES[family]
     for missing in (mark for mark in marks if mark in expected):
         with pytest.raises(APIError) as refused:
-            fill_in_prompt(tokenizer_with([mark for mark in marks if mark != missing]), "a", "b")
+            fill_in_middle_prompt(tokenizer_with([mark for mark in marks if mark != missing]), "a", "b")
         assert (refused.value.status, refused.value.param) == (400, "suffix")
 
 

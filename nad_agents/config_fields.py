@@ -1,0 +1,51 @@
+"""What is derived from the fields of the configs: optional fields of other models, options of the command line.
+
+`nad_agents.types` declares each option once, with its type, bounds, default and description.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+__all__ = ["bounds", "description", "optional_field"]
+
+_BOUNDS = ("gt", "ge", "lt", "le")
+
+
+def description(config: type[BaseModel], name: str) -> str:
+    """Return what an option does, for a place where it may be left out.
+
+    The last clause of a description says what None means in the config, as in "Token limit; None sets no limit." It is
+    cut off, since None means there that the option was left out.
+
+    Args:
+        config: The model that declares the option.
+        name: The name of the field.
+    """
+    text = config.model_fields[name].description
+    assert text is not None, f"{config.__name__}.{name} has no description"
+    return text.partition("; None ")[0].removesuffix(".") + "."
+
+
+def bounds(config: type[BaseModel], name: str) -> dict[str, float]:
+    """Return the bounds of a number under pydantic's names for them, such as ``{"ge": 0, "le": 1}``.
+
+    Args:
+        config: The model that declares the option.
+        name: The name of the field.
+    """
+    limits = config.model_fields[name].metadata
+    return {bound: getattr(limit, bound) for limit in limits for bound in _BOUNDS if hasattr(limit, bound)}
+
+
+def optional_field(config: type[BaseModel], name: str, **changes: Any) -> Any:
+    """Make a pydantic field with the description and the bounds of a config's field, and None as its default.
+
+    Args:
+        config: The model that declares the option.
+        name: The name of the field.
+        **changes: Arguments of `pydantic.Field` that replace or add to the config's, such as a stricter bound.
+    """
+    return Field(default=None, **{"description": description(config, name), **bounds(config, name), **changes})
