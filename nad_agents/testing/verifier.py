@@ -31,13 +31,17 @@ class AcceptingVerifier:
     Args:
         *accepted: Answers to accept, or functions that return whether they accept an answer. A function that raises
             stands for a verifier that is broken.
+        feedback: The report on a rejected answer.
 
     Attributes:
         calls: What was judged, in the order of the calls. Equal answers of one prompt are judged once.
     """
 
-    def __init__(self, *accepted: str | Callable[[str], bool]) -> None:
+    def __init__(
+        self, *accepted: str | Callable[[str], bool], feedback: str = "the test accepts no such answer"
+    ) -> None:
         self._accepted = accepted
+        self._feedback = feedback
         self.calls: list[VerifierCall] = []
 
     def verify(self, answer: str, *, prompt: str = "") -> _Verdict:
@@ -50,7 +54,7 @@ class AcceptingVerifier:
         self.calls.append(VerifierCall(answer, prompt))
         if any(accepts(answer) if callable(accepts) else accepts == answer for accepts in self._accepted):
             return _Verdict(passed=True)
-        return _Verdict(passed=False, feedback=f"the test accepts no such answer: {answer[:200]!r}")
+        return _Verdict(passed=False, feedback=self._feedback)
 
     def fingerprint(self, answer: str) -> str:
         """Return the answer itself, so that equal answers are judged once."""

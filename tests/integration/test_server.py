@@ -8,8 +8,9 @@ from langchain_openai import ChatOpenAI
 from nad_sandbox import SandboxUnavailableError, auto_sandbox
 from pydantic import BaseModel, Field
 
+from nad_agents.testing import byte_tokenizer
 from tests.integration.servers import CHAT, KEY, MODEL, Server
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model
 
 CONVERT = {
     "type": "function",
@@ -119,7 +120,7 @@ def test_errors_are_the_clients_own_classes(client, server):
 def fill_in_model(tmp_path_factory):
     """A random model whose tokenizer has the marks of Qwen2.5-Coder."""
     folder = tmp_path_factory.mktemp("models") / "fill-in"
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
     tokenizer.save_pretrained(folder)
     make_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)

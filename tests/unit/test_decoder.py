@@ -4,7 +4,6 @@ import asyncio
 import re
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from nad_agents import (
     WinnerChosen,
 )
 from nad_agents.models import LoadedModel
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 
 SAMPLING = SamplingConfig(n=5, max_new_tokens=36, temperature=1.0, top_k=0, top_p=1.0, seed=3)
@@ -39,30 +39,6 @@ def loaded(model=None, *, chat=True):
 def decoder(**options):
     options = {"sampling": SAMPLING, "config": NADConfig(**NEURONS), **options}
     return NeuronAgreementDecoder(options.pop("loaded", None) or loaded(), **options)
-
-
-@dataclass
-class Verdict:
-    passed: bool
-    feedback: str = ""
-
-    def to_dict(self):
-        return {"passed": self.passed, "feedback": self.feedback}
-
-
-class Accepts:
-    """Accepts exactly some answers, and remembers what it was asked."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked, self.prompts = answers, [], []
-
-    def verify(self, answer, *, prompt=""):
-        self.asked.append(answer)
-        self.prompts.append(prompt)
-        return Verdict(answer in self.answers, "not that one")
-
-    def fingerprint(self, answer):
-        return answer
 
 
 def test_the_winner_is_the_best_ranked_and_carries_the_evidence():
@@ -172,29 +148,29 @@ class TestVerifier:
     def test_the_next_in_rank_wins_when_the_first_fails(self):
         plain = decoder().decode("hello")
         second = plain.candidates[plain.ranking[1]].text
-        verifier = Accepts(second)
+        verifier = AcceptingVerifier(second, feedback="not that one")
         selection = decoder(verifier=verifier, verification=VerificationConfig(parallel=1)).decode("hello")
         assert selection.winner == plain.ranking[1]
         assert selection.ranking == plain.ranking
         assert selection.verified is True
         assert selection.candidates[plain.ranking[0]].verdict == {"passed": False, "feedback": "not that one"}
         assert selection.best.verdict["passed"] is True
-        assert set(verifier.prompts) == {"hello"}
+        assert {call.prompt for call in verifier.calls} == {"hello"}
 
     def test_none_passes(self):
-        best = decoder(verifier=Accepts()).decode("hello")
+        best = decoder(verifier=AcceptingVerifier()).decode("hello")
         assert best.verified is False
         assert best.winner == best.ranking[0]
-        strict = decoder(verifier=Accepts(), verification=VerificationConfig(on_failure="error"))
+        strict = decoder(verifier=AcceptingVerifier(), verification=VerificationConfig(on_failure="error"))
         with pytest.raises(NoCandidatePassedError):
             strict.decode("hello")
 
     def test_a_pruned_candidate_is_not_checked(self):
-        verifier = Accepts()
+        verifier = AcceptingVerifier()
         config = NADConfig(pruning="first_chunk", **NEURONS)
         selection = decoder(verifier=verifier, config=config).decode("hello")
         whole = {c.text for c in selection.candidates if c.finish_reason != "pruned"}
-        assert set(verifier.asked) <= whole
+        assert {call.answer for call in verifier.calls} <= whole
 
 
 class TestStream:
@@ -364,7 +340,7 @@ def test_cancelling_a_pending_request_raises_for_its_caller():
 
 
 def test_cancelling_while_candidates_are_checked_starts_no_further_check():
-    class Slow(Accepts):
+    class Slow(AcceptingVerifier):
         def verify(self, answer, *, prompt=""):
             pending.cancel()
             return super().verify(answer, prompt=prompt)
@@ -374,7 +350,7 @@ def test_cancelling_while_candidates_are_checked_starts_no_further_check():
     pending = decoder().submit(["hello"], verifier=judge, verification=one_by_one)[0]
     with pytest.raises(GenerationCancelledError):
         pending.result()
-    assert len(judge.asked) == 1
+    assert len(judge.calls) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,8 @@ from nad_agents import ConfigurationError
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import written_for
 from nad_agents.chat.response_parser import TemplateResponseParser, ToolCallParser
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import AcceptingVerifier, byte_tokenizer
 from tests.unit.langchain.chats import one_layer_model, tiny_chat, tiny_decoder
-from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.langchain.test_streams import outline, selection, streamed  # noqa: F401 - a fixture
 from tests.unit.langchain.test_tools import add, now
 
@@ -50,7 +49,7 @@ JSON = {
 
 
 def templated(template, *special):
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"extra_special_tokens": list(special)} if special else {})
     tokenizer.chat_template = "{% if tools %}{{ tools | tojson }}{% endif %}" + tokenizer.chat_template
     tokenizer.response_template = template
@@ -227,10 +226,10 @@ class TestChat:
         assert len(chunks) > 8
 
     def test_a_verifier_sees_no_thinking(self):
-        verifier = Accepts("Yes.")
+        verifier = AcceptingVerifier("Yes.")
         message = writing_chat("<|think|>Hm.<|/think|>Yes.", verifier=verifier, n=2).invoke("Really?")
         assert message.response_metadata["nad"]["verification"]["passed"] is True
-        assert verifier.calls == 1
+        assert len(verifier.calls) == 1
         assert message.additional_kwargs == {"reasoning_content": "Hm."}
 
     def test_a_grammar_writes_calls_that_the_family_reads(self):

@@ -7,13 +7,13 @@ from langchain_nad.messages import template_messages
 from nad_agents import PromptError
 from nad_agents.chat.messages import fit_template
 from nad_agents.prompt import template_source
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import byte_tokenizer
 
 CALL = {"name": "add", "args": {"a": 1, "b": "é"}, "id": "c1", "type": "tool_call"}
 
 
 def strict_tokenizer(template):
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     return tokenizer
 
@@ -126,7 +126,7 @@ def test_models_may_have_a_template_for_tools():
     tokenizer = strict_tokenizer({"default": "d", "tool_use": "t"})
     assert template_source(tokenizer, tools=False) == "d"
     assert template_source(tokenizer, tools=True) == "t"
-    assert template_source(byte_tokenizer(chat=False), tools=True) is None
+    assert template_source(byte_tokenizer(chat_template=None), tools=True) is None
 
 
 def test_a_call_that_could_not_be_read_goes_back_as_text():

@@ -16,9 +16,8 @@ from typing_extensions import TypedDict
 from nad_agents import ConfigurationError
 from nad_agents.chat.output_spec import OutputSpec, tool_choice_name
 from nad_agents.chat.prepare import written_for
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import AcceptingVerifier, byte_tokenizer
 from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
-from tests.unit.langchain.test_chat_model import Accepts
 
 
 @tool
@@ -46,7 +45,7 @@ def chat():
 
 
 def hermes_tokenizer():
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = (
         "{% if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools> in <tool_call>{% endif %}"
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
@@ -231,13 +230,13 @@ def test_calls_in_the_models_own_format():
 
 
 def test_calls_are_not_verified(chat):
-    verifier = Accepts()
+    verifier = AcceptingVerifier()
     checked = tiny_chat(decoder=chat.get_decoder(), max_tokens=60, verifier=verifier)
     message = checked.bind_tools([add], tool_choice="any").invoke("hello")
     assert message.response_metadata["nad"]["verification"]["passed"] is True
-    assert verifier.calls == 0
+    assert len(verifier.calls) == 0
     checked.bind_tools([add]).invoke("hello")
-    assert verifier.calls > 0
+    assert len(verifier.calls) > 0
 
 
 class Person(BaseModel):

@@ -15,7 +15,8 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.nad import NADLLM
 
 from nad_agents import ConfigurationError, LoadedModel, NeuronAgreementDecoder, PromptError
-from tests.tiny_models import byte_tokenizer, tiny_model
+from nad_agents.testing import byte_tokenizer
+from tests.tiny_models import tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import tiny_llm
 
@@ -25,7 +26,7 @@ HELLO = [ChatMessage("hello")]
 def base_decoder():
     """Without a chat template."""
     return NeuronAgreementDecoder(
-        LoadedModel(tiny_model(), byte_tokenizer.__wrapped__(chat=False), "base", "folder", Path())
+        LoadedModel(tiny_model(), byte_tokenizer(chat_template=None), "base", "folder", Path())
     )
 
 
@@ -59,7 +60,7 @@ class TestAnswers:
         assert "".join(piece.delta for piece in completions) == completions[-1].text == whole.message.content
 
     def test_variables_of_the_chat_template(self):
-        tokenizer = byte_tokenizer.__wrapped__()
+        tokenizer = byte_tokenizer()
         tokenizer.chat_template += "{% if enable_thinking is defined %}[thinks: {{ enable_thinking }}]{% endif %}"
         decoder, off = tiny_decoder(tokenizer=tokenizer), {"chat_template_kwargs": {"enable_thinking": False}}
         llm, quiet = tiny_llm(decoder=decoder, n=2), tiny_llm(decoder=decoder, n=2, **off)

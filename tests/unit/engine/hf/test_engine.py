@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LogitsProcessor
 
+from nad_agents import testing
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError, UnsupportedModelError
@@ -210,7 +211,7 @@ def test_a_stop_string_ends_the_candidate_and_is_cut():
 
 
 def test_the_vocabulary_is_read_for_a_stop_string_once():
-    tokenizer, reads = byte_tokenizer.__wrapped__(), []
+    tokenizer, reads = testing.byte_tokenizer(), []
     read = tokenizer.get_vocab
     tokenizer.get_vocab = lambda: reads.append(1) or read()
     engine = HFEngine(tiny_model(), tokenizer)
