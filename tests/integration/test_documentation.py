@@ -1,4 +1,4 @@
-"""The Python in README, docs and docstrings runs: on the default model with few candidates, or on a scripted decoder."""
+"""The Python in README, docs and docstrings runs: on the default model with few candidates, or on scripted decoders."""
 
 import ast
 import asyncio
