@@ -4,7 +4,6 @@ import asyncio
 import re
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,21 +23,9 @@ from nad_agents import (
     VerificationConfig,
     WinnerChosen,
 )
-from nad_agents.models import LoadedModel
 from nad_agents.testing import AcceptingVerifier
-from tests.tiny_models import byte_tokenizer, make_model, tiny_model
-
-SAMPLING = SamplingConfig(n=5, max_new_tokens=36, temperature=1.0, top_k=0, top_p=1.0, seed=3)
-NEURONS = {"top_k": 12, "per_layer_top": 6, "chunk_size": 16}
-
-
-def loaded(model=None, *, chat=True):
-    return LoadedModel(model or tiny_model(num_hidden_layers=2), byte_tokenizer(chat=chat), "tiny", "folder", Path())
-
-
-def decoder(**options):
-    options = {"sampling": SAMPLING, "config": NADConfig(**NEURONS), **options}
-    return NeuronAgreementDecoder(options.pop("loaded", None) or loaded(), **options)
+from tests.tiny_models import make_model
+from tests.unit.decoders import NEURONS, SAMPLING, decoder, loaded
 
 
 def test_the_winner_is_the_best_ranked_and_carries_the_evidence():

@@ -6,7 +6,7 @@ import pytest
 from nad_agents import Compared, Finished, NADConfig, Progress, Pruned, Ranking, Verified, WinnerChosen
 from nad_agents.observer import stable_prefix_length
 from nad_agents.testing import AcceptingVerifier
-from tests.unit.test_decoder import NEURONS, decoder
+from tests.unit.decoders import NEURONS, decoder
 
 
 def of(events, kind):

@@ -14,6 +14,7 @@ from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import Grammar
 from nad_agents.constrained.shortest_json import shortest_instance
 from nad_agents.constrained.token_budget import in_string
+from tests.unit.constrained.schemas import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 
@@ -53,10 +54,6 @@ SCHEMAS = {
     },
     "array": {"type": "array", "items": {"type": "integer"}, "minItems": 2},
 }
-
-
-def shaped(schema):
-    return {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from nad_agents import ConfigurationError
 from nad_agents.constrained.inexpressible import engine_reason, failing_part
-from tests.unit.constrained.test_decoding import shaped
+from tests.unit.constrained.schemas import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 GOOD = {"type": "string"}

@@ -13,7 +13,7 @@ from nad_agents.constrained.decoding import end_tokens, grammar_tokenizer, vocab
 from nad_agents.constrained.grammar import json_grammar
 from nad_agents.constrained.shortest_json import openings, pattern_widths, shortest_instance
 from nad_agents.constrained.token_budget import Closer
-from tests.unit.constrained.test_decoding import shaped
+from tests.unit.constrained.schemas import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 FIELDS = {name: {"type": "string"} for name in "abcdef"}

@@ -12,7 +12,7 @@ from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.event_loops import a_free_loop, until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
-from tests.unit.langchain.test_chat_model import Listener
+from tests.unit.langchain.streams import Listener
 
 
 async def test_the_same_answers():

@@ -23,6 +23,7 @@ from nad_agents import (
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
+from tests.unit.langchain.streams import Listener
 
 
 def test_one_generation_with_its_evidence():
@@ -238,17 +239,6 @@ class TestErrors:
         with pytest.raises(GenerationTimeoutError):
             list(chat.stream("hello"))
         assert chat.invoke("hello", max_tokens=2, timeout=None).content is not None
-
-
-class Listener(BaseCallbackHandler):
-    def __init__(self):
-        self.events, self.tokens = [], []
-
-    def on_custom_event(self, name, data, *, run_id, **kwargs):
-        self.events.append((name, data, run_id))
-
-    def on_llm_new_token(self, token, **kwargs):
-        self.tokens.append(token)
 
 
 class TestProgress:

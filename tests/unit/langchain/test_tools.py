@@ -1,35 +1,22 @@
 """Tools on offer, chosen, forced, streamed, and back in the conversation; structured output; agents."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.tools import tool
 from langchain_nad import NADChatModel
 from langchain_nad.messages import template_messages
 from langchain_nad.tools import openai_tools
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
-from typing_extensions import TypedDict
 
 from nad_agents import ConfigurationError
 from nad_agents.chat.output_spec import OutputSpec, tool_choice_name
 from nad_agents.chat.prepare import written_for
 from nad_agents.testing import AcceptingVerifier, byte_tokenizer
 from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
-
-
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-@tool
-def now() -> str:
-    """Tell the time."""
-    return "noon"
+from tests.unit.langchain.tools import PersonDict, add, now
 
 
 class Search(BaseModel):
@@ -251,13 +238,6 @@ class PersonV1(BaseModelV1):
 
     name: str
     age: int
-
-
-class PersonDict(TypedDict):
-    """A person."""
-
-    name: Annotated[str, ..., "the name"]
-    age: Annotated[int, ..., "in years"]
 
 
 @pytest.mark.parametrize(

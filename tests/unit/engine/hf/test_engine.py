@@ -14,23 +14,9 @@ from nad_agents.exceptions import ConfigurationError, GenerationError, PromptErr
 from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_model
+from tests.unit.engine.hf.generations import ids, run
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-
-
-def ids(text):
-    return byte_tokenizer()(text)["input_ids"]
-
-
-def run(engine, *requests, chunk=32):
-    generations = [engine.start(request) for request in requests]
-    while any(g.live and g.error is None for g in generations):
-        engine.step(chunk)
-    groups = [g.group() for g in generations]
-    for g in generations:
-        engine.release(g)
-    assert engine.rows == 0
-    return groups
 
 
 def tokens(group):

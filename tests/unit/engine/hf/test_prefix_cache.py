@@ -7,8 +7,8 @@ from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfi
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from tests.tiny_models import byte_tokenizer, make_model
-from tests.unit.engine.hf.test_engine import ids, run
-from tests.unit.test_decoder import loaded
+from tests.unit.decoders import loaded
+from tests.unit.engine.hf.generations import ids, run
 
 FIRST = "You are a helpful assistant. What is the capital of France?"
 NEXT = FIRST + " It is Paris. And of Italy?"
