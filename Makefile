@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test unit check format clean
+.PHONY: demo test unit lint check format clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,17 +17,21 @@ demo: $(READY)
 	$(BIN)/nad code --selector knn --n 8 --seed 5 --max-new-tokens 160 \
 	  "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
 
+# everything, with the real model and the real sandboxes
 test: unit
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/integration tests/standard
 
+# a minute; no network, no weights
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) unit
+
+# before every commit
+check: lint unit
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

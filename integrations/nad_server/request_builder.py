@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
-from nad_agents.chat.prepare import PreparedChat, prepare
+from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.prompt import encode_prompt

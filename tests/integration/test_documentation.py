@@ -1,6 +1,8 @@
-"""The Python in README and docstrings runs, on the default model and with few candidates."""
+"""The Python in README, docs and docstrings runs: on the default model with few candidates, or on scripted decoders."""
 
 import ast
+import asyncio
+import inspect
 import re
 import textwrap
 from pathlib import Path
@@ -10,9 +12,18 @@ import pytest
 from nad_agents.models import DEFAULT_MODEL
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"\.\. code-block:: python\n\n((?:[ ]+\S.*\n|\s*\n)+)")
+
+
+def run_blocks(path, names, change=str):
+    """Run the blocks of Python of a page one after the other, in one namespace; returns how many there are."""
+    text = path.read_text(encoding="utf-8")
+    blocks = list(re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    for block in blocks:
+        # so that a traceback names the line of the page
+        line = text[: block.start(1)].count("\n")
+        exec(compile("\n" * line + change(block[1]), path.name, "exec"), names)
+    return len(blocks)
 
 
 def quick(code: str) -> str:
@@ -33,13 +44,9 @@ EXAMPLES = list(docstring_examples())
 
 
 def test_the_readme_runs_from_top_to_bottom():
-    assert len(BLOCKS) >= 7
     names = {}
     try:
-        for block in BLOCKS:
-            line = README.split(block)[0].count("\n")
-            # so that a traceback names the place in the README
-            exec(compile("\n" * line + quick(block), "README.md", "exec"), names)
+        assert run_blocks(ROOT / "README.md", names, quick) >= 7
         assert names["person"].name is not None
         assert names["mood"].text in {"good", "bad"}
         assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", names["date"].text)
@@ -50,10 +57,18 @@ def test_the_readme_runs_from_top_to_bottom():
             names["sandbox"].close()
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
+def test_the_tests_of_a_page_pass(page):
+    names = {}
+    blocks = run_blocks(page, names)
+    tests = [function for name, function in names.items() if name.startswith("test_")]
+    assert bool(tests) == bool(blocks)
+    for test in tests:
+        asyncio.run(test()) if inspect.iscoroutinefunction(test) else test()
+
+
 def test_the_main_classes_have_examples():
-    assert {"chat_models.NADChatModel", "agents.NADStepSelection", "code_agents.PythonSandboxTool"} <= {
-        example.id for example in EXAMPLES
-    }
+    assert {"NADChatModel", "NADStepSelection", "PythonSandboxTool"} <= {e.id.split(".")[1] for e in EXAMPLES}
 
 
 @pytest.mark.parametrize("code", EXAMPLES)

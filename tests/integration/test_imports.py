@@ -22,13 +22,19 @@ READING = (
     "from nad_agents.selectors import get_selector\n"
     "get_selector('knn').score(RecordedRun({folder!r}).group('made/0'))\n"
 )
+SCRIPTED = (
+    "from nad_agents.testing import AcceptingVerifier, ScriptedAnswer, ScriptedDecoder\n"
+    "decoder = ScriptedDecoder(ScriptedAnswer(['4', 'five'], ranking=[1, 0]), verifier=AcceptingVerifier('4'))\n"
+    "assert decoder.decode('What is 2 + 2?').text == '4'\n"
+    "assert [event for event in decoder.stream('What is 2 + 2?')][-1].selection.text == '4'\n"
+)
 CONSTRUCTING = "from langchain_nad import NADChatModel\nNADChatModel(n=4)\n"
 
 
 @pytest.mark.parametrize(
     ("program", "allowed"),
-    [(COMMAND, set()), (READING, set()), (CONSTRUCTING, {"langchain_core"})],
-    ids=["selecting", "reading a run", "constructing a chat model"],
+    [(COMMAND, set()), (READING, set()), (CONSTRUCTING, {"langchain_core"}), (SCRIPTED, {"transformers"})],
+    ids=["selecting", "reading a run", "constructing a chat model", "a scripted decoder"],
 )
 def test_heavy_libraries_are_left_out(program, allowed, tmp_path):
     program = program.format(folder=str(write_run(tmp_path / "run", problems=2, n=3)))

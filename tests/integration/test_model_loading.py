@@ -13,6 +13,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from huggingface_hub import constants
@@ -21,8 +22,6 @@ from transformers import AutoTokenizer
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, describe_cache, load_model
 from tests.tiny_models import byte_tokenizer, make_model
-
-gguf = pytest.importorskip("gguf")
 
 
 @pytest.fixture

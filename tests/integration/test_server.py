@@ -5,11 +5,11 @@ import json
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
-from nad_sandbox import SandboxUnavailableError, auto_sandbox
 from pydantic import BaseModel, Field
 
+from nad_agents.testing import byte_tokenizer
 from tests.integration.servers import CHAT, KEY, MODEL, Server
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model
 
 CONVERT = {
     "type": "function",
@@ -118,7 +118,7 @@ def test_errors_are_the_clients_own_classes(client, server):
 def fill_in_model(tmp_path_factory):
     """A random model whose tokenizer has the marks of Qwen2.5-Coder."""
     folder = tmp_path_factory.mktemp("models") / "fill-in"
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]})
     tokenizer.save_pretrained(folder)
     make_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)
@@ -143,10 +143,6 @@ def test_filling_in_before_a_suffix(client, fill_in_model, start_server):
 
 
 def test_code_is_checked_in_a_sandbox_when_asked_for(start_server):
-    try:
-        auto_sandbox().close()
-    except SandboxUnavailableError as error:
-        pytest.skip(str(error))
     server = start_server("--verify", "auto", "--selector", "first", "--propose-inputs")
     asked = {
         **CHAT,

@@ -5,8 +5,6 @@ import inspect
 import re
 import threading
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,44 +24,9 @@ from nad_agents import (
     VerificationConfig,
     WinnerChosen,
 )
-from nad_agents.models import LoadedModel
-from tests.tiny_models import byte_tokenizer, make_model, tiny_model
-
-SAMPLING = SamplingConfig(n=5, max_new_tokens=36, temperature=1.0, top_k=0, top_p=1.0, seed=3)
-NEURONS = {"top_k": 12, "per_layer_top": 6, "chunk_size": 16}
-
-
-def loaded(model=None, *, chat=True):
-    return LoadedModel(model or tiny_model(num_hidden_layers=2), byte_tokenizer(chat=chat), "tiny", "folder", Path())
-
-
-def decoder(**options):
-    options = {"sampling": SAMPLING, "config": NADConfig(**NEURONS), **options}
-    return NeuronAgreementDecoder(options.pop("loaded", None) or loaded(), **options)
-
-
-@dataclass
-class Verdict:
-    passed: bool
-    feedback: str = ""
-
-    def to_dict(self):
-        return {"passed": self.passed, "feedback": self.feedback}
-
-
-class Accepts:
-    """Accepts exactly some answers, and remembers what it was asked."""
-
-    def __init__(self, *answers):
-        self.answers, self.asked, self.prompts = answers, [], []
-
-    def verify(self, answer, *, prompt=""):
-        self.asked.append(answer)
-        self.prompts.append(prompt)
-        return Verdict(answer in self.answers, "not that one")
-
-    def fingerprint(self, answer):
-        return answer
+from nad_agents.testing import AcceptingVerifier
+from tests.tiny_models import make_model
+from tests.unit.decoders import NEURONS, SAMPLING, decoder, loaded
 
 
 def test_the_winner_is_the_best_ranked_and_carries_the_evidence():
@@ -185,36 +148,36 @@ class TestVerifier:
     def test_the_next_in_rank_wins_when_the_first_fails(self):
         plain = decoder().decode("hello")
         second = plain.candidates[plain.ranking[1]].text
-        verifier = Accepts(second)
+        verifier = AcceptingVerifier(second, feedback="not that one")
         selection = decoder(verifier=verifier, verification=VerificationConfig(parallel=1)).decode("hello")
         assert selection.winner == plain.ranking[1]
         assert selection.ranking == plain.ranking
         assert selection.verified is True
         assert selection.candidates[plain.ranking[0]].verdict == {"passed": False, "feedback": "not that one"}
         assert selection.best.verdict["passed"] is True
-        assert set(verifier.prompts) == {"hello"}
+        assert {call.prompt for call in verifier.calls} == {"hello"}
 
     def test_none_passes(self):
-        best = decoder(verifier=Accepts()).decode("hello")
+        best = decoder(verifier=AcceptingVerifier()).decode("hello")
         assert best.verified is False
         assert best.winner == best.ranking[0]
-        strict = decoder(verifier=Accepts(), verification=VerificationConfig(on_failure="error"))
+        strict = decoder(verifier=AcceptingVerifier(), verification=VerificationConfig(on_failure="error"))
         with pytest.raises(NoCandidatePassedError):
             strict.decode("hello")
 
     def test_a_pruned_candidate_is_not_checked(self):
-        verifier = Accepts()
+        verifier = AcceptingVerifier()
         config = NADConfig(pruning="first_chunk", **NEURONS)
         selection = decoder(verifier=verifier, config=config).decode("hello")
         whole = {c.text for c in selection.candidates if c.finish_reason != "pruned"}
-        assert set(verifier.asked) <= whole
+        assert {call.answer for call in verifier.calls} <= whole
 
     def test_none_is_no_verifier_and_left_out_is_the_decoders(self):
-        verifier, other = Accepts(), Accepts()
+        verifier, other = AcceptingVerifier(), AcceptingVerifier()
         nad = decoder(verifier=verifier)
         assert nad.decode("hello", verifier=None).verified is None
-        assert (nad.decode("hello", verifier=other).verified, verifier.asked) == (False, [])
-        assert (nad.decode("hello").verified, len(verifier.asked) > 0) == (False, True)
+        assert (nad.decode("hello", verifier=other).verified, verifier.calls) == (False, [])
+        assert (nad.decode("hello").verified, len(verifier.calls) > 0) == (False, True)
 
 
 def test_every_way_to_call_spells_out_the_keywords_of_submit():

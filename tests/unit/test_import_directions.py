@@ -4,21 +4,11 @@ langchain_nad, llama_index and nad_server -> nad_agents -> nothing of ours; nad_
 line and the scoring of recorded runs bring the library and the sandbox together, and so do the front ends.
 """
 
-import ast
-from functools import cache
-from pathlib import Path
-
 import networkx as nx
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = {
-    "nad_agents": ROOT / "nad_agents",
-    "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
-    "langchain_nad": ROOT / "integrations" / "langchain_nad",
-    "llama_index.llms.nad": ROOT / "integrations" / "llama_index" / "llms" / "nad",
-    "nad_server": ROOT / "integrations" / "nad_server",
-}
+from tests.unit.sources import PACKAGES, imported, modules, package_of
+
 FRONT_ENDS = ("langchain_nad", "llama_index.llms.nad", "nad_server")
 MAY_IMPORT = {
     "nad_agents": set(),
@@ -34,34 +24,6 @@ FOREIGN = {
     "nad_server": {"langchain_core", "langchain", "llama_index"},
 }
 """Packages of others that a package of ours must not need."""
-
-
-def package_of(module):
-    return next((name for name in PACKAGES if module == name or module.startswith(f"{name}.")), None)
-
-
-@cache
-def modules():
-    """Every module of ours with its syntax tree."""
-    found = {}
-    for package, folder in PACKAGES.items():
-        for path in folder.rglob("*.py"):
-            inner = path.relative_to(folder).with_suffix("").as_posix().replace("/", ".")
-            found[f"{package}.{inner}".removesuffix(".__init__")] = ast.parse(path.read_text(encoding="utf-8"))
-    assert len(found) > 200
-    return found
-
-
-def imported(module):
-    """Dotted names that a module imports, wherever in the file; for a module of ours that module, else as written."""
-    for node in ast.walk(modules()[module]):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module} has a relative import"
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield inner if inner in modules() else node.module
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -5,7 +5,8 @@ import pytest
 
 from nad_agents import Compared, Finished, NADConfig, Progress, Pruned, Ranking, Verified, WinnerChosen
 from nad_agents.observer import stable_prefix_length
-from tests.unit.test_decoder import NEURONS, Accepts, decoder
+from nad_agents.testing import AcceptingVerifier
+from tests.unit.decoders import NEURONS, decoder
 
 
 def of(events, kind):
@@ -43,7 +44,7 @@ def test_the_last_comparison_and_the_ranking_are_those_of_the_selection():
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_verdicts_come_in_rank_order_before_the_winner(asynchronous):
     expected = decoder().decode("hello")
-    verifier = Accepts(expected.candidates[expected.ranking[2]].text)
+    verifier = AcceptingVerifier(expected.candidates[expected.ranking[2]].text)
     nad = decoder(verifier=verifier)
     if asynchronous:
         events = [event async for event in nad.astream("hello", watch=True)]
@@ -60,7 +61,7 @@ async def test_verdicts_come_in_rank_order_before_the_winner(asynchronous):
 
 
 def test_who_does_not_watch_hears_what_it_did():
-    events = list(decoder(verifier=Accepts()).stream("hello"))
+    events = list(decoder(verifier=AcceptingVerifier()).stream("hello"))
     assert not of(events, Compared) + of(events, Ranking) + of(events, Verified)
     assert all(event.growth == () for event in of(events, Progress))
 

@@ -15,7 +15,8 @@ from nad_agents import (
     WinnerChosen,
 )
 from nad_agents.pending import submit_in_thread
-from tests.unit.test_decoder import SAMPLING, Accepts, decoder
+from nad_agents.testing import AcceptingVerifier
+from tests.unit.decoders import SAMPLING, decoder
 
 
 def test_cancelling_a_pending_request_raises_for_its_caller():
@@ -40,7 +41,7 @@ class TestTimeout:
         assert nad.submit(["hello"], sampling=SAMPLING, timeout=60)[0].result().text
 
     def test_it_ends_the_checks_as_well_and_a_cancelled_request_has_not_timed_out(self):
-        class Slow(Accepts):
+        class Slow(AcceptingVerifier):
             def verify(self, answer, *, prompt=""):
                 pending._scheduled.cancellation._deadline = 0.0  # as if the time were up
                 return super().verify(answer, prompt=prompt)
@@ -51,7 +52,7 @@ class TestTimeout:
         pending = decoder().submit(["hello"], timeout=60, **one_by_one)[0]
         with pytest.raises(GenerationTimeoutError):
             pending.result()
-        assert len(judge.asked) == 1
+        assert len(judge.calls) == 1
         pending = decoder().submit(["hello"], timeout=60, **one_by_one)[0]
         pending.cancel()
         with pytest.raises(GenerationCancelledError) as caught:
@@ -60,7 +61,7 @@ class TestTimeout:
 
 
 def test_cancelling_while_candidates_are_checked_starts_no_further_check():
-    class Slow(Accepts):
+    class Slow(AcceptingVerifier):
         def verify(self, answer, *, prompt=""):
             pending.cancel()
             return super().verify(answer, prompt=prompt)
@@ -70,7 +71,7 @@ def test_cancelling_while_candidates_are_checked_starts_no_further_check():
     pending = decoder().submit(["hello"], verifier=judge, verification=one_by_one)[0]
     with pytest.raises(GenerationCancelledError):
         pending.result()
-    assert len(judge.asked) == 1
+    assert len(judge.calls) == 1
 
 
 @pytest.mark.parametrize("timeout", [0, -1.5])

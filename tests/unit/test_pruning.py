@@ -11,7 +11,7 @@ from nad_agents.pruning import PruningPolicy, pruning_stages
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import CallableSelector, get_selector, rank
 from tests.unit.builders import make_group, make_rollout
-from tests.unit.test_decoder import NEURONS, decoder
+from tests.unit.decoders import NEURONS, decoder
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from nad_agents.chat.messages import fit_template
 from nad_agents.prompt import template_source
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import byte_tokenizer
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "é"}}}
 
@@ -13,7 +13,7 @@ ALTERNATING = (
 
 
 def strict_tokenizer(template):
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = template
     return tokenizer
 

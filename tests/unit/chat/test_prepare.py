@@ -4,8 +4,8 @@ from nad_agents.chat.content_verifier import ContentVerifier
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import template_inputs
 from nad_agents.chat.response_parser import ToolCallParser
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
-from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.langchain.test_tools import hermes_tokenizer
 
 PARAMETERS = {
@@ -48,11 +48,11 @@ class TestPrompt:
 
 
 def test_a_content_verifier_lets_calls_pass_and_judges_the_rest():
-    verifier = Accepts("Yes.")
+    verifier = AcceptingVerifier("Yes.")
     judge = ContentVerifier(verifier, ToolCallParser(("add",)))
     call = '{"name": "add", "arguments": {"a": 2, "b": 3}}'
     assert judge.verify(call).to_dict() == {"passed": True, "feedback": "", "reason": "a tool call is not checked"}
     assert judge.fingerprint(call) == call
     assert not judge.verify("No.").passed
     assert judge.verify("Yes.").passed
-    assert verifier.calls == 2
+    assert len(verifier.calls) == 2

@@ -8,54 +8,16 @@ import pytest
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_nad.messages import template_messages
 from langchain_nad.tools import openai_tools
-from transformers import LogitsProcessor
 
 from nad_agents import ConfigurationError
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import template_inputs
 from nad_agents.chat.response_parser import TemplateResponseParser, ToolCallParser
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import AcceptingVerifier
+from tests.unit.chat.templates import JSON, TAGS, Writes, templated
 from tests.unit.langchain.chats import one_layer_model, tiny_chat, tiny_decoder
-from tests.unit.langchain.test_chat_model import Accepts
-from tests.unit.langchain.test_streams import outline, selection, streamed  # noqa: F401 - a fixture
-from tests.unit.langchain.test_tools import add, now
-
-TAGS = {
-    "defaults": {"role": "assistant"},
-    "start_anchor": "[assistant]",
-    "fields": {
-        "reasoning_content": {"open": "<think>", "close": "</think>", "content": "text"},
-        "tool_calls": {
-            "open_pattern": r"\s*<call:(?P<name>\w+)>",
-            "close": "</call>",
-            "repeats": True,
-            "content": "xml-inline",
-            "content_args": {"tag_pattern": r"<(?P<key>\w+)=(?P<value>[^>]*)>"},
-            "transform": {"type": "function", "function": {"name": "{name}", "arguments": "{content}"}},
-        },
-        "content": {"content": "text"},
-    },
-}
-"""A format that none of the families has, with arguments as text."""
-
-JSON = {
-    "start_anchor": "[assistant]",
-    "fields": {
-        "thinking": {"open": "<|think|>", "close": "<|/think|>"},
-        "tool_calls": {"open": "<|call|>", "close": "<|/call|>", "repeats": True, "content": "json"},
-        "content": {},
-    },
-}
-"""Marks that are special tokens."""
-
-
-def templated(template, *special):
-    tokenizer = byte_tokenizer.__wrapped__()
-    tokenizer.add_special_tokens({"extra_special_tokens": list(special)} if special else {})
-    tokenizer.chat_template = "{% if tools %}{{ tools | tojson }}{% endif %}" + tokenizer.chat_template
-    tokenizer.response_template = template
-    return tokenizer
-
+from tests.unit.langchain.streams import outline, streamed
+from tests.unit.langchain.tools import add, now
 
 TOOLS = OutputSpec.from_arguments({"tools": openai_tools([add, now])})
 
@@ -123,7 +85,7 @@ TEXTS = [
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_stream_adds_up_to_the_message(text, selection):  # noqa: F811
+def test_a_stream_adds_up_to_the_message(text, selection):
     chunks, whole = streamed(text, TOOLS, selection, parser())
     full = reduce(merged, chunks)
     assert full.content == whole.content
@@ -140,7 +102,7 @@ def test_what_is_certain_stays(text):
         assert later.thinking.startswith(earlier.thinking)
 
 
-def test_after_something_unreadable_the_rest_comes_with_the_whole(selection):  # noqa: F811
+def test_after_something_unreadable_the_rest_comes_with_the_whole(selection):
     text = "I call <|call|>nonsense<|/call|> now."
     chunks, whole = streamed(text, TOOLS, selection, parser(JSON))
     full = reduce(merged, chunks)
@@ -170,19 +132,6 @@ def test_tools_go_into_a_template_whose_answers_can_be_read():
     assert len(shown) == 2
     # without a response template nobody knows how such a model writes its calls
     assert template_inputs(templated(None), talk, TOOLS)[1] == []
-
-
-class Writes(LogitsProcessor):
-    """Makes every candidate write the same tokens."""
-
-    def __init__(self, ids):
-        self._ids, self._start = [*ids, 0], None
-
-    def __call__(self, input_ids, scores):
-        self._start = input_ids.shape[1] if self._start is None else self._start
-        scores[:] = -float("inf")
-        scores[:, self._ids[min(input_ids.shape[1] - self._start, len(self._ids) - 1)]] = 0
-        return scores
 
 
 def writing_chat(text, **options):
@@ -227,10 +176,10 @@ class TestChat:
         assert len(chunks) > 8
 
     def test_a_verifier_sees_no_thinking(self):
-        verifier = Accepts("Yes.")
+        verifier = AcceptingVerifier("Yes.")
         message = writing_chat("<|think|>Hm.<|/think|>Yes.", verifier=verifier, n=2).invoke("Really?")
         assert message.response_metadata["nad"]["verification"]["passed"] is True
-        assert verifier.calls == 1
+        assert len(verifier.calls) == 1
         assert message.additional_kwargs == {"reasoning_content": "Hm."}
 
     def test_a_grammar_writes_calls_that_the_family_reads(self):

@@ -18,7 +18,8 @@ from nad_agents.exceptions import (
     PromptError,
     UnknownSelectorError,
 )
-from tests.tiny_models import byte_tokenizer, make_model
+from nad_agents.testing import byte_tokenizer
+from tests.tiny_models import make_model
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_nad import GenerationTimeoutError
 
 from nad_agents import GenerationError, PromptError
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.event_loops import a_free_loop, until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
-from tests.unit.langchain.test_chat_model import Accepts, Listener
+from tests.unit.langchain.streams import Listener
 
 
 async def test_the_same_answers():
@@ -31,7 +32,7 @@ async def test_the_event_loop_is_never_blocked():
     chat = tiny_chat(max_tokens=140)
     async with a_free_loop():
         await chat.ainvoke("hello")
-        await tiny_chat(verifier=Accepts(), max_tokens=20).ainvoke("hello")
+        await tiny_chat(verifier=AcceptingVerifier(), max_tokens=20).ainvoke("hello")
         async for _ in chat.astream("hello", pruning="first_chunk"):
             pass
 

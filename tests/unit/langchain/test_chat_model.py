@@ -20,30 +20,10 @@ from nad_agents import (
     VerificationConfig,
     VerificationError,
 )
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
-
-
-class Verdict:
-    def __init__(self, passed):
-        self.passed, self.feedback = passed, "" if passed else "no"
-
-    def to_dict(self):
-        return {"passed": self.passed, "feedback": self.feedback}
-
-
-class Accepts:
-    def __init__(self, *answers, error=None):
-        self.answers, self.error, self.calls = answers, error, 0
-
-    def verify(self, answer, *, prompt=""):
-        self.calls += 1
-        if self.error is not None:
-            raise self.error
-        return Verdict(answer in self.answers)
-
-    def fingerprint(self, answer):
-        return answer
+from tests.unit.langchain.streams import Listener
 
 
 def test_one_generation_with_its_evidence():
@@ -188,16 +168,18 @@ def test_the_verifier_walks_the_ranking():
     ]
     plain = tiny_chat().invoke("hello").response_metadata["nad"]
     wanted = plain["ranking"][2]
-    message = tiny_chat(verifier=Accepts(texts[wanted]), verification=VerificationConfig(parallel=1)).invoke("hello")
+    message = tiny_chat(verifier=AcceptingVerifier(texts[wanted]), verification=VerificationConfig(parallel=1)).invoke(
+        "hello"
+    )
     assert message.content == texts[wanted]
     assert message.response_metadata["nad"]["winner"] == wanted
     assert message.response_metadata["nad"]["verification"] == {
         "passed": True, "checked": 3, "verdict": {"passed": True, "feedback": ""},
     }  # fmt: skip
-    failed = tiny_chat(verifier=Accepts()).invoke("hello").response_metadata["nad"]["verification"]
+    failed = tiny_chat(verifier=AcceptingVerifier()).invoke("hello").response_metadata["nad"]["verification"]
     assert failed["passed"] is False
     with pytest.raises(NoCandidatePassedError):
-        tiny_chat(verifier=Accepts(), verification=VerificationConfig(on_failure="error")).invoke("hello")
+        tiny_chat(verifier=AcceptingVerifier(), verification=VerificationConfig(on_failure="error")).invoke("hello")
 
 
 class TestErrors:
@@ -236,7 +218,10 @@ class TestErrors:
             chat.invoke("hello")
 
     def test_a_broken_verifier_is_not_a_wrong_answer(self):
-        verifier = Accepts(error=OSError("no engine"))
+        def broken(answer):
+            raise OSError("no engine")
+
+        verifier = AcceptingVerifier(broken)
         with pytest.raises(VerificationError, match="no engine"):
             tiny_chat(verifier=verifier, verification=VerificationConfig(parallel=1)).invoke("hello")
 
@@ -254,17 +239,6 @@ class TestErrors:
         with pytest.raises(GenerationTimeoutError):
             list(chat.stream("hello"))
         assert chat.invoke("hello", max_tokens=2, timeout=None).content is not None
-
-
-class Listener(BaseCallbackHandler):
-    def __init__(self):
-        self.events, self.tokens = [], []
-
-    def on_custom_event(self, name, data, *, run_id, **kwargs):
-        self.events.append((name, data, run_id))
-
-    def on_llm_new_token(self, token, **kwargs):
-        self.tokens.append(token)
 
 
 class TestProgress:

@@ -8,9 +8,9 @@ from langchain_core.load import dumpd, load
 from langchain_nad import NADLLM
 
 from nad_agents import ConfigurationError
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import NEURONS, SAMPLING, tiny_decoder
-from tests.unit.test_decoder import Accepts
 
 
 def tiny_llm(**options):
@@ -33,9 +33,9 @@ def test_text_goes_on_as_it_is():
 
 
 def test_the_decoders_own_verifier_judges_text_as_well():
-    verifier = Accepts()
+    verifier = AcceptingVerifier()
     llm = tiny_llm(decoder=tiny_decoder(tokenizer=byte_tokenizer(chat=False), verifier=verifier))
-    assert llm.generate(["hello"]).generations[0][0].text in verifier.asked
+    assert llm.generate(["hello"]).generations[0][0].text in [call.answer for call in verifier.calls]
 
 
 async def test_the_cache_knows_what_a_call_changes():

@@ -4,17 +4,12 @@ from functools import reduce
 from operator import add as merged
 
 import pytest
-from langchain_nad.outputs import ChatCall
 from langchain_nad.tools import openai_tools
 
-from nad_agents import NADConfig, SamplingConfig
 from nad_agents.chat.output_spec import OutputSpec
-from nad_agents.chat.params import Settings
-from nad_agents.chat.prepare import PreparedChat
-from nad_agents.chat.response_parser import ToolCallParser
-from nad_agents.events import Finished, TextDelta
 from tests.unit.langchain.chats import json_decoder, tiny_chat
-from tests.unit.langchain.test_tools import PersonDict, add, now
+from tests.unit.langchain.streams import outline, streamed
+from tests.unit.langchain.tools import PersonDict, add, now
 
 CALLS = (
     '<tool_call>\n{"name": "add", "arguments": {"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}}\n</tool_call>'
@@ -26,25 +21,6 @@ CALLS = (
 def early():
     """The winner streams from its fourth token on."""
     return tiny_chat(decoder=json_decoder(), max_tokens=44, pruning="first_chunk", chunk_size=4)
-
-
-@pytest.fixture(scope="module")
-def selection():
-    return tiny_chat().get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2, top_k=0))
-
-
-def streamed(text, output_spec, selection, parser=None):
-    """A call's chunks for an answer that arrives a character at a time."""
-    settings = Settings(None, SamplingConfig(), NADConfig(), None, include_candidates=False)
-    parser = parser or ToolCallParser(tuple(output_spec.names))
-    call = ChatCall(None, settings, PreparedChat([], output_spec, parser))
-    chunks = [chunk.message for char in text for chunk in call.chunks(TextDelta(char))]
-    chunks += [chunk.message for chunk in call.chunks(Finished(selection.model_copy(update={"text": text})))]
-    return chunks, call.message(selection.model_copy(update={"text": text}))
-
-
-def outline(calls):
-    return [(call["name"], call["args"]) for call in calls]
 
 
 @pytest.mark.parametrize(

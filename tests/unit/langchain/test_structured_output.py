@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 
 from tests.unit.langchain.chats import json_decoder, tiny_chat
-from tests.unit.langchain.test_tools import PersonDict
+from tests.unit.langchain.tools import PersonDict
 
 
 class Defaults(BaseModel):

@@ -1,33 +1,20 @@
 """Tools on offer, chosen, forced, streamed, and back in the conversation; structured output; agents."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
 from langchain_core.messages import HumanMessage
-from langchain_core.tools import tool
 from langchain_nad import NADChatModel
 from pydantic import BaseModel, Field
 from pydantic.v1 import BaseModel as BaseModelV1
-from typing_extensions import TypedDict
 
 from nad_agents import ConfigurationError
 from nad_agents.chat.tools import tool_choice_name
+from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
-from tests.unit.langchain.test_chat_model import Accepts
-
-
-@tool
-def add(a: int, b: int) -> int:
-    """Add two numbers."""
-    return a + b
-
-
-@tool
-def now() -> str:
-    """Tell the time."""
-    return "noon"
+from tests.unit.langchain.tools import PersonDict, add, now
 
 
 class Search(BaseModel):
@@ -43,7 +30,7 @@ def chat():
 
 
 def hermes_tokenizer():
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.chat_template = (
         "{% if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools> in <tool_call>{% endif %}"
         "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
@@ -196,13 +183,13 @@ def test_calls_in_the_models_own_format():
 
 
 def test_calls_are_not_verified(chat):
-    verifier = Accepts()
+    verifier = AcceptingVerifier()
     checked = tiny_chat(decoder=chat.get_decoder(), max_tokens=60, verifier=verifier)
     message = checked.bind_tools([add], tool_choice="any").invoke("hello")
     assert message.response_metadata["nad"]["verification"]["passed"] is True
-    assert verifier.calls == 0
+    assert len(verifier.calls) == 0
     checked.bind_tools([add]).invoke("hello")
-    assert verifier.calls > 0
+    assert len(verifier.calls) > 0
 
 
 class Person(BaseModel):
@@ -217,13 +204,6 @@ class PersonV1(BaseModelV1):
 
     name: str
     age: int
-
-
-class PersonDict(TypedDict):
-    """A person."""
-
-    name: Annotated[str, ..., "the name"]
-    age: Annotated[int, ..., "in years"]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from llama_index.core.prompts import PromptTemplate
 from nad_agents import PromptError
 from tests.unit.event_loops import a_free_loop, until_idle
 from tests.unit.langchain.chats import tiny_decoder
-from tests.unit.llama_index.models import roomy_llm, tiny_llm
-from tests.unit.llama_index.test_structured import Song
+from tests.unit.llama_index.models import Song, roomy_llm, tiny_llm
 
 HELLO = [ChatMessage("hello")]
 

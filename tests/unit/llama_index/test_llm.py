@@ -15,10 +15,10 @@ from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.nad import NADLLM
 
 from nad_agents import ConfigurationError, LoadedModel, NeuronAgreementDecoder, PromptError
-from tests.tiny_models import byte_tokenizer, tiny_model
+from nad_agents.testing import AcceptingVerifier, byte_tokenizer
+from tests.tiny_models import tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import tiny_llm
-from tests.unit.test_decoder import Accepts
 
 HELLO = [ChatMessage("hello")]
 
@@ -26,7 +26,7 @@ HELLO = [ChatMessage("hello")]
 def base_decoder():
     """Without a chat template."""
     return NeuronAgreementDecoder(
-        LoadedModel(tiny_model(), byte_tokenizer.__wrapped__(chat=False), "base", "folder", Path())
+        LoadedModel(tiny_model(), byte_tokenizer(chat_template=None), "base", "folder", Path())
     )
 
 
@@ -60,7 +60,7 @@ class TestAnswers:
         assert "".join(piece.delta for piece in completions) == completions[-1].text == whole.message.content
 
     def test_variables_of_the_chat_template(self):
-        tokenizer = byte_tokenizer.__wrapped__()
+        tokenizer = byte_tokenizer()
         tokenizer.chat_template += "{% if enable_thinking is defined %}[thinks: {{ enable_thinking }}]{% endif %}"
         decoder, off = tiny_decoder(tokenizer=tokenizer), {"chat_template_kwargs": {"enable_thinking": False}}
         llm, quiet = tiny_llm(decoder=decoder, n=2), tiny_llm(decoder=decoder, n=2, **off)
@@ -78,10 +78,10 @@ class TestAnswers:
         assert llm.complete("hello").raw["usage"]["prompt_tokens"] > len("hello")
 
     def test_the_decoders_own_verifier_judges_text_as_well(self):
-        verifier = Accepts()
+        verifier = AcceptingVerifier()
         llm = tiny_llm(decoder=tiny_decoder(verifier=verifier))
         for formatted in (True, False):
-            assert llm.complete("hello", formatted=formatted).text in verifier.asked
+            assert llm.complete("hello", formatted=formatted).text in [call.answer for call in verifier.calls]
 
     def test_a_base_model(self):
         llm = tiny_llm(decoder=base_decoder())

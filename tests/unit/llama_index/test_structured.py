@@ -1,7 +1,5 @@
 """Objects of a class, always valid: whole, streamed, async, and through LlamaIndex's structured model."""
 
-from typing import Literal
-
 import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
@@ -10,17 +8,9 @@ from llama_index.llms.nad import StructuredOutputError
 from pydantic import BaseModel, Field, field_validator
 
 from nad_agents import ConfigurationError
-from tests.unit.llama_index.models import roomy_llm
+from tests.unit.llama_index.models import Song, roomy_llm
 
 PROMPT = PromptTemplate("A song about {topic}.")
-
-
-class Song(BaseModel):
-    """A song."""
-
-    name: str = Field(max_length=12)
-    year: int = Field(ge=1900, le=2100)
-    kind: Literal["waltz", "polka"]
 
 
 class Unbounded(BaseModel):

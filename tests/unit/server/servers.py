@@ -15,6 +15,18 @@ from tests.unit.langchain.chats import one_layer_model, tiny_decoder
 SAMPLING = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
 NEURONS = NADConfig(top_k=12, per_layer_top=12, chunk_size=8)
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "seed": 3, "max_tokens": 24}
+ADD = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Add two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer", "maximum": 99}, "b": {"type": "integer", "maximum": 99}},
+            "required": ["a", "b"],
+        },
+    },
+}
 
 
 def make_app(verifier=None, runner=None, model=None, tokenizer=None, **settings):

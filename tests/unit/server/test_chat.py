@@ -7,20 +7,8 @@ import pytest
 from nad_server.outputs import GrowingText
 
 from nad_agents.chat.response_parser import ToolCallParser
-from tests.unit.server.servers import CHAT, http, make_app
+from tests.unit.server.servers import ADD, CHAT, http, make_app
 
-ADD = {
-    "type": "function",
-    "function": {
-        "name": "add",
-        "description": "Add two numbers.",
-        "parameters": {
-            "type": "object",
-            "properties": {"a": {"type": "integer", "maximum": 99}, "b": {"type": "integer", "maximum": 99}},
-            "required": ["a", "b"],
-        },
-    },
-}
 CALL = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
 
 

@@ -9,9 +9,8 @@ from nad_server.errors import APIError
 from nad_server.schema_limits import check_schema
 
 from nad_agents import ConfigurationError, GenerationError
-from tests.tiny_models import byte_tokenizer
+from nad_agents.testing import AcceptingVerifier, byte_tokenizer
 from tests.unit.langchain.chats import tiny_decoder
-from tests.unit.langchain.test_chat_model import Accepts
 from tests.unit.server.servers import CHAT, http, make_app
 
 PATH = "/v1/chat/completions"
@@ -147,7 +146,7 @@ async def test_what_breaks_inside_stays_inside(app, monkeypatch, caplog):
 
 
 async def test_a_model_without_a_chat_template_names_no_folder():
-    async with http(make_app(tokenizer=byte_tokenizer(chat=False))) as wire:
+    async with http(make_app(tokenizer=byte_tokenizer(chat_template=None))) as wire:
         answer = await wire.post(PATH, json=CHAT)
     assert answer.status_code == 400
     assert "/v1/completions" in answer.json()["error"]["message"]
@@ -221,7 +220,7 @@ def test_an_empty_key_or_a_second_verifier_is_refused():
     with pytest.raises(ValueError, match="let everybody in"):
         ServerSettings(api_keys=("",))
     with pytest.raises(ConfigurationError, match="create_app"):
-        create_app(tiny_decoder(verifier=Accepts()))
+        create_app(tiny_decoder(verifier=AcceptingVerifier()))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +252,7 @@ def test_malformed_schemas_are_refused(schema):
 
 @pytest.mark.parametrize(("chat", "response_template"), [(True, {"fields": 5}), (False, None)])
 async def test_no_error_tells_where_the_model_lies(chat, response_template):
-    tokenizer = byte_tokenizer.__wrapped__(chat=chat)
+    tokenizer = byte_tokenizer() if chat else byte_tokenizer(chat_template=None)
     tokenizer.name_or_path = "/secret/place/tiny"
     tokenizer.response_template = response_template
     async with http(make_app(tokenizer=tokenizer)) as wire:

@@ -5,7 +5,8 @@ import pytest
 from nad_server.errors import APIError
 from nad_server.fill_in_middle import fill_in_middle_prompt
 
-from tests.tiny_models import byte_tokenizer, make_model
+from nad_agents.testing import byte_tokenizer
+from tests.tiny_models import make_model
 from tests.unit.server.servers import http, make_app
 
 QWEN = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
@@ -29,7 +30,7 @@ FAMILIES = {
 
 
 def tokenizer_with(marks):
-    tokenizer = byte_tokenizer.__wrapped__()
+    tokenizer = byte_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": marks})
     return tokenizer
 

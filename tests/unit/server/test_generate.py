@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.unit.langchain.test_chat_model import Accepts
+from nad_agents.testing import AcceptingVerifier
 from tests.unit.server.servers import CHAT, call, counted, endless_model, http, make_app, until
 
 PATH = "/v1/chat/completions"
@@ -19,7 +19,7 @@ def app():
     return make_app(keep_alive_seconds=0.01, max_rows=4, max_waiting=1)
 
 
-class Blocks(Accepts):
+class Blocks(AcceptingVerifier):
     def __init__(self):
         super().__init__()
         self.asked, self.go_on = threading.Event(), threading.Event()

@@ -7,7 +7,7 @@ import pytest
 from nad_server.python_verifier import PythonAnswers
 from nad_server.sse import with_silences
 
-from tests.unit.langchain.test_chat_model import Accepts
+from nad_agents.testing import AcceptingVerifier
 from tests.unit.server.servers import CHAT, counted, http, make_app
 
 PATH = "/v1/chat/completions"
@@ -65,18 +65,8 @@ async def test_what_is_counted(app):
     assert await counted(app, 'nad_selections_total{check="none",selector="knn"}') == 2
 
 
-class Counts(Accepts):
-    def __init__(self):
-        super().__init__()
-        self.checked = []
-
-    def verify(self, answer, *, prompt=""):
-        self.checked.append(answer)
-        return super().verify(answer, prompt=prompt)
-
-
 async def test_checks_are_left_out_on_request_only():
-    verifier = Counts()
+    verifier = AcceptingVerifier()
     async with http(make_app(verifier=verifier)) as wire:
         checked = (await wire.post(PATH, json={**CHAT, "nad": {"verify": True}})).json()
         by_default = (await wire.post(PATH, json=CHAT)).json()
@@ -84,19 +74,19 @@ async def test_checks_are_left_out_on_request_only():
     assert "verification" in checked["nad"]
     assert "verification" in by_default["nad"]
     assert "verification" not in without["nad"]
-    assert verifier.checked
+    assert verifier.calls
 
 
 def test_answers_without_python_pass_unseen():
-    verifier = Counts()
+    verifier = AcceptingVerifier()
     answers = PythonAnswers(verifier)
     for text in ("Hello.", "```json\n{}\n```", "```\nls -l\n```"):
         assert answers.verify(text).passed
         assert answers.fingerprint(text) == text
-    assert not verifier.checked
+    assert not verifier.calls
     for text in ("```python\nx = 1\n```", "Look:\n```\ndef f():\n    pass\n```\n", "```py\nx = 1"):
         answers.verify(text)
-    assert len(verifier.checked) == 3
+    assert len(verifier.calls) == 3
 
 
 async def test_pages_from_elsewhere_are_let_in_where_the_operator_says_so():

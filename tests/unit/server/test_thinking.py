@@ -7,9 +7,8 @@ import openai
 import pytest
 
 from tests.tiny_models import make_model
-from tests.unit.chat.test_response_parser import JSON, Writes, templated
-from tests.unit.server.servers import http, make_app
-from tests.unit.server.test_chat import ADD
+from tests.unit.chat.templates import JSON, Writes, templated
+from tests.unit.server.servers import ADD, http, make_app
 
 THOUGHT, TEXT = "First I add two and three, which makes five.", "It is five, of course."
 CALL = '<|call|>{"name": "add", "arguments": {"a": 2, "b": 3}}<|/call|>'

@@ -7,33 +7,15 @@ import pytest
 import torch
 from transformers import LogitsProcessor
 
-from nad_agents.engine.base import GenerationRequest
+from nad_agents import testing
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError, UnsupportedModelError
 from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_model
+from tests.unit.engine.hf.generations import ids, run, seeded
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-
-
-def seeded(prompt_ids, sampling, seed=0, recording=None, **options):
-    return GenerationRequest(prompt_ids, sampling.model_copy(update={"seed": seed}), recording, **options)
-
-
-def ids(text):
-    return byte_tokenizer()(text)["input_ids"]
-
-
-def run(engine, *requests, chunk=32):
-    generations = [engine.start(request) for request in requests]
-    while any(g.live and g.error is None for g in generations):
-        engine.step(chunk)
-    groups = [g.group() for g in generations]
-    for g in generations:
-        engine.release(g)
-    assert engine.rows == 0
-    return groups
 
 
 def tokens(group):
@@ -212,7 +194,7 @@ def test_a_stop_string_ends_the_candidate_and_is_cut():
 
 
 def test_the_vocabulary_is_read_for_a_stop_string_once():
-    tokenizer, reads = byte_tokenizer.__wrapped__(), []
+    tokenizer, reads = testing.byte_tokenizer(), []
     read = tokenizer.get_vocab
     tokenizer.get_vocab = lambda: reads.append(1) or read()
     engine = HFEngine(tiny_model(), tokenizer)

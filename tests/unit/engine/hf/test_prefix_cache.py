@@ -6,8 +6,8 @@ import torch
 from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.hf.engine import HFEngine
 from tests.tiny_models import byte_tokenizer, make_model
-from tests.unit.engine.hf.test_engine import ids, run, seeded
-from tests.unit.test_decoder import loaded
+from tests.unit.decoders import loaded
+from tests.unit.engine.hf.generations import ids, run, seeded
 
 FIRST = "You are a helpful assistant. What is the capital of France?"
 NEXT = FIRST + " It is Paris. And of Italy?"

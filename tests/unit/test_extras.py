@@ -1,0 +1,105 @@
+"""Each extra brings what its package imports, and no framework that it does not need."""
+
+import ast
+import tomllib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from sys import stdlib_module_names
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.unit.sources import ROOT, modules, package_of
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+ROOTS = {
+    "": ["nad_agents", "nad_agents.decoder", "nad_agents.cli", "nad_agents.testing"],
+    "langchain": ["langchain_nad"],
+    "llama-index": ["llama_index.llms.nad"],
+    "sandbox": ["nad_sandbox"],
+    "server": ["nad_server"],
+}
+"""Extra -> the packages that have to be importable with it; without an extra, the library itself."""
+FRAMEWORKS = {
+    "": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
+    "langchain": {"llama-index-core", "fastapi", "docker"},
+    "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
+    "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
+    "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
+}
+
+
+@cache
+def needed(requirement: str) -> frozenset[str]:
+    """Names of all distributions that come with a requirement, by the metadata of what is installed."""
+    found, todo = set(), [Requirement(requirement)]
+    while todo:
+        one = todo.pop()
+        key = (canonicalize_name(one.name), frozenset(one.extras))
+        if key in found:
+            continue
+        found.add(key)
+        try:
+            declared = requires(one.name) or []
+        except PackageNotFoundError:
+            continue  # for another platform
+        extras = one.extras or {""}
+        for each in map(Requirement, declared):
+            todo += [each] if each.marker is None or any(each.marker.evaluate({"extra": e}) for e in extras) else []
+    return frozenset(name for name, _ in found)
+
+
+def brought_by(extra):
+    declared = [*PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] if extra else [])]
+    return frozenset().union(*map(needed, declared))
+
+
+def imported_at_once(module):
+    """Names that importing a module imports: those in functions and under TYPE_CHECKING come later or never."""
+    for node in modules()[module].body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def reached(roots):
+    """Modules of ours that importing these packages imports, packages on the way included; and names of others."""
+    ours, others, todo = set(), set(), list(roots)
+    while todo:
+        name = todo.pop()
+        if name not in modules():
+            if package_of(name) is None:
+                others.add(name.split(".")[0])
+            continue
+        if name in ours:
+            continue
+        ours.add(name)
+        parent = name.rpartition(".")[0]
+        todo += [*imported_at_once(name), *([parent] if parent in modules() else [])]
+    return ours, others - set(stdlib_module_names)
+
+
+@pytest.mark.parametrize("extra", ROOTS)
+def test_an_extra_brings_no_framework_that_it_does_not_need(extra):
+    assert not brought_by(extra) & FRAMEWORKS[extra]
+
+
+@pytest.mark.parametrize("extra", ROOTS)
+def test_an_extra_brings_what_its_package_imports(extra):
+    _, others = reached(ROOTS[extra])
+    distributions = packages_distributions()
+    for name in others:
+        assert {canonicalize_name(found) for found in distributions[name]} & brought_by(extra), name
+
+
+def test_everything_is_all_extras():
+    (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
+    assert everything.name == PROJECT["name"]
+    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all"}
+
+
+def test_serve_is_found_by_its_entry_point():
+    assert PROJECT["entry-points"]["nad_agents.commands"] == {"serve": "nad_server.command:serve"}
