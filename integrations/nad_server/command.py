@@ -133,7 +133,7 @@ def serve(
         max_waiting=max_waiting,
         min_temperature=min_temperature,
         shutdown_seconds=shutdown_seconds,
-        # a stranger's web page has no key, and needs no further check where there is one
+        # with a key, a web page whose name is made to lead to this machine is refused anyway
         hosts=(*_LOOPBACK, host) if _is_loopback(host) and not keys else (),
         cors_origins=tuple(cors_origin or ()),
         ui=ui,

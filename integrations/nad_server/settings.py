@@ -14,11 +14,11 @@ class ServerSettings(BaseModel):
 
     api_keys: tuple[str, ...] = Field(
         default=(),
-        description="API keys, one of which a request must bring as its bearer token; none of them admits everybody.",
+        description="API keys, one of which each request must bring as its bearer token; empty admits everybody.",
     )
     model_names: tuple[str, ...] = Field(
         default=(),
-        description="Names under which the model can be requested; none of them takes the decoder's name for it.",
+        description="Names under which the model can be requested; empty means the name that the decoder gives it.",
     )
     max_tokens: int = Field(
         default=1024,
@@ -56,8 +56,8 @@ class ServerSettings(BaseModel):
     )
     hosts: tuple[str, ...] = Field(
         default=(),
-        description="Host names without port by which requests may address the server; none of them allows every "
-        "name. On a server for one machine alone they keep out web pages whose name is made to lead to that machine.",
+        description="Host names without port by which requests may address the server; empty allows every name. On "
+        "a server for one machine alone they keep out web pages whose name is made to lead to that machine.",
     )
     cors_origins: tuple[str, ...] = Field(
         default=(), description="Origins whose web pages may use the server, such as https://example.org."
