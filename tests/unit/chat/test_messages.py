@@ -65,4 +65,4 @@ def test_models_may_have_a_template_for_tools():
     tokenizer = strict_tokenizer({"default": "d", "tool_use": "t"})
     assert template_source(tokenizer, tools=False) == "d"
     assert template_source(tokenizer, tools=True) == "t"
-    assert template_source(byte_tokenizer(chat=False), tools=True) is None
+    assert template_source(byte_tokenizer(chat_template=None), tools=True) is None

@@ -6,7 +6,7 @@ from nad_agents.chat.prepare import template_inputs
 from nad_agents.chat.response_parser import ToolCallParser
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
-from tests.unit.langchain.test_tools import hermes_tokenizer
+from tests.unit.langchain.tools import hermes_tokenizer
 
 PARAMETERS = {
     "type": "object",

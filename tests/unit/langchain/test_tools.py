@@ -12,9 +12,8 @@ from pydantic.v1 import BaseModel as BaseModelV1
 from nad_agents import ConfigurationError
 from nad_agents.chat.tools import tool_choice_name
 from nad_agents.testing import AcceptingVerifier
-from tests.tiny_models import byte_tokenizer
 from tests.unit.langchain.chats import json_decoder, roomy_decoder, tiny_chat
-from tests.unit.langchain.tools import PersonDict, add, now
+from tests.unit.langchain.tools import PersonDict, add, hermes_tokenizer, now
 
 
 class Search(BaseModel):
@@ -27,16 +26,6 @@ class Search(BaseModel):
 @pytest.fixture(scope="module")
 def chat():
     return tiny_chat(decoder=json_decoder(), max_tokens=40)
-
-
-def hermes_tokenizer():
-    tokenizer = byte_tokenizer()
-    tokenizer.chat_template = (
-        "{% if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}</tools> in <tool_call>{% endif %}"
-        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
-        "<tool_call>{{ c.function.arguments.a }}</tool_call>{% endfor %}{% endfor %}"
-    )
-    return tokenizer
 
 
 @pytest.mark.parametrize(
