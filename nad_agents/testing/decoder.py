@@ -20,7 +20,7 @@ from nad_agents.selectors import get_selector
 from nad_agents.testing.models import byte_tokenizer
 from nad_agents.testing.pending import ScriptedPendingRequest, ScriptedRequest
 from nad_agents.testing.script import ScriptedAnswer
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class _Options(TypedDict, total=False):
 
     sampling: SamplingConfig | None
     config: NADConfig | None
-    verifier: Verifier | None
+    verifier: Verifier | NotGiven | None
     verification: VerificationConfig | None
     raw: bool
     tools: Sequence[Mapping[str, Any]] | None
@@ -166,7 +166,7 @@ class ScriptedDecoder:
         *,
         sampling: SamplingConfig | None = None,
         config: NADConfig | None = None,
-        verifier: Verifier | None = None,
+        verifier: Verifier | NotGiven | None = NOT_GIVEN,
         verification: VerificationConfig | None = None,
         raw: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
@@ -178,6 +178,7 @@ class ScriptedDecoder:
         streaming: bool = False,  # noqa: ARG002 - events cost nothing
         watch: bool = False,
         timeout: float | None = None,  # noqa: ARG002 - a script takes no time
+        first_prompt_index: int = 0,  # noqa: ARG002 - a script draws nothing
     ) -> list[ScriptedPendingRequest]:
         """Take the next answers of the script; see `NeuronAgreementDecoder.submit` for the arguments.
 
@@ -211,7 +212,7 @@ class ScriptedDecoder:
                 tokenizer=self.loaded.tokenizer,
                 model=self.engine.name,
                 selector=selector,
-                verifier=verifier if verifier is not None else self.verifier,
+                verifier=self.verifier if isinstance(verifier, NotGiven) else verifier,
                 verification=verification or self.verification,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
