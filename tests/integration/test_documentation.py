@@ -51,7 +51,7 @@ def test_the_readme_runs_from_top_to_bottom():
         assert names["mood"].text in {"good", "bad"}
         assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", names["date"].text)
         assert names["call"]["name"] == "multiply"
-        assert names["generate"].response_metadata["nad"]["steps"]
+        assert names["answer"].response_metadata["nad"]["steps"]
     finally:
         if "sandbox" in names:
             names["sandbox"].close()

@@ -30,6 +30,9 @@ FRAMEWORKS = {
 }
 
 
+distributions_by_module = cache(packages_distributions)
+
+
 @cache
 def needed(requirement: str) -> frozenset[str]:
     """Names of all distributions that come with a requirement, by the metadata of what is installed."""
@@ -90,9 +93,9 @@ def test_an_extra_brings_no_framework_that_it_does_not_need(extra):
 @pytest.mark.parametrize("extra", ROOTS)
 def test_an_extra_brings_what_its_package_imports(extra):
     _, others = reached(ROOTS[extra])
-    distributions = packages_distributions()
+    brought = brought_by(extra)
     for name in others:
-        assert {canonicalize_name(found) for found in distributions[name]} & brought_by(extra), name
+        assert {canonicalize_name(found) for found in distributions_by_module()[name]} & brought, name
 
 
 def test_everything_is_all_extras():
