@@ -24,7 +24,7 @@ from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.evaluation.datasets import Problem
 from nad_agents.evaluation.recording import make_manifest
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import ProblemRecord, RunWriter
 

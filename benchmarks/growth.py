@@ -15,7 +15,7 @@ import torch
 from decoding import TimedModel
 
 from nad_agents.models import DEFAULT_MODEL, load_model
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 
 SERIES = {
     "candidates (64 tokens each)": ("n", [(n, 64, 0) for n in (4, 8, 16, 32, 64, 128, 256)]),

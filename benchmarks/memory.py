@@ -17,7 +17,7 @@ from typing import get_args
 from decoding import TimedModel
 
 from nad_agents.models import DEFAULT_MODEL, load_model
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import ScoreName
 
 WAYS = ("generate", "recorder off", *get_args(ScoreName))

@@ -23,7 +23,7 @@ from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.neurons.activated_sets import ComparisonConfig
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.observer import RequestObserver
 from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.prompt import Prompt, encode_prompt, last_user_text

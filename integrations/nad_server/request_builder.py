@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
 from nad_agents.selection import check_configuration
 from nad_agents.types import NADConfig, SamplingConfig

@@ -16,7 +16,7 @@ from nad_agents.cli.findings import Finding
 if TYPE_CHECKING:
     from nad_agents.engine.base import Generation
     from nad_agents.engine.hf.engine import HFEngine
-    from nad_agents.neurons.recorder import RecordingConfig
+    from nad_agents.neurons.recording_config import RecordingConfig
 
 __all__ = ["measure_speed"]
 
@@ -37,7 +37,7 @@ def measure_speed(console: Console, model: str) -> Iterator[Finding]:
     with loading(console, model):
         from nad_agents.engine.hf.engine import HFEngine
         from nad_agents.models import load_model
-        from nad_agents.neurons.recorder import RecordingConfig
+        from nad_agents.neurons.recording_config import RecordingConfig
 
         loaded = load_model(model)
         engine = HFEngine(loaded.model, loaded.tokenizer, name=loaded.name)
@@ -94,7 +94,7 @@ def _decode_seconds(
 
 def _select_seconds(engine: HFEngine, prompt: list[int]) -> float:
     """Return the seconds in which the selector knn scores 16 candidates."""
-    from nad_agents.neurons.recorder import RecordingConfig
+    from nad_agents.neurons.recording_config import RecordingConfig
     from nad_agents.selectors import get_selector
 
     generation = _start(engine, prompt, n=16, tokens=_TOKENS, recording=RecordingConfig())

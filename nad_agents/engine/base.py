@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.types import SamplingConfig
 

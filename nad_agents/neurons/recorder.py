@@ -15,7 +15,6 @@ one step, whichever is more, so a chunk may be reduced in several parts. What is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -24,33 +23,16 @@ from torch import nn
 
 from nad_agents.exceptions import ConfigurationError, RecordingError
 from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.top_k import top_neurons
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.types import ScoreName
 
-__all__ = ["BUFFER_BYTES", "ActivationTap", "RecordingConfig", "activated_neurons", "neuron_layout"]
+__all__ = ["BUFFER_BYTES", "ActivationTap", "activated_neurons", "neuron_layout"]
 
 BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
 """Greatest size of the buffer for each score; it always holds at least one step. A small buffer stays in the CPU's
 cache, but attribution reads every down projection once per full buffer (both sizes are measured)."""
-
-
-@dataclass(frozen=True)
-class RecordingConfig:
-    """Which neurons count as activated.
-
-    Attributes:
-        score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y
-            (arXiv 2504.07440, eq. 5).
-        top_k: Number of activated neurons per token.
-        per_layer_top: Greatest number of them from one layer.
-        layers: (first, end) of the recorded decoder layers; None records all.
-    """
-
-    score: ScoreName = "activation"
-    top_k: int = 500
-    per_layer_top: int = 64
-    layers: tuple[int, int] | None = None
 
 
 def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> NeuronLayout:

@@ -28,13 +28,40 @@ SCRIPTED = (
     "assert decoder.decode('What is 2 + 2?').text == '4'\n"
     "assert [event for event in decoder.stream('What is 2 + 2?')][-1].selection.text == '4'\n"
 )
+SCRIPTED_LANGCHAIN = (
+    "from langchain_nad import NADChatModel\n"
+    "from nad_agents.testing import ScriptedDecoder\n"
+    "assert NADChatModel(decoder=ScriptedDecoder('4')).invoke('What is 2 + 2?').content == '4'\n"
+)
+SCRIPTED_LLAMA_INDEX = (
+    "from llama_index.llms.nad import NADLLM\n"
+    "from nad_agents.testing import ScriptedDecoder\n"
+    "assert NADLLM(decoder=ScriptedDecoder('4')).complete('What is 2 + 2?').text == '4'\n"
+)
+SCRIPTED_SERVER = (
+    "import asyncio, httpx\n"
+    "from nad_agents.testing import ScriptedDecoder\n"
+    "from nad_server import create_app\n"
+    "async def ask():\n"
+    "    transport = httpx.ASGITransport(app=create_app(ScriptedDecoder('4')))\n"
+    "    async with httpx.AsyncClient(transport=transport, base_url='http://server') as client:\n"
+    "        return (await client.post('/v1/completions', json={{'model': 'scripted', 'prompt': '2 + 2 ='}})).json()\n"
+    "assert asyncio.run(ask())['choices'][0]['text'] == '4'\n"
+)
 CONSTRUCTING = "from langchain_nad import NADChatModel\nNADChatModel(n=4)\n"
 
 
 @pytest.mark.parametrize(
     ("program", "allowed"),
-    [(COMMAND, set()), (READING, set()), (CONSTRUCTING, {"langchain_core"}), (SCRIPTED, {"transformers"})],
-    ids=["selecting", "reading a run", "constructing a chat model", "a scripted decoder"],
+    [
+        pytest.param(COMMAND, set(), id="selecting"),
+        pytest.param(READING, set(), id="reading a run"),
+        pytest.param(CONSTRUCTING, {"langchain_core"}, id="constructing a chat model"),
+        pytest.param(SCRIPTED, {"transformers"}, id="a scripted decoder"),
+        pytest.param(SCRIPTED_LANGCHAIN, {"transformers", "langchain_core"}, id="a scripted decoder in LangChain"),
+        pytest.param(SCRIPTED_LLAMA_INDEX, {"transformers"}, id="a scripted decoder in LlamaIndex"),
+        pytest.param(SCRIPTED_SERVER, {"transformers"}, id="a scripted decoder in the server"),
+    ],
 )
 def test_heavy_libraries_are_left_out(program, allowed, tmp_path):
     program = program.format(folder=str(write_run(tmp_path / "run", problems=2, n=3)))

@@ -12,7 +12,7 @@ from nad_agents import Finished, NADConfig, SamplingConfig, TextDelta
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
 
 TASK = "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."

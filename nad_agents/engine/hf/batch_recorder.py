@@ -14,7 +14,8 @@ from transformers import PreTrainedModel
 
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards, find_unembedding
-from nad_agents.neurons.recorder import BUFFER_BYTES, ActivationTap, RecordingConfig, activated_neurons, neuron_layout
+from nad_agents.neurons.recorder import BUFFER_BYTES, ActivationTap, activated_neurons, neuron_layout
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["BatchRecorder", "StepRecorder"]

@@ -35,7 +35,7 @@ from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_m
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.exceptions import GenerationError
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["HFEngine"]

@@ -14,7 +14,8 @@ import torch
 from transformers import PreTrainedConfig
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
+from nad_agents.neurons.recorder import BUFFER_BYTES
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 
 __all__ = ["MemoryNeed", "ModelShape", "check_memory", "memory_need"]

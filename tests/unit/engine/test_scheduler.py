@@ -13,7 +13,7 @@ from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.scheduled_request import ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, PromptError
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 

@@ -8,7 +8,8 @@ from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, RecordingError, UnsupportedModelError
 from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
-from nad_agents.neurons.recorder import ActivationTap, RecordingConfig, activated_neurons, neuron_layout
+from nad_agents.neurons.recorder import ActivationTap, activated_neurons, neuron_layout
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import D_FF, FAMILIES, KINDS, N_LAYERS, byte_tokenizer, make_model, tiny_model
 

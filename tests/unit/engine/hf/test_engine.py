@@ -10,7 +10,7 @@ from transformers import LogitsProcessor
 from nad_agents import testing
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError, UnsupportedModelError
-from nad_agents.neurons.recorder import RecordingConfig
+from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_model
 from tests.unit.engine.hf.generations import ids, run, seeded

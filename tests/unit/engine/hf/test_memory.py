@@ -13,7 +13,8 @@ from nad_agents.engine.hf.memory import (
     check_memory,
     memory_need,
 )
-from nad_agents.neurons.recorder import BUFFER_BYTES, RecordingConfig
+from nad_agents.neurons.recorder import BUFFER_BYTES
+from nad_agents.neurons.recording_config import RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 
