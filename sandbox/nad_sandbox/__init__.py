@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from nad_sandbox.backends.docker import DockerSandbox
     from nad_sandbox.backends.local import UnsafeLocalSandbox
     from nad_sandbox.behaviour.runner import BehaviourRunner
-    from nad_sandbox.checks.code_extraction import extract_code
+    from nad_sandbox.checks.code_extraction import extract_code, extract_programs
     from nad_sandbox.checks.report import CheckResult, Report
     from nad_sandbox.checks.verifier import CodeVerifier
-    from nad_sandbox.reaper import reap_leftovers
+    from nad_sandbox.ownership.reaper import reap_leftovers
 
 __all__ = [
     "AutoSandbox",
@@ -50,6 +50,7 @@ __all__ = [
     "UnsafeLocalSandbox",
     "auto_sandbox",
     "extract_code",
+    "extract_programs",
     "reap_leftovers",
 ]
 
@@ -64,7 +65,8 @@ _LAZY = {
     "UnsafeLocalSandbox": "nad_sandbox.backends.local",
     "auto_sandbox": "nad_sandbox.backends.auto",
     "extract_code": "nad_sandbox.checks.code_extraction",
-    "reap_leftovers": "nad_sandbox.reaper",
+    "extract_programs": "nad_sandbox.checks.code_extraction",
+    "reap_leftovers": "nad_sandbox.ownership.reaper",
 }
 
 

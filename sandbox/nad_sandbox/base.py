@@ -66,6 +66,7 @@ class ExecResult:
         timed_out: the time limit ended it.
         oom_killed: the memory limit ended it.
         output_truncated: more was written than was kept.
+        python_version: version of the sandbox's Python, such as "3.13.1"; empty when the sandbox does not tell.
     """
 
     returncode: int | None
@@ -75,6 +76,7 @@ class ExecResult:
     timed_out: bool = False
     oom_killed: bool = False
     output_truncated: bool = False
+    python_version: str = ""
 
     @property
     def ok(self) -> bool:

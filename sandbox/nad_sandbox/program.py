@@ -1,7 +1,7 @@
 """One program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
-The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte
-big-endian length, a JSON header of that length, then each file's content and the standard input.
+The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
+length, a JSON header of that length, then the program's standard input and each file's content.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Job", "command_job", "python_job"]
+__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "python_program"]
 
 MAIN_FILE = "main.py"
 """The name under which the source given to `run_python` lies in the working folder."""
@@ -24,6 +24,9 @@ PROGRAM_ENV: dict[str, str] = {
     "PYTHONUTF8": "1",
     "PYTHONUNBUFFERED": "1",  # what was printed before a kill is not lost in a buffer
     "PYTHONDONTWRITEBYTECODE": "1",
+    # the user has no account: what asks for a name finds this
+    "USER": "nobody",
+    "LOGNAME": "nobody",
     # numeric libraries start one thread per core of the host otherwise, and run into the pids limit
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -31,20 +34,23 @@ PROGRAM_ENV: dict[str, str] = {
 }
 """Environment variables that every program gets."""
 
+_ALARM_GRACE_SECONDS = 30
 
-ALARM_GRACE_SECONDS = 30
+# the kernel's limits, less the working folder
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4000
 
 
 @dataclass(frozen=True)
-class Job:
+class Program:
     """A program to run once.
 
     Attributes:
         argv: the command; empty for "the sandbox's Python on `MAIN_FILE`".
+        timeout: wall-clock seconds.
         env: variables beside `PROGRAM_ENV`.
         files: file names in the working folder and their content.
         stdin: what the program reads from its standard input.
-        timeout: wall-clock seconds.
     """
 
     argv: tuple[str, ...]
@@ -59,7 +65,7 @@ class Job:
         return len(self.stdin) + sum(len(content) for content in self.files.values())
 
     def feed(self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None) -> Iterator[bytes]:
-        """The bytes for the bootstrap program, piece by piece.
+        """Yield the bytes for the bootstrap program, piece by piece.
 
         Args:
             rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
@@ -73,15 +79,15 @@ class Job:
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
             "mark": mark,
-            "alarm": math.ceil(self.timeout) + ALARM_GRACE_SECONDS,
+            "alarm": math.ceil(self.timeout) + _ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
-        yield from self.files.values()
         yield self.stdin
+        yield from self.files.values()
 
     def oversize_message(self, limits: Limits) -> str | None:
-        """Why the job cannot fit into the scratch space; None when it can."""
+        """Return why the program cannot fit into the scratch space; None when it can."""
         room = limits.tmpfs_mb * 2**20
         if self.size <= room:
             return None
@@ -91,18 +97,25 @@ class Job:
         )
 
 
-def command_job(
+def command_program(
     cmd: Sequence[str],
     *,
     stdin: str | bytes | None,
     env: Mapping[str, str] | None,
     timeout: float,
-) -> Job:
-    """The job for a command.
+) -> Program:
+    """Return the program that is a command.
+
+    Args:
+        cmd: program and arguments.
+        stdin: what it reads from its standard input.
+        env: variables beside `PROGRAM_ENV`.
+        timeout: wall-clock seconds.
 
     Raises:
-        TypeError: `cmd` is one string, or holds something else than strings.
-        ValueError: `cmd` is empty, holds a NUL, or `timeout` is not positive.
+        TypeError: `cmd` is one string, or it or `env` holds something else than strings.
+        ValueError: `cmd` is empty, an argument or a variable cannot be passed to a program, or `timeout` is not
+            positive.
     """
     if isinstance(cmd, str | bytes):
         raise TypeError(f"cmd must be a sequence of arguments, not the string {cmd!r}: there is no shell")
@@ -114,45 +127,86 @@ def command_job(
             raise TypeError(f"cmd holds {argument!r}: every argument must be a string")
         if "\0" in argument:
             raise ValueError(f"cmd holds {argument!r}: an argument cannot contain a NUL byte")
-    return Job(argv, _checked_timeout(timeout), env=_checked_env(env), stdin=_encode(stdin or b""))
+        if not _is_encodable(argument):
+            raise ValueError(f"cmd holds {argument!r}: an argument must be text that UTF-8 can encode")
+    return Program(argv, _checked_timeout(timeout), env=_checked_env(env), stdin=_encode(stdin or b""))
 
 
-def python_job(
+def python_program(
     code: str,
     *,
     stdin: str | bytes,
     files: Mapping[str, str | bytes] | None,
     timeout: float,
-) -> Job:
-    """The job for Python source.
+) -> Program:
+    """Return the program that is Python source.
+
+    Args:
+        code: the source.
+        stdin: what it reads from its standard input.
+        files: relative names and contents.
+        timeout: wall-clock seconds.
 
     Raises:
-        ValueError: a file's name is absolute, leaves the working folder, or is `MAIN_FILE`; or `timeout` is
-            not positive.
+        TypeError: a file's name is no string.
+        ValueError: a file's name is absolute, leaves the working folder, is `MAIN_FILE`, names a file twice or a folder
+            too, or is more than a file system takes; or `timeout` is not positive.
     """
     contents = {MAIN_FILE: _encode(code)}
     for name, content in (files or {}).items():
-        contents[_checked_name(name)] = _encode(content)
-    return Job((), _checked_timeout(timeout), files=contents, stdin=_encode(stdin))
+        path = _checked_name(name)
+        if path in contents:
+            raise ValueError(f"files: {name!r} names the file {path!r} a second time")
+        contents[path] = _encode(content)
+    for path in contents:
+        both = [str(folder) for folder in PurePosixPath(path).parents if str(folder) in contents]
+        if both:
+            raise ValueError(f"files: {both[0]!r} cannot be both a file and the folder of {path!r}")
+    return Program((), _checked_timeout(timeout), files=contents, stdin=_encode(stdin))
 
 
 def _encode(text: str | bytes) -> bytes:
-    """Bytes of a text; lone surrogates go through, and make Python refuse the source, as they should."""
+    """The bytes of a text; lone surrogates go through, and make Python refuse the source, as they should."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
 
 
 def _checked_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"files: the name {name!r} is no string")
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts or str(path) in {".", MAIN_FILE}:
         raise ValueError(
-            f"files: {name!r} cannot be used: a name is relative, stays in the folder, and is not {MAIN_FILE}"
+            f"files: {_shortened(name)} cannot be used: a name is relative, stays in the folder, and is not {MAIN_FILE}"
+        )
+    if not _is_encodable(name):
+        raise ValueError(f"files: {_shortened(name)} cannot be used: a name must be text that UTF-8 can encode")
+    if len(name.encode()) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+        raise ValueError(
+            f"files: {_shortened(name)} is too long: a name has at most {_LONGEST_NAME} bytes, and with its folders "
+            f"{_LONGEST_PATH:,}"
         )
     return str(path)
 
 
+def _shortened(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:60]}...") + (
+        f" ({len(name):,} characters)" if len(name) > 80 else ""
+    )
+
+
+def _is_encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _checked_env(env: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in (env or {}).items():
-        if not name or "=" in name or "\0" in name + value:
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"env: {name!r}={value!r} must be two strings")
+        if not name or "=" in name or "\0" in name + value or not _is_encodable(name + value):
             raise ValueError(f"env: {name!r}={value!r} is not a valid environment variable")
     return dict(env or {})
 

@@ -1,4 +1,4 @@
-"""What all sandboxes share: sync and async methods, argument checks, and how many programs run at once."""
+"""What all sandboxes share: blocking and asynchronous methods, argument checks, and how many programs run at once."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
-from nad_sandbox.program import Job, command_job, python_job
+from nad_sandbox.process.supervisor import POLL_SECONDS
+from nad_sandbox.program import Program, command_program, python_program
 
 if TYPE_CHECKING:
     from nad_sandbox.checks.report import Report
 
-__all__ = ["POLL_SECONDS", "ThreadedSandbox", "cannot_fit"]
-
-POLL_SECONDS = 0.05
-"""How often a running program's supervisor looks whether it was cancelled."""
+__all__ = ["ThreadedSandbox"]
 
 
 class ThreadedSandbox(ABC):
@@ -29,8 +27,8 @@ class ThreadedSandbox(ABC):
 
     Args:
         limits: what a program may use.
-        parallel: programs that run at once; further calls wait, which does not count against their time.
-            Default: one per CPU core.
+        parallel: programs that run at once; further calls wait, which does not count against their time. Default: one
+            per CPU core.
 
     Raises:
         ValueError: a limit or `parallel` is not positive.
@@ -51,8 +49,8 @@ class ThreadedSandbox(ABC):
         self._closed = False
 
     @abstractmethod
-    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        """Run a job and wait for it; end it early once `cancelled` is set. Nothing of it is left after."""
+    def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
+        """Run a program and wait for it, and end it early once `cancelled` is set. It is dead on return."""
 
     def check_available(self) -> None:  # noqa: B027 - a sandbox that is always there has nothing to check
         """Find out whether programs can be run here.
@@ -83,7 +81,7 @@ class ThreadedSandbox(ABC):
             TypeError: `cmd` is not a sequence of strings.
             ValueError: an argument cannot work.
         """
-        return self._run_in_slot(self._command_job(cmd, input, env, timeout), threading.Event())
+        return self.run_program(self._command(cmd, input, env, timeout), threading.Event())
 
     def run_python(
         self,
@@ -106,7 +104,7 @@ class ThreadedSandbox(ABC):
             SandboxFailureError: the sandbox broke while it ran.
             ValueError: an argument cannot work.
         """
-        return self._run_in_slot(self._python_job(code, stdin, files, timeout), threading.Event())
+        return self.run_program(self._python(code, stdin, files, timeout), threading.Event())
 
     async def aexec(
         self,
@@ -117,7 +115,7 @@ class ThreadedSandbox(ABC):
         timeout: float | None = None,
     ) -> ExecResult:
         """`exec` without blocking the event loop; cancelling the task kills the program."""
-        return await self._run_in_thread(self._command_job(cmd, input, env, timeout))
+        return await self._run_in_thread(self._command(cmd, input, env, timeout))
 
     async def arun_python(
         self,
@@ -128,16 +126,51 @@ class ThreadedSandbox(ABC):
         timeout: float | None = None,
     ) -> ExecResult:
         """`run_python` without blocking the event loop; cancelling the task kills the program."""
-        return await self._run_in_thread(self._python_job(code, stdin, files, timeout))
+        return await self._run_in_thread(self._python(code, stdin, files, timeout))
+
+    def run_program(self, program: Program, cancelled: threading.Event) -> ExecResult:
+        """Run a program and wait for it; the other methods come down to this one.
+
+        Args:
+            program: what to run.
+            cancelled: ends the program when set.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run it, or it was cancelled before it began.
+            SandboxFailureError: the sandbox broke while it ran.
+        """
+        with self._lock:
+            self._refuse_when_closed()
+            self._running.add(cancelled)
+        try:
+            with self._slot(cancelled):
+                self._refuse_when_closed()
+                message = program.oversize_message(self.limits)
+                result = _cannot_fit(message) if message else self._run(program, cancelled)
+        finally:
+            with self._lock:
+                self._running.discard(cancelled)
+        if cancelled.is_set():
+            self._refuse_when_closed()
+        return result
 
     def verify(self, answer: str, *, prompt: str = "") -> Report:
-        """Judge an answer with the default checks of `CodeVerifier`: it compiles, loads, and does what examples say."""
+        """Judge an answer with the default checks of `CodeVerifier`: it compiles, loads and passes the examples.
+
+        Args:
+            answer: what the model wrote, prose and fences included.
+            prompt: what it was asked.
+        """
         from nad_sandbox.checks.verifier import CodeVerifier
 
         return CodeVerifier(self).verify(answer, prompt=prompt)
 
     def fingerprint(self, answer: str) -> str:
-        """Equal for answers whose programs differ in form alone; see `CodeVerifier.fingerprint`."""
+        """Return a text that is equal for answers whose programs differ in form alone.
+
+        Args:
+            answer: what the model wrote, prose and fences included.
+        """
         from nad_sandbox.checks.verifier import CodeVerifier
 
         return CodeVerifier(self).fingerprint(answer)
@@ -166,41 +199,25 @@ class ThreadedSandbox(ABC):
     ) -> None:
         self.close()
 
-    def _command_job(
+    def _command(
         self,
         cmd: Sequence[str],
         stdin: str | bytes | None,
         env: Mapping[str, str] | None,
         timeout: float | None,
-    ) -> Job:
+    ) -> Program:
         seconds = self.limits.timeout if timeout is None else timeout
-        return command_job(cmd, stdin=stdin, env=env, timeout=seconds)
+        return command_program(cmd, stdin=stdin, env=env, timeout=seconds)
 
-    def _python_job(
+    def _python(
         self,
         code: str,
         stdin: str | bytes,
         files: Mapping[str, str | bytes] | None,
         timeout: float | None,
-    ) -> Job:
+    ) -> Program:
         seconds = self.limits.timeout if timeout is None else timeout
-        return python_job(code, stdin=stdin, files=files, timeout=seconds)
-
-    def _run_in_slot(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        with self._lock:
-            self._refuse_when_closed()
-            self._running.add(cancelled)
-        try:
-            with self._slot(cancelled):
-                self._refuse_when_closed()
-                message = job.oversize_message(self.limits)
-                result = cannot_fit(message) if message else self._run(job, cancelled)
-        finally:
-            with self._lock:
-                self._running.discard(cancelled)
-        if cancelled.is_set():
-            self._refuse_when_closed()
-        return result
+        return python_program(code, stdin=stdin, files=files, timeout=seconds)
 
     def _refuse_when_closed(self) -> None:
         if self._closed:
@@ -217,13 +234,13 @@ class ThreadedSandbox(ABC):
         finally:
             self._slots.release()
 
-    async def _run_in_thread(self, job: Job) -> ExecResult:
+    async def _run_in_thread(self, program: Program) -> ExecResult:
         with self._lock:
             if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.parallel, thread_name_prefix="nad-sandbox")
             executor = self._executor
         cancelled = threading.Event()
-        future = asyncio.get_running_loop().run_in_executor(executor, self._run_in_slot, job, cancelled)
+        future = asyncio.get_running_loop().run_in_executor(executor, self.run_program, program, cancelled)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -237,6 +254,6 @@ class ThreadedSandbox(ABC):
             raise
 
 
-def cannot_fit(message: str) -> ExecResult:
-    """The result of a program too big for the scratch space: status 126, a shell's "cannot execute"."""
+def _cannot_fit(message: str) -> ExecResult:
+    """Return the result of a program too big for the scratch space: status 126, a shell's "cannot execute"."""
     return ExecResult(126, "", message, duration=0.0)

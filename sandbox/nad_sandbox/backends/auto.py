@@ -8,7 +8,7 @@ from typing import Literal
 from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
 from nad_sandbox.backends.docker import DockerSandbox
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
-from nad_sandbox.program import Job
+from nad_sandbox.program import Program
 from nad_sandbox.threaded import ThreadedSandbox
 
 __all__ = ["AutoSandbox", "SandboxKind", "auto_sandbox"]
@@ -19,10 +19,10 @@ SandboxKind = Literal["auto", "docker", "bubblewrap"]
 def auto_sandbox(
     kind: SandboxKind = "auto", *, limits: Limits | None = None, parallel: int | None = None, build: bool = True
 ) -> DockerSandbox | BubblewrapSandbox:
-    """A sandbox that is known to work: `DockerSandbox` where an engine answers, else `BubblewrapSandbox`.
+    """Return a sandbox that is known to work: `DockerSandbox` where an engine answers, else `BubblewrapSandbox`.
 
     Args:
-        kind: "auto", or the one that must be it.
+        kind: "auto", or the only one to try.
         limits: what a program may use.
         parallel: programs that run at once; default: one per CPU core.
         build: build the project's image when the engine does not have it, which takes up to a minute, once.
@@ -52,7 +52,7 @@ def auto_sandbox(
 
 
 class AutoSandbox(ThreadedSandbox):
-    """What `auto_sandbox` gives, chosen when the first program comes.
+    """The sandbox that `auto_sandbox` returns, chosen when the first program comes.
 
     Args:
         limits: what a program may use.
@@ -85,8 +85,8 @@ class AutoSandbox(ThreadedSandbox):
         if chosen is not None:
             chosen.close()
 
-    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        return self._backend()._run_in_slot(job, cancelled)
+    def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
+        return self._backend().run_program(program, cancelled)
 
     def _backend(self) -> DockerSandbox | BubblewrapSandbox:
         with self._choosing:

@@ -1,4 +1,4 @@
-"""Running programs in bubblewrap, where there is no container engine."""
+"""Running programs in bubblewrap sandboxes, where there is no container engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,17 @@ from typing import Literal
 from nad_sandbox.backends.bubblewrap_args import Layout, find_interpreter
 from nad_sandbox.backends.bubblewrap_process import OneShotProcess
 from nad_sandbox.backends.launcher import rlimits
+from nad_sandbox.backends.pool import OneShotPool
 from nad_sandbox.base import ExecResult, Limits, SandboxError, SandboxUnavailableError
 from nad_sandbox.isolation.cgroup import ControlGroups
+from nad_sandbox.isolation.sandbox_user import NOBODY, UNUSED_USERS
 from nad_sandbox.isolation.seccomp_filter import compile_filter
-from nad_sandbox.program import Job, python_job
+from nad_sandbox.program import Program, python_program
 from nad_sandbox.threaded import ThreadedSandbox
 
 __all__ = ["BubblewrapSandbox", "Scope"]
 
-Scope = Literal["program", "process", "user", "none"]
+Scope = Literal["program", "process", "none"]
 
 _INSTALL = "install it with `apt install bubblewrap` (Debian, Ubuntu) or `dnf install bubblewrap` (Fedora)"
 _ADDRESS_SPACE_MIB = 1024
@@ -47,7 +50,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class _Setup:
-    """What was found out about this machine.
+    """What was found out about this machine, by making a sandbox.
 
     Attributes:
         layout: how sandboxes are made.
@@ -65,25 +68,28 @@ class _Setup:
 class BubblewrapSandbox(ThreadedSandbox):
     """Runs each program in namespaces of its own: no network, no files of yours, nothing writable but a small tmpfs.
 
-    The program sees the distribution's programs and libraries and one Python, all read-only. It is nobody, without
-    capabilities, under the same system-call policy as in `DockerSandbox`, and all its processes end with it. Started
-    by root, it is nobody to the host too; started by another user, it is nobody inside and, out of reach, that user
-    outside.
+    The program sees the distribution's programs and libraries and one Python, all read-only. It runs without
+    capabilities, under the same system-call policy as in `DockerSandbox`, and all its processes end with it. Started by
+    root, it runs as a user that no other program has, so that what the kernel counts for each user (pipes, timers,
+    inotify) is not shared; started by another user, it is nobody inside and, out of reach, that user outside.
 
     Memory, processes and CPU time of the whole program are bounded by a control group where this process may make
     one (as root, or below a delegated group). Elsewhere private memory is bounded for each process, and its address
-    space at 1 GiB more; processes are counted by the kernel for each user namespace (as root: for all programs
-    together), and CPU time is not bounded. `enforced` tells which holds.
+    space at 1 GiB more; processes are counted for each program, and CPU time is not bounded. `enforced` tells which
+    holds.
+
+    Sandboxes are started ahead of time, take one program on their standard input, and are removed in the background.
 
     Args:
         limits: what a program may use.
         parallel: programs that run at once; default: one per CPU core.
+        prestart: sandboxes to keep ready; default: as many as `parallel`.
         python: the interpreter inside, also that of a virtual environment, which brings its packages. Default: the
             one that runs this, without its environment's packages.
         bwrap: name or path of bubblewrap.
 
     Raises:
-        ValueError: a limit or `parallel` is not positive.
+        ValueError: a limit, `parallel` or `prestart` is out of range.
     """
 
     def __init__(
@@ -91,26 +97,31 @@ class BubblewrapSandbox(ThreadedSandbox):
         *,
         limits: Limits | None = None,
         parallel: int | None = None,
+        prestart: int | None = None,
         python: str | None = None,
         bwrap: str = "bwrap",
     ) -> None:
         super().__init__(limits=limits, parallel=parallel)
+        self.prestart = self.parallel if prestart is None else prestart
+        if self.prestart < 0:
+            raise ValueError(f"prestart is {prestart}: it must be 0 or more")
         self.python = python
         self.bwrap = bwrap
         self._setup: _Setup | None = None
+        self._pool: OneShotPool[OneShotProcess] | None = None
+        self._pid = 0
         self._preparing = threading.Lock()
 
     @property
     def enforced(self) -> Mapping[str, Scope]:
-        """For each field of `Limits`, what it bounds here.
+        """What each field of `Limits` bounds here.
 
-        "program": the program with all its processes; "process": each of its processes; "user": all programs that
-        run at the same time, together; "none": nothing.
+        "program": the program with all its processes; "process": each of its processes; "none": nothing.
 
         Raises:
             SandboxUnavailableError: see `check_available`.
         """
-        return dict(self._prepared().enforced)
+        return dict(self._prepared()[0].enforced)
 
     def check_available(self) -> None:
         """Find out whether sandboxes can be made here, by making one.
@@ -120,21 +131,50 @@ class BubblewrapSandbox(ThreadedSandbox):
         """
         self._prepared()
 
-    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        setup = self._prepared()
+    def wait_ready(self) -> None:
+        """Wait until the stock of started sandboxes is full and used ones are gone.
+
+        Raises:
+            SandboxUnavailableError: see `check_available`.
+        """
+        _, pool = self._prepared()
+        pool.prepare()
+        pool.wait_idle()
+
+    def close(self) -> None:
+        """Remove every sandbox that was started; may be called twice."""
+        super().close()
+        with self._preparing:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
+        setup, pool = self._prepared()
         try:
-            with OneShotProcess(setup.layout, setup.groups) as process:
-                return process.run(job, setup.rlimits, cancelled)
+            process = pool.take()
         except OSError as error:
             raise SandboxUnavailableError(f"the control group of a sandbox cannot be used: {error}") from error
+        try:
+            return process.run(program, setup.rlimits, cancelled)
+        except BaseException:
+            # an interrupt: ended at once, as nothing may come after this
+            process.kill()
+            raise
+        finally:
+            pool.give_back(process)
 
-    def _prepared(self) -> _Setup:
+    def _prepared(self) -> tuple[_Setup, OneShotPool[OneShotProcess]]:
         with self._preparing:
             if self._closed:
                 raise SandboxUnavailableError("this BubblewrapSandbox is closed; make a new one")
             if self._setup is None:
                 self._setup = self._prepare()
-            return self._setup
+            if self._pool is None or self._pid != os.getpid():  # a fork shares neither threads nor sandboxes
+                self._pool = _pool_of(self._setup, self.prestart)
+                self._pid = os.getpid()
+                weakref.finalize(self, self._pool.close)
+            return self._setup, self._pool
 
     def _prepare(self) -> _Setup:
         bwrap = shutil.which(self.bwrap)
@@ -158,11 +198,14 @@ class BubblewrapSandbox(ThreadedSandbox):
 
     def _try(self, layout: Layout, groups: ControlGroups | None) -> _Setup:
         """Make a sandbox, and look from inside whether it is one."""
-        values = self._rlimits(groups, as_root=layout.as_root)
-        job = python_job(_PROBE, stdin=b"", files=None, timeout=60)
+        values = self._rlimits(groups)
+        probe = python_program(_PROBE, stdin=b"", files=None, timeout=60)
         try:
-            with OneShotProcess(layout, groups) as process:
-                result = process.run(job, values, threading.Event())
+            process = OneShotProcess(layout, groups)
+            try:
+                result = process.run(probe, values, threading.Event())
+            finally:
+                process.remove()
         except OSError:
             if groups is None:
                 raise
@@ -172,7 +215,7 @@ class BubblewrapSandbox(ThreadedSandbox):
             raise SandboxUnavailableError(f"the Python {layout.interpreter.executable} does not run in it: {words}")
         facts = json.loads(result.stdout)
         held = (
-            facts["uid"] == 65534
+            facts["uid"] in (UNUSED_USERS if layout.as_root else (NOBODY,))
             and not facts["capabilities"]
             and facts["no_new_privs"]
             and facts["seccomp"]
@@ -182,32 +225,43 @@ class BubblewrapSandbox(ThreadedSandbox):
         )
         if not held:
             raise SandboxUnavailableError(f"bubblewrap made something that does not isolate: {facts}")
-        return _Setup(layout, groups, values, _scopes(layout, groups))
+        return _Setup(layout, groups, values, _scopes(groups))
 
-    def _rlimits(self, groups: ControlGroups | None, *, as_root: bool) -> dict[str, int]:
+    def _rlimits(self, groups: ControlGroups | None) -> dict[str, int]:
         controllers = groups.parents if groups is not None else {}
         values = rlimits(self.limits, memory="memory" not in controllers)
         if "memory" not in controllers:
             # shared memory is not private; libraries and the stacks of threads take address space, and no memory
             values["RLIMIT_AS"] = (self.limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
         if "pids" not in controllers:
-            # in a user namespace of its own a program is counted alone, without one with all that nobody runs
-            values["RLIMIT_NPROC"] = self.limits.pids * (self.parallel if as_root else 1)
+            # of the program's own user, or of its own user namespace
+            values["RLIMIT_NPROC"] = self.limits.pids
         return values
 
 
-def _scopes(layout: Layout, groups: ControlGroups | None) -> dict[str, Scope]:
+def _scopes(groups: ControlGroups | None) -> dict[str, Scope]:
     controllers = groups.parents if groups is not None else {}
     return {
         "timeout": "program",
         "memory_mb": "program" if "memory" in controllers else "process",
         "cpus": "program" if "cpu" in controllers else "none",
-        "pids": "program" if "pids" in controllers or not layout.as_root else "user",
+        "pids": "program",
         "nofile": "process",
         "fsize_mb": "process",
         "tmpfs_mb": "program",
         "output_bytes": "program",
     }
+
+
+def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
+    """A pool that does not keep its sandbox object alive, which removes the pool when it is collected."""
+    return OneShotPool(
+        make=lambda: OneShotProcess(setup.layout, setup.groups),
+        discard=lambda process: process.remove(),
+        is_usable=lambda process: process.is_usable(),
+        size=size,
+        workers=max(1, size),
+    )
 
 
 def _advice(error: str) -> str:

@@ -1,4 +1,4 @@
-"""What a bubblewrap sandbox consists of: the interpreter, the file system, the namespaces, as bwrap's arguments."""
+"""What a bubblewrap sandbox consists of, as arguments of bwrap: the interpreter, the file system, the namespaces."""
 
 # symbolic links are followed one by one, which pathlib does not do without normalising
 # ruff: noqa: PTH114, PTH115, PTH118, PTH120
@@ -15,16 +15,11 @@ from pathlib import Path
 
 from nad_sandbox.backends.launcher import bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
-from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, scratch_options
+from nad_sandbox.isolation.policy import SCRATCH, WORKDIR, scratch_options
+from nad_sandbox.isolation.sandbox_user import NOBODY, NOGROUP, fresh_user
 from nad_sandbox.isolation.seccomp_filter import compile_filter
 
-__all__ = ["ACCOUNTS", "Interpreter", "Layout", "find_interpreter"]
-
-ACCOUNTS = {
-    "/etc/passwd": b"root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/tmp/work:/usr/sbin/nologin\n",
-    "/etc/group": b"root:x:0:\nnogroup:x:65534:\n",
-}
-"""The accounts that a program sees, whatever those of the host are."""
+__all__ = ["Interpreter", "Layout", "account_files", "find_interpreter"]
 
 # programs and libraries of the distribution; nothing of a user's, nothing that runs as a service
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/share/zoneinfo")
@@ -52,26 +47,36 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python, and what of the host it needs to be seen.
+    """A Python interpreter, and what it needs of the host's file system.
 
     Attributes:
         executable: its path, the same inside and outside.
-        parts: files and folders beside those of the distribution.
+        parts: files and folders that it needs beside those of the distribution.
     """
 
     executable: str
     parts: tuple[str, ...]
 
 
+def account_files(user: int) -> dict[str, bytes]:
+    """Return the files that tell a program which accounts there are, whatever those of the host are.
+
+    Args:
+        user: the user that the program runs as.
+    """
+    users = f"root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:{user}:{NOGROUP}:nobody:/tmp/work:/usr/sbin/nologin\n"
+    return {"/etc/passwd": users.encode(), "/etc/group": f"root:x:0:\nnogroup:x:{NOGROUP}:\n".encode()}
+
+
 def find_interpreter(python: str | None) -> Interpreter:
-    """An interpreter and what belongs to it.
+    """Find out what an interpreter needs.
 
     Args:
         python: its path or name; that of a virtual environment brings the environment's packages. None: the one
             below the environment that runs this.
 
     Raises:
-        SandboxUnavailableError: it cannot be run.
+        SandboxUnavailableError: it cannot be run, or would be hidden inside.
     """
     asked = python or sys.executable
     try:
@@ -142,14 +147,14 @@ def _is_of_the_system(path: str) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """How sandboxes are made here.
+    """How bubblewrap sandboxes are made on this machine.
 
     Attributes:
         bwrap: path of bubblewrap.
         interpreter: the Python inside.
         limits: what a program may use.
-        as_root: this process is root: the sandbox is set up with its rights and no user namespace, and the program
-            is nobody to the host too. Otherwise it is nobody in a user namespace, and this process's user outside.
+        as_root: this process is root: the sandbox is set up with its rights and no user namespace, and its programs
+            run as a user of their own. Otherwise they are nobody in a user namespace, and this process's user outside.
         sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
             mounting its own.
     """
@@ -160,13 +165,22 @@ class Layout:
     as_root: bool
     sized: bool
 
-    def command(self, *, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
-        """The command line.
+    def user(self) -> int:
+        """Return the user of one more sandbox, as its programs see it.
+
+        As root, each sandbox gets a user that no other has. In a user namespace every program is nobody inside and
+        this process's user outside.
+        """
+        return fresh_user() if self.as_root else NOBODY
+
+    def command(self, *, user: int, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
+        """Return the command line of bubblewrap for one sandbox.
 
         Args:
+            user: what `user` returned for it.
             info_fd: where bwrap writes the id of the sandbox's first process.
             block_fd: what it waits for before it starts the program.
-            account_fds: a descriptor with the content of each of `ACCOUNTS`.
+            account_fds: a descriptor with the content of each of `account_files`.
         """
         return [
             self.bwrap,
@@ -174,23 +188,23 @@ class Layout:
             *("--info-fd", str(info_fd), "--block-fd", str(block_fd)),
             *self._file_system(account_fds),
             *("--chdir", "/", "--", self.interpreter.executable, "-I", "-S", "-c", bootstrap_source()),
-            json.dumps(self._settings()),
+            json.dumps(self._settings(user)),
         ]
 
-    def _settings(self) -> dict[str, object]:
+    def _settings(self, user: int) -> dict[str, object]:
         return {
             "workdir": WORKDIR,
             "landlock": [SCRATCH],
             "confinement": {
-                "scratch": [SCRATCH, scratch_options(self.limits)],
-                "user": SANDBOX_UID if self.as_root else None,
+                "scratch": [SCRATCH, scratch_options(self.limits, user)],
+                "user": [user, NOGROUP] if self.as_root else None,
                 "filter": compile_filter().hex(),
             },
         }
 
     def _namespaces(self) -> Iterator[str]:
         if not self.as_root:
-            yield from ("--unshare-user", "--uid", str(SANDBOX_UID), "--gid", str(SANDBOX_GID))
+            yield from ("--unshare-user", "--uid", str(NOBODY), "--gid", str(NOGROUP))
         for kind in ("ipc", "pid", "net", "uts", "cgroup-try"):
             yield f"--unshare-{kind}"
         yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")

@@ -1,35 +1,34 @@
-"""One bubblewrap process whose bootstrap program takes one job, and all that is removed with it."""
+"""A bubblewrap process that is started ahead of time, takes one program on its standard input, and is then removed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import secrets
 import select
 import signal
 import subprocess
 import threading
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from nad_sandbox.backends.bubblewrap_args import ACCOUNTS, Layout
-from nad_sandbox.backends.launcher import READY, START_SECONDS, hit_memory_rlimit
+from nad_sandbox.backends.bubblewrap_args import Layout, account_files
+from nad_sandbox.backends.launcher import READY_SIZE, START_SECONDS, hit_memory_rlimit, python_version
 from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
 from nad_sandbox.isolation.cgroup import ControlGroup, ControlGroups
-from nad_sandbox.process.supervisor import kill_group, supervise, wait_until_ready
-from nad_sandbox.program import Job
+from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
+from nad_sandbox.program import Program
 
 __all__ = ["OneShotProcess"]
 
-KILLED = 128 + 9
+_KILLED = 128 + 9
 # ending hundreds of processes that hold memory takes the kernel a while on a busy machine
-KILL_SECONDS = 20.0
-NOTE_SECONDS = 1.0
+_KILL_SECONDS = 20.0
+_NOTE_SECONDS = 1.0
 
 
 class OneShotProcess:
-    """A started sandbox; leaving its context ends every process in it and removes its control group.
+    """A started sandbox whose bootstrap program waits for the one program that it will run.
 
     Args:
         layout: what it consists of.
@@ -45,38 +44,48 @@ class OneShotProcess:
         self._init = self._monitor = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._group: ControlGroup | None = None
+        self._python_version = ""
         try:
             if groups is not None:
                 self._group = groups.make(layout.limits)
             self._start(layout)
         except BaseException:
-            self._remove()
+            self.remove()
             raise
 
-    def __enter__(self) -> Self:
-        return self
+    def is_usable(self) -> bool:
+        """Return whether it still waits for its program, and its control group is there."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if self._group is not None and not self._group.exists():
+            return False
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        return not poll.poll(0)  # readable means: it said something unasked, or it is gone
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._remove()
+    def run(self, program: Program, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
+        """Run a program; the sandbox is of no more use afterwards, whatever happens.
 
-    def run(self, job: Job, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
-        """Run a job; the sandbox is of no more use afterwards.
+        Args:
+            program: what to run.
+            rlimits: its resource limits; see `Program.feed`.
+            cancelled: ends the program when set.
 
         Raises:
             SandboxFailureError: the control group is gone.
         """
         assert self._process is not None
+        mark = secrets.token_hex(16)
         ended = supervise(
             self._process,
-            job.feed(rlimits),
-            timeout=job.timeout,
+            program.feed(rlimits, mark=mark),
+            timeout=program.timeout,
             output_bytes=self._limits.output_bytes,
             cancelled=cancelled,
-            kill=self._kill,
+            kill=self.kill,
+            mark=mark.encode(),
         )
-        returncode = None if ended.timed_out or ended.stopped else ended.returncode
+        returncode = None if ended.timed_out or ended.cancelled else ended.returncode
         stderr = ended.stderr.text()
         return ExecResult(
             returncode,
@@ -86,11 +95,40 @@ class OneShotProcess:
             timed_out=ended.timed_out,
             oom_killed=self._ran_out_of_memory(returncode, stderr),
             output_truncated=ended.stdout.truncated or ended.stderr.truncated,
+            python_version=self._python_version,
         )
 
+    def kill(self) -> None:
+        """End the sandbox's first process, and with it all others; on return they are gone."""
+        if self._init >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
+            # it ends after every other process of its namespace has; bubblewrap then takes note, and ends too
+            _wait_for_end(self._init, _KILL_SECONDS)
+            _wait_for_end(self._monitor, _NOTE_SECONDS)
+        if self._process is not None:
+            kill_group(self._process)
+
+    def remove(self) -> None:
+        """End every process in it and remove its control group; may be called twice."""
+        self.kill()
+        if self._process is not None:
+            self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+                with contextlib.suppress(OSError):
+                    if stream is not None:
+                        stream.close()
+        for descriptor in (self._init, self._monitor):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._init = self._monitor = -1
+        if self._group is not None:
+            self._group.remove()
+
     def _start(self, layout: Layout) -> None:
+        user = layout.user()
         with contextlib.ExitStack() as descriptors:
-            accounts = {name: _readable(content, descriptors) for name, content in ACCOUNTS.items()}
+            accounts = {name: _readable(content, descriptors) for name, content in account_files(user).items()}
             info, info_end = os.pipe()
             block_end, block = os.pipe()
             descriptors.callback(os.close, info)
@@ -98,7 +136,7 @@ class OneShotProcess:
             with contextlib.ExitStack() as theirs:
                 theirs.callback(os.close, info_end)
                 theirs.callback(os.close, block_end)
-                command = layout.command(info_fd=info_end, block_fd=block_end, account_fds=accounts)
+                command = layout.command(user=user, info_fd=info_end, block_fd=block_end, account_fds=accounts)
                 try:
                     self._process = subprocess.Popen(
                         command,
@@ -123,41 +161,16 @@ class OneShotProcess:
                     Path(f"/proc/{first}/oom_score_adj").write_text("1000")
                 os.write(block, b"\n")
         try:
-            wait_until_ready(self._process, READY, START_SECONDS)
+            message = read_ready_message(self._process, READY_SIZE, START_SECONDS)
         except SandboxFailureError as error:
             raise SandboxUnavailableError(f"bubblewrap made no sandbox: {error}") from error
-
-    def _kill(self) -> None:
-        """End the sandbox's first process, and with it all others; on return they are gone."""
-        if self._init >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._init, signal.SIGKILL)
-            # it ends after every other process of its namespace has; bubblewrap then takes note, and ends too
-            _wait_for_end(self._init, KILL_SECONDS)
-            _wait_for_end(self._monitor, NOTE_SECONDS)
-        if self._process is not None:
-            kill_group(self._process)
-
-    def _remove(self) -> None:
-        self._kill()
-        if self._process is not None:
-            self._process.wait()
-            for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-                with contextlib.suppress(OSError):
-                    if stream is not None:
-                        stream.close()
-        for descriptor in (self._init, self._monitor):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._init = self._monitor = -1
-        if self._group is not None:
-            self._group.remove()
+        self._python_version = python_version(message) or ""
 
     def _ran_out_of_memory(self, returncode: int | None, stderr: str) -> bool:
         if self._group is None or "memory" not in self._group.folders:
             return hit_memory_rlimit(returncode, stderr)
         try:
-            return returncode == KILLED and self._group.oom_kills() > 0
+            return returncode == _KILLED and self._group.oom_kills() > 0
         except OSError as error:
             raise SandboxFailureError(f"the control group was removed while a program ran: {error}") from error
 

@@ -9,16 +9,19 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
-from nad_sandbox.backends.docker_client import connect
+from nad_sandbox.backends.docker_client import connect, engine_errors
 from nad_sandbox.backends.pool import OneShotPool
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
-from nad_sandbox.program import Job
+from nad_sandbox.isolation.sandbox_user import users_of_engine
+from nad_sandbox.ownership.containers import reap_containers
+from nad_sandbox.program import Program
 from nad_sandbox.threaded import ThreadedSandbox
 
 if TYPE_CHECKING:
     import docker
 
-    from nad_sandbox.backends.docker_container import ContainerRecipe, OneShotContainer
+    from nad_sandbox.backends.container_recipe import ContainerRecipe
+    from nad_sandbox.backends.docker_container import OneShotContainer
 
 __all__ = ["DockerSandbox"]
 
@@ -26,8 +29,9 @@ __all__ = ["DockerSandbox"]
 class DockerSandbox(ThreadedSandbox):
     """Runs each program in a container of its own: no network, nothing writable but a small tmpfs, hard limits.
 
-    Containers are started ahead of time, take one program on their standard input, and are removed. The engine is
-    first asked when the first program comes, or by `start`.
+    Each container has a user id of its own, since the kernel counts pipes, timers and inotify instances for each user.
+    Containers are started ahead of time, take one program on their standard input, and are removed in the background.
+    The engine is first asked when the first program comes, or by `start`.
 
     Args:
         image: a local image with a Python 3.8 or later; default: the project's own.
@@ -115,11 +119,11 @@ class DockerSandbox(ThreadedSandbox):
             self._slots.release(self.parallel)
             api.close()
 
-    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+    def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
         pool = self._started_pool()
         container = pool.take()
         try:
-            return container.run(job, cancelled)
+            return container.run(program, cancelled)
         except BaseException:
             # an interrupt or a broken engine: removed at once, as nothing may come after this
             container.kill()
@@ -138,11 +142,14 @@ class DockerSandbox(ThreadedSandbox):
 
     def _make_pool(self) -> OneShotPool[OneShotContainer]:
         api = connect(self.docker_host)  # first, for it says what to do where the package docker is missing
-        from nad_sandbox.backends.docker_container import ContainerRecipe, OneShotContainer, reap_containers
+        from nad_sandbox.backends.container_recipe import ContainerRecipe
+        from nad_sandbox.backends.docker_container import OneShotContainer
 
         try:
             reap_containers(api)
-            recipe = ContainerRecipe(self.image, self.python, self.limits, self.runtime)
+            with engine_errors(self.image):
+                users = users_of_engine(api.info().get("SecurityOptions") or ())
+            recipe = ContainerRecipe(self.image, self.python, self.limits, self.runtime, users)
             volumes = self._image_volumes(api, recipe)
         except BaseException:
             api.close()
@@ -158,8 +165,6 @@ class DockerSandbox(ThreadedSandbox):
     def _image_volumes(self, api: docker.APIClient, recipe: ContainerRecipe) -> list[str]:
         """Folders that the image declares as volumes; gets the image first where that was asked for."""
         from docker.errors import ImageNotFound
-
-        from nad_sandbox.backends.docker_container import engine_errors
 
         with engine_errors(recipe.image):
             try:

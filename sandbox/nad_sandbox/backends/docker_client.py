@@ -1,9 +1,10 @@
-"""Connecting to a Docker engine."""
+"""Connecting to a Docker engine, and what its errors mean."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from nad_sandbox.base import SandboxUnavailableError
@@ -12,14 +13,13 @@ if TYPE_CHECKING:
     import docker
 
 
-__all__ = ["connect"]
+__all__ = ["connect", "engine_errors"]
 
-
-REQUEST_SECONDS = 60
+_REQUEST_SECONDS = 60
 
 
 def connect(docker_host: str | None = None) -> docker.APIClient:
-    """A client of a Docker engine that answers.
+    """Return a client of a Docker engine that answers.
 
     Args:
         docker_host: its address; default: DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the
@@ -43,12 +43,38 @@ def connect(docker_host: str | None = None) -> docker.APIClient:
     where = settings.get("base_url", "the default socket")
     try:
         _try_unix_socket(settings.get("base_url", DEFAULT_UNIX_SOCKET))
-        client = docker.APIClient(version="auto", timeout=REQUEST_SECONDS, **settings)
+        client = docker.APIClient(version="auto", timeout=_REQUEST_SECONDS, **settings)
     except (DockerException, OSError) as error:
         raise SandboxUnavailableError(
             f"no Docker engine answers at {where} ({_innermost(error)}); start one, or set DOCKER_HOST"
         ) from error
     return client
+
+
+@contextlib.contextmanager
+def engine_errors(image: str) -> Iterator[None]:
+    """Turn an engine's errors, while it makes a container or looks for an image, into what can be done about them.
+
+    Args:
+        image: the image that is asked for.
+
+    Raises:
+        SandboxUnavailableError: the engine has no such image, refused, or cannot be reached.
+    """
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except ImageNotFound:
+        raise SandboxUnavailableError(
+            f"the engine has no image {image!r}; build it with `python -m nad_sandbox.image`, "
+            "or pass build=True, or image=... with one that it has"
+        ) from None
+    except (APIError, NotFound) as error:
+        raise SandboxUnavailableError(f"the Docker engine refused the sandbox: {error.explanation or error}") from error
+    except (DockerException, RequestException, OSError) as error:
+        raise SandboxUnavailableError(f"the Docker engine cannot be reached: {error}") from error
 
 
 def _try_unix_socket(address: str) -> None:

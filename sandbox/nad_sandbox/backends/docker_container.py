@@ -1,103 +1,48 @@
-"""One container, started ahead of time, that takes one program on its standard input and is then removed."""
+"""A container that is started ahead of time, takes one program on its standard input, and is then removed."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import docker
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import DockerException
 from requests.exceptions import RequestException
 
-from nad_sandbox.backends.launcher import READY, START_SECONDS, bootstrap_source
-from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
-from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, container_settings
-from nad_sandbox.ownership.owner import Owner
-from nad_sandbox.process.container_stream import FRAME_HEADER, STDERR_STREAM, Exchange
-from nad_sandbox.program import Job
-from nad_sandbox.threaded import POLL_SECONDS
+from nad_sandbox.backends.container_recipe import ContainerRecipe
+from nad_sandbox.backends.docker_client import engine_errors
+from nad_sandbox.backends.launcher import READY_SIZE, START_SECONDS, python_version
+from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
+from nad_sandbox.process.container_stream import FRAME_HEADER, STDERR_STREAM, ContainerStream
+from nad_sandbox.process.supervisor import POLL_SECONDS
+from nad_sandbox.program import Program
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["LABEL", "ContainerRecipe", "OneShotContainer", "engine_errors", "reap_containers"]
+__all__ = ["OneShotContainer"]
 
-
-LABEL = "nad-sandbox.owner"
-"""The label of every sandbox container; its value is the `Owner`."""
-
-KILLED = 128 + 9
+_KILLED = 128 + 9
 
 # after a kill: how long to wait for what the container still had in its pipes
-DRAIN_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0
 
 # the engine answers a kill at once, or is broken
-KILL_SECONDS = 20.0
-
-
-@dataclass(frozen=True)
-class ContainerRecipe:
-    """How sandbox containers are made.
-
-    Attributes:
-        image: tag or id of a local image.
-        python: the interpreter in it, a name on its PATH or a path.
-        limits: what a program may use.
-        runtime: an OCI runtime of the engine; None: its default.
-    """
-
-    image: str
-    python: str
-    limits: Limits
-    runtime: str | None
-
-    def body(self, volumes: list[str]) -> dict[str, Any]:
-        """The engine's create request.
-
-        Args:
-            volumes: folders that the image declares as volumes; they are covered, for they would be writable.
-        """
-        settings = container_settings(self.limits, runtime=self.runtime)
-        for volume in volumes:
-            if volume.rstrip("/") != SCRATCH:
-                settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
-        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
-        return {
-            "Image": self.image,
-            "Entrypoint": [self.python, "-I", "-S", "-c", bootstrap_source(), bootstrap],
-            "Cmd": [],
-            "User": f"{SANDBOX_UID}:{SANDBOX_GID}",
-            "Hostname": "sandbox",
-            "WorkingDir": "/",
-            "Env": [f"TMPDIR={SCRATCH}"],
-            "AttachStdin": True,
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "OpenStdin": True,
-            "StdinOnce": True,  # the bootstrap sees the end of its input, and ends, when this process dies
-            "Tty": False,
-            "NetworkDisabled": True,
-            "Healthcheck": {"Test": ["NONE"]},
-            "Labels": {LABEL: str(Owner.current())},
-            "HostConfig": settings,
-        }
+_KILL_SECONDS = 20.0
 
 
 class OneShotContainer:
-    """A running container whose bootstrap program waits for its job.
+    """A running container whose bootstrap program waits for the one program that it will run.
 
     Args:
         api: the engine's client; shared between threads.
         recipe: what to start.
-        volumes: see `ContainerRecipe.body`.
+        volumes: folders that the image declares as volumes; see `ContainerRecipe.create_request`.
 
     Raises:
         SandboxUnavailableError: the engine cannot be reached, or refuses this container.
@@ -108,7 +53,7 @@ class OneShotContainer:
         self._limits = recipe.limits
         self._stream: Any = None
         with engine_errors(recipe.image):
-            self.id: str = api.create_container_from_config(recipe.body(volumes))["Id"]
+            self.id: str = api.create_container_from_config(recipe.create_request(volumes))["Id"]
         try:
             with engine_errors(recipe.image):
                 # attached before the start: what is written first is not lost
@@ -117,66 +62,71 @@ class OneShotContainer:
                 self._socket: socket.socket = getattr(self._stream, "_sock", self._stream)
                 self._socket.settimeout(START_SECONDS)
                 api.start(self.id)
-            self._await_ready()
+            self._python_version = self._await_ready()
         except BaseException:
             self.remove()
             raise
 
     def is_usable(self) -> bool:
-        """Whether it still waits for its job; it does not after the engine was restarted."""
+        """Return whether it still waits for its program; it does not after the engine was restarted."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
             return not selector.select(0)  # readable means: it said something unasked, or it is gone
 
-    def run(self, job: Job, cancelled: threading.Event) -> ExecResult:
-        """Run a job; the container is of no more use afterwards, whatever happens.
+    def run(self, program: Program, cancelled: threading.Event) -> ExecResult:
+        """Run a program; the container is of no more use afterwards, whatever happens.
+
+        Args:
+            program: what to run.
+            cancelled: ends the program when set.
 
         Raises:
             SandboxFailureError: the engine broke.
         """
         mark = secrets.token_hex(16)
-        exchange = Exchange(self._socket, job.feed(mark=mark), self._limits.output_bytes, mark.encode())
+        stream = ContainerStream(self._socket, program.feed(mark=mark), self._limits.output_bytes, mark.encode())
         started = time.monotonic()
         returncode: int | None = None
         ended = timed_out = oom_killed = False
         try:
             with _runtime_errors():
                 while not ended:
-                    left = started + job.timeout - time.monotonic()
+                    left = started + program.timeout - time.monotonic()
                     timed_out = left <= 0
                     if timed_out or cancelled.is_set():
                         break
-                    ended = exchange.turn(min(left, POLL_SECONDS))
+                    ended = stream.turn(min(left, POLL_SECONDS))
                     # of one that was killed, the engine knows why
-                    if exchange.status not in (None, KILLED):
-                        returncode, ended = exchange.status, True
+                    if stream.status not in (None, _KILLED):
+                        returncode, ended = stream.status, True
                         break
                 duration = time.monotonic() - started
                 if ended and returncode is None:
                     returncode, oom_killed = self._exit_status()
         finally:
             if not ended:
-                self._end(exchange)
+                self._end(stream)
         return ExecResult(
             returncode,
-            exchange.stdout.text(),
-            exchange.stderr.text(),
+            stream.stdout.text(),
+            stream.stderr.text(),
             duration=duration,
             timed_out=timed_out,
             oom_killed=oom_killed,
-            output_truncated=exchange.stdout.truncated or exchange.stderr.truncated,
+            output_truncated=stream.stdout.truncated or stream.stderr.truncated,
+            python_version=self._python_version,
         )
 
-    def _end(self, exchange: Exchange) -> None:
+    def _end(self, stream: ContainerStream) -> None:
         """Kill it while its output is read: the engine does not answer as long as a flood is stuck in the stream."""
         killer = threading.Thread(target=self.kill, name="nad-sandbox-kill", daemon=True)
         killer.start()
         started = time.monotonic()
-        while killer.is_alive() and time.monotonic() - started < KILL_SECONDS:
-            if exchange.drain(POLL_SECONDS):
-                killer.join(KILL_SECONDS)
+        while killer.is_alive() and time.monotonic() - started < _KILL_SECONDS:
+            if stream.drain(POLL_SECONDS):
+                killer.join(_KILL_SECONDS)
                 return
-        exchange.drain(DRAIN_SECONDS)
+        stream.drain(_DRAIN_SECONDS)
 
     def kill(self) -> None:
         """End all its processes."""
@@ -199,16 +149,17 @@ class OneShotContainer:
         with contextlib.suppress(DockerException, RequestException):
             self._api.remove_container(self.id, v=True, force=True)
 
-    def _await_ready(self) -> None:
-        """Wait for the byte with which the bootstrap program says that it waits for its job."""
+    def _await_ready(self) -> str:
+        """Wait until the bootstrap program says that it waits for its program; the version of its Python."""
         said = b""
         with contextlib.suppress(OSError):
             header = self._receive_exactly(FRAME_HEADER.size)
             kind, length = FRAME_HEADER.unpack(header) if header else (0, 0)
             said = self._receive_exactly(length)
-            if said == READY and kind != STDERR_STREAM:
+            version = python_version(said[:READY_SIZE]) if kind != STDERR_STREAM else None
+            if version is not None and len(said) == READY_SIZE:
                 self._socket.setblocking(False)
-                return
+                return version
         last = said.decode("utf-8", "replace").strip().splitlines()
         reason = last[-1] if last else "it said nothing"
         raise SandboxUnavailableError(f"the sandbox container did not start: {reason}; is there a Python in its image?")
@@ -229,24 +180,8 @@ class OneShotContainer:
             return 0, False
         state = self._api.inspect_container(self.id)["State"]
         if state.get("OOMKilled"):
-            return returncode, returncode == KILLED
+            return returncode, returncode == _KILLED
         return returncode, False
-
-
-@contextlib.contextmanager
-def engine_errors(image: str) -> Iterator[None]:
-    """Tell why a container could not be made."""
-    try:
-        yield
-    except ImageNotFound:
-        raise SandboxUnavailableError(
-            f"the engine has no image {image!r}; build it with `python -m nad_sandbox.image`, "
-            "or pass build=True, or image=... with one that it has"
-        ) from None
-    except (APIError, NotFound) as error:
-        raise SandboxUnavailableError(f"the Docker engine refused the sandbox: {error.explanation or error}") from error
-    except (DockerException, RequestException, OSError) as error:
-        raise SandboxUnavailableError(f"the Docker engine cannot be reached: {error}") from error
 
 
 @contextlib.contextmanager
@@ -256,27 +191,3 @@ def _runtime_errors() -> Iterator[None]:
         yield
     except (DockerException, RequestException, OSError) as error:
         raise SandboxFailureError(f"the Docker engine broke while a program ran: {error}") from error
-
-
-def reap_containers(api: docker.APIClient) -> list[str]:
-    """Remove sandbox containers whose owner is dead.
-
-    Args:
-        api: the engine's client.
-
-    Returns:
-        A line for each removed container.
-    """
-    from docker.errors import DockerException
-
-    removed = []
-    for container in api.containers(all=True, filters={"label": LABEL}):
-        owner = Owner.parse(container["Labels"][LABEL])
-        # one that has stopped belongs to nobody after a reboot, when process ids count anew
-        abandoned = owner is None or owner.is_gone() or (owner.is_of_earlier_boot() and container["State"] != "running")
-        if not abandoned:
-            continue
-        with contextlib.suppress(DockerException):
-            api.remove_container(container["Id"], v=True, force=True)
-            removed.append(f"container {container['Id'][:12]} of process {owner.pid if owner else 'unknown'}")
-    return removed

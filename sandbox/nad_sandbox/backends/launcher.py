@@ -1,4 +1,4 @@
-"""What every backend shares to start the program that confines itself."""
+"""What every backend shares to start the bootstrap program, which confines itself and becomes the program to run."""
 
 from __future__ import annotations
 
@@ -7,29 +7,37 @@ from importlib import resources
 
 from nad_sandbox.base import Limits
 
-__all__ = ["READY", "START_SECONDS", "bootstrap_source", "hit_memory_rlimit", "rlimits"]
+__all__ = ["READY_SIZE", "START_SECONDS", "bootstrap_source", "hit_memory_rlimit", "python_version", "rlimits"]
 
-
-READY = b"\x06"
-"""What the bootstrap program writes once it waits for its job."""
+READY_SIZE = 16
+"""Bytes of the message that the bootstrap program writes once it waits for its program."""
 
 START_SECONDS = 20.0
 """How long a sandbox process may take until it is ready."""
 
+_READY = b"\x06"
+
 
 @cache
 def bootstrap_source() -> str:
-    """The text of the bootstrap program, for ``python3 -c``."""
+    """Return the text of the bootstrap program, for ``python3 -c``."""
     return resources.files("nad_sandbox.isolation").joinpath("bootstrap.py").read_text(encoding="utf-8")
 
 
+def python_version(message: bytes) -> str | None:
+    """Return the version of Python that a ready message tells; None when the bytes are something else."""
+    if len(message) != READY_SIZE or not message.startswith(_READY):
+        return None
+    return message[len(_READY) :].decode("ascii", "replace").strip()
+
+
 def rlimits(limits: Limits, *, memory: bool) -> dict[str, int]:
-    """The resource limits that a program gets.
+    """Return the resource limits of a program by their names in the module `resource`.
 
     Args:
-        limits: what it may use.
-        memory: bound its private memory too, for want of anything better (a cgroup bounds a whole sandbox,
-            this each process).
+        limits: what the program may use.
+        memory: bound its private memory too, for want of anything better: a control group bounds a whole sandbox,
+            this each process.
     """
     values = {
         "RLIMIT_NOFILE": limits.nofile,
@@ -42,6 +50,6 @@ def rlimits(limits: Limits, *, memory: bool) -> dict[str, int]:
 
 
 def hit_memory_rlimit(returncode: int | None, stderr: str) -> bool:
-    """Whether a program that failed under a memory rlimit says itself that it ran out of memory."""
+    """Return whether a program that failed under a memory rlimit says itself that it ran out of memory."""
     lines = stderr.rstrip().splitlines()
     return bool(returncode) and bool(lines) and lines[-1].startswith("MemoryError")

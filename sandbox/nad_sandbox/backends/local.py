@@ -8,11 +8,18 @@ import subprocess
 import sys
 import threading
 
-from nad_sandbox.backends.launcher import READY, START_SECONDS, bootstrap_source, hit_memory_rlimit, rlimits
+from nad_sandbox.backends.launcher import (
+    READY_SIZE,
+    START_SECONDS,
+    bootstrap_source,
+    hit_memory_rlimit,
+    python_version,
+    rlimits,
+)
 from nad_sandbox.base import ExecResult, Limits
 from nad_sandbox.ownership.temp_folders import owned_folder
-from nad_sandbox.process.supervisor import kill_group, supervise, wait_until_ready
-from nad_sandbox.program import Job
+from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
+from nad_sandbox.program import Program
 from nad_sandbox.threaded import ThreadedSandbox
 
 __all__ = ["UnsafeLocalSandbox"]
@@ -37,7 +44,7 @@ class UnsafeLocalSandbox(ThreadedSandbox):
         super().__init__(limits=limits, parallel=parallel)
         self.python = python
 
-    def _run(self, job: Job, cancelled: threading.Event) -> ExecResult:
+    def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
         with owned_folder() as folder:
             settings = json.dumps({"workdir": str(folder), "landlock": []})
             process = subprocess.Popen(
@@ -49,11 +56,11 @@ class UnsafeLocalSandbox(ThreadedSandbox):
                 start_new_session=True,
             )
             try:
-                wait_until_ready(process, READY, START_SECONDS)
+                message = read_ready_message(process, READY_SIZE, START_SECONDS)
                 ended = supervise(
                     process,
-                    job.feed(rlimits(self.limits, memory=True)),
-                    timeout=job.timeout,
+                    program.feed(rlimits(self.limits, memory=True)),
+                    timeout=program.timeout,
                     output_bytes=self.limits.output_bytes,
                     cancelled=cancelled,
                     kill=lambda: kill_group(process),
@@ -61,7 +68,7 @@ class UnsafeLocalSandbox(ThreadedSandbox):
             finally:
                 kill_group(process)
                 process.wait()
-        killed = ended.timed_out or ended.stopped
+        killed = ended.timed_out or ended.cancelled
         returncode = None if killed else ended.returncode
         stderr = ended.stderr.text()
         return ExecResult(
@@ -72,4 +79,5 @@ class UnsafeLocalSandbox(ThreadedSandbox):
             timed_out=ended.timed_out,
             oom_killed=hit_memory_rlimit(returncode, stderr),
             output_truncated=ended.stdout.truncated or ended.stderr.truncated,
+            python_version=python_version(message) or "",
         )

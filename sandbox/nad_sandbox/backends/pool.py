@@ -1,8 +1,9 @@
-"""A small stock of things that take long to make and are used once."""
+"""A stock of things that take long to make and are used once."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,13 +15,17 @@ T = TypeVar("T")
 
 
 class OneShotPool(Generic[T]):
-    """Keeps `size` items ready; a thread of its own makes and discards them. Nothing is made before the first use.
+    """Keeps `size` items ready; threads of its own make and discard them. Nothing is made before the first use.
+
+    The threads live as long as the pool, since an item may depend on the thread that made it: the kernel ends a process
+    that is to die with its parent when the parent's thread ends.
 
     Args:
         make: makes an item; may raise.
         discard: destroys an item; must not raise for one that is broken already.
-        is_usable: whether an item that has waited can still be used.
+        is_usable: tells whether an item that has waited can still be used.
         size: items to keep ready; 0: each is made when it is asked for.
+        workers: threads that make and discard items.
     """
 
     def __init__(
@@ -29,23 +34,29 @@ class OneShotPool(Generic[T]):
         discard: Callable[[T], None],
         is_usable: Callable[[T], bool],
         size: int,
+        workers: int = 1,
     ) -> None:
         self._make = make
         self._discard = discard
         self._is_usable = is_usable
         self._size = size
+        self._workers = workers
         self._ready: deque[T] = deque()
         self._used: deque[T] = deque()
+        self._making = 0
+        self._discarding = 0
+        self._failed = False
         self._closed = False
         self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._pid = os.getpid()
 
     def __len__(self) -> int:
-        """How many items are ready."""
+        """Return how many items are ready."""
         return len(self._ready)
 
     def take(self) -> T:
-        """An item that nobody else has, from the stock or made now.
+        """Return an item that nobody else has, from the stock or made now.
 
         Raises:
             Exception: what `make` raises.
@@ -60,7 +71,7 @@ class OneShotPool(Generic[T]):
             self.give_back(item)
 
     def give_back(self, item: T) -> None:
-        """Have a used item destroyed, and the stock filled up, both in the background.
+        """Have a used item destroyed and the stock filled up, both in the background.
 
         The stock is filled when a use ends and not when it begins, so that making the next item does not compete
         with the program that uses this one.
@@ -80,17 +91,23 @@ class OneShotPool(Generic[T]):
     def wait_idle(self) -> None:
         """Wait until the stock is full and used items are gone."""
         with self._changed:
-            while self._thread is not None and not self._closed:
+            while self._has_work() and not self._closed:
                 self._changed.wait()
 
     def close(self) -> None:
-        """Destroy all items; what is taken is destroyed when it is given back."""
+        """Destroy all items; an item that is in use is destroyed when it is given back.
+
+        A process that was forked from the one that made the pool leaves the items alone.
+        """
+        if self._pid != os.getpid():
+            return
         with self._changed:
             self._closed = True
-            thread = self._thread
+            threads, self._threads = self._threads, []
             self._changed.notify_all()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join()
         with self._changed:
             left = [*self._used, *self._ready]
             self._used.clear()
@@ -99,30 +116,51 @@ class OneShotPool(Generic[T]):
             self._discard(item)
 
     def _fill(self) -> None:
-        if self._thread is None and not self._closed:
-            self._thread = threading.Thread(target=self._work, name="nad-sandbox-pool", daemon=True)
-            self._thread.start()
+        self._failed = False
+        if not self._closed and self._has_work():
+            wanted = min(self._workers, self._missing() + len(self._used))
+            while len(self._threads) < wanted:
+                thread = threading.Thread(target=self._work, name="nad-sandbox-pool", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify_all()
+
+    def _missing(self) -> int:
+        """How many items nobody makes yet."""
+        return 0 if self._failed else self._size - len(self._ready) - self._making
+
+    def _has_work(self) -> bool:
+        return self._missing() > 0 or bool(self._used) or self._making > 0 or self._discarding > 0
 
     def _work(self) -> None:
-        """Make what is missing, then destroy what is used; end when there is nothing to do."""
-        failed = False
+        """Make what is missing, then destroy what is used; wait when there is nothing to do."""
         while True:
             with self._changed:
-                enough = failed or len(self._ready) >= self._size
-                used = self._used.popleft() if self._used and enough and not self._closed else None
-                if self._closed or (enough and used is None):
-                    self._thread = None
-                    self._changed.notify_all()
+                while not self._closed and self._missing() <= 0 and not self._used:
+                    self._changed.wait()
+                if self._closed:
                     return
-            if used is not None:
+                makes = self._missing() > 0
+                used = None if makes else self._used.popleft()
+                self._making += makes
+                self._discarding += not makes
+            if makes:
+                self._make_one()
+            else:
                 # a broken item must not end the thread for which others wait
                 with contextlib.suppress(Exception):
-                    self._discard(used)
-                continue
-            try:
-                item = self._make()
-            except Exception:  # noqa: BLE001 - `take` meets it again, in the thread that can report it
-                failed = True
-                continue
+                    self._discard(used)  # type: ignore[arg-type] # None may be an item of the caller's own kind
             with self._changed:
-                self._ready.append(item)
+                self._making -= makes
+                self._discarding -= not makes
+                self._changed.notify_all()
+
+    def _make_one(self) -> None:
+        try:
+            item = self._make()
+        except Exception:  # noqa: BLE001 - `take` meets it again, in the thread that can report it
+            with self._changed:
+                self._failed = True
+            return
+        with self._changed:
+            self._ready.append(item)

@@ -10,10 +10,11 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
-from nad_sandbox.behaviour.parameter_types import Kind, parameter_kinds
-from nad_sandbox.behaviour.target_function import Target
+from nad_sandbox.behaviour.parameter_types import ValueType, parameter_types
+from nad_sandbox.behaviour.target_function import TargetFunction
 from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.examples import find_examples
+from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, parse_expression, unparse
 
 __all__ = ["InputProposer", "Inputs", "call_inputs", "script_inputs"]
 
@@ -41,7 +42,7 @@ class Inputs:
     examples: int
 
 
-def call_inputs(prompt: str, target: Target, *, count: int, propose: InputProposer | None = None) -> Inputs:
+def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: InputProposer | None = None) -> Inputs:
     """Calls of a function: the prompt's examples, then generated and proposed ones in turn, without repetition.
 
     Examples take half of the places at most, unless nothing else fills the rest.
@@ -58,12 +59,12 @@ def call_inputs(prompt: str, target: Target, *, count: int, propose: InputPropos
     """
     calls = [_arguments(example.call, target) for example in find_examples(prompt)]
     given = list(dict.fromkeys(call for call in calls if call))
-    values = [[ast.literal_eval(node) for node in _parsed(call).args] for call in given if _is_literal(call)]
-    values = [row for row in values if len(row) == len(target.parameters)]
-    kinds = parameter_kinds(target.parameters, values)
-    generated = [_call(target, row) for row in generate_arguments(kinds, count)]
-    named = {parameter.name: kind for parameter, kind in zip(target.parameters, kinds, strict=True)}
-    schemas = {name: json_schema(kind) for name, kind in named.items()}
+    rows = [_plain_arguments(call) for call in given]
+    values = [row for row in rows if row is not None and len(row) == len(target.parameters)]
+    value_types = parameter_types(target.parameters, values)
+    generated = [_call(target, row) for row in generate_arguments(value_types, count)]
+    named = {parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)}
+    schemas = {name: json_schema(value_type) for name, value_type in named.items()}
     proposed = [_proposed(item, target, named) for item in (propose(prompt, schemas) if propose else ())]
     return _mixed(given, generated, proposed, count)
 
@@ -95,43 +96,43 @@ def _mixed(given: list[str], generated: list[str], proposed: list[str], count: i
     return Inputs(tuple([*first, *rest][:count]), min(len(first), count))
 
 
-def _parsed(call: str) -> ast.Call:
-    tree = ast.parse(call, mode="eval").body
-    assert isinstance(tree, ast.Call)
-    return tree
+def _parsed(call: str) -> ast.Call | None:
+    tree = parse_expression(call, longest=LONGEST_PROGRAM)
+    return tree.body if tree is not None and isinstance(tree.body, ast.Call) else None
 
 
-def _is_literal(call: str) -> bool:
+def _plain_arguments(call: str) -> list[object] | None:
+    """The positional arguments of a call; None when one is no plain data, or has a name."""
     tree = _parsed(call)
-    if tree.keywords:
-        return False
+    if tree is None or tree.keywords:
+        return None
     try:
-        for node in tree.args:
-            ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return False
-    return True
+        return [ast.literal_eval(node) for node in tree.args]
+    except PARSE_ERRORS:
+        return None
 
 
-def _arguments(call: str, target: Target) -> str | None:
+def _arguments(call: str, target: TargetFunction) -> str | None:
     """A call of the target in an example, alone or within other calls, where its arguments are plain data."""
-    for node in ast.walk(ast.parse(call, mode="eval")):
+    tree = parse_expression(call, longest=LONGEST_PROGRAM)
+    for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            text = ast.unparse(node)
-            if node.func.id == target.callee.rpartition(".")[2] and _is_literal(text):
+            text = unparse(node)
+            named = node.func.id == target.callee.rpartition(".")[2]
+            if named and text is not None and _plain_arguments(text) is not None:
                 return target.callee + text[text.index("(") :]
     return None
 
 
-def _call(target: Target, arguments: Sequence[object]) -> str:
+def _call(target: TargetFunction, arguments: Sequence[object]) -> str:
     return f"{target.callee}({', '.join(map(repr, arguments))})"
 
 
-def _proposed(item: object, target: Target, kinds: Mapping[str, Kind]) -> str:
+def _proposed(item: object, target: TargetFunction, value_types: Mapping[str, ValueType]) -> str:
     """A proposed input as the source of a call."""
-    if isinstance(item, Mapping) and item.keys() == kinds.keys():
+    if isinstance(item, Mapping) and item.keys() == value_types.keys():
         # by position: candidates may name their parameters as they like
-        item = [json_value(kind, item[name]) for name, kind in kinds.items()]
+        item = [json_value(value_type, item[name]) for name, value_type in value_types.items()]
     try:
         if isinstance(item, str):
             call = _arguments(item, target)
@@ -139,14 +140,16 @@ def _proposed(item: object, target: Target, kinds: Mapping[str, Kind]) -> str:
                 return call
         elif isinstance(item, Mapping):
             text = f"{target.callee}({', '.join(f'{name}={value!r}' for name, value in item.items())})"
-            for keyword in _parsed(text).keywords:
+            parsed = _parsed(text)
+            for keyword in parsed.keywords if parsed is not None else ():
                 ast.literal_eval(keyword.value)
-            return text
+            if parsed is not None:
+                return text
         elif isinstance(item, Sequence):
             text = _call(target, item)
-            if _is_literal(text):
+            if _plain_arguments(text) is not None:
                 return text
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except PARSE_ERRORS:
         pass
     raise ValueError(
         f"the proposed input {item!r} cannot be used: give a list of plain arguments, a mapping of names to plain "

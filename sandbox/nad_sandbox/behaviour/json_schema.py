@@ -1,10 +1,10 @@
-"""Arguments as JSON: the schema of a kind of value, and the value that JSON of that schema stands for."""
+"""Arguments as JSON: the schema of a value_type of value, and the value that JSON of that schema stands for."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nad_sandbox.behaviour.parameter_types import Kind
+from nad_sandbox.behaviour.parameter_types import ValueType
 
 __all__ = ["json_schema", "json_value"]
 
@@ -21,48 +21,49 @@ _ATOMS: dict[str, dict[str, Any]] = {
 _MOST_ITEMS = 12
 
 
-def json_schema(kind: Kind) -> dict[str, Any]:
-    """The JSON schema of a kind's values; a dict with other keys than texts is a list of pairs."""
-    if kind.name in _ATOMS:
-        return dict(_ATOMS[kind.name])
-    parts = [json_schema(part) for part in kind.parts]
-    if kind.name == "union":
+def json_schema(value_type: ValueType) -> dict[str, Any]:
+    """Return the JSON schema of a type's values; a dict whose keys are no strings is a list of pairs."""
+    if value_type.name in _ATOMS:
+        return dict(_ATOMS[value_type.name])
+    parts = [json_schema(part) for part in value_type.parts]
+    if value_type.name == "union":
         return {"anyOf": parts}
-    if kind.name == "tuple":
+    if value_type.name == "tuple":
         return {"type": "array", "prefixItems": parts, "minItems": len(parts), "maxItems": len(parts)}
-    if kind.name == "dict":
-        if kind.parts[0].name == "str":
+    if value_type.name == "dict":
+        if value_type.parts[0].name == "str":
             return {"type": "object", "additionalProperties": parts[1]}
         pair = {"type": "array", "prefixItems": parts, "minItems": 2, "maxItems": 2}
         return {"type": "array", "items": pair, "maxItems": _MOST_ITEMS}
     return {"type": "array", "items": parts[0], "maxItems": _MOST_ITEMS}
 
 
-def json_value(kind: Kind, data: Any) -> object:
-    """The value that parsed JSON stands for; data of another form than the schema's stays as it is."""
-    match kind.name, data:
+def json_value(value_type: ValueType, data: Any) -> object:
+    """Return the value that parsed JSON stands for; data of another form than the schema's stays as it is."""
+    match value_type.name, data:
         case "float", int():
             return float(data)
         case "bytes", str():
             return data.encode()
         case "dict", dict():
-            return {key: json_value(kind.parts[1], value) for key, value in data.items()}
+            return {key: json_value(value_type.parts[1], value) for key, value in data.items()}
         case "list" | "set" | "tuple" | "dict", list():
-            return _collected(kind, data)
+            return _collected(value_type, data)
     return data
 
 
-def _collected(kind: Kind, data: list[Any]) -> object:
+def _collected(value_type: ValueType, data: list[Any]) -> object:
     """What a JSON array stands for."""
-    if kind.name == "tuple":
-        fits = len(data) == len(kind.parts)
-        return tuple(map(json_value, kind.parts, data)) if fits else data
-    if kind.name == "dict":
+    if value_type.name == "tuple":
+        fits = len(data) == len(value_type.parts)
+        return tuple(map(json_value, value_type.parts, data)) if fits else data
+    if value_type.name == "dict":
         if not all(isinstance(pair, list) and len(pair) == 2 for pair in data):
             return data
-        return {_hashable(json_value(kind.parts[0], key)): json_value(kind.parts[1], item) for key, item in data}
-    values = [json_value(kind.parts[0], item) for item in data]
-    return set(map(_hashable, values)) if kind.name == "set" else values
+        keys, items = value_type.parts
+        return {_hashable(json_value(keys, key)): json_value(items, item) for key, item in data}
+    values = [json_value(value_type.parts[0], item) for item in data]
+    return set(map(_hashable, values)) if value_type.name == "set" else values
 
 
 def _hashable(value: object) -> object:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
 from nad_sandbox.behaviour.inputs import InputProposer, Inputs, call_inputs, script_inputs
-from nad_sandbox.behaviour.target_function import find_target, reads_standard_input
+from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.checks.fingerprint import normalise_program
 from nad_sandbox.harness import observer_source
@@ -133,7 +133,7 @@ class BehaviourRunner:
             SandboxUnavailableError: hypothesis is not installed.
         """
         scripts = sum(map(reads_standard_input, programs))
-        target = None if 2 * scripts > len(programs) else find_target(prompt, programs)
+        target = None if 2 * scripts > len(programs) else find_target_function(prompt, programs)
         if target is None:
             return "script", script_inputs(prompt, count=self.max_inputs, propose=self.propose)
         return "call", call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)

@@ -1,4 +1,4 @@
-"""Which function of the candidates' programs answers a prompt, and what its parameters are."""
+"""Which function of the candidates' programs answers a prompt, and what parameters it takes."""
 
 from __future__ import annotations
 
@@ -8,27 +8,39 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Parameter", "Target", "find_target", "reads_standard_input"]
+from nad_sandbox.checks.guarded_parse import parse_program, unparse
+
+__all__ = ["Parameter", "TargetFunction", "find_target_function", "reads_standard_input"]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its name, and its type hint as source text where there is one."""
+    """A parameter of a function.
+
+    Attributes:
+        name: as the function calls it.
+        annotation: source of its type hint; None without one.
+    """
 
     name: str
     annotation: str | None = None
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is called: source of the callee (``add``, ``Solution().add``) and its required parameters."""
+class TargetFunction:
+    """The function that is called on every input.
+
+    Attributes:
+        callee: its source, such as ``add`` or ``Solution().add``.
+        parameters: the parameters without a default, in order.
+    """
 
     callee: str
     parameters: tuple[Parameter, ...]
 
 
-def find_target(prompt: str, programs: Sequence[str]) -> Target | None:
-    """The function to call; None when most programs are scripts.
+def find_target_function(prompt: str, programs: Sequence[str]) -> TargetFunction | None:
+    """Find the function to call; None when most programs are scripts.
 
     In this order: the last function whose signature the prompt gives; the one that the prompt mentions; the one that
     most programs define, the later of equals. Functions that a program defines inside a class ``Solution`` count.
@@ -55,22 +67,21 @@ def find_target(prompt: str, programs: Sequence[str]) -> Target | None:
     signatures = Counter(functions[wanted] for functions in defined if wanted in functions)
     parameters = max(signatures, key=lambda s: (signatures[s], str(s)))
     hints = _hints(prompt, wanted.rpartition(".")[2])
-    return Target(wanted, tuple(Parameter(p.name, hints.get(p.name, p.annotation)) for p in parameters))
+    return TargetFunction(wanted, tuple(Parameter(p.name, hints.get(p.name, p.annotation)) for p in parameters))
 
 
 def reads_standard_input(program: str) -> bool:
-    """Whether a program mentions its standard input."""
+    """Return whether a program mentions its standard input."""
     return re.search(r"\binput\(|\bsys\.stdin\b|\bopen\(0\)", program) is not None
 
 
 def _functions(program: str) -> dict[str, tuple[Parameter, ...]] | None:
     """The functions that can be called from outside, with their parameters; None for source that does not parse."""
-    try:
-        body = ast.parse(program).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse_program(program)
+    if tree is None:
         return None
     found = {}
-    for node in body:
+    for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found[node.name] = _parameters(node)
         elif isinstance(node, ast.ClassDef) and node.name == "Solution":
@@ -84,7 +95,7 @@ def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter
     """The parameters without a default."""
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
-    return tuple(Parameter(a.arg, ast.unparse(a.annotation) if a.annotation else None) for a in required)
+    return tuple(Parameter(a.arg, unparse(a.annotation) if a.annotation else None) for a in required)
 
 
 def _hints(prompt: str, function: str) -> dict[str, str]:
@@ -92,9 +103,8 @@ def _hints(prompt: str, function: str) -> dict[str, str]:
     found = re.search(rf"^\s*(?:async )?def {re.escape(function)}\(.*?\)[^:\n]*:", prompt, re.MULTILINE | re.DOTALL)
     if found is None:
         return {}
-    try:
-        node = ast.parse(found[0].strip() + " pass").body[0]
-    except (SyntaxError, ValueError):
+    tree = parse_program(found[0].strip() + " pass")
+    node = tree.body[0] if tree is not None else None
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return {}
-    assert isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     return {p.name: p.annotation for p in _parameters(node) if p.annotation}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nad_sandbox.base import SandboxUnavailableError
-from nad_sandbox.behaviour.parameter_types import Kind
+from nad_sandbox.behaviour.parameter_types import ValueType
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -25,48 +25,48 @@ _BOUNDARIES: dict[str, list[Any]] = {
 }
 
 
-def generate_arguments(kinds: Sequence[Kind], count: int) -> list[tuple[object, ...]]:
+def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
     """Rows of arguments: half of boundary values, half drawn by hypothesis; the same ones each time.
 
     Args:
-        kinds: of the parameters.
+        value_types: of the parameters.
         count: how many rows.
 
     Raises:
         SandboxUnavailableError: hypothesis is not installed.
     """
-    if not kinds:
+    if not value_types:
         return [()]
-    columns = [_boundaries(kind) for kind in kinds]
+    columns = [_boundaries(value_type) for value_type in value_types]
     # later columns are shifted against the first, so that rows are not all-smallest, all-largest
     rows = [
         tuple(column[(j * (i + 1) + i * (i + j // len(column))) % len(column)] for i, column in enumerate(columns))
         for j in range(max(map(len, columns)) * (1 + (len(columns) > 1)))
     ]
     boundaries = list({repr(row): row for row in rows}.values())
-    drawn = _drawn(kinds, count)
+    drawn = _drawn(value_types, count)
     half = boundaries[: max(count - len(drawn), (count + 1) // 2)]
     return [*half, *drawn][:count]
 
 
-def _boundaries(kind: Kind) -> list[Any]:
-    if kind.name in _BOUNDARIES:
-        return _BOUNDARIES[kind.name]
-    inner = [_boundaries(part) for part in kind.parts]
-    if kind.name == "union":
+def _boundaries(value_type: ValueType) -> list[Any]:
+    if value_type.name in _BOUNDARIES:
+        return _BOUNDARIES[value_type.name]
+    inner = [_boundaries(part) for part in value_type.parts]
+    if value_type.name == "union":
         return [value for values in inner for value in values[:3]]
-    if kind.name == "tuple":
+    if value_type.name == "tuple":
         return [tuple(values[(j + i) % len(values)] for i, values in enumerate(inner)) for j in range(4)]
-    if kind.name == "dict":
+    if value_type.name == "dict":
         keys, values = inner
         pairs = list(zip(keys, (values * len(keys))[: len(keys)], strict=True))
         return [{}, dict(pairs[1:2]), dict(pairs[1:4])]
     some = (inner[0] * 5)[:8]
     lists = [[], some[1:2], some[1:4], [some[1], some[1]], some[:5][::-1], some[2:8]]
-    return [set(values) for values in lists] if kind.name == "set" else lists
+    return [set(values) for values in lists] if value_type.name == "set" else lists
 
 
-def _strategy(kind: Kind) -> SearchStrategy[Any]:
+def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
     from hypothesis import strategies as st
 
     letters = "abcdefgxyzABC0123456789 .,()-"
@@ -80,19 +80,19 @@ def _strategy(kind: Kind) -> SearchStrategy[Any]:
         "complex": st.complex_numbers(max_magnitude=10, allow_nan=False),
         "none": st.none(),
     }
-    if kind.name in atoms:
-        return atoms[kind.name]
-    inner = [_strategy(part) for part in kind.parts]
-    if kind.name == "union":
+    if value_type.name in atoms:
+        return atoms[value_type.name]
+    inner = [_strategy(part) for part in value_type.parts]
+    if value_type.name == "union":
         return st.one_of(inner)
-    if kind.name == "tuple":
+    if value_type.name == "tuple":
         return st.tuples(*inner)
-    if kind.name == "dict":
+    if value_type.name == "dict":
         return st.dictionaries(inner[0], inner[1], max_size=4)
-    return st.sets(inner[0], max_size=6) if kind.name == "set" else st.lists(inner[0], max_size=8)
+    return st.sets(inner[0], max_size=6) if value_type.name == "set" else st.lists(inner[0], max_size=8)
 
 
-def _drawn(kinds: Sequence[Kind], count: int) -> list[tuple[object, ...]]:
+def _drawn(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
     """Rows that hypothesis draws; the later half of twice as many, since it begins with the simplest."""
     try:
         from hypothesis import HealthCheck, Phase, given, settings, strategies
@@ -110,7 +110,7 @@ def _drawn(kinds: Sequence[Kind], count: int) -> list[tuple[object, ...]]:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(strategies.tuples(*map(_strategy, kinds)))
+    @given(strategies.tuples(*map(_strategy, value_types)))
     def draw(row: tuple[object, ...]) -> None:
         rows[repr(row)] = row
 

@@ -1,9 +1,12 @@
-"""One text for programs that differ in form alone, so that each program is checked once."""
+"""A normal form of programs: the same text for those that differ in form alone, so that each is checked once."""
 
 from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
+
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_program
 
 __all__ = ["normalise_program"]
 
@@ -14,24 +17,28 @@ _REFLECTION = {"locals", "globals", "vars", "dir", "eval", "exec", "inspect", "s
 
 
 def normalise_program(code: str) -> str:
-    """A text that is equal for programs which differ only in comments, formatting, docstrings and local names.
+    """Return a text that is equal for programs which differ only in comments, formatting, docstrings and local names.
 
     Local variables of functions are numbered in the order in which they appear. A program that may read its own
     names (``locals()``, ``eval``) keeps them, and so do parameters, which callers may name, and nested functions.
 
     Args:
-        code: Python source; source that does not parse is returned with its trailing spaces removed.
+        code: Python source. What cannot be parsed or is nested too deeply is returned without trailing spaces.
     """
-    try:
-        tree = ast.parse(code)
-        _drop_docstrings(tree)
-        if not any(_reflects(node) for node in ast.walk(tree)):
-            taken = _names_outside_functions(tree) | set(dir(builtins))
-            for function in _outermost_functions(tree):
-                _rename_locals(function, taken)
-        return ast.unparse(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return "\n".join(line.rstrip() for line in code.strip().splitlines())
+    tree = parse_program(code)
+    if tree is not None:
+        with contextlib.suppress(*PARSE_ERRORS):  # walking a tree that is too deep
+            return _normalised(tree)
+    return "\n".join(line.rstrip() for line in code.strip().splitlines())
+
+
+def _normalised(tree: ast.Module) -> str:
+    _drop_docstrings(tree)
+    if not any(_reflects(node) for node in ast.walk(tree)):
+        taken = _names_outside_functions(tree) | set(dir(builtins))
+        for function in _outermost_functions(tree):
+            _rename_locals(function, taken)
+    return ast.unparse(tree)
 
 
 def _drop_docstrings(tree: ast.AST) -> None:

@@ -53,6 +53,7 @@ class Report:
         code: the program that was checked.
         unchecked_examples: places of the prompt that may be examples and were not checked, each with the reason; ten
             at most.
+        python_version: version of the Python that ran it, such as "3.13.1"; empty when that is not known.
     """
 
     passed: bool
@@ -60,6 +61,7 @@ class Report:
     duration: float = 0.0
     code: str = ""
     unchecked_examples: tuple[str, ...] = ()
+    python_version: str = ""
 
     @property
     def failure(self) -> CheckResult | None:
@@ -98,4 +100,5 @@ class Report:
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]
         report = {"passed": self.passed, "feedback": self.feedback, "checks": checks, "duration": self.duration}
+        report |= {"python_version": self.python_version} if self.python_version else {}
         return report | ({"unchecked_examples": list(self.unchecked_examples)} if self.unchecked_examples else {})

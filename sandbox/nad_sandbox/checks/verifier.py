@@ -19,10 +19,11 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
-from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
+from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code, extract_programs
 from nad_sandbox.checks.examples import FoundExamples, read_examples
 from nad_sandbox.checks.fingerprint import normalise_program
 from nad_sandbox.checks.report import CheckResult, Report
+from nad_sandbox.checks.standard_input import reads_standard_input_when_loaded
 from nad_sandbox.harness import source as harness_source
 from nad_sandbox.harness.launch import run_harness
 
@@ -104,18 +105,31 @@ class CodeVerifier:
         if len(answer) > LONGEST_PROGRAM:
             error = f"the answer has {len(answer):,} characters, and at most {LONGEST_PROGRAM:,} are checked"
             return Report(passed=False, checks=(CheckResult("code", passed=False, error=error),))
-        code = extract_code(answer, prompt)
-        if not code.strip():
+        programs = extract_programs(answer, prompt)
+        if not programs[0].strip():
             return Report(passed=False, checks=(CheckResult("code", passed=False, error="the answer is empty"),))
+        reports: list[Report] = []
+        for code in programs:
+            reports.append(self._verify_program(code, prompt))
+            if reports[-1].passed:
+                return reports[-1]
+        # all fail: the one that came furthest says most
+        return max(reports, key=lambda report: len(report.checks))
+
+    def _verify_program(self, code: str, prompt: str) -> Report:
         limit = (
             self.timeout
             if self.timeout is not None
             else getattr(getattr(self.sandbox, "limits", None), "timeout", 10.0)
         )
         found_examples = read_examples(prompt) if "examples" in self.checks else FoundExamples((), ())
+        checks = list(self.checks)
+        if not self.tests and (self.io_pairs or not found_examples.examples) and reads_standard_input_when_loaded(code):
+            # a script: it is run with its input, and not loaded without one
+            checks = [check for check in checks if check not in ("imports", "examples")]
         payload = {
             "source": code,
-            "checks": list(self.checks),
+            "checks": checks,
             "examples": [asdict(example) for example in found_examples.examples],
             "tests": self.tests or "",
             "modules": ["candidate", "solution", "main"],
@@ -125,9 +139,15 @@ class CodeVerifier:
         started = time.perf_counter()
         result, found = self._judge(payload)
         seconds = time.perf_counter() - started
-        checks = self._results(result, found)
-        unchecked = tuple(map(str, found_examples.uncertain))
-        return Report(all(check.passed for check in checks), checks, seconds, code, unchecked[:_MOST_UNCHECKED])
+        results = self._results(result, found)
+        return Report(
+            all(check.passed for check in results),
+            results,
+            seconds,
+            code,
+            tuple(map(str, found_examples.uncertain))[:_MOST_UNCHECKED],
+            result.python_version,
+        )
 
     def fingerprint(self, answer: str) -> str:
         """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""

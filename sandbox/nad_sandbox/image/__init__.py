@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE", "IMAGE_VERSION", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
 
-IMAGE_VERSION = "1"
-"""Changes when the image's recipe changes, which is not with every release."""
+IMAGE_VERSION = "2"
+"""Changes when the image's recipe changes, which does not happen with every release."""
 
 IMAGE = f"nad-sandbox:{IMAGE_VERSION}"
 """The image that `DockerSandbox` uses unless told otherwise."""
 
-OFFICIAL_IMAGE = "python:3.11-slim"
-"""What the Dockerfile begins with unless told otherwise."""
+OFFICIAL_IMAGE = "python:3.13-slim"
+"""The image on which the Dockerfile builds unless told otherwise."""
 
 BuildMethod = Literal["auto", "debian", "dockerfile"]
 
@@ -52,10 +52,11 @@ def build_image(
     Args:
         tag: its name.
         api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
-        method: "debian" unpacks Debian's own packages and needs no registry, but a Debian 12 or a relative of it;
-            "dockerfile" builds on an image with Python; "auto" takes "debian" where its tools are.
-        base: for "dockerfile", the image with a Python to begin with.
+        method: "dockerfile" builds on an image with Python. "debian" unpacks the packages of the Debian, or relative of
+            it, on which this runs: it needs no registry, and brings that distribution's Python. "auto" takes
+            "dockerfile" where the engine has or gets the image to build on, else "debian".
         rootfs: for "debian", a file that keeps the unpacked system between builds.
+        base: for "dockerfile", the image with a Python to begin with.
 
     Returns:
         The id of the image.
@@ -65,12 +66,13 @@ def build_image(
     """
     from nad_sandbox.backends.docker_client import connect
 
-    if method == "auto":
-        method = "debian" if all(map(shutil.which, ("apt-get", "dpkg-deb", "tar"))) else "dockerfile"
     with contextlib.ExitStack() as stack:
         if api is None:
             api = connect()
             stack.callback(api.close)
+        if method == "auto":
+            unpacks = all(map(shutil.which, ("apt-get", "dpkg-deb", "tar")))
+            method = "debian" if rootfs is not None or (unpacks and not _gets_image(api, base)) else "dockerfile"
         recipes = stack.enter_context(resources.as_file(resources.files("nad_sandbox.image")))
         if method == "dockerfile":
             _build_from_dockerfile(api, recipes, tag, base)
@@ -84,6 +86,23 @@ def build_image(
                 str(rootfs), repository=repository, tag=version or "latest", changes=list(_CHANGES)
             )
         return str(api.inspect_image(tag)["Id"])
+
+
+def _gets_image(api: docker.APIClient, image: str) -> bool:
+    """Whether the engine has an image, or pulls it now from its registry."""
+    from docker.errors import DockerException, ImageNotFound
+    from requests.exceptions import RequestException
+
+    try:
+        try:
+            api.inspect_image(image)
+        except ImageNotFound:
+            repository, _, tag = image.partition(":")
+            api.pull(repository, tag=tag or "latest")
+            api.inspect_image(image)
+    except (DockerException, RequestException):
+        return False
+    return True
 
 
 def _make_rootfs(script: Path, rootfs: Path, folder: Path) -> None:

@@ -15,20 +15,23 @@ from nad_sandbox.image.packages import add_packages
 def main() -> int:
     """Build the image and print its tag and id."""
     parser = argparse.ArgumentParser(prog="python -m nad_sandbox.image", description="Build the sandbox image.")
-    parser.add_argument("--tag", default=IMAGE, help="its name (default: %(default)s)")
+    parser.add_argument("--tag", default=IMAGE, help="name of the image (default: %(default)s)")
     parser.add_argument(
         "--with",
         dest="packages",
         action="append",
         metavar="PACKAGE",
-        help="build an image of this --tag with a package more, such as numpy; may be given again",
+        help="add a Python package, such as numpy, to a new image of the name --tag; may be given again",
     )
-    parser.add_argument("--base", help=f"what --with adds to (default: {IMAGE}), or the Dockerfile begins with")
+    parser.add_argument(
+        "--base", help=f"image to which --with adds packages (default: {IMAGE}), or on which the Dockerfile builds"
+    )
     parser.add_argument(
         "--method",
         choices=["auto", "debian", "dockerfile"],
         default="auto",
-        help="debian: from Debian's packages, no registry; dockerfile: on an image with Python",
+        help="dockerfile: on an image with Python 3.13; debian: from the packages of this Debian, without a registry; "
+        "auto (default): dockerfile where the engine has or gets that image, else debian",
     )
     parser.add_argument("--rootfs", type=Path, help="keep the unpacked system in this file, for the next build")
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
-"""The program that waits inside a sandbox for its one job, then becomes that job.
+"""The program that waits inside a sandbox for the one program to run, then becomes that program.
 
 Its text is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses the
 standard library only, and is never imported.
 
 1. Restrict itself: the backend's own confinement where nobody outside can set it up, and Landlock, where asked and
    where the kernel has it.
-2. Say that it is ready (one byte on standard output), and wait on standard input.
-3. Read the feed: header, files, the program's standard input.
+2. Say on standard output that it is ready, with the version of this Python, and wait on standard input.
+3. Read the feed: header, the program's standard input, files.
 4. Replace itself by the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone. Where the
    feed has a mark, a forked process becomes the program, and this one ends what it leaves and tells its status.
 
@@ -24,6 +24,7 @@ import signal
 import sys
 
 READY = b"\x06"
+READY_SIZE = 16
 FEED_CHUNK = 1 << 18
 
 
@@ -33,7 +34,7 @@ def read_exactly(size: int) -> bytes:
     while size:
         part = os.read(0, min(size, FEED_CHUNK))
         if not part:
-            os._exit(0)  # the feed was closed before a job came: this sandbox is not needed
+            os._exit(0)  # the feed was closed before a program came: this sandbox is not needed
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
@@ -62,8 +63,9 @@ def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
     if settings["user"] is not None:
         os.setgroups([])
-        os.setresgid(*[settings["user"]] * 3)
-        os.setresuid(*[settings["user"]] * 3)
+        user, group = settings["user"]
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     nothing = (ctypes.c_uint32 * 6)()
     if libc.prctl(47, 4, 0, 0, 0) < 0 or libc.capset(header, nothing) < 0:  # PR_CAP_AMBIENT, clear all
@@ -171,19 +173,20 @@ def main() -> None:
         restrict_with_landlock(settings["landlock"])
     if settings.get("confinement"):
         load_filter(bytes.fromhex(settings["confinement"]["filter"]))
-    os.write(1, READY)
+    version = sys.version.split()[0].encode()
+    os.write(1, (READY + version).ljust(READY_SIZE)[:READY_SIZE])
     header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
     try:
-        for name, size in header["files"]:
-            if os.path.dirname(name):
-                os.makedirs(os.path.dirname(name), exist_ok=True)
-            receive_file(name, size)
         if header["stdin"]:
             receive_file(".stdin", header["stdin"])
             source = os.open(".stdin", os.O_RDONLY)
             os.unlink(".stdin")
         else:
             source = os.open("/dev/null", os.O_RDONLY)
+        for name, size in header["files"]:
+            if os.path.dirname(name):
+                os.makedirs(os.path.dirname(name), exist_ok=True)
+            receive_file(name, size)
     except OSError as error:
         fail(126, "the program's files could not be written: " + str(error))
     os.dup2(source, 0)

@@ -31,7 +31,7 @@ REMOVE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class ControlGroup:
-    """One program's group.
+    """The control group of one program.
 
     Attributes:
         folders: its folder for each controller; the same one in version 2.
@@ -50,8 +50,12 @@ class ControlGroup:
         for folder in set(self.folders.values()):
             (folder / "cgroup.procs").write_text(str(pid))
 
+    def exists(self) -> bool:
+        """Return whether it is there."""
+        return all(folder.is_dir() for folder in self.folders.values())
+
     def oom_kills(self) -> int:
-        """How many of its processes the memory limit has killed; 0 without a memory controller."""
+        """Return how many of its processes the memory limit has killed; 0 without a memory controller."""
         if "memory" not in self.folders:
             return 0
         name = "memory.events" if self.version == 2 else "memory.oom_control"
@@ -62,14 +66,14 @@ class ControlGroup:
         return 0
 
     def kill(self) -> None:
-        """Send SIGKILL to what is in it."""
+        """Send SIGKILL to every process in it."""
         for folder in set(self.folders.values()):
             with contextlib.suppress(OSError):
                 for pid in (folder / "cgroup.procs").read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
 
     def remove(self) -> bool:
-        """Remove it once its processes are gone, for which some seconds are waited; False when they are not."""
+        """Remove it once its processes are gone, and wait some seconds for that; return whether it is removed."""
         removed = [_remove(folder) for folder in set(self.folders.values())]
         return all(removed)
 
@@ -90,7 +94,7 @@ def _remove(folder: Path) -> bool:
 
 
 class ControlGroups:
-    """Where control groups can be made, and the making of them.
+    """Makes control groups, in the places where this process may.
 
     Args:
         parents: the folder below which groups are made, for each controller.
@@ -104,7 +108,7 @@ class ControlGroups:
 
     @classmethod
     def find(cls) -> ControlGroups | None:
-        """The controllers that this process may use; None when there are none."""
+        """Find the controllers that this process may use; None when there are none."""
         for groups in (cls(_version_1_parents(), 1), cls(_version_2_parents(), 2)):
             usable = {name: parent for name, parent in groups.parents.items() if groups._works(name)}
             if usable:
@@ -112,7 +116,10 @@ class ControlGroups:
         return None
 
     def make(self, limits: Limits) -> ControlGroup:
-        """A new group that bounds memory (with swap), processes and CPU time, as far as it has their controllers.
+        """Make a group that bounds memory (with swap), processes and CPU time, as far as there are controllers.
+
+        Args:
+            limits: what the program may use.
 
         Raises:
             OSError: it may not be made.
@@ -130,7 +137,7 @@ class ControlGroups:
         return group
 
     def reap(self) -> list[str]:
-        """Remove the groups of dead processes, and end what runs in them; a line for each."""
+        """Remove the groups of dead processes and end what runs in them; return a line for each."""
         removed = []
         for folder in {path for parent in self.parents.values() for path in parent.glob(f"{PREFIX}*")}:
             owner = Owner.parse(folder.name.removeprefix(PREFIX).rpartition("-")[0])

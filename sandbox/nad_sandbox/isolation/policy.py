@@ -8,29 +8,22 @@ namespace families, module loading, clocks) is refused with EPERM because it is 
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nad_sandbox.base import Limits
+from nad_sandbox.isolation.sandbox_user import NOGROUP
 
 __all__ = [
     "ALLOWED_SYSCALLS",
-    "SANDBOX_GID",
-    "SANDBOX_UID",
     "SCRATCH",
     "SYSCALL_RULES",
     "WORKDIR",
     "Condition",
     "SyscallRule",
-    "container_settings",
     "scratch_options",
     "seccomp_profile",
 ]
-
-SANDBOX_UID = 65534
-"""The user (nobody) and, as `SANDBOX_GID`, the group that programs run as."""
-SANDBOX_GID = 65534
 
 SCRATCH = "/tmp"
 """The only writable place: a tmpfs of `Limits.tmpfs_mb`."""
@@ -133,7 +126,7 @@ SYSCALL_RULES: tuple[SyscallRule, ...] = (
 
 
 def seccomp_profile() -> dict[str, Any]:
-    """The policy in Docker's seccomp format."""
+    """Return the system-call policy in Docker's seccomp format."""
     groups: list[dict[str, Any]] = [{"names": list(ALLOWED_SYSCALLS), "action": "SCMP_ACT_ALLOW"}]
     for rule in SYSCALL_RULES:
         group: dict[str, Any] = {"names": [rule.name], "action": "SCMP_ACT_ALLOW"}
@@ -166,42 +159,12 @@ def _docker_condition(condition: Condition) -> dict[str, Any]:
     }
 
 
-def scratch_options(limits: Limits) -> str:
-    """Mount options of the scratch space: its size, how many files it may hold, and whose it is."""
-    files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
-    return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}"
-
-
-def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[str, Any]:
-    """The HostConfig of a sandbox container, as the engine's API has it.
+def scratch_options(limits: Limits, user: int) -> str:
+    """Return the mount options of the scratch space: its size, how many files it may hold, and whose it is.
 
     Args:
         limits: what the program may use.
-        runtime: an OCI runtime that the engine knows, such as "runsc"; None: the engine's default.
+        user: the user that the program runs as.
     """
-    memory = limits.memory_mb * 2**20
-    fsize = limits.fsize_mb * 2**20
-    settings: dict[str, Any] = {
-        "NetworkMode": "none",
-        "IpcMode": "none",
-        "ReadonlyRootfs": True,
-        "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits)}"},
-        "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
-        "Init": True,
-        "PidsLimit": limits.pids,
-        "Memory": memory,
-        "MemorySwap": memory,
-        "NanoCpus": int(limits.cpus * 1e9),
-        "Ulimits": [
-            {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile},
-            {"Name": "fsize", "Soft": fsize, "Hard": fsize},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
-        "LogConfig": {"Type": "none"},
-        "RestartPolicy": {"Name": "no"},
-        "OomScoreAdj": 1000,
-    }
-    if runtime is not None:
-        settings["Runtime"] = runtime
-    return settings
+    files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
+    return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={user},gid={NOGROUP}"

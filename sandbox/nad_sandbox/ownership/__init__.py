@@ -1,1 +1,1 @@
-"""Who owns containers and folders, so that leftovers of a dead process can be removed."""
+"""Which process made a container, control group or folder, and removing those of dead processes."""

@@ -1,4 +1,4 @@
-"""Who started a sandbox, so that what a killed process leaves behind can be told from what is in use."""
+"""The process that started a sandbox, by which what a killed process left is told from what is in use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _start_ticks(pid: int) -> str | None:
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, told from any later one with the same id.
+    """A process, distinguishable from any later one with the same id.
 
     Attributes:
         pid: process id.
@@ -50,14 +50,14 @@ class Owner:
 
     @classmethod
     def current(cls) -> Self:
-        """This process."""
+        """Return the owner that is this process."""
         pid = os.getpid()
         boot_id, namespace = _machine()
         return cls(pid, _start_ticks(pid) or "0", boot_id, namespace)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The owner that `str` wrote; None when the text is something else."""
+        """Return the owner that `str` wrote; None when the text is something else."""
         parts = text.split("_")
         if len(parts) != 4 or not parts[0].isdecimal():
             return None
@@ -67,12 +67,12 @@ class Owner:
         return f"{self.pid}_{self.start}_{self.boot_id}_{self.namespace}"
 
     def is_gone(self) -> bool:
-        """Whether the process is known to be dead; False where that cannot be known from here."""
+        """Return whether the process is known to be dead; False where that cannot be known from here."""
         boot_id, namespace = _machine()
         if not boot_id or (self.boot_id, self.namespace) != (boot_id, namespace):
             return False
         return _start_ticks(self.pid) != self.start
 
     def is_of_earlier_boot(self) -> bool:
-        """Whether it was started under another boot id than this kernel's: before a reboot, or on another machine."""
+        """Return whether it ran under another boot id than this kernel's: before a reboot, or on another machine."""
         return bool(_machine()[0]) and self.boot_id != _machine()[0]

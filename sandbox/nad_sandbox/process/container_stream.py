@@ -1,4 +1,4 @@
-"""Talking to a program through a container's attached stream."""
+"""The attached stream of a container: what its program reads goes in, what it writes comes out in frames."""
 
 from __future__ import annotations
 
@@ -9,66 +9,22 @@ import struct
 import time
 from collections.abc import Iterator
 
-from nad_sandbox.process.capped_output import CappedOutput
+from nad_sandbox.process.marked_output import MarkedOutput
 
-__all__ = ["FRAME_HEADER", "STDERR_STREAM", "Exchange", "MarkedOutput"]
+__all__ = ["FRAME_HEADER", "STDERR_STREAM", "ContainerStream"]
 
 READ_CHUNK = 1 << 18
 FRAME_HEADER = struct.Struct(">BxxxL")
 STDERR_STREAM = 2
-_STATUS_DIGITS = 3
 
 
-class MarkedOutput:
-    """One stream of a program, which ends with a mark and three digits: how the program ended.
-
-    The mark is a secret between this process and the sandbox's bootstrap program. It saves waiting until the engine
-    has taken the container apart, which takes longer than most programs.
-
-    Args:
-        limit: bytes to keep.
-        mark: the secret.
-    """
-
-    def __init__(self, limit: int, mark: bytes) -> None:
-        self.kept = CappedOutput(limit)
-        self.status: int | None = None
-        self._mark = mark
-        self._held = b""
-
-    @property
-    def truncated(self) -> bool:
-        """Whether more was written than is kept."""
-        return self.kept.truncated
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes; what comes after the mark does not count."""
-        if self.status is not None:
-            return
-        text = self._held + bytes(data)
-        at = text.find(self._mark)
-        # what may be the beginning of a mark is held back
-        end = at if at >= 0 else max(0, len(text) - len(self._mark) + 1)
-        self.kept.write(text[:end])
-        self._held = text[end:]
-        digits = self._held[len(self._mark) :]
-        if at >= 0 and len(digits) >= _STATUS_DIGITS:
-            self.status, self._held = int(digits[:_STATUS_DIGITS]), b""
-
-    def text(self) -> str:
-        """What is kept, as text; nothing may be written after this."""
-        self.kept.write(self._held)
-        self._held = b""
-        return self.kept.text()
-
-
-class Exchange:
-    """The attached stream while a job runs: the feed goes in, framed stdout and stderr come out.
+class ContainerStream:
+    """Feeds a container's program and collects its output, without blocking.
 
     Args:
         connection: the attached socket.
-        feed: what goes in.
-        output_bytes: how much of each stream is kept.
+        feed: the bytes that the bootstrap program reads.
+        output_bytes: bytes of stdout and of stderr to keep, each.
         mark: what the bootstrap program writes behind each stream when the program has ended; see `MarkedOutput`.
     """
 
@@ -85,11 +41,11 @@ class Exchange:
 
     @property
     def status(self) -> int | None:
-        """How the program ended, once both streams are known to be whole."""
+        """The program's exit status, once both streams are known to be whole; None until then."""
         return self.stdout.status if self.stderr.status is not None else None
 
     def turn(self, seconds: float) -> bool:
-        """Move what can be moved within `seconds`; True when the container has ended."""
+        """Move what can be moved within `seconds`; return whether the container has ended."""
         with selectors.DefaultSelector() as selector:
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._feeding else 0)
             selector.register(self._socket, wanted)
@@ -101,7 +57,7 @@ class Exchange:
         return False
 
     def drain(self, seconds: float) -> bool:
-        """Read what a killed container left; True when its stream has ended."""
+        """Read what a killed container left; return whether its stream has ended."""
         self._feeding = False
         end = time.monotonic() + seconds
         try:

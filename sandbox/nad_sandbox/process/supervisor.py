@@ -14,12 +14,15 @@ from dataclasses import dataclass
 
 from nad_sandbox.base import SandboxFailureError
 from nad_sandbox.process.capped_output import CappedOutput
-from nad_sandbox.threaded import POLL_SECONDS
+from nad_sandbox.process.marked_output import MarkedOutput
 
-__all__ = ["Supervised", "kill_group", "supervise", "wait_until_ready"]
+__all__ = ["POLL_SECONDS", "Supervised", "kill_group", "read_ready_message", "supervise"]
 
-READ_CHUNK = 1 << 18
-DRAIN_SECONDS = 0.2
+POLL_SECONDS = 0.05
+"""How often the supervisor of a program looks whether the program was cancelled."""
+
+_READ_CHUNK = 1 << 18
+_DRAIN_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,10 @@ class Supervised:
     """How a supervised process ended.
 
     Attributes:
-        returncode: as `subprocess` has it; negative for a signal.
+        returncode: as `subprocess` has it, negative for a signal; or what the mark told, 128 + n for signal n.
         duration: wall-clock seconds since the feed began.
         timed_out: the deadline ended it.
-        stopped: `watch` or the cancellation ended it.
+        cancelled: the cancellation ended it.
         stdout: what is kept of its standard output.
         stderr: what is kept of its standard error.
     """
@@ -38,31 +41,41 @@ class Supervised:
     returncode: int
     duration: float
     timed_out: bool
-    stopped: bool
-    stdout: CappedOutput
-    stderr: CappedOutput
+    cancelled: bool
+    stdout: CappedOutput | MarkedOutput
+    stderr: CappedOutput | MarkedOutput
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGKILL to the group that a process leads; nothing once it was reaped: its id may be reused."""
+    """Send SIGKILL to the group that a process leads, unless the process was reaped: its id may be another's by now."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], ready: bytes, seconds: float) -> None:
-    """Wait for the byte with which the bootstrap program says that it waits for its job.
+def read_ready_message(process: subprocess.Popen[bytes], size: int, seconds: float) -> bytes:
+    """Read the message with which the bootstrap program says that it waits for a program.
+
+    Args:
+        process: the bootstrap program, or what started it.
+        size: bytes of the message.
+        seconds: how long it may take.
 
     Raises:
-        SandboxFailureError: it ended, or said nothing in time; the message has its last words.
+        SandboxFailureError: the process ended, or said nothing in time; the message has its last words.
     """
     assert process.stdout is not None
+    said = b""
+    end = time.monotonic() + seconds
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        answered = bool(selector.select(seconds))
-    said = os.read(process.stdout.fileno(), len(ready)) if answered else b""
-    if said == ready:
-        return
+        while len(said) < size and selector.select(max(0.0, end - time.monotonic())):
+            part = os.read(process.stdout.fileno(), size - len(said))
+            if not part:
+                break
+            said += part
+    if len(said) == size:
+        return said
     kill_group(process)
     _, stderr = process.communicate()
     words = stderr.decode("utf-8", "replace").strip().splitlines()
@@ -78,9 +91,12 @@ def supervise(
     output_bytes: int,
     cancelled: threading.Event,
     kill: Callable[[], None],
-    watch: Callable[[], bool] | None = None,
+    mark: bytes | None = None,
 ) -> Supervised:
-    """Feed a process and wait for its end; it and its group are dead on return, whatever happens.
+    """Feed a process and wait until its program has ended.
+
+    Without a mark, the process and its group are dead on return, whatever happens. With one, the program is dead, and
+    what remains of the sandbox is the caller's to remove.
 
     Args:
         process: started with pipes for all three streams, as the leader of its own group.
@@ -89,11 +105,12 @@ def supervise(
         output_bytes: bytes of stdout and of stderr to keep, each.
         cancelled: ends the process when set.
         kill: ends the process and all that it started.
-        watch: asked every `POLL_SECONDS`; True ends the process.
+        mark: what the bootstrap program writes behind each output once the program has ended; see `MarkedOutput`.
     """
     started = time.monotonic()
-    stdout, stderr = CappedOutput(output_bytes), CappedOutput(output_bytes)
-    timed_out = stopped = False
+    stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)
+    timed_out = was_cancelled = False
+    status: int | None = None
     with _Streams(process, feed, stdout, stderr) as streams:
         try:
             while not streams.exited():
@@ -101,16 +118,34 @@ def supervise(
                 if left <= 0:
                     timed_out = True
                     break
-                if cancelled.is_set() or (watch is not None and watch()):
-                    stopped = True
+                if cancelled.is_set():
+                    was_cancelled = True
                     break
                 streams.turn(min(left, POLL_SECONDS))
+                status = _told_status(stdout, stderr)
+                if status is not None:
+                    break
         finally:
             duration = time.monotonic() - started
-            kill()
-            process.wait()
-        streams.drain(DRAIN_SECONDS)
-    return Supervised(process.returncode, duration, timed_out, stopped, stdout, stderr)
+            if status is None:
+                kill()
+                process.wait()
+        if status is None:
+            streams.drain(_DRAIN_SECONDS)
+            status = _told_status(stdout, stderr)
+    returncode = process.returncode if status is None else status
+    return Supervised(returncode, duration, timed_out, was_cancelled, stdout, stderr)
+
+
+def _collector(output_bytes: int, mark: bytes | None) -> CappedOutput | MarkedOutput:
+    return CappedOutput(output_bytes) if mark is None else MarkedOutput(output_bytes, mark)
+
+
+def _told_status(stdout: CappedOutput | MarkedOutput, stderr: CappedOutput | MarkedOutput) -> int | None:
+    """The exit status that both streams end with; None while one of them does not."""
+    if isinstance(stdout, MarkedOutput) and isinstance(stderr, MarkedOutput) and stderr.status is not None:
+        return stdout.status
+    return None
 
 
 class _Streams:
@@ -120,8 +155,8 @@ class _Streams:
         self,
         process: subprocess.Popen[bytes],
         feed: Iterator[bytes],
-        stdout: CappedOutput,
-        stderr: CappedOutput,
+        stdout: CappedOutput | MarkedOutput,
+        stderr: CappedOutput | MarkedOutput,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -132,9 +167,9 @@ class _Streams:
         self._stdin = process.stdin
         self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
         self._selector = selectors.DefaultSelector()
-        for stream, sink in ((process.stdout, stdout), (process.stderr, stderr)):
+        for stream, collector in ((process.stdout, stdout), (process.stderr, stderr)):
             os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream, selectors.EVENT_READ, sink)
+            self._selector.register(stream, selectors.EVENT_READ, collector)
         os.set_blocking(self._stdin.fileno(), False)
         self._selector.register(self._stdin, selectors.EVENT_WRITE)
         if self._pidfd >= 0:
@@ -152,17 +187,17 @@ class _Streams:
                 stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
 
     def exited(self) -> bool:
-        """Whether the process has ended; it stays a zombie, which keeps its group's id from reuse."""
+        """Return whether the process has ended; it stays a zombie, which keeps its group's id from reuse."""
         ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is not None
 
     def turn(self, seconds: float) -> bool:
-        """Move what can be moved; False when nothing could within `seconds`."""
+        """Move what can be moved; return whether anything could within `seconds`."""
         events = self._selector.select(seconds)
         for key, _ in events:
             if key.fileobj is self._stdin:
                 self._write()
-            elif isinstance(key.data, CappedOutput):
+            elif key.data is not None:
                 self._read(key.fd, key)
         return bool(events)
 
@@ -179,7 +214,7 @@ class _Streams:
 
     def _read(self, fd: int, key: selectors.SelectorKey) -> None:
         try:
-            data = os.read(fd, READ_CHUNK)
+            data = os.read(fd, _READ_CHUNK)
         except BlockingIOError:
             return
         if data:
@@ -195,7 +230,7 @@ class _Streams:
                 return
             self._pending = memoryview(piece)
         try:
-            self._pending = self._pending[os.write(self._stdin.fileno(), self._pending[:READ_CHUNK]) :]
+            self._pending = self._pending[os.write(self._stdin.fileno(), self._pending[:_READ_CHUNK]) :]
         except BlockingIOError:
             return
         except BrokenPipeError:

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 
 from nad_sandbox.backends.docker_client import connect
-from nad_sandbox.backends.docker_container import LABEL
 from nad_sandbox.isolation.cgroup import PREFIX, ControlGroups
+from nad_sandbox.ownership.containers import LABEL
 
 
 def labels():

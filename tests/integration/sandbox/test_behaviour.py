@@ -7,7 +7,7 @@ import sys
 import pytest
 from nad_sandbox import BehaviourRunner
 from nad_sandbox.behaviour.inputs import call_inputs
-from nad_sandbox.behaviour.target_function import Parameter, Target
+from nad_sandbox.behaviour.target_function import Parameter, TargetFunction
 
 from nad_agents.selectors import Behaviour, rank
 from tests.unit.builders import make_group, make_rollout
@@ -122,7 +122,7 @@ def test_nad_code_chooses_by_behaviour_where_there_is_a_sandbox(kind):
     selection = json.loads(done.stdout)
     details = selection["details"]
     assert selection["selector"] == "behaviour"
-    generated = call_inputs("", Target("double", (Parameter("x", "int"),)), count=16).texts
+    generated = call_inputs("", TargetFunction("double", (Parameter("x", "int"),)), count=16).texts
     assert set(details["inputs"]) - set(generated), "the model proposed no input of its own"
     assert len(details["groups"]) == 3
     assert sum(behaviour["size"] for behaviour in details["behaviours"]) == 3

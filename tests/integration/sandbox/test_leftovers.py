@@ -113,6 +113,24 @@ def test_bubblewrap_needs_no_reaper_to_end_its_processes():
     reap_leftovers()
 
 
+@pytest.mark.parametrize("kind", [DockerSandbox, BubblewrapSandbox])
+def test_every_process_of_a_program_ends_with_it_however_far_it_has_gone(kind):
+    mark = uuid.uuid4().hex
+    leave = """
+import os, subprocess, sys
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.execvp("python3", ["python3", "-c", "import time\\ntime.sleep(90)", sys.argv[1]])
+        os._exit(0)
+    os.wait()
+"""
+    with kind(limits=Limits(timeout=20)) as own:
+        assert own.exec(["python3", "-c", leave, mark]).returncode == 0
+        assert wait_for(lambda: not processes(mark), 2)
+
+
 async def test_a_cancelled_task_leaves_nothing(sandbox):
     mark = uuid.uuid4().hex
     command = ["python3", "-c", "import os, time\nos.fork()\ntime.sleep(90)", mark]
@@ -148,14 +166,24 @@ def test_no_container_is_left_after_close(docker_sandbox):
     assert len(own_labels()) == before
 
 
+def own_control_groups():
+    return {name for name in control_groups() if name.startswith(f"{os.getpid()}_")}
+
+
+def own_processes():
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return {pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap"}
+
+
 def test_no_control_group_descriptor_or_process_is_left_after_many_runs():
+    of_others = own_control_groups(), own_processes()
     with BubblewrapSandbox(limits=Limits(timeout=2)) as own:
         own.run_python("pass")
+        own.wait_ready()
         before = len(list(Path("/proc/self/fd").iterdir()))
         for code in ("pass", "raise ValueError", "import os; os.fork()", "import os; os.kill(-1, 9)"):
             own.run_python(code)
         own.run_python("while True: pass", timeout=0.3)
+        own.wait_ready()
         assert len(list(Path("/proc/self/fd").iterdir())) == before
-    assert not [name for name in control_groups() if name.startswith(f"{os.getpid()}_")]
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "bwrap"]
+    assert (own_control_groups(), own_processes()) == of_others

@@ -11,8 +11,8 @@ from nad_sandbox import ExecResult, SandboxUnavailableError
 SERVER = """
 import json, os, sys
 from nad_sandbox import Limits, SandboxError
-from nad_sandbox.bubblewrap import BubblewrapSandbox
-from nad_sandbox.local import bootstrap_source
+from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
+from nad_sandbox.backends.launcher import bootstrap_source
 bootstrap_source()
 if os.geteuid() == 0:
     os.chdir("/")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from nad_sandbox.checks.examples.prose import read_calls
-from nad_sandbox.checks.examples.scanner import Reading, literal, parse_expression, plain_call
+from nad_sandbox.checks.examples.scanner import Reading, literal, plain_call
 from nad_sandbox.checks.examples.wording import doubt_before
+from nad_sandbox.checks.guarded_parse import parse_expression
 
 __all__ = ["read_doctests"]
 

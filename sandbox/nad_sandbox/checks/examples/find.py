@@ -12,6 +12,7 @@ from nad_sandbox.checks.examples.doctests import read_doctests
 from nad_sandbox.checks.examples.prose import read_calls, read_named_arguments
 from nad_sandbox.checks.examples.scanner import Comparison, Reading, literal, plain_call
 from nad_sandbox.checks.examples.wording import docstring_spans, tells_of_a_bug
+from nad_sandbox.checks.guarded_parse import parse_expression, parse_program, unparse
 
 __all__ = ["Comparison", "Example", "FoundExamples", "UncertainExample", "find_examples", "read_examples"]
 
@@ -202,7 +203,8 @@ class _Context:
         return ""
 
     def _fits(self, call: str) -> bool:
-        for node in ast.walk(ast.parse(call, mode="eval")):
+        tree = parse_expression(call)
+        for node in ast.walk(tree) if tree is not None else ():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in self.parameters:
                 fewest, most = self.parameters[node.func.id]
                 if not fewest <= len(node.args) + len(node.keywords) <= most:
@@ -218,11 +220,10 @@ def _is_normative(text: str, prompt: str, at: int) -> bool:
 
 def _arity(parameters: str) -> tuple[list[str], tuple[int, float] | None]:
     """The positional parameters in order, and how many arguments a call may have; None where that cannot be read."""
-    try:
-        function = ast.parse(f"def f({parameters[:2000]}): pass").body[0]
-    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+    tree = parse_program(f"def f({parameters[:2000]}): pass")
+    function = tree.body[0] if tree is not None else None
+    if not isinstance(function, ast.FunctionDef):
         return [], None
-    assert isinstance(function, ast.FunctionDef)
     arguments = function.args
     order = [argument.arg for argument in [*arguments.posonlyargs, *arguments.args]]
     required = len(order) - len(arguments.defaults) + sum(default is None for default in arguments.kw_defaults)
@@ -262,7 +263,8 @@ def _without_contradictions(readings: list[Reading]) -> list[Reading]:
 
 
 def _normal(call: str) -> str:
-    return ast.unparse(ast.parse(call, mode="eval"))
+    tree = parse_expression(call)
+    return (unparse(tree) if tree is not None else None) or call
 
 
 def _meaning(reading: Reading) -> object:

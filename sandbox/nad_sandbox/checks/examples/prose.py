@@ -11,12 +11,12 @@ from nad_sandbox.checks.examples.scanner import (
     Comparison,
     Reading,
     literal,
-    parse_expression,
     plain_call,
     scan_brackets,
     scan_value,
 )
 from nad_sandbox.checks.examples.wording import RELATION, doubt_after, doubt_before, is_approximate
+from nad_sandbox.checks.guarded_parse import parse_expression
 
 __all__ = ["read_calls", "read_named_arguments"]
 

@@ -8,7 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Comparison", "Reading", "literal", "parse_expression", "plain_call", "scan_brackets", "scan_value"]
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression
+
+__all__ = ["Comparison", "Reading", "literal", "plain_call", "scan_brackets", "scan_value"]
 
 Comparison = Literal["value", "approximate", "output", "error"]
 """`value`: the call returns it. `approximate`: to the digits shown. `output`: as doctest compares. `error`: raised."""
@@ -69,16 +71,6 @@ class Reading:
     doubt: str = ""
 
 
-def parse_expression(source: str) -> ast.Expression | None:
-    """The syntax tree of a short expression; None for anything else, whatever the parser does with it."""
-    if len(source) > _LONGEST or _depth(source) > _DEEPEST:
-        return None
-    try:
-        return ast.parse(source, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
-        return None
-
-
 def literal(source: str) -> tuple[str, object] | None:
     """A literal as Python writes it, and its value; JSON's ``true``, ``false`` and ``null`` are read as Python's."""
     source = _escaped(source.strip())
@@ -88,7 +80,7 @@ def literal(source: str) -> tuple[str, object] | None:
     try:
         written, tree = _without_json_names(source, tree)
         return written, ast.literal_eval(tree)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, SystemError):
+    except PARSE_ERRORS:
         return None
 
 
@@ -101,7 +93,7 @@ def plain_call(source: str) -> tuple[str, tuple[str, ...]] | None:
     try:
         written, tree = _without_json_names(source, tree)
         nodes = list(ast.walk(tree))
-    except (ValueError, RecursionError, MemoryError, SystemError):
+    except PARSE_ERRORS:
         return None
     if not all(isinstance(node, _PLAIN_NODES) and _evaluates(node) for node in nodes):
         return None
@@ -206,14 +198,6 @@ def _has_thousands(source: str) -> bool:
     """Whether commas may separate thousands: zeros that Python does not write, or commas of two kinds."""
     bare = _ANY_STRING.sub("''", source)
     return _PADDED.search(bare) is not None or (_TIGHT_COMMA.search(bare) is not None and ", " in bare)
-
-
-def _depth(source: str) -> int:
-    deepest = depth = 0
-    for character in source:
-        depth += (character in "([{") - (character in ")]}")
-        deepest = max(deepest, depth)
-    return deepest
 
 
 def _evaluates(node: ast.AST) -> bool:

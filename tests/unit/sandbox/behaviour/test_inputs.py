@@ -6,15 +6,15 @@ import jsonschema
 import pytest
 from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
-from nad_sandbox.behaviour.parameter_types import parameter_kinds
-from nad_sandbox.behaviour.target_function import Parameter, Target, find_target, reads_standard_input
+from nad_sandbox.behaviour.parameter_types import parameter_types
+from nad_sandbox.behaviour.target_function import Parameter, TargetFunction, find_target_function, reads_standard_input
 from nad_sandbox.behaviour.value_generation import generate_arguments
 
 
 def rows_of(*annotations, names=None, examples=(), count=24):
     names = names or [f"p{i}" for i in range(len(annotations))]
     parameters = [Parameter(name, hint) for name, hint in zip(names, annotations, strict=True)]
-    return generate_arguments(parameter_kinds(parameters, examples), count)
+    return generate_arguments(parameter_types(parameters, examples), count)
 
 
 @pytest.mark.parametrize(
@@ -73,19 +73,19 @@ def test_the_target_is_what_the_prompt_asks_for():
         "broken(",
     ]
     prompt = "def f(a: List[int]):\n    '''Sum.'''"
-    assert find_target(prompt, programs) == Target("f", (Parameter("a", "List[int]"),))
-    assert find_target("Write `helper(x)`", programs).callee == "helper"
-    assert find_target("no name", ["def one(x): pass", "def g(y): pass", "def g(y): pass"]).callee == "g"
-    assert find_target("", ["class Solution:\n    def go(self, n: int): pass"]) == Target(
+    assert find_target_function(prompt, programs) == TargetFunction("f", (Parameter("a", "List[int]"),))
+    assert find_target_function("Write `helper(x)`", programs).callee == "helper"
+    assert find_target_function("no name", ["def one(x): pass", "def g(y): pass", "def g(y): pass"]).callee == "g"
+    assert find_target_function("", ["class Solution:\n    def go(self, n: int): pass"]) == TargetFunction(
         "Solution().go", (Parameter("n", "int"),)
     )
-    assert find_target("", ["print(1)", "print(2)", "def f(): pass"]) is None
+    assert find_target_function("", ["print(1)", "print(2)", "def f(): pass"]) is None
     assert reads_standard_input("n = int(input())")
     assert not reads_standard_input("inputs = 3")
 
 
 def test_examples_come_first_and_take_half_at_most():
-    target = Target("f", (Parameter("a", "int"), Parameter("b", "int")))
+    target = TargetFunction("f", (Parameter("a", "int"), Parameter("b", "int")))
     prompt = "\n".join(f">>> f({i}, {i + 1})\n{i}" for i in range(10))
     made = call_inputs(prompt, target, count=8)
     assert made.texts[:4] == ("f(0, 1)", "f(1, 2)", "f(2, 3)", "f(3, 4)")
@@ -93,7 +93,7 @@ def test_examples_come_first_and_take_half_at_most():
 
 
 def test_proposed_inputs_are_mixed_in_and_checked():
-    target = Target("f", (Parameter("a", "int"),))
+    target = TargetFunction("f", (Parameter("a", "int"),))
     made = call_inputs("", target, count=12, propose=lambda _, names: [[77], {"b": 78}, "f(79)", [77], {"a": 80}])
     assert {"f(77)", "f(b=78)", "f(79)", "f(80)"} <= set(made.texts)
     for bad in (3, "import os", "g(1)", [object()], {"a": object()}, "f(__import__('os'))"):
@@ -103,7 +103,7 @@ def test_proposed_inputs_are_mixed_in_and_checked():
 
 def test_a_proposer_is_told_each_parameters_schema_and_its_json_becomes_the_values_meant():
     hints = ("Tuple[int, str]", "set[int]", "Dict[int, float]", "Dict[str, List[int]]", "bytes", "bool | None")
-    target = Target("f", tuple(Parameter(f"p{i}", hint) for i, hint in enumerate(hints)))
+    target = TargetFunction("f", tuple(Parameter(f"p{i}", hint) for i, hint in enumerate(hints)))
     given = {"p0": [1, "a"], "p1": [2, 2], "p2": [[1, 2]], "p3": {"k": [3]}, "p4": "b", "p5": None}
     told = []
 
@@ -119,7 +119,7 @@ def test_a_proposer_is_told_each_parameters_schema_and_its_json_becomes_the_valu
 
 def test_json_of_another_form_than_asked_for_stays_as_it_is():
     for hint, data in (("List[int]", "x"), ("Tuple[int, int]", [1]), ("Dict[int, int]", [1]), ("int", [1])):
-        (kind,) = parameter_kinds([Parameter("p", hint)], [])
+        (kind,) = parameter_types([Parameter("p", hint)], [])
         assert json_value(kind, data) == data
         jsonschema.Draft202012Validator.check_schema(json_schema(kind))
 

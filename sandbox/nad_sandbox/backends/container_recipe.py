@@ -1,0 +1,97 @@
+"""What a sandbox container consists of: the engine's create request."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from nad_sandbox.backends.launcher import bootstrap_source
+from nad_sandbox.base import Limits
+from nad_sandbox.isolation.policy import SCRATCH, WORKDIR, scratch_options, seccomp_profile
+from nad_sandbox.isolation.sandbox_user import NOGROUP, UNUSED_USERS, fresh_user
+from nad_sandbox.ownership.containers import LABEL
+from nad_sandbox.ownership.owner import Owner
+
+__all__ = ["ContainerRecipe"]
+
+
+@dataclass(frozen=True)
+class ContainerRecipe:
+    """How sandbox containers are made.
+
+    Attributes:
+        image: tag or id of a local image.
+        python: the interpreter in it, a name on its PATH or a path.
+        limits: what a program may use.
+        runtime: an OCI runtime of the engine; None: its default.
+        users: the user ids of which each container gets one.
+    """
+
+    image: str
+    python: str
+    limits: Limits
+    runtime: str | None
+    users: range = UNUSED_USERS
+
+    def create_request(self, volumes: list[str]) -> dict[str, Any]:
+        """Return the body of the engine's create request for one container, whose user no other container has.
+
+        Args:
+            volumes: folders that the image declares as volumes; they are covered, for they would be writable.
+        """
+        user = fresh_user(self.users)
+        settings = _host_config(self.limits, user, self.runtime)
+        for volume in volumes:
+            if volume.rstrip("/") != SCRATCH:
+                settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
+        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
+        return {
+            "Image": self.image,
+            "Entrypoint": [self.python, "-I", "-S", "-c", bootstrap_source(), bootstrap],
+            "Cmd": [],
+            "User": f"{user}:{NOGROUP}",
+            "Hostname": "sandbox",
+            "WorkingDir": "/",
+            "Env": [f"TMPDIR={SCRATCH}"],
+            "AttachStdin": True,
+            "AttachStdout": True,
+            "AttachStderr": True,
+            "OpenStdin": True,
+            "StdinOnce": True,  # the bootstrap sees the end of its input, and ends, when this process dies
+            "Tty": False,
+            "NetworkDisabled": True,
+            "Healthcheck": {"Test": ["NONE"]},
+            "Labels": {LABEL: str(Owner.current())},
+            "HostConfig": settings,
+        }
+
+
+def _host_config(limits: Limits, user: int, runtime: str | None) -> dict[str, Any]:
+    """The container's limits and rights, as the engine's API has them."""
+    memory = limits.memory_mb * 2**20
+    fsize = limits.fsize_mb * 2**20
+    settings: dict[str, Any] = {
+        "NetworkMode": "none",
+        "IpcMode": "none",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits, user)}"},
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
+        "Init": True,
+        "PidsLimit": limits.pids,
+        "Memory": memory,
+        "MemorySwap": memory,
+        "NanoCpus": int(limits.cpus * 1e9),
+        "Ulimits": [
+            {"Name": "nofile", "Soft": limits.nofile, "Hard": limits.nofile},
+            {"Name": "fsize", "Soft": fsize, "Hard": fsize},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "LogConfig": {"Type": "none"},
+        "RestartPolicy": {"Name": "no"},
+        "OomScoreAdj": 1000,
+    }
+    if runtime is not None:
+        settings["Runtime"] = runtime
+    return settings

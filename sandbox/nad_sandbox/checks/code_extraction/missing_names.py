@@ -1,0 +1,153 @@
+"""What a program takes for granted: the code in its prompt, and the imports that every editor of such tasks has."""
+
+from __future__ import annotations
+
+import ast
+import bisect
+import collections
+import functools
+import heapq
+import itertools
+import math
+import re
+import typing
+from types import ModuleType
+
+from nad_sandbox.checks.code_extraction.markdown_blocks import fenced_blocks
+from nad_sandbox.checks.code_extraction.program_facts import (
+    FUNCTIONS,
+    ProgramFacts,
+    bound_by_import,
+    facts,
+    is_stub,
+    unbound_names,
+)
+from nad_sandbox.checks.guarded_parse import parse_program, unparse
+
+__all__ = ["with_missing_names"]
+
+_MODULES: tuple[ModuleType, ...] = (typing, collections, math, itertools, functools, heapq, bisect, re)
+_PUBLIC = {
+    module.__name__: frozenset(getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"])
+    for module in _MODULES
+    if module is not re  # its names are words such as match and search
+}
+_IMPORT = re.compile(r"^(?:import|from)[ \t][^\n]+$", re.MULTILINE)
+_Import = ast.Import | ast.ImportFrom
+
+
+def with_missing_names(code: str, prompt: str) -> str:
+    """Return a program with what it needs and lacks in front of it.
+
+    Imports and complete definitions in the prompt's code come first: a model that continues a file takes them for
+    granted. Names of typing, collections, math, itertools, functools, heapq, bisect and re that nothing binds are
+    imported. Where names that are read in annotations alone are left, such as the class of a node that the tests
+    bring, annotations are not evaluated. A program that lacks nothing is given back as it is.
+
+    Args:
+        code: source; what does not parse is given back.
+        prompt: what the model was asked.
+    """
+    known = facts(code)
+    if known is None:
+        return code
+    from_prompt, missing = _wanted_of_prompt(known, prompt)
+    lines = [text for node in from_prompt if (text := unparse(node)) is not None]
+    future = [line for line in lines if line.startswith("from __future__ ")]
+    lines = [line for line in lines if line not in future]
+    if missing:
+        usual = _usual_imports(missing, _called(known.tree))
+        lines = [*usual.values(), *lines]
+        missing -= usual.keys()
+    if missing and not missing & _read_at_run_time(known.tree) and not _has_future(known.tree):
+        future.append("from __future__ import annotations")
+    return _put_before(code, known.tree, future, lines)
+
+
+def _put_before(code: str, tree: ast.Module, future: list[str], lines: list[str]) -> str:
+    """The program with lines behind its documentation and its imports of the future, which must be first."""
+    if not future and not lines:
+        return code
+    at = 0
+    for place, node in enumerate(tree.body):
+        documentation = place == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        if not (documentation or is_future):
+            break
+        at = node.end_lineno or node.lineno
+    own = code.split("\n")
+    # nothing may come between the two, and both are short
+    return "\n".join([*own[:at], *dict.fromkeys(future), *dict.fromkeys(lines), *own[at:]])
+
+
+def _has_future(tree: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.ImportFrom) and node.module == "__future__" and "annotations" in bound_by_import(node)
+        for node in tree.body
+    )
+
+
+def _wanted_of_prompt(known: ProgramFacts, prompt: str) -> tuple[list[ast.stmt], set[str]]:
+    """Statements of the prompt that a program needs, in order, and the names that it still lacks with them."""
+    missing = set(known.unbound)
+    wanted: list[ast.stmt] = []
+    fenced = bool(fenced_blocks(prompt))
+    for node in reversed(_prompt_code(prompt)):
+        if isinstance(node, _Import):
+            names = bound_by_import(node)
+            needed = bool(names & missing) or "*" in names
+            needed |= isinstance(node, ast.ImportFrom) and node.module == "__future__" and not _has_future(known.tree)
+        else:
+            names = {node.name} if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else set()
+            # a prompt that is code is the file that the model continues, and its tests may use all of it
+            needed = not names & (known.definitions | known.stubs) and (not fenced or bool(names & missing))
+        if needed:
+            wanted.insert(0, node)
+            missing |= unbound_names(node)
+            missing -= {"*"} if "*" not in names else missing
+        missing -= names if needed else set()
+    return wanted, missing
+
+
+def _prompt_code(prompt: str) -> list[ast.stmt]:
+    """Imports and complete definitions in a prompt, which may be prose around them."""
+    body: list[ast.stmt] = []
+    for source in [block.code for block in fenced_blocks(prompt)] or [prompt]:
+        tree = parse_program(source) or parse_program("\n".join(_IMPORT.findall(source)))
+        body += tree.body if tree is not None else []
+    return [
+        node
+        for node in body
+        if isinstance(node, _Import) or (isinstance(node, (*FUNCTIONS, ast.ClassDef)) and not is_stub(node))
+    ]
+
+
+def _usual_imports(missing: set[str], called: set[str]) -> dict[str, str]:
+    """For each missing name that the usual modules have, the statement that imports it."""
+    found: dict[str, str] = {}
+    for name in sorted(missing):
+        home = next((module for module, public in _PUBLIC.items() if name in public), None)
+        is_module = any(module.__name__ == name for module in _MODULES)
+        if is_module and not (home and name in called):  # bisect is a module and its function
+            found[name] = f"import {name}"
+        elif home is not None and len(name) > 1:
+            found[name] = f"from {home} import {name}"
+    return found
+
+
+def _called(tree: ast.AST) -> set[str]:
+    """Names that are called as functions."""
+    return {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+
+
+def _read_at_run_time(tree: ast.AST) -> set[str]:
+    """Names that are read elsewhere than in annotations."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        annotations = {id(getattr(node, "annotation", None)), id(getattr(node, "returns", None))}
+        waiting.extend(child for child in ast.iter_child_nodes(node) if id(child) not in annotations)
+    return names

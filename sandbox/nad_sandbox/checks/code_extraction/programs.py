@@ -1,0 +1,246 @@
+"""Finding the program in a model's answer.
+
+What a reasoning model thought first does not count. Then, in order:
+
+1. An answer that is a program as a whole is that program.
+2. Fenced blocks. A block counts as Python when its label says so, or when it has no label and is code. Of several,
+   those that parse are joined in order, unless a later one defines again what an earlier one defined: then the later
+   one replaces it, since models first show a draft and then the corrected whole. A last fence that was never closed
+   (the token limit cut it) counts up to its last complete statement.
+3. Bare code between prose: the runs of lines that are programs.
+4. A function's body alone, where the prompt ended with its signature: signature and body together. The same goes for a
+   body in a fence.
+5. Otherwise the text as it is, so that the syntax check can say what is wrong with it.
+
+What the program takes for granted is put in front of it; see `missing_names`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+
+from nad_sandbox.checks.code_extraction.bare_code import code_runs, longest_beginning, without_remarks
+from nad_sandbox.checks.code_extraction.function_bodies import completed, is_body_of, methods_in_class
+from nad_sandbox.checks.code_extraction.markdown_blocks import Block, fenced_blocks, without_fences
+from nad_sandbox.checks.code_extraction.missing_names import with_missing_names
+from nad_sandbox.checks.code_extraction.program_facts import bound_by_import, facts
+from nad_sandbox.checks.code_extraction.text_cleanup import (
+    cleaned_source,
+    is_session,
+    session_statements,
+    visible_answer,
+)
+from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, parse_program
+
+__all__ = ["extract_code", "extract_programs"]
+
+_MOST_PROGRAMS = 3
+_CODE_LINE = re.compile(r"^[ \t]*(?:(?:async )?def|class|import|from|return|for|while|if)\b", re.MULTILINE)
+_OUTER_DEFINITION = re.compile(r"^(?:(?:async )?def|class)[ \t]+\w", re.MULTILINE)
+_FUTURE = re.compile(r"^from __future__ import [^\n(]+\n?", re.MULTILINE)
+_TESTING_NAME = re.compile(r"(?i:tests?|test_\w*|run_tests?|main|demo\w*|examples?|example_\w*|usage)\Z|Test\w*\Z")
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+_DEFINING_SPAN = re.compile(r"^def |\blambda\b")
+
+
+def extract_code(answer: str, prompt: str = "") -> str:
+    """Return the Python program of an answer: the first of `extract_programs`.
+
+    Args:
+        answer: what the model wrote.
+        prompt: what it was asked; its trailing signature completes an answer that is only a body.
+
+    Returns:
+        Source text without fences and prose. It is never empty unless the answer is blank.
+    """
+    return extract_programs(answer, prompt)[0]
+
+
+def extract_programs(answer: str, prompt: str = "") -> tuple[str, ...]:
+    """Return the programs that an answer may be meant as, at most three, the likeliest first.
+
+    There are more than one where code beside the defining block may be part of the program or not: a block that calls
+    what another defines, tests it, or imports it as if it lay in a file. An answer fails only when each of them does.
+
+    Args:
+        answer: what the model wrote; an answer of more than `LONGEST_PROGRAM` characters is given back.
+        prompt: what it was asked; its trailing signature completes an answer that is only a body.
+    """
+    if len(answer) > LONGEST_PROGRAM:
+        return (answer,)
+    text = visible_answer(answer)
+    prompt = visible_answer(prompt) if len(prompt) <= LONGEST_PROGRAM else ""
+    try:
+        found = [with_missing_names(_in_class(code, prompt), prompt) for code in _choices(text, prompt)]
+    finally:
+        facts.cache_clear()  # the trees of a long answer take much memory
+    return tuple(dict.fromkeys(found))[:_MOST_PROGRAMS]
+
+
+def _choices(text: str, prompt: str) -> list[str]:
+    whole = facts(text)
+    if whole is not None and whole.works and not is_body_of(text, prompt):
+        return [without_remarks(text).strip("\n")]
+    blocks = [
+        Block("session" if is_session(block.code) else block.language, cleaned_source(block.code), block.closed)
+        for block in fenced_blocks(text, lambda before: _is_code(before, prompt))
+        if block.code.strip()
+    ]
+    python = _python_blocks(blocks)
+    if python:
+        return _of_blocks(python, prompt)
+    return _of_bare_text(text if not blocks else without_fences(text), prompt) or [
+        blocks[-1].code if blocks else text.strip()
+    ]
+
+
+def _is_code(before: str, prompt: str) -> bool:
+    """Whether the text in front of a fence is code, so that the fence closes it."""
+    known = facts(cleaned_source(before))
+    if known is not None:
+        return known.works
+    return bool(before.strip()) and completed(before, prompt) is not None
+
+
+def _python_blocks(blocks: list[Block]) -> list[Block]:
+    """The blocks that are Python: by their labels, else by what they define, else by what parses."""
+    labelled = [block for block in blocks if block.language in ("python", "session")]
+    by_hand = [block for block in blocks if not block.language and (_defines(block.code) or _is_only_code(block.code))]
+    if labelled:
+        return [block for block in blocks if block in labelled or (block in by_hand and _defines(block.code))]
+    bare = [block for block in blocks if not block.language]
+    if by_hand or any(_CODE_LINE.search(block.code) for block in bare):
+        return by_hand or bare
+    working = [block for block in blocks if (known := facts(block.code)) is not None and known.works]
+    if len(working) == len(blocks) or any(_defines(block.code) for block in working):
+        return working
+    return working if bare else []
+
+
+def _is_only_code(code: str) -> bool:
+    known = facts(code)
+    return known.works if known is not None else parse_program(code) is not None
+
+
+def _defines(code: str) -> bool:
+    known = facts(code)
+    return bool(known.definitions) if known is not None else bool(_OUTER_DEFINITION.search(code))
+
+
+def _of_blocks(blocks: list[Block], prompt: str) -> list[str]:
+    """The programs that blocks may be meant as: all that count, then those that define something alone."""
+    codes = [block.code for block in blocks]
+    last = blocks[-1]
+    raw: list[str] = []
+    if not last.closed and facts(last.code) is None:
+        begun = longest_beginning(last.code)
+        if begun != last.code and _defines(begun):
+            # it may have been written for a newer Python than this
+            codes[-1], raw = begun, [last.code]
+    whole = [code for code in codes if facts(code) is not None]
+    if not any(map(_defines, whole)):
+        newer = [code for code in codes if facts(code) is None and _defines(code)]
+        if newer:
+            return [newer[-1], *([_joined([newer[-1], *whole])] if whole else [])]
+    bodies = [code for code in codes if facts(code) is None or (len(codes) == 1 and is_body_of(code, prompt))]
+    if bodies and not any(map(_defines, whole)):
+        body = completed(bodies[-1], prompt) or completed(bodies[-1], prompt, cut=True)
+        if body is not None:
+            return [body, *raw]
+    if not whole:
+        return [codes[-1], *raw]
+    kept = _latest(whole)
+    defining = [code for code in kept if not _is_use(code, kept)]
+    together = [
+        code for code in kept if not _imports_from(code, [other for other in defining if other != code])
+    ] or kept
+    if defining:  # a session shows what the program does
+        sessions = {block.code for block in blocks if block.language == "session"}
+        together = [code for code in together if code in defining or code not in sessions]
+    alone = [_joined(defining)] if defining else []
+    single = defining if len(defining) > 1 else []
+    return [_joined(together), *alone, *single, *raw]
+
+
+def _latest(codes: list[str]) -> list[str]:
+    """The blocks in order; a block whose definitions come again later is left out, and so is a mere signature."""
+    kept: list[str] = []
+    later: set[str] = set()
+    defined = frozenset().union(*(known.definitions for code in codes if (known := facts(code)) is not None))
+    for code in reversed(codes):
+        known = facts(code)
+        names = known.definitions if known is not None else frozenset()
+        if names and names <= later:
+            continue
+        if known is not None and not names and known.stubs and known.stubs <= defined:
+            continue
+        later |= names
+        kept.append(code)
+    return kept[::-1]
+
+
+def _is_use(code: str, codes: list[str]) -> bool:
+    """Whether a block only uses or tests what other blocks define."""
+    known = facts(code)
+    if known is None:
+        return False
+    own = {name for name in known.definitions if not _TESTING_NAME.match(name)}
+    others = [other for other in codes if other != code]
+    return bool(others) and (not own or _imports_from(code, others)) and any(map(_defines, others))
+
+
+def _imports_from(code: str, others: list[str]) -> bool:
+    """Whether a block imports what other blocks define, as if they lay in a file of which nobody knows the name."""
+    known = facts(code)
+    defined: set[str] = set()
+    for other in others:
+        found = facts(other)
+        defined |= found.definitions if found is not None else set()
+    return known is not None and any(
+        isinstance(node, ast.ImportFrom)
+        and (node.module or "").split(".")[0] not in sys.stdlib_module_names
+        and (bound_by_import(node) <= defined or bound_by_import(node) == {"*"})
+        for node in ast.walk(known.tree)
+    )
+
+
+def _joined(codes: list[str]) -> str:
+    """One program of several, with imports of the future at its beginning, where alone they are allowed."""
+    future = [found[0].rstrip("\n") for code in codes[1:] for found in _FUTURE.finditer(code)]
+    rest = [codes[0], *(_FUTURE.sub("", code) for code in codes[1:])]
+    future = [line for line in dict.fromkeys(future) if line not in codes[0]]
+    return "\n".join([*future, *(code.rstrip("\n") for code in rest)]) + "\n"
+
+
+def _of_bare_text(text: str, prompt: str) -> list[str]:
+    """The programs that text without fences may be meant as; none when it has no code."""
+    cleaned = cleaned_source(text)
+    known = facts(cleaned)
+    if known is not None and known.works and not is_body_of(cleaned, prompt):
+        return [without_remarks(cleaned)]
+    body = completed(text, prompt)
+    if body is not None:
+        return [body]
+    runs = code_runs(cleaned)
+    defining = _latest([run for run in runs if _defines(run)])
+    if defining:
+        needed = [run for run in defining if not _is_use(run, defining)]
+        return [_joined(needed or defining), _joined(_latest(runs)), max(defining, key=len)]
+    body = completed(text, prompt, cut=True)
+    if body is not None:
+        return [body]
+    if runs:
+        return [max(runs, key=lambda run: len(run.split("\n")))]
+    session = session_statements(text)
+    spans = [f"{span}\n" for span in _SPAN.findall(text) if _DEFINING_SPAN.search(span)]
+    return [code for code in (session, *spans[::-1]) if (known := facts(code)) is not None and known.works][:1]
+
+
+def _in_class(code: str, prompt: str) -> str:
+    """The program with its methods in the prompt's class, where it has nothing but them."""
+    known = facts(code)
+    if known is None or not known.definitions:
+        return code
+    return methods_in_class(code, prompt) or code

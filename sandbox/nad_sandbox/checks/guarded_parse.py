@@ -1,0 +1,110 @@
+"""Parse Python source that a model wrote: whatever it is, the answer is a tree or None, never an exception.
+
+Every part of this package that looks at a model's text with `ast` does so through this module.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import threading
+import warnings
+from typing import Literal
+
+__all__ = ["LONGEST_PROGRAM", "PARSE_ERRORS", "error_line", "parse_expression", "parse_program", "unparse"]
+
+LONGEST_PROGRAM = 1 << 18
+"""Characters beyond which nothing is extracted or parsed: that would keep this process busy, outside every limit."""
+
+PARSE_ERRORS = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, SystemError, OverflowError)
+"""What `ast` raises for source that is wrong, too deep, or more than it can represent."""
+
+_LONGEST_EXPRESSION = 2000
+_DEEPEST_EXPRESSION = 40
+_TRIES = 3
+_FILE_NAME = "<candidate>"
+# escapes that Python does not know, and numbers with a word behind them: nothing else makes the parser warn
+_WARNED_OF = re.compile(r"\\|\d[A-Za-z]")
+
+# CPython 3.11 counts the depth of a tree in a variable that all threads share: two that parse at once fail at random
+_lock = threading.Lock()
+
+
+def parse_program(source: str) -> ast.Module | None:
+    """Parse a program.
+
+    Args:
+        source: Python source, or any other text.
+
+    Returns:
+        The syntax tree; None for text that is no Python of this interpreter's version, is longer than
+        `LONGEST_PROGRAM`, or is nested too deeply.
+    """
+    if len(source) > LONGEST_PROGRAM:
+        return None
+    tree = _guarded(source, "exec")
+    return tree if isinstance(tree, ast.Module) else None
+
+
+def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.Expression | None:
+    """Parse one expression.
+
+    Args:
+        source: Python source, or any other text.
+        longest: the most characters that it may have.
+
+    Returns:
+        The syntax tree; None for anything else, for more characters, and for more than 40 open brackets.
+    """
+    if len(source) > longest or _bracket_depth(source) > _DEEPEST_EXPRESSION:
+        return None
+    tree = _guarded(source, "eval")
+    return tree if isinstance(tree, ast.Expression) else None
+
+
+def error_line(source: str) -> int | None:
+    """Return the line, from 1, at which source stops being Python; None when it is Python to its end."""
+    try:
+        _parse(source, "exec")
+    except SyntaxError as error:
+        return error.lineno or 1
+    except PARSE_ERRORS:
+        return 1
+    return None
+
+
+def unparse(tree: ast.AST) -> str | None:
+    """Return a tree as source text; None when it is nested too deeply for that."""
+    try:
+        return ast.unparse(tree)
+    except PARSE_ERRORS:
+        return None
+
+
+def _guarded(source: str, mode: Literal["exec", "eval"]) -> ast.AST | None:
+    for _ in range(_TRIES):
+        try:
+            return _parse(source, mode)
+        except SystemError:  # a thread outside this module parsed at the same time
+            continue
+        except PARSE_ERRORS:
+            return None
+    return None
+
+
+def _parse(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
+    """Parse while no other thread does, and drop the parser's warnings about this source, and no others."""
+    with _lock:
+        if _WARNED_OF.search(source) is None:
+            return ast.parse(source, _FILE_NAME, mode)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=re.escape(_FILE_NAME))
+            return ast.parse(source, _FILE_NAME, mode)
+
+
+def _bracket_depth(source: str) -> int:
+    deepest = depth = 0
+    for character in source:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest

@@ -1,0 +1,84 @@
+"""Whether a program is a script that reads its standard input, so that it cannot be loaded without one."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from nad_sandbox.checks.guarded_parse import parse_program
+
+__all__ = ["reads_standard_input_when_loaded"]
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+
+
+def reads_standard_input_when_loaded(program: str) -> bool:
+    """Return whether importing a program reads standard input, directly or through functions that it defines.
+
+    What stands under ``if __name__ == "__main__":`` is not run by an import.
+
+    Args:
+        program: Python source; source that does not parse reads nothing.
+    """
+    tree = parse_program(program)
+    if tree is None:
+        return False
+    bodies: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            bodies.setdefault(node.name, []).extend(_run_by(node.body))
+        elif isinstance(node, ast.ClassDef):
+            methods = [inner for inner in node.body if isinstance(inner, ast.FunctionDef) and inner.name == "__init__"]
+            bodies.setdefault(node.name, []).extend(part for method in methods for part in _run_by(method.body))
+    waiting = [part for statement in tree.body if not _is_main_guard(statement) for part in _run_by([statement])]
+    called: set[str] = set()
+    while waiting:
+        node = waiting.pop()
+        if _reads(node):
+            return True
+        name = _called_name(node)
+        if name in bodies and name not in called:
+            called.add(name)
+            waiting.extend(bodies[name])
+    return False
+
+
+def _run_by(statements: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Every node that is evaluated when statements are, which the bodies of functions are not."""
+    waiting: list[ast.AST] = [*statements]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if isinstance(node, _FUNCTIONS):
+            if not isinstance(node, ast.Lambda):
+                waiting.extend(node.decorator_list)
+            waiting.extend(node.args.defaults)
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _is_main_guard(node: ast.stmt) -> bool:
+    if not isinstance(node, ast.If) or not isinstance(node.test, ast.Compare):
+        return False
+    sides = [node.test.left, *node.test.comparators]
+    return any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
+
+
+def _called_name(node: ast.AST) -> str:
+    """The name of the function or method that a call calls; empty for other nodes."""
+    function = node.func if isinstance(node, ast.Call) else None
+    if isinstance(function, ast.Name):
+        return function.id
+    return function.attr if isinstance(function, ast.Attribute) else ""
+
+
+def _reads(node: ast.AST) -> bool:
+    """Whether a node names standard input: ``input``, ``sys.stdin``, ``open(0)``, ``fileinput``."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "stdin" and isinstance(node.value, ast.Name) and node.value.id == "sys"
+    if isinstance(node, ast.Name):
+        return node.id in ("input", "stdin", "fileinput") and isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.Call) and _called_name(node) in ("open", "read", "fdopen") and node.args:
+        first = node.args[0]
+        return isinstance(first, ast.Constant) and first.value in (0, "/dev/stdin") and first.value is not False
+    return False

@@ -1,0 +1,40 @@
+"""Containers that say whose they are, so that those of killed processes can be removed."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from nad_sandbox.ownership.owner import Owner
+
+if TYPE_CHECKING:
+    import docker
+
+__all__ = ["LABEL", "reap_containers"]
+
+LABEL = "nad-sandbox.owner"
+"""The label of every sandbox container; its value is the `Owner`."""
+
+
+def reap_containers(api: docker.APIClient) -> list[str]:
+    """Remove sandbox containers whose owner is dead.
+
+    Args:
+        api: the engine's client.
+
+    Returns:
+        A line for each removed container.
+    """
+    from docker.errors import DockerException
+
+    removed = []
+    for container in api.containers(all=True, filters={"label": LABEL}):
+        owner = Owner.parse(container["Labels"][LABEL])
+        # one that has stopped belongs to nobody after a reboot, when process ids count anew
+        abandoned = owner is None or owner.is_gone() or (owner.is_of_earlier_boot() and container["State"] != "running")
+        if not abandoned:
+            continue
+        with contextlib.suppress(DockerException):
+            api.remove_container(container["Id"], v=True, force=True)
+            removed.append(f"container {container['Id'][:12]} of process {owner.pid if owner else 'unknown'}")
+    return removed

@@ -1,0 +1,52 @@
+"""One output stream of a program, ending in a secret mark that tells how the program ended."""
+
+from __future__ import annotations
+
+from nad_sandbox.process.capped_output import CappedOutput
+
+__all__ = ["MarkedOutput"]
+
+_STATUS_DIGITS = 3
+
+
+class MarkedOutput:
+    """Collects a stream that ends with a mark and three digits: the program's exit status.
+
+    The mark is a secret between this process and the sandbox's bootstrap program. Waiting for it takes less time than
+    waiting until the sandbox has been taken apart, which takes longer than most programs.
+
+    Args:
+        limit: bytes to keep.
+        mark: the secret.
+    """
+
+    def __init__(self, limit: int, mark: bytes) -> None:
+        self.kept = CappedOutput(limit)
+        self.status: int | None = None
+        self._mark = mark
+        self._held = b""
+
+    @property
+    def truncated(self) -> bool:
+        """Whether more was written than is kept."""
+        return self.kept.truncated
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next bytes; what comes after the mark does not count."""
+        if self.status is not None:
+            return
+        text = self._held + bytes(data)
+        at = text.find(self._mark)
+        # what may be the beginning of a mark is held back
+        end = at if at >= 0 else max(0, len(text) - len(self._mark) + 1)
+        self.kept.write(text[:end])
+        self._held = text[end:]
+        digits = self._held[len(self._mark) :]
+        if at >= 0 and len(digits) >= _STATUS_DIGITS:
+            self.status, self._held = int(digits[:_STATUS_DIGITS]), b""
+
+    def text(self) -> str:
+        """Return what is kept as text; nothing may be written afterwards."""
+        self.kept.write(self._held)
+        self._held = b""
+        return self.kept.text()
