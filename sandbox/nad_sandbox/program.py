@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Job", "command_job", "python_job"]
+__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Job", "command_job", "harness_job", "python_job"]
 
 MAIN_FILE = "main.py"
 """The name under which the source given to `run_python` lies in the working folder."""
@@ -40,11 +40,13 @@ class Job:
     """A program to run once.
 
     Attributes:
-        argv: the command; empty for "the sandbox's Python on `MAIN_FILE`".
+        argv: the command; empty for "the sandbox's Python on `MAIN_FILE`", or for a program of the harness.
         env: variables beside `PROGRAM_ENV`.
         files: file names in the working folder and their content.
         stdin: what the program reads from its standard input.
         timeout: wall-clock seconds.
+        harness: a program of this package, which the bootstrap program runs itself; empty for other programs.
+        compiled: whether `harness` is marshalled code of the sandbox's Python, and not source.
     """
 
     argv: tuple[str, ...]
@@ -52,6 +54,8 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     stdin: bytes = b""
+    harness: bytes = b""
+    compiled: bool = False
 
     @property
     def size(self) -> int:
@@ -67,6 +71,8 @@ class Job:
         """
         header = {
             "argv": list(self.argv) or None,
+            "harness": len(self.harness),
+            "compiled": self.compiled,
             "main": MAIN_FILE,
             "env": {**PROGRAM_ENV, **self.env},
             "files": [[name, len(content)] for name, content in self.files.items()],
@@ -77,6 +83,7 @@ class Job:
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
+        yield self.harness
         yield from self.files.values()
         yield self.stdin
 
@@ -134,6 +141,15 @@ def python_job(
     for name, content in (files or {}).items():
         contents[_checked_name(name)] = _encode(content)
     return Job((), _checked_timeout(timeout), files=contents, stdin=_encode(stdin))
+
+
+def harness_job(harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> Job:
+    """The job for a program of the harness.
+
+    Raises:
+        ValueError: `timeout` is not positive.
+    """
+    return Job((), _checked_timeout(timeout), stdin=payload, harness=harness, compiled=compiled)
 
 
 def _encode(text: str | bytes) -> bytes:

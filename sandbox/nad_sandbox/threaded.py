@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
-from nad_sandbox.program import Job, command_job, python_job
+from nad_sandbox.program import Job, command_job, harness_job, python_job
 
 if TYPE_CHECKING:
     from nad_sandbox.checks.report import Report
@@ -107,6 +107,21 @@ class ThreadedSandbox(ABC):
             ValueError: an argument cannot work.
         """
         return self._run_in_slot(self._python_job(code, stdin, files, timeout), threading.Event())
+
+    def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
+        """Run a program of this package that judges others; see `nad_sandbox.harness`.
+
+        Args:
+            harness: its source, or its code.
+            payload: what it reads from its standard input.
+            compiled: whether `harness` is marshalled code of the sandbox's Python.
+            timeout: wall-clock seconds.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run it.
+            SandboxFailureError: the sandbox broke while it ran.
+        """
+        return self._run_in_slot(harness_job(harness, payload, compiled=compiled, timeout=timeout), threading.Event())
 
     async def aexec(
         self,

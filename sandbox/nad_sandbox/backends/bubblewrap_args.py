@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nad_sandbox.backends.launcher import bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
 from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, scratch_options
 from nad_sandbox.isolation.seccomp_filter import compile_filter
@@ -173,7 +173,7 @@ class Layout:
             *self._namespaces(),
             *("--info-fd", str(info_fd), "--block-fd", str(block_fd)),
             *self._file_system(account_fds),
-            *("--chdir", "/", "--", self.interpreter.executable, "-I", "-S", "-c", bootstrap_source()),
+            *("--chdir", "/", "--", self.interpreter.executable, *BOOTSTRAP_FLAGS, bootstrap_source()),
             json.dumps(self._settings()),
         ]
 

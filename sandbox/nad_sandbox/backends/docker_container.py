@@ -17,7 +17,7 @@ import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from requests.exceptions import RequestException
 
-from nad_sandbox.backends.launcher import READY, START_SECONDS, bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, READY, START_SECONDS, bootstrap_source
 from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
 from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, container_settings
 from nad_sandbox.ownership.owner import Owner
@@ -72,7 +72,7 @@ class ContainerRecipe:
         bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
         return {
             "Image": self.image,
-            "Entrypoint": [self.python, "-I", "-S", "-c", bootstrap_source(), bootstrap],
+            "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],
             "Cmd": [],
             "User": f"{SANDBOX_UID}:{SANDBOX_GID}",
             "Hostname": "sandbox",

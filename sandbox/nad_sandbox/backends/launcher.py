@@ -7,8 +7,11 @@ from importlib import resources
 
 from nad_sandbox.base import Limits
 
-__all__ = ["READY", "START_SECONDS", "bootstrap_source", "hit_memory_rlimit", "rlimits"]
+__all__ = ["BOOTSTRAP_FLAGS", "READY", "START_SECONDS", "bootstrap_source", "hit_memory_rlimit", "rlimits"]
 
+
+BOOTSTRAP_FLAGS = ("-I", "-S", "-X", "utf8", "-c")
+"""How an interpreter is started for the bootstrap program: isolated, without site packages, and for text in UTF-8."""
 
 READY = b"\x06"
 """What the bootstrap program writes once it waits for its job."""

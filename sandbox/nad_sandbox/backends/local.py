@@ -8,7 +8,14 @@ import subprocess
 import sys
 import threading
 
-from nad_sandbox.backends.launcher import READY, START_SECONDS, bootstrap_source, hit_memory_rlimit, rlimits
+from nad_sandbox.backends.launcher import (
+    BOOTSTRAP_FLAGS,
+    READY,
+    START_SECONDS,
+    bootstrap_source,
+    hit_memory_rlimit,
+    rlimits,
+)
 from nad_sandbox.base import ExecResult, Limits
 from nad_sandbox.ownership.temp_folders import owned_folder
 from nad_sandbox.process.supervisor import kill_group, supervise, wait_until_ready
@@ -41,7 +48,7 @@ class UnsafeLocalSandbox(ThreadedSandbox):
         with owned_folder() as folder:
             settings = json.dumps({"workdir": str(folder), "landlock": []})
             process = subprocess.Popen(
-                [self.python, "-I", "-S", "-c", bootstrap_source(), settings],
+                [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
