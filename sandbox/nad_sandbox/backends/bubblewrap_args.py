@@ -10,11 +10,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
+from nad_sandbox.image.pytest_files import PACKAGES, find_pytest
 from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, scratch_options
 from nad_sandbox.isolation.seccomp_filter import compile_filter
 
@@ -152,6 +153,7 @@ class Layout:
             is nobody to the host too. Otherwise it is nobody in a user namespace, and this process's user outside.
         sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
             mounting its own.
+        packages: what lies below `nad_sandbox.image.pytest_files.PACKAGES`, by name.
     """
 
     bwrap: str
@@ -159,6 +161,7 @@ class Layout:
     limits: Limits
     as_root: bool
     sized: bool
+    packages: dict[str, Path] = field(default_factory=find_pytest)
 
     def command(self, *, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
         """The command line.
@@ -222,6 +225,10 @@ class Layout:
             yield from _folders_above(part)
             yield from ("--ro-bind", part, part)
         yield from self._python3()
+        for name, path in self.packages.items():
+            target = f"{PACKAGES}/{name}"
+            yield from _folders_above(target)
+            yield from ("--ro-bind", str(path), target)
         for file, descriptor in account_fds.items():
             yield from ("--perms", "0444", "--file", str(descriptor), file)
         yield from _kernel_files()
