@@ -16,7 +16,15 @@ from pathlib import Path
 from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
 from nad_sandbox.image.pytest_files import PACKAGES, find_pytest
-from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, scratch_options
+from nad_sandbox.isolation.policy import (
+    SANDBOX_GID,
+    SANDBOX_UID,
+    SCRATCH,
+    SHARED_MEMORY,
+    WORKDIR,
+    scratch_options,
+    shared_memory_mb,
+)
 from nad_sandbox.isolation.seccomp_filter import compile_filter
 
 __all__ = ["ACCOUNTS", "Interpreter", "Layout", "find_interpreter"]
@@ -183,9 +191,12 @@ class Layout:
     def _settings(self) -> dict[str, object]:
         return {
             "workdir": WORKDIR,
-            "landlock": [SCRATCH],
+            "landlock": [SCRATCH, SHARED_MEMORY],
             "confinement": {
-                "scratch": [SCRATCH, scratch_options(self.limits)],
+                "writable": {
+                    SCRATCH: scratch_options(self.limits),
+                    SHARED_MEMORY: f"size={shared_memory_mb(self.limits)}m,mode=1777",
+                },
                 "user": SANDBOX_UID if self.as_root else None,
                 "filter": compile_filter().hex(),
             },
@@ -232,7 +243,8 @@ class Layout:
         for file, descriptor in account_fds.items():
             yield from ("--perms", "0444", "--file", str(descriptor), file)
         yield from _kernel_files()
-        if self.sized:
-            yield from ("--size", str(self.limits.tmpfs_mb * 2**20))
-        yield from ("--perms", "1777", "--tmpfs", SCRATCH)
+        for folder, megabytes in ((SHARED_MEMORY, shared_memory_mb(self.limits)), (SCRATCH, self.limits.tmpfs_mb)):
+            if self.sized:
+                yield from ("--size", str(megabytes * 2**20))
+            yield from ("--perms", "1777", "--tmpfs", folder)
         yield from ("--remount-ro", "/")

@@ -19,7 +19,7 @@ from requests.exceptions import RequestException
 
 from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, READY, START_SECONDS, bootstrap_source
 from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
-from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, WORKDIR, container_settings
+from nad_sandbox.isolation.policy import SANDBOX_GID, SANDBOX_UID, SCRATCH, SHARED_MEMORY, WORKDIR, container_settings
 from nad_sandbox.ownership.owner import Owner
 from nad_sandbox.process.container_stream import FRAME_HEADER, STDERR_STREAM, Exchange
 from nad_sandbox.program import Job
@@ -69,7 +69,7 @@ class ContainerRecipe:
         for volume in volumes:
             if volume.rstrip("/") != SCRATCH:
                 settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
-        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
+        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH, SHARED_MEMORY]})
         return {
             "Image": self.image,
             "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],

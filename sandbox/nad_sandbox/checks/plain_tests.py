@@ -163,6 +163,8 @@ class _Checker:
                 self.refuse(f"the function {node.name!r} has decorators or variable parameters")
             if node.name.startswith("test") and node.args.args:
                 self.refuse(f"the test {node.name!r} has parameters")
+            if node.name.lower().startswith(("setup", "teardown", "pytest_")):
+                self.refuse(f"pytest calls {node.name!r}")
         elif not isinstance(node, _PLAIN):
             self.refuse(f"{type(node).__name__} at line {line}")
         self.follow(node)

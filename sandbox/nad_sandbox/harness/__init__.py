@@ -22,10 +22,10 @@ from importlib import resources
 __all__ = ["judge_source", "observer_source"]
 
 _JUDGE = (
+    "equality.py",
     "plain_data.py",
     "child.py",
     "program.py",
-    "equality.py",
     "assertions.py",
     "integrity.py",
     "examples.py",

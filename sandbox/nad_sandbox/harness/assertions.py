@@ -18,6 +18,7 @@ COMPARISONS_OF_NODES = {
     "In": lambda a, b: a in b, "NotIn": lambda a, b: a not in b,
 }  # fmt: skip
 POSITION = ("lineno", "col_offset", "end_lineno", "end_col_offset")
+CATCHES = "catches"
 RUNNERS = (("unittest", "main"), ("pytest", "main"))
 
 
@@ -39,10 +40,11 @@ class Assertions:
 
     def __init__(self, tests, short_repr):
         self.lines = tests.splitlines(True)
+        self.equal_to_all = ("_ANY",) if "ANY" in tests else ()
         self.places = []
         self.short_repr = short_repr
         self.evaluated = 0
-        self.last = (None, None)
+        self.last = ()
         self.failure = None  # what the program swallowed, or must not get away with
 
     def names(self):
@@ -58,13 +60,15 @@ class Assertions:
     def compare(self, operator, left, right):
         """Whether `left OP right` holds."""
         self.evaluated += 1
-        self.last = (left, right)
-        return COMPARISONS_OF_NODES[operator](left, right)
+        result = COMPARISONS_OF_NODES[operator](left, right)
+        # values are kept for the report alone: a test may see that an object is gone
+        self.last = () if result is True else (left, right)
+        return result
 
     def holds(self, value):
         """Whether a value is true."""
         self.evaluated += 1
-        self.last = (value,)
+        self.last = () if value is True else (value,)
         return value
 
     def counted(self, method):
@@ -74,19 +78,21 @@ class Assertions:
 
     def failed(self, number, *message):
         """The exception for an assertion that does not hold."""
-        text = segment(self.lines, self.places[number])
+        place, may_be_swallowed = self.places[number]
+        text = segment(self.lines, place)
         values = list(map(self.short_repr, self.last))
-        expected, got = (values[1], values[0]) if len(values) == 2 else ("a true value", values[0])
+        expected, got = (values[1], values[0]) if len(values) == 2 else ("a true value", "".join(values))
+        self.last = ()
         said = str(message[0]) if message else ""
         detail = {"assertion": "assert " + text, "expected": expected, "got": got, "error": said}
         error = CheckError(said or "assert " + text, {key: value[:600] for key, value in detail.items()})
-        if called_by_program():
+        if may_be_swallowed or called_by_program():
             self.failure = self.failure or error
         return error
 
     def honest(self, value):
         """The value, unless it is equal to everything."""
-        if type(value) not in ATOMS and always_equal(value):
+        if type(value) not in ATOMS and always_equal(value, self.equal_to_all):
             shown = self.short_repr(value)
             detail = {"error": "the program's value compares equal to everything", "got": shown}
             self.failure = self.failure or CheckError("a value that compares equal to everything", detail)
@@ -123,6 +129,7 @@ class AssertionRewriter:
 
         self.ast = _ast
         self.assertions = assertions
+        self.blocks = []  # what stands around a statement and may keep an exception
 
     def rewrite(self, tests):
         """The code of rewritten tests.
@@ -164,6 +171,17 @@ class AssertionRewriter:
         """What takes a node's place; for an assert statement, a list of statements."""
         if isinstance(node, self.ast.Assert):
             return self.rewritten_assert(node)
+        if isinstance(node, (self.ast.FunctionDef, self.ast.AsyncFunctionDef)):
+            blocks, self.blocks = self.blocks, []
+            self.visit(node)
+            self.blocks = blocks
+            return node
+        block = self.block(node)
+        if block:
+            self.blocks.append(block)
+            self.visit(node)
+            self.blocks.pop()
+            return node
         self.visit(node)
         if isinstance(node, self.ast.Compare):
             self.wrap_operands(node)
@@ -173,6 +191,18 @@ class AssertionRewriter:
                 node.func = self.call(node.func, "@counted", node.func)
         return node
 
+    def block(self, node):
+        """What a statement does with exceptions inside it: tests catch them, or an object of the program may."""
+        if isinstance(node, self.ast.Try) and node.handlers:
+            return CATCHES
+        if isinstance(node, (self.ast.With, self.ast.AsyncWith)):
+            names = set()
+            for item in node.items:
+                function = getattr(item.context_expr, "func", None)
+                names.add(getattr(function, "attr", None) or getattr(function, "id", ""))
+            return CATCHES if any("raises" in name.lower() or name == "suppress" for name in names) else "with"
+        return None
+
     def rewritten_assert(self, node):
         """The statements that evaluate an assertion and raise what it says when it does not hold."""
         test = node.test
@@ -180,7 +210,8 @@ class AssertionRewriter:
             parts = [self.place(self.ast.Assert(test=value, msg=None), value) for value in test.values]
             return [statement for part in parts for statement in self.rewritten_assert(part)]
         number = len(self.assertions.places)
-        self.assertions.places.append(tuple(getattr(test, name) for name in POSITION))
+        place = tuple(getattr(test, name) for name in POSITION)
+        self.assertions.places.append((place, bool(self.blocks) and CATCHES not in self.blocks))
         is_comparison = isinstance(test, self.ast.Compare) and len(test.ops) == 1
         test = self.visited(test)
         if is_comparison:

@@ -13,6 +13,7 @@ import sys
 ATOMS = frozenset([int, float, str, bool, bytes, complex, type(None), type, range, bytearray])
 SEQUENCES = (list, tuple, set, frozenset)
 COMPARISONS = ("__eq__", "__contains__", "__lt__")
+SLOTS = (type(object.__eq__), type(None))
 DEEPEST_WALK = 20
 
 
@@ -27,17 +28,22 @@ def made_up_values():
     return (object(), number, number + 0.5, text, text.encode(), [number], (text, number), {text: number}, {number})
 
 
-def always_equal(value):
-    """Whether a value, or an item of a container, is equal to whatever it is compared with."""
-    return any(map(is_dishonest, exotic_objects(value)))
+def always_equal(value, allowed=()):
+    """Whether a value, or an item of a container, is equal to whatever it is compared with.
+
+    Args:
+        value: what is about to be compared.
+        allowed: names of classes that may be, such as that of `unittest.mock.ANY`.
+    """
+    return any(is_dishonest(item) for item in exotic_objects(value) if type(item).__name__ not in allowed)
 
 
 def exotic_objects(value, depth=0):
-    """The objects in a value whose comparison is neither a built-in type's nor the standard library's."""
+    """The objects in a value that do not leave their comparison to C."""
     kind = type(value)
     if kind in ATOMS:
         return
-    if has_own_comparison(kind):
+    if any(type(getattr(kind, name, None)) not in SLOTS for name in COMPARISONS):
         yield value
     if issubclass(kind, dict):
         items = list(dict.keys(value)) + list(dict.values(value))
@@ -52,7 +58,7 @@ def exotic_objects(value, depth=0):
 
 
 def has_own_comparison(kind):
-    """Whether a class has a comparison that the program wrote."""
+    """Whether a class has a comparison in Python that is not the standard library's."""
     codes = [getattr(getattr(kind, name, None), "__code__", None) for name in COMPARISONS]
     return any(code is not None and not code.co_filename.startswith(library_folders()) for code in codes)
 

@@ -45,6 +45,8 @@ class Guard:
         for module, before in self.kept:
             if module.__name__ in exempt:
                 continue
+            if sys.modules.get(module.__name__) is not module:
+                return module.__name__
             name = difference(vars(module), before)
             if name:
                 return module.__name__ + "." + name

@@ -1,8 +1,7 @@
 """Plain data as JSON: what crosses the pipe between the separate judge and the program's process.
 
 Plain are None, bool, numbers, strings, bytes, and lists, tuples, sets and dictionaries of these. An instance of a
-subclass is sent as the plain value, so that no method of the program decides a comparison, and an iterator as the list
-of its items.
+subclass is sent as the plain value, unless it has a comparison of its own, and an iterator as the list of its items.
 """
 
 from __future__ import annotations
@@ -10,9 +9,12 @@ from __future__ import annotations
 import itertools
 import math
 
+from nad_sandbox.harness.equality import has_own_comparison
+
 LARGEST_INT = 1 << 60
 LONGEST_ITERATOR = 100000
 DEEPEST = 200
+EXACT = frozenset([int, float, complex, bytes, bytearray, list, tuple, set, frozenset, dict])
 CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 FINITE_LISTS = (frozenset([str]), frozenset([bool]), frozenset([type(None)]))
 VIEWS = (range, type({}.keys()), type({}.values()), type({}.items()))
@@ -35,6 +37,8 @@ def encode(value, depth=0):
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value
+    if kind not in EXACT and has_own_comparison(kind):
+        raise NotPlainError("%s, which compares itself in a way of its own" % kind.__name__)
     if issubclass(kind, int):
         number = int.__index__(value)
         return number if -LARGEST_INT < number < LARGEST_INT else {"int": format(number, "x")}

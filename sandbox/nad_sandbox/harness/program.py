@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import sys
@@ -70,13 +71,14 @@ def compile_program(source):
     return compile(source, PROGRAM_FILE, "exec", dont_inherit=True)
 
 
-def make_module(source):
+def make_module(source, tests=""):
     """The program's module, which tests find under each of its names; nothing of it is run yet."""
     module = type(sys)(PROGRAM_MODULES[0])
+    vars(module)["__builtins__"] = builtins  # those that tests and program may change, and not the harness's own
     module.__file__ = os.path.join(os.getcwd(), PROGRAM_FILE)
     for name in PROGRAM_MODULES:
         sys.modules[name] = module
-    if "inspect" in source or "linecache" in source:
+    if "inspect" in source + tests or "linecache" in source + tests:
         remember_lines(source)
     return module
 

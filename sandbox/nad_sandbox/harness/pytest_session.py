@@ -9,7 +9,7 @@ from nad_sandbox.harness.assertions import TESTS_FILE
 from nad_sandbox.harness.program import PROGRAM_FILE
 
 PLACE = "test_solution.py"
-LEFT_OUT = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "pytester", "debugging", "setuponly")
+LEFT_OUT = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "pytester")
 OPTIONS = ("-c", os.devnull, "--rootdir=.", "--noconftest", "--assert=plain", "--tb=no", "-q", "-x")
 
 
@@ -28,7 +28,7 @@ def import_pytest(asynchronous):
             if name not in LEFT_OUT:
                 __import__("_pytest." + name)
         if asynchronous:
-            import pytest_asyncio
+            __import__("pytest_asyncio.plugin")
     except ImportError as error:
         version = "%d.%d" % sys.version_info[:2]
         return "the tests need %s, which is not in this sandbox with its Python %s" % (error.name, version)
@@ -107,7 +107,7 @@ def run_pytest(load, module, plan):
         pass  # the tests themselves lie in no file
     arguments = [*OPTIONS, *[option for name in LEFT_OUT for option in ("-p", "no:" + name)]]
     if plan["asynchronous"]:
-        arguments += ["-p", "pytest_asyncio", "-o", "asyncio_mode=auto"]
+        arguments += ["-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"]
     arguments.append(os.path.join(folder, PLACE))
     status = pytest.main(arguments, plugins=[observer])
     return {

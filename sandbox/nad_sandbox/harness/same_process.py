@@ -172,7 +172,7 @@ class Judge:
         """Load the program."""
         if self.program is None:
             self.check_syntax()
-        self.module = make_module(self.source)
+        self.module = make_module(self.source, self.tests)
         note_inner_workings(self.inner)
         self.attempt(lambda: exec(self.program, vars(self.module)))
         self.see_that_nothing_changed()

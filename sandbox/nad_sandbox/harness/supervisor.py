@@ -20,6 +20,7 @@ from nad_sandbox.harness.separate_process import CannotJudgeError, Program, conf
 
 SEPARATE, SAME_PROCESS = "separate", "same_process"
 INNER_NAMES = r"\b(f_locals|f_globals|f_builtins|f_trace|f_lineno *=|co_consts|co_code|code_context)\b"
+CALLERS = r"\b(_getframe|currentframe|f_back|extract_stack|stack\(\))"
 FIELDS = ("assertion", "expected", "got", "error", "where", "output")
 
 
@@ -150,7 +151,9 @@ class Supervisor:
             except CannotJudgeError as error:
                 reason = str(error)
             except FailedError as error:
-                return self.refute(name, error.detail, started)
+                if not re.search(CALLERS, self.payload["source"]):
+                    return self.refute(name, error.detail, started)
+                reason = "it looks at its callers, who are others in a separate process"
             except ProgramEndedError as error:
                 return self.refute(name, {"error": str(error)}, started)
         if not reason:

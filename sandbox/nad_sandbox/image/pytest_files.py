@@ -6,6 +6,7 @@ to the program, below `PACKAGES`.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
@@ -36,6 +37,9 @@ def find_pytest() -> dict[str, Path]:
             found[name.replace(".", "/") + path.suffix] = path
         elif name in _REQUIRED:
             return {}
+    with contextlib.suppress(PackageNotFoundError):
+        metadata = Path(str(distribution("pytest-asyncio").locate_file(f"pytest_asyncio-{version('pytest-asyncio')}.dist-info")))
+        found[metadata.name] = metadata  # its version is looked up at its import
     return found
 
 

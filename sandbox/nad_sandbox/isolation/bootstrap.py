@@ -56,9 +56,9 @@ def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    place, options = settings["scratch"]
-    # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
-    libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+    for place, options in settings["writable"].items():
+        # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
+        libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
     if settings["user"] is not None:

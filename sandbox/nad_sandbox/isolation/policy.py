@@ -19,6 +19,7 @@ __all__ = [
     "SANDBOX_GID",
     "SANDBOX_UID",
     "SCRATCH",
+    "SHARED_MEMORY",
     "SYSCALL_RULES",
     "WORKDIR",
     "Condition",
@@ -26,6 +27,7 @@ __all__ = [
     "container_settings",
     "scratch_options",
     "seccomp_profile",
+    "shared_memory_mb",
 ]
 
 SANDBOX_UID = 65534
@@ -33,7 +35,10 @@ SANDBOX_UID = 65534
 SANDBOX_GID = 65534
 
 SCRATCH = "/tmp"
-"""The only writable place: a tmpfs of `Limits.tmpfs_mb`."""
+"""The writable place: a tmpfs of `Limits.tmpfs_mb`."""
+
+SHARED_MEMORY = "/dev/shm"
+"""Where the C library keeps the semaphores and shared memory of multiprocessing: a tmpfs of the sandbox's own."""
 
 WORKDIR = "/tmp/work"
 """The working folder, made fresh in the scratch space."""
@@ -172,6 +177,11 @@ def scratch_options(limits: Limits) -> str:
     return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={SANDBOX_UID},gid={SANDBOX_GID}"
 
 
+def shared_memory_mb(limits: Limits) -> int:
+    """Size of `SHARED_MEMORY`, MiB: a quarter of the scratch space, in addition to it."""
+    return max(1, limits.tmpfs_mb // 4)
+
+
 def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[str, Any]:
     """The HostConfig of a sandbox container, as the engine's API has it.
 
@@ -183,7 +193,8 @@ def container_settings(limits: Limits, *, runtime: str | None = None) -> dict[st
     fsize = limits.fsize_mb * 2**20
     settings: dict[str, Any] = {
         "NetworkMode": "none",
-        "IpcMode": "none",
+        "IpcMode": "private",
+        "ShmSize": shared_memory_mb(limits) * 2**20,
         "ReadonlyRootfs": True,
         "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits)}"},
         "CapDrop": ["ALL"],
