@@ -61,6 +61,9 @@ class ThreadedSandbox(ABC):
             SandboxUnavailableError: they cannot; the message says what to do.
         """
 
+    def provide_pytest(self) -> None:  # noqa: B027 - a sandbox that has pytest, or never will, has nothing to do
+        """Make pytest available to the tests of programs where that takes preparation; without it, they are refused."""
+
     def exec(
         self,
         cmd: Sequence[str],

@@ -66,9 +66,13 @@ def reads_standard_input(program: str) -> bool:
 def _functions(program: str) -> dict[str, tuple[Parameter, ...]] | None:
     """The functions that can be called from outside, with their parameters; None for source that does not parse."""
     try:
-        body = ast.parse(program).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _defined(ast.parse(program).body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         return None
+
+
+def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
+    """The functions in a program's statements; may run into the interpreter's limits like parsing."""
     found = {}
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -91,8 +91,10 @@ class _Checker:
         self.generators: set[str] = set()  # names of `random.Random` objects
         self.functions: dict[str, ast.FunctionDef] = {}
         self.called_parameters: dict[str, set[str]] = {}
-        self.crossed: set[str] = set()  # names of values that the program gave or was given
-        self.changed: dict[str, int] = {}  # names of values that the tests change, and where
+        # where names hold values that the program gave or was given, and where the tests change what they hold
+        self.crossings: dict[str, list[ast.AST]] = {}
+        self.changes: dict[str, list[ast.AST]] = {}
+        self.assigned: set[str] = set()
         self.parents: dict[int, ast.AST] = {}
 
     def check(self) -> None:
@@ -103,9 +105,30 @@ class _Checker:
             self.learn(node)
         for node in ast.walk(self.tree):
             self.see(node)
-        for name, line in self.changed.items():
-            if name in self.crossed:
-                self.refuse(f"{name!r}, which the program gave or was given, is changed at line {line}")
+        for name, changes in self.changes.items():
+            for change in changes:
+                if not all(self.precedes(change, crossing, name) for crossing in self.crossings.get(name, [])):
+                    line = getattr(change, "lineno", 0)
+                    self.refuse(f"{name!r}, which the program gave or was given, is changed at line {line}")
+
+    def precedes(self, change: ast.AST, crossing: ast.AST, name: str) -> bool:
+        """Whether a value is changed before it crosses, and is another one when a loop comes to the change again."""
+        if getattr(change, "lineno", 0) >= getattr(crossing, "lineno", 0):
+            return False
+        fresh = [
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+            and isinstance(node.value, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.Constant)
+        ]
+        current = self.parents.get(id(crossing))
+        while current is not None:
+            if isinstance(current, ast.For | ast.While) and self.is_within(change, current):
+                if not any(self.is_within(node, current) and node.lineno < change.lineno for node in fresh):  # type: ignore[attr-defined]
+                    return False
+            current = self.parents.get(id(current))
+        return True
 
     def refuse(self, what: str) -> None:
         raise _ObstacleError(what)
@@ -131,6 +154,10 @@ class _Checker:
             self.called_parameters[node.name] = {arg.arg for arg in node.args.args if arg.arg in called}
         elif isinstance(node, ast.Assign) and self.makes_generator(node.value):
             self.generators.update(target.id for target in node.targets if isinstance(target, ast.Name))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            self.assigned.add(node.id)
+        elif isinstance(node, ast.arg):
+            self.assigned.add(node.arg)
 
     def makes_generator(self, node: ast.expr) -> bool:
         return isinstance(node, ast.Call) and ast.unparse(node.func) in ("random.Random", "Random")
@@ -180,16 +207,16 @@ class _Checker:
         elif isinstance(node, ast.AugAssign):
             root = _root(node.target)
             if root and not (isinstance(node.target, ast.Name) and self.starts_as_constant(root)):
-                self.changed[root] = node.lineno
+                self.changes.setdefault(root, []).append(node)
 
     def note_target(self, target: ast.expr, value: ast.expr) -> None:
         if isinstance(target, ast.Subscript | ast.Attribute):
             root = _root(target)
             if root:
-                self.changed[root] = target.lineno
+                self.changes.setdefault(root, []).append(target)
             return
         if any(isinstance(inner, ast.Call) and self.calls_program(inner) for inner in ast.walk(value)):
-            self.crossed.update(inner.id for inner in ast.walk(target) if isinstance(inner, ast.Name))
+            self.note_crossing(target)
 
     def starts_as_constant(self, name: str) -> bool:
         """Whether a name is only ever assigned numbers and text outright."""
@@ -215,7 +242,7 @@ class _Checker:
         line = call.lineno
         if self.calls_program(call):
             for argument in [*call.args, *[keyword.value for keyword in call.keywords]]:
-                self.note_given(argument, line)
+                self.note_given(argument)
         elif isinstance(function, ast.Name):
             name = function.id
             if name in self.functions:
@@ -242,22 +269,25 @@ class _Checker:
             root = _root(function.value)
             if not root:
                 self.refuse(f"a value is changed at line {line}")
-            self.changed[root] = line
+            self.changes.setdefault(root, []).append(function)
         elif function.attr not in _METHODS:
             self.refuse(f"the method {function.attr!r} is called at line {line}")
 
-    def note_given(self, argument: ast.expr, line: int) -> None:
+    def note_crossing(self, node: ast.AST) -> None:
+        for inner in ast.walk(node):
+            if isinstance(inner, ast.Name):
+                self.crossings.setdefault(inner.id, []).append(inner)
+
+    def note_given(self, argument: ast.expr) -> None:
+        """Note the names in an argument of a call of the program."""
         if isinstance(argument, ast.Starred):
             argument = argument.value
         if isinstance(argument, ast.Lambda) or (isinstance(argument, ast.Call) and self.is_lazy(argument)):
-            self.refuse(f"something else than plain data is passed at line {line}")
+            self.refuse(f"something else than plain data is passed at line {argument.lineno}")
         if isinstance(argument, ast.Attribute):
             return
-        root = _root(argument)
-        if root:
-            self.crossed.add(root)
-        elif isinstance(argument, ast.List | ast.Tuple | ast.Dict | ast.Set):
-            self.crossed.update(inner.id for inner in ast.walk(argument) if isinstance(inner, ast.Name))
+        if _root(argument) or isinstance(argument, ast.List | ast.Tuple | ast.Dict | ast.Set):
+            self.note_crossing(argument)
 
     def is_lazy(self, call: ast.Call) -> bool:
         return isinstance(call.func, ast.Name) and call.func.id in _LAZY_BUILTINS
@@ -280,7 +310,8 @@ class _Checker:
             self.refuse(f"{node.id!r} is used without being called at line {node.lineno}")
         if node.id in self.aliases or node.id in self.modules:
             self.refuse(f"the module {node.id!r} is a value at line {node.lineno}")
-        if hasattr(builtins, node.id) and isinstance(parent, _HOLDERS) and not self.takes_types(parent):
+        is_builtin = hasattr(builtins, node.id) and node.id not in self.assigned
+        if is_builtin and isinstance(parent, _HOLDERS) and not self.takes_types(parent):
             self.refuse(f"{node.id!r} is used as a value at line {node.lineno}")
         for function, parameters in self.called_parameters.items():
             if node.id in parameters and self.is_within(node, self.functions[function]):

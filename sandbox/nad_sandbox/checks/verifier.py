@@ -166,6 +166,10 @@ class CodeVerifier:
         # the first judge, the second, and the pairs each have their time
         parts = 1 + (not self.plan.not_plain) + bool(self.io_pairs)
         timeout = parts * payload["seconds"] + _GRACE_SECONDS
+        if self.plan.kind == "pytest" or "pytest" in self.plan.modules:
+            provide = getattr(self.sandbox, "provide_pytest", None)
+            if provide is not None:
+                provide()
         result = run_harness(self.sandbox, judge_source(), feed, timeout=timeout)
         lines = [line for line in result.stdout.splitlines() if line.startswith(nonce)]
         return result, json.loads(lines[-1][len(nonce) :]) if lines else None

@@ -6,7 +6,7 @@ import os
 import sys
 
 from nad_sandbox.harness.assertions import TESTS_FILE
-from nad_sandbox.harness.program import PROGRAM_FILE
+from nad_sandbox.harness.program import PACKAGES, PROGRAM_FILE
 
 PLACE = "test_solution.py"
 LEFT_OUT = ("cacheprovider", "faulthandler", "junitxml", "pastebin", "stepwise", "pytester")
@@ -20,6 +20,7 @@ def import_pytest(asynchronous):
         asynchronous: import the plugin for coroutines too.
     """
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    path, sys.path[:] = sys.path[:], [PACKAGES, *sys.path]  # before one that is installed for programs
     try:
         import pytest
         from _pytest.config import default_plugins
@@ -32,6 +33,8 @@ def import_pytest(asynchronous):
     except ImportError as error:
         version = "%d.%d" % sys.version_info[:2]
         return "the tests need %s, which is not in this sandbox with its Python %s" % (error.name, version)
+    finally:
+        sys.path[:] = path
     return None
 
 

@@ -189,7 +189,11 @@ class Judge:
     def check_tests(self):
         """Run the tests."""
         if self.plan["kind"] == "pytest":
-            self.run_pytest()
+            try:
+                self.run_pytest()
+            except FailedError as error:
+                error.detail.setdefault("output", "")  # what pytest writes says nothing of the program
+                raise
         elif self.plan["kind"] == "doctest":
             self.run_doctest()
         else:
@@ -198,7 +202,7 @@ class Judge:
             if self.plan["asserts"] and not self.assertions.evaluated:
                 raise FailedError(error="no assertion of the tests was reached")
         if self.assertions.failure is not None:
-            raise FailedError(**self.assertions.failure.detail)
+            raise FailedError(output="", **self.assertions.failure.detail)
         self.see_that_nothing_changed(("builtins", *self.plan["modules"]) if self.plan["patches"] else ())
 
     def run_pytest(self):

@@ -18,7 +18,7 @@ PACKAGES = "/opt/nad-sandbox/packages"
 """Where they lie in every sandbox; the harness looks there."""
 
 _REQUIRED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
-_OPTIONAL = ("pytest_asyncio", "typing_extensions", "exceptiongroup", "tomli", "backports.asyncio.runner")
+_OPTIONAL = ("py", "pytest_asyncio", "typing_extensions", "exceptiongroup", "tomli", "backports.asyncio.runner")
 # pytest colors its messages, of which none is read here: of 500 languages two are imported
 _LANGUAGES = {"__init__.py", "_mapping.py", "python.py", "diff.py"}
 
