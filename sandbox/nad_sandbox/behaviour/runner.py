@@ -239,34 +239,51 @@ def _is_form(data: Any) -> bool:
     """Whether data is a canonical form as the observed process makes it."""
     if data is None or isinstance(data, bool):
         return True
-    if not isinstance(data, list) or not data:
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
         return False
-    kind, *content = data
-    if kind in ("int", "float"):
-        return len(content) == 1 and isinstance(content[0], str) and bool(_NUMBERS[kind].fullmatch(content[0]))
-    if kind in ("str", "deep"):
-        return len(content) == 1 and isinstance(content[0], str)
-    if kind in ("list", "set"):
-        return len(content) == 1 and isinstance(content[0], list) and all(map(_is_form, content[0]))
-    if kind == "dict":
-        pairs = content[0] if len(content) == 1 else None
-        return isinstance(pairs, list) and all(
-            isinstance(pair, list) and len(pair) == 2 and all(map(_is_form, pair)) for pair in pairs
-        )
-    if kind == "object":
-        named = len(content) == 2 and isinstance(content[0], str)
-        return named and (isinstance(content[1], str) or _is_form(content[1]))
-    return kind == "long" and len(content) == 2 and isinstance(content[0], int) and isinstance(content[1], str)
+    is_content = _FORMS.get(data[0])
+    return is_content is not None and is_content(data[1:])
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, list) and len(data) == 2 and all(map(_is_form, data))
+
+
+def _is_one(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
+    """A test for a content of exactly one part."""
+    return lambda content: len(content) == 1 and test(content[0])
+
+
+def _are_all(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
+    """A test for a content that is one list, of parts that all hold."""
+    return _is_one(lambda items: isinstance(items, list) and all(map(test, items)))
+
+
+def _is_str(data: Any) -> bool:
+    return isinstance(data, str)
+
+
+_INT = re.compile(r"-?[0-9a-f]+")
+_FLOAT = re.compile(r"nan|-?inf|-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_FORMS: dict[str, Callable[[list[Any]], bool]] = {
+    "int": _is_one(lambda data: _is_str(data) and _INT.fullmatch(data) is not None),
+    "float": _is_one(lambda data: _is_str(data) and _FLOAT.fullmatch(data) is not None),
+    "str": _is_one(_is_str),
+    "deep": _is_one(_is_str),
+    "list": _are_all(_is_form),
+    "set": _are_all(_is_form),
+    "dict": _are_all(_is_pair),
+    "object": lambda content: (
+        len(content) == 2 and _is_str(content[0]) and (_is_str(content[1]) or _is_form(content[1]))
+    ),
+    "long": lambda content: len(content) == 2 and isinstance(content[0], int) and _is_str(content[1]),
+}
 
 
 def _is_text(data: Any) -> bool:
     return isinstance(data, str) or (isinstance(data, list) and data[:1] == ["long"] and _is_form(data))
 
 
-_NUMBERS = {
-    "int": re.compile(r"-?[0-9a-f]+"),
-    "float": re.compile(r"nan|-?inf|-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"),
-}
 _PARTS: dict[str, Callable[[Any], bool]] = {
     "returned": _is_form,
     "changed": _is_form,

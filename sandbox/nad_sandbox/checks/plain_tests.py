@@ -10,12 +10,24 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Any
 
 __all__ = ["find_obstacle"]
 
 _MODULES = {"math", "random", "copy", "string", "typing", "__future__"}
-_RANDOM = {"randint", "choice", "choices", "random", "uniform", "sample", "randrange", "shuffle", "Random", "getrandbits"}
+_RANDOM = {
+    "randint",
+    "choice",
+    "choices",
+    "random",
+    "uniform",
+    "sample",
+    "randrange",
+    "shuffle",
+    "Random",
+    "getrandbits",
+}
 _DATA_BUILTINS = {
     "abs", "all", "any", "bin", "bool", "bytes", "chr", "complex", "dict", "divmod", "float", "frozenset", "hex", "int",
     "isinstance", "len", "list", "max", "min", "oct", "ord", "pow", "print", "repr", "round", "set", "sorted", "str",
@@ -54,7 +66,17 @@ _PLAIN = (
 
 
 # where a name of a built-in function or class would make it a value that may be passed on
-_HOLDERS = (ast.Call, ast.Assign, ast.AnnAssign, ast.List, ast.Dict, ast.Set, ast.Return, ast.Starred, ast.comprehension)
+_HOLDERS = (
+    ast.Call,
+    ast.Assign,
+    ast.AnnAssign,
+    ast.List,
+    ast.Dict,
+    ast.Set,
+    ast.Return,
+    ast.Starred,
+    ast.comprehension,
+)
 
 
 class _ObstacleError(Exception):
@@ -108,12 +130,11 @@ class _Checker:
         for name, changes in self.changes.items():
             for change in changes:
                 if not all(self.precedes(change, crossing, name) for crossing in self.crossings.get(name, [])):
-                    line = getattr(change, "lineno", 0)
-                    self.refuse(f"{name!r}, which the program gave or was given, is changed at line {line}")
+                    self.refuse(f"{name!r}, which the program gave or was given, is changed at line {_line(change)}")
 
     def precedes(self, change: ast.AST, crossing: ast.AST, name: str) -> bool:
         """Whether a value is changed before it crosses, and is another one when a loop comes to the change again."""
-        if getattr(change, "lineno", 0) >= getattr(crossing, "lineno", 0):
+        if _line(change) >= _line(crossing):
             return False
         fresh = [
             node
@@ -124,9 +145,9 @@ class _Checker:
         ]
         current = self.parents.get(id(crossing))
         while current is not None:
-            if isinstance(current, ast.For | ast.While) and self.is_within(change, current):
-                if not any(self.is_within(node, current) and node.lineno < change.lineno for node in fresh):  # type: ignore[attr-defined]
-                    return False
+            is_loop = isinstance(current, ast.For | ast.While) and self.is_within(change, current)
+            if is_loop and not any(self.is_within(node, current) and _line(node) < _line(change) for node in fresh):
+                return False
             current = self.parents.get(id(current))
         return True
 
@@ -164,37 +185,45 @@ class _Checker:
 
     def see(self, node: ast.AST) -> None:
         """Refuse a node that is not plain."""
-        line = getattr(node, "lineno", 0)
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            self.see_import(node)
-        elif isinstance(node, ast.Call):
-            self.see_call(node)
-        elif isinstance(node, ast.Attribute):
-            self.see_attribute(node)
-        elif isinstance(node, ast.Name):
-            self.see_name(node)
-        elif isinstance(node, ast.Compare):
-            for operator, operand in zip(node.ops, node.comparators, strict=True):
-                singleton = isinstance(operand, ast.Constant) and operand.value in (None, True, False)
-                is_type = isinstance(operand, ast.Name) and operand.id in _TYPES
-                if isinstance(operator, ast.Is | ast.IsNot) and not singleton and not is_type:
-                    self.refuse(f"identity is compared at line {line}")
-        elif isinstance(node, ast.GeneratorExp):
-            if not self.is_consumed(node):
-                self.refuse(f"a generator is not used up at once at line {line}")
-        elif isinstance(node, ast.Lambda):
-            if not isinstance(self.parents[id(node)], ast.keyword) and not self.is_mapped(node):
-                self.refuse(f"there is a function as a value at line {line}")
-        elif isinstance(node, ast.FunctionDef):
-            if node.decorator_list or node.args.vararg or node.args.kwarg:
-                self.refuse(f"the function {node.name!r} has decorators or variable parameters")
-            if node.name.startswith("test") and node.args.args:
-                self.refuse(f"the test {node.name!r} has parameters")
-            if node.name.lower().startswith(("setup", "teardown", "pytest_")):
-                self.refuse(f"pytest calls {node.name!r}")
-        elif not isinstance(node, _PLAIN):
-            self.refuse(f"{type(node).__name__} at line {line}")
+        looks: tuple[tuple[Any, Callable[[Any], None]], ...] = (
+            (ast.Import | ast.ImportFrom, self.see_import),
+            (ast.Call, self.see_call),
+            (ast.Attribute, self.see_attribute),
+            (ast.Name, self.see_name),
+            (ast.Compare, self.see_comparison),
+            (ast.GeneratorExp | ast.Lambda, self.see_function_or_generator),
+            (ast.FunctionDef, self.see_definition),
+        )
+        for kind, look in looks:
+            if isinstance(node, kind):
+                look(node)
+                break
+        else:
+            if not isinstance(node, _PLAIN):
+                self.refuse(f"{type(node).__name__} at line {getattr(node, 'lineno', 0)}")
         self.follow(node)
+
+    def see_comparison(self, node: ast.Compare) -> None:
+        for operator, operand in zip(node.ops, node.comparators, strict=True):
+            singleton = isinstance(operand, ast.Constant) and operand.value in (None, True, False)
+            is_type = isinstance(operand, ast.Name) and operand.id in _TYPES
+            if isinstance(operator, ast.Is | ast.IsNot) and not singleton and not is_type:
+                self.refuse(f"identity is compared at line {node.lineno}")
+
+    def see_function_or_generator(self, node: ast.GeneratorExp | ast.Lambda) -> None:
+        if isinstance(node, ast.GeneratorExp) and not self.is_consumed(node):
+            self.refuse(f"a generator is not used up at once at line {node.lineno}")
+        is_key = isinstance(self.parents[id(node)], ast.keyword)
+        if isinstance(node, ast.Lambda) and not is_key and not self.is_mapped(node):
+            self.refuse(f"there is a function as a value at line {node.lineno}")
+
+    def see_definition(self, node: ast.FunctionDef) -> None:
+        if node.decorator_list or node.args.vararg or node.args.kwarg:
+            self.refuse(f"the function {node.name!r} has decorators or variable parameters")
+        if node.name.startswith("test") and node.args.args:
+            self.refuse(f"the test {node.name!r} has parameters")
+        if node.name.lower().startswith(("setup", "teardown", "pytest_")):
+            self.refuse(f"pytest calls {node.name!r}")
 
     def follow(self, node: ast.AST) -> None:
         """Note which names hold values that crossed, and which are changed."""
@@ -233,9 +262,9 @@ class _Checker:
         for name in names:
             if name not in _MODULES | self.program_modules:
                 self.refuse(f"the module {name!r} is used")
-        if isinstance(node, ast.ImportFrom) and any(alias.name in ("seed", "*") for alias in node.names):
-            if node.module not in self.program_modules:
-                self.refuse(f"{node.module} is imported whole, or its seed is set")
+        is_other = isinstance(node, ast.ImportFrom) and node.module not in self.program_modules
+        if is_other and any(alias.name in ("seed", "*") for alias in node.names):
+            self.refuse(f"{names[0]} is imported whole, or its seed is set")
 
     def see_call(self, call: ast.Call) -> None:
         function = call.func
@@ -314,9 +343,9 @@ class _Checker:
         if is_builtin and isinstance(parent, _HOLDERS) and not self.takes_types(parent):
             self.refuse(f"{node.id!r} is used as a value at line {node.lineno}")
         for function, parameters in self.called_parameters.items():
-            if node.id in parameters and self.is_within(node, self.functions[function]):
-                if not self.is_function_argument(node, parent):
-                    self.refuse(f"{node.id!r} is used without being called at line {node.lineno}")
+            is_parameter = node.id in parameters and self.is_within(node, self.functions[function])
+            if is_parameter and not self.is_function_argument(node, parent):
+                self.refuse(f"{node.id!r} is used without being called at line {node.lineno}")
 
     def takes_types(self, parent: ast.AST) -> bool:
         """Whether a class or function may stand here: ``isinstance(x, int)``, ``map(int, xs)``."""
@@ -371,6 +400,10 @@ class _Checker:
             for name, parameters in self.called_parameters.items()
         )
         return function.id in self.subjects or is_parameter
+
+
+def _line(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)
 
 
 def _root(node: ast.expr) -> str:

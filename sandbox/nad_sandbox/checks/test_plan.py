@@ -1,4 +1,4 @@
-"""What can be known of tests before any program is checked: how they are run, what they need, what they take from it."""
+"""What can be known of tests before any program is checked: how they run, what they need, what they take from it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def plan_tests(tests: str, entry_point: str | None = None) -> TestPlan:
         _refuse_what_never_runs(tree, functions)
     subjects = _subjects(tree, table, entry_point)
     nodes = list(ast.walk(tree))
-    plan = TestPlan(
+    return TestPlan(
         kind="pytest" if collected else "script",
         subjects=subjects,
         modules=tuple(_imported(tree)),
@@ -99,10 +99,10 @@ def plan_tests(tests: str, entry_point: str | None = None) -> TestPlan:
         asserts=any(isinstance(node, ast.Assert) for node in nodes),
         asynchronous=any(isinstance(node, ast.AsyncFunctionDef) for node in nodes) and collected,
         reflective=any(isinstance(node, ast.Name) and node.id in _REFLECTION for node in nodes),
-        patches=any(word in tests for word in ("patch", "builtins", "setattr", "sys.modules")) or _assigns_attribute(nodes),
+        patches=any(word in tests for word in ("patch", "builtins", "setattr", "sys.modules"))
+        or _assigns_attribute(nodes),
         not_plain=find_obstacle(tree, subjects, PROGRAM_MODULES),
     )
-    return plan
 
 
 def _words(tests: str) -> tuple[str, ...]:
@@ -181,7 +181,9 @@ def _refuse_what_never_runs(tree: ast.Module, functions: list[_Function]) -> Non
     if at_once or marked or (not classes and functions and len(skipped) == len(functions)):
         raise TestsError("the tests check nothing: they leave themselves out, whatever the program")
     defined = {node.name for node in ast.walk(tree) if isinstance(node, _Function)}
-    texts = " ".join(node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    texts = " ".join(
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
     for function in functions:
         if any("mark" not in ast.unparse(decorator) for decorator in function.decorator_list):
             continue  # a decorator such as mock.patch gives arguments

@@ -9,6 +9,7 @@ knowing the inputs of tests that it has seen.
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import json
 import secrets
@@ -145,10 +146,9 @@ class CodeVerifier:
     def fingerprint(self, answer: str) -> str:
         """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""
         if len(answer) <= LONGEST_PROGRAM:
-            try:
+            # what cannot be parsed equals its own text alone
+            with contextlib.suppress(Exception):
                 return normalise_program(extract_code(answer))
-            except Exception:  # noqa: BLE001, S110 - what cannot be parsed equals its own text alone
-                pass
         return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property

@@ -17,7 +17,8 @@ DEEPEST = 200
 EXACT = frozenset([int, float, complex, bytes, bytearray, list, tuple, set, frozenset, dict])
 CONTAINERS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 FINITE_LISTS = (frozenset([str]), frozenset([bool]), frozenset([type(None)]))
-VIEWS = (range, type({}.keys()), type({}.values()), type({}.items()))
+NOTHING = dict.fromkeys([0])
+VIEWS = (range, type(NOTHING.keys()), type(NOTHING.values()), type(NOTHING.items()))
 
 
 class NotPlainError(Exception):

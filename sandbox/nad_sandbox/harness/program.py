@@ -43,7 +43,7 @@ def read_request(requests):
 
 
 def be_like_a_script():
-    """Give this process what Python's own start gives a script: installed packages, `exit`, streams that do not wait."""
+    """Give this process what Python's own start gives a script: installed packages, `exit`, line-wise streams."""
     import site
 
     if sys.flags.no_site and "site-packages" not in "".join(sys.path):
@@ -58,7 +58,7 @@ def be_like_a_script():
         made = open(descriptor, "w", encoding="utf-8", errors="replace", closefd=False, buffering=1)
         setattr(sys, name, made)
         setattr(sys, "__%s__" % name, made)
-    sys.__stdin__ = sys.stdin
+    vars(sys)["__stdin__"] = sys.stdin
     sys.argv = [PROGRAM_FILE]
 
 

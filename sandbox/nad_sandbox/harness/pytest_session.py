@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from nad_sandbox.harness.assertions import TESTS_FILE
 from nad_sandbox.harness.program import PACKAGES, PROGRAM_FILE
 
 PLACE = "test_solution.py"
@@ -22,7 +21,6 @@ def import_pytest(asynchronous):
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     path, sys.path[:] = sys.path[:], [PACKAGES, *sys.path]  # before one that is installed for programs
     try:
-        import pytest
         from _pytest.config import default_plugins
 
         for name in default_plugins:
@@ -99,8 +97,10 @@ def run_pytest(load, module, plan):
     def skipped_by_program(excinfo, item):
         if item.get_closest_marker("xfail") is not None and not excinfo.errisinstance(pytest.xfail.Exception):
             return False
-        return any(str(entry.path) == PROGRAM_FILE or entry.frame.code.raw.co_filename == PROGRAM_FILE
-                   for entry in excinfo.traceback)
+        return any(
+            str(entry.path) == PROGRAM_FILE or entry.frame.code.raw.co_filename == PROGRAM_FILE
+            for entry in excinfo.traceback
+        )
 
     loaded = []
     observer = Observer()

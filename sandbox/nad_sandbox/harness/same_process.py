@@ -17,7 +17,6 @@ from nad_sandbox.harness.assertions import TESTS_FILE, AssertionRewriter, Assert
 from nad_sandbox.harness.examples import ExampleError, check_examples
 from nad_sandbox.harness.integrity import Guard, guarded_modules, note_inner_workings
 from nad_sandbox.harness.program import (
-    PROGRAM_FILE,
     PROGRAM_MODULES,
     Answers,
     be_like_a_script,
@@ -45,7 +44,7 @@ class FailedError(Exception):
         self.detail = detail
 
 
-class TestNames(dict):
+class TestNames(dict):  # type: ignore[type-arg] # 3.8
     """Where tests find names that they do not define: built-in ones as they were, then those of the program.
 
     No name of the program stands before a built-in one, unless the tests are about it, and none is in the tests' own
@@ -130,8 +129,9 @@ class Judge:
             try:
                 self.tests_code = AssertionRewriter(self.assertions).rewrite(self.tests)
             except SyntaxError as error:
-                raise UnsupportedError("Python %d.%d of the sandbox does not compile the tests: %s" % (
-                    *sys.version_info[:2], error)) from None
+                raise UnsupportedError(
+                    "Python %d.%d of the sandbox does not compile the tests: %s" % (*sys.version_info[:2], error)
+                ) from None
         self.guard = Guard(guarded_modules(self.plan["modules"]))
 
     def make_namespace(self):

@@ -162,8 +162,8 @@ class Supervisor:
         if self.payload["require_trust"] == SEPARATE:
             return self.refute(name, {"error": "it cannot be judged in a separate process: " + reason}, started)
         if self.inner:
-            error = "the program reaches into the interpreter (%s), so that passing its tests proves nothing: %s"
-            return self.refute(name, {"error": error % (", ".join(sorted(set(self.inner))), reason)}, started)
+            said = "the program reaches into the interpreter (%s), so that passing its tests proves nothing: %s"
+            return self.refute(name, {"error": said % (", ".join(sorted(set(self.inner))), reason)}, started)
         return True
 
     def refute(self, name, detail, started):

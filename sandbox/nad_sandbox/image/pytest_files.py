@@ -38,7 +38,9 @@ def find_pytest() -> dict[str, Path]:
         elif name in _REQUIRED:
             return {}
     with contextlib.suppress(PackageNotFoundError):
-        metadata = Path(str(distribution("pytest-asyncio").locate_file(f"pytest_asyncio-{version('pytest-asyncio')}.dist-info")))
+        metadata = Path(
+            str(distribution("pytest-asyncio").locate_file(f"pytest_asyncio-{version('pytest-asyncio')}.dist-info"))
+        )
         found[metadata.name] = metadata  # its version is looked up at its import
     return found
 
