@@ -129,7 +129,7 @@ def asked_by_program():
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith("<frozen importlib") or name == TESTS_FILE:
+        if name.startswith("<frozen importlib") or name in (TESTS_FILE, "harness.py"):
             return False
         if name == PROGRAM_FILE or name == "<string>":
             return True

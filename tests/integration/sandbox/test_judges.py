@@ -15,6 +15,7 @@ from nad_sandbox import BubblewrapSandbox, CodeVerifier, DockerSandbox, Limits
 from nad_sandbox.checks.test_plan import plan_tests
 
 from tests.integration.sandbox.corpus import read_corpus
+from tests.integration.sandbox.users import UserSandbox
 
 RIGHT = {str(entry): entry for entry in read_corpus("right")}
 PRETENDERS = {str(entry): entry for entry in read_corpus("pretenders")}
@@ -116,3 +117,15 @@ def test_the_collections_are_as_large_as_they_claim_to_be():
     assert len(RIGHT) >= 120
     assert len(PRETENDERS) >= 100
     assert min(Counter(entry.kind for entry in PRETENDERS.values()).values()) >= 8
+
+
+def test_both_judges_work_for_a_user_without_privileges():
+    add = "def add(a, b):\n    return a + b\n"
+    with UserSandbox(Limits(timeout=15)) as sandbox:
+        sandbox.check_available()
+        assert sandbox.verify(add, STYLES["script"])["trust"] == "separate"
+        for style, tests in STYLES.items():
+            assert sandbox.verify(add, tests)["passed"], style
+            assert not sandbox.verify(add.replace("+", "-"), tests)["passed"], style
+        always_equal = PRETENDERS["equality: a number that equals everything"].program
+        assert not sandbox.verify(always_equal, STYLES["pytest"])["passed"]
