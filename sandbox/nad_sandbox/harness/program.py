@@ -42,12 +42,16 @@ def read_request(requests):
     return json.loads(line) if line else None
 
 
-def be_like_a_script():
-    """Give this process what Python's own start gives a script: installed packages, `exit`, line-wise streams."""
-    import site
+def find_installed_packages():
+    """Let installed packages and `exit` be found, as at any start of Python."""
+    if sys.flags.no_site:
+        import site
 
-    if sys.flags.no_site and "site-packages" not in "".join(sys.path):
         site.main()
+
+
+def be_like_a_script():
+    """Give a child a path without the working folder, and streams that write line by line."""
     folder = os.getcwd()
     sys.path[:] = [path for path in sys.path if path and path != folder]
     if PACKAGES not in sys.path:

@@ -66,6 +66,8 @@ class Broken:
     def __eq__(self, other):
         raise SystemExit
 
+    __hash__ = None
+
 
 @dataclass
 class Point:
