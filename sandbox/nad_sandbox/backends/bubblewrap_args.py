@@ -10,12 +10,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
-from nad_sandbox.image.pytest_files import PACKAGES, find_pytest
+from nad_sandbox.image.pytest_files import PACKAGES
 from nad_sandbox.isolation.policy import (
     SANDBOX_GID,
     SANDBOX_UID,
@@ -53,6 +53,8 @@ print(json.dumps({
     "base": getattr(sys, "_base_executable", None) or os.path.realpath(sys.executable),
     "prefix": sys.prefix,
     "base_prefix": sys.base_prefix,
+    "cache_tag": sys.implementation.cache_tag,
+    "version": "%d.%d.%d" % sys.version_info[:3],
     "parts": [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=base),
               os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")],
 }))
@@ -66,10 +68,14 @@ class Interpreter:
     Attributes:
         executable: its path, the same inside and outside.
         parts: files and folders beside those of the distribution.
+        cache_tag: which compiled files are its own.
+        version: such as "3.11.2".
     """
 
     executable: str
     parts: tuple[str, ...]
+    cache_tag: str
+    version: str
 
 
 def find_interpreter(python: str | None) -> Interpreter:
@@ -102,7 +108,8 @@ def find_interpreter(python: str | None) -> Interpreter:
             f"{hidden[0]} of the Python {asked!r} lies in {SCRATCH}, which is the scratch space inside the sandbox; "
             "use one that lies elsewhere"
         )
-    return Interpreter(executable, tuple(_outermost(part for part in parts if not _is_of_the_system(part))))
+    parts = list(_outermost(part for part in parts if not _is_of_the_system(part)))
+    return Interpreter(executable, tuple(parts), found["cache_tag"], found["version"])
 
 
 def _links_to(executable: str) -> Iterator[str]:
@@ -169,7 +176,7 @@ class Layout:
     limits: Limits
     as_root: bool
     sized: bool
-    packages: dict[str, Path] = field(default_factory=find_pytest)
+    packages: dict[str, Path]
 
     def command(self, *, info_fd: int, block_fd: int, account_fds: dict[str, int]) -> list[str]:
         """The command line.

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nad_sandbox.base import Limits, SandboxUnavailableError
-from nad_sandbox.image.pytest_files import PACKAGES, copy_pytest, pytest_requirements
+from nad_sandbox.image.pytest_files import PACKAGES, collect_pytest
+from nad_sandbox.image.wheels import fetch_wheels
 from nad_sandbox.ownership.temp_folders import owned_folder
 from nad_sandbox.program import command_job
 
@@ -45,8 +44,6 @@ RUN {python} -m compileall -q --invalidation-mode unchecked-hash {folder} || tru
 LABEL {label}={version}
 USER 65534:65534
 """
-_OLDEST_FOR_PYTEST = (3, 9)
-_GLIBC = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35", "2_36")
 
 
 def add_packages(
@@ -76,7 +73,7 @@ def add_packages(
         if about["libc"] != "glibc":
             raise SandboxUnavailableError(f"the image {base} is not based on glibc; build yours with docker build")
         # 2. the wheels
-        _fetch(packages, folder / "packages", about["version"], about["machine"])
+        fetch_wheels(packages, folder / "packages", about["version"], about["machine"])
         # 3. the image
         recipe = _DOCKERFILE.format(base=base, folder=about["folder"], python=python)
         return _build(folder, recipe, tag, engine)
@@ -100,13 +97,7 @@ def add_pytest(tag: str, *, base: str, api: docker.APIClient | None = None, pyth
     with _client(api) as engine, owned_folder() as folder:
         about = _ask_image(engine, base, python)
         version = about["version"]
-        if tuple(map(int, version.split(".")[:2])) < _OLDEST_FOR_PYTEST:
-            raise SandboxUnavailableError(f"the image {base} has Python {version}; pytest needs 3.9 or later")
-        wanted = pytest_requirements(version)
-        if wanted:
-            _fetch(wanted, folder / "packages", version, about["machine"])
-        elif not copy_pytest(folder / "packages"):
-            raise SandboxUnavailableError("pytest is not installed here: `pip install nad-agents[sandbox]` brings it")
+        collect_pytest(folder / "packages", version, about["machine"])
         label = {"label": PYTEST_LABEL, "version": version}
         return _build(folder, _PYTEST.format(base=base, folder=PACKAGES, python=python, **label), tag, engine)
 
@@ -160,19 +151,6 @@ def _build(folder: Path, recipe: str, tag: str, api: docker.APIClient) -> str:
         return str(api.inspect_image(tag)["Id"])
     except DockerException as error:
         raise SandboxUnavailableError(f"the image {tag} could not be built: {error}") from error
-
-
-def _fetch(packages: Sequence[str], folder: Path, version: str, machine: str) -> None:
-    """Unpack wheels for another interpreter into a folder; nothing of theirs is run."""
-    platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
-    platforms.append(f"--platform=manylinux2014_{machine}")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--only-binary=:all:", "--no-compile"]
-    command += [f"--target={folder}", f"--python-version={version}", "--implementation=cp", *platforms, *packages]
-    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        errors = [line for line in fetched.stderr.splitlines() if "error" in line.lower()]
-        reason = errors[-1] if errors else fetched.stderr.strip()[-300:]
-        raise SandboxUnavailableError(f"pip could not get {', '.join(packages)} as wheels: {reason}")
 
 
 def _context(folder: Path) -> io.BytesIO:

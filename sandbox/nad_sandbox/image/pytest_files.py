@@ -12,13 +12,19 @@ from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["PACKAGES", "copy_pytest", "find_pytest", "pytest_requirements"]
+from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.image.wheels import fetch_wheels
+
+__all__ = ["PACKAGES", "collect_pytest", "find_pytest"]
 
 PACKAGES = "/opt/nad-sandbox/packages"
 """Where they lie in every sandbox; the harness looks there."""
 
 _REQUIRED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _OPTIONAL = ("py", "pytest_asyncio", "typing_extensions", "exceptiongroup", "tomli", "backports.asyncio.runner")
+_OLDEST, _FIRST_WITH_GROUPS = (3, 9), (3, 11)
+_FETCHED = ("pytest", "pytest-asyncio", "typing-extensions")
+_BACKPORTS = ("exceptiongroup", "tomli", "backports-asyncio-runner")
 # pytest colors its messages, of which none is read here: of 500 languages two are imported
 _LANGUAGES = {"__init__.py", "_mapping.py", "python.py", "diff.py"}
 
@@ -45,13 +51,25 @@ def find_pytest() -> dict[str, Path]:
     return found
 
 
-def copy_pytest(folder: Path) -> bool:
-    """Copy pytest and what it needs into a folder; whether it is there to be copied.
+def collect_pytest(folder: Path, version: str, machine: str) -> None:
+    """Copy pytest and what it needs into a folder; fetch it where what is installed here does not fit.
 
     Args:
         folder: is made.
+        version: of the Python that it is for, such as "3.11.2".
+        machine: such as "x86_64".
+
+    Raises:
+        SandboxUnavailableError: there is no pytest for that Python, or it cannot be fetched.
     """
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST:
+        raise SandboxUnavailableError(f"the sandbox has Python {version}, and pytest needs 3.9 or later")
     found = find_pytest()
+    if not found or not _fits(version):
+        old = tuple(map(int, version.split(".")[:2])) < _FIRST_WITH_GROUPS
+        # pip looks at the version of the Python that runs it to see what a package needs
+        fetch_wheels([*_FETCHED, *(_BACKPORTS if old else ())], folder, version, machine)
+        return
     for name, path in found.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -59,23 +77,15 @@ def copy_pytest(folder: Path) -> bool:
             shutil.copytree(path, target, ignore=_left_out)
         else:
             shutil.copy(path, target)
-    return bool(found)
 
 
-def pytest_requirements(python: str) -> list[str]:
-    """What pip is asked for where an image has a Python that the installed pytest does not run on.
-
-    Args:
-        python: the image's version, such as "3.9.2"; empty list: what is installed here runs on it too.
-    """
-    try:
-        needed = distribution("pytest").metadata["Requires-Python"] or ""
-        asyncio = f"pytest-asyncio<={version('pytest-asyncio')}"
-    except PackageNotFoundError:
-        needed, asyncio = ">=99", "pytest-asyncio"
+def _fits(version: str) -> bool:
+    """Whether the pytest that is installed here runs on a Python of this version."""
     from packaging.specifiers import SpecifierSet
 
-    return [] if SpecifierSet(needed).contains(python) else ["pytest>=8", asyncio]
+    needed = distribution("pytest").metadata["Requires-Python"] or ""
+    backports = find_spec("exceptiongroup") and find_spec("tomli")
+    return SpecifierSet(needed).contains(version) and (SpecifierSet(">=3.11").contains(version) or bool(backports))
 
 
 def _left_out(folder: str, names: list[str]) -> set[str]:
