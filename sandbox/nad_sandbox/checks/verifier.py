@@ -33,6 +33,7 @@ Check = Literal["syntax", "imports", "examples"]
 
 _ORDER = ("syntax", "imports", "examples", "tests", "pairs")
 _GRACE_SECONDS = 2.0
+_PYTEST_SECONDS = 10.0
 _NO_TESTS = TestPlan("script")
 
 
@@ -167,6 +168,7 @@ class CodeVerifier:
         parts = 1 + (not self.plan.not_plain) + bool(self.io_pairs)
         timeout = parts * payload["seconds"] + _GRACE_SECONDS
         if self.plan.kind == "pytest" or "pytest" in self.plan.modules:
+            timeout += _PYTEST_SECONDS
             provide = getattr(self.sandbox, "provide_pytest", None)
             if provide is not None:
                 provide()

@@ -18,6 +18,7 @@ from nad_sandbox.harness.program import SHORT, find_installed_packages
 from nad_sandbox.harness.same_process import FailedError, serve_same_process
 from nad_sandbox.harness.separate_process import CannotJudgeError, Program, confirm_examples, confirm_tests
 
+PREPARATION_SECONDS = 10.0  # importing pytest on a busy machine is not the program's time
 SEPARATE, SAME_PROCESS = "separate", "same_process"
 INNER_NAMES = r"\b(f_locals|f_globals|f_builtins|f_trace|f_lineno *=|co_consts|co_code|code_context)\b"
 CALLERS = r"\b(_getframe|currentframe|f_back|extract_stack|stack\(\))"
@@ -92,7 +93,7 @@ class Supervisor:
     def ask_first(self, checks):
         """Let the first judge run all checks; whether they passed."""
         token = os.urandom(16).hex()
-        self.first.deadline = self.deadline()
+        self.first.deadline = self.deadline() + PREPARATION_SECONDS
         self.first.send(
             {
                 "token": token,
@@ -109,6 +110,7 @@ class Supervisor:
             answer = self.first.receive(token.encode())
             if type(answer.get("unsupported")) is str:
                 raise UnsupportedError(answer["unsupported"])
+            self.first.deadline = self.deadline()
             while check is not None:
                 answer = self.first.receive(token.encode())
                 if answer.get("check") != check or type(answer.get("passed")) is not bool:
