@@ -40,7 +40,7 @@ class Limits:
         pids: processes and threads.
         nofile: open files.
         fsize_mb: size of one file, MiB.
-        tmpfs_mb: size of the writable scratch space, MiB.
+        tmpfs_mb: size of the writable scratch space, MiB; shared memory has a quarter of that beside it.
         output_bytes: bytes of stdout and of stderr that are kept, each.
     """
 

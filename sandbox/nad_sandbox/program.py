@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "python_program"]
+__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_program", "python_program"]
 
 MAIN_FILE = "main.py"
 """The name under which the source given to `run_python` lies in the working folder."""
@@ -46,11 +46,13 @@ class Program:
     """A program to run once.
 
     Attributes:
-        argv: the command; empty for "the sandbox's Python on `MAIN_FILE`".
+        argv: the command; empty for "the sandbox's Python on `MAIN_FILE`", or for a program of the harness.
         timeout: wall-clock seconds.
         env: variables beside `PROGRAM_ENV`.
         files: file names in the working folder and their content.
         stdin: what the program reads from its standard input.
+        harness: a program of this package, which the bootstrap program runs itself; empty for other programs.
+        compiled: whether `harness` is marshalled code of the sandbox's Python, and not source.
     """
 
     argv: tuple[str, ...]
@@ -58,6 +60,8 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     stdin: bytes = b""
+    harness: bytes = b""
+    compiled: bool = False
 
     @property
     def size(self) -> int:
@@ -73,6 +77,8 @@ class Program:
         """
         header = {
             "argv": list(self.argv) or None,
+            "harness": len(self.harness),
+            "compiled": self.compiled,
             "main": MAIN_FILE,
             "env": {**PROGRAM_ENV, **self.env},
             "files": [[name, len(content)] for name, content in self.files.items()],
@@ -83,6 +89,7 @@ class Program:
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
+        yield self.harness
         yield self.stdin
         yield from self.files.values()
 
@@ -163,6 +170,15 @@ def python_program(
         if both:
             raise ValueError(f"files: {both[0]!r} cannot be both a file and the folder of {path!r}")
     return Program((), _checked_timeout(timeout), files=contents, stdin=_encode(stdin))
+
+
+def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> Program:
+    """Return the run of a program of the harness.
+
+    Raises:
+        ValueError: `timeout` is not positive.
+    """
+    return Program((), _checked_timeout(timeout), stdin=payload, harness=harness, compiled=compiled)
 
 
 def _encode(text: str | bytes) -> bytes:

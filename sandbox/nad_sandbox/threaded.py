@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
 from nad_sandbox.process.supervisor import POLL_SECONDS
-from nad_sandbox.program import Program, command_program, python_program
+from nad_sandbox.program import Program, command_program, harness_program, python_program
 
 if TYPE_CHECKING:
     from nad_sandbox.checks.report import Report
@@ -58,6 +58,9 @@ class ThreadedSandbox(ABC):
         Raises:
             SandboxUnavailableError: they cannot; the message says what to do.
         """
+
+    def provide_pytest(self) -> None:  # noqa: B027 - a sandbox that has pytest, or never will, has nothing to do
+        """Make pytest available to the tests of programs where that takes preparation; without it, they are refused."""
 
     def exec(
         self,
@@ -105,6 +108,22 @@ class ThreadedSandbox(ABC):
             ValueError: an argument cannot work.
         """
         return self.run_program(self._python(code, stdin, files, timeout), threading.Event())
+
+    def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
+        """Run a program of this package that judges others; see `nad_sandbox.harness`.
+
+        Args:
+            harness: its source, or its code.
+            payload: what it reads from its standard input.
+            compiled: whether `harness` is marshalled code of the sandbox's Python.
+            timeout: wall-clock seconds.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run it.
+            SandboxFailureError: the sandbox broke while it ran.
+        """
+        program = harness_program(harness, payload, compiled=compiled, timeout=timeout)
+        return self.run_program(program, threading.Event())
 
     async def aexec(
         self,

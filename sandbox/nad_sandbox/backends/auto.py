@@ -77,6 +77,10 @@ class AutoSandbox(ThreadedSandbox):
         """
         self._backend()
 
+    def provide_pytest(self) -> None:
+        """Make pytest available to the tests of programs."""
+        self._backend().provide_pytest()
+
     def close(self) -> None:
         """Remove everything the sandbox started; may be called twice."""
         super().close()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +21,11 @@ from nad_sandbox.backends.bubblewrap_process import OneShotProcess
 from nad_sandbox.backends.launcher import rlimits
 from nad_sandbox.backends.pool import OneShotPool
 from nad_sandbox.base import ExecResult, Limits, SandboxError, SandboxUnavailableError
+from nad_sandbox.image.pytest_files import collect_pytest, find_pytest
 from nad_sandbox.isolation.cgroup import ControlGroups
 from nad_sandbox.isolation.sandbox_user import NOBODY, UNUSED_USERS
 from nad_sandbox.isolation.seccomp_filter import compile_filter
+from nad_sandbox.ownership.temp_folders import owned_folder
 from nad_sandbox.program import Program, python_program
 from nad_sandbox.threaded import ThreadedSandbox
 
@@ -110,6 +114,8 @@ class BubblewrapSandbox(ThreadedSandbox):
         self._setup: _Setup | None = None
         self._pool: OneShotPool[OneShotProcess] | None = None
         self._pid = 0
+        self._folders = contextlib.ExitStack()
+        self._pytest_asked = False
         self._preparing = threading.Lock()
 
     @property
@@ -141,6 +147,28 @@ class BubblewrapSandbox(ThreadedSandbox):
         pool.prepare()
         pool.wait_idle()
 
+    def provide_pytest(self) -> None:
+        """Copy pytest for the interpreter inside, once, where that is of another version than this one's."""
+        setup, _ = self._prepared()
+        with self._preparing:
+            if self._pytest_asked or setup.layout.packages:
+                return
+            self._pytest_asked = True
+            interpreter = setup.layout.interpreter
+            folder = self._folders.enter_context(owned_folder())
+            folder.chmod(0o755)
+            packages = folder / "packages"
+            with contextlib.suppress(SandboxUnavailableError):
+                collect_pytest(packages, interpreter.version, platform.machine())
+                command = [interpreter.executable, "-I", "-m", "compileall", "-q", str(packages)]
+                subprocess.run(command, capture_output=True, check=False)
+                found = {path.name: path for path in packages.iterdir()}
+                self._setup = replace(setup, layout=replace(setup.layout, packages=found))
+                # sandboxes that were started ahead of time lack the packages
+                pool, self._pool = self._pool, None
+                if pool is not None:
+                    pool.close()
+
     def close(self) -> None:
         """Remove every sandbox that was started; may be called twice."""
         super().close()
@@ -148,6 +176,7 @@ class BubblewrapSandbox(ThreadedSandbox):
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.close()
+        self._folders.close()
 
     def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
         setup, pool = self._prepared()
@@ -191,7 +220,10 @@ class BubblewrapSandbox(ThreadedSandbox):
         for python in pythons:
             try:
                 interpreter = find_interpreter(python)
-                return self._try(Layout(bwrap, interpreter, self.limits, os.geteuid() == 0, sized), groups)
+                own = interpreter.cache_tag == sys.implementation.cache_tag
+                packages = find_pytest() if own else {}
+                layout = Layout(bwrap, interpreter, self.limits, os.geteuid() == 0, sized, packages)
+                return self._try(layout, groups)
             except SandboxError as error:
                 failures.append(error)
         raise SandboxUnavailableError(f"{failures[0]}{_advice(str(failures[0]))}") from failures[0]

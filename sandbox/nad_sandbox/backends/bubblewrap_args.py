@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nad_sandbox.backends.launcher import bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits, SandboxUnavailableError
-from nad_sandbox.isolation.policy import SCRATCH, WORKDIR, scratch_options
+from nad_sandbox.image.pytest_files import PACKAGES
+from nad_sandbox.isolation.policy import SCRATCH, SHARED_MEMORY, WORKDIR, scratch_options, shared_memory_mb
 from nad_sandbox.isolation.sandbox_user import NOBODY, NOGROUP, fresh_user
 from nad_sandbox.isolation.seccomp_filter import compile_filter
 
@@ -39,6 +40,8 @@ print(json.dumps({
     "base": getattr(sys, "_base_executable", None) or os.path.realpath(sys.executable),
     "prefix": sys.prefix,
     "base_prefix": sys.base_prefix,
+    "cache_tag": sys.implementation.cache_tag,
+    "version": "%d.%d.%d" % sys.version_info[:3],
     "parts": [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=base),
               os.path.join(sysconfig.get_config_var("LIBDIR") or "", sysconfig.get_config_var("INSTSONAME") or "")],
 }))
@@ -52,10 +55,14 @@ class Interpreter:
     Attributes:
         executable: its path, the same inside and outside.
         parts: files and folders that it needs beside those of the distribution.
+        cache_tag: which compiled files are its own.
+        version: such as "3.11.2".
     """
 
     executable: str
     parts: tuple[str, ...]
+    cache_tag: str
+    version: str
 
 
 def account_files(user: int) -> dict[str, bytes]:
@@ -98,7 +105,8 @@ def find_interpreter(python: str | None) -> Interpreter:
             f"{hidden[0]} of the Python {asked!r} lies in {SCRATCH}, which is the scratch space inside the sandbox; "
             "use one that lies elsewhere"
         )
-    return Interpreter(executable, tuple(_outermost(part for part in parts if not _is_of_the_system(part))))
+    parts = list(_outermost(part for part in parts if not _is_of_the_system(part)))
+    return Interpreter(executable, tuple(parts), found["cache_tag"], found["version"])
 
 
 def _links_to(executable: str) -> Iterator[str]:
@@ -157,6 +165,7 @@ class Layout:
             run as a user of their own. Otherwise they are nobody in a user namespace, and this process's user outside.
         sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
             mounting its own.
+        packages: what lies below `nad_sandbox.image.pytest_files.PACKAGES`, by name.
     """
 
     bwrap: str
@@ -164,6 +173,7 @@ class Layout:
     limits: Limits
     as_root: bool
     sized: bool
+    packages: dict[str, Path]
 
     def user(self) -> int:
         """Return the user of one more sandbox, as its programs see it.
@@ -187,16 +197,19 @@ class Layout:
             *self._namespaces(),
             *("--info-fd", str(info_fd), "--block-fd", str(block_fd)),
             *self._file_system(account_fds),
-            *("--chdir", "/", "--", self.interpreter.executable, "-I", "-S", "-c", bootstrap_source()),
+            *("--chdir", "/", "--", self.interpreter.executable, *BOOTSTRAP_FLAGS, bootstrap_source()),
             json.dumps(self._settings(user)),
         ]
 
     def _settings(self, user: int) -> dict[str, object]:
         return {
             "workdir": WORKDIR,
-            "landlock": [SCRATCH],
+            "landlock": [SCRATCH, SHARED_MEMORY],
             "confinement": {
-                "scratch": [SCRATCH, scratch_options(self.limits, user)],
+                "writable": {
+                    SCRATCH: scratch_options(self.limits, user),
+                    SHARED_MEMORY: f"size={shared_memory_mb(self.limits)}m,mode=1777",
+                },
                 "user": [user, NOGROUP] if self.as_root else None,
                 "filter": compile_filter().hex(),
             },
@@ -236,10 +249,15 @@ class Layout:
             yield from _folders_above(part)
             yield from ("--ro-bind", part, part)
         yield from self._python3()
+        for name, path in self.packages.items():
+            target = f"{PACKAGES}/{name}"
+            yield from _folders_above(target)
+            yield from ("--ro-bind", str(path), target)
         for file, descriptor in account_fds.items():
             yield from ("--perms", "0444", "--file", str(descriptor), file)
         yield from _kernel_files()
-        if self.sized:
-            yield from ("--size", str(self.limits.tmpfs_mb * 2**20))
-        yield from ("--perms", "1777", "--tmpfs", SCRATCH)
+        for folder, megabytes in ((SHARED_MEMORY, shared_memory_mb(self.limits)), (SCRATCH, self.limits.tmpfs_mb)):
+            if self.sized:
+                yield from ("--size", str(megabytes * 2**20))
+            yield from ("--perms", "1777", "--tmpfs", folder)
         yield from ("--remount-ro", "/")

@@ -6,9 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nad_sandbox.backends.launcher import bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
 from nad_sandbox.base import Limits
-from nad_sandbox.isolation.policy import SCRATCH, WORKDIR, scratch_options, seccomp_profile
+from nad_sandbox.isolation.policy import (
+    SCRATCH,
+    SHARED_MEMORY,
+    WORKDIR,
+    scratch_options,
+    seccomp_profile,
+    shared_memory_mb,
+)
 from nad_sandbox.isolation.sandbox_user import NOGROUP, UNUSED_USERS, fresh_user
 from nad_sandbox.ownership.containers import LABEL
 from nad_sandbox.ownership.owner import Owner
@@ -45,10 +52,10 @@ class ContainerRecipe:
         for volume in volumes:
             if volume.rstrip("/") != SCRATCH:
                 settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
-        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH]})
+        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH, SHARED_MEMORY]})
         return {
             "Image": self.image,
-            "Entrypoint": [self.python, "-I", "-S", "-c", bootstrap_source(), bootstrap],
+            "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],
             "Cmd": [],
             "User": f"{user}:{NOGROUP}",
             "Hostname": "sandbox",
@@ -73,7 +80,8 @@ def _host_config(limits: Limits, user: int, runtime: str | None) -> dict[str, An
     fsize = limits.fsize_mb * 2**20
     settings: dict[str, Any] = {
         "NetworkMode": "none",
-        "IpcMode": "none",
+        "IpcMode": "private",
+        "ShmSize": shared_memory_mb(limits) * 2**20,
         "ReadonlyRootfs": True,
         "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits, user)}"},
         "CapDrop": ["ALL"],

@@ -78,6 +78,8 @@ class DockerSandbox(ThreadedSandbox):
         self._api: docker.APIClient | None = None
         self._pool: OneShotPool[OneShotContainer] | None = None
         self._pid = 0
+        self._with_pytest = ""  # the image with pytest on top, once tests need it
+        self._pytest_asked = False
         self._starting = threading.Lock()
         _open_sandboxes.add(self)
 
@@ -102,6 +104,29 @@ class DockerSandbox(ThreadedSandbox):
         pool = self._started_pool()
         pool.prepare()
         pool.wait_idle()
+
+    def provide_pytest(self) -> None:
+        """Build an image with pytest on top of `image` where that has none, once; the project's own has it.
+
+        The new image is kept, so that the next sandbox finds it. Where it cannot be built, tests that need pytest are
+        refused, and the others run.
+        """
+        with self._starting:
+            if self._pytest_asked:
+                return
+            self._pytest_asked = True
+        self._started_pool()
+        with self._starting:
+            api, old = self._api, self._pool
+            if api is None or old is None:
+                return
+            with contextlib.suppress(SandboxUnavailableError):
+                self._with_pytest = _image_with_pytest(api, self.image, self.python)
+            if not self._with_pytest:
+                return
+            self._api = self._pool = None
+        old.close()
+        api.close()
 
     def close(self) -> None:
         """Remove every container of this sandbox; may be called twice."""
@@ -149,7 +174,7 @@ class DockerSandbox(ThreadedSandbox):
             reap_containers(api)
             with engine_errors(self.image):
                 users = users_of_engine(api.info().get("SecurityOptions") or ())
-            recipe = ContainerRecipe(self.image, self.python, self.limits, self.runtime, users)
+            recipe = ContainerRecipe(self._with_pytest or self.image, self.python, self.limits, self.runtime, users)
             volumes = self._image_volumes(api, recipe)
         except BaseException:
             api.close()
@@ -182,6 +207,27 @@ class DockerSandbox(ThreadedSandbox):
         elif self._pull:
             repository, _, tag = self.image.partition(":")
             api.pull(repository, tag=tag or "latest")
+
+
+def _image_with_pytest(api: docker.APIClient, image: str, python: str) -> str:
+    """The image with pytest on top, which is built where there is none yet; empty when the image itself has it.
+
+    Raises:
+        SandboxUnavailableError: it cannot be built.
+    """
+    from docker.errors import ImageNotFound
+
+    from nad_sandbox.image.packages import PYTEST_LABEL, add_pytest
+
+    about = api.inspect_image(image)
+    if PYTEST_LABEL in ((about.get("Config") or {}).get("Labels") or {}):
+        return ""
+    tag = f"nad-sandbox-pytest:{about['Id'].partition(':')[2][:20]}"
+    try:
+        api.inspect_image(tag)
+    except ImageNotFound:
+        add_pytest(tag, base=image, api=api, python=python)
+    return tag
 
 
 _open_sandboxes: weakref.WeakSet[DockerSandbox] = weakref.WeakSet()

@@ -7,7 +7,18 @@ from importlib import resources
 
 from nad_sandbox.base import Limits
 
-__all__ = ["READY_SIZE", "START_SECONDS", "bootstrap_source", "hit_memory_rlimit", "python_version", "rlimits"]
+__all__ = [
+    "BOOTSTRAP_FLAGS",
+    "READY_SIZE",
+    "START_SECONDS",
+    "bootstrap_source",
+    "hit_memory_rlimit",
+    "python_version",
+    "rlimits",
+]
+
+BOOTSTRAP_FLAGS = ("-I", "-S", "-X", "utf8", "-c")
+"""How an interpreter is started for the bootstrap program: isolated, without site packages, and for text in UTF-8."""
 
 READY_SIZE = 16
 """Bytes of the message that the bootstrap program writes once it waits for its program."""

@@ -9,6 +9,7 @@ import sys
 import threading
 
 from nad_sandbox.backends.launcher import (
+    BOOTSTRAP_FLAGS,
     READY_SIZE,
     START_SECONDS,
     bootstrap_source,
@@ -48,7 +49,7 @@ class UnsafeLocalSandbox(ThreadedSandbox):
         with owned_folder() as folder:
             settings = json.dumps({"workdir": str(folder), "landlock": []})
             process = subprocess.Popen(
-                [self.python, "-I", "-S", "-c", bootstrap_source(), settings],
+                [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), settings],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

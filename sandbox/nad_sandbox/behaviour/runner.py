@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -150,10 +151,10 @@ class BehaviourRunner:
             SandboxFailureError: the sandbox broke.
             ValueError: a proposed input cannot be used.
         """
-        programs = [extract_code(answer, prompt) if len(answer) <= LONGEST_PROGRAM else answer for answer in answers]
+        programs = [_extracted(answer, prompt) for answer in answers]
         short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
         kind, inputs = self.inputs(short, prompt)
-        keys = [normalise_program(p) if len(p) <= LONGEST_PROGRAM else _TOO_LONG for p in programs]
+        keys = [_key(program) for program in programs]
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
             running = {key: pool.submit(self._observe, program, kind, inputs) for key, program in unique.items()}
@@ -194,15 +195,106 @@ class BehaviourRunner:
             "room": max(100, output_bytes // (4 * len(inputs))),
         }
         feed = json.dumps(payload).encode("ascii")
-        result = run_harness(self.sandbox, observer_source(), stdin=feed, timeout=self.timeout + _START_SECONDS)
+        result = run_harness(self.sandbox, observer_source(), feed, timeout=self.timeout + _START_SECONDS)
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
-                told: list[dict[str, Any]] = json.loads(line[len(nonce) :])
-                return result, tuple(
-                    Outcome({part: value for part, value in seen.items() if part != "stable"}, bool(seen["stable"]))
-                    for seen in told
-                )
+                # the nonce says that the observer wrote it; what it tells of calls comes from the program's process
+                try:
+                    told = json.loads(line[len(nonce) :])
+                except (ValueError, RecursionError):
+                    return result, (Outcome({"ended": "exit"}),) * len(inputs)
+                return result, tuple(map(read_outcome, told))
         return result, None
+
+
+def _extracted(answer: str, prompt: str) -> str:
+    """An answer's program; the answer itself where it cannot be read, which is a program that fails."""
+    if len(answer) > LONGEST_PROGRAM:
+        return answer
+    try:
+        return extract_code(answer, prompt)
+    except Exception:  # noqa: BLE001 - whatever source makes a parser raise is that source's fault
+        return answer
+
+
+def _key(program: str) -> str:
+    """Equal for programs that differ in form alone."""
+    if len(program) > LONGEST_PROGRAM:
+        return _TOO_LONG
+    try:
+        return normalise_program(program)
+    except Exception:  # noqa: BLE001 - see above
+        return program
+
+
+def read_outcome(told: Any) -> Outcome:
+    """What the observer tells of one input; anything that it cannot have seen is a program that broke its process."""
+    try:
+        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable"}:
+            seen = {part: value for part, value in told.items() if part != "stable"}
+            if seen and all(_PARTS[part](value) for part, value in seen.items()):
+                return Outcome(seen, bool(told.get("stable", True)))
+    except RecursionError:
+        pass
+    return Outcome({"ended": "exit"})
+
+
+def _is_form(data: Any) -> bool:
+    """Whether data is a canonical form as the observed process makes it."""
+    if data is None or isinstance(data, bool):
+        return True
+    if not isinstance(data, list) or not data or not isinstance(data[0], str):
+        return False
+    is_content = _FORMS.get(data[0])
+    return is_content is not None and is_content(data[1:])
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, list) and len(data) == 2 and all(map(_is_form, data))
+
+
+def _is_one(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
+    """A test for a content of exactly one part."""
+    return lambda content: len(content) == 1 and test(content[0])
+
+
+def _are_all(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
+    """A test for a content that is one list, of parts that all hold."""
+    return _is_one(lambda items: isinstance(items, list) and all(map(test, items)))
+
+
+def _is_str(data: Any) -> bool:
+    return isinstance(data, str)
+
+
+_INT = re.compile(r"-?[0-9a-f]+")
+_FLOAT = re.compile(r"nan|-?inf|-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_FORMS: dict[str, Callable[[list[Any]], bool]] = {
+    "int": _is_one(lambda data: _is_str(data) and _INT.fullmatch(data) is not None),
+    "float": _is_one(lambda data: _is_str(data) and _FLOAT.fullmatch(data) is not None),
+    "str": _is_one(_is_str),
+    "deep": _is_one(_is_str),
+    "list": _are_all(_is_form),
+    "set": _are_all(_is_form),
+    "dict": _are_all(_is_pair),
+    "object": lambda content: (
+        len(content) == 2 and _is_str(content[0]) and (_is_str(content[1]) or _is_form(content[1]))
+    ),
+    "long": lambda content: len(content) == 2 and isinstance(content[0], int) and _is_str(content[1]),
+}
+
+
+def _is_text(data: Any) -> bool:
+    return isinstance(data, str) or (isinstance(data, list) and data[:1] == ["long"] and _is_form(data))
+
+
+_PARTS: dict[str, Callable[[Any], bool]] = {
+    "returned": _is_form,
+    "changed": _is_form,
+    "printed": _is_text,
+    "raised": _is_text,
+    "ended": lambda data: data in ("timeout", "exit"),
+}
 
 
 def _lines(printed: object) -> object:

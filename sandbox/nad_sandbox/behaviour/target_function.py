@@ -78,10 +78,13 @@ def reads_standard_input(program: str) -> bool:
 def _functions(program: str) -> dict[str, tuple[Parameter, ...]] | None:
     """The functions that can be called from outside, with their parameters; None for source that does not parse."""
     tree = parse_program(program)
-    if tree is None:
-        return None
+    return None if tree is None else _defined(tree.body)
+
+
+def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
+    """The functions in a program's statements."""
     found = {}
-    for node in tree.body:
+    for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found[node.name] = _parameters(node)
         elif isinstance(node, ast.ClassDef) and node.name == "Solution":

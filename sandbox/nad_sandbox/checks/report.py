@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-__all__ = ["CheckName", "CheckResult", "Report"]
+__all__ = ["CheckName", "CheckResult", "Report", "Trust"]
 
 CheckName = Literal["code", "syntax", "imports", "examples", "tests", "pairs", "limits"]
 """`code`: there is a program in the answer. `limits`: the sandbox ended it. The others are what was asked for."""
+
+Trust = Literal["separate", "same_process"]
+"""Which judge stands behind a pass. `separate`: the verdict was made in a process that never held anything of the
+program. `same_process`: the program and its tests shared a process, where a program written against this judge can in
+principle deceive it."""
 
 _FEEDBACK_CHARACTERS = 2000
 
@@ -51,17 +56,19 @@ class Report:
         checks: results in order; nothing after the first that failed was run.
         duration: wall-clock seconds in the sandbox.
         code: the program that was checked.
+        trust: which judge made the verdict; None when nothing was run.
+        python_version: version of the Python that ran it, such as "3.13.1"; empty when nothing was run.
         unchecked_examples: places of the prompt that may be examples and were not checked, each with the reason; ten
             at most.
-        python_version: version of the Python that ran it, such as "3.13.1"; empty when that is not known.
     """
 
     passed: bool
     checks: tuple[CheckResult, ...]
     duration: float = 0.0
     code: str = ""
-    unchecked_examples: tuple[str, ...] = ()
+    trust: Trust | None = None
     python_version: str = ""
+    unchecked_examples: tuple[str, ...] = ()
 
     @property
     def failure(self) -> CheckResult | None:
@@ -99,6 +106,12 @@ class Report:
         checks = [
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]
-        report = {"passed": self.passed, "feedback": self.feedback, "checks": checks, "duration": self.duration}
-        report |= {"python_version": self.python_version} if self.python_version else {}
+        report = {
+            "passed": self.passed,
+            "feedback": self.feedback,
+            "checks": checks,
+            "duration": self.duration,
+            "trust": self.trust,
+            "python_version": self.python_version,
+        }
         return report | ({"unchecked_examples": list(self.unchecked_examples)} if self.unchecked_examples else {})

@@ -7,23 +7,34 @@ import binascii
 import threading
 import zlib
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from nad_sandbox.base import ExecResult, Sandbox
 
 __all__ = ["run_harness"]
 
-_CODE_FILE = "harness.code"
 # what is compiled is the harness alone, in a run in which no candidate takes part
 _COMPILE = """import base64, marshal, sys, zlib
 code = compile(sys.stdin.buffer.read(), "harness.py", "exec", dont_inherit=True)
 print(base64.b64encode(zlib.compress(marshal.dumps(code))).decode())
 """
-_LOAD = f"""import marshal, os
-with open({_CODE_FILE!r}, "rb") as file: code = marshal.loads(file.read())
-os.unlink({_CODE_FILE!r})
-exec(code)
+# for a sandbox of the user's own: what the bootstrap program of ours does
+_MAIN = """import builtins, ctypes, os
+if os.path.exists("main.py"): os.unlink("main.py")
+try: ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+except (OSError, AttributeError): pass
+exec(compile({source!r}, "harness.py", "exec", dont_inherit=True), {{"__builtins__": dict(vars(builtins))}})
 """
+
+
+@runtime_checkable
+class HarnessSandbox(Protocol):
+    """A sandbox whose bootstrap program can run a program of the harness itself; those of this package can."""
+
+    def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
+        """Run a program of the harness; see `nad_sandbox.threaded.ThreadedSandbox.run_harness`."""
+        ...
 
 
 @dataclass
@@ -34,14 +45,14 @@ class _Compiled:
     compiling: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def is_due(self, text: str) -> bool:
+    def is_due(self, source: str) -> bool:
         """Whether the caller is to compile the program now."""
         with self.lock:
-            if text not in self.code:
-                self.code[text] = None  # a program that runs once is not worth the compiling
+            if source not in self.code:
+                self.code[source] = None  # a program that runs once is not worth the compiling
                 return False
-            due = self.code[text] is None and text not in self.compiling
-            self.compiling.add(text)
+            due = self.code[source] is None and source not in self.compiling
+            self.compiling.add(source)
             return due
 
 
@@ -49,32 +60,34 @@ _compiled: WeakKeyDictionary[Sandbox, _Compiled] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def run_harness(sandbox: Sandbox, text: str, *, stdin: bytes, timeout: float) -> ExecResult:
-    """Run a program of the harness; from its second run in a sandbox on, its compiled form.
+def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float) -> ExecResult:
+    """Run a program of the harness.
+
+    In a sandbox of this package the bootstrap program becomes it, which saves starting Python once more; from the
+    second run on it is sent compiled. Any other sandbox runs it like a program of the user's.
 
     Args:
         sandbox: where it runs.
-        text: its source.
-        stdin: what it reads.
+        source: its source.
+        payload: what it reads.
         timeout: wall-clock seconds.
 
     Raises:
         SandboxUnavailableError: there is nowhere to run it.
         SandboxFailureError: the sandbox broke.
     """
-    try:
-        with _lock:
-            compiled = _compiled.setdefault(sandbox, _Compiled())
-    except TypeError:  # a sandbox of the user's own that is no key, such as a plain dataclass
-        return sandbox.run_python(text, stdin=stdin, timeout=timeout)
-    if compiled.is_due(text):
-        result = sandbox.run_python(_COMPILE, stdin=text.encode(), timeout=timeout)
+    framed = len(payload).to_bytes(8, "big") + payload
+    if not isinstance(sandbox, HarnessSandbox):
+        return sandbox.run_python(_MAIN.format(source=source), stdin=framed, timeout=timeout)
+    with _lock:
+        compiled = _compiled.setdefault(sandbox, _Compiled())
+    if compiled.is_due(source):
+        result = sandbox.run_python(_COMPILE, stdin=source, timeout=timeout)
         if result.ok and not result.output_truncated:
-            compiled.code[text] = _unpacked(result.stdout)
-    code = compiled.code[text]
-    if code is None:
-        return sandbox.run_python(text, stdin=stdin, timeout=timeout)
-    return sandbox.run_python(_LOAD, stdin=stdin, files={_CODE_FILE: code}, timeout=timeout)
+            compiled.code[source] = _unpacked(result.stdout)
+    code = compiled.code[source]
+    harness = source.encode() if code is None else code
+    return sandbox.run_harness(harness, framed, compiled=code is not None, timeout=timeout)
 
 
 def _unpacked(printed: str) -> bytes | None:

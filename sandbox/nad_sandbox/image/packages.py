@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
-import subprocess
-import sys
 import tarfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.base import Limits, SandboxUnavailableError
+from nad_sandbox.image.pytest_files import PACKAGES, collect_pytest
+from nad_sandbox.image.wheels import fetch_wheels
 from nad_sandbox.ownership.temp_folders import owned_folder
+from nad_sandbox.program import command_program
 
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["add_packages"]
+__all__ = ["PYTEST_LABEL", "add_packages", "add_pytest"]
+
+PYTEST_LABEL = "nad-sandbox.pytest"
+"""The label of images that have pytest for the tests of programs."""
 
 _ASK = (
     "import json, platform, site, sys; print(json.dumps({'version': platform.python_version(), "
@@ -31,7 +37,13 @@ RUN {python} -m compileall -q {folder} || true
 ENV OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1
 USER 65534:65534
 """
-_GLIBC = ("2_17", "2_24", "2_27", "2_28", "2_31", "2_34", "2_35", "2_36")
+_PYTEST = """FROM {base}
+USER 0:0
+COPY packages {folder}
+RUN {python} -m compileall -q --invalidation-mode unchecked-hash {folder} || true
+LABEL {label}={version}
+USER 65534:65534
+"""
 
 
 def add_packages(
@@ -55,49 +67,91 @@ def add_packages(
     """
     if not packages or any(not package.strip() or package.startswith("-") for package in packages):
         raise ValueError(f"packages={list(packages)!r}: name one or more packages, such as numpy or pandas==2.2.3")
-    from docker.errors import DockerException
-
-    from nad_sandbox.backends.docker import DockerSandbox
-    from nad_sandbox.backends.docker_client import connect
-
-    # 1. which interpreter the wheels are for
-    with DockerSandbox(base, python=python, prestart=0) as sandbox:
-        asked = sandbox.exec([python, "-I", "-c", _ASK])
-    if not asked.ok:
-        raise SandboxUnavailableError(f"the image {base} has no Python that works: {asked.stderr.strip()[-300:]}")
-    about = json.loads(asked.stdout)
-    if about["libc"] != "glibc":
-        raise SandboxUnavailableError(f"the image {base} is not based on glibc; build yours with docker build")
-    with owned_folder() as folder:
+    with _client(api) as engine, owned_folder() as folder:
+        # 1. which interpreter the wheels are for
+        about = _ask_image(engine, base, python)
+        if about["libc"] != "glibc":
+            raise SandboxUnavailableError(f"the image {base} is not based on glibc; build yours with docker build")
         # 2. the wheels
-        _fetch(packages, folder / "packages", about["version"], about["machine"])
+        fetch_wheels(packages, folder / "packages", about["version"], about["machine"])
         # 3. the image
         recipe = _DOCKERFILE.format(base=base, folder=about["folder"], python=python)
-        (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
-        client = connect() if api is None else api
-        try:
-            for line in client.build(fileobj=_context(folder), custom_context=True, tag=tag, rm=True, decode=True):
-                if "error" in line:
-                    raise SandboxUnavailableError(f"the image {tag} could not be built: {line['error'].strip()}")
-            return str(client.inspect_image(tag)["Id"])
-        except DockerException as error:
-            raise SandboxUnavailableError(f"the image {tag} could not be built: {error}") from error
-        finally:
-            if api is None:
-                client.close()
+        return _build(folder, recipe, tag, engine)
 
 
-def _fetch(packages: Sequence[str], folder: Path, version: str, machine: str) -> None:
-    """Unpack wheels for another interpreter into a folder; nothing of theirs is run."""
-    platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
-    platforms.append(f"--platform=manylinux2014_{machine}")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--only-binary=:all:", "--no-compile"]
-    command += [f"--target={folder}", f"--python-version={version}", "--implementation=cp", *platforms, *packages]
-    fetched = subprocess.run(command, capture_output=True, text=True, check=False)
-    if fetched.returncode:
-        errors = [line for line in fetched.stderr.splitlines() if "error" in line.lower()]
-        reason = errors[-1] if errors else fetched.stderr.strip()[-300:]
-        raise SandboxUnavailableError(f"pip could not get {', '.join(packages)} as wheels: {reason}")
+def add_pytest(tag: str, *, base: str, api: docker.APIClient | None = None, python: str = "python3") -> str:
+    """Build an image with pytest on top of another, where the harness looks for it and no program's imports do.
+
+    Args:
+        tag: the new image's name; may be that of `base`.
+        base: the image to begin with, which the engine has.
+        api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
+        python: the interpreter in the image.
+
+    Returns:
+        The id of the image.
+
+    Raises:
+        SandboxUnavailableError: there is no pytest for the image's Python, or the build failed; the message says why.
+    """
+    with _client(api) as engine, owned_folder() as folder:
+        about = _ask_image(engine, base, python)
+        version = about["version"]
+        collect_pytest(folder / "packages", version, about["machine"])
+        label = {"label": PYTEST_LABEL, "version": version}
+        return _build(folder, _PYTEST.format(base=base, folder=PACKAGES, python=python, **label), tag, engine)
+
+
+@contextlib.contextmanager
+def _client(api: docker.APIClient | None) -> Iterator[docker.APIClient]:
+    """A client of the engine: the caller's, or one that is closed at the end."""
+    from nad_sandbox.backends.docker_client import connect
+
+    if api is not None:
+        yield api
+        return
+    with contextlib.closing(connect()) as made:
+        yield made
+
+
+def _ask_image(api: docker.APIClient, image: str, python: str) -> dict[str, str]:
+    """Version and place of an image's Python.
+
+    Raises:
+        SandboxUnavailableError: it has none that works.
+    """
+    from nad_sandbox.backends.container_recipe import ContainerRecipe
+    from nad_sandbox.backends.docker_container import OneShotContainer
+
+    limits = Limits(timeout=60)
+    program = command_program([python, "-I", "-c", _ASK], stdin=None, env=None, timeout=limits.timeout)
+    container = OneShotContainer(api, ContainerRecipe(image, python, limits, None), volumes=[])
+    try:
+        asked = container.run(program, threading.Event())
+    finally:
+        container.remove()
+    if not asked.ok:
+        raise SandboxUnavailableError(f"the image {image} has no Python that works: {asked.stderr.strip()[-300:]}")
+    about: dict[str, str] = json.loads(asked.stdout)
+    return about
+
+
+def _build(folder: Path, recipe: str, tag: str, api: docker.APIClient) -> str:
+    """Build an image of a folder and a recipe; its id.
+
+    Raises:
+        SandboxUnavailableError: it cannot be built.
+    """
+    from docker.errors import DockerException
+
+    (folder / "Dockerfile").write_text(recipe, encoding="utf-8")
+    try:
+        for line in api.build(fileobj=_context(folder), custom_context=True, tag=tag, rm=True, decode=True):
+            if "error" in line:
+                raise SandboxUnavailableError(f"the image {tag} could not be built: {line['error'].strip()}")
+        return str(api.inspect_image(tag)["Id"])
+    except DockerException as error:
+        raise SandboxUnavailableError(f"the image {tag} could not be built: {error}") from error
 
 
 def _context(folder: Path) -> io.BytesIO:

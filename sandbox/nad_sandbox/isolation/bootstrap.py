@@ -9,6 +9,7 @@ standard library only, and is never imported.
 3. Read the feed: header, the program's standard input, files.
 4. Replace itself by the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone. Where the
    feed has a mark, a forked process becomes the program, and this one ends what it leaves and tells its status.
+   A program of the harness is no candidate's: it is run by this interpreter, and reads the rest of the feed itself.
 
 Exit codes of its own: 126 the program could not be set up or executed, 127 it was not found.
 """
@@ -56,9 +57,9 @@ def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
-    place, options = settings["scratch"]
-    # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
-    libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+    for place, options in settings["writable"].items():
+        # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
+        libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
     if settings["user"] is not None:
@@ -176,6 +177,8 @@ def main() -> None:
     version = sys.version.split()[0].encode()
     os.write(1, (READY + version).ljust(READY_SIZE)[:READY_SIZE])
     header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
+    if header["harness"]:
+        run_harness(header, read_exactly(header["harness"]))
     try:
         if header["stdin"]:
             receive_file(".stdin", header["stdin"])
@@ -205,15 +208,32 @@ def part_from(mark: str) -> None:
     os.setpgid(0, 0)
 
 
-def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
-    """Set the environment and the limits, and execute the program."""
+def run_harness(header: dict, program: bytes) -> None:  # type: ignore[type-arg] # 3.8
+    """Run a program of the harness here. Built-in names that a candidate replaces later are not those that it uses."""
+    import builtins
+    import marshal
+
+    os.closerange(3, 256)
+    be_unseen()
+    if header["mark"]:
+        part_from(header.pop("mark"))
+    set_limits(header)
+    os.environ.update(header["env"], HOME=os.getcwd())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
+    code = marshal.loads(program) if header["compiled"] else compile(program, "harness.py", "exec", dont_inherit=True)
+    del header, program
+    exec(code, {"__builtins__": dict(vars(builtins))})
+    os._exit(0)
+
+
+def set_limits(header: dict) -> None:  # type: ignore[type-arg] # 3.8
+    """Set the program's resource limits, and what becomes of it should nobody end it."""
     import resource
 
-    environment = dict(os.environ, HOME=os.getcwd())
-    environment.update(header["env"])
     # should the supervisor die, this ends a program that does not mind
     signal.alarm(header["alarm"])
-    argv = header["argv"] or [sys.executable, header["main"]]
     for name, value in header["rlimits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
@@ -222,6 +242,14 @@ def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
     # what is ignored stays so across exec: two by Python, others where the sandbox's own process was started so
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
+
+
+def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
+    """Set the environment and the limits, and execute the program."""
+    environment = dict(os.environ, HOME=os.getcwd())
+    environment.update(header["env"])
+    argv = header["argv"] or [sys.executable, header["main"]]
+    set_limits(header)
     try:
         os.execvpe(argv[0], argv, environment)
     except FileNotFoundError:

@@ -17,16 +17,21 @@ from nad_sandbox.isolation.sandbox_user import NOGROUP
 __all__ = [
     "ALLOWED_SYSCALLS",
     "SCRATCH",
+    "SHARED_MEMORY",
     "SYSCALL_RULES",
     "WORKDIR",
     "Condition",
     "SyscallRule",
     "scratch_options",
     "seccomp_profile",
+    "shared_memory_mb",
 ]
 
 SCRATCH = "/tmp"
-"""The only writable place: a tmpfs of `Limits.tmpfs_mb`."""
+"""The writable place: a tmpfs of `Limits.tmpfs_mb`."""
+
+SHARED_MEMORY = "/dev/shm"
+"""Where the C library keeps the semaphores and shared memory of multiprocessing: a tmpfs of the sandbox's own."""
 
 WORKDIR = "/tmp/work"
 """The working folder, made fresh in the scratch space."""
@@ -157,6 +162,11 @@ def _docker_condition(condition: Condition) -> dict[str, Any]:
         "valueTwo": condition.value,
         "op": "SCMP_CMP_MASKED_EQ",
     }
+
+
+def shared_memory_mb(limits: Limits) -> int:
+    """Return the size of `SHARED_MEMORY` in MiB: a quarter of the scratch space, in addition to it."""
+    return max(1, limits.tmpfs_mb // 4)
 
 
 def scratch_options(limits: Limits, user: int) -> str:

@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from nad_sandbox.isolation.policy import WORKDIR
+from nad_sandbox.isolation.policy import WORKDIR, shared_memory_mb
 
 from tests.integration.sandbox.conftest import run_quickly as run
 from tests.integration.sandbox.leftovers import processes, wait_for
@@ -86,7 +86,7 @@ print(written)
 """
     result = run(sandbox, code, timeout=10)
     assert result.ok, result
-    assert int(result.stdout) <= sandbox.limits.tmpfs_mb + 1
+    assert int(result.stdout) <= sandbox.limits.tmpfs_mb + shared_memory_mb(sandbox.limits) + 1
 
 
 def test_a_million_files_are_stopped(sandbox):

@@ -1,8 +1,10 @@
 """An image of the user's own: more packages on top of the project's, just as isolated."""
 
+import io
 import re
 import subprocess
 import sys
+import tarfile
 
 import pytest
 from nad_sandbox import CodeVerifier, DockerSandbox, SandboxUnavailableError
@@ -82,3 +84,45 @@ def test_what_cannot_be_built_says_why():
     refused = build("--with", "numpy")
     assert refused.returncode == 2
     assert "give it a --tag of its own" in refused.stderr
+
+
+@pytest.fixture
+def image_without_pytest():
+    """An image such as a user's own: the project's, less what was added for tests of programs."""
+    tag = "nad-sandbox-test-plain:1"
+    with DockerSandbox(build=True, prestart=0) as sandbox:
+        sandbox.check_available()
+    api = connect()
+    container = api.create_container(IMAGE)["Id"]
+    try:
+        whole, plain = io.BytesIO(b"".join(api.export(container))), io.BytesIO()
+        with tarfile.open(fileobj=whole) as source, tarfile.open(fileobj=plain, mode="w") as target:
+            for entry in source:
+                if not entry.name.startswith("opt/nad-sandbox"):
+                    target.addfile(entry, source.extractfile(entry) if entry.isfile() else None)
+        plain.seek(0)
+        api.import_image_from_data(plain.read(), repository="nad-sandbox-test-plain", tag="1")
+        yield tag
+    finally:
+        api.remove_container(container, force=True)
+        for image in api.images("nad-sandbox-pytest"):
+            api.remove_image(image["Id"], force=True)
+        api.remove_image(tag, force=True)
+        api.close()
+
+
+def test_pytest_is_added_to_an_image_that_has_none(image_without_pytest):
+    tests = "def test_double(capsys):\n    assert double(2) == 4"
+    right = "def double(x): return 2 * x"
+    with DockerSandbox(image_without_pytest) as sandbox:
+        assert CodeVerifier(sandbox, tests="assert double(2) == 4").verify(right).passed
+        assert sandbox.run_python("import os\nprint(os.path.exists('/opt/nad-sandbox'))").stdout == "False\n"
+        assert CodeVerifier(sandbox, tests=tests).verify(right).passed
+        assert not CodeVerifier(sandbox, tests=tests).verify("def double(x): return x").passed
+    api = connect()
+    made = [image["Id"] for image in api.images("nad-sandbox-pytest")]
+    assert len(made) == 1
+    with DockerSandbox(image_without_pytest) as sandbox:
+        assert CodeVerifier(sandbox, tests=tests).verify(right).passed
+    assert [image["Id"] for image in api.images("nad-sandbox-pytest")] == made
+    api.close()

@@ -11,9 +11,12 @@ from nad_sandbox import ExecResult, SandboxUnavailableError
 SERVER = """
 import json, os, sys
 from nad_sandbox import Limits, SandboxError
-from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
+from nad_sandbox import BubblewrapSandbox, CodeVerifier
 from nad_sandbox.backends.launcher import bootstrap_source
-bootstrap_source()
+from nad_sandbox.harness import judge_source
+from nad_sandbox.harness.launch import run_harness
+from nad_sandbox.image.pytest_files import find_pytest
+bootstrap_source(), judge_source(), find_pytest()
 if os.geteuid() == 0:
     os.chdir("/")
     os.setgroups([])
@@ -26,7 +29,9 @@ except SandboxError as error:
     print(json.dumps({"error": str(error)}), flush=True)
 for line in sys.stdin:
     asked = json.loads(line)
-    if "cmd" in asked:
+    if "tests" in asked:
+        result = CodeVerifier(sandbox, tests=asked["tests"], checks=("syntax", "imports")).verify(asked["code"])
+    elif "cmd" in asked:
         result = sandbox.exec(asked["cmd"], timeout=asked["timeout"])
     else:
         result = sandbox.run_python(asked["code"], timeout=asked["timeout"])
@@ -61,10 +66,17 @@ class UserSandbox:
     def exec(self, cmd, timeout=None):
         return self._ask({"cmd": cmd, "timeout": timeout})
 
+    def verify(self, code, tests):
+        """A report as data."""
+        return self._told({"code": code, "tests": tests})
+
     def _ask(self, what):
+        return ExecResult(**self._told(what))
+
+    def _told(self, what):
         self._server.stdin.write(json.dumps(what) + "\n")
         self._server.stdin.flush()
-        return ExecResult(**json.loads(self._server.stdout.readline()))
+        return json.loads(self._server.stdout.readline())
 
     def close(self):
         self._server.stdin.close()

@@ -31,7 +31,7 @@ class TestInterpreter:
 
 class TestLayout:
     def arguments(self, *, as_root):
-        layout = Layout("bwrap", find_interpreter(None), Limits(tmpfs_mb=3), as_root=as_root, sized=True)
+        layout = Layout("bwrap", find_interpreter(None), Limits(tmpfs_mb=3), as_root=as_root, sized=True, packages={})
         return layout.command(user=layout.user(), info_fd=10, block_fd=11, account_fds={"/etc/passwd": 12})
 
     @pytest.mark.parametrize("as_root", [True, False])

@@ -5,12 +5,12 @@ from importlib import resources
 
 import pytest
 from nad_sandbox.backends.local import UnsafeLocalSandbox
-from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome
+from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome, read_outcome
 
 
 @pytest.fixture(scope="module")
 def canonical():
-    path = resources.files("nad_sandbox.harness").joinpath("calls.py")
+    path = resources.files("nad_sandbox.harness").joinpath("observed_program.py")
     source = path.read_text(encoding="utf-8").rsplit("\nmain()", 1)[0]
     scope = {"__name__": "calls"}
     exec(compile(source, str(path), "exec"), scope)
@@ -73,3 +73,45 @@ def test_outcomes_read_as_python(canonical):
 def test_numbers_that_cannot_work_are_refused():
     with pytest.raises(ValueError, match="max_inputs is 0"):
         BehaviourRunner(UnsafeLocalSandbox(), max_inputs=0)
+
+
+def nested(depth):
+    form = ["list", []]
+    for _ in range(depth):
+        form = ["list", [form]]
+    return form
+
+
+@pytest.mark.parametrize(
+    "told",
+    [[], None, 3, "x", {}, {"stable": True}, {"unknown": 1}, {"returned": []}, {"returned": ["int", "zz"]},
+     {"returned": ["int", 3]}, {"returned": ["float", "x"]}, {"returned": ["dict", [[1]]]}, {"returned": ["dict", 3]},
+     {"returned": ["list", None]}, {"returned": ["list", ["a"]]}, {"returned": ["str", 3]}, {"returned": ["object"]},
+     {"returned": ["set", [["int", "1"]], 2]}, {"returned": "text"}, {"returned": 3.5}, {"returned": [["list", []], []]},
+     {"changed": ["long", "x", "y"]}, {"printed": 3}, {"printed": ["str", "x"]}, {"raised": ["KeyError"]},
+     {"ended": "never"}, {"returned": nested(5000)}],
+)  # fmt: skip
+def test_what_the_observer_cannot_have_seen_is_a_program_that_broke_its_process(told):
+    outcome = read_outcome(told)
+    assert outcome.text == "ended its process"
+    assert outcome.matches(read_outcome(told))
+
+
+def test_what_the_observer_saw_is_read(canonical):
+    for value in (
+        1,
+        -(2**70),
+        1e300,
+        -0.0,
+        float("nan"),
+        "x",
+        [1, (2,)],
+        {3},
+        {"a": None},
+        True,
+        object(),
+        Fraction(1, 3),
+    ):
+        told = {"returned": canonical(value), "printed": "x", "stable": True}
+        assert read_outcome(told) == Outcome({"returned": canonical(value), "printed": "x"})
+    assert read_outcome({"raised": "KeyError", "stable": False}) == Outcome({"raised": "KeyError"}, stable=False)

@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 import pytest
 from nad_sandbox.checks.examples import find_examples, read_examples
+from nad_sandbox.checks.examples.scanner import literal
 from nad_sandbox.checks.report import CheckResult, Report
-from nad_sandbox.harness.asserting import CheckError
-from nad_sandbox.harness.judge import run_examples
+from nad_sandbox.harness.examples import ExampleError, check_examples
 
 CERTAIN = {
     # commas and conjunctions
@@ -129,11 +129,13 @@ def check(prompt, source):
     """What the judge says of a program: nothing, or how it fails."""
     scope = {}
     exec(source, scope)
-    examples = [asdict(example) for example in find_examples(prompt)]
+    examples = [
+        asdict(example) | {"literal": literal(example.expected) is not None} for example in find_examples(prompt)
+    ]
     assert examples, prompt
     try:
-        run_examples(None, scope, examples)
-    except CheckError as error:
+        check_examples(examples, scope, {})
+    except ExampleError as error:
         return error.detail
     return None
 

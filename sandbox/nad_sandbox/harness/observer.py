@@ -7,7 +7,6 @@ on either is seen to be not deterministic.
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -16,7 +15,9 @@ import subprocess
 import sys
 import time
 
-CALLS = globals().get("CALLS", "")
+from nad_sandbox.harness.child import read_payload, write_verdict
+
+OBSERVED_PROGRAM = globals().get("OBSERVED_PROGRAM", "")
 MOST_TIMEOUTS = 3
 
 
@@ -27,7 +28,7 @@ class Caller:
         ours_in, theirs_out = os.pipe()
         theirs_in, ours_out = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", CALLS, str(theirs_in), str(theirs_out)],
+            [sys.executable, "-I", "-c", OBSERVED_PROGRAM, str(theirs_in), str(theirs_out)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -58,7 +59,7 @@ class Caller:
         line, self.pending = self.pending.split(b"\n", 1)
         try:
             answer = json.loads(line)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, MemoryError):
             answer = None
         return answer if isinstance(answer, dict) else {"ended": "exit"}
 
@@ -129,16 +130,7 @@ def run_all(source, inputs, seconds, deadline):
 
 def main():
     """Observe twice, and write what was seen."""
-    payload = json.loads(sys.stdin.buffer.read())
-    os.close(0)
-    os.open("/dev/null", os.O_RDONLY)
-    if os.path.exists("main.py"):
-        os.unlink("main.py")
-    try:
-        # the program may not look for the nonce in this process's memory
-        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
-    except (OSError, AttributeError):
-        pass
+    payload = read_payload()
     deadline = time.monotonic() + payload["seconds"]
     runs = []
     for share in (0.5, 1.0):
@@ -149,9 +141,7 @@ def main():
             told = run_all(payload["source"], payload["inputs"], payload["each"], until)
         runs.append([bounded(outcome, payload["room"]) for outcome in told])
     seen = [dict(first, stable=first == second) for first, second in zip(*runs)]
-    data = ("\n" + payload["nonce"] + json.dumps(seen) + "\n").encode()
-    while data:
-        data = data[os.write(1, data) :]
+    write_verdict(payload["nonce"], seen)
 
 
 def bounded(outcome, room):
