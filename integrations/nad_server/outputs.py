@@ -108,7 +108,12 @@ def usage_of(outputs: list[RequestOutput]) -> dict[str, Any]:
     """Return the tokens of the prompts and of the choices; those of all candidates are in the evidence."""
     prompt = sum(output.selection.usage.prompt_tokens for output in outputs)
     completion = sum(len(rollout) for output in outputs for rollout in output.chosen)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "prompt_tokens_details": {"cached_tokens": sum(o.selection.usage.cached_tokens for o in outputs)},
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def evidence_of(output: RequestOutput) -> dict[str, Any]:

@@ -33,6 +33,8 @@ router = APIRouter(tags=["page"])
 _KINDS = {"": ("index.html", "text/html"), "page.js": ("page.js", "text/javascript"),
           "form.js": ("form.js", "text/javascript"), "matrix.js": ("matrix.js", "text/javascript"),
           "page.css": ("page.css", "text/css")}  # fmt: skip
+_MAX_TOKENS_IN_FORM = 1024
+"""Token limit with which the form starts: a candidate that is watched should end."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -71,7 +73,7 @@ async def options(request: Request) -> Response:
             "model": state.name,
             "n": decoder.sampling.n,
             "max_candidates": settings.max_candidates,
-            "max_tokens": settings.max_tokens,
+            "max_tokens": min(settings.max_tokens, _MAX_TOKENS_IN_FORM),
             "temperature": decoder.sampling.temperature,
             "selector": chosen if isinstance(chosen, str) else "knn",
             "selectors": [{"name": name, "description": text} for name, text in _described_selectors(state).items()],

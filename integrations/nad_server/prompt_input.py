@@ -50,7 +50,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 }
                 for k, call in enumerate(message.tool_calls)
             ]
-        elif message.content is None:
+        elif message.content is None and role != "assistant":
             raise APIError(400, f"{where} has no content", code="invalid_value", param=f"{where}.content")
         if role == "tool":
             entry["tool_call_id"] = message.tool_call_id or ""

@@ -105,10 +105,21 @@ class SamplingFields(ExtraFieldsModel):
     def _no_limit_is_zero(cls, value: int | None) -> int | None:
         return 0 if value == -1 else value
 
+    @field_validator("max_tokens", "max_completion_tokens", "max_output_tokens", mode="before", check_fields=False)
+    @classmethod
+    def _no_token_limit_is_none(cls, value: Any) -> Any:
+        # llama.cpp and LM Studio write -1 for no limit
+        return None if value == -1 else value
+
     @property
     def token_limit(self) -> int | None:
         """The token limit of the answer, if the request sets one."""
         return None
+
+    @property
+    def token_limit_param(self) -> str:
+        """The name of the parameter that sets the token limit."""
+        return "max_tokens"
 
     @property
     def usage_in_stream(self) -> bool:
@@ -248,6 +259,11 @@ class ChatRequest(TemplateFields):
     def token_limit(self) -> int | None:
         """See `SamplingFields`."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def token_limit_param(self) -> str:
+        """See `SamplingFields`."""
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
 
 
 class CompletionRequest(SamplingFields):

@@ -94,6 +94,11 @@ class ResponsesRequest(TemplateFields):
         return self.max_output_tokens
 
     @property
+    def token_limit_param(self) -> str:
+        """See `SamplingFields`."""
+        return "max_output_tokens"
+
+    @property
     def logprobs(self) -> bool:
         """Whether the text comes with the log-probabilities of its tokens."""
         return "message.output_text.logprobs" in (self.include or ())
@@ -136,7 +141,7 @@ def chat_messages(body: ResponsesRequest) -> list[ChatMessage]:
             text = plain_text(item.output, f"{where}.output", by_model=False)
             messages.append(ChatMessage(role="tool", tool_call_id=item.call_id, content=text))
         elif item.type == "message":
-            if item.role is None or item.content is None:
+            if item.role is None or (item.content is None and item.role != "assistant"):
                 raise APIError(400, f"{where} needs role and content", code="invalid_value", param=where)
             text = plain_text(item.content, f"{where}.content", by_model=item.role == "assistant")
             messages.append(ChatMessage(role=item.role, content=text))

@@ -98,7 +98,7 @@ class _Response:
             incomplete_details={"reason": "max_output_tokens"} if cut else None,
             usage={
                 "input_tokens": usage["prompt_tokens"],
-                "input_tokens_details": {"cached_tokens": 0},
+                "input_tokens_details": usage["prompt_tokens_details"],
                 "output_tokens": usage["completion_tokens"],
                 "output_tokens_details": {"reasoning_tokens": self._number_of_tokens(parsed.thinking)},
                 "total_tokens": usage["total_tokens"],

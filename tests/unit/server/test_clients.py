@@ -182,8 +182,8 @@ async def test_chat_clients_get_a_whole_stream(app, body, candidates):
         assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_streamed():
-    model = one_layer_model(max_position_embeddings=8192)
+async def test_opencode_fits_no_context_of_7k_and_is_told_so_before_anything_is_streamed():
+    model = one_layer_model(max_position_embeddings=7168)
     async with http(make_app(model=model, model_names=("coder",))) as wire:
         first = await wire.post("/v1/chat/completions", json={**OPENCODE_TITLE, "max_tokens": 8})
         answer = await wire.post("/v1/chat/completions", json={**OPENCODE, "max_tokens": 1024})
@@ -193,7 +193,7 @@ async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_
     assert error["code"] == "context_length_exceeded"
     prompt = int(re.search(r"asked for (\d+) in the messages", error["message"])[1])
     assert 7_400 < prompt < 7_700
-    assert "8192 tokens" in error["message"]
+    assert "7168 tokens" in error["message"]
 
 
 @pytest.mark.parametrize("body", [CODEX, CODEX_RESULT], ids=["first", "result"])
