@@ -117,5 +117,6 @@ def usage_of(outputs: list[RequestOutput]) -> dict[str, Any]:
 
 
 def evidence_of(output: RequestOutput) -> dict[str, Any]:
-    """Return why the choices of a response were chosen."""
-    return evidence(output.selection, include_candidates=output.prepared.include_candidates)
+    """Return why the choices of a response were chosen, and what of the request was ignored if anything was."""
+    found = evidence(output.selection, include_candidates=output.prepared.include_candidates)
+    return {**found, "ignored": list(output.prepared.ignored)} if output.prepared.ignored else found

@@ -25,7 +25,7 @@ from nad_server.protocol import SamplingFields
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_text_request
 from nad_server.sse import ServerSentEvent, event_stream
 from nad_server.state import ServerState
-from nad_server.unsupported_params import refuse_unsupported
+from nad_server.unsupported_params import ignored_parameters
 
 __all__ = ["router"]
 
@@ -99,7 +99,7 @@ async def file(name: str = "") -> Response:
 async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
-    refuse_unsupported(body)
+    ignored_parameters(body)  # refuses what is not supported
     nad = state.options(body.model, body.nad)
 
     def build() -> PreparedRequest:

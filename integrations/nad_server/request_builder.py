@@ -42,6 +42,8 @@ class PreparedRequest:
         sampling: How candidates are sampled.
         config: How candidates are compared.
         include_candidates: Whether the evidence holds every candidate.
+        ignored: What the request holds that changes nothing: parameters that are hints, and tools that cannot be
+            offered.
     """
 
     chat: PreparedChat
@@ -49,6 +51,7 @@ class PreparedRequest:
     sampling: SamplingConfig
     config: NADConfig
     include_candidates: bool = False
+    ignored: tuple[str, ...] = ()
 
     @property
     def can_stream_text(self) -> bool:
@@ -107,6 +110,7 @@ def build_chat_request(
     output_spec: OutputSpec,
     *,
     param: str = "messages",
+    ignored: Sequence[str] = (),
 ) -> PreparedRequest:
     """Prepare a conversation; it takes as long as tokenizing it and compiling a grammar.
 
@@ -117,6 +121,7 @@ def build_chat_request(
         messages: The conversation, from `template_messages`.
         output_spec: The kind of answer, from `build_output_spec`.
         param: The field of the body that holds the conversation.
+        ignored: See `PreparedRequest`.
 
     Raises:
         APIError: The request cannot be answered; the error names the parameter.
@@ -140,10 +145,12 @@ def build_chat_request(
             raise _limit_too_low(state, body, len(ids), sampling.max_new_tokens, str(error), param) from error
         param = "tools" if output_spec.forced else "response_format"
         raise APIError(400, str(error), code="invalid_schema", param=param) from error
-    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
 
 
-def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions, text: str) -> PreparedRequest:
+def build_text_request(
+    state: ServerState, body: SamplingFields, nad: NADOptions, text: str, *, ignored: Sequence[str] = ()
+) -> PreparedRequest:
     """Prepare a text that the model continues.
 
     Args:
@@ -151,6 +158,7 @@ def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions
         body: The body of the request, with its sampling parameters.
         nad: The NAD options, those behind the model's name included.
         text: The text.
+        ignored: See `PreparedRequest`.
 
     Raises:
         APIError: The request cannot be answered; the error names the parameter.
@@ -161,7 +169,7 @@ def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions
         raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
     sampling, config = _combined_configs(state, body, nad, ids, "prompt")
     chat = PreparedChat(text, raw=True, verifier=_chosen_verifier(state, nad))
-    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
 
 
 def _room(state: ServerState, prompt_tokens: int, param: str) -> int | None:

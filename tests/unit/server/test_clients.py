@@ -196,7 +196,49 @@ async def test_opencode_fits_no_context_of_7k_and_is_told_so_before_anything_is_
     assert "7168 tokens" in error["message"]
 
 
-@pytest.mark.parametrize("body", [CODEX, CODEX_RESULT], ids=["first", "result"])
+# what Codex offers when nothing is switched off, and a turn after a patch
+CODEX_DEFAULT = {
+    **CODEX,
+    "tools": [
+        *CODEX["tools"][:4],
+        {
+            "type": "custom",
+            "name": "apply_patch",
+            "description": "Edit.",
+            "format": {"type": "grammar", "syntax": "lark"},
+        },
+        {"type": "web_search", "external_web_access": True},
+        {"type": "local_shell"},
+        {"type": "namespace", "name": "mcp__docs", "description": "Docs.", "tools": CODEX["tools"][4:]},
+    ],
+    "reasoning": {"effort": "medium", "summary": "auto"},
+    "text": {"verbosity": "low"},
+    "service_tier": "priority",
+    "input": [
+        *CODEX["input"],
+        {"type": "item_reference", "id": "rs_1"},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "*** Begin Patch"},
+        {"type": "custom_tool_call_output", "call_id": "c2", "output": "Done!"},
+    ],
+}
+
+
+async def test_codex_is_told_which_of_its_tools_are_not_offered(app):
+    async with http(app) as wire:
+        answer = await wire.post("/v1/responses", json={**CODEX_DEFAULT, "stream": False})
+    assert answer.json()["nad"]["ignored"] == [
+        "store",
+        "service_tier",
+        "text.verbosity",
+        "reasoning.effort",
+        "tools.4 (custom)",
+        "tools.5 (web_search)",
+        "tools.6 (local_shell)",
+        "input.4 (item_reference)",
+    ]
+
+
+@pytest.mark.parametrize("body", [CODEX, CODEX_RESULT, CODEX_DEFAULT], ids=["first", "result", "default tools"])
 async def test_codex_gets_its_events(app, body):
     async with http(app) as wire:
         answer = await wire.post("/v1/responses", json=body)
@@ -212,7 +254,7 @@ async def test_codex_gets_its_events(app, body):
     assert last["nad"]["n"] == 3
     assert last["max_output_tokens"] is None
     assert 0 < last["usage"]["output_tokens"] <= 8
-    assert len(last["tools"]) == len(CODEX_TOOLS)
+    assert len(last["tools"]) == len(body["tools"])
 
 
 def test_the_settings_are_readable_and_name_the_same_server():
