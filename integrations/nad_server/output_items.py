@@ -92,7 +92,8 @@ def call_item(call: FunctionToolCall, place: tuple[str, str] | None = None) -> d
         call: The call.
         place: The namespace of the function, and the function's name there; None for one outside of namespaces.
     """
-    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": "completed"}
+    status = "incomplete" if call.cut else "completed"
+    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": status}
     name = {"name": call.name} if place is None else {"namespace": place[0], "name": place[1]}
     return {**head, "call_id": call.id, **name, "arguments": call.arguments}
 

@@ -25,11 +25,13 @@ class FunctionToolCall:
         id: The id that the call's result will refer to.
         name: The name of the function.
         arguments: The arguments as JSON; where they are malformed, as the model wrote them.
+        cut: Whether the token limit ended the answer within the arguments.
     """
 
     id: str
     name: str
     arguments: str
+    cut: bool = False
 
     def argument_deltas(self) -> Iterator[str]:
         """Yield the arguments in parts, for streaming."""
@@ -68,13 +70,18 @@ def parse_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = T
         FunctionToolCall(call.id, call.name, json.dumps(call.arguments, ensure_ascii=False)) for call in answer.calls
     ]
     # a client may be able to use arguments that break off, but no call without a name
-    calls += [FunctionToolCall(call.id, call.name, call.text) for call in answer.invalid if call.name]
+    named = [call for call in answer.invalid if call.name]
+    for call in named:
+        cut = finish_reason == "length" and call is answer.invalid[-1]
+        calls.append(FunctionToolCall(call.id, str(call.name), call.text, cut=cut))
     if answer.invalid and not calls:
         return ParsedOutput(rollout.text, (), finish_reason)
+    # the limit may have cut a call that is left out
+    whole = finish_reason == "stop" or (not parallel and len(calls) > 1 and not calls[0].cut)
     calls = calls if parallel else calls[:1]
-    return ParsedOutput(
-        answer.content, tuple(calls), "tool_calls" if calls else finish_reason, thinking=answer.thinking
-    )
+    if calls and whole:
+        finish_reason = "tool_calls"
+    return ParsedOutput(answer.content, tuple(calls), finish_reason, thinking=answer.thinking)
 
 
 class GrowingText:
