@@ -65,3 +65,11 @@ async def test_a_response_with_a_cut_call_is_incomplete():
     assert [i["status"] for i in both["output"] if i["type"] == "function_call"] == ["completed", "incomplete"]
     whole = (await ask("/v1/responses", WHOLE, "stop")).json()
     assert (whole["status"], whole["output"][0]["status"]) == ("completed", "completed")
+
+
+@pytest.mark.parametrize("path", ASKS)
+async def test_the_arguments_of_a_cut_call_are_argument_text(path):
+    found = (await ask(path, CUT, "length")).json()
+    calls = [item["arguments"] for item in found.get("output", ()) if item["type"] == "function_call"]
+    calls += [c["function"]["arguments"] for o in found.get("choices", ()) for c in o["message"]["tool_calls"]]
+    assert calls == ['{"a": 1']
