@@ -99,6 +99,31 @@ class NeuronAgreementDecoder:
         """Number of times that the batch was advanced, by a chunk or less."""
         return self._scheduler.steps
 
+    def fitting_token_limit(self, prompt_ids: Sequence[int], *, sampling: SamplingConfig, config: NADConfig) -> int:
+        """Return a token limit with which a request is not refused for lack of memory.
+
+        Args:
+            prompt_ids: The prompt's tokens.
+            sampling: How candidates are sampled; its token limit is the largest that is returned.
+            config: What is recorded.
+
+        Returns:
+            The largest limit whose candidates take half of the memory that is available now; 0 where the prompt alone
+            takes more.
+
+        Raises:
+            UnsupportedModelError: The model has no neurons that can be recorded.
+            ConfigurationError: The layers of `config` do not fit the model.
+        """
+        n = min(sampling.n, sampling.wave or sampling.n)
+        request = GenerationRequest(
+            prompt_ids,
+            sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
+            recording=_recording(config),
+            chunk_size=config.chunk_size,
+        )
+        return self.engine.fitting_token_limit(request)
+
     def decode(
         self,
         prompt: Prompt,

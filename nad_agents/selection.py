@@ -143,7 +143,7 @@ class SelectionPlan:
             selector=self.selector.name,
             seed=self.request.seed,
             similarity_matrix=matrix,
-            usage=token_usage(group, len(self.request.prompt_ids), winner),
+            usage=token_usage(group, len(self.request.prompt_ids), winner, cached_tokens=result.cached_tokens),
             timings=Timings(
                 queued=result.queued,
                 prefill=result.prefill,
@@ -271,7 +271,7 @@ def describe_candidates(
     return candidates, matrix
 
 
-def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int) -> Usage:
+def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0) -> Usage:
     """Count the tokens of a request and estimate what pruning saved from the longest survivor."""
     lengths = [len(rollout) for rollout in group.rollouts]
     pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]
@@ -281,4 +281,5 @@ def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int) -> Usage:
         generated_tokens=sum(lengths),
         winner_tokens=lengths[winner],
         saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned),
+        cached_tokens=cached_tokens,
     )

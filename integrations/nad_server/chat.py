@@ -24,7 +24,7 @@ from nad_server.protocol import ChatRequest
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_output_spec
 from nad_server.sse import ServerSentEvent, event_stream
 from nad_server.state import ServerState
-from nad_server.unsupported_params import refuse_unsupported
+from nad_server.unsupported_params import ignored_parameters
 
 __all__ = ["router"]
 
@@ -36,8 +36,8 @@ _PATH = "/v1/chat/completions"
 async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation with the best of N candidates; `nad` holds the evidence for the choice."""
     state: ServerState = request.app.state.server
-    refuse_unsupported(body)
-    prepared = await state.run_in_thread(_prepare, state, body, state.options(body.model, body.nad))
+    ignored = ignored_parameters(body)
+    prepared = await state.run_in_thread(_prepare, state, body, state.options(body.model, body.nad), ignored)
     completion = _ChatCompletion(state, body)
     if body.stream:
         return event_stream(request, completion.stream(prepared, client_of(request)))
@@ -45,13 +45,13 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     return JSONResponse(completion.full(output))
 
 
-def _prepare(state: ServerState, body: ChatRequest, nad: NADOptions) -> PreparedRequest:
+def _prepare(state: ServerState, body: ChatRequest, nad: NADOptions, ignored: list[str]) -> PreparedRequest:
     messages = template_messages(body.messages)
-    options = template_options(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+    options, hints = template_options(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
     output_spec = build_output_spec(
         body.tools or (), body.tool_choice, body.parallel_tool_calls, body.response_format, options
     )
-    return build_chat_request(state, body, nad, messages, output_spec)
+    return build_chat_request(state, body, nad, messages, output_spec, ignored=[*ignored, *hints])
 
 
 class _ChatCompletion:

@@ -25,7 +25,7 @@ from nad_server.protocol import CompletionRequest
 from nad_server.request_builder import PreparedRequest, build_text_request
 from nad_server.sse import ServerSentEvent, event_stream
 from nad_server.state import ServerState
-from nad_server.unsupported_params import refuse_unsupported
+from nad_server.unsupported_params import ignored_parameters
 
 __all__ = ["router"]
 
@@ -37,11 +37,11 @@ _PATH = "/v1/completions"
 async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a text with the best of N candidates; `nad` holds the evidence for the choice."""
     state: ServerState = request.app.state.server
-    refuse_unsupported(body)
+    ignored = ignored_parameters(body)
     nad = state.options(body.model, body.nad)
     if body.best_of is not None:
         nad = nad.model_copy(update={"n": nad.n or body.best_of})
-    prepared_requests = await state.run_in_thread(_prepare, state, body, nad)
+    prepared_requests = await state.run_in_thread(_prepare, state, body, nad, ignored)
     completion, client = _Completion(state, body), client_of(request)
     if body.stream:
         return event_stream(request, completion.stream(prepared_requests, client))
@@ -49,7 +49,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     return JSONResponse(completion.full(outputs))
 
 
-def _prepare(state: ServerState, body: CompletionRequest, nad: NADOptions) -> list[PreparedRequest]:
+def _prepare(state: ServerState, body: CompletionRequest, nad: NADOptions, ignored: list[str]) -> list[PreparedRequest]:
     prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
     if len(prompts) > state.settings.max_prompts:
         message = f"{len(prompts)} prompts are more than the {state.settings.max_prompts} that one request may have"
@@ -57,7 +57,7 @@ def _prepare(state: ServerState, body: CompletionRequest, nad: NADOptions) -> li
     if body.suffix:
         tokenizer = state.decoder.loaded.tokenizer
         prompts = [fill_in_middle_prompt(tokenizer, prompt, body.suffix) for prompt in prompts]
-    return [build_text_request(state, body, nad, prompt) for prompt in prompts]
+    return [build_text_request(state, body, nad, prompt, ignored=ignored) for prompt in prompts]
 
 
 async def _generate_all(

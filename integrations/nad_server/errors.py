@@ -59,7 +59,7 @@ _MEANINGS = {
     400: "The request is wrong; the error names the parameter.",
     401: "The request has no valid API key.",
     403: "The server does not answer to the host name of the request.",
-    404: "There is no such model.",
+    404: "There is no such model or path.",
     413: "The body is too long.",
     422: "No candidate passed the checks.",
     429: "Too many requests are waiting; Retry-After says when to try again.",
@@ -162,14 +162,31 @@ def add_error_handlers(app: FastAPI) -> None:
         return _validation_error(error.errors()).response()
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
-        return APIError(error.status_code, str(error.detail), headers=error.headers).response()
+    async def _http(request: Request, error: HTTPException) -> Response:
+        message, code = str(error.detail), None
+        if error.status_code == 404:
+            message, code = _nothing_at(request, app), "not_found"
+        return APIError(error.status_code, message, code=code, headers=error.headers).response()
 
     async def _raised(_: Request, error: Exception) -> Response:
         return as_api_error(error).response()
 
     for kind in (APIError, NADError, Exception):
         app.add_exception_handler(kind, _raised)
+
+
+def _nothing_at(request: Request, app: FastAPI) -> str:
+    """Return what to say of a path that the server does not have: what it has, and which was meant if that is clear."""
+    path = request.url.path
+    found = {
+        name: f"{next(iter(methods)).upper()} {name}"
+        for name, methods in app.openapi()["paths"].items()
+        if not name.startswith("/ui")
+    }
+    meant = "/v1/" + path.strip("/").split("v1/")[-1]
+    if meant in found and meant != path:
+        return f"there is no {path}, but there is {meant}; let the base URL of the client end in /v1, once"
+    return f"there is no {path}; this server has {', '.join(found.values())}"
 
 
 def _validation_error(problems: Sequence[Mapping[str, Any]]) -> APIError:

@@ -85,10 +85,17 @@ class TextItem:
         return {"logprobs": list(logprobs)} if self._kind == "message" else {}
 
 
-def call_item(call: FunctionToolCall) -> dict[str, Any]:
-    """Return the item of a tool call."""
-    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": "completed"}
-    return {**head, "call_id": call.id, "name": call.name, "arguments": call.arguments}
+def call_item(call: FunctionToolCall, place: tuple[str, str] | None = None) -> dict[str, Any]:
+    """Return the item of a tool call.
+
+    Args:
+        call: The call.
+        place: The namespace of the function, and the function's name there; None for one outside of namespaces.
+    """
+    status = "incomplete" if call.cut else "completed"
+    head = {"id": f"fc_{call.id.removeprefix('call_')}", "type": "function_call", "status": status}
+    name = {"name": call.name} if place is None else {"namespace": place[0], "name": place[1]}
+    return {**head, "call_id": call.id, **name, "arguments": call.arguments}
 
 
 def call_events(
@@ -107,5 +114,5 @@ def call_events(
     yield event("response.output_item.added", output_index=index, item=begun)
     for arguments in call.argument_deltas():
         yield event("response.function_call_arguments.delta", **place, delta=arguments)
-    yield event("response.function_call_arguments.done", **place, name=call.name, arguments=call.arguments)
+    yield event("response.function_call_arguments.done", **place, name=item["name"], arguments=call.arguments)
     yield event("response.output_item.done", output_index=index, item=item)

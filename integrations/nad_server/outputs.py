@@ -25,11 +25,13 @@ class FunctionToolCall:
         id: The id that the call's result will refer to.
         name: The name of the function.
         arguments: The arguments as JSON; where they are malformed, as the model wrote them.
+        cut: Whether the token limit ended the answer within the arguments.
     """
 
     id: str
     name: str
     arguments: str
+    cut: bool = False
 
     def argument_deltas(self) -> Iterator[str]:
         """Yield the arguments in parts, for streaming."""
@@ -68,13 +70,18 @@ def parse_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = T
         FunctionToolCall(call.id, call.name, json.dumps(call.arguments, ensure_ascii=False)) for call in answer.calls
     ]
     # a client may be able to use arguments that break off, but no call without a name
-    calls += [FunctionToolCall(call.id, call.name, call.text) for call in answer.invalid if call.name]
+    named = [call for call in answer.invalid if call.name]
+    for call in named:
+        cut = finish_reason == "length" and call is answer.invalid[-1]
+        calls.append(FunctionToolCall(call.id, str(call.name), call.text, cut=cut))
     if answer.invalid and not calls:
         return ParsedOutput(rollout.text, (), finish_reason)
+    # the limit may have cut a call that is left out
+    whole = finish_reason == "stop" or (not parallel and len(calls) > 1 and not calls[0].cut)
     calls = calls if parallel else calls[:1]
-    return ParsedOutput(
-        answer.content, tuple(calls), "tool_calls" if calls else finish_reason, thinking=answer.thinking
-    )
+    if calls and whole:
+        finish_reason = "tool_calls"
+    return ParsedOutput(answer.content, tuple(calls), finish_reason, thinking=answer.thinking)
 
 
 class GrowingText:
@@ -108,9 +115,15 @@ def usage_of(outputs: list[RequestOutput]) -> dict[str, Any]:
     """Return the tokens of the prompts and of the choices; those of all candidates are in the evidence."""
     prompt = sum(output.selection.usage.prompt_tokens for output in outputs)
     completion = sum(len(rollout) for output in outputs for rollout in output.chosen)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return {
+        "prompt_tokens": prompt,
+        "prompt_tokens_details": {"cached_tokens": sum(o.selection.usage.cached_tokens for o in outputs)},
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
 
 
 def evidence_of(output: RequestOutput) -> dict[str, Any]:
-    """Return why the choices of a response were chosen."""
-    return evidence(output.selection, include_candidates=output.prepared.include_candidates)
+    """Return why the choices of a response were chosen, and what of the request was ignored if anything was."""
+    found = evidence(output.selection, include_candidates=output.prepared.include_candidates)
+    return {**found, "ignored": list(output.prepared.ignored)} if output.prepared.ignored else found

@@ -25,7 +25,7 @@ from nad_server.protocol import SamplingFields
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_text_request
 from nad_server.sse import ServerSentEvent, event_stream
 from nad_server.state import ServerState
-from nad_server.unsupported_params import refuse_unsupported
+from nad_server.unsupported_params import ignored_parameters
 
 __all__ = ["router"]
 
@@ -33,6 +33,8 @@ router = APIRouter(tags=["page"])
 _KINDS = {"": ("index.html", "text/html"), "page.js": ("page.js", "text/javascript"),
           "form.js": ("form.js", "text/javascript"), "matrix.js": ("matrix.js", "text/javascript"),
           "page.css": ("page.css", "text/css")}  # fmt: skip
+_MAX_TOKENS_IN_FORM = 1024
+"""Token limit with which the form starts: a candidate that is watched should end."""
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -71,7 +73,7 @@ async def options(request: Request) -> Response:
             "model": state.name,
             "n": decoder.sampling.n,
             "max_candidates": settings.max_candidates,
-            "max_tokens": settings.max_tokens,
+            "max_tokens": min(settings.max_tokens, _MAX_TOKENS_IN_FORM),
             "temperature": decoder.sampling.temperature,
             "selector": chosen if isinstance(chosen, str) else "knn",
             "selectors": [{"name": name, "description": text} for name, text in _described_selectors(state).items()],
@@ -97,7 +99,7 @@ async def file(name: str = "") -> Response:
 async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
-    refuse_unsupported(body)
+    ignored_parameters(body)  # refuses what is not supported
     nad = state.options(body.model, body.nad)
 
     def build() -> PreparedRequest:

@@ -50,7 +50,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
                 }
                 for k, call in enumerate(message.tool_calls)
             ]
-        elif message.content is None:
+        elif message.content is None and role != "assistant":
             raise APIError(400, f"{where} has no content", code="invalid_value", param=f"{where}.content")
         if role == "tool":
             entry["tool_call_id"] = message.tool_call_id or ""
@@ -90,10 +90,13 @@ def _arguments_as_object(arguments: str | dict[str, Any]) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {"malformed": arguments}
 
 
-def template_options(tokenizer: PreTrainedTokenizerBase, body: TemplateFields, *, tools: bool) -> dict[str, Any]:
-    """Return the variables of the chat template that a request sets.
+def template_options(
+    tokenizer: PreTrainedTokenizerBase, body: TemplateFields, *, tools: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the variables of the chat template that a request sets, and the parameters that have no effect.
 
-    `chat_template_kwargs` takes precedence over `enable_thinking` and over the reasoning effort.
+    `chat_template_kwargs` takes precedence over `enable_thinking` and its other names, and these over the reasoning
+    effort. The effort is a hint, and a model that cannot think need not be told not to.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -101,28 +104,46 @@ def template_options(tokenizer: PreTrainedTokenizerBase, body: TemplateFields, *
         tools: Whether the request has tools; some models have a template of their own for such requests.
 
     Raises:
-        APIError: The template does not read a variable, or the variable is not for callers to set.
+        APIError: The template does not read a variable that would change the answer, or the variable is not for
+            callers to set.
     """
     template = template_source(tokenizer, tools=tools) or ""
-    param, effort = body.effort
+    ignored: list[str] = []
     # each variable with the parameter that set it
     variables: dict[str, tuple[str, Any]] = {}
+    param, effort = body.effort
     if effort is not None:
         if reads_variable(template, "reasoning_effort"):
             variables["reasoning_effort"] = (param, effort)
-        elif effort != "none":
-            message = f"{param}: the model has no levels of reasoning, only 'none' can be asked for; leave it out"
-            raise APIError(400, message, code="unsupported_parameter", param=param)
-        elif reads_variable(template, "enable_thinking"):
+        elif effort == "none" and reads_variable(template, "enable_thinking"):
             variables["enable_thinking"] = (param, False)
-    if body.enable_thinking is not None:
-        variables["enable_thinking"] = ("enable_thinking", body.enable_thinking)
-    for name, value in (body.chat_template_kwargs or {}).items():
-        variables[name] = (f"chat_template_kwargs.{name}", value)
+        else:
+            ignored.append(param)
+    switches = body.thinking_switches
+    if isinstance(body.thinking, dict):
+        if switches.get("thinking") and body.thinking.get("budget_tokens"):
+            message = "thinking.budget_tokens is not supported by this server; leave it out"
+            raise APIError(400, message, code="unsupported_parameter", param="thinking.budget_tokens")
+        # of other types, such as auto, the model decides
+        ignored += [] if "thinking" in switches else ["thinking"]
+    given = [(name, "enable_thinking", value) for name, value in switches.items()]
+    given += [
+        (f"chat_template_kwargs.{name}", name, value) for name, value in (body.chat_template_kwargs or {}).items()
+    ]
+    for set_by, name, value in given:
+        if _is_hint(name, value) and not reads_variable(template, name):
+            ignored.append(set_by)
+        else:
+            variables[name] = (set_by, value)
     for name, (set_by, value) in variables.items():
         try:
             check_template_options(tokenizer, {name: value}, tools=tools)
         except ConfigurationError as error:
             message = f"{set_by}: {error}"
             raise APIError(400, message, code="unsupported_parameter", param=set_by) from error
-    return {name: value for name, (_, value) in variables.items()}
+    return {name: value for name, (_, value) in variables.items()}, ignored
+
+
+def _is_hint(variable: str, value: Any) -> bool:
+    """Return whether a variable of the chat template may be left out where the template does not read it."""
+    return variable == "reasoning_effort" or (variable in {"enable_thinking", "thinking"} and value is False)

@@ -7,7 +7,6 @@ that would change the answer.
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -27,6 +26,7 @@ __all__ = [
     "JSONSchemaFormat",
     "MessageToolCall",
     "NamedTool",
+    "Reasoning",
     "ResponseFormat",
     "SamplingFields",
     "StreamOptions",
@@ -105,15 +105,32 @@ class SamplingFields(ExtraFieldsModel):
     def _no_limit_is_zero(cls, value: int | None) -> int | None:
         return 0 if value == -1 else value
 
+    @field_validator("max_tokens", "max_completion_tokens", "max_output_tokens", mode="before", check_fields=False)
+    @classmethod
+    def _no_token_limit_is_none(cls, value: Any) -> Any:
+        # llama.cpp and LM Studio write -1 for no limit
+        return None if value == -1 else value
+
     @property
     def token_limit(self) -> int | None:
         """The token limit of the answer, if the request sets one."""
         return None
 
     @property
+    def token_limit_param(self) -> str:
+        """The name of the parameter that sets the token limit."""
+        return "max_tokens"
+
+    @property
     def usage_in_stream(self) -> bool:
         """Whether the stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+
+class Reasoning(ExtraFieldsModel):
+    """Options of the reasoning before the answer."""
+
+    effort: str | None = Field(default=None, max_length=64)
 
 
 class TemplateFields(SamplingFields):
@@ -125,11 +142,39 @@ class TemplateFields(SamplingFields):
     enable_thinking: bool | None = Field(
         default=None, description="The chat template's variable of this name, as a parameter of its own."
     )
+    think: bool | Literal["none", "low", "medium", "high"] | None = Field(
+        default=None, description="Whether the model thinks before its answer, as Ollama writes it."
+    )
+    thinking: bool | dict[str, Any] | None = Field(
+        default=None, description='The same as other services write it, such as `{"type": "disabled"}`.'
+    )
+    reasoning: Reasoning | None = None
+    reasoning_effort: str | None = Field(
+        default=None, max_length=64, description="A hint, which is followed where the chat template reads it."
+    )
 
     @property
-    @abstractmethod
     def effort(self) -> tuple[str, str | None]:
-        """The name of the endpoint's parameter for the reasoning effort, and its value."""
+        """The name of the parameter that sets the reasoning effort, and its value."""
+        if self.reasoning_effort is None and self.reasoning is not None and self.reasoning.effort is not None:
+            return "reasoning.effort", self.reasoning.effort
+        if self.reasoning_effort is None and isinstance(self.think, str):
+            return "think", self.think
+        return "reasoning_effort", self.reasoning_effort
+
+    @property
+    def thinking_switches(self) -> dict[str, bool]:
+        """Whether the model is to think, by the name of each parameter that says so, the last of which holds."""
+        switches: dict[str, bool] = {}
+        kinds = {"enabled": True, "disabled": False}
+        thinking = kinds.get(str(self.thinking.get("type"))) if isinstance(self.thinking, dict) else self.thinking
+        if thinking is not None:
+            switches["thinking"] = thinking
+        if isinstance(self.think, bool):
+            switches["think"] = self.think
+        if self.enable_thinking is not None:
+            switches["enable_thinking"] = self.enable_thinking
+        return switches
 
 
 class FunctionDefinition(ExtraFieldsModel):
@@ -237,17 +282,16 @@ class ChatRequest(TemplateFields):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: str | None = Field(default=None, max_length=64)
-
-    @property
-    def effort(self) -> tuple[str, str | None]:
-        """See `TemplateFields`."""
-        return "reasoning_effort", self.reasoning_effort
 
     @property
     def token_limit(self) -> int | None:
         """See `SamplingFields`."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def token_limit_param(self) -> str:
+        """See `SamplingFields`."""
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
 
 
 class CompletionRequest(SamplingFields):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PreparedRequest", "build_chat_request", "build_output_spec", "build_text_request"]
 
+_LEAST_TOKENS = 1024
+"""Scarce memory lowers the token limit of a request that sets none to no less than this; then it is refused."""
+
 _UNCHANGED = ("top_p", "top_k", "min_p", "repetition_penalty", "stop")
 """The body's parameters that go into the `SamplingConfig` as they are."""
 
@@ -38,6 +42,8 @@ class PreparedRequest:
         sampling: How candidates are sampled.
         config: How candidates are compared.
         include_candidates: Whether the evidence holds every candidate.
+        ignored: What the request holds that changes nothing: parameters that are hints, and tools that cannot be
+            offered.
     """
 
     chat: PreparedChat
@@ -45,6 +51,7 @@ class PreparedRequest:
     sampling: SamplingConfig
     config: NADConfig
     include_candidates: bool = False
+    ignored: tuple[str, ...] = ()
 
     @property
     def can_stream_text(self) -> bool:
@@ -103,6 +110,7 @@ def build_chat_request(
     output_spec: OutputSpec,
     *,
     param: str = "messages",
+    ignored: Sequence[str] = (),
 ) -> PreparedRequest:
     """Prepare a conversation; it takes as long as tokenizing it and compiling a grammar.
 
@@ -113,6 +121,7 @@ def build_chat_request(
         messages: The conversation, from `template_messages`.
         output_spec: The kind of answer, from `build_output_spec`.
         param: The field of the body that holds the conversation.
+        ignored: See `PreparedRequest`.
 
     Raises:
         APIError: The request cannot be answered; the error names the parameter.
@@ -127,17 +136,21 @@ def build_chat_request(
         ids = encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=output_spec.template_options)
     except PromptError as error:
         raise APIError(400, str(error), code="invalid_prompt", param=param) from error
-    sampling, config = _combined_configs(state, body, nad, _token_limit(state, len(ids), body.token_limit, param))
+    sampling, config = _combined_configs(state, body, nad, ids, param)
     verifier = _chosen_verifier(state, nad)
     try:
         chat = prepare(state.decoder, messages, output_spec, max_new_tokens=sampling.max_new_tokens, verifier=verifier)
     except ConfigurationError as error:
+        if "max_tokens=" in str(error):
+            raise _limit_too_low(state, body, len(ids), sampling.max_new_tokens, str(error), param) from error
         param = "tools" if output_spec.forced else "response_format"
         raise APIError(400, str(error), code="invalid_schema", param=param) from error
-    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
 
 
-def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions, text: str) -> PreparedRequest:
+def build_text_request(
+    state: ServerState, body: SamplingFields, nad: NADOptions, text: str, *, ignored: Sequence[str] = ()
+) -> PreparedRequest:
     """Prepare a text that the model continues.
 
     Args:
@@ -145,6 +158,7 @@ def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions
         body: The body of the request, with its sampling parameters.
         nad: The NAD options, those behind the model's name included.
         text: The text.
+        ignored: See `PreparedRequest`.
 
     Raises:
         APIError: The request cannot be answered; the error names the parameter.
@@ -153,39 +167,51 @@ def build_text_request(state: ServerState, body: SamplingFields, nad: NADOptions
         ids = encode_prompt(state.decoder.loaded.tokenizer, text, raw=True)
     except PromptError as error:
         raise APIError(400, str(error), code="invalid_prompt", param="prompt") from error
-    sampling, config = _combined_configs(state, body, nad, _token_limit(state, len(ids), body.token_limit, "prompt"))
+    sampling, config = _combined_configs(state, body, nad, ids, "prompt")
     chat = PreparedChat(text, raw=True, verifier=_chosen_verifier(state, nad))
-    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates)
+    return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
 
 
-def _token_limit(state: ServerState, prompt_tokens: int, requested: int | None, param: str) -> int:
-    """Return how many tokens an answer may have; refuse a prompt that leaves no room for it."""
-    settings, context = state.settings, state.decoder.loaded.context_length
-    longest = settings.max_prompt_tokens
+def _room(state: ServerState, prompt_tokens: int, param: str) -> int | None:
+    """Return how many tokens a prompt leaves for the answer, None if any number; refuse one that leaves none."""
+    longest, context = state.settings.max_prompt_tokens, state.decoder.loaded.context_length
     if longest is not None and prompt_tokens > longest:
         message = f"the prompt has {prompt_tokens} tokens and this server takes {longest}; shorten it"
         raise APIError(400, message, code="context_length_exceeded", param=param)
-    if context is None:
-        return requested or settings.max_tokens
-    left = context - prompt_tokens
-    if left < 1 or (requested is not None and requested > left):
-        wanted = f" and {requested} for the answer" if requested is not None else ""
+    if context is not None and prompt_tokens >= context:
         message = (
             f"this model's maximum context length is {context} tokens, and you asked for {prompt_tokens} in the "
-            f"{param}{wanted}; shorten one of them"
+            f"{param}; shorten it"
         )
         raise APIError(400, message, code="context_length_exceeded", param=param)
-    return requested or min(settings.max_tokens, left)
+    return None if context is None else context - prompt_tokens
+
+
+def _limit_too_low(
+    state: ServerState, body: SamplingFields, prompt_tokens: int, limit: int, reason: str, param: str
+) -> APIError:
+    """Return the error for an answer that has to fit a grammar and has too few tokens for it."""
+    if limit == _room(state, prompt_tokens, param) != body.token_limit:
+        message = f"{reason.partition(';')[0].replace('max_tokens=', 'the prompt leaves ')}; shorten the {param}"
+        return APIError(400, message, code="context_length_exceeded", param=param)
+    name = body.token_limit_param
+    return APIError(400, reason.replace("max_tokens", name), code="invalid_value", param=name)
 
 
 def _combined_configs(
-    state: ServerState, body: SamplingFields, nad: NADOptions, max_new_tokens: int
+    state: ServerState, body: SamplingFields, nad: NADOptions, prompt_ids: Sequence[int], param: str
 ) -> tuple[SamplingConfig, NADConfig]:
-    """Return the decoder's configs with what a request changes in them, after checking that they go together."""
+    """Return the decoder's configs with what a request changes in them, after checking that they go together.
+
+    A token limit beyond what the prompt leaves of the context is lowered to that. A request that sets no limit gets the
+    server's, or less where the memory has no room.
+    """
+    room = _room(state, len(prompt_ids), param)
+    limit = min(body.token_limit or state.settings.max_tokens, room or sys.maxsize)
     temperature, num_choices = _temperature(state, body), body.n or 1
     n = _number_of_candidates(state, nad, num_choices, greedy=temperature == 0)
     try:
-        sampling = _sampling_config(state, body, n=n, temperature=temperature, max_new_tokens=max_new_tokens)
+        sampling = _sampling_config(state, body, n=n, temperature=temperature, max_new_tokens=limit)
         config = _nad_config(state, nad, n)
         check_configuration(sampling, config)
         if config.record and config.layers is not None:
@@ -195,6 +221,9 @@ def _combined_configs(
     if config.pruning != "never" and config.keep < num_choices:
         message = f"pruning keeps {config.keep} candidates, which are fewer than n={num_choices}; raise nad.keep"
         raise APIError(400, message, code="invalid_value", param="n")
+    if limit != body.token_limit and limit > _LEAST_TOKENS:
+        fitting = state.decoder.fitting_token_limit(prompt_ids, sampling=sampling, config=config)
+        sampling = sampling.model_copy(update={"max_new_tokens": max(_LEAST_TOKENS, fitting)})
     return sampling, config
 
 

@@ -27,13 +27,13 @@ from nad_server.protocol_responses import (
     ResponsesRequest,
     chat_messages,
     chat_response_format,
-    chat_tools,
     refuse_several_choices,
 )
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_output_spec
+from nad_server.response_tools import OfferedTools, offered_tools
 from nad_server.sse import ServerSentEvent, event_stream
 from nad_server.state import ServerState
-from nad_server.unsupported_params import refuse_unsupported
+from nad_server.unsupported_params import ignored_parameters
 
 __all__ = ["router"]
 
@@ -46,10 +46,11 @@ _PLAIN_TEXT = {"format": {"type": "text"}}
 async def responses(request: Request, body: ResponsesRequest) -> Response:
     """Answer an input with the best of N candidates; `nad` holds the evidence for the choice."""
     state: ServerState = request.app.state.server
-    refuse_unsupported(body)
+    ignored = ignored_parameters(body)
     refuse_several_choices(body)
-    prepared = await state.run_in_thread(_prepare, state, body, state.options(body.model, body.nad))
-    response, client = _Response(state, body), client_of(request)
+    offered, nad = offered_tools(body.tools or (), body.tool_choice), state.options(body.model, body.nad)
+    prepared = await state.run_in_thread(_prepare, state, body, nad, offered, ignored)
+    response, client = _Response(state, body, offered), client_of(request)
     if body.stream:
         events = response.stream(prepared, client)
         return event_stream(request, events, ping=response.in_progress, failed=response.failed, done="")
@@ -57,21 +58,27 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     return JSONResponse(response.full(output, response.parsed(output)))
 
 
-def _prepare(state: ServerState, body: ResponsesRequest, nad: NADOptions) -> PreparedRequest:
-    messages = template_messages(chat_messages(body))
-    options = template_options(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+def _prepare(
+    state: ServerState, body: ResponsesRequest, nad: NADOptions, offered: OfferedTools, ignored: list[str]
+) -> PreparedRequest:
+    messages, items = chat_messages(body, offered)
+    options, hints = template_options(state.decoder.loaded.tokenizer, body, tools=bool(offered.tools))
     output_spec = build_output_spec(
-        chat_tools(body), body.tool_choice, body.parallel_tool_calls, chat_response_format(body), options
+        offered.tools, body.tool_choice, body.parallel_tool_calls, chat_response_format(body), options
     )
-    return build_chat_request(state, body, nad, messages, output_spec, param="input")
+    ignored = [*ignored, *hints, *offered.ignored, *items]
+    return build_chat_request(
+        state, body, nad, template_messages(messages), output_spec, param="input", ignored=ignored
+    )
 
 
 class _Response:
     """The response to one request, whole or as a stream."""
 
-    def __init__(self, state: ServerState, body: ResponsesRequest) -> None:
+    def __init__(self, state: ServerState, body: ResponsesRequest, offered: OfferedTools) -> None:
         self._state = state
         self._body = body
+        self._offered = offered
         self._tokenizer = state.decoder.loaded.tokenizer
         self._id = f"resp_{secrets.token_hex(16)}"
         self._created = int(time.time())
@@ -89,7 +96,7 @@ class _Response:
         items = [self._reasoning.full(parsed.thinking)] if parsed.thinking else []
         if parsed.text or not parsed.calls:
             items.append(self._message.full(parsed.text, self._logprobs(output, parsed)))
-        items += [call_item(call) for call in parsed.calls]
+        items += [call_item(call, self._offered.namespaces.get(call.name)) for call in parsed.calls]
         usage = usage_of([output])
         cut = parsed.finish_reason == "length"
         return self._object(
@@ -98,7 +105,7 @@ class _Response:
             incomplete_details={"reason": "max_output_tokens"} if cut else None,
             usage={
                 "input_tokens": usage["prompt_tokens"],
-                "input_tokens_details": {"cached_tokens": 0},
+                "input_tokens_details": usage["prompt_tokens_details"],
                 "output_tokens": usage["completion_tokens"],
                 "output_tokens_details": {"reasoning_tokens": self._number_of_tokens(parsed.thinking)},
                 "total_tokens": usage["total_tokens"],
@@ -208,7 +215,7 @@ class _Response:
             "temperature": body.temperature,
             "text": body.text.model_dump(by_alias=True, exclude_none=True) if body.text else _PLAIN_TEXT,
             "tool_choice": choice.model_dump(exclude_none=True) if isinstance(choice, NamedTool) else choice or "auto",
-            "tools": [tool.model_dump() for tool in body.tools or ()],
+            "tools": [tool.as_sent() for tool in body.tools or ()],
             "top_p": body.top_p,
             "truncation": "disabled",
             "usage": None,

@@ -21,9 +21,9 @@ class ServerSettings(BaseModel):
         description="Names under which the model can be requested; empty means the name that the decoder gives it.",
     )
     max_tokens: int = Field(
-        default=1024,
+        default=16_384,
         ge=1,
-        description="Token limit of an answer whose request sets none, as far as the model's context has room.",
+        description="Token limit of an answer whose request sets none, as far as context and memory have room.",
     )
     max_candidates: int = Field(default=64, ge=1, description="Most candidates that one request may sample.")
     max_rows: int = Field(

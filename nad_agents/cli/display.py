@@ -38,6 +38,11 @@ __all__ = [
 
 _BEGINNING = 22
 """Width that the beginning of a candidate's text should have, in characters."""
+_DROPPABLE = {
+    ("logp", "ended", "agrees", "neurons", "tokens", "rank"): _BEGINNING,
+    ("score", "does", "checks"): len("begins with") + 2,
+}
+"""Columns that a narrow terminal does not show, first ones first, and the width that is to be left for the text."""
 _NAME_WIDTH = 22
 """Width of a selector's name in a narrow terminal, where longer names take two lines."""
 _ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
@@ -98,7 +103,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
 
     Args:
         selection: The selection.
-        width: The width of the terminal; a narrow one shows fewer columns.
+        width: The width of the terminal; a narrow one shows fewer columns, of which the candidate's number is the last.
     """
     candidates = selection.candidates
     groups = selection.details.get("groups") if selection.selector == "behaviour" else None
@@ -118,10 +123,11 @@ def candidate_table(selection: Selection, width: int) -> Table:
     if any(c.verdict is not None for c in candidates):
         columns["checks"] = [_MARKS[None if c.verdict is None else bool(c.verdict.get("passed"))] for c in candidates]
     # 2. what fits, with room for the beginning of the text
-    for droppable in ("logp", "ended", "agrees"):
-        if width - _width(columns) < _BEGINNING:
-            del columns[droppable]
-    room = max(10, width - _width(columns) - 2)
+    for droppables, least in _DROPPABLE.items():
+        for droppable in droppables:
+            if droppable in columns and width - _width(columns) < least:
+                del columns[droppable]
+    room = max(1, width - _width(columns) - 2)
     # 3. the table
     title = f"{len(candidates)} candidates, ranked by {selection.selector}"
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)

@@ -127,6 +127,11 @@ class Generation(Protocol):
         """Seconds that the prefill took."""
         ...
 
+    @property
+    def cached_tokens(self) -> int:
+        """Number of prompt tokens that the prefill did not read, since an earlier prompt began with them."""
+        ...
+
     def group(self) -> RolloutGroup:
         """Return every candidate in its present state, in index order."""
         ...

@@ -78,6 +78,7 @@ class GenerationResult:
         queued: Seconds from submission to prefill.
         prefill: Seconds that the prefill took.
         decode: Seconds from the end of prefill to the last token, including those spent on other requests in the batch.
+        cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
     """
 
     group: RolloutGroup
@@ -85,6 +86,7 @@ class GenerationResult:
     queued: float
     prefill: float
     decode: float
+    cached_tokens: int = 0
 
 
 class ScheduledRequest:
@@ -141,4 +143,6 @@ def _merge(waves: Sequence[GenerationResult]) -> GenerationResult:
         queued=sum(wave.queued for wave in waves),
         prefill=sum(wave.prefill for wave in waves),
         decode=sum(wave.decode for wave in waves),
+        # a later wave finds the prompt of the first one
+        cached_tokens=first.cached_tokens,
     )

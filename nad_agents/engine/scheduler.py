@@ -177,6 +177,7 @@ class Scheduler:
             generated=generation.generated,
             queued=scheduled.started - scheduled.submitted,
             prefill=generation.prefill_seconds,
+            cached_tokens=generation.cached_tokens,
             decode=time.perf_counter() - scheduled.started - generation.prefill_seconds,
         )
         with self._changed:  # `stop` must find a request with further waves in one list or the other

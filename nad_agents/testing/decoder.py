@@ -134,6 +134,16 @@ class ScriptedDecoder:
         """Return 0: no batch is advanced."""
         return 0
 
+    def fitting_token_limit(
+        self,
+        prompt_ids: Sequence[int],  # noqa: ARG002 - the decoder's signature
+        *,
+        sampling: SamplingConfig,
+        config: NADConfig,  # noqa: ARG002
+    ) -> int:
+        """Return the sampling's token limit: a script takes no memory."""
+        return sampling.max_new_tokens
+
     def decode(self, prompt: Prompt, **options: Unpack[_Options]) -> Selection:
         """Answer one prompt; see `NeuronAgreementDecoder.decode`."""
         return self.submit([prompt], **options)[0].result()

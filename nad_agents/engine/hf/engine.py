@@ -31,7 +31,7 @@ from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape
 from nad_agents.engine.hf.prefix_cache import PrefixCache
-from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory
+from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory, fitting_token_limit
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.exceptions import GenerationError
@@ -114,9 +114,17 @@ class HFEngine:
             ConfigurationError: See `layout`; or the candidates do not fit into memory.
         """
         check_fits_context(request, self.context_length, name=self.name)
-        recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
-        widths = [block.d_ff for block in recorded]
+        widths = self._recorded_widths(request)
         check_fits_memory(request, self._shape, self._device, widths, free_caches=self._prefixes.clear)
+
+    def fitting_token_limit(self, request: GenerationRequest) -> int:
+        """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
+
+        Raises:
+            UnsupportedModelError: See `layout`.
+            ConfigurationError: See `layout`.
+        """
+        return fitting_token_limit(request, self._shape, self._device, self._recorded_widths(request))
 
     @torch.inference_mode()
     def start(self, request: GenerationRequest) -> HFGeneration:
@@ -156,6 +164,7 @@ class HFEngine:
             criteria=setup.criteria,
             sequences=cast("torch.LongTensor", prompt.repeat(n, 1)),
             prefill_seconds=time.perf_counter() - started,
+            cached_tokens=known,
         )
         self._generations.append(generation)
         return generation
@@ -190,6 +199,10 @@ class HFEngine:
         self._generations.remove(found)
         if not self._generations:
             self._recorder.free()
+
+    def _recorded_widths(self, request: GenerationRequest) -> list[int]:
+        recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
+        return [block.d_ff for block in recorded]
 
     def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
         rows = self.rows

@@ -81,6 +81,7 @@ class HFGeneration:
         criteria: The request's stopping criteria.
         sequences: int64 [R, prompt + generated], the live rows.
         prefill_seconds: Seconds that the prefill took.
+        cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
         error: The error that ended the generation early; None if there was none.
         tokens: Number of tokens that each live candidate has generated.
         live: Indices of the candidates that have a row in the batch, in the order of their rows.
@@ -94,6 +95,7 @@ class HFGeneration:
     criteria: StoppingCriteriaList
     sequences: torch.LongTensor
     prefill_seconds: float
+    cached_tokens: int = 0
     error: Exception | None = None
     tokens: int = 0
     live: tuple[int, ...] = ()

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory, available_host_memory, return_free_memory
-from nad_agents.engine.hf.memory import ModelShape, check_memory, memory_need
+from nad_agents.engine.hf.memory import MemoryNeed, ModelShape, check_memory, memory_need
 from nad_agents.exceptions import ConfigurationError, PromptError
 
-__all__ = ["check_fits_context", "check_fits_memory"]
+__all__ = ["check_fits_context", "check_fits_memory", "fitting_token_limit"]
+
+_SHARE = 0.5
+"""Part of the available memory that a token limit may take which nobody asked for, as other requests need some too."""
 
 
 def check_fits_context(request: GenerationRequest, context_length: int | None, *, name: str) -> None:
@@ -63,20 +68,10 @@ def check_fits_memory(
         ConfigurationError: The candidates do not fit.
     """
     sampling, shared = request.sampling, device.type != "cuda"
-    need = partial(
-        memory_need,
-        shape,
-        sampling,
-        len(request.prompt_ids),
-        recording=request.recording,
-        widths=widths,
-        chunk_size=request.chunk_size,
-        on_heap=device.type == "cpu",
-    )
+    need = _need(request, shape, device, widths)
 
     def check() -> None:
-        available = available_device_memory(device)
-        host = available if shared else available_host_memory()
+        available, host = _available(device)
         check_memory(need, sampling.n, sampling.max_new_tokens, device=available, host=host, shared=shared)
 
     try:
@@ -86,3 +81,54 @@ def check_fits_memory(
         free_caches()
         return_free_memory()
         check()
+
+
+def fitting_token_limit(
+    request: GenerationRequest, shape: ModelShape, device: torch.device, widths: Sequence[int]
+) -> int:
+    """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
+
+    Args:
+        request: The request.
+        shape: The model's dimensions.
+        device: The model's device.
+        widths: Feed-forward width of each recorded layer.
+
+    Returns:
+        The token limit; 0 if the prompt alone takes more.
+    """
+    sampling = request.sampling
+    on_device, on_host = _available(device)
+
+    def fits(limit: int) -> bool:
+        limited = replace(request, sampling=sampling.model_copy(update={"max_new_tokens": limit}))
+        wanted = _need(limited, shape, device, widths)(sampling.n)
+        if device.type != "cuda":
+            return on_device is None or wanted.total <= _SHARE * on_device
+        device_fits = on_device is None or wanted.device <= _SHARE * on_device
+        return device_fits and (on_host is None or wanted.kept <= _SHARE * on_host)
+
+    # the need grows with every token
+    return bisect_left(range(1, sampling.max_new_tokens + 1), True, key=lambda limit: not fits(limit))
+
+
+def _need(
+    request: GenerationRequest, shape: ModelShape, device: torch.device, widths: Sequence[int]
+) -> Callable[[int], MemoryNeed]:
+    """Return a function that maps a number of candidates to what they take."""
+    return partial(
+        memory_need,
+        shape,
+        request.sampling,
+        len(request.prompt_ids),
+        recording=request.recording,
+        widths=widths,
+        chunk_size=request.chunk_size,
+        on_heap=device.type == "cpu",
+    )
+
+
+def _available(device: torch.device) -> tuple[int | None, int | None]:
+    """Return the bytes that are available on the device and on the host, None where that is unknown."""
+    on_device = available_device_memory(device)
+    return on_device, available_host_memory() if device.type == "cuda" else on_device

@@ -69,6 +69,21 @@ def test_no_column_is_cut_in_a_narrow_terminal(width, verdicts, selector):
     assert ("checks" in head) is (verdicts[0] is not None)
 
 
+@pytest.mark.parametrize("width", [16, 24, 32, 40, 50, 60])
+@pytest.mark.parametrize("verdicts", [(None, None, None), ({"passed": False}, {"passed": True}, {"passed": False})])
+@pytest.mark.parametrize("selector", ["knn", "behaviour"])
+def test_the_narrowest_terminal_shows_each_candidates_number(width, verdicts, selector):
+    lines = shown(make_selection(selector=selector, details=GROUPS, verdicts=verdicts), width)
+    start = next(i for i, line in enumerate(lines) if "#" in line.split())
+    place = lines[start].split().index("#")
+    rows = [line.split() for line in lines[start + 1 :] if "`" in line]
+    assert [row[place] for row in rows] == ["1", "0", "2"]
+    assert max(map(len, lines)) <= width
+    if width >= 40:
+        assert "begins with" in lines[start]
+        assert ("checks" in lines[start]) is (verdicts[0] is not None)
+
+
 def test_groups_are_letters_and_the_reason_tells_what_the_winner_does():
     selection = make_selection(selector="behaviour", details=GROUPS)
     does = [line[line.index("stop") :].split()[1] for line in shown(selection, 100)[4:7]]

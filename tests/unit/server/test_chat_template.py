@@ -75,8 +75,12 @@ async def test_effort_goes_to_where_the_model_has_it(thinking, levelled, plain, 
     assert await prompt_tokens(levelled, path, **effort("low")) == await prompt_tokens(levelled, path) - 3
     assert await prompt_tokens(thinking, path, **effort("none")) > await prompt_tokens(thinking, path)
     assert await prompt_tokens(plain, path, **effort("none")) == await prompt_tokens(plain, path)
+    # a hint, which is no reason to refuse the request where the model has no levels
     for app in (thinking, plain):
-        refused(await post(app, path, **effort("low")), "reasoning_effort" if path == CHAT else "reasoning.effort")
+        answer = await post(app, path, **effort("low"))
+        assert answer.json()["nad"]["ignored"] == ["reasoning_effort" if path == CHAT else "reasoning.effort"]
+    assert "ignored" not in (await post(levelled, path, **effort("low"))).json()["nad"]
+    assert "ignored" not in (await post(thinking, path, **effort("none"))).json()["nad"]
 
 
 @pytest.mark.parametrize("path", ASKED)
@@ -90,12 +94,47 @@ async def test_what_is_not_the_callers_to_set_is_refused_by_name(plain, path, na
 
 @pytest.mark.parametrize("path", ASKED)
 async def test_what_the_template_does_not_read_is_refused_by_name(plain, path):
-    answer = await post(plain, path, chat_template_kwargs={"enable_thinking": False})
+    answer = await post(plain, path, chat_template_kwargs={"enable_thinking": True})
     refused(answer, "chat_template_kwargs.enable_thinking")
-    refused(await post(plain, path, enable_thinking=False), "enable_thinking")
+    refused(await post(plain, path, enable_thinking=True), "enable_thinking")
+    refused(await post(plain, path, think=True), "think")
+    refused(await post(plain, path, thinking={"type": "enabled"}), "thinking")
     refused(await post(plain, path, chat_template_kwargs={"a-b*": 1}), "chat_template_kwargs.a-b*")
     malformed = await post(plain, path, chat_template_kwargs="enable_thinking")
     assert (malformed.status_code, malformed.json()["error"]["param"]) == (400, "chat_template_kwargs")
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ({"enable_thinking": False}, "enable_thinking"),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs.enable_thinking"),
+        ({"chat_template_kwargs": {"thinking": False}}, "chat_template_kwargs.thinking"),
+        ({"chat_template_kwargs": {"reasoning_effort": "low"}}, "chat_template_kwargs.reasoning_effort"),
+        ({"think": False}, "think"),
+        ({"think": "low"}, "think"),
+        ({"thinking": {"type": "disabled"}}, "thinking"),
+        ({"thinking": {"type": "auto"}}, "thinking"),
+        ({"thinking": False}, "thinking"),
+        ({"reasoning_effort": "none"}, "reasoning_effort"),
+        ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
+    ],
+)
+async def test_a_model_that_cannot_think_need_not_be_told_not_to(plain, path, said, name):
+    answer = await post(plain, path, **said)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["nad"]["ignored"] == [name]
+
+
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("said", [{"think": False}, {"thinking": {"type": "disabled"}}, {"thinking": False}])
+async def test_a_model_that_can_think_is_told_not_to_in_every_clients_words(thinking, path, said):
+    plain = await prompt_tokens(thinking, path)
+    assert await prompt_tokens(thinking, path, **said) == plain + len("[no thoughts, please]")
+    assert "ignored" not in (await post(thinking, path, **said)).json()["nad"]
+    budget = {"thinking": {"type": "enabled", "budget_tokens": 99}}
+    refused(await post(thinking, path, **budget), "thinking.budget_tokens")
 
 
 async def test_a_value_that_the_template_cannot_take_is_a_wrong_prompt():

@@ -182,8 +182,8 @@ async def test_chat_clients_get_a_whole_stream(app, body, candidates):
         assert chunks[-1]["usage"]["completion_tokens"] > 0
 
 
-async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_streamed():
-    model = one_layer_model(max_position_embeddings=8192)
+async def test_opencode_fits_no_context_of_7k_and_is_told_so_before_anything_is_streamed():
+    model = one_layer_model(max_position_embeddings=7168)
     async with http(make_app(model=model, model_names=("coder",))) as wire:
         first = await wire.post("/v1/chat/completions", json={**OPENCODE_TITLE, "max_tokens": 8})
         answer = await wire.post("/v1/chat/completions", json={**OPENCODE, "max_tokens": 1024})
@@ -193,10 +193,52 @@ async def test_opencode_fits_no_context_of_8k_and_is_told_so_before_anything_is_
     assert error["code"] == "context_length_exceeded"
     prompt = int(re.search(r"asked for (\d+) in the messages", error["message"])[1])
     assert 7_400 < prompt < 7_700
-    assert "8192 tokens" in error["message"]
+    assert "7168 tokens" in error["message"]
 
 
-@pytest.mark.parametrize("body", [CODEX, CODEX_RESULT], ids=["first", "result"])
+# what Codex offers when nothing is switched off, and a turn after a patch
+CODEX_DEFAULT = {
+    **CODEX,
+    "tools": [
+        *CODEX["tools"][:4],
+        {
+            "type": "custom",
+            "name": "apply_patch",
+            "description": "Edit.",
+            "format": {"type": "grammar", "syntax": "lark"},
+        },
+        {"type": "web_search", "external_web_access": True},
+        {"type": "local_shell"},
+        {"type": "namespace", "name": "mcp__docs", "description": "Docs.", "tools": CODEX["tools"][4:]},
+    ],
+    "reasoning": {"effort": "medium", "summary": "auto"},
+    "text": {"verbosity": "low"},
+    "service_tier": "priority",
+    "input": [
+        *CODEX["input"],
+        {"type": "item_reference", "id": "rs_1"},
+        {"type": "custom_tool_call", "call_id": "c2", "name": "apply_patch", "input": "*** Begin Patch"},
+        {"type": "custom_tool_call_output", "call_id": "c2", "output": "Done!"},
+    ],
+}
+
+
+async def test_codex_is_told_which_of_its_tools_are_not_offered(app):
+    async with http(app) as wire:
+        answer = await wire.post("/v1/responses", json={**CODEX_DEFAULT, "stream": False})
+    assert answer.json()["nad"]["ignored"] == [
+        "store",
+        "service_tier",
+        "text.verbosity",
+        "reasoning.effort",
+        "tools.4 (custom)",
+        "tools.5 (web_search)",
+        "tools.6 (local_shell)",
+        "input.4 (item_reference)",
+    ]
+
+
+@pytest.mark.parametrize("body", [CODEX, CODEX_RESULT, CODEX_DEFAULT], ids=["first", "result", "default tools"])
 async def test_codex_gets_its_events(app, body):
     async with http(app) as wire:
         answer = await wire.post("/v1/responses", json=body)
@@ -212,7 +254,7 @@ async def test_codex_gets_its_events(app, body):
     assert last["nad"]["n"] == 3
     assert last["max_output_tokens"] is None
     assert 0 < last["usage"]["output_tokens"] <= 8
-    assert len(last["tools"]) == len(CODEX_TOOLS)
+    assert len(last["tools"]) == len(body["tools"])
 
 
 def test_the_settings_are_readable_and_name_the_same_server():

@@ -48,10 +48,11 @@ def shape(schema):
         ({"messages": []}, 400, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, 400, "messages.0.role"),
         ({"messages": [{"role": "user"}]}, 400, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": None}]}, 400, "messages.0.content"),
+        ({"messages": [{"role": "tool", "tool_call_id": "c", "content": None}]}, 400, "messages.0.content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages.0.content.0"),
         ({"messages": [{"role": "user", "content": "\ud83d"}]}, 400, None),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, 400, "messages"),
-        ({"max_tokens": 5000}, 400, "messages"),
         ({"top_k": -2}, 400, "top_k"),
         ({"tool_choice": {"type": "allowed_tools"}}, 400, "tool_choice.type"),
         ({"nad": {"selector": "knn", "selector_options": {"zz": 1}}}, 400, "nad.selector_options"),
@@ -126,6 +127,42 @@ async def test_other_paths_and_methods_have_errors_of_the_same_form(app):
     assert (nowhere.status_code, wrong.status_code) == (404, 405)
     assert nowhere.json()["error"]["message"]
     assert wrong.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/audio/speech", "/", "/api/chat", "/v1/messages"])
+async def test_a_path_that_is_not_there_is_told_what_is(app, path):
+    async with http(app) as wire:
+        answer = await wire.post(path, json={})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "not_found")
+    for there in (PATH, "/v1/completions", "/v1/responses", "/v1/models"):
+        assert there in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", PATH),
+        ("/v1/v1/chat/completions", PATH),
+        ("/responses", "/v1/responses"),
+        ("/models", "/v1/models"),
+        ("/api/v1/completions", "/v1/completions"),
+    ],
+)
+async def test_a_base_url_without_v1_is_told_so(app, path, meant):
+    async with http(app) as wire:
+        answer = await wire.get(path)
+    assert answer.status_code == 404
+    assert f"there is {meant}; let the base URL of the client end in /v1" in answer.json()["error"]["message"]
+
+
+async def test_an_answer_without_content_is_taken_back(app):
+    earlier = [{"content": None}, {}, {"content": None, "refusal": "No."}, {"content": None, "tool_calls": []}]
+    for message in earlier:
+        messages = [*CHAT["messages"], {"role": "assistant", **message}, {"role": "user", "content": "again"}]
+        async with http(app) as wire:
+            answer = await wire.post(PATH, json={**CHAT, "messages": messages, "max_tokens": 2})
+        assert answer.status_code == 200, answer.text
 
 
 async def test_what_breaks_inside_stays_inside(app, monkeypatch, caplog):

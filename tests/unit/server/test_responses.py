@@ -4,6 +4,8 @@ import json
 
 import openai
 import pytest
+from nad_server.protocol_responses import ResponsesRequest, chat_messages
+from nad_server.response_tools import offered_tools
 
 from tests.unit.server.servers import http, make_app
 
@@ -60,7 +62,12 @@ async def test_the_events_come_in_order_and_make_up_the_response(client):
     assert len(deltas) > 5
     assert "".join(event.delta for event in deltas) == whole.output_text
     assert [event.sequence_number for event in found] == list(range(len(found)))
-    assert found[-1].response.usage == whole.usage
+    # the second request finds the prompt of the first
+    cached = found[-1].response.usage.input_tokens_details
+    assert cached.cached_tokens == whole.usage.input_tokens - 1
+    assert found[-1].response.usage.model_copy(update={"input_tokens_details": None}) == whole.usage.model_copy(
+        update={"input_tokens_details": None}
+    )
     assert found[-1].response.nad["winner"] == whole.nad["winner"]
     assert whole.usage.total_tokens == whole.usage.input_tokens + whole.usage.output_tokens
 
@@ -122,18 +129,20 @@ async def test_a_shape(client):
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"store": True}, "store"),
         ({"previous_response_id": "r"}, "previous_response_id"),
         ({"background": True}, "background"),
-        ({"reasoning": {"effort": "high"}}, "reasoning.effort"),
-        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tools.0.type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice.type"),
+        ({"tools": [{"type": "function"}]}, "tools.0"),
         ({"input": []}, "input"),
         ({"input": [{"type": "function_call"}]}, "input.0"),
         ({"input": [{"type": "function_call_output"}]}, "input.0"),
         ({"input": [{"type": "message", "role": "user"}]}, "input.0"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
         ({"n": 2}, "n"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input.0.type"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input"),
+        ({"input": [{"type": "massage", "role": "user", "content": "x"}]}, "input.0.type"),
+        ({"input": [{"type": "custom_tool_call", "call_id": "c"}]}, "input.0"),
         (
             {"instructions": "x", "input": [{"role": "user", "content": [{"type": "input_image"}]}]},
             "input.0.content.0",
@@ -143,7 +152,6 @@ async def test_a_shape(client):
             "input.0.output.0",
         ),
         ({"input": "x" * 5000}, "input"),
-        ({"max_output_tokens": 5000}, "input"),
     ],
 )
 async def test_what_cannot_be_done_is_refused(app, change, param):
@@ -151,6 +159,63 @@ async def test_what_cannot_be_done_is_refused(app, change, param):
         answer = await wire.post("/v1/responses", json={"model": "tiny", "input": "hello", **change})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+NAMESPACES = [
+    {"type": "namespace", "name": "files", "tools": [{**ADD, "name": "read"}, {"type": "custom", "name": "patch"}]},
+    {"type": "namespace", "name": "mcp__web__", "tools": [{**ADD, "name": "read"}, {**ADD, "name": "fetch"}]},
+    {"type": "web_search"},
+]
+
+
+async def test_a_function_of_a_namespace_is_called_there(app, client):
+    asked = {**ASK, "max_output_tokens": 60, "tools": NAMESPACES}
+    fetch = {"type": "function", "name": "fetch"}
+    whole = await client.responses.create(**asked, tool_choice=fetch)
+    (call,) = whole.output
+    assert (call.namespace, call.name) == ("mcp__web__", "fetch")
+    assert whole.nad["ignored"] == ["tools.0.tools.1 (custom)", "tools.2 (web_search)"]
+    assert [tool.type for tool in whole.tools] == ["namespace", "namespace", "web_search"]
+    found = await events(client, **asked, tool_choice=fetch)
+    done = next(event for event in found if event.type == "response.function_call_arguments.done")
+    assert done.name == "fetch"
+    assert {e.item.namespace for e in found if e.type.startswith("response.output_item")} == {"mcp__web__"}
+    # two functions of one name are told apart, for the model and in the history
+    both = await client.responses.create(**asked, tool_choice={"type": "function", "name": "mcp__web__read"})
+    assert (both.output[0].namespace, both.output[0].name) == ("mcp__web__", "read")
+    body = ResponsesRequest(model="tiny", input=[{**both.output[0].model_dump(), "call_id": "c"}], tools=NAMESPACES)
+    offered = offered_tools(body.tools, None)
+    assert [tool.function.name for tool in offered.tools] == ["files__read", "mcp__web__read", "fetch"]
+    ((message,), _) = chat_messages(body, offered)
+    assert message.tool_calls[0].function.name == "mcp__web__read"
+
+
+async def test_calls_of_other_kinds_are_read_and_what_is_kept_nowhere_is_left_out(app):
+    items = [
+        {"role": "user", "content": "hello"},
+        {"type": "item_reference", "id": "msg_1"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "apply_patch", "input": "*** Begin Patch"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "done"},
+        {"type": "local_shell_call", "call_id": "c2", "status": "completed", "action": {"command": ["ls"]}},
+        {"type": "local_shell_call_output", "id": "c2", "output": "a.py"},
+        {"type": "shell_call", "call_id": "c3", "action": {"commands": ["ls"]}},
+        {"type": "shell_call_output", "call_id": "c3", "output": [{"stdout": "a.py", "stderr": ""}]},
+    ]
+    async with http(app) as wire:
+        answer = await wire.post("/v1/responses", json={"model": "tiny", "input": items, "max_output_tokens": 2})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["nad"]["ignored"] == ["input.1 (item_reference)", "input.2 (web_search_call)"]
+    body = ResponsesRequest(model="tiny", input=items)
+    messages, _ = chat_messages(body, offered_tools((), None))
+    calls = [call.function for message in messages for call in message.tool_calls or ()]
+    assert [(call.name, call.arguments) for call in calls] == [
+        ("apply_patch", {"input": "*** Begin Patch"}),
+        ("local_shell", {"command": ["ls"]}),
+        ("shell", {"commands": ["ls"]}),
+    ]
+    results = [(m.tool_call_id, m.content) for m in messages if m.role == "tool"]
+    assert results == [("c1", "done"), ("c2", "a.py"), ("c3", '[{"stdout": "a.py", "stderr": ""}]')]
 
 
 async def test_a_failure_is_an_event(app, client, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 from nad_server.protocol import ChatRequest, CompletionRequest
 from nad_server.protocol_responses import ResponsesRequest
-from nad_server.unsupported_params import _NEUTRAL
+from nad_server.unsupported_params import _HINTS, _NEUTRAL
 from openai.types import completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
 from openai.types.responses import response_create_params
@@ -25,8 +25,6 @@ CHANGE_NOTHING = {
     "user",
 }
 EVERYWHERE = [
-    ("service_tier", "flex", "auto"),
-    ("service_tier", "priority", "default"),
     ("frequency_penalty", 0.5, 0.0),
     ("min_tokens", 3, 0),
     ("ignore_eos", True, False),
@@ -42,7 +40,8 @@ EVERYWHERE = [
     ("grammar", "root ::= x", ""),
     ("n_predict", 5, None),
     ("thinking_budget", 5, None),
-    ("think", False, None),
+    ("think", True, None),
+    ("thinking", {"type": "enabled"}, None),
     ("reasoning_budget", 0, -1),
     ("options", {"num_ctx": 5}, {}),
 ]
@@ -75,20 +74,15 @@ async def test_what_asks_for_something_is_refused_and_what_asks_for_nothing_pass
 @pytest.mark.parametrize(
     ("path", "change", "param"),
     [
-        (CHAT, {"verbosity": "low"}, "verbosity"),
-        (CHAT, {"stream": True, "stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
         (CHAT, {"max_output_tokens": 5}, "max_output_tokens"),
         (CHAT, {"suffix": "x"}, "suffix"),
         (CHAT, {"best_of": 3}, "best_of"),
-        (CHAT, {"reasoning": {"effort": "low"}}, "reasoning"),
         (TEXT, {"max_completion_tokens": 5}, "max_completion_tokens"),
         (TEXT, {"chat_template_kwargs": {"enable_thinking": False}}, "chat_template_kwargs"),
         (TEXT, {"enable_thinking": True}, "enable_thinking"),
-        (TEXT, {"reasoning_effort": "low"}, "reasoning_effort"),
         (TEXT, {"response_format": {"type": "json_object"}}, "response_format"),
         (TEXT, {"messages": [{"role": "user", "content": "x"}]}, "messages"),
         (RESPONSES, {"prompt": {"id": "pmpt_1"}}, "prompt"),
-        (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
         (RESPONSES, {"max_tokens": 5}, "max_tokens"),
         (RESPONSES, {"response_format": {"type": "json_object"}}, "response_format"),
         (RESPONSES, {"moderation": {"model": "m"}}, "moderation"),
@@ -115,6 +109,45 @@ async def test_what_changes_nothing_passes(app, path, change):
     assert answer.status_code == 200, answer.text
 
 
+HINTS = [
+    *((path, {"service_tier": tier}, "service_tier") for path in MINIMAL for tier in ("auto", "flex", "priority")),
+    *((path, {"store": store}, "store") for path in MINIMAL for store in (True, False)),
+    *((path, {"reasoning_effort": "low"}, "reasoning_effort") for path in MINIMAL),
+    *((path, {"think": False}, "think") for path in MINIMAL),
+    *((path, {"thinking": {"type": "disabled"}}, "thinking") for path in MINIMAL),
+    *((path, {"enable_thinking": False}, "enable_thinking") for path in MINIMAL),
+    *((path, {"frequency_penalty": 0}, "frequency_penalty") for path in MINIMAL),
+    *((path, {"logit_bias": {}}, "logit_bias") for path in MINIMAL),
+    *((path, {"repeat_penalty": 1.0}, "repeat_penalty") for path in MINIMAL),
+    *((path, {"n_predict": -1}, "n_predict") for path in MINIMAL),
+    (CHAT, {"verbosity": "low"}, "verbosity"),
+    (CHAT, {"prediction": {"type": "content", "content": "x"}}, "prediction"),
+    (CHAT, {"best_of": 1}, "best_of"),
+    (CHAT, {"stream_options": {"include_obfuscation": True}}, "stream_options.include_obfuscation"),
+    (TEXT, {"parallel_tool_calls": True}, "parallel_tool_calls"),
+    (TEXT, {"response_format": {"type": "text"}}, "response_format"),
+    (TEXT, {"reasoning": {"effort": "low"}}, "reasoning"),
+    (RESPONSES, {"text": {"verbosity": "high"}}, "text.verbosity"),
+    (RESPONSES, {"truncation": "auto"}, "truncation"),
+    (RESPONSES, {"max_tool_calls": 3}, "max_tool_calls"),
+]
+
+
+@pytest.mark.parametrize(("path", "change", "param"), HINTS)
+async def test_hints_and_what_asks_for_nothing_are_ignored_and_listed(app, path, change, param):
+    answer = await ask(app, path, change)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["nad"]["ignored"] == [param]
+    streamed = await ask(app, path, {**change, "stream": True})
+    assert f'"ignored":["{param}"]' in streamed.text
+
+
+@pytest.mark.parametrize("path", MINIMAL)
+async def test_where_nothing_is_ignored_nothing_is_listed(app, path):
+    answer = await ask(app, path, {"user": "u", "metadata": {"a": "b"}, "service_tier": None, "nobody_knows_it": 1})
+    assert "ignored" not in answer.json()["nad"]
+
+
 async def test_only_what_can_be_included_is(app):
     answer = await ask(app, RESPONSES, {"include": ["reasoning.encrypted_content", "web_search_call.action.sources"]})
     assert answer.status_code == 400
@@ -131,5 +164,5 @@ async def test_only_what_can_be_included_is(app):
 )
 def test_every_parameter_of_openais_client_is_decided_on(params, request_type):
     fields = {name for kind in (ChatRequest, CompletionRequest, ResponsesRequest) for name in kind.model_fields}
-    assert set(params.__annotations__) - fields - set(_NEUTRAL) - CHANGE_NOTHING == set()
+    assert set(params.__annotations__) - fields - set(_NEUTRAL) - _HINTS - CHANGE_NOTHING == set()
     assert not set(request_type.model_fields) & set(_NEUTRAL)
