@@ -1,6 +1,5 @@
 """Examples in prompts: what is certain is read as it is meant, and what is not is named and left out."""
 
-import time
 from dataclasses import asdict
 
 import pytest
@@ -229,11 +228,10 @@ LARGE = {
 }
 
 
+@pytest.mark.timeout(60)  # what takes quadratic time takes far longer
 @pytest.mark.parametrize("kind", LARGE)
 def test_no_prompt_takes_long_or_breaks_the_parser(kind):
-    started = time.perf_counter()
     found = read_examples(LARGE[kind])
-    assert time.perf_counter() - started < 5
     assert len(found.examples) <= 1
 
 
