@@ -99,6 +99,11 @@ class NeuronAgreementDecoder:
         """Number of times that the batch was advanced, by a chunk or less."""
         return self._scheduler.steps
 
+    @property
+    def prompt_tokens_left(self) -> int:
+        """Number of tokens that are still to be read of the prompt that is being read; 0 if none is."""
+        return self._scheduler.prompt_tokens_left
+
     def decode(
         self,
         prompt: Prompt,

@@ -2,7 +2,7 @@
 
 transformers prepares what a generation needs (see `nad_agents.engine.hf.generation_setup`); the loop is this module's:
 
-1. prefill the prompt except its last token, once, at batch size 1
+1. prefill the prompt except its last token, once, at batch size 1, in pieces (see `nad_agents.engine.hf.prefill`)
 2. expand the cache to N rows and add them to the batch
 3. per step: one forward pass for all rows, then signals, processors and a draw for each generation
 4. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
@@ -30,6 +30,7 @@ from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape
+from nad_agents.engine.hf.prefill import HFPrefill, piece_size
 from nad_agents.engine.hf.prefix_cache import PrefixCache
 from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory
 from nad_agents.engine.hf.sampling import TopLogits
@@ -119,8 +120,8 @@ class HFEngine:
         check_fits_memory(request, self._shape, self._device, widths, free_caches=self._prefixes.clear)
 
     @torch.inference_mode()
-    def start(self, request: GenerationRequest) -> HFGeneration:
-        """Prefill the prompt once and add N rows to the batch.
+    def prefill(self, request: GenerationRequest) -> HFPrefill:
+        """Begin to read a prompt, from where it is new to the prefix cache.
 
         Raises:
             PromptError: See `check`.
@@ -135,30 +136,49 @@ class HFEngine:
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
-        # 1. prefill all tokens but the last at batch size 1, from where the prompt is new
-        length = prompt.shape[1] - 1
-        prefix = request.prompt_ids[:length]
-        known = self._prefixes.fill(setup.cache, prefix)
-        if known < length:
-            positions = torch.arange(known, length, device=self._device)[None]
-            with self._model_lock:
-                self._forward(prompt[:, known:-1], positions, None, setup.cache)
-        self._prefixes.keep(setup.cache, prefix)
-        # 2. one row per candidate
+        return HFPrefill(
+            request=request,
+            prompt=prompt,
+            setup=setup,
+            read=self._prefixes.fill(setup.cache, request.prompt_ids[:-1]),
+            piece=piece_size(setup.cache, self.model.config),
+            forward=self._read,
+            started=started,
+        )
+
+    @torch.inference_mode()
+    def join(self, prefill: HFPrefill) -> HFGeneration:
+        """Add one row per candidate of a prompt that has been read to the batch."""
+        if prefill.tokens_left:
+            msg = f"{prefill.tokens_left} tokens of the prompt have not been read; call advance() until none is left"
+            raise GenerationError(msg)
+        request, setup = prefill.request, prefill.setup
+        self._prefixes.keep(setup.cache, request.prompt_ids[:-1])
         n = request.sampling.n
         setup.cache.batch_repeat_interleave(n)
-        self._batch.add(setup.cache, length, n)
+        self._batch.add(setup.cache, prefill.read, n)
         generation = HFGeneration(
             request=request,
             layout=self._recorder.layout(request.recording),
             tokenizer=self.tokenizer,
             processors=setup.processors,
             criteria=setup.criteria,
-            sequences=cast("torch.LongTensor", prompt.repeat(n, 1)),
-            prefill_seconds=time.perf_counter() - started,
+            sequences=cast("torch.LongTensor", prefill.prompt.repeat(n, 1)),
+            prefill_seconds=prefill.seconds,
         )
         self._generations.append(generation)
         return generation
+
+    def start(self, request: GenerationRequest) -> HFGeneration:
+        """Read a prompt whole and add one row per candidate to the batch.
+
+        Raises:
+            NADError: See `prefill`.
+        """
+        prefill = self.prefill(request)
+        while prefill.advance():
+            pass
+        return self.join(prefill)
 
     @torch.inference_mode()
     def step(self, max_tokens: int) -> None:
@@ -190,6 +210,10 @@ class HFEngine:
         self._generations.remove(found)
         if not self._generations:
             self._recorder.free()
+
+    def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
+        with self._model_lock:
+            self._forward(tokens, positions, None, cache)
 
     def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
         rows = self.rows
