@@ -125,7 +125,7 @@ class Generation(Protocol):
 
     @property
     def prefill_seconds(self) -> float:
-        """Seconds from the beginning of the prefill to its end, those spent on the batch between its pieces included."""
+        """Seconds of the prefill, those spent on the batch between its pieces included."""
         ...
 
     def group(self) -> RolloutGroup:
@@ -210,4 +210,8 @@ class Engine(Protocol):
 
     def release(self, generation: Generation) -> None:
         """Take a generation out of the batch, finished or not."""
+        ...
+
+    def reset_after_fork(self) -> None:
+        """Drop what the parent's thread was generating; raise if a forked process cannot use the model."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nad_agents.engine.base import Generation, GenerationRequest, Prefill
-from nad_agents.exceptions import GenerationCancelledError, GenerationTimeoutError
+from nad_agents.exceptions import GenerationCancelledError, GenerationError, GenerationTimeoutError
 from nad_agents.rollouts import RolloutGroup
 
 __all__ = ["Cancellation", "GenerationResult", "Observer", "ScheduledRequest"]
@@ -118,6 +119,17 @@ class ScheduledRequest:
         self.generation: Generation | None = None
         self.submitted = time.perf_counter()
         self.started = 0.0
+        self._process = os.getpid()
+
+    def check_process(self) -> None:
+        """Check that whoever is about to wait is in the process in which the request runs.
+
+        Raises:
+            GenerationError: This process was forked while the request ran; nothing will ever come of it here.
+        """
+        if os.getpid() != self._process and not self.future.done():
+            msg = "the request runs in the process that this one was forked from; submit it again in this process"
+            raise GenerationError(msg)
 
     def finish_wave(self, result: GenerationResult) -> bool:
         """Keep the result of the wave that ran.

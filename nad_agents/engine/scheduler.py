@@ -1,8 +1,9 @@
 """Many callers, one engine: a thread that owns the engine and advances every request together.
 
-The prompt of one request at a time is read in pieces, between which the batch advances by a chunk, so that a long prompt
-keeps nobody waiting. Requests enter the batch at the end of a chunk, share every forward pass, and leave the batch as soon as they are done,
-cancelled or failed. The thread ends when there is nothing to do and starts again with the next request.
+The prompt of one request at a time is read in pieces, between which the batch advances by a chunk, so that no running
+candidate waits for a long prompt. Requests enter the batch at the end of a chunk, share every forward pass, and leave
+the batch as soon as they are done, cancelled or failed. The thread ends when there is nothing to do and starts again
+with the next request.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from nad_agents.engine.base import Engine
 from nad_agents.engine.scheduled_request import GenerationResult, ScheduledRequest
 from nad_agents.exceptions import ConfigurationError, GenerationError, NADError
+from nad_agents.fork import call_in_forked_child
 
 __all__ = ["Scheduler"]
 
@@ -57,12 +59,22 @@ class Scheduler:
         self.max_rows = max_rows
         self.share_batches = share_batches
         self.steps = 0
+        self._forked = False
+        self._begin()
+        call_in_forked_child(self._begin_after_fork)
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[ScheduledRequest] = deque()
         self._prefilling: ScheduledRequest | None = None
         self._active: list[ScheduledRequest] = []
         self._thread: threading.Thread | None = None
         self._stopping = False
+
+    def _begin_after_fork(self) -> None:
+        """Forget the parent's thread and its requests; the engine is reset when the child first uses it."""
+        self._begin()
+        self._forked = True
 
     @property
     def prompt_tokens_left(self) -> int:
@@ -75,8 +87,13 @@ class Scheduler:
         """Queue requests; those of one call enter the batch in this order, together if there is room.
 
         Raises:
-            NADError: One of the requests cannot work; none of them is queued then.
+            NADError: One of the requests cannot work, or this process was forked and cannot use the model; none of
+                them is queued then.
         """
+        with self._changed:
+            if self._forked:
+                self.engine.reset_after_fork()
+                self._forked = False
         for scheduled in requests:
             self.engine.check(scheduled.request)
         with self._changed:

@@ -14,7 +14,6 @@ last token, so the first generated token is recorded like every other, and no pr
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 import weakref
 from collections.abc import Collection
@@ -36,12 +35,13 @@ from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_m
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.exceptions import GenerationError
+from nad_agents.fork import ForkSafeLock
 from nad_agents.neurons.recorder import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["HFEngine"]
 
-_MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.Lock] = weakref.WeakKeyDictionary()
+_MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, ForkSafeLock] = weakref.WeakKeyDictionary()
 """One lock per model: engines that share a model take turns, as each taps the model's layers while it steps."""
 
 _COMPACT_SHARE = 0.25
@@ -71,7 +71,7 @@ class HFEngine:
         self.name = name or model.config.name_or_path or type(model).__name__
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
-        self._model_lock = _MODEL_LOCKS.setdefault(model, threading.Lock())
+        self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
         self._batch = BatchCache(self._device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._setups = SetupBuilder(model, tokenizer)
@@ -210,6 +210,22 @@ class HFEngine:
         self._generations.remove(found)
         if not self._generations:
             self._recorder.free()
+
+    def reset_after_fork(self) -> None:
+        """Drop what the parent's thread was generating; the weights stay.
+
+        Raises:
+            GenerationError: The model is on a GPU, which no forked process can use.
+        """
+        if self._device.type != "cpu":
+            msg = (
+                f"{self.name} was put on {self._device} before this process was forked, and a forked process cannot "
+                "use that device; load the model in the worker itself (gunicorn without --preload), or start "
+                "processes by the method 'spawn'"
+            )
+            raise GenerationError(msg)
+        self._batch = BatchCache(self._device)
+        self._generations = []
 
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
         with self._model_lock:

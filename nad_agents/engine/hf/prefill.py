@@ -1,7 +1,7 @@
 """Reading a prompt into a cache of batch size 1, in pieces, so that the batch can go on in between.
 
-The pieces of a prompt depend on nothing but its length and what the prefix cache knew of it: other callers change no bit
-of the result.
+The pieces of a prompt depend on nothing but its length and what the prefix cache knew of it, so other callers change no
+bit of the result.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_the_batch_may_advance_between_the_pieces_of_a_prompt(monkeypatch):
     second = engine.join(reading)
     while first.live or second.live:
         engine.step(8)
-    assert left == list(range(len(ids(PROMPT)) - 21, 0, -20)) + [0]
+    assert left == [*range(len(ids(PROMPT)) - 21, 0, -20), 0]
     for generation, expected in zip((first, second), alone, strict=True):
         mine = [rollout.token_ids.tolist() for rollout in generation.group().rollouts]
         assert mine == [rollout.token_ids.tolist() for rollout in expected.rollouts]
