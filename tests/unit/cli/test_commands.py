@@ -204,3 +204,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 )
 def test_exit_codes_mean_something(error, code):
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "said"),
+    [
+        (("bench", "task", "--out", "run"), "nad_agents.evaluation.datasets.load_problems", "--resume"),
+        (("report", "run"), "nad_agents.cli.report.parse_selectors", "the same command goes on"),
+        (("doctor",), "nad_agents.cli.doctor._check_python", "interrupted"),
+    ],
+)
+def test_an_interrupted_command_says_how_to_go_on(nad, monkeypatch, command, place, said):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    code, _, err = nad(*command)
+    assert code == 130
+    assert "error: interrupted" in err
+    assert said in err
