@@ -35,7 +35,7 @@ def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
         if free < wanted:
             where = " and ".join(str(folder) for folder, _ in parts)
             msg = (
-                f"{purpose} needs about {wanted / 1e6:,.0f} MB in {where}, and {free / 1e6:,.0f} MB are free; free some, "
-                "or set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
+                f"{purpose} needs about {wanted / 1e6:,.0f} MB in {where}, and {free / 1e6:,.0f} MB are free; free "
+                "some, or set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
             )
             raise ModelLoadError(msg)

@@ -163,7 +163,7 @@ def test_doctor_knows_every_extra_with_its_packages():
         for extra, requirements in PROJECT["optional-dependencies"].items()
         if extra != "all"
     }
-    assert doctor._EXTRAS == declared
+    assert declared == doctor._EXTRAS
 
 
 def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, monkeypatch, tmp_path):

@@ -68,7 +68,7 @@ def test_a_disk_that_fills_up_meanwhile_is_one_line_and_leaves_nothing(own_cache
         (folder / "weights").write_bytes(b"half")
         raise FULL
 
-    with pytest.raises(ModelLoadError, match="could not be written: .*No space left on device") as error:
+    with pytest.raises(ModelLoadError, match=r"could not be written: .*No space left on device") as error:
         cached_folder("key", build)
     one_line(error)
     assert not [entry for entry in (own_cache / "models").iterdir() if entry.suffix != ".lock"]
