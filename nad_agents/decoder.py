@@ -124,6 +124,11 @@ class NeuronAgreementDecoder:
         )
         return self.engine.fitting_token_limit(request)
 
+    @property
+    def prompt_tokens_left(self) -> int:
+        """Number of tokens that are still to be read of the prompt that is being read; 0 if none is."""
+        return self._scheduler.prompt_tokens_left
+
     def decode(
         self,
         prompt: Prompt,

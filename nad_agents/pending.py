@@ -127,6 +127,7 @@ class PendingRequest:
     @contextlib.contextmanager
     def _cancelled_when_left(self) -> Iterator[None]:
         """Cancel the request if its caller leaves the block early, by an exception or by closing a generator."""
+        self._scheduled.check_process()
         try:
             yield
         except BaseException:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from nad_agents.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -16,14 +17,14 @@ __all__ = ["shared_decoder", "unload_models"]
 class _Slot:
     """Holds a decoder, or None until it is loaded under the lock."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: ForkSafeLock = field(default_factory=ForkSafeLock)
     decoder: NeuronAgreementDecoder | None = None
 
 
 _SLOTS: dict[tuple[str, str, str], _Slot] = {}
 """Slots by model, device and dtype."""
 
-_SLOTS_LOCK = threading.Lock()
+_SLOTS_LOCK = ForkSafeLock()
 
 
 def shared_decoder(model: str, device: str, dtype: str) -> NeuronAgreementDecoder:

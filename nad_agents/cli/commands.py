@@ -6,11 +6,12 @@ import json
 import sys
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from nad_agents._version import __version__
 from nad_agents.cli import bench, doctor, generate, report, select
@@ -26,8 +27,31 @@ from nad_agents.exceptions import (
 
 __all__ = ["app", "exit_code", "main"]
 
+_RESUMED_BY = {
+    "bench": "what is recorded is kept; the same command with --resume goes on from there",
+    "report": "what is scored is kept; the same command goes on from there",
+}
+"""How to go on with an interrupted command, where anything is left to go on from."""
+
+
+class _Commands(TyperGroup):
+    """The commands, interrupted by Ctrl-C with a line and the exit status 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # typer would end the process without a word
+            resumed = _RESUMED_BY.get(ctx.invoked_subcommand or "")
+            as_json = "--json" in sys.argv[1:]
+            _print_error("interrupted" + (f"; {resumed}" if resumed else ""), "KeyboardInterrupt", as_json=as_json)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="nad",
+    cls=_Commands,
     help="Best-of-N for local models, chosen by neuron agreement.",
     no_args_is_help=True,
     add_completion=False,
@@ -84,9 +108,6 @@ def main() -> None:
         if not _OWN_COMMANDS.intersection(sys.argv[1:2]):
             _add_plugin_commands()
         app()
-    except KeyboardInterrupt:
-        _print_error("interrupted", "KeyboardInterrupt", as_json=as_json)
-        sys.exit(130)
     except Exception as error:
         sandbox_error = any(base.__name__ == "SandboxError" for base in type(error).__mro__)
         if not isinstance(error, NADError) and not sandbox_error:

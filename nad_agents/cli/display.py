@@ -194,11 +194,16 @@ def answer_panel(text: str, *, code: bool, title: str) -> Panel:
 
 
 def show_evidence(console: Console, evidence: Evidence) -> None:
-    """Print the table that compares the selectors."""
+    """Print the table that compares the selectors, or why they cannot be compared."""
     from nad_agents.evaluation.tables import short_table
 
     title = f"{evidence.problems} problems, {evidence.candidates} candidates each, {evidence.mixed} with both outcomes"
-    show_table(console, short_table(evidence), title)
+    if evidence.mixed:
+        show_table(console, short_table(evidence), title)
+    else:
+        console.print(f"{title}; {100 * evidence.average.value:.1f}% of the candidates are right", highlight=False)
+    for warning in evidence.warnings:
+        console.print(f"[yellow]{warning}[/]", highlight=False, soft_wrap=True)
 
 
 def show_table(console: Console, rows: Rows, title: str) -> None:

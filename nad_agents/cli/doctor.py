@@ -7,25 +7,28 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import chain
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from nad_agents._version import __version__
-from nad_agents.cli.findings import Finding, Status, findings_table
+from nad_agents.cli.findings import Finding, Status, show_finding
 from nad_agents.cli.options import DEFAULT_MODEL
 
 __all__ = ["doctor"]
 
 _EXTRAS = {
-    "evaluation": ("matplotlib",),
-    "gguf": ("gguf", "accelerate"),
+    "evaluation": ("matplotlib", "pyarrow"),
+    "gguf": ("accelerate", "gguf"),
     "grammar": ("llguidance",),
-    "langchain": ("langchain-core",),
+    "langchain": ("langchain-core", "tenacity"),
+    "llama-index": ("llama-index-core", "llguidance", "tenacity"),
     "sandbox": ("docker", "hypothesis"),
-    "server": ("fastapi", "uvicorn", "prometheus-client"),
+    "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
 }
+"""The packages that each extra brings."""
 
 
 def doctor(
@@ -34,7 +37,10 @@ def doctor(
         bool, typer.Option("--clean", help="Remove what killed processes left of their sandboxes.")
     ] = False,
     bench: Annotated[
-        bool, typer.Option("--bench", help="Measure what best-of-N costs on this machine, in about a minute.")
+        bool,
+        typer.Option(
+            "--bench", help="Measure what best-of-N costs on this machine; how long that takes is said first."
+        ),
     ] = False,
     model: Annotated[str, typer.Option("--model", "-m", help="The model that --bench runs.")] = DEFAULT_MODEL,
 ) -> None:
@@ -47,17 +53,19 @@ def doctor(
         _check_extras,
         _check_sandboxes,
     )
-    findings = [finding for check in checks for finding in check()]
+    sources = [check() for check in checks]
     if clean:
-        findings.append(_remove_leftovers())
+        sources.append(_remove_leftovers())
     if bench:
         from nad_agents.cli.speed_check import measure_speed
 
-        findings.extend(measure_speed(Console(stderr=True, quiet=as_json), model))
+        sources.append(measure_speed(Console(stderr=True, quiet=as_json), model))
+    console, findings = Console(quiet=as_json), []
+    for finding in chain.from_iterable(sources):
+        findings.append(finding)
+        show_finding(console, finding)
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
-    else:
-        Console(soft_wrap=False).print(findings_table(findings))
     if any(finding.status == "broken" for finding in findings):
         raise typer.Exit(4)
 
@@ -158,8 +166,8 @@ def _loose_limits(enforced: Mapping[str, str]) -> str:
     return f"; limits: {', '.join(loose)}" if loose else ""
 
 
-def _remove_leftovers() -> Finding:
+def _remove_leftovers() -> Iterator[Finding]:
     from nad_sandbox import reap_leftovers
 
     removed = reap_leftovers()
-    return Finding("leftovers", "ok", f"removed {len(removed)}" + (f": {', '.join(removed)}" if removed else ""))
+    yield Finding("leftovers", "ok", f"removed {len(removed)}" + (f": {', '.join(removed)}" if removed else ""))

@@ -1,17 +1,22 @@
-"""What `nad doctor` finds, and the table that shows it."""
+"""What `nad doctor` finds, and how a finding is shown as soon as it is known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["Finding", "Status", "findings_table"]
+__all__ = ["Finding", "Status", "show_finding"]
 
 Status = Literal["ok", "missing", "broken"]
 
 _MARKS: dict[Status, str] = {"ok": "[green]ok[/]", "missing": "[yellow]missing[/]", "broken": "[red]broken[/]"}
+
+_MARK_WIDTH = len("missing")
+_NAME_WIDTH = len("check in the sandbox")
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,12 @@ class Finding:
     advice: str = ""
 
 
-def findings_table(findings: list[Finding]) -> Table:
-    """Return a table with one row per finding."""
-    table = Table(box=None, pad_edge=False)
-    for title in ("", "what", "found"):
-        table.add_column(title, overflow="fold")
-    for finding in findings:
-        detail = finding.detail + (f"\n[yellow]{finding.advice}[/]" if finding.advice else "")
-        table.add_row(_MARKS[finding.status], finding.name, detail)
-    return table
+def show_finding(console: Console, finding: Finding) -> None:
+    """Print a finding as a row; the rows of all findings form a table."""
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=_MARK_WIDTH)
+    row.add_column(width=_NAME_WIDTH, overflow="fold")
+    row.add_column(overflow="fold")
+    detail = escape(finding.detail) + (f"\n[yellow]{escape(finding.advice)}[/]" if finding.advice else "")
+    row.add_row(_MARKS[finding.status], finding.name, detail)
+    console.print(row)

@@ -24,6 +24,9 @@ _TEXT = "Write a Python function that merges two sorted lists into one sorted li
 _PROMPT_TOKENS = 256
 _TOKENS = 48
 _ROUNDS = 3
+_FIRST_TOKENS = 8
+_STEPS = _TOKENS * (_ROUNDS * (3 + 5) + 2)
+"""About how many steps of 8 candidates all measurements take: a step of 16 counts twice, and one candidate's once."""
 
 
 def measure_speed(console: Console, model: str) -> Iterator[Finding]:
@@ -43,12 +46,15 @@ def measure_speed(console: Console, model: str) -> Iterator[Finding]:
         engine = HFEngine(loaded.model, loaded.tokenizer, name=loaded.name)
     yield Finding("load", "ok", f"{loaded.name} in {time.perf_counter() - started:.1f} s")
     prompt = (loaded.tokenizer(_TEXT)["input_ids"] * _PROMPT_TOKENS)[:_PROMPT_TOKENS]
-    with console.status("Measuring ..."):
-        # the first run allocates memory, which is not timed
-        _decode_seconds(engine, prompt, n=8, tokens=8, recording=RecordingConfig())
+    with console.status("Measuring ...") as status:
+        # the first run allocates memory, so no figure comes of it, but a first estimate
+        step = _decode_seconds(engine, prompt, n=8, tokens=_FIRST_TOKENS, recording=RecordingConfig()) / _FIRST_TOKENS
+        console.print(f"measuring takes about {_duration(step * _STEPS)}", highlight=False)
+        status.update("Measuring the prefill ...")
         yield Finding("prefill", "ok", f"{_PROMPT_TOKENS / _prefill_seconds(engine, prompt):,.0f} tokens/s")
         decode = partial(_decode_seconds, engine, prompt, tokens=_TOKENS)
         for n in (8, 16):
+            status.update(f"Measuring {n} candidates against one, with and without recording ...")
             one, recorded, unrecorded = _timed_in_turn(
                 partial(decode, n=1, recording=RecordingConfig()),
                 partial(decode, n=n, recording=RecordingConfig()),
@@ -63,8 +69,13 @@ def measure_speed(console: Console, model: str) -> Iterator[Finding]:
                 f"{_median_ratio(recorded, one):.1f} times the time of one; "
                 f"recording neurons takes {100 * (_median_ratio(recorded, unrecorded) - 1):+.1f}%",
             )
+        status.update("Measuring selection and checks ...")
         yield Finding("selection", "ok", f"{1000 * _select_seconds(engine, prompt):.0f} ms for 16 candidates (knn)")
         yield _measure_check()
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 def _prefill_seconds(engine: HFEngine, prompt: list[int]) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -21,6 +20,7 @@ from nad_agents.constrained.regex_width import pattern_growth
 from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
 from nad_agents.constrained.token_budget import JSON_ENDING_TEXTS, TokenBudget
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError
+from nad_agents.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["end_tokens", "grammar_tokenizer", "literal_writer", "make_processors", "vocabulary_size"]
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
-_TOKENIZERS_LOCK = threading.Lock()
+_TOKENIZERS_LOCK = ForkSafeLock()
 
 
 def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:

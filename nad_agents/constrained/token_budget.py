@@ -9,7 +9,6 @@ unrestricted; after that only tokens that keep the ending within the budget are 
 from __future__ import annotations
 
 import string
-import threading
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from nad_agents.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
@@ -59,7 +60,7 @@ _ChooseToken = Callable[["LLMatcher", NDArray[np.bool_]], int | None]
 """Chooses one of the allowed tokens where none of the ending texts is allowed."""
 
 _VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _VocabularyTexts] = weakref.WeakKeyDictionary()
-_VOCABULARIES_LOCK = threading.Lock()
+_VOCABULARIES_LOCK = ForkSafeLock()
 
 
 @dataclass(eq=False)

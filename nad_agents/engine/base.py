@@ -1,8 +1,9 @@
 """What a backend must offer, free of any backend's types.
 
-An engine holds a batch of rows; a row is one live candidate of one generation. A generation is started (prefill, then
-N rows), advanced together with every other generation in the batch, loses rows as candidates finish or are dropped,
-and yields its rollouts. One thread drives an engine; `nad_agents.engine.scheduler` lets many callers share it.
+An engine holds a batch of rows; a row is one live candidate of one generation. A generation's prompt is read piece by
+piece, then its N rows join the batch, are advanced together with those of every other generation, leave it as
+candidates finish or are dropped, and yield the rollouts. One thread drives an engine; `nad_agents.engine.scheduler`
+lets many callers share it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.types import SamplingConfig
 
-__all__ = ["Engine", "Generation", "GenerationRequest"]
+__all__ = ["Engine", "Generation", "GenerationRequest", "Prefill"]
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Generation(Protocol):
 
     @property
     def prefill_seconds(self) -> float:
-        """Seconds that the prefill took."""
+        """Seconds of the prefill, those spent on the batch between its pieces included."""
         ...
 
     @property
@@ -146,6 +147,19 @@ class Generation(Protocol):
 
     def finish_reason(self, candidate: int) -> FinishReason:
         """Return why a candidate ended, or "running" while it is still generating."""
+        ...
+
+
+class Prefill(Protocol):
+    """A prompt that an engine is reading piece by piece; whoever lets it go has ended it."""
+
+    @property
+    def tokens_left(self) -> int:
+        """Number of prompt tokens that are still to be read."""
+        ...
+
+    def advance(self) -> int:
+        """Read the next piece of the prompt and return its number of tokens, 0 if nothing is left."""
         ...
 
 
@@ -176,11 +190,19 @@ class Engine(Protocol):
         ...
 
     def check(self, request: GenerationRequest) -> None:
-        """Raise the error that `start` would raise for a request that cannot work, without running the model."""
+        """Raise the error that `prefill` would raise for a request that cannot work, without running the model."""
+        ...
+
+    def prefill(self, request: GenerationRequest) -> Prefill:
+        """Begin to read a prompt; `step` may be called between its pieces."""
+        ...
+
+    def join(self, prefill: Any) -> Generation:
+        """Add N rows to the batch for a prompt of which nothing is left to read."""
         ...
 
     def start(self, request: GenerationRequest) -> Generation:
-        """Prefill the prompt once and add N rows to the batch."""
+        """Read a prompt whole and add N rows to the batch."""
         ...
 
     def step(self, max_tokens: int) -> None:
@@ -193,4 +215,8 @@ class Engine(Protocol):
 
     def release(self, generation: Generation) -> None:
         """Take a generation out of the batch, finished or not."""
+        ...
+
+    def reset_after_fork(self) -> None:
+        """Drop what the parent's thread was generating; raise if a forked process cannot use the model."""
         ...

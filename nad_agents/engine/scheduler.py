@@ -1,7 +1,9 @@
 """Many callers, one engine: a thread that owns the engine and advances every request together.
 
-Requests enter the batch at the end of a chunk, share every forward pass, and leave the batch as soon as they are done,
-cancelled or failed. The thread ends when there is nothing to do and starts again with the next request.
+The prompt of one request at a time is read in pieces, between which the batch advances by a chunk, so that no running
+candidate waits for a long prompt. Requests enter the batch at the end of a chunk, share every forward pass, and leave
+the batch as soon as they are done, cancelled or failed. The thread ends when there is nothing to do and starts again
+with the next request.
 """
 
 from __future__ import annotations
@@ -16,8 +18,12 @@ from collections.abc import Sequence
 from nad_agents.engine.base import Engine
 from nad_agents.engine.scheduled_request import GenerationResult, ScheduledRequest
 from nad_agents.exceptions import ConfigurationError, GenerationError, NADError
+from nad_agents.fork import call_in_forked_child
 
 __all__ = ["Scheduler"]
+
+_PREFILL_BUDGET = 512
+"""Prompt tokens, of one request or several, after which the batch advances before more is read."""
 
 _IDLE_SECONDS = 2.0
 """How long the thread waits for another request before it ends."""
@@ -53,18 +59,41 @@ class Scheduler:
         self.max_rows = max_rows
         self.share_batches = share_batches
         self.steps = 0
+        self._forked = False
+        self._begin()
+        call_in_forked_child(self._begin_after_fork)
+
+    def _begin(self) -> None:
         self._changed = threading.Condition()
         self._waiting: deque[ScheduledRequest] = deque()
+        self._prefilling: ScheduledRequest | None = None
         self._active: list[ScheduledRequest] = []
         self._thread: threading.Thread | None = None
         self._stopping = False
+
+    def _begin_after_fork(self) -> None:
+        """Forget the parent's thread and its requests; the engine is reset when the child first uses it."""
+        self._begin()
+        self._forked = True
+
+    @property
+    def prompt_tokens_left(self) -> int:
+        """Number of tokens that are still to be read of the prompt that is being read; 0 if none is."""
+        prefilling = self._prefilling
+        prefill = prefilling.prefill if prefilling is not None else None
+        return prefill.tokens_left if prefill is not None else 0
 
     def submit(self, requests: Sequence[ScheduledRequest]) -> None:
         """Queue requests; those of one call enter the batch in this order, together if there is room.
 
         Raises:
-            NADError: One of the requests cannot work; none of them is queued then.
+            NADError: One of the requests cannot work, or this process was forked and cannot use the model; none of
+                them is queued then.
         """
+        with self._changed:
+            if self._forked:
+                self.engine.reset_after_fork()
+                self._forked = False
         for scheduled in requests:
             self.engine.check(scheduled.request)
         with self._changed:
@@ -79,7 +108,8 @@ class Scheduler:
         """Cancel every request and wait for the thread to end, at most half a minute; later requests restart it."""
         with self._changed:
             thread, self._stopping = self._thread, True
-            for scheduled in (*self._waiting, *self._active):
+            prefilling = () if self._prefilling is None else (self._prefilling,)
+            for scheduled in (*self._waiting, *prefilling, *self._active):
                 scheduled.cancellation.cancel()
             self._changed.notify()
         if thread is not None:
@@ -91,42 +121,62 @@ class Scheduler:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._active:
+                while not (self._waiting or self._prefilling or self._active):
                     if self._stopping or (not self._changed.wait(_IDLE_SECONDS) and not self._waiting):
                         self._thread = None
                         return
-            # 1. waiting requests enter the batch
+            # 1. cancelled requests leave the queue and the batch
+            self._fail_cancelled()
+            # 2. waiting ones are read, and enter the batch once nothing of their prompt is left
             self._admit()
-            # 2. cancelled ones leave it
-            for scheduled in [active for active in self._active if active.cancellation.cancelled]:
-                self._fail(scheduled, scheduled.cancellation.error())
-            # 3. the others grow by a chunk or less
+            # 3. the batch grows by a chunk or less
             if self._active:
                 self._advance()
 
+    def _fail_cancelled(self) -> None:
+        with self._changed:
+            cancelled = [waiting for waiting in self._waiting if waiting.cancellation.cancelled]
+            for scheduled in cancelled:
+                self._waiting.remove(scheduled)
+        cancelled += [active for active in self._active if active.cancellation.cancelled]
+        if self._prefilling is not None and self._prefilling.cancellation.cancelled:
+            cancelled.append(self._prefilling)
+        for scheduled in cancelled:
+            self._fail(scheduled, scheduled.cancellation.error())
+
     def _admit(self) -> None:
-        """Start waiting requests for which there is room, in order of arrival."""
-        while True:
-            with self._changed:
-                if not self._waiting:
-                    return
-                scheduled = self._waiting[0]
-                cancelled = scheduled.cancellation.cancelled
-                rows = self.engine.rows + scheduled.request.sampling.n
-                joins = self.share_batches and rows <= self.max_rows and self.engine.can_join()
-                if self._active and not joins and not cancelled:
-                    return
-                self._waiting.popleft()
-            if cancelled:
-                self._fail(scheduled, scheduled.cancellation.error())
-                continue
-            scheduled.started = time.perf_counter()
+        """Read prompts for which there is room, in order of arrival, until the budget of one round is spent."""
+        budget = _PREFILL_BUDGET
+        while budget > 0:
+            scheduled = self._prefilling or self._next_waiting()
+            if scheduled is None:
+                return
             try:
-                scheduled.generation = self.engine.start(scheduled.request)
+                if scheduled.prefill is None:
+                    scheduled.started = time.perf_counter()
+                    scheduled.prefill = self.engine.prefill(scheduled.request)
+                budget -= scheduled.prefill.advance()
+                if not scheduled.prefill.tokens_left:
+                    scheduled.generation = self.engine.join(scheduled.prefill)
             except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller who waits for it
                 self._fail(scheduled, _as_generation_error(error))
-            else:
-                self._active.append(scheduled)
+                continue
+            if scheduled.generation is not None:
+                with self._changed:
+                    self._prefilling = scheduled.prefill = None
+                    self._active.append(scheduled)
+
+    def _next_waiting(self) -> ScheduledRequest | None:
+        """Take the next request from the queue, or None if there is none or no room for it."""
+        with self._changed:
+            if not self._waiting:
+                return None
+            rows = self.engine.rows + self._waiting[0].request.sampling.n
+            joins = self.share_batches and rows <= self.max_rows and self.engine.can_join()
+            if self._active and not joins:
+                return None
+            self._prefilling = self._waiting.popleft()
+            return self._prefilling
 
     def _advance(self) -> None:
         # 1. the next boundary: the end of a chunk, or sooner if an observer wants to look sooner
@@ -186,8 +236,11 @@ class Scheduler:
                 self._waiting.append(scheduled)
 
     def _fail(self, scheduled: ScheduledRequest, error: BaseException) -> None:
-        if scheduled in self._active:
-            self._active.remove(scheduled)
+        with self._changed:
+            if scheduled is self._prefilling:
+                self._prefilling = scheduled.prefill = None
+            if scheduled in self._active:
+                self._active.remove(scheduled)
         if scheduled.generation is not None:
             self.engine.release(scheduled.generation)
         scheduled.future.set_exception(error)

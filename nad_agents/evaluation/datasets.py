@@ -155,6 +155,7 @@ def _code(name: str, question: str, tests: str | Sequence[str], fields: Mapping[
     whole = f"{setup}\n{source}".strip("\n")
     try:
         ast.parse(whole)
+    # besides SyntaxError: deep nesting and long chains exhaust the parser in ways that depend on Python's version
     except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError) as error:
         msg = f"the tests of problem {name!r} do not compile: {error}"
         raise ValueError(msg) from error

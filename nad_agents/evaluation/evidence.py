@@ -22,6 +22,9 @@ __all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence"]
 Difficulty = Literal["hard", "middle", "easy"]
 """Share of a problem's candidates that are correct: below a third, up to two thirds, or above; 0 and 1 are excluded."""
 
+_CUT_SHARE = 0.5
+"""Share of cut candidates above which a report warns of them."""
+
 
 @dataclass(frozen=True)
 class SelectorRow:
@@ -102,6 +105,24 @@ class Evidence:
     count_entropy: Mapping[str, Estimate]
     counts: Mapping[str, Estimate]
     agreement: Mapping[str, Estimate]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What keeps the figures from saying anything about selectors, in sentences; empty if nothing does."""
+        found = []
+        if not self.mixed:
+            why = (
+                "no candidate is right"
+                if self.oracle.value == 0
+                else "every candidate is right"
+                if self.average.value == 1
+                else "the candidates of each problem are all right or all wrong"
+            )
+            found.append(f"Nothing tells the selectors apart: {why}.")
+        if self.cut > _CUT_SHARE:
+            who = "Every candidate was" if self.cut == 1 else f"{100 * self.cut:.0f}% of the candidates were"
+            found.append(f"{who} cut at the token limit; record again with a larger --max-new-tokens.")
+        return tuple(found)
 
 
 def collect_evidence(

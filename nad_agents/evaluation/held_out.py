@@ -160,7 +160,7 @@ def repeat_splits(
         seed: Seed of the halves.
 
     Returns:
-        The means over all halves; None with fewer than four problems.
+        The means over all halves; None with fewer than four problems, or if every selector's picks are as good.
     """
     n = len(measures)
     if n < 4:
@@ -168,6 +168,8 @@ def repeat_splits(
     indices = [index for index, variant in enumerate(plan.standard) if variant.family != "execution"]
     average = np.array([m.correct.mean() for m in measures])
     gains = correct_picks(measures, plan)[indices] - average
+    if not np.ptp(gains, axis=0).any():
+        return None
     rng = np.random.default_rng(seed)
     chosen: Counter[str] = Counter()
     own, other = 0.0, 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nad_agents.decoder import NeuronAgreementDecoder
+from nad_agents.engine.hf.available_memory import return_free_memory
 from nad_agents.evaluation.datasets import Problem
 from nad_agents.exceptions import PromptError
 from nad_agents.models import LoadedModel
@@ -135,6 +136,8 @@ def record_problems(
                 record = _await_record(*running[0], sampling.seed)
                 writer.append(record)
                 running.popleft()
+                # otherwise the holes that large tensors leave in the heap add up over hundreds of problems
+                return_free_memory()
                 if on_problem is not None:
                     on_problem(record, on_disk + recorded + 1)
         finally:

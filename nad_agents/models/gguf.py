@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nad_agents.exceptions import MissingDependencyError, ModelLoadError
-from nad_agents.models.cache import cached_folder, find_cached
-from nad_agents.models.gguf_conversion import CONVERSION_VERSION, convert
+from nad_agents.models.cache import cache_dir, cached_folder, find_cached
+from nad_agents.models.disk_space import check_disk_space
+from nad_agents.models.gguf_conversion import CONVERSION_VERSION, convert, converted_size
 from nad_agents.models.gguf_header import GGUFMetadata, check_magic, read_metadata
 from nad_agents.models.logging import ProgressCallback, announce, logger
 
@@ -34,7 +35,7 @@ def converted_gguf(
         progress: Receives one line before each slow step.
 
     Raises:
-        ModelLoadError: The file is not GGUF, is truncated, or cannot be converted.
+        ModelLoadError: The file is not GGUF, is truncated, or cannot be converted; or the disk is too full.
         UnsupportedModelError: transformers cannot read its architecture, or it is not decoder-only.
         MissingDependencyError: The package that reads GGUF files is not installed.
     """
@@ -52,6 +53,7 @@ def converted_gguf(
     _check_metadata(metadata, path)
 
     def build(folder: Path) -> dict[str, Any]:
+        check_disk_space({cache_dir(): converted_size(metadata)}, purpose=f"converting {name}")
         announce(f"converting {name} to safetensors, once (one to two minutes for 500 MB)", progress)
         return convert(path, metadata, folder) | {"name": name, "sha256": sha256, "size": path.stat().st_size}
 

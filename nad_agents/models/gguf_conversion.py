@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -28,7 +29,7 @@ from nad_agents.models.gguf_header import GGUFMetadata
 from nad_agents.models.logging import logger, silence_libraries
 from nad_agents.models.model_checks import check_decoder_only, context_length
 
-__all__ = ["CONVERSION_VERSION", "convert"]
+__all__ = ["CONVERSION_VERSION", "convert", "converted_size"]
 
 CONVERSION_VERSION = 1
 """Part of every cache key; it is raised when the conversion's result changes."""
@@ -69,6 +70,11 @@ def _storage_dtype(metadata: GGUFMetadata) -> torch.dtype:
     return torch.bfloat16 if metadata.matrix_type == "BF16" else torch.float32
 
 
+def converted_size(metadata: GGUFMetadata) -> int:
+    """Return how many bytes the weights of a file take once they are converted."""
+    return metadata.parameters * _storage_dtype(metadata).itemsize
+
+
 def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     """Write the model, its tokenizer and its generation config to a folder.
 
@@ -106,8 +112,12 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
             msg = f"{path} could not be converted: {reason}"
             raise ModelLoadError(msg) from error
         model.generation_config = _generation_config(tokenizer, metadata)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        try:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        except (OSError, SafetensorError) as error:
+            msg = f"{path} could not be converted: writing to {folder.parent} failed: {one_line_error(error)}"
+            raise ModelLoadError(msg) from error
         _check_round_trip(tokenizer, folder)
     return {
         "conversion": CONVERSION_VERSION,

@@ -29,6 +29,7 @@ class GGUFMetadata:
         n_splits: Number of files that the model is split into.
         quantized: Whether any matrix is stored in quantized blocks.
         matrix_type: llama.cpp's name of the type that most matrices have.
+        parameters: Number of weights.
         long_context_factors: Whether the model rescales its rotary frequencies, which transformers does not read.
     """
 
@@ -38,6 +39,7 @@ class GGUFMetadata:
     n_splits: int
     quantized: bool
     matrix_type: str
+    parameters: int
     long_context_factors: bool
 
 
@@ -82,6 +84,7 @@ def read_metadata(path: Path) -> GGUFMetadata:
         }
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
         names = {tensor.name for tensor in reader.tensors}
+        parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
         architecture = str(values["general.architecture"])
     except (ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError, OSError) as error:
         msg = f"{path} is truncated or damaged ({one_line_error(error)}); download it again"
@@ -98,5 +101,6 @@ def read_metadata(path: Path) -> GGUFMetadata:
         n_splits=int(values.get("split.count", 1) or 1),
         quantized=any(kind not in {"F32", "F16", "BF16"} for kind in types),
         matrix_type=types.most_common(1)[0][0],
+        parameters=parameters,
         long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError
+from nad_agents.fork import ForkSafeLock
 from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL
 from nad_agents.models.int8 import quantize_linear_layers
@@ -22,7 +22,7 @@ from nad_agents.models.pretrained import read_config, read_tokenizer, read_weigh
 
 __all__ = ["LoadedModel", "load_model", "read_context_length"]
 
-_LOADING = threading.Lock()
+_LOADING = ForkSafeLock()
 """transformers changes process-wide state while it loads (default dtype, verbosity), so one model loads at a time."""
 
 

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from nad_agents.exceptions import ConfigurationError, RecordingError
+from nad_agents.fork import call_in_forked_child
 from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.top_k import top_neurons
@@ -77,6 +78,8 @@ class ActivationTap:
         self.first_layer = 0
         self._step = 0
         self._armed = False
+        # the thread that would leave the context is not there in the child
+        call_in_forked_child(self._close)
 
     def __enter__(self) -> ActivationTap:
         """Register one hook per block."""
@@ -88,6 +91,9 @@ class ActivationTap:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop copying and remove the hooks."""
+        self._close()
+
+    def _close(self) -> None:
         self._armed = False
         for handle in self._handles:
             handle.remove()

@@ -130,6 +130,11 @@ class ScriptedDecoder:
         self._turns = itertools.count()
 
     @property
+    def prompt_tokens_left(self) -> int:
+        """No prompt is read."""
+        return 0
+
+    @property
     def steps(self) -> int:
         """Return 0: no batch is advanced."""
         return 0

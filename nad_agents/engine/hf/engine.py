@@ -2,7 +2,7 @@
 
 transformers prepares what a generation needs (see `nad_agents.engine.hf.generation_setup`); the loop is this module's:
 
-1. prefill the prompt except its last token, once, at batch size 1
+1. prefill the prompt except its last token, once, at batch size 1, in pieces (see `nad_agents.engine.hf.prefill`)
 2. expand the cache to N rows and add them to the batch
 3. per step: one forward pass for all rows, then signals, processors and a draw for each generation
 4. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
@@ -14,7 +14,6 @@ last token, so the first generated token is recorded like every other, and no pr
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 import weakref
 from collections.abc import Collection
@@ -30,17 +29,19 @@ from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape
+from nad_agents.engine.hf.prefill import HFPrefill, piece_size
 from nad_agents.engine.hf.prefix_cache import PrefixCache
 from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory, fitting_token_limit
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
 from nad_agents.exceptions import GenerationError
+from nad_agents.fork import ForkSafeLock
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["HFEngine"]
 
-_MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, threading.Lock] = weakref.WeakKeyDictionary()
+_MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, ForkSafeLock] = weakref.WeakKeyDictionary()
 """One lock per model: engines that share a model take turns, as each taps the model's layers while it steps."""
 
 _COMPACT_SHARE = 0.25
@@ -70,7 +71,7 @@ class HFEngine:
         self.name = name or model.config.name_or_path or type(model).__name__
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
-        self._model_lock = _MODEL_LOCKS.setdefault(model, threading.Lock())
+        self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
         self._batch = BatchCache(self._device)
         self._prefixes = PrefixCache(prefix_bytes)
         self._setups = SetupBuilder(model, tokenizer)
@@ -127,8 +128,8 @@ class HFEngine:
         return fitting_token_limit(request, self._shape, self._device, self._recorded_widths(request))
 
     @torch.inference_mode()
-    def start(self, request: GenerationRequest) -> HFGeneration:
-        """Prefill the prompt once and add N rows to the batch.
+    def prefill(self, request: GenerationRequest) -> HFPrefill:
+        """Begin to read a prompt, from where it is new to the prefix cache.
 
         Raises:
             PromptError: See `check`.
@@ -143,31 +144,50 @@ class HFEngine:
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
-        # 1. prefill all tokens but the last at batch size 1, from where the prompt is new
-        length = prompt.shape[1] - 1
-        prefix = request.prompt_ids[:length]
-        known = self._prefixes.fill(setup.cache, prefix)
-        if known < length:
-            positions = torch.arange(known, length, device=self._device)[None]
-            with self._model_lock:
-                self._forward(prompt[:, known:-1], positions, None, setup.cache)
-        self._prefixes.keep(setup.cache, prefix)
-        # 2. one row per candidate
+        return HFPrefill(
+            request=request,
+            prompt=prompt,
+            setup=setup,
+            read=self._prefixes.fill(setup.cache, request.prompt_ids[:-1]),
+            piece=piece_size(setup.cache, self.model.config),
+            forward=self._read,
+            started=started,
+        )
+
+    @torch.inference_mode()
+    def join(self, prefill: HFPrefill) -> HFGeneration:
+        """Add one row per candidate of a prompt that has been read to the batch."""
+        if prefill.tokens_left:
+            msg = f"{prefill.tokens_left} tokens of the prompt have not been read; call advance() until none is left"
+            raise GenerationError(msg)
+        request, setup = prefill.request, prefill.setup
+        self._prefixes.keep(setup.cache, request.prompt_ids[:-1])
         n = request.sampling.n
         setup.cache.batch_repeat_interleave(n)
-        self._batch.add(setup.cache, length, n)
+        self._batch.add(setup.cache, prefill.read, n)
         generation = HFGeneration(
             request=request,
             layout=self._recorder.layout(request.recording),
             tokenizer=self.tokenizer,
             processors=setup.processors,
             criteria=setup.criteria,
-            sequences=cast("torch.LongTensor", prompt.repeat(n, 1)),
-            prefill_seconds=time.perf_counter() - started,
-            cached_tokens=known,
+            sequences=cast("torch.LongTensor", prefill.prompt.repeat(n, 1)),
+            prefill_seconds=prefill.seconds,
+            cached_tokens=prefill.cached_tokens,
         )
         self._generations.append(generation)
         return generation
+
+    def start(self, request: GenerationRequest) -> HFGeneration:
+        """Read a prompt whole and add one row per candidate to the batch.
+
+        Raises:
+            NADError: See `prefill`.
+        """
+        prefill = self.prefill(request)
+        while prefill.advance():
+            pass
+        return self.join(prefill)
 
     @torch.inference_mode()
     def step(self, max_tokens: int) -> None:
@@ -203,6 +223,26 @@ class HFEngine:
     def _recorded_widths(self, request: GenerationRequest) -> list[int]:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
         return [block.d_ff for block in recorded]
+
+    def reset_after_fork(self) -> None:
+        """Drop what the parent's thread was generating; the weights stay.
+
+        Raises:
+            GenerationError: The model is on a GPU, which no forked process can use.
+        """
+        if self._device.type != "cpu":
+            msg = (
+                f"{self.name} was put on {self._device} before this process was forked, and a forked process cannot "
+                "use that device; load the model in the worker itself (gunicorn without --preload), or start "
+                "processes by the method 'spawn'"
+            )
+            raise GenerationError(msg)
+        self._batch = BatchCache(self._device)
+        self._generations = []
+
+    def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
+        with self._model_lock:
+            self._forward(tokens, positions, None, cache)
 
     def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
         rows = self.rows

@@ -11,7 +11,7 @@ import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-__all__ = ["ROOM", "BatchCache", "GrowingLayer", "grow_in_place"]
+__all__ = ["ROOM", "BatchCache", "GrowingLayer", "grow_in_place", "keeps_positions"]
 
 ROOM = 32
 """Positions that a layer gains whenever it is full."""
@@ -73,6 +73,13 @@ def grow_in_place(cache: Cache) -> None:
             layers[i] = grown
 
 
+def keeps_positions(cache: Cache) -> bool:
+    """Return whether every layer keeps keys and values of single positions, all of them or those in a window."""
+    return isinstance(cache, DynamicCache) and all(
+        type(layer) in (*_PLAIN, DynamicSlidingWindowLayer) for layer in cache.layers
+    )
+
+
 class BatchCache:
     """Keys and values of R rows, each with its own amount of left padding.
 
@@ -95,7 +102,7 @@ class BatchCache:
     @property
     def mergeable(self) -> bool:
         """Whether rows of another prompt can be added, as every layer keeps plain keys and values."""
-        return self.cache is None or _is_mergeable(self.cache)
+        return self.cache is None or keeps_positions(self.cache)
 
     def add(self, cache: Cache, length: int, rows: int) -> None:
         """Append the rows of a prefilled prompt.
@@ -142,12 +149,6 @@ class BatchCache:
             return positions, None
         columns = torch.arange(self.length + 1, device=self.device)
         return positions, (columns[None, :] >= self.padding[:, None]).long()
-
-
-def _is_mergeable(cache: Cache) -> bool:
-    return isinstance(cache, DynamicCache) and all(
-        type(layer) in (*_PLAIN, DynamicSlidingWindowLayer) for layer in cache.layers
-    )
 
 
 def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:

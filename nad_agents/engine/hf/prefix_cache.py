@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+from nad_agents.fork import ForkSafeLock
 
 __all__ = ["PrefixCache"]
 
@@ -45,7 +46,7 @@ class PrefixCache:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._prompts: list[_CachedPrompt] = []
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def fill(self, cache: Cache, ids: Sequence[int]) -> int:
         """Fill an empty cache with the longest known beginning of a prompt.

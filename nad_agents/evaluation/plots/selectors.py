@@ -26,8 +26,10 @@ _LINEFAMILY_COLORS = {
 }
 
 
-def plot_accuracy(data: PlotData) -> Figure:
+def plot_accuracy(data: PlotData) -> Figure | None:
     """Plot every selector's accuracy with its interval, between random and oracle."""
+    if not data.evidence.mixed:
+        return None
     rows = list(reversed(data.evidence.rows))
     figure: Figure = data.new_figure(figsize=(8.5, 1.6 + 0.27 * len(rows)))
     axes = figure.subplots()
@@ -38,9 +40,13 @@ def plot_accuracy(data: PlotData) -> Figure:
         axes.plot(value, place, FAMILY_MARKERS[row.family], color=FAMILY_COLORS[row.family], ms=6)
         axes.text(high + 0.6, place, significance_marks(row).strip(), va="center", fontsize=12)
     top = len(rows) - 0.35
-    for estimate, dashes, name in ((data.evidence.average, "--", "random"), (data.evidence.oracle, ":", "oracle")):
+    # the oracle is never left of random, so names on the outer sides cannot meet
+    for estimate, dashes, name, side in (
+        (data.evidence.average, "--", "random", "right"),
+        (data.evidence.oracle, ":", "oracle", "left"),
+    ):
         axes.vlines(100 * estimate.value, -0.7, top, color="black", ls=dashes, lw=1)
-        axes.text(100 * estimate.value, top, name, ha="center", va="bottom")
+        axes.text(100 * estimate.value, top, name, ha=side, va="bottom")
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.set_ylim(-0.7, len(rows) + 0.3)
     axes.set_xlabel(
@@ -81,7 +87,7 @@ def plot_auroc(data: PlotData) -> Figure | None:
 def plot_tokens(data: PlotData) -> Figure | None:
     """Plot accuracy against the tokens that selecting at a position takes."""
     points = [p for p in data.evidence.sweeps if p.sweep == "position"]
-    if not points:
+    if not points or not data.evidence.mixed:
         return None
     figure: Figure = data.new_figure(figsize=(8.5, 4.6))
     axes = figure.subplots()
@@ -108,7 +114,7 @@ def plot_tokens(data: PlotData) -> Figure | None:
 def plot_reliability(data: PlotData) -> Figure | None:
     """Plot how often knn's pick is right, by bins of its agreement."""
     knn = data.knn_index
-    if knn is None:
+    if knn is None or not data.evidence.mixed:
         return None
     agreement = np.array([m.scores[knn, m.rankings[knn, 0]] for m in data.measures])
     right = np.array([m.correct[m.rankings[knn, 0]] for m in data.measures], dtype=np.float64)
@@ -125,10 +131,12 @@ def plot_reliability(data: PlotData) -> Figure | None:
         x = float(agreement[inside].mean())
         axes.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=CORRECT_COLOR, lw=2)
         axes.plot(x, 100 * estimate.value, "o", color=CORRECT_COLOR, ms=8)
-        note = f"n={int(inside.sum())}"
-        axes.annotate(note, (x, 100 * estimate.value), (7, -12), textcoords="offset points", fontsize=8)
     axes.set_ylim(-3, 103)
     axes.margins(x=0.12)
-    axes.set_xlabel("agreement of the pick: mean Jaccard similarity to its 3 nearest candidates")
+    sizes = sorted({int((place == number).sum()) for number in range(bins)})
+    axes.set_xlabel(
+        "agreement of the pick: mean Jaccard similarity to its 3 nearest candidates\n"
+        f"{' or '.join(map(str, sizes))} picks per point"
+    )
     axes.set_ylabel("correct picks, %")
     return figure

@@ -4,9 +4,12 @@ import io
 import json
 import re
 import sys
+import tomllib
 
 import pytest
+from packaging.requirements import Requirement
 
+from nad_agents.cli import doctor
 from nad_agents.cli.commands import exit_code
 from nad_agents.cli.findings import Finding
 from nad_agents.exceptions import (
@@ -20,6 +23,9 @@ from nad_agents.exceptions import (
 )
 from nad_agents.testing import byte_tokenizer
 from tests.tiny_models import make_model
+from tests.unit.sources import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,30 @@ def test_doctor_measures_this_machine(nad, folder, monkeypatch):
     assert re.fullmatch(r"\d+ ms for 16 candidates \(knn\)", found["selection"])
 
 
+def test_doctor_shows_each_finding_as_soon_as_it_is_known_and_estimates_the_bench(nad, folder, monkeypatch):
+    monkeypatch.setattr("nad_agents.cli.speed_check._TOKENS", 4)
+    monkeypatch.setattr("nad_agents.cli.speed_check._PROMPT_TOKENS", 16)
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
+
+    def fail():
+        raise GenerationError("the last measurement failed")
+
+    monkeypatch.setattr("nad_agents.cli.speed_check._measure_check", fail)
+    code, out, err = nad("doctor", "--bench", "-m", folder)
+    assert code == 1
+    assert re.search(r"measuring takes about \d+ (s|min)", err)
+    assert all(re.search(rf"ok +{name}", out) for name in ("torch", "prefill", "16 candidates", "selection"))
+
+
+def test_doctor_knows_every_extra_with_its_packages():
+    declared = {
+        extra: tuple(sorted(Requirement(requirement).name for requirement in requirements))
+        for extra, requirements in PROJECT["optional-dependencies"].items()
+        if extra != "all"
+    }
+    assert declared == doctor._EXTRAS
+
+
 def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/docker.sock")
     args = ("code", "x", "-m", folder, "-n", 3, "--max-new-tokens", 8, "--sandbox", "docker")
@@ -204,3 +234,22 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
 )
 def test_exit_codes_mean_something(error, code):
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "said"),
+    [
+        (("bench", "task", "--out", "run"), "nad_agents.evaluation.datasets.load_problems", "--resume"),
+        (("report", "run"), "nad_agents.cli.report.parse_selectors", "the same command goes on"),
+        (("doctor",), "nad_agents.cli.doctor._check_python", "interrupted"),
+    ],
+)
+def test_an_interrupted_command_says_how_to_go_on(nad, monkeypatch, command, place, said):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupt)
+    code, _, err = nad(*command)
+    assert code == 130
+    assert "error: interrupted" in err
+    assert said in err

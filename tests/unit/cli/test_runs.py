@@ -110,7 +110,9 @@ def test_a_report_of_answers_scores_them_itself(nad, tmp_path):
     code, out, _ = nad("report", made, "--selectors", "majority,mean_logprob", "-o", tmp_path / "shown")
     assert code == 0
     assert "2 problems, 3 candidates each" in out
-    assert "majority" in out
+    assert "Nothing tells the selectors apart: no candidate is right." in out
+    figures = json.loads((tmp_path / "shown" / "figures.json").read_text(encoding="utf-8"))
+    assert {row["label"] for row in figures["evidence"]["rows"]} >= {"majority", "mean_logprob"}
     assert (tmp_path / "shown" / "report.html").exists()
     assert len(read_verdicts(made)) == 2
 

@@ -134,6 +134,91 @@ def test_a_request_cancelled_while_it_waits_never_runs():
     assert second.seen == []
 
 
+class Reading(HFEngine):
+    """Reads prompts four tokens at a time; calls back before each piece, and keeps the batch's rows and lengths."""
+
+    def __init__(self, monkeypatch, before_piece):
+        super().__init__(tiny_model(num_hidden_layers=1), byte_tokenizer())
+        monkeypatch.setattr("nad_agents.engine.hf.prefill.PREFILL_TOKENS", 4)
+        monkeypatch.setattr("nad_agents.engine.scheduler._PREFILL_BUDGET", 4)
+        self.before_piece, self.pieces = before_piece, 0
+
+    def _read(self, *inputs):
+        self.pieces += 1
+        self.before_piece(self)
+        super()._read(*inputs)
+
+
+LONG = tuple(range(5, 46))
+
+
+@pytest.mark.parametrize("leave", [lambda one, _: one.cancellation.cancel(), lambda _, scheduler: scheduler.stop()])
+def test_a_caller_who_leaves_during_prefill_stops_it_at_the_next_piece(monkeypatch, leave):
+    reached, left = threading.Event(), threading.Event()
+
+    def before_piece(engine):
+        if engine.pieces == 3:
+            reached.set()
+            assert left.wait(20)
+
+    backend = Reading(monkeypatch, before_piece)
+    scheduler, watcher = Scheduler(backend), Watcher()
+    one = submit(scheduler, (request(prompt=LONG), watcher))[0]
+    assert reached.wait(20)
+    assert scheduler.prompt_tokens_left == len(LONG) - 1 - 2 * 4
+    leaving = threading.Thread(target=leave, args=(one, scheduler))
+    leaving.start()
+    while not one.cancellation.cancelled:
+        pass
+    left.set()
+    with pytest.raises(GenerationCancelledError):
+        one.future.result(20)
+    leaving.join(20)
+    assert (backend.pieces, backend.rows, watcher.seen) == (3, 0, [])
+    assert scheduler.prompt_tokens_left == 0
+    assert len(submit(scheduler, (request(), Watcher()))[0].future.result(20).group) == 2
+
+
+def test_running_candidates_advance_between_the_pieces_of_a_long_prompt(monkeypatch):
+    running, seen = Watcher(), []
+    backend = Reading(monkeypatch, lambda _: seen.append(len(running.seen)))
+    scheduler, joining = Scheduler(backend), request(prompt=LONG, seed=2)
+    alone = tokens(submit(scheduler, (joining, Watcher()))[0].future.result(20))
+    seen.clear()
+    scheduled = submit(scheduler, (request(tokens=200, chunk_size=4), running), (joining, Watcher()))
+    outcomes = [one.future.result(20) for one in scheduled]
+    # the first prompt is one piece, and after the first of the second's ten each finds the batch a chunk further
+    assert seen == [0, 0, *range(1, 10)]
+    assert tokens(outcomes[1]) == alone
+
+
+def test_a_failure_while_a_prompt_is_read_reaches_its_caller_only(monkeypatch):
+    def fail(engine):
+        if engine.pieces == 3:
+            raise RuntimeError("no memory left")
+
+    scheduler = Scheduler(Reading(monkeypatch, fail))
+    good, bad = submit(scheduler, (request(tokens=40), Watcher()), (request(prompt=LONG), Watcher()))
+    with pytest.raises(GenerationError, match="no memory left"):
+        bad.future.result(20)
+    assert len(good.future.result(20).group) == 2
+
+
+def test_a_cancelled_request_leaves_the_queue_while_another_runs():
+    hold = threading.Event()
+    scheduler, first = Scheduler(engine(), share_batches=False), Watcher(hold=hold)
+    running, _, gone = submit(scheduler, (request(tokens=40), first), (request(), Watcher()), (request(), Watcher()))
+    assert first.reached.wait(20)
+    seen_when_failed = []
+    gone.future.add_done_callback(lambda _: seen_when_failed.append(len(first.seen)))
+    gone.cancellation.cancel()
+    hold.set()
+    running.future.result(20)
+    with pytest.raises(GenerationCancelledError):
+        gone.future.result(20)
+    assert seen_when_failed == [1]
+
+
 def test_a_failing_observer_fails_its_own_request_only():
     scheduler = Scheduler(engine())
     bad, good = submit(scheduler, (request(), Watcher(error=KeyError("mine"))), (request(seed=2), Watcher()))

@@ -45,8 +45,11 @@ def problem(seed, *, n=8, share=None):
     return group, correct
 
 
-def write_run(folder, *, problems=12, n=8, kind="code", observed=True):
-    """A recorded and scored run; of observed programs, right ones do the same and wrong ones differ."""
+def write_run(folder, *, problems=12, n=8, kind="code", observed=True, share=None):
+    """A recorded and scored run; of observed programs, right ones do the same and wrong ones differ.
+
+    `share` is the share of right candidates, 0 or 1 for all of one kind.
+    """
     names = tuple(f"made/{i}" for i in range(problems))
     manifest = RunManifest(
         created="2026-01-01T00:00:00+00:00",
@@ -58,7 +61,7 @@ def write_run(folder, *, problems=12, n=8, kind="code", observed=True):
     )
     with RunWriter(folder, manifest) as writer:
         for seed, name in enumerate(names):
-            group, correct = problem(seed, n=n)
+            group, correct = problem(seed, n=n, share=share)
             writer.append(ProblemRecord(name, group, task={"kind": kind, "answer": "4"}, seconds={"decode": 1.5}))
             examples = tuple(bool(c) or bool(seed % 2) for c in correct) if seed % 3 else None
             answers = None if kind == "code" else tuple("4" if c else "5" for c in correct)

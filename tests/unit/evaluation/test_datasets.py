@@ -1,5 +1,7 @@
 """What a row of a benchmark becomes: what is asked, and how an answer is judged."""
 
+import json
+
 import pytest
 
 from nad_agents.evaluation.datasets import load_problems, parse_problem, shuffled
@@ -86,6 +88,9 @@ def test_gpqa_shuffles_its_choices_the_same_way_each_time():
         ('{"answer": "4"}', "no prompt, question, problem or text among the fields answer"),
         ('{"question": "why?"}', "has neither tests nor an answer"),
         ('{"prompt": "x", "tests": "assert ("}', "tests of problem .* do not compile"),
+        (json.dumps({"prompt": "x", "tests": "x = 1" + " + 1" * 100_000}), "tests of problem .* do not compile"),
+        (json.dumps({"prompt": "x", "tests": "x = \0"}), "tests of problem .* do not compile"),
+        ("[" * 100_000, "line 2"),
         ('{"id": "a", "question": "again", "answer": "1"}', "a second problem with the id 'a'"),
     ],
 )

@@ -1,11 +1,16 @@
 """A report's files: complete, self-contained, and the same figures everywhere."""
 
+import html
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from rich.console import Console
 
+from nad_agents.cli.display import show_evidence
 from nad_agents.evaluation.plots import PLOTS, draw_plots
 from nad_agents.evaluation.report import write_report, write_report_files
 from nad_agents.evaluation.tables import (
@@ -87,3 +92,57 @@ def test_a_report_of_some_selectors_under_a_name_that_would_break_a_page(tmp_pat
 def test_selectors_that_cannot_be_compared_are_named(run, tmp_path, names):
     with pytest.raises(ConfigurationError, match=r"cannot compare (knm|nothing) on this run; choose of knn, medoid"):
         write_report(run, tmp_path, selectors=names)
+
+
+@pytest.mark.parametrize(("share", "why"), [(0.0, "no candidate is right"), (1.0, "every candidate is right")])
+def test_a_run_that_tells_nothing_apart_says_so_and_draws_no_comparison(tmp_path, share, why):
+    run = RecordedRun(write_run(tmp_path / "run", problems=5, n=3, share=share))
+    evidence = write_report(run, tmp_path / "report", selectors=["min_act", "mean_logprob"], draws=20)
+    assert evidence.halvings is None
+    markdown = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert markdown.startswith(f"Nothing tells the selectors apart: {why}.")
+    assert "chosen most often" not in markdown
+    assert "## Selectors" not in markdown
+    assert not {f"{name}.png" for name in ("accuracy", "auroc", "tokens", "reliability")} & {
+        file.name for file in (tmp_path / "report").iterdir()
+    }
+    shown = io.StringIO()
+    show_evidence(Console(file=shown, width=200), evidence)
+    assert why in shown.getvalue()
+    assert "[0.0, 0.0]" not in shown.getvalue()
+
+
+def test_candidates_that_were_all_cut_are_said_first(evidence):
+    cut = replace(evidence, cut=1.0)
+    shown = io.StringIO()
+    show_evidence(Console(file=shown, width=200), cut)
+    assert (
+        "Every candidate was cut at the token limit; record again with a larger --max-new-tokens." in shown.getvalue()
+    )
+    assert replace(evidence, cut=0.6).warnings == (
+        "60% of the candidates were cut at the token limit; record again with a larger --max-new-tokens.",
+    )
+    assert replace(evidence, cut=0.1).warnings == ()
+
+
+def test_the_page_shows_texts_of_candidates_and_fits_phones_and_dark_rooms(written, run):
+    page = (written[0] / "report.html").read_text(encoding="utf-8")
+    parts = page.split("<h2>Some candidates</h2>")[1]
+    text = next(c["text"] for c in run.header(run.problems[0])["candidates"] if c["text"].strip())
+    assert parts.count("<h3>") == 3
+    assert "right</p><pre>" in parts
+    assert "wrong</p><pre>" in parts
+    assert html.escape(text)[:20] in page
+    assert 'name="viewport" content="width=device-width' in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_names_of_lines_and_points_do_not_overprint(measures, evidence, plan):
+    close = replace(evidence, oracle=replace(evidence.average, value=evidence.average.value + 1e-3))
+    figures = draw_plots(measures, close, plan)
+    for name in ("accuracy", "reliability"):
+        figure = figures[name]
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), name

@@ -1,0 +1,115 @@
+"""A prompt read in pieces: the same keys, logits and candidates as one read whole, for every kind of cache."""
+
+import pytest
+import torch
+from transformers import AutoConfig, DynamicCache
+
+from nad_agents.engine.hf import prefill
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.exceptions import GenerationError
+from nad_agents.types import SamplingConfig
+from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
+from tests.unit.engine.hf.generations import ids, run, seeded
+
+PROMPT = "def merge(left, right):\n    # merges two sorted lists into one sorted list\n    return"
+SAMPLING = SamplingConfig(n=3, max_new_tokens=16, temperature=1.0, top_k=0, top_p=1.0)
+
+
+class Pieces(HFEngine):
+    """Says how many tokens of prompts each forward pass read, and keeps the last logits."""
+
+    def __init__(self, model, **options):
+        super().__init__(model, byte_tokenizer(), **options)
+        self.read = []
+
+    def _forward(self, tokens, *rest):
+        if tokens.shape[0] == 1 and tokens.shape[1] > 1:
+            self.read.append(tokens.shape[1])
+        self.logits = super()._forward(tokens, *rest)
+        return self.logits
+
+
+def drawn(engine, text=PROMPT):
+    (group,) = run(engine, seeded(ids(text), SAMPLING, 4))
+    return [rollout.token_ids.tolist() for rollout in group.rollouts]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_pieces_give_the_candidates_and_logits_of_the_whole_prompt(family, monkeypatch):
+    whole, pieced = Pieces(tiny_model(family)), Pieces(tiny_model(family))
+    expected = drawn(whole)
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
+    assert drawn(pieced) == expected
+    torch.testing.assert_close(pieced.logits, whole.logits, rtol=1e-4, atol=1e-4)
+    length = len(ids(PROMPT)) - 1
+    assert whole.read == [length]
+    assert pieced.read == [20] * (length // 20) + [length % 20]
+
+
+def test_prompts_are_read_whole_where_the_length_turns_the_keys(monkeypatch):
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
+    model = make_model("llama", rope_parameters=rope, max_position_embeddings=64)
+    engine = Pieces(model)
+    (group,) = run(engine, seeded(ids(PROMPT)[:50], SamplingConfig(n=1, temperature=0, max_new_tokens=8)))
+    with torch.no_grad():
+        expected = model.generate(torch.tensor([ids(PROMPT)[:50]]), max_new_tokens=8, do_sample=False)
+    assert group.rollouts[0].token_ids.tolist() == expected[0, 50:].tolist()
+    assert engine.read == [49]
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "pieces"),
+    [
+        ("llama", {}, True),
+        ("gemma2", {"sliding_window": 16}, True),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, False),
+        ("phi3", {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}, False),
+        ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}}, False),
+    ],
+)
+def test_recurrent_layers_and_length_dependent_positions_take_no_pieces(family, options, pieces):
+    config = AutoConfig.for_model(family, num_hidden_layers=2)
+    for name, value in options.items():
+        setattr(config, name, value)
+    size = prefill.piece_size(DynamicCache(config=config), config)
+    assert size == (prefill.PREFILL_TOKENS if pieces else None)
+
+
+def test_a_prompt_read_in_pieces_is_kept_and_continued_from_where_it_ends(monkeypatch):
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
+    model = make_model("llama")
+    engine, longer = Pieces(model, prefix_bytes=2**20), PROMPT + " heapq.merge(left, right)"
+    drawn(engine)
+    engine.read.clear()
+    assert drawn(engine, longer) == drawn(Pieces(model), longer)
+    added = len(ids(longer)) - len(ids(PROMPT))
+    assert engine.read == [20, added - 20]
+
+
+def test_the_batch_may_advance_between_the_pieces_of_a_prompt(monkeypatch):
+    model = tiny_model()
+    (running, joining) = (seeded(ids("first"), SAMPLING, 1), seeded(ids(PROMPT), SAMPLING, 2))
+    alone = [run(HFEngine(model, byte_tokenizer()), request)[0] for request in (running, joining)]
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
+    engine = HFEngine(model, byte_tokenizer())
+    first, reading = engine.start(running), engine.prefill(joining)
+    left = []
+    while reading.advance():
+        left.append(reading.tokens_left)
+        engine.step(3)
+    second = engine.join(reading)
+    while first.live or second.live:
+        engine.step(8)
+    assert left == [*range(len(ids(PROMPT)) - 21, 0, -20), 0]
+    for generation, expected in zip((first, second), alone, strict=True):
+        mine = [rollout.token_ids.tolist() for rollout in generation.group().rollouts]
+        assert mine == [rollout.token_ids.tolist() for rollout in expected.rollouts]
+
+
+def test_a_prompt_that_is_not_read_cannot_join():
+    engine = HFEngine(tiny_model(), byte_tokenizer())
+    reading = engine.prefill(seeded(ids(PROMPT), SAMPLING))
+    with pytest.raises(GenerationError, match="tokens of the prompt have not been read"):
+        engine.join(reading)
+    assert engine.rows == 0
