@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["DEFINITIONS", "iter_subschemas", "map_subschemas"]
+__all__ = ["DEFINITIONS", "has_keyword", "iter_subschemas", "map_subschemas", "resolve_reference"]
 
 DEFINITIONS = ("$defs", "definitions")
 """Keywords whose value maps names to schemas that other schemas refer to."""
@@ -41,3 +41,20 @@ def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> d
         if key in changed:
             changed[key] = change(changed[key])
     return changed
+
+
+def resolve_reference(reference: str, root: Any) -> Any:
+    """Return what a reference such as ``#/$defs/Item`` refers to in a schema; an empty schema if there is nothing."""
+    target = root
+    for part in reference.removeprefix("#").strip("/").split("/"):
+        if part:
+            name = part.replace("~1", "/").replace("~0", "~")
+            target = target.get(name, {}) if isinstance(target, Mapping) else {}
+    return target
+
+
+def has_keyword(schema: Any, keyword: str) -> bool:
+    """Return whether a keyword occurs anywhere in nested schemas; True is no proof, as a property may have its name."""
+    if isinstance(schema, Mapping):
+        return keyword in schema or any(has_keyword(part, keyword) for part in schema.values())
+    return isinstance(schema, list) and any(has_keyword(part, keyword) for part in schema)
