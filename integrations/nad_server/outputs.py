@@ -72,9 +72,10 @@ def parse_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = T
     if answer.invalid and not calls:
         return ParsedOutput(rollout.text, (), finish_reason)
     calls = calls if parallel else calls[:1]
-    return ParsedOutput(
-        answer.content, tuple(calls), "tool_calls" if calls else finish_reason, thinking=answer.thinking
-    )
+    # a call that the token limit cut is no finished one, though a client may use its arguments
+    cut = finish_reason == "length" and bool(answer.invalid)
+    reason = "tool_calls" if calls and not cut else finish_reason
+    return ParsedOutput(answer.content, tuple(calls), reason, thinking=answer.thinking)
 
 
 class GrowingText:
