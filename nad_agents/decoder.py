@@ -112,6 +112,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -140,6 +141,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -159,6 +161,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -181,6 +184,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -203,6 +207,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -223,6 +228,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -242,6 +248,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -259,6 +266,7 @@ class NeuronAgreementDecoder:
                 template_options=template_options,
                 logits_processors=logits_processors,
                 visible_tokens=visible_tokens,
+                parse_special_tokens=parse_special_tokens,
                 timeout=timeout,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
@@ -279,6 +287,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -309,6 +318,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -330,6 +340,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -348,6 +359,7 @@ class NeuronAgreementDecoder:
                 template_options=template_options,
                 logits_processors=logits_processors,
                 visible_tokens=visible_tokens,
+                parse_special_tokens=parse_special_tokens,
                 timeout=timeout,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
@@ -372,6 +384,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -395,6 +408,8 @@ class NeuronAgreementDecoder:
             template_options: Further variables of the chat template.
             logits_processors: Makes further logits processors; called anew for each prompt and each wave.
             visible_tokens: Special tokens that stay in the text because the caller parses them.
+            parse_special_tokens: Whether the text of a special token in a message becomes that token; see
+                `nad_agents.prompt.encode_prompt`.
             timeout: Seconds from now until a request is cancelled with GenerationTimeoutError; None sets no limit.
             on_progress: Called on the engine's thread as candidates grow; must return quickly.
             on_rows_freed: Called there with the number of a prompt's candidates that have yet to end, whenever it
@@ -421,7 +436,14 @@ class NeuronAgreementDecoder:
         comparison = ComparisonConfig.from_config(config)
         pending, queued = [], []
         for i, prompt in enumerate(prompts, first_prompt_index):
-            ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
+            ids = encode_prompt(
+                self.loaded.tokenizer,
+                prompt,
+                raw=raw,
+                tools=tools,
+                template_options=template_options,
+                parse_special_tokens=parse_special_tokens,
+            )
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,

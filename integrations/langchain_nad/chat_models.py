@@ -144,11 +144,21 @@ class NADChatModel(LocalChatModel, BaseChatModel):
         """
         from nad_agents.prompt import encode_prompt
 
+        if not messages:
+            # `trim_messages` asks for the tokens of nothing, for which many templates have no form
+            return 0
         tokenizer = self.get_decoder().loaded.tokenizer
         output_spec = self.output_spec({"tools": openai_tools(tools or ())})
         prompt, template_tools = template_inputs(tokenizer, template_messages(messages), output_spec)
         options = output_spec.template_options
-        return len(encode_prompt(tokenizer, prompt, tools=template_tools, template_options=options))
+        ids = encode_prompt(
+            tokenizer,
+            prompt,
+            tools=template_tools,
+            template_options=options,
+            parse_special_tokens=self.parse_special_tokens,
+        )
+        return len(ids)
 
     # --- generation ---
 

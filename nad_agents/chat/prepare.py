@@ -39,6 +39,7 @@ class PreparedChat:
         logits_processors: Makes the logits processors that hold the candidates to a grammar; None without a grammar.
         visible_tokens: Special tokens that stay in the text because the parser looks for them.
         verifier: Judges the answers in rank order; None trusts the ranking.
+        parse_special_tokens: Whether the text of a special token in a message becomes that token.
     """
 
     prompt: Prompt
@@ -50,6 +51,7 @@ class PreparedChat:
     logits_processors: Callable[[], Sequence[Any]] | None = None
     visible_tokens: Collection[int] = ()
     verifier: Verifier | None = None
+    parse_special_tokens: bool = False
 
 
 def prepare(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["DEFINITIONS", "has_keyword", "inline_root", "is_recursive", "iter_subschemas", "map_subschemas", "resolve_reference"]
+__all__ = [
+    "DEFINITIONS",
+    "has_keyword",
+    "inline_root",
+    "is_recursive",
+    "iter_subschemas",
+    "map_subschemas",
+    "resolve_reference",
+]
 
 DEFINITIONS = ("$defs", "definitions")
 """Keywords whose value maps names to schemas that other schemas refer to."""

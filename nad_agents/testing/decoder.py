@@ -173,6 +173,7 @@ class ScriptedDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,  # noqa: ARG002 - the script is written already
         visible_tokens: Collection[int] = (),  # noqa: ARG002
+        parse_special_tokens: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
         streaming: bool = False,  # noqa: ARG002 - events cost nothing
@@ -195,7 +196,12 @@ class ScriptedDecoder:
                 prompt=prompt,
                 text=last_user_text(prompt),
                 prompt_ids=encode_prompt(
-                    self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options
+                    self.loaded.tokenizer,
+                    prompt,
+                    raw=raw,
+                    tools=tools,
+                    template_options=template_options,
+                    parse_special_tokens=parse_special_tokens,
                 ),
                 sampling=sampling,
                 config=config,

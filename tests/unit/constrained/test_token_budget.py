@@ -146,7 +146,11 @@ def test_whether_json_breaks_off_in_a_string(text, inside):
 
 
 def item_list(schema):
-    item = {"type": "object", "properties": {"name": {"type": "string"}, "price": schema}, "required": ["name", "price"]}
+    item = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "price": schema},
+        "required": ["name", "price"],
+    }
     return field({"type": "array", "items": {**item, "additionalProperties": False}, "minItems": 1})
 
 

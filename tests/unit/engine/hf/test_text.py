@@ -13,7 +13,7 @@ from tests.unit.langchain.chats import one_layer_model, tiny_decoder
 def sentencepiece_tokenizer():
     """Decodes as Llama 2, Code Llama and Mistral do: the first space of a text is left out."""
     words = ["<s>", "</s>", "<unk>", *(chr(i) for i in range(33, 127)), "▁", "▁STOP", "▁▁▁▁", "▁return", "\n", "é"]
-    core = Tokenizer(models.Unigram([(word, -len(word) ** -1.0) for word in words], unk_id=2))
+    core = Tokenizer(models.Unigram([(word, -(len(word) ** -1.0)) for word in words], unk_id=2))
     core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
@@ -45,7 +45,9 @@ def ids(tokenizer, *words):
     return tokenizer.convert_tokens_to_ids(list(words))
 
 
-@pytest.mark.parametrize("words", [["▁▁▁▁", "▁return", "▁", "1"], ["▁return", "▁", "1"], ["1", "▁return"], ["\n", "▁STOP"]])
+@pytest.mark.parametrize(
+    "words", [["▁▁▁▁", "▁return", "▁", "1"], ["▁return", "▁", "1"], ["1", "▁return"], ["\n", "▁STOP"]]
+)
 def test_the_first_space_stays(words):
     tokenizer = sentencepiece_tokenizer()
     selection = write(tokenizer, "def f():", ids(tokenizer, *words))
