@@ -61,7 +61,8 @@ def encode_prompt(
     _check_text(prompt)
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(prompt, str) and (raw or template is None):
-        return list(tokenizer(prompt)["input_ids"])
+        # the engine says what is too long
+        return list(tokenizer(prompt, verbose=False)["input_ids"])
     if raw:
         msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
         raise PromptError(msg)
@@ -87,6 +88,7 @@ def encode_prompt(
             add_generation_prompt=True,
             tokenize=not escaped,
             return_dict=not escaped,
+            tokenizer_kwargs={"verbose": False},
             **(template_options or {}),
         )
     except Exception as error:
@@ -141,7 +143,7 @@ class _EscapedTokens:
                 pieces.append(token[1:])
         ids: list[int] = []
         for i, piece in enumerate(pieces):
-            encoded = list(self._tokenizer(piece, add_special_tokens=False)["input_ids"])
+            encoded = list(self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"])
             ids += self._continued(encoded) if i and not piece.startswith(" ") else encoded
         return ids
 
