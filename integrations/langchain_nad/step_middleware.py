@@ -48,7 +48,9 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
             answer.response_metadata["nad"]["steps"]
     """
 
-    def __init__(self, n: int | None = None, *, exclude_args: Collection[str] = (), demote_repeated: bool = True) -> None:
+    def __init__(
+        self, n: int | None = None, *, exclude_args: Collection[str] = (), demote_repeated: bool = True
+    ) -> None:
         super().__init__()
         self.n = n
         self.exclude_args = frozenset(exclude_args)
