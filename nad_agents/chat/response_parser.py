@@ -34,7 +34,8 @@ class ResponseParser(Protocol):
 class ToolCallParser:
     """Parses answers whose tool calls are in the format of one of the known families.
 
-    Thinking between ``<think>`` and ``</think>`` at the beginning of an answer is no content, and is not read for calls.
+    Thinking between ``<think>`` and ``</think>`` at the beginning of an answer is no content, and is not read for
+    calls.
 
     Attributes:
         names: Names of the tools on offer; without any, everything but the thinking is content.

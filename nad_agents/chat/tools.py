@@ -95,7 +95,7 @@ def check_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments_fit(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Return whether arguments have the keys that a tool's schema asks for, and no scalar where it has none or inversely.
+    """Return whether arguments have the keys that a tool's schema asks for, and objects and lists where it has them.
 
     Types of scalars are left to the tool, which may convert them.
 

@@ -48,13 +48,13 @@ def _is_finite(schema: Any, finite: set[str]) -> bool:
         return schema is not False
     if "const" in schema or "enum" in schema:
         return True
-    if isinstance(schema.get("$ref"), str) and schema["$ref"] not in finite:
+    referred = not isinstance(schema.get("$ref"), str) or schema["$ref"] in finite
+    together = all(_is_finite(part, finite) for part in schema.get("allOf") or ())
+    one_of_each = all(
+        any(_is_finite(part, finite) for part in schema[key]) for key in ("anyOf", "oneOf") if schema.get(key)
+    )
+    if not (referred and together and one_of_each):
         return False
-    if not all(_is_finite(part, finite) for part in schema.get("allOf") or ()):
-        return False
-    for key in ("anyOf", "oneOf"):
-        if schema.get(key) and not any(_is_finite(part, finite) for part in schema[key]):
-            return False
     kinds = schema.get("type")
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if not kinds or any(kind not in {"object", "array"} for kind in kinds):

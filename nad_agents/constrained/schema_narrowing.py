@@ -45,8 +45,9 @@ _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 def narrow_schema(schema: Any) -> Any:
     """Return a schema whose instances all fit the given one and can be parsed with Python's standard library.
 
-    Formats of dates and times become patterns, and unknown formats are dropped. Alternatives whose pattern has a lookaround, which no grammar can
-    express, are left out if others remain; some versions of pydantic write such a pattern for a Decimal.
+    Formats of dates and times become patterns, and unknown formats are dropped. Alternatives whose pattern has a
+    lookaround, which no grammar can express, are left out if others remain; some versions of pydantic write such a
+    pattern for a Decimal.
     """
     if not isinstance(schema, Mapping):
         return schema

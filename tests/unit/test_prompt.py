@@ -2,9 +2,8 @@
 
 import pytest
 
-from nad_agents import PromptError
+from nad_agents import PromptError, testing
 from nad_agents.prompt import encode_prompt
-from tests.tiny_models import byte_tokenizer
 from tests.unit.engine.hf.test_text import sentencepiece_tokenizer
 from tests.unit.langchain.chats import tiny_chat
 
@@ -15,7 +14,7 @@ TEMPLATE = (
 )
 
 
-def chat_tokenizer(make=byte_tokenizer.__wrapped__ if hasattr(byte_tokenizer, "__wrapped__") else byte_tokenizer):
+def chat_tokenizer(make=testing.byte_tokenizer):
     tokenizer = make()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     tokenizer.chat_template = TEMPLATE

@@ -9,9 +9,9 @@ import pytest
 
 from nad_agents import ConfigurationError, MissingDependencyError
 from nad_agents.constrained import decoding
+from tests.tiny_models import byte_tokenizer
 from tests.unit.constrained.schemas import SCHEMAS, shaped
 from tests.unit.langchain.chats import one_layer_model, roomy_decoder, tiny_chat, tiny_decoder
-from tests.tiny_models import byte_tokenizer
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

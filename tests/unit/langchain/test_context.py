@@ -109,5 +109,5 @@ def test_nothing_has_no_tokens():
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_new_tokens"])
 def test_a_wrong_limit_of_one_call_is_called_max_tokens(name):
-    with pytest.raises(ConfigurationError, match="^max_tokens=0: "):
+    with pytest.raises(ConfigurationError, match=r"^max_tokens=0: "):
         tiny_chat().invoke("hello", **{name: 0})
