@@ -4,7 +4,7 @@ import pytest
 
 from nad_agents import PromptError, testing
 from nad_agents.prompt import encode_prompt
-from tests.unit.engine.hf.test_text import sentencepiece_tokenizer
+from tests.unit.engine.hf.sentencepiece import sentencepiece_tokenizer
 from tests.unit.langchain.chats import tiny_chat
 
 TEMPLATE = (

@@ -2,21 +2,12 @@
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers
-from transformers import LogitsProcessor, PreTrainedTokenizerFast
+from transformers import LogitsProcessor
 
 from nad_agents import SamplingConfig
 from tests.tiny_models import byte_tokenizer
+from tests.unit.engine.hf.sentencepiece import sentencepiece_tokenizer
 from tests.unit.langchain.chats import one_layer_model, tiny_decoder
-
-
-def sentencepiece_tokenizer():
-    """Decodes as Llama 2, Code Llama and Mistral do: the first space of a text is left out."""
-    words = ["<s>", "</s>", "<unk>", *(chr(i) for i in range(33, 127)), "▁", "▁STOP", "▁▁▁▁", "▁return", "\n", "é"]
-    core = Tokenizer(models.Unigram([(word, -(len(word) ** -1.0)) for word in words], unk_id=2))
-    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    core.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
 class Writes(LogitsProcessor):
