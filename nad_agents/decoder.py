@@ -142,6 +142,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -170,6 +171,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -189,6 +191,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -211,6 +214,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -233,6 +237,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -253,6 +258,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -272,6 +278,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -289,6 +296,7 @@ class NeuronAgreementDecoder:
                 template_options=template_options,
                 logits_processors=logits_processors,
                 visible_tokens=visible_tokens,
+                parse_special_tokens=parse_special_tokens,
                 timeout=timeout,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
@@ -309,6 +317,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -339,6 +348,7 @@ class NeuronAgreementDecoder:
             template_options=template_options,
             logits_processors=logits_processors,
             visible_tokens=visible_tokens,
+            parse_special_tokens=parse_special_tokens,
             timeout=timeout,
             on_progress=on_progress,
             on_rows_freed=on_rows_freed,
@@ -360,6 +370,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -378,6 +389,7 @@ class NeuronAgreementDecoder:
                 template_options=template_options,
                 logits_processors=logits_processors,
                 visible_tokens=visible_tokens,
+                parse_special_tokens=parse_special_tokens,
                 timeout=timeout,
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
@@ -402,6 +414,7 @@ class NeuronAgreementDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
+        parse_special_tokens: bool = False,
         timeout: float | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
@@ -425,6 +438,8 @@ class NeuronAgreementDecoder:
             template_options: Further variables of the chat template.
             logits_processors: Makes further logits processors; called anew for each prompt and each wave.
             visible_tokens: Special tokens that stay in the text because the caller parses them.
+            parse_special_tokens: Whether the text of a special token in a message becomes that token; see
+                `nad_agents.prompt.encode_prompt`.
             timeout: Seconds from now until a request is cancelled with GenerationTimeoutError; None sets no limit.
             on_progress: Called on the engine's thread as candidates grow; must return quickly.
             on_rows_freed: Called there with the number of a prompt's candidates that have yet to end, whenever it
@@ -451,7 +466,14 @@ class NeuronAgreementDecoder:
         comparison = ComparisonConfig.from_config(config)
         pending, queued = [], []
         for i, prompt in enumerate(prompts, first_prompt_index):
-            ids = encode_prompt(self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options)
+            ids = encode_prompt(
+                self.loaded.tokenizer,
+                prompt,
+                raw=raw,
+                tools=tools,
+                template_options=template_options,
+                parse_special_tokens=parse_special_tokens,
+            )
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,

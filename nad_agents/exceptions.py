@@ -6,6 +6,7 @@ NADError
 ├── ConfigurationError               a parameter is wrong, or two do not go together (also a ValueError)
 │   └── UnknownSelectorError         no selector has that name (also a LookupError)
 ├── PromptError                      the prompt is empty, too long, or refused by the chat template (also a ValueError)
+│   └── PromptTooLongError           prompt and answer exceed the model's context
 ├── ModelLoadError                   the model, its tokenizer or its weights could not be loaded
 ├── UnsupportedModelError            the model has no feed-forward neurons that can be recorded
 ├── MissingDependencyError           an optional package is absent; the message names the extra (also an ImportError)
@@ -31,6 +32,7 @@ __all__ = [
     "NADError",
     "NoCandidatePassedError",
     "PromptError",
+    "PromptTooLongError",
     "RecordingError",
     "UnknownSelectorError",
     "UnsupportedModelError",
@@ -52,6 +54,10 @@ class UnknownSelectorError(ConfigurationError, LookupError):
 
 class PromptError(NADError, ValueError):
     """The prompt is empty, longer than the context, or refused by the chat template."""
+
+
+class PromptTooLongError(PromptError):
+    """Prompt and answer together exceed the model's context."""
 
 
 class ModelLoadError(NADError):

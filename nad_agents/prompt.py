@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ def encode_prompt(
     raw: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
     template_options: Mapping[str, Any] | None = None,
+    parse_special_tokens: bool = False,
 ) -> list[int]:
     """Return the token ids of a prompt, special tokens included.
 
@@ -47,17 +48,21 @@ def encode_prompt(
         raw: Whether text is taken as it is, to be continued.
         tools: Tools in OpenAI's form, for the chat template.
         template_options: Further variables of the chat template.
+        parse_special_tokens: Whether the text of a special token in a message, such as ``<|im_start|>``, becomes that
+            token, so that the message could end itself and begin another one. Raw text is always taken so.
 
     Raises:
-        PromptError: The prompt is empty, or the chat template is absent or refuses the messages.
+        PromptError: The prompt is empty or no valid text, or the chat template is absent or refuses the messages.
         ConfigurationError: See `check_template_options`.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         msg = "the prompt is empty; write what the model should answer"
         raise PromptError(msg)
+    _check_text(prompt)
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(prompt, str) and (raw or template is None):
-        return list(tokenizer(prompt)["input_ids"])
+        # the engine says what is too long
+        return list(tokenizer(prompt, verbose=False)["input_ids"])
     if raw:
         msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
         raise PromptError(msg)
@@ -72,20 +77,118 @@ def encode_prompt(
     messages: list[Any] = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
     )
+    given_tools: list[Any] | None = [dict(tool) for tool in tools] if tools else None
+    escaped = _EscapedTokens(tokenizer, [messages, given_tools]) if not parse_special_tokens else None
+    if escaped:
+        messages, given_tools = escaped.escape(messages), escaped.escape(given_tools)
     try:
-        encoded: Any = tokenizer.apply_chat_template(
+        rendered: Any = tokenizer.apply_chat_template(
             messages,
-            tools=[dict(tool) for tool in tools] if tools else None,
+            tools=given_tools,
             add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
+            tokenize=not escaped,
+            return_dict=not escaped,
+            tokenizer_kwargs={"verbose": False},
             **(template_options or {}),
         )
     except Exception as error:
         # a template may raise any exception
         msg = f"the chat template refuses these messages: {error}"
         raise PromptError(msg) from error
-    return list(encoded["input_ids"])
+    return escaped.encode(str(rendered)) if escaped else list(rendered["input_ids"])
+
+
+class _EscapedTokens:
+    """The texts of special tokens in messages, kept apart from the special tokens that the template writes.
+
+    Each such text is one private-use character while the template is rendered. The rendered prompt is then encoded in
+    pieces that end within these texts, so that no piece holds one of them whole.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        given: Messages and tools, nested as they are.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, given: Any) -> None:
+        self._tokenizer = tokenizer
+        texts = "\n".join(_strings(given))
+        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        found = sorted({token for token in special if token and token in texts}, key=len, reverse=True)
+        free = (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in texts)
+        self._written = dict(zip(found, free, strict=False))
+
+    def __bool__(self) -> bool:
+        return bool(self._written)
+
+    def escape(self, given: Any) -> Any:
+        """Return nested messages or tools in which every text of a special token is one character."""
+        if isinstance(given, str):
+            for token, character in self._written.items():
+                given = given.replace(token, character)
+            return given
+        if isinstance(given, Mapping):
+            return {self.escape(key): self.escape(value) for key, value in given.items()}
+        return [self.escape(item) for item in given] if isinstance(given, list | tuple) else given
+
+    def encode(self, rendered: str) -> list[int]:
+        """Return the tokens of a rendered prompt."""
+        tokens = {character: token for token, character in self._written.items()}
+        pieces = [""]
+        for character in rendered:
+            token = tokens.get(character)
+            if token is None:
+                pieces[-1] += character
+            else:
+                pieces[-1] += token[:1]
+                pieces.append(token[1:])
+        ids: list[int] = []
+        for i, piece in enumerate(pieces):
+            encoded = list(self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"])
+            ids += self._continued(encoded) if i and not piece.startswith(" ") else encoded
+        return ids
+
+    def _continued(self, ids: list[int]) -> list[int]:
+        """Return a piece's tokens without the space that SentencePiece tokenizers put before every text."""
+        first = self._tokenizer.convert_ids_to_tokens(ids[:1])
+        if not first or not str(first[0]).startswith(_SPACE):
+            return ids
+        rest = str(first[0]).removeprefix(_SPACE)
+        known = self._tokenizer.get_vocab()
+        if not rest:
+            return ids[1:]
+        return [known[rest], *ids[1:]] if rest in known else ids
+
+
+_SPACE = "\u2581"
+"""What SentencePiece tokenizers write for a space."""
+
+
+def _strings(given: Any) -> Iterator[str]:
+    """Yield every string in nested messages or tools."""
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, Mapping):
+        for key, value in given.items():
+            yield from _strings(key)
+            yield from _strings(value)
+    elif isinstance(given, list | tuple):
+        for item in given:
+            yield from _strings(item)
+
+
+def _check_text(prompt: Prompt) -> None:
+    """Refuse text with lone surrogates, which stand for bytes that are no UTF-8."""
+    for text in _strings(prompt if isinstance(prompt, str) else list(prompt)):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            byte = ord(text[error.start]) - 0xDC00
+            what = f"byte 0x{byte:02x}" if 0x80 <= byte <= 0xFF else f"U+{ord(text[error.start]):04X}"
+            msg = (
+                f"the prompt is no valid UTF-8: {what} at character {error.start}; "
+                "convert it first, as with: iconv -f latin1 -t utf-8"
+            )
+            raise PromptError(msg) from error
 
 
 def last_user_text(prompt: Prompt) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_nad.callbacks import PROGRESS_EVENT
 from langchain_nad.chat_models import NADChatModel
-from langchain_nad.errors import CodeRejectedError
+from langchain_nad.errors import CodeRejectedError, PromptOverflowError
 from langchain_nad.llms import NADLLM
 from langchain_nad.step_selection import nad_step_node
 from nad_agents._version import __version__
@@ -28,6 +28,7 @@ __all__ = [
     "GenerationTimeoutError",
     "NADChatModel",
     "NADStepSelection",
+    "PromptOverflowError",
     "PythonSandboxTool",
     "SandboxVerifier",
     "__version__",

@@ -17,6 +17,7 @@ from langchain_core.tools import BaseTool
 from pydantic import BaseModel, Field, model_validator
 
 from langchain_nad.callbacks import ProgressReporter
+from langchain_nad.errors import PromptOverflowError
 from langchain_nad.inherited_fields import CHAT_FIELDS, LANGUAGE_MODEL_FIELDS
 from langchain_nad.messages import template_messages
 from langchain_nad.outputs import PROVIDER, ChatCall
@@ -28,6 +29,7 @@ from nad_agents.chat.local_chat_model import LocalChatModel
 from nad_agents.chat.prepare import template_inputs
 from nad_agents.chat.tools import tool_choice_name
 from nad_agents.events import Finished, Progress
+from nad_agents.exceptions import PromptTooLongError
 from nad_agents.pending import submit_in_thread
 
 __all__ = ["NADChatModel"]
@@ -118,8 +120,12 @@ class NADChatModel(LocalChatModel, BaseChatModel):
             tool_calling=True,
             structured_output=True,
         )
-        if self.decoder is not None and self.decoder.engine.context_length:
-            profile["max_input_tokens"] = self.decoder.engine.context_length
+        from nad_agents.models.known_context import known_context_length
+
+        decoder = self.decoder
+        length = known_context_length(self.model_name) if decoder is None else decoder.engine.context_length
+        if length:
+            profile["max_input_tokens"] = length
         return profile
 
     def get_token_ids(self, text: str) -> list[int]:
@@ -129,7 +135,7 @@ class NADChatModel(LocalChatModel, BaseChatModel):
         """
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        return list(self.get_decoder().loaded.tokenizer(text)["input_ids"])
+        return list(self.get_decoder().loaded.tokenizer(text, verbose=False)["input_ids"])
 
     def get_num_tokens_from_messages(
         self,
@@ -144,11 +150,21 @@ class NADChatModel(LocalChatModel, BaseChatModel):
         """
         from nad_agents.prompt import encode_prompt
 
+        if not messages:
+            # `trim_messages` asks for the tokens of nothing, for which many templates have no form
+            return 0
         tokenizer = self.get_decoder().loaded.tokenizer
         output_spec = self.output_spec({"tools": openai_tools(tools or ())})
         prompt, template_tools = template_inputs(tokenizer, template_messages(messages), output_spec)
         options = output_spec.template_options
-        return len(encode_prompt(tokenizer, prompt, tools=template_tools, template_options=options))
+        ids = encode_prompt(
+            tokenizer,
+            prompt,
+            tools=template_tools,
+            template_options=options,
+            parse_special_tokens=self.parse_special_tokens,
+        )
+        return len(ids)
 
     # --- generation ---
 
@@ -161,7 +177,11 @@ class NADChatModel(LocalChatModel, BaseChatModel):
         if stop is not None:
             arguments["stop"] = stop
         prepared, settings = self.prepare_chat(template_messages(messages), arguments)
-        return ChatCall(self.submit(prepared, settings, streaming=streaming), settings, prepared)
+        try:
+            pending = self.submit(prepared, settings, streaming=streaming)
+        except PromptTooLongError as error:
+            raise PromptOverflowError(str(error)) from error
+        return ChatCall(pending, settings, prepared)
 
     def _generate(
         self,

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from nad_agents.exceptions import NADError
+from langchain_core.exceptions import ContextOverflowError
 
-__all__ = ["CodeRejectedError"]
+from nad_agents.exceptions import NADError, PromptTooLongError
+
+__all__ = ["CodeRejectedError", "PromptOverflowError"]
+
+
+class PromptOverflowError(PromptTooLongError, ContextOverflowError):
+    """Prompt and answer together exceed the model's context; agents that know langchain-core's error summarize then."""
 
 
 class CodeRejectedError(NADError):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, convert_to_openai_messages
+from langchain_core.messages import AIMessage, BaseMessage, InvalidToolCall, ToolMessage, convert_to_openai_messages
 
 from nad_agents.exceptions import PromptError
 
@@ -50,10 +50,20 @@ def _text(message: BaseMessage) -> str:
         text = ("" if isinstance(message, AIMessage) else "\n").join(parts)
     if isinstance(message, AIMessage):
         # a call that could not be read goes back to the model as the text that it was
-        text = "\n".join(part for part in (text, *(call["args"] for call in message.invalid_tool_calls)) if part)
+        text = "\n".join(part for part in (text, *map(_written_call, message.invalid_tool_calls)) if part)
     if isinstance(message, ToolMessage) and message.status == "error" and not text.lower().startswith("error"):
         text = f"Error: {text}"
     return text
+
+
+def _written_call(call: InvalidToolCall) -> str:
+    arguments = call["args"] or ""
+    name = call["name"]
+    named = json.dumps(name, ensure_ascii=False)
+    # what is kept of a call without a known name is the whole text, and other models keep it of every call
+    return (
+        arguments if not name or arguments.startswith('{"name": ') else f'{{"name": {named}, "arguments": {arguments}'
+    )
 
 
 def _block_text(block: str | dict[str, Any], message: BaseMessage) -> str | None:

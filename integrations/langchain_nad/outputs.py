@@ -134,7 +134,7 @@ class ChatCall(SubmittedChat):
             selection,
             model=self.settings.model,
             include_candidates=self.settings.include_candidates,
-            finish_reason="tool_calls" if parsed.calls else None,
+            finish_reason=parsed.finish_reason(selection.best.finish_reason),
         )
         for candidate in metadata["nad"].get("candidates", ()):
             candidate["message"] = message_fields(self.parse(candidate["text"]))

@@ -9,7 +9,7 @@ from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResp
 from langchain_core.messages import AIMessage
 
 from langchain_nad.chat_models import NADChatModel
-from langchain_nad.step_selection import choose_step, hide_undecided_tokens
+from langchain_nad.step_selection import answered_calls, choose_step, hide_undecided_tokens
 
 __all__ = ["NADStepSelection"]
 
@@ -24,6 +24,9 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
     Args:
         n: Candidates per step; None leaves the number to the model.
         exclude_args: Names of arguments that make no difference between two calls.
+        demote_repeated: Whether steps that only make calls again which a tool has answered since the user's last
+            message come after all others, so that an agent does not call in circles; False where the same call may
+            bring something new.
 
     Example:
         .. code-block:: python
@@ -45,10 +48,13 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
             answer.response_metadata["nad"]["steps"]
     """
 
-    def __init__(self, n: int | None = None, *, exclude_args: Collection[str] = ()) -> None:
+    def __init__(
+        self, n: int | None = None, *, exclude_args: Collection[str] = (), demote_repeated: bool = True
+    ) -> None:
         super().__init__()
         self.n = n
         self.exclude_args = frozenset(exclude_args)
+        self.demote_repeated = demote_repeated
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -62,13 +68,13 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
         Raises:
             ConfigurationError: The agent's model is no NADChatModel.
         """
-        return self._choose(handler(self._with_candidates(request)))
+        return self._choose(request, handler(self._with_candidates(request)))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """Do what `wrap_model_call` does without blocking the event loop."""
-        return self._choose(await handler(self._with_candidates(request)))
+        return self._choose(request, await handler(self._with_candidates(request)))
 
     def _with_candidates(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         settings = {**request.model_settings, "include_candidates": True}
@@ -79,6 +85,10 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
             model = hide_undecided_tokens(model, settings)
         return request.override(model=model, model_settings=settings)
 
-    def _choose(self, response: ModelResponse[Any]) -> ModelResponse[Any]:
-        result = [choose_step(m, self.exclude_args) if isinstance(m, AIMessage) else m for m in response.result]
+    def _choose(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
+        answered = answered_calls(request.messages, self.exclude_args) if self.demote_repeated else frozenset()
+        result = [
+            choose_step(m, self.exclude_args, answered=answered) if isinstance(m, AIMessage) else m
+            for m in response.result
+        ]
         return ModelResponse(result=result, structured_response=response.structured_response)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool
 
 from langchain_nad.chat_models import NADChatModel
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["choose_step", "group_steps", "hide_undecided_tokens", "nad_step_node"]
+__all__ = ["answered_calls", "choose_step", "group_steps", "hide_undecided_tokens", "nad_step_node"]
 
 _NOT_STREAMED = "nostream"
 """Tag of model runs whose tokens LangGraph does not stream (`langgraph.constants.TAG_NOSTREAM`)."""
@@ -36,28 +36,44 @@ def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()
     """
     groups: dict[str, list[int]] = {}
     for i, answer in enumerate(answers):
-        calls = [
-            (call["name"], {name: value for name, value in call["args"].items() if name not in exclude_args})
-            for call in answer.tool_calls
-        ]
-        key = f"invalid {i}" if answer.invalid_tool_calls else json.dumps(calls, sort_keys=True, ensure_ascii=False)
+        calls = [_call_key(call, exclude_args) for call in answer.tool_calls]
+        key = f"invalid {i}" if answer.invalid_tool_calls else json.dumps(calls)
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 
 
-def choose_step(message: AIMessage, exclude_args: Collection[str] = ()) -> AIMessage:
+def answered_calls(messages: Sequence[BaseMessage], exclude_args: Collection[str] = ()) -> frozenset[str]:
+    """Return the calls since the last message of the user that a tool has answered, for `choose_step`.
+
+    Args:
+        messages: The conversation.
+        exclude_args: Names of arguments that make no difference between two calls.
+    """
+    last = max((i for i, message in enumerate(messages) if isinstance(message, HumanMessage)), default=-1)
+    turn = messages[last + 1 :]
+    answered = {message.tool_call_id for message in turn if isinstance(message, ToolMessage)}
+    calls = [call for message in turn if isinstance(message, AIMessage) for call in message.tool_calls]
+    return frozenset(_call_key(call, exclude_args) for call in calls if call["id"] in answered)
+
+
+def choose_step(
+    message: AIMessage, exclude_args: Collection[str] = (), *, answered: Collection[str] = frozenset()
+) -> AIMessage:
     """Choose the step with the most agreement among the candidates behind a message.
 
     A group's score is the sum of its members' agreement (mean similarity of activated neurons to all other
-    candidates). Within the group the selector's ranking decides. Groups of invalid calls come last, and so do groups
-    and members that a verifier rejected.
+    candidates). Within the group the selector's ranking decides. Groups of invalid calls come last, before them those
+    whose calls were all answered already, and before these groups that a verifier rejected; a rejected member stands
+    behind the others of its group.
 
     Args:
         message: Answer of an `NADChatModel` that was called with ``include_candidates=True``.
         exclude_args: Names of arguments that make no difference between two calls.
+        answered: Calls that were answered already, from `answered_calls`; to make them again would bring nothing new.
 
     Returns:
-        The message, or one made of another candidate, with the groups under ``response_metadata["nad"]["steps"]``.
+        The message, or one made of another candidate, with the groups under ``response_metadata["nad"]["steps"]``; a
+        group that only makes answered calls again has ``"repeated": True`` there.
 
     Raises:
         ConfigurationError: The message comes without candidates.
@@ -72,9 +88,14 @@ def choose_step(message: AIMessage, exclude_args: Collection[str] = ()) -> AIMes
     agreement = [c["agreement"] or 0.0 for c in whole]
     doubts = [_doubt(c) for c in whole]
 
-    def standing(group: list[int]) -> tuple[bool, bool, float, int]:
+    def is_repeated(group: list[int]) -> bool:
+        calls = answers[group[0]].tool_calls
+        return bool(calls) and all(_call_key(call, exclude_args) in answered for call in calls)
+
+    def standing(group: list[int]) -> tuple[bool, bool, bool, float, int]:
         invalid, rejected = bool(answers[group[0]].invalid_tool_calls), all(doubts[i] == _REJECTED for i in group)
-        return (not invalid, not rejected, sum(agreement[i] for i in group), -min(whole[i]["rank"] for i in group))
+        agreeing, rank = sum(agreement[i] for i in group), min(whole[i]["rank"] for i in group)
+        return (not invalid, not is_repeated(group), not rejected, agreeing, -rank)
 
     groups = sorted(group_steps(answers, exclude_args), key=standing, reverse=True)
     winner = min(groups[0], key=lambda i: (doubts[i], whole[i]["rank"]))
@@ -83,6 +104,7 @@ def choose_step(message: AIMessage, exclude_args: Collection[str] = ()) -> AIMes
             "candidates": [whole[i]["index"] for i in group],
             "calls": [{"name": c["name"], "args": c["args"]} for c in answers[group[0]].tool_calls],
             "agreement": sum(agreement[i] for i in group),
+            **({"repeated": True} if is_repeated(group) else {}),
         }
         for group in groups
     ]
@@ -121,6 +143,7 @@ def nad_step_node(
     *,
     n: int | None = None,
     exclude_args: Collection[str] = (),
+    demote_repeated: bool = True,
     system_prompt: str | SystemMessage | None = None,
     messages_key: str = "messages",
     **options: Any,
@@ -132,6 +155,8 @@ def nad_step_node(
         tools: Tools on offer; a `langgraph.prebuilt.ToolNode` runs them.
         n: Candidates per step; None leaves the number to the model.
         exclude_args: Names of arguments that make no difference between two calls.
+        demote_repeated: Whether steps that only make calls again which a tool has answered since the user's last
+            message come after all others; False where the same call may bring something new.
         system_prompt: Put before the messages, and kept out of the state.
         messages_key: Key of the messages in the graph's state.
         **options: Further arguments of each call, such as `tool_choice`.
@@ -155,16 +180,23 @@ def nad_step_node(
         messages: list[BaseMessage] = [*system, *state[messages_key]]
         return messages
 
-    def update(message: AIMessage) -> dict[str, list[AIMessage]]:
-        return {messages_key: [choose_step(message, exclude_args)]}
+    def update(state: dict[str, Any], message: AIMessage) -> dict[str, list[AIMessage]]:
+        answered = answered_calls(state[messages_key], exclude_args) if demote_repeated else frozenset()
+        return {messages_key: [choose_step(message, exclude_args, answered=answered)]}
 
     def step(state: dict[str, Any], config: RunnableConfig) -> dict[str, list[AIMessage]]:
-        return update(bound.invoke(conversation(state), config))
+        return update(state, bound.invoke(conversation(state), config))
 
     async def astep(state: dict[str, Any], config: RunnableConfig) -> dict[str, list[AIMessage]]:
-        return update(await bound.ainvoke(conversation(state), config))
+        return update(state, await bound.ainvoke(conversation(state), config))
 
     return RunnableLambda(step, afunc=astep, name="nad_step")
+
+
+def _call_key(call: ToolCall, exclude_args: Collection[str]) -> str:
+    """Return a call as text that is the same for calls which differ in excluded arguments only."""
+    arguments = {name: value for name, value in call["args"].items() if name not in exclude_args}
+    return json.dumps([call["name"], arguments], sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _doubt(candidate: dict[str, Any]) -> int:

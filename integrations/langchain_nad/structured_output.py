@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, get_args
 
 from langchain_core.language_models import LanguageModelInput
@@ -11,7 +12,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_nad.output_parsers import WholeJson, WholeModel, WholeToolArguments, WholeToolModel
-from langchain_nad.tools import openai_tools
+from langchain_nad.tools import openai_tools, whole_class_schema, whole_schema
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["BindableModel", "StructuredMethod", "structured_output"]
@@ -93,6 +94,10 @@ def _parse(parser: Runnable[Any, Any], message: AIMessage) -> tuple[Any, Excepti
 
 def _response_format(schema: dict[str, Any] | type, method: StructuredMethod, strict: bool | None) -> dict[str, Any]:
     converted = convert_to_json_schema(schema)
+    whole = whole_schema(schema) if isinstance(schema, Mapping) else whole_class_schema(schema)
+    if whole is not None:
+        described: dict[str, Any] = {name: converted[name] for name in ("title", "description") if name in converted}
+        converted = {**whole, **described}
     if method == "json_mode":
         # the user's own words tell the model what to write
         return {"type": "json_object", "schema": converted}

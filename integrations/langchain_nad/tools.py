@@ -6,13 +6,16 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, is_typeddict
 
-from langchain_core.tools import BaseTool
+from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
 
+from nad_agents.chat.class_schemas import class_schema
 from nad_agents.chat.tools import check_tool, checked_tools
+from nad_agents.constrained.subschemas import inline_root, is_recursive
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["openai_tools"]
+__all__ = ["openai_tools", "whole_class_schema", "whole_schema"]
 
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
@@ -51,7 +54,42 @@ def openai_tools(
 
 def _openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
     converted = check_tool(convert_to_openai_tool(tool, strict=strict))
+    whole = _whole_schema(tool)
+    if whole is not None:
+        function = converted["function"]
+        kept = {name: value for name, value in whole.items() if name not in {"title", "description", "name"}}
+        converted = {**converted, "function": {**function, "parameters": {"type": "object", **kept}}}
     if is_typeddict(tool) and tool.__doc__ in (None, dict.__doc__):
         # langchain-core would describe it as the built-in dict
         return {**converted, "function": {**converted["function"], "description": ""}}
     return converted
+
+
+def whole_class_schema(cls: Any) -> dict[str, Any] | None:
+    """Return the schema of a pydantic class where langchain-core's conversion would lose a part of it, else None.
+
+    langchain-core writes references out, which leaves nothing of those that lead back to themselves, and describes a
+    Decimal as any string.
+    """
+    if not (inspect.isclass(cls) and issubclass(cls, BaseModel)):
+        return None
+    schema = class_schema(cls)
+    return schema if is_recursive(schema) or schema != inline_root(cls.model_json_schema()) else None
+
+
+def whole_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a JSON schema, or that of a tool's arguments, where langchain-core's conversion would lose recursion."""
+    function = schema.get("function", schema)
+    found = function.get("parameters", function.get("input_schema", function))
+    return inline_root(found) if isinstance(found, Mapping) and is_recursive(found) else None
+
+
+def _whole_schema(tool: Tool) -> dict[str, Any] | None:
+    if isinstance(tool, Mapping):
+        return whole_schema(tool)
+    if isinstance(tool, BaseTool):
+        described: Any = tool.tool_call_schema
+        return whole_schema(described) if isinstance(described, Mapping) else whole_class_schema(described)
+    if inspect.isfunction(tool):
+        return whole_class_schema(StructuredTool.from_function(tool, description="-").tool_call_schema)
+    return whole_class_schema(tool)

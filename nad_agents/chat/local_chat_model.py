@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import Field
@@ -29,10 +30,19 @@ class LocalChatModel(LocalModel):
         description='Variables of the model\'s chat template, such as {"enable_thinking": False} for Qwen3; those of a '
         "call are added to them, and win.",
     )
+    parse_special_tokens: bool = Field(
+        default=False,
+        description="Whether the text of a special token in a message, such as <|im_start|>, becomes that token; only "
+        "for messages that nobody else can write.",
+    )
 
     def identity(self) -> dict[str, Any]:
         """Return everything that changes an answer; see `LocalModel.identity`."""
-        return {**super().identity(), "chat_template_kwargs": json_value(self.chat_template_kwargs)}
+        own = {
+            "chat_template_kwargs": json_value(self.chat_template_kwargs),
+            "parse_special_tokens": self.parse_special_tokens,
+        }
+        return {**super().identity(), **own}
 
     def output_spec(self, arguments: Mapping[str, Any]) -> OutputSpec:
         """Return the kind of answer that a call asks for.
@@ -74,4 +84,4 @@ class LocalChatModel(LocalModel):
             max_new_tokens=settings.sampling.max_new_tokens,
             verifier=settings.verifier,
         )
-        return prepared, settings
+        return replace(prepared, parse_special_tokens=self.parse_special_tokens), settings

@@ -365,6 +365,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             template_options=prepared.template_options,
             logits_processors=prepared.logits_processors,
             visible_tokens=prepared.visible_tokens,
+            parse_special_tokens=prepared.parse_special_tokens,
             streaming=streaming,
             timeout=settings.timeout,
         )[0]

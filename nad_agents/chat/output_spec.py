@@ -14,6 +14,7 @@ from nad_agents.constrained.grammar import Grammar, json_grammar, json_rule
 from nad_agents.constrained.regex_width import pattern_widths
 from nad_agents.constrained.schema_narrowing import narrow_schema
 from nad_agents.constrained.shortest_json import openings, shortest_instance, unmerged
+from nad_agents.constrained.subschemas import inline_root
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["OUTPUT_ARGUMENTS", "OutputSpec"]
@@ -129,7 +130,7 @@ class OutputSpec:
         for i, tool in enumerate(tools):
             function = tool["function"]
             schema = function.get("parameters") or {"type": "object", "properties": {}}
-            schema = narrow_schema({"type": "object", "additionalProperties": False, **schema})
+            schema = narrow_schema({"type": "object", "additionalProperties": False, **inline_root(schema)})
             head = f'{{"name": {json.dumps(function["name"], ensure_ascii=False)}, "{tool_format.arguments}": '
             rules.append(f"call_{i}: {json.dumps(head, ensure_ascii=False)} arguments_{i} {json.dumps('}')}\n")
             rules.append(json_rule(f"arguments_{i}", schema))

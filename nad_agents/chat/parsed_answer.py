@@ -65,6 +65,16 @@ class ParsedAnswer:
         invalid = tuple(call for call in calls if isinstance(call, InvalidToolCall))
         return cls(content, valid, invalid, thinking)
 
+    def finish_reason(self, ended: str) -> str:
+        """Return why the answer ended, in OpenAI's words; a call that the token limit cut is no finished call.
+
+        Args:
+            ended: Why the text ended: "stop", or "length" for the token limit.
+        """
+        if ended == "length" and self.invalid:
+            return "length"
+        return "tool_calls" if self.calls else ended
+
 
 def new_call_id() -> str:
     """Return an identifier that no other tool call has."""

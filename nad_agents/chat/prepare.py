@@ -11,6 +11,7 @@ from nad_agents.chat.messages import fit_template, with_instructions, without_to
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
 from nad_agents.chat.tool_formats import ToolFormat, find_format
+from nad_agents.chat.tool_parser import CALL_MARKS
 from nad_agents.prompt import Prompt, template_source
 from nad_agents.verification import Verifier
 
@@ -38,6 +39,7 @@ class PreparedChat:
         logits_processors: Makes the logits processors that hold the candidates to a grammar; None without a grammar.
         visible_tokens: Special tokens that stay in the text because the parser looks for them.
         verifier: Judges the answers in rank order; None trusts the ranking.
+        parse_special_tokens: Whether the text of a special token in a message becomes that token.
     """
 
     prompt: Prompt
@@ -49,6 +51,7 @@ class PreparedChat:
     logits_processors: Callable[[], Sequence[Any]] | None = None
     visible_tokens: Collection[int] = ()
     verifier: Verifier | None = None
+    parse_special_tokens: bool = False
 
 
 def prepare(
@@ -85,14 +88,25 @@ def prepare(
         grammar = output_spec.grammar(_tool_format(loaded.tokenizer), literal_writer(loaded))
         logits_processors = make_processors(grammar, loaded, max_new_tokens)
     # 3. the parser; what a grammar holds is in the family's tool format, which ToolCallParser reads
-    parser: ResponseParser = ToolCallParser(tuple(output_spec.names))
+    parser: ResponseParser
     visible_tokens: Collection[int] = ()
+    prefix = "" if output_spec.constrained else _rendered(loaded.tokenizer, prompt, tools, output_spec)
     if not output_spec.constrained and response_template(loaded.tokenizer) is not None:
-        prefix = _rendered(loaded.tokenizer, prompt, tools, output_spec)
         parser = TemplateResponseParser(loaded.tokenizer, prefix, output_spec.tools)
         visible_tokens = parser.special_tokens
+    else:
+        tool_format = _tool_format(loaded.tokenizer)
+        parser = ToolCallParser(
+            names=tuple(output_spec.names),
+            schemas={tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools},
+            marked=bool(tool_format.begin or tool_format.opening) and not output_spec.constrained,
+            thinking=not output_spec.constrained,
+            thinking_opened=prefix.rstrip().endswith("<think>"),
+        )
+        if not output_spec.constrained:
+            visible_tokens = _marks(loaded.tokenizer, tools=bool(output_spec.tools))
     # 4. the verifier
-    if verifier is not None and (output_spec.tools or isinstance(parser, TemplateResponseParser)):
+    if verifier is not None and (output_spec.tools or not output_spec.constrained):
         verifier = ContentVerifier(verifier, parser)
     return PreparedChat(
         prompt=prompt,
@@ -104,6 +118,12 @@ def prepare(
         visible_tokens=visible_tokens,
         verifier=verifier,
     )
+
+
+def _marks(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> list[int]:
+    """Return the special tokens that mark thinking and calls, which decoding would leave out of the text."""
+    marks = {"<think>", "</think>", *(CALL_MARKS if tools else ())}
+    return [i for i, token in tokenizer.added_tokens_decoder.items() if token.special and token.content in marks]
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[Any], output_spec: OutputSpec) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -34,20 +34,50 @@ class ResponseParser(Protocol):
 class ToolCallParser:
     """Parses answers whose tool calls are in the format of one of the known families.
 
+    Thinking between ``<think>`` and ``</think>`` at the beginning of an answer is no content, and is not read for
+    calls.
+
     Attributes:
-        names: Names of the tools on offer; without any, everything is content.
+        names: Names of the tools on offer; without any, everything but the thinking is content.
+        schemas: Schema of the arguments by the tool's name.
+        marked: Whether the model's family marks its calls; see `parse_answer`.
+        thinking: Whether answers may begin with thinking, which those that a grammar holds cannot.
+        thinking_opened: Whether the prompt has opened the thinking, so that the answer goes on with it.
     """
 
     names: tuple[str, ...] = ()
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    marked: bool = False
+    thinking: bool = True
+    thinking_opened: bool = False
 
     def parse(self, text: str) -> ParsedAnswer:
         """Parse a whole answer."""
-        return parse_answer(text, self.names) if self.names else ParsedAnswer(text)
+        thinking, text = self._split(text)
+        if not self.names:
+            return ParsedAnswer(text, thinking=thinking.strip())
+        parsed = parse_answer(text, self.names, schemas=self.schemas, marked=self.marked)
+        return replace(parsed, thinking=thinking.strip())
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
-        """Return the content before what may become a call."""
-        return ParsedAnswer(stable_prefix(text, self.names) if self.names else text)
+        """Return the thinking, and the content before what may become a call."""
+        if self.thinking and _THINK.startswith(text.lstrip()):
+            return ParsedAnswer("")
+        thinking, text = self._split(text)
+        held = max((n for n in range(1, len(_END_OF_THINKING)) if thinking.endswith(_END_OF_THINKING[:n])), default=0)
+        thinking = thinking[: len(thinking) - held].strip()
+        return ParsedAnswer(stable_prefix(text, self.names) if self.names else text, thinking=thinking)
 
+    def _split(self, text: str) -> tuple[str, str]:
+        """Return the thinking, and the text after it."""
+        begun = text.lstrip().startswith(_THINK)
+        if not self.thinking or not (begun or self.thinking_opened):
+            return "", text
+        thinking, _, rest = text.partition(_END_OF_THINKING)
+        return thinking.lstrip().removeprefix(_THINK), rest.lstrip()
+
+
+_THINK, _END_OF_THINKING = "<think>", "</think>"
 
 _Part = Literal["content", "thinking", "call"]
 _PARTS: dict[str, _Part] = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall, new_call_id
+from nad_agents.chat.tools import arguments_fit
 
-__all__ = ["invalid_call", "parse_answer", "partial_tool_calls", "read_call", "stable_prefix"]
+__all__ = ["CALL_MARKS", "invalid_call", "parse_answer", "partial_tool_calls", "read_call", "stable_prefix"]
 
 _TAG = "<tool_call>"
 
@@ -19,10 +20,18 @@ _REST_OF_TAG = re.compile(r"(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL
 _MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
 """What Mistral and Llama write before their calls."""
 
+CALL_MARKS = (_TAG, "</tool_call>", *_MARKERS)
+"""Texts by which families mark calls, some of which are special tokens."""
+
 _INTRODUCTIONS = ("```json", "```tool_call", "```", *_MARKERS)
 """What models put before the JSON of a call; it is no part of the answer's content."""
 
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
+
+_ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
+
+_ARGUMENTS_BEGIN = re.compile(r'\s*"(?:arguments|parameters)"\s*:|\s*(?:"(?:argu|para)[a-z]*"?\s*|"[a-z]{0,3})\Z')
+"""What follows the name in a call that breaks off: the key of the arguments, or the beginning of the key."""
 
 _MAYBE_CALL = re.compile(r"[{\[<`]")
 
@@ -113,33 +122,90 @@ def _value_length(text: str) -> int:
     return len(text)
 
 
-def parse_answer(text: str, names: Sequence[str]) -> ParsedAnswer:
+def parse_answer(
+    text: str,
+    names: Sequence[str],
+    *,
+    schemas: Mapping[str, Mapping[str, Any]] | None = None,
+    marked: bool = False,
+) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
+    What stands behind a family's mark is a call. Bare JSON is one only if it has nothing but the keys of a call, names
+    a tool on offer and has arguments that fit its schema; everything else stays content.
+
     Args:
-        text: The answer.
-        names: Names of the tools on offer; bare JSON counts as a call only when it names one of them.
+        text: The answer, without the model's thinking.
+        names: Names of the tools on offer.
+        schemas: Schema of the arguments by the tool's name; tools without one take every argument.
+        marked: Whether the model's family marks its calls, so that bare JSON counts only if it begins the answer.
     """
-    start, tag = _first_call(text, names), text.find(_TAG)
-    if tag >= 0 and (start is None or tag < start):
-        return _parse_tagged(text)
-    if start is None:
+    bare, mark = _bare_call(text, names, schemas or {}), _first_mark(text)
+    if bare is not None and marked and _without_introductions(text[: bare[0]]):
+        bare = None
+    # a mark within the arguments of a bare call is text
+    if mark is not None and (bare is None or not bare[0] < mark[0] < bare[1]):
+        start, begin = mark
+        if begin is None:
+            return _parse_tagged(text)
+        return ParsedAnswer.of_parts(_without_introductions(text[:start]), _parse_calls(text[begin:]))
+    if bare is None:
         return ParsedAnswer(text)
-    content, rest = text[:start].rstrip(), text[start:]
+    return ParsedAnswer.of_parts(_without_introductions(text[: bare[0]]), _parse_calls(text[bare[0] :]))
+
+
+def _without_introductions(content: str) -> str:
+    content = content.rstrip()
     for introduction in _INTRODUCTIONS:
         content = content.removesuffix(introduction).rstrip()
-    return ParsedAnswer.of_parts(content, _parse_calls(rest))
+    return content
 
 
-def _first_call(text: str, names: Sequence[str]) -> int | None:
-    """Return where untagged calls begin: behind a family's marker, or at JSON that names a tool on offer."""
+def _first_mark(text: str) -> tuple[int, int | None] | None:
+    """Return where a family's mark stands and where the calls behind it begin, None for a tag; None without a mark."""
+    marks: list[tuple[int, int | None]] = [
+        (at, at + len(marker)) for marker in _MARKERS if (at := text.find(marker)) >= 0
+    ]
+    marks += [(tag, None)] if (tag := text.find(_TAG)) >= 0 else []
+    return min(marks, key=lambda mark: mark[0], default=None)
+
+
+def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> tuple[int, int] | None:
+    """Return where the first unmarked call begins and ends."""
     named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
     before = "|".join(r"\s*".join(map(re.escape, parts)) for parts in _BEFORE_NAME)
-    found = re.search(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]", text)
-    # the first one counts, since the others may be in its arguments
-    starts = [(at, at + len(marker)) for marker in _MARKERS if (at := text.find(marker)) >= 0]
-    starts += [(found.start(), found.start())] if found else []
-    return min(starts)[1] if starts else None
+    at = 0
+    while found := re.compile(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]").search(text, at):
+        start = found.start()
+        try:
+            value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
+        except (json.JSONDecodeError, RecursionError):
+            # a call that breaks off is one if its arguments have begun
+            if _ARGUMENTS_BEGIN.match(text, found.end()):
+                return start, len(text)
+            end = found.end()
+        else:
+            first = (value or [None])[0] if isinstance(value, list) else value
+            if _is_bare_call(first, schemas):
+                return start, end
+        # what is inside JSON that is no call is no call either
+        at = max(end, start + 1)
+    return None
+
+
+def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
+    if not isinstance(value, dict):
+        return False
+    if isinstance(value.get("function"), dict):
+        if not value.keys() <= {"id", "type", "function"}:
+            return False
+        value = value["function"]
+    if not value.keys() <= {"id", "type", "name", "arguments", "parameters"}:
+        return False
+    if len(value.keys() & {"arguments", "parameters"}) != 1:
+        return False
+    call = read_call(value)
+    return isinstance(call, InvalidToolCall) or arguments_fit(call.arguments, schemas.get(call.name, {}))
 
 
 def _parse_tagged(text: str) -> ParsedAnswer:
@@ -161,7 +227,7 @@ def _parse_tagged(text: str) -> ParsedAnswer:
 
 def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
     """Read calls that are written as JSON one after the other; prose after them is dropped."""
-    decoder, text, at = json.JSONDecoder(strict=False), body.strip(), 0
+    decoder, text, at = json.JSONDecoder(strict=False), body.lstrip(), 0
     found: list[ToolCall | InvalidToolCall] = []
     while at < len(text):
         try:
@@ -213,4 +279,9 @@ def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolC
         name: Name of the tool; it is looked for in the text when left out.
     """
     named = _NAME.search(text) if name is None else None
+    if named is not None:
+        # a caller may be able to use arguments that break off, but not the call around them
+        begin = _ARGUMENTS.search(text, named.end()) or _ARGUMENTS.search(text, 0, named.start())
+        arguments = text[begin.end() :] if begin else ""
+        text = arguments[: _value_length(arguments)]
     return InvalidToolCall(new_call_id(), named[1] if named else name, text, error)

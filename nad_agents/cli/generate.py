@@ -217,7 +217,11 @@ def _check(sampling: SamplingConfig, config: NADConfig) -> None:
 
 
 def _read_prompt(prompt: str) -> str:
-    text = sys.stdin.read() if prompt == "-" else prompt
+    try:
+        text = sys.stdin.read() if prompt == "-" else prompt
+    except UnicodeDecodeError as error:
+        msg = f"standard input is no valid UTF-8: {error}; convert it first, as with: iconv -f latin1 -t utf-8"
+        raise PromptError(msg) from error
     if not text.strip():
         msg = "the prompt is empty; write what the model should answer"
         raise PromptError(msg)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from transformers import LogitsProcessor
 
+from nad_agents.constrained.finite_values import endless_reference
 from nad_agents.constrained.grammar import Grammar, json_rule
 from nad_agents.constrained.logits_processor import GrammarLogitsProcessor
+from nad_agents.constrained.number_endings import number_limits
 from nad_agents.constrained.regex_width import pattern_growth
 from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
+from nad_agents.constrained.subschemas import has_keyword
 from nad_agents.constrained.token_budget import JSON_ENDING_TEXTS, TokenBudget
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError
 from nad_agents.fork import ForkSafeLock
@@ -47,9 +50,18 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
 
     Raises:
         MissingDependencyError: llguidance is not installed.
-        ConfigurationError: The grammar cannot be compiled, and the message names the part at fault; or not even the
-            shortest answer fits into the token limit.
+        ConfigurationError: The grammar cannot be compiled, no finite value fits it, or no way to the end of an answer
+            is found, and the message names the part at fault; or not even the shortest answer fits into the token
+            limit.
     """
+    for about, schema in grammar.schemas.items():
+        endless = endless_reference(schema)
+        if endless is not None:
+            msg = (
+                f"{about} has no finite value: {endless} needs another value of its own kind; "
+                "make the reference optional, or allow null in its place"
+            )
+            raise ConfigurationError(msg)
     tokenizer = grammar_tokenizer(loaded)
     from llguidance import LLMatcher
 
@@ -117,9 +129,13 @@ def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel
         opening_tokens,
         max(map(pattern_growth, grammar.schemas.values()), default=0),
         JSON_ENDING_TEXTS if grammar.json else (),
+        number_limits(list(grammar.schemas.values())),
+        distinct_keys=has_keyword(list(grammar.schemas.values()), "minProperties"),
     )
     # only for JSON is the ending that is found a short one, since a pattern may have much shorter ones
     shortest = budget.shortest_ending(matcher) if grammar.json else None
+    if grammar.json and shortest is None:
+        raise _no_ending_error(grammar, budget, loaded)
     needed = max(count_tokens(grammar.shortest), len(shortest or ())) + 1
     if grammar.shortest and max_new_tokens < needed:
         msg = (
@@ -128,6 +144,27 @@ def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel
         )
         raise ConfigurationError(msg)
     return budget
+
+
+def _no_ending_error(grammar: Grammar, budget: TokenBudget, loaded: LoadedModel) -> ConfigurationError:
+    """Return an error that names the part of a schema for which no way to the end is found."""
+    from llguidance import LLMatcher
+
+    tokenizer = grammar_tokenizer(loaded)
+
+    def endless(schema: Mapping[str, Any]) -> str | None:
+        matcher = LLMatcher(tokenizer, "start: part\n" + json_rule("part", schema))
+        return "no end" if matcher.is_error() or budget.shortest_ending(matcher) is None else None
+
+    for about, schema in grammar.schemas.items():
+        found = failing_subschema(schema, endless)
+        if found is not None:
+            where = f"{found[0]} in {about}" if found[0] else about
+            break
+    else:
+        where = grammar.about
+    msg = f"no way to complete {where} was found, so answers could break off; ask for something simpler in that part"
+    return ConfigurationError(msg)
 
 
 def vocabulary_size(loaded: LoadedModel) -> int:
@@ -161,8 +198,18 @@ def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
 
 
 def end_tokens(loaded: LoadedModel) -> list[int]:
-    """Return the ids of the tokens that end a candidate."""
+    """Return the ids of the tokens that end a candidate.
+
+    Raises:
+        ConfigurationError: The model has no such token, so that a grammar could not end an answer.
+    """
     config = loaded.model.generation_config
     ends = config.eos_token_id if config is not None else None
     ends = loaded.tokenizer.eos_token_id if ends is None else ends
+    if ends is None or ends == []:
+        msg = (
+            f"{loaded.name} has no end token, so no grammar can end its answers; set eos_token of the tokenizer, or "
+            "eos_token_id in generation_config.json"
+        )
+        raise ConfigurationError(msg)
     return [int(token) for token in (ends if isinstance(ends, list | tuple) else [ends])]

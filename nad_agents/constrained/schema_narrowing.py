@@ -36,14 +36,18 @@ Years are 0001 to 9999, months have their real number of days, seconds exclude l
 timedelta's limit.
 """
 
+_KNOWN_FORMATS = {"email", "hostname", "ipv4", "ipv6", "uuid", "uri", *_FORMAT_PATTERNS}
+"""Formats that a grammar can hold an answer to; JSON Schema takes every other one as an annotation."""
+
 _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
 
 def narrow_schema(schema: Any) -> Any:
     """Return a schema whose instances all fit the given one and can be parsed with Python's standard library.
 
-    Formats of dates and times become patterns. Alternatives whose pattern has a lookaround, which no grammar can
-    express, are left out if others remain; some versions of pydantic write such a pattern for a Decimal.
+    Formats of dates and times become patterns, and unknown formats are dropped. Alternatives whose pattern has a
+    lookaround, which no grammar can express, are left out if others remain; some versions of pydantic write such a
+    pattern for a Decimal.
     """
     if not isinstance(schema, Mapping):
         return schema
@@ -52,6 +56,8 @@ def narrow_schema(schema: Any) -> Any:
     if pattern is not None and "pattern" not in narrowed:
         del narrowed["format"]
         narrowed["pattern"] = pattern
+    if isinstance(narrowed.get("format"), str) and narrowed["format"] not in _KNOWN_FORMATS:
+        del narrowed["format"]
     if isinstance(narrowed.get("anyOf"), list):
         narrowed["anyOf"] = [part for part in narrowed["anyOf"] if not _has_lookaround(part)] or narrowed["anyOf"]
     return narrowed

@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from nad_agents.constrained.number_endings import shortest_number
 from nad_agents.constrained.regex_width import pattern_widths
+from nad_agents.constrained.subschemas import resolve_reference
 
 __all__ = ["openings", "shortest_instance", "unmerged"]
 
@@ -30,7 +32,7 @@ def shortest_instance(schema: Any, root: Any = None, depth: int = 0) -> str:
         return "{}"
     options = next((schema[key] for key in ("anyOf", "oneOf") if schema.get(key)), None)
     if "$ref" in schema:
-        found = shortest_instance(_resolve(str(schema["$ref"]), root), root, depth + 1)
+        found = shortest_instance(resolve_reference(str(schema["$ref"]), root), root, depth + 1)
     elif "const" in schema or "enum" in schema:
         found = min((json.dumps(value) for value in schema.get("enum", [schema.get("const")])), key=len)
     elif options or schema.get("allOf"):
@@ -50,20 +52,18 @@ def _shortest_of_type(schema: dict[str, Any], root: Any, depth: int) -> str:
             f"{json.dumps(name)}: {shortest_instance(properties.get(name, {}), root, depth + 1)}"
             for name in schema.get("required", ())
         )
-        return "{" + ", ".join(inside) + "}"
+        missing = int(schema.get("minProperties", 0)) - len(schema.get("required", ()))
+        value = shortest_instance(schema.get("additionalProperties", {"type": "integer"}), root, depth + 1)
+        others = [f"{json.dumps('a' * i)}: {value}" for i in range(missing)]
+        return "{" + ", ".join([*inside, *others]) + "}"
     if kind == "array":
         item = shortest_instance(schema.get("items", {}), root, depth + 1)
         return "[" + ", ".join([item] * int(schema.get("minItems", 0))) + "]"
     if kind == "string":
         return json.dumps("a" * _string_length(schema))
+    if kind in {"number", "integer"}:
+        return shortest_number(schema, integer=kind == "integer")
     return {"boolean": "true", "null": "null"}.get(kind, "0")
-
-
-def _resolve(reference: str, root: Any) -> Any:
-    target = root
-    for part in reference.removeprefix("#/").split("/"):
-        target = target.get(part, {}) if isinstance(target, dict) else {}
-    return target
 
 
 def openings(schema: Any) -> Iterator[str]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["DEFINITIONS", "iter_subschemas", "map_subschemas"]
+__all__ = [
+    "DEFINITIONS",
+    "has_keyword",
+    "inline_root",
+    "is_recursive",
+    "iter_subschemas",
+    "map_subschemas",
+    "resolve_reference",
+]
 
 DEFINITIONS = ("$defs", "definitions")
 """Keywords whose value maps names to schemas that other schemas refer to."""
@@ -41,3 +49,50 @@ def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> d
         if key in changed:
             changed[key] = change(changed[key])
     return changed
+
+
+def resolve_reference(reference: str, root: Any) -> Any:
+    """Return what a reference such as ``#/$defs/Item`` refers to in a schema; an empty schema if there is nothing."""
+    target = root
+    for part in reference.removeprefix("#").strip("/").split("/"):
+        if part:
+            name = part.replace("~1", "/").replace("~0", "~")
+            target = target.get(name, {}) if isinstance(target, Mapping) else {}
+    return target
+
+
+def has_keyword(schema: Any, keyword: str) -> bool:
+    """Return whether a keyword occurs anywhere in nested schemas; True is no proof, as a property may have its name."""
+    if isinstance(schema, Mapping):
+        return keyword in schema or any(has_keyword(part, keyword) for part in schema.values())
+    return isinstance(schema, list) and any(has_keyword(part, keyword) for part in schema)
+
+
+def inline_root(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema whose root is no reference, as pydantic writes it for recursive classes."""
+    root = dict(schema)
+    seen = set()
+    while isinstance(reference := root.get("$ref"), str) and reference not in seen:
+        seen.add(reference)
+        target = resolve_reference(reference, schema)
+        root = {**(target if isinstance(target, Mapping) else {}), **{k: v for k, v in root.items() if k != "$ref"}}
+    return root
+
+
+def is_recursive(schema: Mapping[str, Any]) -> bool:
+    """Return whether a schema refers to itself, directly or through others."""
+
+    def reaches_itself(part: Any, path: frozenset[str]) -> bool:
+        if isinstance(part, list):
+            return any(reaches_itself(inner, path) for inner in part)
+        if not isinstance(part, Mapping):
+            return False
+        reference = part.get("$ref")
+        if isinstance(reference, str):
+            if reference in path:
+                return True
+            if reaches_itself(resolve_reference(reference, schema), path | {reference}):
+                return True
+        return any(reaches_itself(inner, path) for name, inner in part.items() if name not in DEFINITIONS)
+
+    return reaches_itself(schema, frozenset({"#"}))

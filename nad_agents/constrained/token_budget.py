@@ -8,6 +8,7 @@ unrestricted; after that only tokens that keep the ending within the budget are 
 
 from __future__ import annotations
 
+import re
 import string
 import weakref
 from collections.abc import Callable, Collection, Sequence
@@ -18,19 +19,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nad_agents.constrained.number_endings import NumberLimits, number_ending
 from nad_agents.fork import ForkSafeLock
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["JSON_ENDING_TEXTS", "EndingState", "TokenBudget", "json_string_state"]
+__all__ = ["JSON_ENDING_TEXTS", "EndingState", "TokenBudget", "json_string_state", "repeats_key"]
 
 JSON_ENDING_TEXTS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
 """What to write in JSON outside a string, in the order that leads to the end soonest."""
 
+_AFTER_NUMBER = ("}", "]", ",")
+
+_IN_NUMBER = re.compile(r"(?:[0-9][.]?|-)\Z")
+
 _LITERALS = {*string.digits, "true", "false", "null"}
-_MAX_ENDING = 512
+_MAX_ENDING = 4096
 """Number of tokens after which the search for an ending gives up."""
 
 _MARGIN = 8
@@ -90,6 +96,8 @@ class TokenBudget:
         pattern_growth: Number of tokens by which one token within a string may lengthen the ending; 0 if no string has
             a pattern.
         ending_texts: Texts that lead to the end, the best one first; empty for answers that are not JSON.
+        numbers: What the numbers of the schemas have to be.
+        distinct_keys: Whether an ending must not repeat the keys of an object, since their number counts.
     """
 
     def __init__(
@@ -100,11 +108,16 @@ class TokenBudget:
         opening_tokens: int,
         pattern_growth: int = 0,
         ending_texts: Sequence[str] = JSON_ENDING_TEXTS,
+        numbers: NumberLimits = NumberLimits(),  # noqa: B008 - immutable
+        *,
+        distinct_keys: bool = False,
     ) -> None:
         self._ending_texts = ending_texts
         self._vocabulary = _vocabulary_texts(tokenizer)
         self._end_tokens = list(end_tokens)
-        self._opening_tokens = opening_tokens + _MARGIN
+        self._numbers = numbers
+        self._distinct_keys = distinct_keys
+        self._opening_tokens = opening_tokens + _MARGIN + numbers.longest
         self._pattern_growth = pattern_growth
         self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
 
@@ -139,7 +152,7 @@ class TokenBudget:
         if remaining > needed + 2 + self._pattern_growth and inside and not escaped:
             # a string may go on without moving its end further away, except under a pattern
             within_budget[: len(plain)] |= plain[: len(within_budget)]
-        elif remaining > needed + 2 and ending and literals[ending[0]]:
+        elif remaining > needed + 2 + self._numbers.longest and ending and literals[ending[0]]:
             within_budget[: len(literals)] |= literals[: len(within_budget)]
         within_budget &= allowed
         if within_budget.any():
@@ -186,24 +199,49 @@ class TokenBudget:
         ending: list[int] = []
         inside, escaped = json_string_state(text)
         while len(ending) < limit and not matcher.is_accepting():
-            new = matcher.compute_ff_tokens() or self._next_tokens(matcher, inside=inside, choose=choose)
+            new = matcher.compute_ff_tokens() or self._next_tokens(matcher, text, inside=inside, choose=choose)
             if not new or not matcher.consume_tokens(new):
                 return None
             ending += new
+            text += self._text(new)
             inside, escaped = json_string_state(self._text(new), inside=inside, escaped=escaped)
         return ending if matcher.is_accepting() else None
 
-    def _next_tokens(self, matcher: LLMatcher, *, inside: bool, choose: _ChooseToken) -> list[int]:
+    def _next_tokens(self, matcher: LLMatcher, text: str, *, inside: bool, choose: _ChooseToken) -> list[int]:
         matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
-        for text in ('"',) if inside and self._ending_texts else self._ending_texts:
-            token = self._vocabulary.exact.get(text)
-            if token is not None and self._mask[token >> 5] >> (token & 31) & 1:
-                return [token]
         bits = np.unpackbits(self._mask.view(np.uint8), bitorder="little").view(np.bool_)
-        token = choose(matcher, bits[: len(self._vocabulary.fill)])
-        return [] if token is None else [token]
+        allowed = bits[: len(self._vocabulary.fill)]
+        if inside and self._distinct_keys and repeats_key(text):
+            distinguishing = self._distinguishing_token(allowed)
+            return [] if distinguishing is None else [distinguishing]
+        if not inside and self._ending_texts and _IN_NUMBER.search(text) and not self._may_go_on(allowed):
+            return self._number_ending(matcher, text) or []
+        for ending_text in ('"',) if inside and self._ending_texts else self._ending_texts:
+            token = self._vocabulary.exact.get(ending_text)
+            if ending_text == "0" and (number := self._number_ending(matcher, text)):
+                return number
+            if token is not None and ending_text != "0" and allowed[token]:
+                return [token]
+        chosen = choose(matcher, allowed)
+        return [] if chosen is None else [chosen]
 
-    def _choose_longest(self, matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
+    def _may_go_on(self, allowed: NDArray[np.bool_]) -> bool:
+        """Whether the number that the text ends with may end here."""
+        tokens = (self._vocabulary.exact.get(text) for text in _AFTER_NUMBER)
+        return any(token is not None and allowed[token] for token in tokens)
+
+    def _number_ending(self, matcher: LLMatcher, text: str) -> list[int] | None:
+        exact = self._vocabulary.exact
+        ends = [exact[after] for after in _AFTER_NUMBER if after in exact]
+        return number_ending(matcher, exact, [*ends, self._end_tokens[0]], text, self._numbers)
+
+    def _distinguishing_token(self, allowed: NDArray[np.bool_]) -> int | None:
+        """Choose a character that makes a repeated key another one."""
+        tokens = (self._vocabulary.exact.get(character) for character in "a0_A")
+        token = next((token for token in tokens if token is not None and allowed[token]), None)
+        return token if token is not None else self._choose_longest(None, allowed)
+
+    def _choose_longest(self, matcher: LLMatcher | None, allowed: NDArray[np.bool_]) -> int | None:
         """Choose the token that fills most of a string with a prescribed length."""
         del matcher
         return int(np.where(allowed, self._vocabulary.fill, -1).argmax()) if allowed.any() else None
@@ -243,9 +281,11 @@ def _vocabulary_texts(tokenizer: PreTrainedTokenizerBase) -> _VocabularyTexts:
             texts = [str(text) for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])]
             wanted = {*JSON_ENDING_TEXTS, *string.printable.strip()}
             exact: dict[str, int] = {}
+            names = tokenizer.convert_ids_to_tokens(list(range(len(texts))))
             for i, text in enumerate(texts):
-                if text in wanted:
-                    exact.setdefault(text, i)
+                # a SentencePiece tokenizer decodes a token with a space before the text to the same text
+                if text in wanted and (text not in exact or names[i] == text != names[exact[text]]):
+                    exact[text] = i
             special = set(tokenizer.all_special_ids)
             # a token that ends in the middle of a character determines the next ones, as an escape does
             plain = [bool(t) and not {'"', "\\", "\ufffd"} & set(t) and i not in special for i, t in enumerate(texts)]
@@ -277,3 +317,31 @@ def json_string_state(text: str, *, inside: bool = False, escaped: bool = False)
         elif char == '"':
             inside = not inside
     return inside, escaped
+
+
+def repeats_key(text: str) -> bool:
+    """Return whether JSON text ends within a key that its object, if the key ended here, would have twice."""
+    objects: list[set[str] | None] = []
+    start, before = -1, ""
+    escaped = False
+    for i, char in enumerate(text):
+        if start >= 0:
+            if escaped or char == "\\":
+                escaped = not escaped
+            elif char == '"':
+                if before in ("{", ",") and objects and objects[-1] is not None:
+                    objects[-1].add(text[start:i])
+                start, before = -1, '"'
+        elif char == '"':
+            start = i + 1
+        elif char in "{[":
+            objects.append(set() if char == "{" else None)
+            before = char
+        elif char in "}]":
+            if objects:
+                objects.pop()
+            before = char
+        elif not char.isspace():
+            before = char
+    keys = objects[-1] if objects else None
+    return start >= 0 and before in ("{", ",") and keys is not None and text[start:] in keys

@@ -46,6 +46,7 @@ class _Options(TypedDict, total=False):
     visible_tokens: Collection[int]
     on_progress: Callable[[Progress], None] | None
     on_rows_freed: Callable[[int], None] | None
+    parse_special_tokens: bool
     watch: bool
     timeout: float | None
 
@@ -188,6 +189,7 @@ class ScriptedDecoder:
         template_options: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,  # noqa: ARG002 - the script is written already
         visible_tokens: Collection[int] = (),  # noqa: ARG002
+        parse_special_tokens: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
         on_rows_freed: Callable[[int], None] | None = None,
         streaming: bool = False,  # noqa: ARG002 - events cost nothing
@@ -210,7 +212,12 @@ class ScriptedDecoder:
                 prompt=prompt,
                 text=last_user_text(prompt),
                 prompt_ids=encode_prompt(
-                    self.loaded.tokenizer, prompt, raw=raw, tools=tools, template_options=template_options
+                    self.loaded.tokenizer,
+                    prompt,
+                    raw=raw,
+                    tools=tools,
+                    template_options=template_options,
+                    parse_special_tokens=parse_special_tokens,
                 ),
                 sampling=sampling,
                 config=config,

@@ -28,6 +28,9 @@ __all__ = ["HFGeneration"]
 _SIGNALS = ("logprobs", "entropies", "self_certainties", "confidences")
 
 
+_CONTEXT = 8
+"""Number of the prompt's last tokens with which a candidate is decoded."""
+
 _ROOM = 32
 """Number of steps for which memory is allocated at once."""
 
@@ -116,6 +119,9 @@ class HFGeneration:
         visible = self.request.visible_tokens
         added = self.tokenizer.added_tokens_decoder.items() if visible else ()
         self._hidden_tokens = {i for i, token in added if token.special and i not in visible}
+        # at the beginning of a text, SentencePiece tokenizers leave out the space that a token stands for
+        self._context = self.sequences[0, -_CONTEXT:].tolist() if len(self.sequences) else []
+        self._context_text = self._plain_text(self._context)
 
     @property
     def width(self) -> int:
@@ -280,9 +286,16 @@ class HFGeneration:
         )
 
     def _decode(self, tokens: list[int]) -> str:
-        if self.request.visible_tokens:
-            text = str(self.tokenizer.decode([token for token in tokens if token not in self._hidden_tokens]))
+        text = self._plain_text([*self._context, *tokens]) if self._context_text else ""
+        if self._context_text and text.startswith(self._context_text):
+            text = text[len(self._context_text) :]
         else:
-            text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+            text = self._plain_text(tokens)
         cuts = [at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text
+
+    def _plain_text(self, tokens: list[int]) -> str:
+        """Return the text of tokens, without the special tokens that the request does not ask for."""
+        if self.request.visible_tokens:
+            return str(self.tokenizer.decode([token for token in tokens if token not in self._hidden_tokens]))
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -12,7 +12,7 @@ import torch
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory, available_host_memory, return_free_memory
 from nad_agents.engine.hf.memory import MemoryNeed, ModelShape, check_memory, memory_need
-from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.exceptions import ConfigurationError, PromptError, PromptTooLongError
 
 __all__ = ["check_fits_context", "check_fits_memory", "fitting_token_limit"]
 
@@ -29,7 +29,8 @@ def check_fits_context(request: GenerationRequest, context_length: int | None, *
         name: The model's name, for the message.
 
     Raises:
-        PromptError: The prompt has no tokens, or prompt and answer do not fit.
+        PromptError: The prompt has no tokens.
+        PromptTooLongError: Prompt and answer do not fit.
     """
     prompt, max_new_tokens = len(request.prompt_ids), request.sampling.max_new_tokens
     if prompt == 0:
@@ -44,7 +45,7 @@ def check_fits_context(request: GenerationRequest, context_length: int | None, *
             f"prompt ({prompt} tokens) and max_new_tokens={max_new_tokens} exceed the {context_length} tokens of "
             f"{name}; set max_new_tokens to at most {context_length - prompt}"
         )
-    raise PromptError(msg)
+    raise PromptTooLongError(msg)
 
 
 def check_fits_memory(

@@ -191,3 +191,36 @@ class TestChat:
 def test_a_family_without_tools_reads_nothing():
     assert ToolCallParser().parse('{"name": "add"}').content == '{"name": "add"}'
     assert ToolCallParser().stable_prefix("<tool_call>").content == "<tool_call>"
+
+
+CALL = '{"name": "now", "arguments": {}}'
+
+
+@pytest.mark.parametrize("names", [(), ("now",)])
+@pytest.mark.parametrize(
+    ("text", "opened", "thinking", "content"),
+    [
+        ("<think>\nfirst this\n</think>\n\nThe answer.", False, "first this", "The answer."),
+        ("\n<think></think>The answer.", False, "", "The answer."),
+        ("first this\n</think>\nThe answer.", True, "first this", "The answer."),
+        ("<think>first this</think>The answer.", True, "first this", "The answer."),
+        ("<think>cut at the lim", False, "cut at the lim", ""),
+        ("cut at the lim", True, "cut at the lim", ""),
+        (f"<think>I could {CALL}</think>No.", False, f"I could {CALL}", "No."),
+        (f"<think><tool_call>{CALL}</tool_call></think>No.", False, f"<tool_call>{CALL}</tool_call>", "No."),
+        ("Not <think>thinking</think>", False, "", "Not <think>thinking</think>"),
+    ],
+)
+def test_thinking_is_no_content_and_is_not_read_for_calls(names, text, opened, thinking, content):
+    parser = ToolCallParser(names, thinking_opened=opened)
+    parsed = parser.parse(text)
+    assert (parsed.thinking, parsed.content, parsed.calls, parsed.invalid) == (thinking, content, (), ())
+    for end in range(len(text) + 1):
+        growing = parser.stable_prefix(text[:end])
+        assert thinking.startswith(growing.thinking)
+        assert content.startswith(growing.content)
+
+
+def test_a_call_after_the_thinking_is_read():
+    parsed = ToolCallParser(("now",)).parse(f"<think>now?</think>\n{CALL}")
+    assert (parsed.thinking, parsed.content, [call.name for call in parsed.calls]) == ("now?", "", ["now"])

@@ -147,3 +147,80 @@ def test_calls_grow():
         for (name, arguments), (same, longer) in zip(earlier, later, strict=False):
             assert (same, longer[: len(arguments)]) == (name, arguments)
     assert [c.arguments for c in parse_answer(CALLS, ["add", "now"]).calls][1] == {}
+
+
+WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+SCHEMAS = {"get_weather": WEATHER, "now": {"type": "object", "properties": {}}}
+CATALOGUE_ENTRY = (
+    '{"type": "function", "function": {"name": "get_weather", "description": "d", "parameters": '
+    '{"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}'
+)
+
+
+def read(text, **options):
+    parsed = parse_answer(text, tuple(SCHEMAS), schemas=SCHEMAS, **options)
+    return parsed.content, [(call.name, call.arguments) for call in parsed.calls], list(parsed.invalid)
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The tools are: [{"name": "get_weather", "description": "Weather of a city"}]',
+        '[{"name": "get_weather", "description": "Weather of a city"}, {"name": "now", "description": "Time"}]',
+        '{"name": "now", "age": 3}',
+        '{"name": "now"}',
+        '{"name": "now", "arguments": {}, "age": 3}',
+        CATALOGUE_ENTRY,
+        f"[{CATALOGUE_ENTRY}]",
+        '{"name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}',
+        '{"name": "now", "parameters": {"type": "object", "properties": {}}}',
+        '{"name": "get_weather", "arguments": {"town": "Paris"}}',
+        '{"name": "get_weather", "arguments": {"city": ["Paris"]}}',
+        '{"people": [{"name": "now", "age": 3}]}',
+        '{"name": "now", "age"',
+        '{"name": "now", ',
+    ],
+)
+def test_ordinary_json_is_no_call(text, marked):
+    if text == '{"name": "now", ':
+        text += '"age": '
+    assert read(text, marked=marked) == (text, [], [])
+
+
+def test_a_call_after_ordinary_json_is_found():
+    text = '[{"name": "get_weather", "description": "d"}]\n{"name": "get_weather", "arguments": {"city": "Rome"}}'
+    assert read(text)[1] == [("get_weather", {"city": "Rome"})]
+
+
+@pytest.mark.parametrize(
+    "before", ['{"name": "now", "arguments": {}}', 'For example {"name": "now", "arguments": {}}', CATALOGUE_ENTRY]
+)
+@pytest.mark.parametrize("mark", ["<tool_call>", "[TOOL_CALLS]", "<|python_tag|>"])
+def test_a_marked_call_wins_over_bare_json_before_it(before, mark):
+    text = f'{before}\n{mark}{{"name": "get_weather", "arguments": {{"city": "Rome"}}}}'
+    for marked in (False, True):
+        content, found, invalid = read(text, marked=marked)
+        assert (content.strip(), found, invalid) == (before, [("get_weather", {"city": "Rome"})], [])
+
+
+def test_a_family_with_marks_does_not_call_in_prose():
+    call = '{"name": "now", "arguments": {}}'
+    assert read(f"One would write {call} here.", marked=True)[1] == []
+    assert read(call, marked=True)[1] == [("now", {})]
+    assert read(f"```json\n{call}\n```", marked=True)[1] == [("now", {})]
+
+
+@pytest.mark.parametrize("mark", ["", "<tool_call>\n"])
+@pytest.mark.parametrize("arguments", ['{"city": "Par', '{"city": ', "{", '{"city": "a\\"}'])
+def test_a_cut_call_keeps_the_text_of_its_arguments(mark, arguments):
+    parsed = parse_answer(f'{mark}{{"name": "get_weather", "arguments": {arguments}', tuple(SCHEMAS), schemas=SCHEMAS)
+    assert [(call.name, call.text) for call in parsed.invalid] == [("get_weather", arguments)]
+    assert parsed.finish_reason("length") == "length"
+
+
+def test_a_cut_call_after_a_whole_one_is_no_finished_answer():
+    text = '<tool_call>{"name": "now", "arguments": {}}</tool_call><tool_call>{"name": "now", "argu'
+    parsed = parse_answer(text, tuple(SCHEMAS))
+    assert [call.text for call in parsed.invalid] == [""]
+    assert (parsed.finish_reason("length"), parsed.finish_reason("stop")) == ("length", "tool_calls")

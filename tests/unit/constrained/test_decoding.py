@@ -1,5 +1,6 @@
 """Constrained decoding: a random model, which would never write JSON by itself, has to."""
 
+import copy
 import json
 import re
 
@@ -8,8 +9,9 @@ import pytest
 
 from nad_agents import ConfigurationError, MissingDependencyError
 from nad_agents.constrained import decoding
+from tests.tiny_models import byte_tokenizer
 from tests.unit.constrained.schemas import SCHEMAS, shaped
-from tests.unit.langchain.chats import roomy_decoder, tiny_chat
+from tests.unit.langchain.chats import one_layer_model, roomy_decoder, tiny_chat, tiny_decoder
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -69,7 +71,7 @@ def test_text_is_no_constraint():
     ("schema", "part"),
     [
         ({"type": "object", "properties": {"a": {"not": {"type": "string"}}}, "required": ["a"]}, "not"),
-        ({"type": "object", "properties": {"a": {"type": "string", "format": "strange"}}}, "format: strange"),
+        ({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}, "uniqueItems"),
         ({"type": "thing"}, "thing"),
     ],
 )
@@ -95,3 +97,11 @@ def test_a_missing_dependency_names_the_extra(monkeypatch):
     monkeypatch.setattr(decoding, "_TOKENIZERS", {})
     with pytest.raises(MissingDependencyError, match=r"nad-agents\[grammar\]"):
         tiny_chat().invoke("hello", response_format={"type": "json_object"})
+
+
+def test_a_model_without_an_end_token_is_refused():
+    decoder = tiny_decoder(tokenizer=copy.deepcopy(byte_tokenizer()), model=copy.deepcopy(one_layer_model()))
+    decoder.loaded.tokenizer.eos_token = None
+    decoder.loaded.model.generation_config.eos_token_id = None
+    with pytest.raises(ConfigurationError, match="tiny has no end token, so no grammar can end its answers"):
+        tiny_chat(decoder=decoder).invoke("hello", response_format=shaped({"type": "integer"}))

@@ -35,7 +35,6 @@ def chat():
             '"not"',
         ),
         (with_property({"type": "array", "items": GOOD, "uniqueItems": True}), "properties.a in", "uniqueItems"),
-        (with_property({**GOOD, "format": "strange"}), "properties.a in", "Unknown format: strange"),
         (with_property({**GOOD, "pattern": "["}), "properties.a in", "unclosed character class"),
         (with_property({**GOOD, "pattern": "^(?=a)b"}), "properties.a in", "look-around"),
         (with_property({"type": "integer", "minimum": 5, "maximum": 3}), "properties.a in", "greater than maximum"),

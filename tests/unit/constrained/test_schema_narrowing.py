@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
 from nad_agents.constrained.schema_narrowing import narrow_schema
+from tests.unit.constrained.schemas import shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
 KINDS = {
@@ -99,3 +100,17 @@ def test_every_candidate_can_be_read(decoder, limit, method):
     for candidate in found["raw"].response_metadata["nad"]["candidates"]:
         message = candidate["message"]
         Event(**(message["tool_calls"][0]["args"] if message["tool_calls"] else json.loads(message["content"])))
+
+
+@pytest.mark.parametrize("name", ["path", "password", "uri-reference", "byte", "binary", "int32", "anything"])
+def test_an_unknown_format_is_an_annotation(name):
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": name}}, "required": ["a"]}
+    assert narrow_schema(schema)["properties"]["a"] == {"type": "string"}
+    message = tiny_chat(max_tokens=30, n=2).invoke("hello", response_format=shaped(schema))
+    assert isinstance(json.loads(message.content)["a"], str)
+
+
+def test_known_formats_and_properties_of_that_name_stay():
+    assert narrow_schema({"type": "string", "format": "uuid"}) == {"type": "string", "format": "uuid"}
+    named = {"type": "object", "properties": {"format": {"type": "string"}}}
+    assert narrow_schema(named) == named

@@ -11,7 +11,7 @@ from llguidance import LLMatcher
 from nad_agents import ConfigurationError
 from nad_agents.constrained.decoding import end_tokens, grammar_tokenizer, vocabulary_size
 from nad_agents.constrained.grammar import json_grammar
-from nad_agents.constrained.token_budget import TokenBudget, json_string_state
+from nad_agents.constrained.token_budget import TokenBudget, json_string_state, repeats_key
 from tests.unit.constrained.schemas import NODE, shaped
 from tests.unit.langchain.chats import roomy_decoder, tiny_chat
 
@@ -143,3 +143,83 @@ def test_choices_are_whole_or_refused():
 )
 def test_whether_json_breaks_off_in_a_string(text, inside):
     assert json_string_state(text)[0] is inside
+
+
+def item_list(schema):
+    item = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "price": schema},
+        "required": ["name", "price"],
+    }
+    return field({"type": "array", "items": {**item, "additionalProperties": False}, "minItems": 1})
+
+
+POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+NUMBERS = {
+    "positive": POSITIVE,
+    "negative": {"type": "number", "exclusiveMaximum": 0},
+    "a positive integer": {"type": "integer", "exclusiveMinimum": 0},
+    "a negative integer": {"type": "integer", "maximum": -1},
+    "multiples": {"type": "integer", "multipleOf": 7, "minimum": 1},
+    "large multiples": {"type": "integer", "multipleOf": 86_400, "minimum": 1},
+    "multiples in bounds": {"type": "integer", "multipleOf": 4_099, "minimum": 70_000, "maximum": 90_000},
+    "fractions": {"type": "number", "multipleOf": 0.25, "exclusiveMinimum": 0},
+    "a small range": {"type": "number", "exclusiveMinimum": 0.125, "exclusiveMaximum": 0.126},
+    "positive or null": {"anyOf": [POSITIVE, {"type": "null"}]},
+    "multiples or null": {"anyOf": [{"type": "integer", "multipleOf": 11, "minimum": 1}, {"type": "null"}]},
+    "positive or text": {"anyOf": [POSITIVE, {"type": "string"}]},
+}
+
+
+@pytest.mark.parametrize("limit", [70, 110])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_bounded_numbers_are_completed(decoder, name, limit):
+    schema = item_list(NUMBERS[name])
+    chat = tiny_chat(decoder=decoder, max_tokens=limit, n=8)
+    message = chat.invoke("hello", response_format=shaped(schema), include_candidates=True)
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        jsonschema.validate(json.loads(candidate["text"]), schema)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_an_answer_may_be_one_bounded_number(decoder, name):
+    chat = tiny_chat(decoder=decoder, max_tokens=20, n=8)
+    message = chat.invoke("hello", response_format=shaped(NUMBERS[name]), include_candidates=True)
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        jsonschema.validate(json.loads(candidate["text"]), NUMBERS[name])
+
+
+def test_a_schema_without_a_known_end_is_refused_by_name(decoder):
+    schema = field({"type": "string", "pattern": "^.*é$"})
+    with pytest.raises(ConfigurationError, match=r"no way to complete properties\.x in the schema of .* was found"):
+        tiny_chat(decoder=decoder, max_tokens=200).invoke("hello", response_format=shaped(schema))
+
+
+def test_the_end_does_not_repeat_a_key(decoder):
+    schema = {"type": "object", "additionalProperties": {"type": "integer"}, "minProperties": 3}
+    chat = tiny_chat(decoder=decoder, max_tokens=28, n=8)
+    message = chat.invoke("hello", response_format=shaped(schema), include_candidates=True)
+    for candidate in message.response_metadata["nad"]["candidates"]:
+        jsonschema.validate(json.loads(candidate["text"]), schema)
+
+
+def test_a_multiple_too_large_for_the_grammar_is_refused_by_name(decoder):
+    schema = field({"type": "integer", "multipleOf": 86_401, "minimum": 1})
+    with pytest.raises(ConfigurationError, match=r"no way to complete properties\.x in the schema of .* was found"):
+        tiny_chat(decoder=decoder, max_tokens=200).invoke("hello", response_format=shaped(schema))
+
+
+@pytest.mark.parametrize(
+    ("text", "repeated"),
+    [
+        ('{"a": 1, "a', True),
+        ('{"a": 1, "b', False),
+        ('{"a": {"b": 2}, "b', False),
+        ('[{"a": 1}, {"a', False),
+        ('{"a": "a', False),
+        ('{"a": [1, 2], "a', True),
+        ('{"": 1, "', True),
+    ],
+)
+def test_whether_a_key_is_repeated(text, repeated):
+    assert repeats_key(text) is repeated

@@ -69,3 +69,9 @@ def test_a_call_that_could_not_be_read_goes_back_as_text():
     broken = {"name": "add", "args": '{"name": "add", "argu', "id": "c1", "error": "breaks off"}
     (message,) = template_messages([AIMessage("I add.", invalid_tool_calls=[broken])])
     assert message == {"role": "assistant", "content": 'I add.\n{"name": "add", "argu'}
+
+
+def test_a_call_goes_back_with_its_name_where_its_arguments_are_known():
+    broken = {"name": "add", "args": '{"a": 1, "b', "id": "c1", "error": "breaks off"}
+    (message,) = template_messages([AIMessage("I add.", invalid_tool_calls=[broken])])
+    assert message == {"role": "assistant", "content": 'I add.\n{"name": "add", "arguments": {"a": 1, "b'}

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_nad import NADStepSelection, nad_step_node
 from langchain_nad.outputs import message_fields
-from langchain_nad.step_selection import choose_step, group_steps
+from langchain_nad.step_selection import answered_calls, choose_step, group_steps
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
@@ -276,3 +276,57 @@ def test_tools_and_a_shape_together():
             assert set(message.tool_calls[0]["args"]) == {"a", "b"}
         else:
             Answer.model_validate_json(message.text)
+
+
+class TestRepeatedCalls:
+    """A call that was answered already is not made again where another candidate does something else."""
+
+    REPEATED = call(a=1, b=2, why="x")
+
+    def conversation(self, *texts, answered=True):
+        found = [HumanMessage("add")]
+        for text in texts:
+            made = AIMessage(**parts(text))
+            found.append(made)
+            found += [ToolMessage("3", tool_call_id=c["id"]) for c in made.tool_calls if answered]
+        return found
+
+    def choose(self, messages, *texts, exclude_args=()):
+        candidates = [candidate(i, text, i, 0.9 - 0.1 * i) for i, text in enumerate(texts)]
+        answered = answered_calls(messages, exclude_args)
+        return choose_step(message(candidates), exclude_args, answered=answered)
+
+    @pytest.mark.parametrize("other", [call(a=5, b=6), "The sum is 3."])
+    def test_it_comes_after_everything_else(self, other):
+        chosen = self.choose(self.conversation(self.REPEATED), self.REPEATED, self.REPEATED, other)
+        evidence = chosen.response_metadata["nad"]
+        assert evidence["winner"] == 2
+        assert [step.get("repeated") for step in evidence["steps"]] == [None, True]
+
+    def test_only_an_invalid_call_comes_after_it(self):
+        chosen = self.choose(self.conversation(self.REPEATED), '{"name": "add", "argu', self.REPEATED)
+        assert chosen.response_metadata["nad"]["winner"] == 1
+
+    def test_excluded_arguments_make_no_difference(self):
+        asked = (self.conversation(self.REPEATED), call(a=1, b=2, why="y"), "3")
+        assert self.choose(*asked).response_metadata["nad"]["winner"] == 0
+        assert self.choose(*asked, exclude_args=["why"]).response_metadata["nad"]["winner"] == 1
+
+    @pytest.mark.parametrize("after", [[], [HumanMessage("and again")]])
+    def test_what_was_not_answered_in_this_turn_may_be_called(self, after):
+        messages = [*self.conversation(self.REPEATED, answered=bool(after)), *after]
+        assert self.choose(messages, self.REPEATED, "3").response_metadata["nad"]["winner"] == 0
+
+    def test_a_parameter_turns_it_off(self):
+        candidates = [candidate(0, self.REPEATED, 0, 0.9), candidate(1, "3", 1, 0.5)]
+
+        class Response:
+            result = (message(candidates),)
+            structured_response = None
+
+        class Request:
+            messages = self.conversation(self.REPEATED)
+
+        for demoted in (False, True):
+            chosen = NADStepSelection(demote_repeated=demoted)._choose(Request, Response).result[0]
+            assert chosen.response_metadata["nad"]["winner"] == int(demoted)

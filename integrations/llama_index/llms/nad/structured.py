@@ -16,6 +16,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index_instrumentation import get_dispatcher
 from pydantic import BaseModel, ValidationError
 
+from nad_agents.chat.class_schemas import class_schema
 from nad_agents.exceptions import NADError
 
 __all__ = ["PartialObjects", "StructuredOutputError", "parsed_object", "report_start", "schema_arguments"]
@@ -40,7 +41,7 @@ def schema_arguments(output_cls: type[BaseModel], llm_kwargs: dict[str, Any] | N
         llm_kwargs: Further arguments of the call.
     """
     arguments = {name: value for name, value in (llm_kwargs or {}).items() if name not in _PROGRAM_ARGUMENTS}
-    schema = {"name": output_cls.__name__, "schema": output_cls.model_json_schema()}
+    schema = {"name": output_cls.__name__, "schema": class_schema(output_cls)}
     return {**arguments, "response_format": {"type": "json_schema", "json_schema": schema}}
 
 
