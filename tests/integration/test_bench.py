@@ -26,7 +26,7 @@ PROBLEMS = [
         "prompt": "Write a Python function first(items) that returns the first element of a list.",
         "tests": "assert first([5, 6]) == 5\nassert first('ab') == 'a'\n",
     },
-    {"task_id": "own/sum", "question": "What is 2 + 3?", "generate": "#### 5"},
+    {"task_id": "own/sum", "question": "What is 2 + 3?", "answer": "#### 5"},
 ]
 SETTINGS = ["--n", "3", "--workers", "2", "--max-new-tokens", "40", "--seed", "3", "--dtype", "float32"]
 
