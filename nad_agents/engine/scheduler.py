@@ -4,6 +4,9 @@ The prompt of one request at a time is read in pieces, between which the batch a
 candidate waits for a long prompt. Requests enter the batch at the end of a chunk, share every forward pass, and leave
 the batch as soon as they are done, cancelled or failed. The thread ends when there is nothing to do and starts again
 with the next request.
+
+The engine's thread alone uses the engine, calls the observers and changes the list of active requests. Callers add to
+the waiting requests, under the lock, and cancel; they get results through futures.
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ def test_code_is_checked_in_a_sandbox_when_asked_for(start_server):
     server = start_server("--verify", "auto", "--selector", "first", "--propose-inputs")
     asked = {
         **CHAT,
+        "seed": 2,
         "max_tokens": 120,
         "messages": [{"role": "user", "content": "Write a Python function add(a, b). >>> add(1, 2)\n3"}],
         "nad": {"include_candidates": True},
