@@ -9,8 +9,7 @@ import zlib
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from nad_sandbox.base import ExecResult, Sandbox
-from nad_sandbox.threaded import ThreadedSandbox
+from nad_sandbox.base import ExecResult, HarnessSandbox, Sandbox
 
 __all__ = ["run_harness"]
 
@@ -68,7 +67,7 @@ def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float
         SandboxFailureError: the sandbox broke.
     """
     framed = len(payload).to_bytes(8, "big") + payload
-    if not isinstance(sandbox, ThreadedSandbox):
+    if not isinstance(sandbox, HarnessSandbox):
         return sandbox.run_python(_MAIN.format(source=source), stdin=framed, timeout=timeout)
     with _lock:
         compiled = _compiled.setdefault(sandbox, _Compiled())
