@@ -75,6 +75,7 @@ def plainly(tmp_path_factory):
             if negated(entry.tests):
                 futures[name, True] = pool.submit(passes_plainly, entry, negated(entry.tests), base / f"{number}n")
         yield futures
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
