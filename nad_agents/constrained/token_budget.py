@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JSON_ENDING_TEXTS", "EndingState", "TokenBudget", "json_string_state", "repeats_key"]
 
-JSON_ENDING_TEXTS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "[", "{")
+JSON_ENDING_TEXTS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "n", "t", "[", "{")
 """What to write in JSON outside a string, in the order that leads to the end soonest."""
 
 _AFTER_NUMBER = ("}", "]", ",")

@@ -14,7 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
-__all__ = ["ExecResult", "Limits", "Sandbox", "SandboxError", "SandboxFailureError", "SandboxUnavailableError"]
+__all__ = [
+    "ExecResult",
+    "HarnessSandbox",
+    "Limits",
+    "Sandbox",
+    "SandboxError",
+    "SandboxFailureError",
+    "SandboxUnavailableError",
+]
 
 
 class SandboxError(Exception):
@@ -138,4 +146,24 @@ class Sandbox(Protocol):
 
     def close(self) -> None:
         """Remove everything the sandbox started; may be called twice."""
+        ...
+
+
+@runtime_checkable
+class HarnessSandbox(Protocol):
+    """A sandbox of this package, whose bootstrap program can itself become a program of the harness."""
+
+    def run_python(
+        self,
+        code: str,
+        *,
+        stdin: str | bytes = b"",
+        files: Mapping[str, str | bytes] | None = None,
+        timeout: float | None = None,
+    ) -> ExecResult:
+        """See `Sandbox`."""
+        ...
+
+    def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
+        """Run a program of the harness: its source, or marshalled code of the sandbox's Python."""
         ...

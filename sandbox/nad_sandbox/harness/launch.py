@@ -7,10 +7,9 @@ import binascii
 import threading
 import zlib
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
-from nad_sandbox.base import ExecResult, Sandbox
+from nad_sandbox.base import ExecResult, HarnessSandbox, Sandbox
 
 __all__ = ["run_harness"]
 
@@ -26,15 +25,6 @@ try: ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 except (OSError, AttributeError): pass
 exec(compile({source!r}, "harness.py", "exec", dont_inherit=True), {{"__builtins__": dict(vars(builtins))}})
 """
-
-
-@runtime_checkable
-class HarnessSandbox(Protocol):
-    """A sandbox whose bootstrap program can run a program of the harness itself; those of this package can."""
-
-    def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
-        """Run a program of the harness; see `nad_sandbox.threaded.ThreadedSandbox.run_harness`."""
-        ...
 
 
 @dataclass

@@ -40,6 +40,8 @@ def passes_plainly(entry, tests, folder):
     """Whether plain Python, or pytest where there is something to collect, is content."""
     folder.mkdir()
     (folder / "solution.py").write_text(entry.program, encoding="utf-8")
+    for alias in ("main", "candidate"):
+        (folder / f"{alias}.py").write_text("from solution import *\n", encoding="utf-8")
     (folder / "test_it.py").write_text("from solution import *\n" + tests, encoding="utf-8")
     command = [sys.executable, "test_it.py"]
     if plan_tests(tests).kind == "pytest":
@@ -50,6 +52,16 @@ def passes_plainly(entry, tests, folder):
         command, cwd=folder, env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=120, check=False
     )
     return done.returncode == 0
+
+
+def styles_for(entry, number, *, everywhere):
+    """The tests for a pretender: its own, all styles, or one in turn."""
+    if entry.tests.strip():
+        return {"own": entry.tests}
+    if everywhere:
+        return STYLES
+    style = list(STYLES)[number % len(STYLES)]
+    return {style: STYLES[style]}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +75,7 @@ def plainly(tmp_path_factory):
             if negated(entry.tests):
                 futures[name, True] = pool.submit(passes_plainly, entry, negated(entry.tests), base / f"{number}n")
         yield futures
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -80,9 +93,8 @@ def judged(request):
             futures[name, False] = pool.submit(judge, entry, entry.tests)
             if negated(entry.tests):
                 futures[name, True] = pool.submit(judge, entry, negated(entry.tests))
-        for name, entry in PRETENDERS.items():
-            styles = {"own": entry.tests} if entry.tests.strip() else STYLES
-            for style, tests in styles.items():
+        for number, (name, entry) in enumerate(PRETENDERS.items()):
+            for style, tests in styles_for(entry, number, everywhere=request.param == "bubblewrap").items():
                 futures[name, style] = pool.submit(judge, entry, tests, 3)
         yield futures
         pool.shutdown(cancel_futures=True)
@@ -105,11 +117,10 @@ def test_what_passes_under_plain_pytest_passes_and_what_fails_there_fails(judged
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", PRETENDERS)
 def test_no_pretender_passes(judged, name):
-    entry = PRETENDERS[name]
-    for style in ["own"] if entry.tests.strip() else STYLES:
-        report = judged[name, style].result()
+    reports = {style: judged[name, style].result() for style in ("own", *STYLES) if (name, style) in judged}
+    assert reports
+    for style, report in reports.items():
         assert not report.passed, style
-        assert report.failure is not None
         assert report.feedback
 
 
