@@ -36,7 +36,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def bare() -> None:
-    subprocess.run([PYTHON, "-c", "pass"], check=True)
+    subprocess.run([PYTHON, "-I", "-S", "-c", "pass"], check=True)
 
 
 def docker_run(image: str) -> None:
@@ -69,9 +69,9 @@ def belongs(pid: str) -> bool:
     return any(word in command for word in ("containerd-shim", "docker-init", "READY", "bwrap"))
 
 
-def memory_per_waiting(count: int = 16) -> float:
-    """Return the host memory (MiB, PSS) of one pre-started container, including its helper processes."""
-    with DockerSandbox(prestart=count) as sandbox:
+def memory_per_waiting(kind: type[DockerSandbox] | type[BubblewrapSandbox], count: int = 16) -> float:
+    """Return the host memory (MiB, PSS) of one pre-started sandbox, including its helper processes."""
+    with kind(prestart=count) as sandbox:
         before = processes()
         sandbox.wait_ready()
         new = [pid for pid in processes() - before if belongs(pid)]
@@ -97,7 +97,7 @@ def main() -> None:
     image = sandboxes["docker"].image
 
     # 2. one program at a time, warm
-    ways: dict[str, Callable[[], object]] = {"bare `python3 -c pass`": bare}
+    ways: dict[str, Callable[[], object]] = {"bare `python3 -I -S -c pass`": bare}
     for name, sandbox in sandboxes.items():
         ways[f"{name}, run_python('pass')"] = lambda sandbox=sandbox: sandbox.run_python("pass")
         verifier = CodeVerifier(sandbox, tests=TESTS)
@@ -108,10 +108,11 @@ def main() -> None:
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, way in ways.items():
-            sandboxes["docker"].wait_ready()
+            for sandbox in sandboxes.values():
+                sandbox.wait_ready()
             taken[name].append(seconds(way))
     print("| one program, warm | median ms | range ms | times bare |\n|---|---|---|---|")
-    base = taken["bare `python3 -c pass`"]
+    base = taken["bare `python3 -I -S -c pass`"]
     for name, times in taken.items():
         ratio = median(t / b for t, b in zip(times, base, strict=True))
         print(
@@ -139,7 +140,9 @@ def main() -> None:
     # 4. the rest
     print("\n| what | docker | bubblewrap |\n|---|---|---|")
     print(f"| first check from cold, s | {shown(cold['docker'])} | {shown(cold['bubblewrap'])} |")
-    print(f"| host memory of a waiting container, MiB (PSS) | {memory_per_waiting():.1f} | none waits |")
+    kinds = (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]
+    memory = " | ".join(f"{memory_per_waiting(kind):.1f}" for kind in kinds)
+    print(f"| host memory of a waiting sandbox, MiB (PSS) | {memory} |{' - |' if len(kinds) == 1 else ''}")
 
 
 def first_check(kind: type[DockerSandbox] | type[BubblewrapSandbox]) -> None:

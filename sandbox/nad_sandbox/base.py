@@ -1,7 +1,7 @@
-"""What a sandbox offers: the protocol, the result of a run, its limits, and the exceptions.
+"""The protocol of a sandbox, the limits and the result of a program, and the exceptions.
 
-Three different things are kept apart: the sandbox being unavailable raises; a program failing is an
-``ExecResult`` with a non-zero return code; a limit being hit is a flag on the ``ExecResult``.
+Three outcomes are kept apart: a sandbox that is unavailable or breaks raises; a program that fails gives an
+``ExecResult`` with a non-zero return code; a program that hits a limit gives one with a flag set.
 
 SandboxError
 ├── SandboxUnavailableError   no engine, no image, no permission: nothing was run
@@ -26,11 +26,11 @@ __all__ = [
 
 
 class SandboxError(Exception):
-    """Root of every exception that nad_sandbox raises on purpose."""
+    """Base class of every exception that nad_sandbox raises on purpose."""
 
 
 class SandboxUnavailableError(SandboxError):
-    """No isolated environment can be had here; the message says how to get one."""
+    """No sandbox can be made here; the message says what is missing and how to get it."""
 
 
 class SandboxFailureError(SandboxError):
@@ -39,17 +39,17 @@ class SandboxFailureError(SandboxError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use.
+    """What one program may use.
 
     Attributes:
-        timeout: wall-clock seconds, enforced from outside.
-        memory_mb: memory including swap, MiB.
+        timeout: wall-clock seconds, enforced from outside the sandbox.
+        memory_mb: memory in MiB, swap included.
         cpus: CPU cores.
-        pids: processes and threads.
-        nofile: open files.
-        fsize_mb: size of one file, MiB.
-        tmpfs_mb: size of the writable scratch space, MiB; shared memory has a quarter of that beside it.
-        output_bytes: bytes of stdout and of stderr that are kept, each.
+        pids: processes and threads together.
+        nofile: open files of each process.
+        fsize_mb: size of each file in MiB.
+        tmpfs_mb: size of the writable scratch space in MiB; shared memory has a quarter of that beside it.
+        output_bytes: bytes of stdout and of stderr that are kept, each; more is counted and dropped.
     """
 
     timeout: float = 10.0
@@ -67,13 +67,13 @@ class ExecResult:
     """How a program ended.
 
     Attributes:
-        returncode: exit status; negative or 128 + n for signal n; None when it was killed by the sandbox.
-        stdout: what it wrote, decoded as UTF-8 with replacement, cut at the limit.
-        stderr: likewise.
+        returncode: the exit status; negative or 128 + n for signal n; None when the sandbox killed the program.
+        stdout: what the program wrote, decoded as UTF-8 with replacement; the middle is left out beyond the limit.
+        stderr: likewise, of its standard error.
         duration: wall-clock seconds.
-        timed_out: the time limit ended it.
-        oom_killed: the memory limit ended it.
-        output_truncated: more was written than was kept.
+        timed_out: whether the time limit ended it.
+        oom_killed: whether the memory limit ended it.
+        output_truncated: whether more was written than was kept.
         python_version: version of the sandbox's Python, such as "3.13.1"; empty when the sandbox does not tell.
     """
 
@@ -88,17 +88,17 @@ class ExecResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it exited with status 0 within every limit."""
+        """Whether it exited with status 0, within its limits of time and memory."""
         return self.returncode == 0 and not self.timed_out and not self.oom_killed
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-serialisable data."""
+        """Return the result as JSON-serializable data."""
         return asdict(self)
 
 
 @runtime_checkable
 class Sandbox(Protocol):
-    """An isolated place to run untrusted programs, one fresh environment for each call; thread-safe."""
+    """Runs untrusted programs in isolation, each call in a fresh environment; safe to use from several threads."""
 
     def exec(
         self,
@@ -108,7 +108,7 @@ class Sandbox(Protocol):
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """Run a command (argv, no shell) and wait for it."""
+        """Run a command, given as a list of arguments and without a shell, and wait for it."""
         ...
 
     def run_python(
@@ -119,7 +119,7 @@ class Sandbox(Protocol):
         files: Mapping[str, str | bytes] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """Run Python source as ``__main__`` with `files` beside it in the working folder."""
+        """Run Python source as ``__main__``, with `files` beside it in the working folder, and wait for it."""
         ...
 
     async def aexec(
@@ -130,7 +130,7 @@ class Sandbox(Protocol):
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """`exec` without blocking the event loop; cancelling the task kills the program."""
+        """Do what `exec` does without blocking the event loop; cancelling the task kills the program."""
         ...
 
     async def arun_python(
@@ -141,11 +141,11 @@ class Sandbox(Protocol):
         files: Mapping[str, str | bytes] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """`run_python` without blocking the event loop; cancelling the task kills the program."""
+        """Do what `run_python` does without blocking the event loop; cancelling the task kills the program."""
         ...
 
     def close(self) -> None:
-        """Remove everything the sandbox started; may be called twice."""
+        """Remove everything that the sandbox started; may be called twice."""
         ...
 
 

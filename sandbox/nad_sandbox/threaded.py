@@ -70,7 +70,7 @@ class ThreadedSandbox(ABC):
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """Run a command (argv, no shell) and wait for it.
+        """Run a command, given as a list of arguments and without a shell, and wait for it.
 
         Args:
             cmd: program and arguments.
@@ -133,7 +133,7 @@ class ThreadedSandbox(ABC):
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """`exec` without blocking the event loop; cancelling the task kills the program."""
+        """Do what `exec` does without blocking the event loop; cancelling the task kills the program."""
         return await self._run_in_thread(self._command(cmd, input, env, timeout))
 
     async def arun_python(
@@ -144,7 +144,7 @@ class ThreadedSandbox(ABC):
         files: Mapping[str, str | bytes] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """`run_python` without blocking the event loop; cancelling the task kills the program."""
+        """Do what `run_python` does without blocking the event loop; cancelling the task kills the program."""
         return await self._run_in_thread(self._python(code, stdin, files, timeout))
 
     def run_program(self, program: Program, cancelled: threading.Event) -> ExecResult:
@@ -195,7 +195,7 @@ class ThreadedSandbox(ABC):
         return CodeVerifier(self).fingerprint(answer)
 
     def close(self) -> None:
-        """Remove everything the sandbox started; may be called twice. A closed sandbox runs nothing more.
+        """Remove everything that the sandbox started; may be called twice. A closed sandbox runs nothing more.
 
         Programs that still run, for calls of other threads, are ended: those calls raise `SandboxUnavailableError`.
         """

@@ -1,1 +1,1 @@
-"""The sandboxes: Docker, bubblewrap, and an unsafe one without isolation."""
+"""The sandboxes that can be used: Docker, bubblewrap, and an unsafe one without isolation."""

@@ -1,4 +1,4 @@
-"""Choosing a backend: Docker where an engine answers, else bubblewrap, and never none."""
+"""Choosing a backend: Docker where an engine answers, else bubblewrap, and never one without isolation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running programs with no isolation at all, for those who ask for it by name."""
+"""Running programs without any isolation, for callers who ask for exactly that."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["UnsafeLocalSandbox"]
 class UnsafeLocalSandbox(ThreadedSandbox):
     """Runs programs as the current user, WITHOUT ISOLATION: they can read, change and delete what you can.
 
-    Never chosen unless named. Time, output, open files, file size and the memory of each process are limited;
+    It is never chosen unless named. Time, output, open files, file size and the memory of each process are limited;
     the working folder is a fresh temporary one. `Limits.cpus`, `Limits.pids` and `Limits.tmpfs_mb` (for what
     the program writes) are not enforced, and a program that detaches itself outlives the call.
 

@@ -1,1 +1,1 @@
-"""What programs do on given inputs, so that those that behave alike can be grouped."""
+"""Observes what programs do on the same inputs, so that programs that behave alike can be grouped."""

@@ -1,4 +1,4 @@
-"""Inputs to observe programs on: from the prompt's examples, made from types and names, and proposed by the caller."""
+"""The inputs on which programs are observed: a prompt's examples, generated values, and proposals of the caller."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _SAMPLE = re.compile(
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the programs are run on.
+    """The inputs on which all programs are run.
 
     Attributes:
-        texts: source of calls, or contents of standard input.
+        texts: calls as source text, or contents of standard input.
         examples: how many of them, at the beginning, are the prompt's own examples.
     """
 
@@ -43,15 +43,15 @@ class Inputs:
 
 
 def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Calls of a function: the prompt's examples, then generated and proposed ones in turn, without repetition.
+    """Return calls of a function: the prompt's examples, then generated and proposed ones in turn, each once.
 
-    Examples take half of the places at most, unless nothing else fills the rest.
+    Examples make up half of the calls at most, unless there are too few others.
 
     Args:
         prompt: what the model was asked.
-        target: the function.
-        count: how many at most.
-        propose: further inputs; see `InputProposer`.
+        target: the function to call.
+        count: the most calls to return.
+        propose: returns further inputs; see `InputProposer`.
 
     Raises:
         ValueError: a proposed input is not plain data.
@@ -70,12 +70,12 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
 
 
 def script_inputs(prompt: str, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Contents of standard input: the prompt's samples, then what is proposed; an empty one where there are none.
+    """Return contents of standard input: the prompt's samples, then proposed ones; an empty one if there are none.
 
     Args:
         prompt: what the model was asked.
-        count: how many at most.
-        propose: further inputs, as text.
+        count: the most inputs to return.
+        propose: returns further inputs, as text.
 
     Raises:
         ValueError: a proposed input is not text.

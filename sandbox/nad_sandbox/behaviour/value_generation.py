@@ -1,4 +1,4 @@
-"""Values for a function's parameters: boundary values first, then what hypothesis draws."""
+"""Generated values for a function's parameters: boundary values first, then values drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _BOUNDARIES: dict[str, list[Any]] = {
 
 
 def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
-    """Rows of arguments: half of boundary values, half drawn by hypothesis; the same ones each time.
+    """Return rows of arguments, half of boundary values and half drawn by hypothesis; the same ones each time.
 
     Args:
-        value_types: of the parameters.
-        count: how many rows.
+        value_types: the types of the parameters.
+        count: the most rows to return.
 
     Raises:
         SandboxUnavailableError: hypothesis is not installed.

@@ -23,6 +23,7 @@ _LONGEST_EXPRESSION = 2000
 _DEEPEST_EXPRESSION = 40
 _TRIES = 3
 _FILE_NAME = "<candidate>"
+_BRACKET = re.compile(r"[()\[\]{}]")
 # escapes that Python does not know, and numbers with a word behind them: nothing else makes the parser warn
 _WARNED_OF = re.compile(r"\\|\d[A-Za-z]")
 
@@ -104,7 +105,7 @@ def _parse(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
 
 def _bracket_depth(source: str) -> int:
     deepest = depth = 0
-    for character in source:
-        depth += (character in "([{") - (character in ")]}")
+    for bracket in _BRACKET.findall(source):
+        depth += 1 if bracket in "([{" else -1
         deepest = max(deepest, depth)
     return deepest

@@ -1,4 +1,4 @@
-"""A sandbox image with more Python packages: wheels are fetched here, where there is a network, and copied into it."""
+"""Sandbox images with more Python packages: wheels are fetched on this side and copied into the image."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The confinement of a program: system-call filter, control groups, limits."""
+"""Confines a program: system calls, control groups, user, and the bootstrap program inside the sandbox."""

@@ -1,4 +1,4 @@
-"""What a sandboxed program may do, written down once for every backend.
+"""The rights of a sandboxed program, written down once for every backend: its system calls and where it may write.
 
 The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
 less io_uring, ptrace and its kin, System V IPC, fanotify, file handles, secret and executable memory files, and

@@ -46,7 +46,7 @@ class _Comparison(ctypes.Structure):
 
 @cache
 def compile_filter() -> bytes:
-    """The policy as an array of `struct sock_filter` for this machine's architecture.
+    """Compile the policy to an array of `struct sock_filter` for this machine's architecture.
 
     Calls of another architecture or of the x32 ABI end the process.
 

@@ -33,7 +33,7 @@ def _reap_once() -> None:
 
 
 def reap_folders() -> list[str]:
-    """Remove this user's temporary folders whose owner is dead.
+    """Remove temporary folders whose owner is dead.
 
     Returns:
         A line for each removed folder.

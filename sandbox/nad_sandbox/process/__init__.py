@@ -1,1 +1,1 @@
-"""Running a process: supervision, streams and capped output."""
+"""Supervises a running program: its streams, its time, and how much of its output is kept."""

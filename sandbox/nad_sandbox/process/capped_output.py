@@ -1,4 +1,4 @@
-"""Keeping a bounded part of what a program writes, however much it writes."""
+"""The part of a program's output that is kept, which is bounded however much it writes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["CappedOutput"]
 
 
 class CappedOutput:
-    """Collects bytes up to a limit: the first half and the last half, the middle is counted and dropped.
+    """Collects bytes up to a limit: the first and the last are kept, half each, and the middle is counted and dropped.
 
-    The last half is kept because tracebacks and summaries come last.
+    The last bytes are kept because tracebacks and summaries come last.
 
     Args:
         limit: bytes to keep.
@@ -44,7 +44,7 @@ class CappedOutput:
             del self._tail[: len(self._tail) - self._tail_limit]
 
     def text(self) -> str:
-        """What is kept as text: UTF-8 with replacement, and a line that says how much is missing."""
+        """Return what is kept, decoded as UTF-8 with replacement, with a line that says how much is missing."""
         if not self.truncated:
             return (bytes(self._head) + bytes(self._tail)).decode("utf-8", "replace")
         tail = self._tail[len(self._tail) - self._tail_limit :] if self._tail_limit else b""

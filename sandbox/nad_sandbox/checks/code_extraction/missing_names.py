@@ -26,7 +26,8 @@ from nad_sandbox.checks.guarded_parse import parse_program, unparse
 
 __all__ = ["with_missing_names"]
 
-_MODULES: tuple[ModuleType, ...] = (typing, collections, math, itertools, functools, heapq, bisect, re)
+# of a name that two of them have, the first is meant: a Counter is to be called
+_MODULES: tuple[ModuleType, ...] = (collections, typing, math, itertools, functools, heapq, bisect, re)
 _PUBLIC = {
     module.__name__: frozenset(getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"])
     for module in _MODULES

@@ -80,9 +80,10 @@ def extract_programs(answer: str, prompt: str = "") -> tuple[str, ...]:
 
 
 def _choices(text: str, prompt: str) -> list[str]:
-    whole = facts(text)
-    if whole is not None and whole.works and not is_body_of(text, prompt):
-        return [without_remarks(text).strip("\n")]
+    cleaned = cleaned_source(text)
+    whole = facts(cleaned)
+    if whole is not None and whole.works and not is_body_of(cleaned, prompt):
+        return [without_remarks(cleaned)]
     blocks = [
         Block("session" if is_session(block.code) else block.language, cleaned_source(block.code), block.closed)
         for block in fenced_blocks(text, lambda before: _is_code(before, prompt))
@@ -216,18 +217,14 @@ def _joined(codes: list[str]) -> str:
 
 def _of_bare_text(text: str, prompt: str) -> list[str]:
     """The programs that text without fences may be meant as; none when it has no code."""
-    cleaned = cleaned_source(text)
-    known = facts(cleaned)
-    if known is not None and known.works and not is_body_of(cleaned, prompt):
-        return [without_remarks(cleaned)]
     body = completed(text, prompt)
     if body is not None:
         return [body]
-    runs = code_runs(cleaned)
+    runs = code_runs(text)
     defining = _latest([run for run in runs if _defines(run)])
     if defining:
         needed = [run for run in defining if not _is_use(run, defining)]
-        return [_joined(needed or defining), _joined(_latest(runs)), max(defining, key=len)]
+        return [_joined(needed or defining), *needed, _joined(_latest(runs))]
     body = completed(text, prompt, cut=True)
     if body is not None:
         return [body]

@@ -1,0 +1,54 @@
+"""Whatever a model wrote is a tree or None: never an exception, never a warning, in any number of threads."""
+
+import ast
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, error_line, parse_expression, parse_program, unparse
+
+BROKEN = {
+    "no Python": "x = = 1",
+    "brackets": "(" * 5000 + ")" * 5000,
+    "terms": "x = 1" + " + 1" * 9000,
+    "signs": "-" * 50_000 + "1",
+    "attributes": "x" + ".a" * 50_000,
+    "indentation": "".join(" " * depth + "if 1:\n" for depth in range(200)),
+    "NUL": "x = 1\0",
+    "surrogate": "x = '\ud800'",
+    "digits": "x = " + "1" * 10_000,
+    "too long": "#" * (LONGEST_PROGRAM + 1),
+}
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+def test_what_cannot_be_parsed_is_none(source):
+    assert parse_program(source) is None
+    assert parse_expression(source) is None
+
+
+def test_what_parses_is_a_tree_and_its_warnings_are_nobodys():
+    assert isinstance(parse_program("x = '\\d'\ny = 1if x else 2\n"), ast.Module)
+    assert isinstance(parse_expression("f('\\d')"), ast.Expression)
+    assert parse_expression("[" * 41 + "]" * 41) is None
+    assert parse_expression("f(" + "1, " * 1000 + ")") is None
+    assert parse_expression("f(" + "1, " * 1000 + ")", longest=4000) is not None
+
+
+def test_the_line_of_an_error_is_known():
+    assert error_line("x = 1\ny = = 2\n") == 2
+    assert error_line("x = 1\n") is None
+    assert error_line("-" * 50_000) == 1
+
+
+def test_a_tree_that_is_too_deep_has_no_text():
+    deep = parse_program("x = 1" + " + 1" * (sys.getrecursionlimit() + 200))
+    assert deep is None or unparse(deep) is None
+    assert unparse(ast.parse("x=1")) == "x = 1"
+
+
+def test_threads_that_parse_at_the_same_time_do_not_disturb_one_another():
+    source = "def f(x):\n    return [x, {1: (2, 3)}]\n" * 200
+    with ThreadPoolExecutor(4) as threads:
+        trees = list(threads.map(lambda _: parse_program(source), range(60)))
+    assert all(tree is not None and len(tree.body) == 200 for tree in trees)
