@@ -25,7 +25,7 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
-    "sandbox": ("docker", "hypothesis"),
+    "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
 }
 """The packages that each extra brings."""
