@@ -63,6 +63,9 @@ def create_app(
     add_gauge("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
     add_gauge("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
     add_gauge("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
+    add_gauge(
+        "nad_prompt_tokens_left", "Tokens still to be read of the prompt being read", lambda: decoder.prompt_tokens_left
+    )
     add_gauge("nad_batch_steps", "How often the batch was advanced, by a chunk or less", lambda: decoder.steps)
     app = FastAPI(
         title="nad-agents",

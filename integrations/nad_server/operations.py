@@ -54,7 +54,11 @@ async def health(request: Request) -> Response:
         # a full queue passes, and a shutdown does not
         if error.status != 429:
             return JSONResponse({"status": "stopping"}, status_code=503)
-    counts = {"running": state.admission.running, "waiting": state.admission.waiting}
+    counts = {
+        "running": state.admission.running,
+        "waiting": state.admission.waiting,
+        "prompt_tokens_left": state.decoder.prompt_tokens_left,
+    }
     return JSONResponse({"status": "ok", **counts})
 
 

@@ -98,7 +98,8 @@ async def test_who_waits_gets_pings_and_the_next_one_429(app):
             refused = await wire.post(PATH, json={**CHAT, "stream": stream})
             assert refused.status_code == 429
             assert int(refused.headers["retry-after"]) >= 1
-        assert (await wire.get("/health")).json() == {"status": "ok", "running": 1, "waiting": 1}
+        counts = {"running": 1, "waiting": 1, "prompt_tokens_left": 0}
+        assert (await wire.get("/health")).json() == {"status": "ok", **counts}
     await asyncio.sleep(0.05)
     leave.set()
     await first
