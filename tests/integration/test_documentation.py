@@ -60,9 +60,9 @@ def test_the_readme_runs_from_top_to_bottom():
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
 def test_the_tests_of_a_page_pass(page):
     names = {}
-    blocks = run_blocks(page, names)
+    run_blocks(page, names)
     tests = [function for name, function in names.items() if name.startswith("test_")]
-    assert bool(tests) == bool(blocks)
+    assert tests or page.name != "testing.md"
     for test in tests:
         asyncio.run(test()) if inspect.iscoroutinefunction(test) else test()
 
