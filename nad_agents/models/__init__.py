@@ -5,11 +5,14 @@ GGUF files are converted once to safetensors; the converted models are kept in a
 
 from __future__ import annotations
 
-from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
-from nad_agents.models.device import resolve_device, resolve_dtype
-from nad_agents.models.embedded import DEFAULT_MODEL
-from nad_agents.models.loading import LoadedModel, load_model, read_context_length
-from nad_agents.models.location import ModelSource
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
+    from nad_agents.models.device import resolve_device, resolve_dtype
+    from nad_agents.models.embedded import DEFAULT_MODEL
+    from nad_agents.models.loading import LoadedModel, load_model, read_context_length
+    from nad_agents.models.location import ModelSource
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -23,3 +26,30 @@ __all__ = [
     "resolve_device",
     "resolve_dtype",
 ]
+
+_LAZY = {
+    "DEFAULT_MODEL": "nad_agents.models.embedded",
+    "CacheEntry": "nad_agents.models.cache",
+    "LoadedModel": "nad_agents.models.loading",
+    "ModelSource": "nad_agents.models.location",
+    "cache_dir": "nad_agents.models.cache",
+    "describe_cache": "nad_agents.models.cache",
+    "load_model": "nad_agents.models.loading",
+    "read_context_length": "nad_agents.models.loading",
+    "resolve_device": "nad_agents.models.device",
+    "resolve_dtype": "nad_agents.models.device",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch at its first use, since a model's context length is known without it."""
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

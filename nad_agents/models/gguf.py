@@ -10,8 +10,7 @@ from typing import Any
 from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.cache import cache_dir, cached_folder, find_cached
 from nad_agents.models.disk_space import check_disk_space
-from nad_agents.models.gguf_conversion import CONVERSION_VERSION, convert, converted_size
-from nad_agents.models.gguf_header import GGUFMetadata, check_magic, read_metadata
+from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata, check_magic, read_metadata
 from nad_agents.models.logging import ProgressCallback, announce, logger
 
 __all__ = ["cache_key", "converted_gguf"]
@@ -53,6 +52,9 @@ def converted_gguf(
     _check_metadata(metadata, path)
 
     def build(folder: Path) -> dict[str, Any]:
+        # torch takes seconds to import, and a model's context length is known without it
+        from nad_agents.models.gguf_conversion import convert, converted_size
+
         check_disk_space({cache_dir(): converted_size(metadata)}, purpose=f"converting {name}")
         announce(f"converting {name} to safetensors, once (one to two minutes for 500 MB)", progress)
         return convert(path, metadata, folder) | {"name": name, "sha256": sha256, "size": path.stat().st_size}

@@ -25,14 +25,11 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
 from nad_agents.models.error_text import one_line_error
-from nad_agents.models.gguf_header import GGUFMetadata
+from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata
 from nad_agents.models.logging import logger, silence_libraries
 from nad_agents.models.model_checks import check_decoder_only, context_length
 
-__all__ = ["CONVERSION_VERSION", "convert", "converted_size"]
-
-CONVERSION_VERSION = 1
-"""Part of every cache key; it is raised when the conversion's result changes."""
+__all__ = ["convert", "converted_size"]
 
 _END_OF_ANSWER = (
     "<|im_end|>",

@@ -12,7 +12,10 @@ from typing import Any
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.error_text import one_line_error
 
-__all__ = ["GGUFMetadata", "check_magic", "read_metadata"]
+__all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_metadata"]
+
+CONVERSION_VERSION = 1
+"""Part of every cache key; it is raised when the conversion's result changes."""
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

@@ -8,8 +8,6 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from transformers import utils
-
 __all__ = ["ProgressCallback", "announce", "logger", "silence_libraries"]
 
 logger = logging.getLogger("nad_agents")
@@ -37,6 +35,9 @@ def silence_libraries(*, stderr: bool = False) -> Iterator[None]:
     Args:
         stderr: Also swallow what is printed to sys.stderr, for progress bars that cannot be switched off.
     """
+    # transformers takes seconds to import, and a model's context length is known without it
+    from transformers import utils
+
     transformers_logging: Any = utils.logging
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     hub = logging.getLogger("huggingface_hub")  # it reports every retry
