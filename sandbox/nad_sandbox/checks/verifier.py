@@ -22,9 +22,9 @@ from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureEr
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_programs
 from nad_sandbox.checks.examples import Example, FoundExamples, read_examples
 from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.judge_plan import TestPlan, TestsError, plan_tests
 from nad_sandbox.checks.report import CheckResult, Report, Trust
 from nad_sandbox.checks.standard_input import reads_standard_input_when_loaded
-from nad_sandbox.checks.test_plan import TestPlan, TestsError, plan_tests
 from nad_sandbox.harness import judge_source
 from nad_sandbox.harness.launch import run_harness
 

@@ -108,7 +108,7 @@ class Judge:
     """The checks, with what they share.
 
     Args:
-        request: source, tests and what was found out about them; see `nad_sandbox.checks.test_plan`.
+        request: source, tests and what was found out about them; see `nad_sandbox.checks.judge_plan`.
 
     Raises:
         UnsupportedError: the tests cannot be run here, whatever the program.

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from nad_sandbox import BubblewrapSandbox, CodeVerifier, DockerSandbox, Limits
-from nad_sandbox.checks.test_plan import plan_tests
+from nad_sandbox.checks.judge_plan import plan_tests
 
 from tests.integration.sandbox.corpus import read_corpus
 from tests.integration.sandbox.users import UserSandbox

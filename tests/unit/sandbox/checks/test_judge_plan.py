@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from nad_sandbox.checks.test_plan import TestsError, plan_tests
+from nad_sandbox.checks.judge_plan import TestsError, plan_tests
 
 PLAIN = {
     "assertions": "assert add(1, 2) == 3\nassert add([1], [2]) == [1, 2], 'no'",
