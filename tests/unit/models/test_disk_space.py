@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nad_agents.exceptions import ModelLoadError
-from nad_agents.models import embedded, gguf, load_model
+from nad_agents.models import embedded, gguf, gguf_conversion, load_model
 from nad_agents.models.cache import cached_folder
 from nad_agents.models.disk_space import check_disk_space
 from nad_agents.models.gguf_conversion import converted_size
@@ -56,7 +56,7 @@ def test_a_file_is_not_converted_where_its_weights_have_no_room(free, monkeypatc
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF\x03\x00\x00\x00")
     monkeypatch.setattr(gguf, "read_metadata", lambda _path: metadata)
-    monkeypatch.setattr(gguf, "convert", lambda *_: pytest.fail("it was converted"))
+    monkeypatch.setattr(gguf_conversion, "convert", lambda *_: pytest.fail("it was converted"))
     with pytest.raises(ModelLoadError, match=r"converting model.gguf needs about 217 MB") as error:
         load_model(path)
     one_line(error)
