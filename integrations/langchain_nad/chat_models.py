@@ -20,7 +20,7 @@ from langchain_nad.callbacks import ProgressReporter
 from langchain_nad.errors import PromptOverflowError
 from langchain_nad.inherited_fields import CHAT_FIELDS, LANGUAGE_MODEL_FIELDS
 from langchain_nad.messages import template_messages
-from langchain_nad.outputs import PROVIDER, ChatCall
+from langchain_nad.outputs import PROVIDER, LangChainChat
 from langchain_nad.structured_output import StructuredMethod, structured_output
 from langchain_nad.tools import openai_tools
 from nad_agents import __version__
@@ -170,7 +170,7 @@ class NADChatModel(LocalChatModel, BaseChatModel):
 
     def _start(
         self, messages: list[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any], *, streaming: bool
-    ) -> ChatCall:
+    ) -> LangChainChat:
         """Check and submit a call; everything that can be wrong with it is found here."""
         arguments = {name: value for name, value in kwargs.items() if name not in _CORE_ARGUMENTS}
         arguments["tools"] = openai_tools(arguments.get("tools") or (), strict=arguments.pop("strict", None))
@@ -181,7 +181,7 @@ class NADChatModel(LocalChatModel, BaseChatModel):
             pending = self.submit(prepared, settings, streaming=streaming)
         except PromptTooLongError as error:
             raise PromptOverflowError(str(error)) from error
-        return ChatCall(pending, settings, prepared)
+        return LangChainChat(pending, settings, prepared)
 
     def _generate(
         self,

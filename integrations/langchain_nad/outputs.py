@@ -1,4 +1,4 @@
-"""A selection in LangChain's types: the message or the chunks that a `ChatCall` makes of it, and their metadata."""
+"""A selection in LangChain's types: the message or the chunks that a `LangChainChat` makes of it, and metadata."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import AnswerCutError
 from nad_agents.types import Selection
 
-__all__ = ["PROVIDER", "ChatCall", "message_fields", "response_metadata", "usage_metadata"]
+__all__ = ["PROVIDER", "LangChainChat", "message_fields", "response_metadata", "usage_metadata"]
 
 PROVIDER = "nad"
 """Name of this integration in traces and content blocks."""
@@ -31,7 +31,7 @@ _THINKING = "reasoning_content"
 
 
 @dataclass(eq=False)
-class ChatCall(SubmittedChat):
+class LangChainChat(SubmittedChat):
     """One call of the chat model; see `SubmittedChat` for its attributes."""
 
     _sent_arguments: list[str] = field(default_factory=list, init=False)
@@ -69,17 +69,17 @@ class ChatCall(SubmittedChat):
         """
         if isinstance(event, TextDelta):
             if self._calls_grow:
-                self.text += event.text
-                yield from self._unsent_calls(self.text)
+                self.growing.text += event.text
+                yield from self._unsent_calls(self.growing.text)
             else:
-                yield from self._text_chunks(self.add_text(event.text))
+                yield from self._text_chunks(self.growing.add(event.text))
         elif isinstance(event, Finished):
             yield from self._closing_chunks(event.selection)
 
     def _closing_chunks(self, selection: Selection) -> Iterator[ChatGenerationChunk]:
         self._check_shape(selection)
         parsed = self.parse(selection.text)
-        yield from self._text_chunks(self.unsent(parsed))
+        yield from self._text_chunks(self.growing.unsent(parsed))
         if self._calls_grow:
             yield from self._unsent_calls(selection.text)
         else:

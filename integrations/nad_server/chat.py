@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from nad_agents.chat.growing_text import GrowingText
 from nad_agents.events import TextDelta
 from nad_server.disconnect import while_connected
 from nad_server.errors import ERRORS
@@ -18,7 +19,7 @@ from nad_server.generate import RequestOutput, client_of, generate, generate_eve
 from nad_server.json_response import JSONResponse, json_or_events
 from nad_server.logprobs import TokenText, chat_logprobs, content_token_texts, token_texts
 from nad_server.nad_options import NADOptions
-from nad_server.outputs import GrowingText, ParsedOutput, evidence_of, parse_output, usage_of
+from nad_server.outputs import ParsedOutput, evidence_of, parse_output, usage_of
 from nad_server.prompt_input import template_messages, template_options
 from nad_server.protocol import ChatRequest
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_output_spec
@@ -96,11 +97,11 @@ class _ChatCompletion:
             async for event in events:
                 timer.stop()
                 if isinstance(event, TextDelta):
-                    thinking, text = growing[0].add(event.text)
-                    if thinking:
-                        yield self._chunk(0, {"reasoning_content": thinking})
-                    if text:
-                        yield self._chunk(0, {"content": text})
+                    new = growing[0].add(event.text)
+                    if new.thinking:
+                        yield self._chunk(0, {"reasoning_content": new.thinking})
+                    if new.content:
+                        yield self._chunk(0, {"content": new.content})
                     continue
                 for index in range(len(event.chosen)):
                     for chunk in self._rest(event, index, growing[index]):
@@ -110,8 +111,8 @@ class _ChatCompletion:
 
     def _rest(self, output: RequestOutput, index: int, growing: GrowingText) -> Iterator[str]:
         """Yield what a choice still lacks: text token by token, calls, the finish reason and the evidence."""
-        parsed, position, sent = self._parsed(output, index), 0, growing.sent
-        if thinking := parsed.thinking[growing.sent_thinking :]:
+        parsed, position, sent = self._parsed(output, index), 0, len(growing.sent.content)
+        if thinking := parsed.thinking[len(growing.sent.thinking) :]:
             yield self._chunk(index, {"reasoning_content": thinking})
         unsent: list[TokenText] = []
         for token in self._content_tokens(output, index, parsed):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from nad_agents.events import DecodingEvent, Finished, TextDelta
-from nad_agents.pending import PendingRequest
+from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.types import Selection
 from nad_server.request_builder import PreparedRequest
@@ -174,17 +174,7 @@ async def _submit(
             watch=watch,
         )[0]
 
-    submitting = asyncio.ensure_future(state.run_in_thread(submit))
-    try:
-        return await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(_withdraw)
-        raise
-
-
-def _withdraw(submitting: asyncio.Future[PendingRequest]) -> None:
-    if not submitting.cancelled() and submitting.exception() is None:
-        submitting.result().cancel()
+    return await submit_in_thread(submit, state.threads)
 
 
 def _count(state: ServerState, selection: Selection) -> None:

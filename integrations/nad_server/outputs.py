@@ -1,4 +1,4 @@
-"""What the endpoints' responses have in common: parsed outputs, growing text, usage and evidence."""
+"""What the endpoints' responses have in common: parsed outputs, usage and evidence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nad_agents.chat.response_parser import ResponseParser
 from nad_agents.rollouts import Rollout
 from nad_server.generate import RequestOutput
 
-__all__ = ["FunctionToolCall", "GrowingText", "ParsedOutput", "evidence_of", "parse_output", "usage_of"]
+__all__ = ["FunctionToolCall", "ParsedOutput", "evidence_of", "parse_output", "usage_of"]
 
 _DELTA_CHARACTERS = 24
 
@@ -82,33 +82,6 @@ def parse_output(rollout: Rollout, parser: ResponseParser, *, parallel: bool = T
     if calls and whole:
         finish_reason = "tool_calls"
     return ParsedOutput(answer.content, tuple(calls), finish_reason, thinking=answer.thinking)
-
-
-class GrowingText:
-    """The text and the thinking of an answer that is still generated, as far as no tool call can come of them.
-
-    Attributes:
-        sent: Number of characters of the text that were returned so far.
-        sent_thinking: Number of characters of the thinking, which comes before the text, that were returned so far.
-
-    Args:
-        parser: The parser of the request, from `PreparedChat`.
-    """
-
-    def __init__(self, parser: ResponseParser) -> None:
-        self._parser = parser
-        self._generated = ""
-        self.sent = 0
-        self.sent_thinking = 0
-
-    def add(self, generated: str) -> tuple[str, str]:
-        """Return the thinking and the text that can be sent now that the model has generated more."""
-        self._generated += generated
-        stable = self._parser.stable_prefix(self._generated)
-        thinking, text = stable.thinking[self.sent_thinking :], stable.content[self.sent :]
-        self.sent_thinking += len(thinking)
-        self.sent += len(text)
-        return thinking, text
 
 
 def usage_of(outputs: list[RequestOutput]) -> dict[str, Any]:

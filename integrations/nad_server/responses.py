@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from nad_agents.chat.growing_text import GrowingText
 from nad_agents.events import TextDelta
 from nad_server.disconnect import while_connected
 from nad_server.errors import ERRORS, APIError
@@ -20,7 +21,7 @@ from nad_server.json_response import JSONResponse, json_or_events
 from nad_server.logprobs import TokenText, content_token_texts, response_logprobs, token_texts
 from nad_server.nad_options import NADOptions
 from nad_server.output_items import TextItem, call_events, call_item
-from nad_server.outputs import GrowingText, ParsedOutput, evidence_of, parse_output, usage_of
+from nad_server.outputs import ParsedOutput, evidence_of, parse_output, usage_of
 from nad_server.prompt_input import template_messages, template_options
 from nad_server.protocol import NamedTool
 from nad_server.protocol_responses import (
@@ -124,8 +125,10 @@ class _Response:
             async for event in events:
                 timer.stop()
                 if isinstance(event, TextDelta):
-                    thinking, text = growing.add(event.text)
-                    new: Iterator[str] = chain(self._grow_reasoning(thinking), self._grow_message(text))
+                    parsed = growing.add(event.text)
+                    new: Iterator[str] = chain(
+                        self._grow_reasoning(parsed.thinking), self._grow_message(parsed.content)
+                    )
                 else:
                     new = self._rest(event, growing)
                 for server_sent_event in new:
@@ -147,8 +150,8 @@ class _Response:
 
     def _rest(self, output: RequestOutput, growing: GrowingText) -> Iterator[str]:
         """Yield what the stream still lacks: thinking, text token by token, calls and the response as a whole."""
-        parsed, position, sent = self.parsed(output), 0, growing.sent
-        yield from self._grow_reasoning(parsed.thinking[growing.sent_thinking :])
+        parsed, position, sent = self.parsed(output), 0, len(growing.sent.content)
+        yield from self._grow_reasoning(parsed.thinking[len(growing.sent.thinking) :])
         unsent: list[TokenText] = []
         for token in self._content_tokens(output, parsed):
             unsent.append(token)

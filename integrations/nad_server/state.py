@@ -41,6 +41,7 @@ class ServerState:
         runner: Runs programs in a sandbox for the selector `behaviour`.
         sandbox: The sandbox of the verifier and the runner.
         started: Unix time at which the server was started.
+        threads: Threads that prepare and submit requests; slow checks of other requests never occupy them.
     """
 
     decoder: NeuronAgreementDecoder
@@ -51,13 +52,13 @@ class ServerState:
     runner: Any = None
     sandbox: Any = None
     started: int = field(default_factory=lambda: int(time.time()))
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
     _stop_futures: set[asyncio.Future[None]] = field(default_factory=set)
     _stopped: bool = False
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what a request needs before it can be queued, on threads that slow checks of others never occupy."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """Run a function on `threads` without blocking the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
 
     def stop(self) -> None:
         """End the requests that still run, and their programs in the sandbox; each client gets an error."""

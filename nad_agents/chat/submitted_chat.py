@@ -1,9 +1,10 @@
-"""`SubmittedChat`: one call of a chat model on its way, and the text of its answer that may be shown already."""
+"""`SubmittedChat`: a call of a chat model that was submitted to the decoder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from nad_agents.chat.growing_text import GrowingText
 from nad_agents.chat.params import Settings
 from nad_agents.chat.parsed_answer import ParsedAnswer
 from nad_agents.chat.prepare import PreparedChat
@@ -20,15 +21,16 @@ class SubmittedChat:
         pending: The caller's handle on the decoder's request.
         settings: What the call runs with.
         prepared: The prompt, the kind of answer that was asked for, and what parses it.
-        text: What the winner has written so far.
-        sent: Content and thinking that a streaming caller has got so far.
+        growing: The winner's text while it is being generated, for a streaming caller.
     """
 
     pending: PendingRequest
     settings: Settings
     prepared: PreparedChat
-    text: str = field(default="", init=False)
-    sent: ParsedAnswer = field(default_factory=lambda: ParsedAnswer(""), init=False)
+    growing: GrowingText = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.growing = GrowingText(self.prepared.parser)
 
     def cancel(self) -> None:
         """Stop generating within a chunk; without effect on a finished call."""
@@ -42,30 +44,3 @@ class SubmittedChat:
         """
         parsed = self.prepared.parser.parse(text)
         return replace(parsed, calls=parsed.calls[:1]) if self.prepared.output_spec.parallel is False else parsed
-
-    def add_text(self, delta: str) -> ParsedAnswer:
-        """Take more of the winner's text, and return the content and thinking that a streaming caller gets for it.
-
-        Text that may be part of a tool call is held back until that is decided.
-
-        Args:
-            delta: What the winner has written since the last call.
-        """
-        self.text += delta
-        return self.unsent(self.prepared.parser.stable_prefix(self.text))
-
-    def unsent(self, parsed: ParsedAnswer) -> ParsedAnswer:
-        """Return the content and thinking that a streaming caller has not got yet, and count them as sent.
-
-        Args:
-            parsed: The answer, or its stable prefix.
-        """
-        content = _extension(self.sent.content, parsed.content)
-        thinking = _extension(self.sent.thinking, parsed.thinking)
-        self.sent = ParsedAnswer(self.sent.content + content, thinking=self.sent.thinking + thinking)
-        return ParsedAnswer(content, thinking=thinking)
-
-
-def _extension(sent: str, text: str) -> str:
-    """Return what `text` adds to `sent`; nothing where it reads differently, since what was sent cannot be undone."""
-    return text[len(sent) :] if text.startswith(sent) else ""

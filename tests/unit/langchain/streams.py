@@ -1,7 +1,7 @@
 """Looking at what a chat model streams."""
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_nad.outputs import ChatCall
+from langchain_nad.outputs import LangChainChat
 
 from nad_agents import NADConfig, SamplingConfig
 from nad_agents.chat.params import Settings
@@ -14,7 +14,7 @@ def streamed(text, output_spec, selection, parser=None):
     """A call's chunks for an answer that arrives a character at a time."""
     settings = Settings(None, SamplingConfig(), NADConfig(), None, include_candidates=False)
     parser = parser or ToolCallParser(tuple(output_spec.names))
-    call = ChatCall(None, settings, PreparedChat([], output_spec, parser))
+    call = LangChainChat(None, settings, PreparedChat([], output_spec, parser))
     chunks = [chunk.message for char in text for chunk in call.chunks(TextDelta(char))]
     chunks += [chunk.message for chunk in call.chunks(Finished(selection.model_copy(update={"text": text})))]
     return chunks, call.message(selection.model_copy(update={"text": text}))

@@ -6,7 +6,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
-from llama_index.llms.nad.outputs import ChatCall
+from llama_index.llms.nad.outputs import LlamaIndexChat
 
 from nad_agents import ConfigurationError, SamplingConfig
 from nad_agents.chat.output_spec import OutputSpec
@@ -113,7 +113,7 @@ def answered(llm, text, parallel=True):
     selection = llm.get_decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2))
     found = selection.model_copy(update={"text": text})
     prepared = PreparedChat([], OutputSpec(parallel=parallel), ToolCallParser(("add",)))
-    call = ChatCall(None, llm.settings(), prepared)
+    call = LlamaIndexChat(None, llm.settings(), prepared)
     pieces = [p for event in (*map(TextDelta, text), Finished(found)) for p in call.responses_to(event)]
     return call.response(found), pieces
 

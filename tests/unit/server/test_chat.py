@@ -4,8 +4,8 @@ import json
 
 import openai
 import pytest
-from nad_server.outputs import GrowingText
 
+from nad_agents.chat.growing_text import GrowingText
 from nad_agents.chat.response_parser import ToolCallParser
 from tests.unit.server.servers import ADD, CHAT, http, make_app
 
@@ -194,6 +194,6 @@ async def test_what_clients_send_along(client):
 def test_json_that_names_no_tool_streams_while_it_is_written():
     text = 'For example {"name": "Bob", "age": 3}, which is a person.'
     growing = GrowingText(ToolCallParser(("add",)))
-    sent = [growing.add(character)[1] for character in text]
+    sent = [growing.add(character).content for character in text]
     assert "".join(sent) == text
     assert len([piece for piece in sent if piece]) > 30

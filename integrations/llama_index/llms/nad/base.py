@@ -25,7 +25,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from llama_index.llms.nad.messages import openai_tool, template_messages
-from llama_index.llms.nad.outputs import ChatCall, as_completion, tool_selections
+from llama_index.llms.nad.outputs import LlamaIndexChat, as_completion, tool_selections
 from llama_index.llms.nad.structured import PartialObjects, parsed_object, report_start, schema_arguments
 from pydantic import BaseModel, Field, PrivateAttr
 
@@ -147,14 +147,14 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
 
     # --- chat and completion ---
 
-    def _start(self, prompt: Prompt, kwargs: dict[str, Any], *, streaming: bool) -> ChatCall:
+    def _start(self, prompt: Prompt, kwargs: dict[str, Any], *, streaming: bool) -> LlamaIndexChat:
         """Check and submit a call; everything that can be wrong with it is found here."""
         arguments = {**kwargs, "tools": [openai_tool(tool) for tool in kwargs.get("tools") or ()]}
         if isinstance(prompt, str):
             prepared, settings = self._prepare_text(prompt, arguments)
         else:
             prepared, settings = self.prepare_chat(template_messages(prompt), arguments)
-        return ChatCall(self.submit(prepared, settings, streaming=streaming), settings, prepared)
+        return LlamaIndexChat(self.submit(prepared, settings, streaming=streaming), settings, prepared)
 
     def _prepare_text(self, text: str, arguments: dict[str, Any]) -> tuple[PreparedChat, Settings]:
         output_spec = self.output_spec(arguments)
@@ -167,7 +167,9 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
             raise ConfigurationError(msg)
         return PreparedChat(text, output_spec, raw=True, verifier=settings.verifier), settings
 
-    def _start_completion(self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool) -> ChatCall:
+    def _start_completion(
+        self, prompt: str, kwargs: dict[str, Any], *, formatted: bool, streaming: bool
+    ) -> LlamaIndexChat:
         """Start on text, which is one user message for a chat model unless the caller has formatted it already."""
         if not formatted:
             model = kwargs.get("model", kwargs.get("model_name"))

@@ -1,4 +1,4 @@
-"""`ChatCall`: one call of the model, whose selection becomes LlamaIndex's responses."""
+"""`LlamaIndexChat`: one call of the model, whose selection becomes LlamaIndex's responses."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from nad_agents.chat.submitted_chat import SubmittedChat
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.types import Selection
 
-__all__ = ["ChatCall", "as_completion", "tool_selections"]
+__all__ = ["LlamaIndexChat", "as_completion", "tool_selections"]
 
 
 @dataclass(eq=False)
-class ChatCall(SubmittedChat):
+class LlamaIndexChat(SubmittedChat):
     """One call of the model; see `SubmittedChat` for its attributes."""
 
     def result(self) -> ChatResponse:
@@ -85,11 +85,11 @@ class ChatCall(SubmittedChat):
             event: What the decoder tells.
         """
         if isinstance(event, TextDelta):
-            if delta := self.add_text(event.text).content:
-                yield ChatResponse(message=_message(ParsedAnswer(self.sent.content)), delta=delta)
+            if delta := self.growing.add(event.text).content:
+                yield ChatResponse(message=_message(ParsedAnswer(self.growing.sent.content)), delta=delta)
         elif isinstance(event, Finished):
             last = self.response(event.selection)
-            last.delta = self.unsent(ParsedAnswer(last.message.content or "")).content
+            last.delta = self.growing.unsent(ParsedAnswer(last.message.content or "")).content
             yield last
 
     def parse(self, text: str) -> ParsedAnswer:
