@@ -17,7 +17,7 @@ _REFLECTION = {"locals", "globals", "vars", "dir", "eval", "exec", "inspect", "s
 
 
 def normalise_program(code: str) -> str:
-    """Return a text that is equal for programs which differ only in comments, formatting, docstrings and local names.
+    """Return equal text for programs that differ only in comments, formatting, docstrings and local names.
 
     Local variables of functions are numbered in the order in which they appear. Parameters, which callers may name, and
     nested functions keep their names. In a program that may read its own names (``locals()``, ``eval``) all names stay.

@@ -163,7 +163,7 @@ class CodeVerifier:
         return Report(passed, results, seconds, code, verdict["trust"], verdict["python"], unchecked)
 
     def fingerprint(self, answer: str) -> str:
-        """Return a text that is equal for programs that differ in comments, formatting, docstrings and local names.
+        """Return equal text for programs that differ only in comments, formatting, docstrings and local names.
 
         Args:
             answer: The model's answer, prose and fences included.

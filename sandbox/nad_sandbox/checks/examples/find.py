@@ -91,7 +91,7 @@ def find_examples(prompt: str) -> tuple[Example, ...]:
     """Return the certain examples of a prompt; see `read_examples`.
 
     Args:
-        prompt: what the model was asked.
+        prompt: The prompt that the model is asked.
     """
     return read_examples(prompt).examples
 
