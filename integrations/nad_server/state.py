@@ -1,4 +1,4 @@
-"""What every endpoint shares: the decoder, the queue, the metrics, and the names of the model."""
+"""The state that all endpoints share: the decoder, the queue, the metrics, and the names of the model."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ServerState:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what a request needs before it can be queued, on threads that slow checks of others never occupy."""
+        """Run the preparation of a request on threads that slow checks of other requests never occupy."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
 
     def stop(self) -> None:

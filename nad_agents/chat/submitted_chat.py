@@ -18,9 +18,9 @@ class SubmittedChat:
 
     Attributes:
         pending: The caller's handle on the decoder's request.
-        settings: What the call runs with.
-        prepared: The prompt, the kind of answer that was asked for, and what parses it.
-        text: What the winner has written so far.
+        settings: Settings of the call.
+        prepared: The prompt, the requested kind of answer, and its parser.
+        text: The winner's text so far.
         sent: Content and thinking that a streaming caller has got so far.
     """
 
@@ -49,7 +49,7 @@ class SubmittedChat:
         Text that may be part of a tool call is held back until that is decided.
 
         Args:
-            delta: What the winner has written since the last call.
+            delta: The winner's text since the last call.
         """
         self.text += delta
         return self.unsent(self.prepared.parser.stable_prefix(self.text))
@@ -67,5 +67,5 @@ class SubmittedChat:
 
 
 def _extension(sent: str, text: str) -> str:
-    """Return what `text` adds to `sent`; nothing where it reads differently, since what was sent cannot be undone."""
+    """Return the text that `text` adds to `sent`; empty if `text` begins differently, since sent text stays sent."""
     return text[len(sent) :] if text.startswith(sent) else ""
