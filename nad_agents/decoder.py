@@ -445,7 +445,7 @@ class NeuronAgreementDecoder:
             on_rows_freed: Called there with the number of a prompt's candidates that have yet to end, whenever it
                 falls; unlike `on_progress` it does not shorten the engine's steps.
             streaming: Whether events are collected for `PendingRequest.events`.
-            watch: Whether there are events about every candidate, which costs decoding each one's text every few tokens.
+            watch: Whether events follow every candidate, which costs decoding each one's text every few tokens.
             first_prompt_index: Index of the first prompt, if the prompts are part of a longer list.
 
         Raises:
