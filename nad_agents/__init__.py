@@ -109,7 +109,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch, transformers or scikit-learn when it is first used, as the import takes seconds."""
+    """Import names that need torch, transformers or scikit-learn at their first use, as the imports take seconds."""
     if name in _LAZY:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""`python -m nad_agents` is `nad`."""
+"""Run the command `nad` as `python -m nad_agents`."""
 
 from nad_agents.cli import main
 

@@ -1,4 +1,4 @@
-"""What is derived from the fields of the configs: optional fields of other models, options of the command line.
+"""Derive optional fields of other models and options of the command line from the fields of the configs.
 
 `nad_agents.types` declares each option once, with its type, bounds, default and description.
 """
@@ -15,7 +15,7 @@ _BOUNDS = ("gt", "ge", "lt", "le")
 
 
 def description(config: type[BaseModel], name: str) -> str:
-    """Return what an option does, for a place where it may be left out.
+    """Return the description of an option for a place where the option may be left out.
 
     The last clause of a description says what None means in the config, as in "Token limit; None sets no limit." It is
     cut off, since None means there that the option was left out.

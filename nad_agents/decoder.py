@@ -46,9 +46,9 @@ class NeuronAgreementDecoder:
         model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
             loaded at once.
         sampling: How candidates are sampled.
-        config: What is recorded, how candidates are compared, and when losing ones are dropped.
+        config: Options for recording, comparing and pruning candidates.
         verifier: Judges answers in rank order; None trusts the ranking.
-        verification: How the ranking is walked.
+        verification: How candidates are checked in rank order.
         device: "auto", or a torch device.
         dtype: "auto", or the name of a torch dtype.
         max_rows: Greatest number of candidates in one batch, over all requests.
@@ -105,7 +105,7 @@ class NeuronAgreementDecoder:
         Args:
             prompt_ids: The prompt's tokens.
             sampling: How candidates are sampled; its token limit is the largest that is returned.
-            config: What is recorded.
+            config: Options for recording.
 
         Returns:
             The largest limit whose candidates take half of the memory that is available now; 0 where the prompt alone
@@ -430,9 +430,9 @@ class NeuronAgreementDecoder:
         Args:
             prompts: Each is text or chat messages, as in `decode`.
             sampling: How candidates are sampled; None takes the decoder's.
-            config: What is recorded and how candidates are compared; None takes the decoder's.
+            config: Options for recording and comparing; None takes the decoder's.
             verifier: Judges answers in rank order. None trusts the ranking; left out, it is the decoder's.
-            verification: How the ranking is walked; None takes the decoder's.
+            verification: How candidates are checked in rank order; None takes the decoder's.
             raw: Whether text is continued as it is, without the chat template.
             tools: Tools in OpenAI's form, for the chat template.
             template_options: Further variables of the chat template.
@@ -445,7 +445,7 @@ class NeuronAgreementDecoder:
             on_rows_freed: Called there with the number of a prompt's candidates that have yet to end, whenever it
                 falls; unlike `on_progress` it does not shorten the engine's steps.
             streaming: Whether events are collected for `PendingRequest.events`.
-            watch: Whether the events tell of every candidate, which costs decoding each one's text every few tokens.
+            watch: Whether events follow every candidate, which costs decoding each one's text every few tokens.
             first_prompt_index: Index of the first prompt, if the prompts are part of a longer list.
 
         Raises:

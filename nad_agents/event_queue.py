@@ -1,4 +1,4 @@
-"""Events on their way from the threads that produce them to the caller's.
+"""Pass events from the threads that produce them to the caller's thread.
 
 The engine's thread and the thread that selects put events in; the caller's thread, or its event loop, takes them out.
 Of snapshots only the latest is kept, so that none pile up while the caller is busy; it is compared on the caller's
@@ -65,7 +65,7 @@ class EventQueue:
         self._put(_SnapshotTaken())
 
     def end(self) -> None:
-        """End what the reader is reading."""
+        """Mark an end, at which the reader stops reading."""
         self._put(None)
 
     def until_end(self) -> Iterator[DecodingEvent]:

@@ -82,7 +82,7 @@ class Pruned:
 
     Attributes:
         dropped: The dropped candidates.
-        tokens: Number of tokens that each of them had.
+        tokens: Number of tokens that each dropped candidate had.
         ranking: All candidates, best first; those dropped earlier come last.
     """
 

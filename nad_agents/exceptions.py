@@ -95,7 +95,7 @@ class GenerationTimeoutError(GenerationCancelledError, TimeoutError):
 
 
 class RecordingError(NADError):
-    """A recorder was used outside its context or without what its score needs."""
+    """A recorder was used outside its context, or without the weights that its score needs."""
 
 
 class VerificationError(NADError):

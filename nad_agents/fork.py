@@ -1,4 +1,4 @@
-"""What a forked process needs: it inherits the memory of its parent, but none of its threads.
+"""Support forked processes, which inherit the memory of their parent but none of its threads.
 
 A lock that another thread held at the fork would stay held forever in the child, and a thread object would stand for a
 thread that is gone. Nothing here takes a lock, as it runs between fork and whatever the child does next.

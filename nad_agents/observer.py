@@ -1,7 +1,7 @@
 """The engine thread's side of a request: what happens to its candidates between two steps of the engine.
 
 The engine's thread alone calls `RequestObserver.max_step` and `RequestObserver.after_step` and writes everything in
-the observer. The caller's thread hears of it through the event queue and the callbacks while the request runs, and
+the observer. The caller's thread follows it through the event queue and the callbacks while the request runs, and
 reads `winner`, `sent_characters` and the policy's decision only once the request has ended.
 """
 
@@ -32,9 +32,9 @@ class RequestObserver:
         request: The request with all its candidates, whatever the waves in which they are generated.
         policy: Drops candidates at the ends of chunks.
         comparison: How a watching caller's snapshots are compared.
-        events: Where events go if `streaming`.
+        events: Queue that gets the events if `streaming`.
         streaming: Whether events are collected.
-        watch: Whether the events tell of every candidate.
+        watch: Whether there are events about every candidate.
         early_winner: Whether the only candidate that pruning has left is the winner, as no verifier follows.
         on_progress: Called with the progress after every step.
         on_rows_freed: Called with the number of candidates that have yet to end, whenever it falls.
@@ -74,7 +74,7 @@ class RequestObserver:
         self._generated: dict[int, int] = {}  # tokens by the wave's first candidate
 
     def max_step(self, generation: Generation) -> int:  # noqa: ARG002 - the protocol's signature
-        """Return one token while the winner's text streams, a few if anybody hears of progress, else a chunk."""
+        """Return one token while the winner's text streams, a few tokens if progress is reported, else a chunk."""
         if self._streaming and self.winner is not None:
             return 1
         chunk_size = self._request.chunk_size
@@ -100,7 +100,7 @@ class RequestObserver:
         if not self._streaming:
             return drop
         self._events.put(progress)
-        # 3. tell a watching caller who was dropped and how similar the candidates are
+        # 3. tell a watching caller which candidates were dropped and how similar they are
         if self._watch and drop and self.policy.decision is not None:
             self._events.put(Pruned(tuple(drop), generation.tokens, self.policy.decision.ranking))
         if self._watch and chunk_ended and self._request.recording is not None:
@@ -133,7 +133,7 @@ class RequestObserver:
 
 
 class CandidateTexts:
-    """Tracks the text of every candidate and tells what has been added to it.
+    """Tracks the text of every candidate and reports its growth.
 
     Args:
         stop: Strings that end a candidate.

@@ -33,7 +33,7 @@ class PendingRequest:
         observer: The engine thread's side of the request.
         plan: How the winner is selected.
         events: Events from the observer and the selection.
-        watch: Whether the events tell of every candidate and of the selection while it runs.
+        watch: Whether there are events about every candidate, and about the selection while it runs.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class PendingRequest:
             return await asyncio.to_thread(self._select, outcome)
 
     def events(self) -> Generator[DecodingEvent, None, None]:
-        """Yield what happens as it happens, Finished last; closing the generator cancels the request.
+        """Yield events as they happen, Finished last; closing the generator cancels the request.
 
         A request that was not submitted with `streaming` has the events of its end only.
 

@@ -1,4 +1,4 @@
-"""From a caller's prompt to the tokens that the model reads, through the model's chat template."""
+"""Turn a caller's prompt into the tokens that the model reads, through the model's chat template."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def encode_prompt(
     _check_text(prompt)
     template = getattr(tokenizer, "chat_template", None)
     if isinstance(prompt, str) and (raw or template is None):
-        # the engine says what is too long
+        # the engine reports a prompt that is too long
         return list(tokenizer(prompt, verbose=False)["input_ids"])
     if raw:
         msg = "raw=True takes text, but messages were given; join them to one text or drop raw=True"
@@ -177,7 +177,7 @@ def _strings(given: Any) -> Iterator[str]:
 
 
 def _check_text(prompt: Prompt) -> None:
-    """Refuse text with lone surrogates, which stand for bytes that are no UTF-8."""
+    """Refuse text with lone surrogates, which stand for bytes that are not UTF-8."""
     for text in _strings(prompt if isinstance(prompt, str) else list(prompt)):
         try:
             text.encode()

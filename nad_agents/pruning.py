@@ -1,4 +1,4 @@
-"""Pruning: which candidates are dropped while they grow.
+"""Decide which candidates are dropped while they grow.
 
 `first_chunk` is the paper's early stopping (arXiv 2510.26277, section 4): after the first chunk of B tokens the
 candidates are ranked on that chunk's activated sets, the best `keep` go on, and the others are dropped. `halving` is
@@ -23,7 +23,7 @@ __all__ = ["PruningDecision", "PruningPolicy", "pruning_policy", "pruning_stages
 
 @dataclass(frozen=True)
 class PruningDecision:
-    """What has been decided so far.
+    """The decisions made so far.
 
     Attributes:
         group: The candidates after the first chunk.

@@ -1,4 +1,4 @@
-"""What one request produced: a rollout per candidate, and the group of them that selectors compare.
+"""The candidates of one request: a rollout for each, and the group of rollouts that selectors compare.
 
 Rollouts hold numpy arrays and no torch tensors: the same objects are built while decoding and read from recorded runs.
 """
@@ -113,9 +113,9 @@ class RolloutGroup:
         return len(self.rollouts)
 
     def beginning(self, tokens: int) -> RolloutGroup:
-        """The group as it stood when no candidate had more than so many tokens: all that a choice made then can know.
+        """Return the group with every candidate cut after `tokens` tokens, which is all that an early choice can know.
 
-        The same object every time, so that what was computed on it is kept.
+        Every call returns the same object, so that values computed on it are kept.
         """
 
         def build() -> RolloutGroup:
@@ -125,7 +125,7 @@ class RolloutGroup:
         return self.cached(("beginning", tokens), build)
 
     def cached(self, key: Hashable, build: Callable[[], _T]) -> _T:
-        """Return what was computed on this group under a key, computing it at the first call.
+        """Return the value for a key, which is computed at the first call and kept on this group.
 
         Args:
             key: Names the result and everything that determines it besides the group.

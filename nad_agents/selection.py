@@ -1,4 +1,4 @@
-"""From finished candidates to the selection that a caller sees: rank them, verify down the ranking, add the evidence.
+"""Turn finished candidates into the selection that a caller sees: rank them, verify down the ranking, add evidence.
 
 A selection runs on a thread of the caller's, after the engine's thread has finished the request, and writes nothing
 that another thread reads. `check_configuration` refuses settings that cannot work before anything is generated.
@@ -41,7 +41,8 @@ def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
 
     Args:
         config: Names the selector and its options.
-        comparison: What the selector compares.
+        comparison: How the selector compares candidates.
+
 
     Raises:
         ConfigurationError: There is no such selector, or it does not take these options.
@@ -50,7 +51,7 @@ def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
 
 
 def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
-    """Refuse what cannot work, before a model is loaded or anything is generated.
+    """Refuse settings that cannot work, before a model is loaded or anything is generated.
 
     Raises:
         ConfigurationError: The selector is unknown, needs more candidates, needs neurons that are not recorded, or
@@ -80,9 +81,9 @@ class SelectionPlan:
     Attributes:
         request: The request with all its candidates.
         selector: Ranks the candidates.
-        comparison: What the selector compares, for the evidence.
+        comparison: How the selector compares candidates, for the evidence.
         verifier: Judges answers in rank order; None trusts the ranking.
-        verification: How the ranking is walked.
+        verification: How candidates are checked in rank order.
         model: Name of the model, for the evidence.
     """
 
@@ -213,7 +214,7 @@ def rank_rollouts(
     Args:
         group: Every candidate.
         selector: Scores the candidates.
-        comparison: What the selector compares if nothing was pruned.
+        comparison: How the selector compares candidates if nothing was pruned.
         decision: What pruning decided, if it did.
     """
     if decision is None:

@@ -82,7 +82,7 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 class SamplingConfig(_Config):
-    """How candidates are sampled; the description of each field says what it does."""
+    """Options for sampling candidates; the description of each field says what it does."""
 
     n: int = Field(default=8, ge=1, description="Number of candidates.")
     wave: int | None = Field(
@@ -158,7 +158,7 @@ class SamplingConfig(_Config):
 
 
 class NADConfig(_Config):
-    """What is recorded, how candidates are compared, and when the losing ones are dropped."""
+    """Options for recording neurons, comparing candidates, and dropping the losing ones early."""
 
     selector: str | Callable[..., Any] = Field(
         default="knn", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
@@ -212,7 +212,7 @@ class NADConfig(_Config):
 
 
 class VerificationConfig(_Config):
-    """How the ranking is walked when there is a verifier."""
+    """Options for checking the ranking when there is a verifier."""
 
     parallel: int = Field(default=2, ge=1, description="Candidates checked at a time.")
     max_checks: int | None = Field(

@@ -59,7 +59,7 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True)
 class WalkResult:
-    """What the walk down a ranking found.
+    """The result of checking candidates down a ranking.
 
     Attributes:
         winner: The best-ranked candidate that passed; the best-ranked of all if none passed.
@@ -107,7 +107,7 @@ def walk_ranking(
         max_seconds: Seconds after which no further check starts; None sets no limit.
         on_failure: What to do if no candidate passes: return the best-ranked one, or raise an error.
         on_verdict: Called on this thread with each verdict, in rank order.
-        cancelled: Asked before further checks start; True ends the walk, as nobody waits for its result any more.
+        cancelled: Called before further checks start; True ends the walk, as no caller waits for its result any more.
 
     Raises:
         NoCandidatePassedError: No candidate passed and `on_failure` is "error".

@@ -23,7 +23,7 @@ from nad_agents.events import Progress
 __all__ = ["PROGRESS_EVENT", "ProgressReporter"]
 
 PROGRESS_EVENT = "nad_progress"
-"""Name of the custom event that tells how the candidates grow.
+"""Name of the custom event that reports the growth of the candidates.
 
 Its data: ``tokens`` of each live candidate so far, ``live`` as the indices of the candidates that still generate, and
 ``generated`` as the number of tokens of all candidates together.

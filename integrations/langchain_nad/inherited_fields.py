@@ -1,4 +1,4 @@
-"""What the fields mean that the models inherit from langchain-core, which documents them in its sources only."""
+"""Describe the fields that the models inherit from langchain-core, which documents them only in its source code."""
 
 from __future__ import annotations
 

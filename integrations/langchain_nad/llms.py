@@ -195,7 +195,7 @@ class NADLLM(LocalModel, BaseLLM):
 
 @dataclass(frozen=True)
 class _SubmittedTexts:
-    """One call on its way: a request for each prompt, and what they run with."""
+    """One submitted call: a request for each prompt, and their settings."""
 
     pending: list[PendingRequest]
     settings: Settings
@@ -218,7 +218,7 @@ def _generation(selection: Selection, settings: Settings) -> Generation:
 
 
 def _chunk(event: DecodingEvent, settings: Settings) -> GenerationChunk | None:
-    """Return what a streaming caller gets of an event; the evidence comes once, at the end."""
+    """Return the chunk that a streaming caller gets for an event; the evidence comes once, at the end."""
     if isinstance(event, TextDelta):
         return GenerationChunk(text=event.text)
     if isinstance(event, Finished):

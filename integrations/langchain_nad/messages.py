@@ -60,7 +60,7 @@ def _written_call(call: InvalidToolCall) -> str:
     arguments = call["args"] or ""
     name = call["name"]
     named = json.dumps(name, ensure_ascii=False)
-    # what is kept of a call without a known name is the whole text, and other models keep it of every call
+    # of a call without a known name the whole text is kept, and other models keep it for every call
     return (
         arguments if not name or arguments.startswith('{"name": ') else f'{{"name": {named}, "arguments": {arguments}'
     )

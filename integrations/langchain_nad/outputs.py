@@ -55,14 +55,14 @@ class LangChainChat(SubmittedChat):
         )
 
     def chunks(self, event: DecodingEvent) -> Iterator[ChatGenerationChunk]:
-        """Yield what a streaming caller gets of an event.
+        """Yield the chunks that a streaming caller gets for an event.
 
         Text that may be part of a tool call is held back until that is decided. Forced calls grow as they are written;
         others come whole, one chunk each, since they are certain to be calls only at the end. Usage and evidence come
         once, with the last chunk.
 
         Args:
-            event: What the decoder tells.
+            event: The decoder's event.
 
         Raises:
             AnswerCutError: The token limit cut an answer that should have had a shape.
@@ -145,7 +145,7 @@ def message_fields(parsed: ParsedAnswer) -> dict[str, Any]:
     """Return an answer as the fields of an `AIMessage`.
 
     Args:
-        parsed: The answer taken apart.
+        parsed: The parsed answer.
     """
     return {
         "content": parsed.content,

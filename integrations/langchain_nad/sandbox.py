@@ -34,7 +34,7 @@ class SandboxVerifier(Runnable[BaseMessage | str, BaseMessage | str]):
         checks: Any of "syntax", "imports" and "examples", which are those in `prompt`.
         io_pairs: (input, output) pairs for a program that reads standard input.
         entry_point: Name of the function that tests which define ``check(candidate)`` are called with.
-        prompt: What the model was asked; examples in it are checked.
+        prompt: The prompt that the model answered; examples in it are checked.
         timeout: Seconds for all checks of an answer; the sandbox's own limit when left out.
         on_failure: "error" raises CodeRejectedError, which `with_fallbacks` and `with_retry` can catch; "annotate"
             lets the message pass with the report.
@@ -145,7 +145,7 @@ class PythonSandboxTool(BaseTool):
 
 
 def _describe(result: ExecResult) -> str:
-    """Return what a program did as text for the model."""
+    """Describe for the model, as text, what a program did."""
     parts = [result.stdout.rstrip()]
     if result.stderr.strip():
         parts.append(result.stderr.strip())

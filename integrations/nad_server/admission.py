@@ -84,7 +84,7 @@ class Admission:
         be called on the event loop.
 
         Args:
-            client: The client whose request it is.
+            client: The client that sent the request.
             rows: The number of rows that the request needs.
 
         Raises:
@@ -133,7 +133,7 @@ class Admission:
             place.admitted.set_result(None)
 
     def _keep_rows(self, place: _Place, rows: int) -> None:
-        """Free all but so many rows of a request; one that has ended holds none."""
+        """Free all but `rows` rows of a request; a request that has ended holds none."""
         if place in self._running and rows < place.rows:
             place.rows = rows
             self._admit()

@@ -40,7 +40,7 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
         with state.until_stopped() as stopped:
             waited_for: set[asyncio.Future[Any]] = {task, disconnected, stopped}
             await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-            # what fails in a server that stops fails because it stops
+            # errors in a server that stops are caused by the stop
             if task.done() and not (stopped.done() and task.exception()):
                 return task.result()
             if stopped.done():

@@ -69,7 +69,7 @@ _MEANINGS = {
 }
 
 _NO_PARAMETERS = {"body", "query", "path", "str", "int", "float", "bool"}
-"""What pydantic puts between the names of fields: where the values came from, and which of several types was tried."""
+"""Parts that pydantic puts between the names of fields: the source of a value, and which of several types was tried."""
 _TYPE_NAME = re.compile(r"[A-Z]|.*\[")
 """Likewise the name of a class, or of a type with parameters."""
 
@@ -139,7 +139,7 @@ def shutting_down() -> APIError:
 
 
 def as_api_error(error: BaseException) -> APIError:
-    """Return what the client is told of an exception; a fault of the server is logged with its traceback."""
+    """Return the error that the client gets for an exception; a fault of the server is logged with its traceback."""
     if isinstance(error, APIError):
         return error
     if isinstance(error, PromptError):
@@ -176,7 +176,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _nothing_at(request: Request, app: FastAPI) -> str:
-    """Return what to say of a path that the server does not have: what it has, and which was meant if that is clear."""
+    """Return the message for an unknown path: the path that was probably meant, or else all paths of the server."""
     path = request.url.path
     found = {
         name: f"{next(iter(methods)).upper()} {name}"

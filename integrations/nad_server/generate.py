@@ -1,4 +1,4 @@
-"""Generation for a request: admitted in its turn, and cancelled when nobody waits for the answer any more."""
+"""Generate for a request: it is admitted in its turn, and cancelled when its client no longer waits."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Metrics:
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def count_selection(self, selector: str, usage: Usage, *, verified: bool | None) -> None:
-        """Count an answer, its tokens, and what the checks said of it."""
+        """Count an answer, its tokens, and the results of its checks."""
         for kind in ("prompt", "generated", "winner", "saved"):
             self._tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
         check = {None: "none", True: "passed", False: "failed"}[verified]

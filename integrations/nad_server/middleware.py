@@ -17,7 +17,7 @@ __all__ = ["APIKeyCheck", "BodyLimit", "HostCheck", "RequestMetrics"]
 
 _WITHOUT_KEY = {"/health", "/docs", "/openapi.json", "/ui"}
 _PAGE, _PAGE_API = "/ui/", "/ui/api/"
-"""The page asks its user for the key, so its files need none; what it then asks of the server does."""
+"""Paths of the page, which asks its user for the key: the files need no key, but the page's requests do."""
 
 _COUNTED = {
     "/v1/chat/completions",
@@ -109,7 +109,7 @@ class APIKeyCheck:
         if scope["type"] == "http" and self._keys and _needs_key(scope["path"]) and scope["method"] != "OPTIONS":
             authorization = dict(scope["headers"]).get(b"authorization", b"")
             scheme, _, token = authorization.partition(b" ")
-            # every key is compared, so that the time does not tell which one was nearly right
+            # every key is compared, so that the time does not reveal which key was nearly right
             matches = [hmac.compare_digest(token.strip(), key) for key in self._keys]
             if scheme.lower() != b"bearer" or not any(matches):
                 message = "no valid API key; send it as 'Authorization: Bearer KEY'"

@@ -47,7 +47,7 @@ class ParsedOutput:
         text: The text, without the calls.
         calls: The tool calls.
         finish_reason: Why the answer ended, in OpenAI's words.
-        thinking: What the model wrote before its answer.
+        thinking: The model's reasoning before its answer.
     """
 
     text: str

@@ -99,7 +99,7 @@ async def file(name: str = "") -> Response:
 async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
-    ignored_parameters(body)  # refuses what is not supported
+    ignored_parameters(body)  # refuses unsupported parameters
     nad = state.options(body.model, body.nad)
 
     def build() -> PreparedRequest:
@@ -136,7 +136,7 @@ def _content(event: DecodingEvent) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Return a value with None in place of NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {str(key): _finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""From the messages and template variables of a request to what the model's chat template takes."""
+"""Convert a request's messages and template variables to the form that the model's chat template takes."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ class PreparedRequest:
     """One prompt of a request, checked and ready for `NeuronAgreementDecoder.submit`.
 
     Attributes:
-        chat: The prompt, the kind of answer that was asked for, and what parses it.
+        chat: The prompt, the requested kind of answer, and its parser.
         num_choices: Number of choices in the response, best first.
         sampling: How candidates are sampled.
         config: How candidates are compared.
         include_candidates: Whether the evidence holds every candidate.
-        ignored: What the request holds that changes nothing: parameters that are hints, and tools that cannot be
+        ignored: Parts of the request that have no effect: parameters that are hints, and tools that cannot be
             offered.
     """
 
@@ -71,9 +71,9 @@ def build_output_spec(
 
     Args:
         tools: The tools on offer.
-        tool_choice: Which of them has to be called, if any.
+        tool_choice: Which tool has to be called, if any.
         parallel_tool_calls: Whether the answer may hold several calls.
-        response_format: The form of an answer that is no call.
+        response_format: The form of an answer that is not a tool call.
         template_options: Variables of the chat template, from `template_options`.
 
     Raises:
@@ -203,8 +203,8 @@ def _combined_configs(
 ) -> tuple[SamplingConfig, NADConfig]:
     """Return the decoder's configs with what a request changes in them, after checking that they go together.
 
-    A token limit beyond what the prompt leaves of the context is lowered to that. A request that sets no limit gets the
-    server's, or less where the memory has no room.
+    A token limit beyond the room that the prompt leaves in the context is lowered to that room. A request that sets no
+    limit gets the server's, or less where memory is short.
     """
     room = _room(state, len(prompt_ids), param)
     limit = min(body.token_limit or state.settings.max_tokens, room or sys.maxsize)

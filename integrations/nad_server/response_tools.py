@@ -65,7 +65,7 @@ def offered_tools(tools: Sequence[ResponseTool], tool_choice: ToolChoice | None)
 
     Args:
         tools: The tools of the request.
-        tool_choice: Which of them has to be called, if any.
+        tool_choice: Which tool has to be called, if any.
 
     Raises:
         APIError: A call is required, and a tool that could be called cannot be offered; the error names it.

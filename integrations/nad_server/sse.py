@@ -69,7 +69,7 @@ def event_stream(
     Args:
         request: The request.
         events: The source of the events.
-        ping: Makes what is sent after every `ServerSettings.keep_alive_seconds` of silence.
+        ping: Makes the keep-alive that is sent after every `ServerSettings.keep_alive_seconds` of silence.
         failed: Makes the event that reports an error.
         done: The last event.
 
@@ -129,7 +129,7 @@ async def with_silences(
             except StopAsyncIteration:
                 return
             except Exception as error:
-                # what fails in a server that stops fails because it stops
+                # errors in a server that stops are caused by the stop
                 if stopped.done():
                     raise shutting_down() from error
                 raise

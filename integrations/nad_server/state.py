@@ -1,4 +1,4 @@
-"""What every endpoint shares: the decoder, the queue, the metrics, and the names of the model."""
+"""The state that all endpoints share: the decoder, the queue, the metrics, and the names of the model."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ _FOREIGN_NEUTRAL: dict[str, tuple[Any, ...]] = {
     "thinking": ({"type": "disabled"},),
     "tool_choice": ("auto", "none"),
 }
-"""The neutral values of parameters at endpoints that do not have them; what is empty or false is neutral as well."""
+"""The neutral values of parameters at endpoints that do not have them; empty and false values are neutral too."""
 
 _PARAMETERS = {name for kind in (ChatRequest, CompletionRequest, ResponsesRequest) for name in kind.model_fields}
 _LABELS = {"metadata"}

@@ -65,7 +65,7 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._state.stop if self.force_exit else self._wind_down)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Wait for the running requests, and then end what is left."""
+        """Wait for the running requests, and then end those that are left."""
         await super().shutdown(sockets)
         self._state.stop()
 

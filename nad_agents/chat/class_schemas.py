@@ -13,7 +13,7 @@ __all__ = ["class_schema"]
 
 
 class _NumbersForDecimals(GenerateJsonSchema):
-    """Describes a Decimal as a number: of the string that pydantic allows as well, not every one can be read back."""
+    """Describes a Decimal as a number; pydantic also allows strings, but cannot read all of those back."""
 
     def decimal_schema(self, schema: Any) -> JsonSchemaValue:
         described = super().decimal_schema(schema)

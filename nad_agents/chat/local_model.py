@@ -64,7 +64,7 @@ def _to_list(value: object) -> object:
 class _Loaded:
     """Holds the decoder that a model uses; a copy of it, or one in another process, holds none yet.
 
-    All are equal, since what is loaded makes no difference between two models.
+    All holders are equal, since two models do not differ by whether their decoders are loaded.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False)
@@ -78,7 +78,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     """A local model whose answers are chosen among N candidates; the base of each framework's model class.
 
     Every sampling and selection parameter may also be given per call, as in ``chat.invoke(text, n=4, seed=1)``. With
-    `decoder`, what is left out is taken from the decoder, the verifier included; None and an empty list are values:
+    `decoder`, parameters that are left out (`verifier` too) come from the decoder; None and an empty list are values:
     ``verifier=None`` checks nothing, ``seed=None`` draws a fresh seed, ``stop=[]`` has no stop strings.
 
     Two models are equal when their parameters are, whether their weights are loaded or not.
@@ -173,7 +173,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
     base_field_descriptions: ClassVar[Mapping[str, str]] = {}
-    """What a framework's own fields mean, where its base class does not describe them."""
+    """Descriptions of a framework's own fields, where its base class does not describe them."""
 
     hidden_in_repr: ClassVar[frozenset[str]] = frozenset()
     """Fields that a framework's base class fills in by itself."""
@@ -202,7 +202,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
                 raise configuration_error(error, type(self).__name__) from error
 
     def model_post_init(self, context: Any, /) -> None:
-        """Let the framework's base class do its part, which the private attributes of this class would cut off."""
+        """Call the base class's `model_post_init`, which this class's private attributes would otherwise replace."""
         super().model_post_init(context)
 
     def __eq__(self, other: object) -> bool:
@@ -235,7 +235,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         return self
 
     def _inherit_from_decoder(self) -> None:
-        """Take what was left out from the decoder that the model was given."""
+        """Take parameters that were left out from the decoder that the model was given."""
         if self.decoder is not None:
             if not hasattr(self.decoder, "submit"):
                 msg = f"decoder={self.decoder!r} is no NeuronAgreementDecoder; give one, or model= instead"
@@ -244,7 +244,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             self.__dict__.update({n: value for n, value in inherited.items() if n not in self.model_fields_set})
 
     def settings(self, overrides: Mapping[str, Any] | None = None) -> Settings:
-        """Put the model's parameters and those of one call together.
+        """Combine the model's parameters with those of one call.
 
         Args:
             overrides: Parameters of the call by field name or alias; they win over the model's. None leaves the
@@ -347,8 +347,8 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         """Queue one prepared prompt and return at once.
 
         Args:
-            prepared: The prompt, with what its candidates are held to and checked by.
-            settings: What the call runs with.
+            prepared: The prompt, with the grammar and the verifier of its candidates.
+            settings: Settings of the call.
             streaming: Whether the caller reads events.
 
         Raises:
@@ -382,6 +382,6 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
 
 
 def _is_transient(error: BaseException) -> bool:
-    """Whether the same call may succeed the next time: not after a wrong parameter, a cancellation or a timeout."""
+    """Return whether the same call may succeed next time: not after a wrong parameter, a cancellation or a timeout."""
     failed = isinstance(error, GenerationError | VerificationError)
     return failed and not isinstance(error, GenerationCancelledError)

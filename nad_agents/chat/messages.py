@@ -58,7 +58,7 @@ def with_instructions(messages: list[dict[str, Any]], text: str) -> list[dict[st
 
     Args:
         messages: The conversation in OpenAI's form.
-        text: What to add; empty text changes nothing.
+        text: The text to add; empty text changes nothing.
     """
     if not text:
         return messages

@@ -86,7 +86,7 @@ class OutputSpec:
         return tuple(tool for tool in self.tools if tool["function"]["name"] == self.choice)
 
     def instructions(self, tool_format: ToolFormat) -> str:
-        """Return what the system message has to add because the chat template does not say it; may be empty.
+        """Return the instructions that the system message must add to what the chat template says; may be empty.
 
         Args:
             tool_format: How the model writes calls.

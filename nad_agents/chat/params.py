@@ -81,16 +81,16 @@ def option(field: str, *, note: str = "", **changes: Any) -> Any:
 
 @dataclass(frozen=True)
 class Settings:
-    """What one call runs with.
+    """The settings of one call.
 
     Attributes:
         model: The model to run; None for the decoder that the model was given.
         sampling: How candidates are sampled.
-        config: What is recorded, and how candidates are compared.
+        config: Options for recording and comparing.
         timeout: Seconds until generation is stopped; None sets no limit.
         include_candidates: Whether the evidence holds the candidates' texts and the similarity matrix.
         verifier: Judges the answers in rank order; None trusts the ranking.
-        verification: How the ranking is walked; None leaves it to the decoder.
+        verification: How candidates are checked in rank order; None leaves it to the decoder.
     """
 
     model: str | None
@@ -147,7 +147,7 @@ def nad_config(values: Mapping[str, Any], base: NADConfig, *, compare: bool) -> 
 
 
 def _renamed(error: ConfigurationError, fields: Mapping[str, str]) -> ConfigurationError:
-    """Return what a config refused with its fields named as the model's are.
+    """Return a config's error with the fields named as in the model.
 
     Args:
         error: What SamplingConfig or NADConfig raised.
@@ -166,7 +166,7 @@ def _renamed(error: ConfigurationError, fields: Mapping[str, str]) -> Configurat
 
 
 def fields_of_decoder(decoder: NeuronAgreementDecoder, *, with_config: bool) -> dict[str, Any]:
-    """Return what a decoder was made with as values of a model's fields, for those that the model leaves out.
+    """Return a decoder's options as values for the fields that a model leaves out.
 
     n and selector are not among them: they stay None, since their defaults depend on one another and on the
     temperature of a call.
@@ -184,12 +184,12 @@ def fields_of_decoder(decoder: NeuronAgreementDecoder, *, with_config: bool) -> 
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Refuse a parameter that nothing reads.
+    """Refuse unknown parameters.
 
     Args:
         given: The names to check.
-        known: The names that are read.
-        where: What takes the parameters, for the message.
+        known: The names of the parameters that exist.
+        where: The model or call that gets the parameters, for the message.
 
     Raises:
         ConfigurationError: Names the first unknown parameter and the nearest known one.
@@ -204,7 +204,7 @@ def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:
 
 
 def configuration_error(error: ValidationError, where: str) -> ConfigurationError:
-    """Return what pydantic refused as a ConfigurationError of one line: which parameter, which value, and why.
+    """Turn pydantic's error into a ConfigurationError of one line: which parameter, which value, and why.
 
     Args:
         error: Pydantic's error.

@@ -32,7 +32,7 @@ class InvalidToolCall:
     Attributes:
         id: An identifier that no other call has.
         name: Name of the tool; None where the text does not say it.
-        text: What the model wrote: the arguments where the name is known, else the whole call.
+        text: The model's text: the arguments where the name is known, else the whole call.
         error: Why the call cannot be read.
     """
 
@@ -50,7 +50,7 @@ class ParsedAnswer:
         content: The text without calls and thinking.
         calls: Tool calls that can be made.
         invalid: Text that was meant as a tool call and cannot be read as one.
-        thinking: What the model wrote for itself before the answer.
+        thinking: The model's reasoning before the answer.
     """
 
     content: str
@@ -66,7 +66,7 @@ class ParsedAnswer:
         return cls(content, valid, invalid, thinking)
 
     def finish_reason(self, ended: str) -> str:
-        """Return why the answer ended, in OpenAI's words; a call that the token limit cut is no finished call.
+        """Return why the answer ended, in OpenAI's words; a call that the token limit truncated is not a finished call.
 
         Args:
             ended: Why the text ended: "stop", or "length" for the token limit.

@@ -1,4 +1,4 @@
-"""`prepare`: from a conversation and the kind of answer asked for to a `PreparedChat`, which the decoder takes."""
+"""`prepare`: turn a conversation and the requested kind of answer into a `PreparedChat` for the decoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Messages = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class PreparedChat:
-    """A prompt that is ready for `NeuronAgreementDecoder.submit`, and what its answers are parsed by.
+    """A prompt that is ready for `NeuronAgreementDecoder.submit`, with the parser for its answers.
 
     Attributes:
         prompt: Messages as the model's chat template takes them, or text.
@@ -62,7 +62,7 @@ def prepare(
     max_new_tokens: int,
     verifier: Verifier | None,
 ) -> PreparedChat:
-    """Turn a conversation and the kind of answer asked for into what the decoder takes.
+    """Turn a conversation and the requested kind of answer into a prompt and a parser for the decoder.
 
     Args:
         decoder: The decoder that will answer.
@@ -87,7 +87,7 @@ def prepare(
 
         grammar = output_spec.grammar(_tool_format(loaded.tokenizer), literal_writer(loaded))
         logits_processors = make_processors(grammar, loaded, max_new_tokens)
-    # 3. the parser; what a grammar holds is in the family's tool format, which ToolCallParser reads
+    # 3. the parser; a grammar's answers are in the family's tool format, which ToolCallParser reads
     parser: ResponseParser
     visible_tokens: Collection[int] = ()
     prefix = "" if output_spec.constrained else _rendered(loaded.tokenizer, prompt, tools, output_spec)

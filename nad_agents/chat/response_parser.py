@@ -41,7 +41,7 @@ class ToolCallParser:
         names: Names of the tools on offer; without any, everything but the thinking is content.
         schemas: Schema of the arguments by the tool's name.
         marked: Whether the model's family marks its calls; see `parse_answer`.
-        thinking: Whether answers may begin with thinking, which those that a grammar holds cannot.
+        thinking: Whether answers may begin with thinking, which answers under a grammar cannot.
         thinking_opened: Whether the prompt has opened the thinking, so that the answer goes on with it.
     """
 
@@ -113,7 +113,7 @@ class TemplateResponseParser:
     Args:
         tokenizer: A tokenizer with a `response_template`.
         prefix: The prompt as text, which may have begun the answer, for instance by opening the thinking.
-        tools: Tools on offer, in OpenAI's form; without any, what is written as a call is content.
+        tools: Tools on offer, in OpenAI's form; without any, text in the form of a call is content.
 
     Raises:
         ConfigurationError: Transformers does not understand the template.
@@ -126,7 +126,7 @@ class TemplateResponseParser:
         try:
             self._parser(prefix)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # a server's clients read this message, which must not tell them where the model lies
+            # a server's clients read this message, which must not reveal the model's path
             name = Path(tokenizer.name_or_path).name or "the tokenizer"
             msg = f"the response template of {name} cannot be used: {error}; correct it or set it to None"
             raise ConfigurationError(msg) from error
@@ -140,7 +140,7 @@ class TemplateResponseParser:
         return [i for i, token in tokens if token.special and i != end and token.content in written]
 
     def parse(self, text: str) -> ParsedAnswer:
-        """Parse a whole answer; what is meant as a call and cannot be read is an invalid call."""
+        """Parse a whole answer; text that is meant as a call and cannot be read is an invalid call."""
         regions = list(self._regions([text], whole=True))
         if any(region.error for region in regions):
             # what came before the error is known only when the parser gets one character at a time
@@ -149,7 +149,7 @@ class TemplateResponseParser:
         return ParsedAnswer.of_parts(self._text(regions, "content"), calls, self._text(regions, "thinking"))
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
-        """Return content and thinking so far; nothing where only the whole answer will tell."""
+        """Return content and thinking so far; nothing where only the whole answer decides between them."""
         regions = list(self._regions([text], whole=False))
         if any(region.error for region in regions):
             return ParsedAnswer("")
@@ -194,7 +194,7 @@ class TemplateResponseParser:
             yield _Region(_PARTS.get(field), body)
 
     def _text(self, regions: Sequence[_Region], part: _Part) -> str:
-        # without tools on offer, what is written as a call is content
+        # without tools on offer, text in the form of a call is content
         parts = {part} if self._tools or part != "content" else {part, "call"}
         return "".join(region.body for region in regions if region.part in parts).strip()
 

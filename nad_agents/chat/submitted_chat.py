@@ -19,8 +19,8 @@ class SubmittedChat:
 
     Attributes:
         pending: The caller's handle on the decoder's request.
-        settings: What the call runs with.
-        prepared: The prompt, the kind of answer that was asked for, and what parses it.
+        settings: Settings of the call.
+        prepared: The prompt, the requested kind of answer, and its parser.
         growing: The winner's text while it is being generated, for a streaming caller.
     """
 

@@ -1,4 +1,4 @@
-"""How each family of models writes tool calls, found by what its chat template says."""
+"""How each family of models writes tool calls, found by the text of its chat template."""
 
 from __future__ import annotations
 

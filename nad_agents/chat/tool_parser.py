@@ -15,23 +15,23 @@ __all__ = ["CALL_MARKS", "invalid_call", "parse_answer", "partial_tool_calls", "
 _TAG = "<tool_call>"
 
 _REST_OF_TAG = re.compile(r"(.*?)(?:</tool_call>|(?=<tool_call>)|\Z)", re.DOTALL)
-"""What stands between the JSON of a tagged call, or the tag itself where there is no JSON, and the end of the call."""
+"""Text from the JSON of a tagged call, or from the tag itself where there is no JSON, to the end of the call."""
 
 _MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
-"""What Mistral and Llama write before their calls."""
+"""Marks that Mistral and Llama write before their calls."""
 
 CALL_MARKS = (_TAG, "</tool_call>", *_MARKERS)
 """Texts by which families mark calls, some of which are special tokens."""
 
 _INTRODUCTIONS = ("```json", "```tool_call", "```", *_MARKERS)
-"""What models put before the JSON of a call; it is no part of the answer's content."""
+"""Texts that models put before the JSON of a call; they are not part of the answer's content."""
 
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 
 _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
 
 _ARGUMENTS_BEGIN = re.compile(r'\s*"(?:arguments|parameters)"\s*:|\s*(?:"(?:argu|para)[a-z]*"?\s*|"[a-z]{0,3})\Z')
-"""What follows the name in a call that breaks off: the key of the arguments, or the beginning of the key."""
+"""Text behind the name in a call that breaks off: the key of the arguments, or the beginning of the key."""
 
 _MAYBE_CALL = re.compile(r"[{\[<`]")
 
@@ -45,7 +45,7 @@ _BEFORE_NAME = (
     ("{", '"type"', ":", '"function"', ",", '"name"', ":"),
     ("{", '"type"', ":", '"function"', ",", '"function"', ":", "{", '"name"', ":"),
 )
-"""What the JSON of a call may begin with before the tool's name: the bare form, and OpenAI's."""
+"""Token sequences with which the JSON of a call may begin before the tool's name: the bare form, and OpenAI's."""
 
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
 """How a call begins where a grammar allows nothing else."""
@@ -63,7 +63,7 @@ def stable_prefix(text: str, names: Sequence[str]) -> str:
 
 
 def _may_become_call(text: str, names: Sequence[str]) -> bool:
-    """Whether text that begins with a bracket or a backtick may become a call as it grows."""
+    """Return whether text that begins with a bracket or a backtick may become a call as it grows."""
     if any(_agree(text, marker) for marker in (_TAG, *_MARKERS)):
         return True
     if any(fence.startswith(text) for fence in _UNFINISHED_FENCES):
@@ -75,7 +75,7 @@ def _may_become_call(text: str, names: Sequence[str]) -> bool:
 
 
 def _may_name(text: str, before: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether text may become JSON that names a tool after the tokens `before`."""
+    """Return whether text may become JSON that names a tool after the tokens `before`."""
     for part in before:
         if not _agree(text, part):
             return False
@@ -84,7 +84,7 @@ def _may_name(text: str, before: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def _agree(text: str, other: str) -> bool:
-    """Whether one of two texts begins with the other."""
+    """Return whether one of two texts begins with the other."""
     return text.startswith(other) or other.startswith(text)
 
 
@@ -131,8 +131,8 @@ def parse_answer(
 ) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
-    What stands behind a family's mark is a call. Bare JSON is one only if it has nothing but the keys of a call, names
-    a tool on offer and has arguments that fit its schema; everything else stays content.
+    Text behind a family's mark is a call. Bare JSON is a call only if it has nothing but the keys of a call, names a
+    tool on offer and has arguments that fit the tool's schema; everything else stays content.
 
     Args:
         text: The answer, without the model's thinking.
@@ -188,7 +188,7 @@ def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[st
             first = (value or [None])[0] if isinstance(value, list) else value
             if _is_bare_call(first, schemas):
                 return start, end
-        # what is inside JSON that is no call is no call either
+        # text inside JSON that is no call is no call either
         at = max(end, start + 1)
     return None
 
@@ -274,7 +274,7 @@ def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolC
     """Return text that was meant as a call and cannot be read as one.
 
     Args:
-        text: What the model wrote.
+        text: The model's text.
         error: Why the text cannot be read.
         name: Name of the tool; it is looked for in the text when left out.
     """

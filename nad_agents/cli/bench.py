@@ -133,7 +133,7 @@ def bench(
 
 
 def _check_sandbox() -> None:
-    """Refuse, before hours of recording, to judge code that there is no sandbox for."""
+    """Raise an error before hours of recording if the problems need a sandbox and there is none."""
     from nad_sandbox import SandboxUnavailableError, auto_sandbox
 
     try:
@@ -162,7 +162,7 @@ class RecordingProgress:
     """A bar over the problems with the time left, or plain lines where the output is no terminal.
 
     Args:
-        console: Where progress is shown.
+        console: Console that shows the progress.
         total: Number of problems.
     """
 

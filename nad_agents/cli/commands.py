@@ -1,4 +1,4 @@
-"""The typer application with its commands, and what a user sees of an error."""
+"""The typer application with its commands, and the message that a user sees for an error."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _root(
 
 
 def exit_code(error: BaseException) -> int:
-    """Return the exit status for an error, which tells a script what kind of error it was."""
+    """Return the exit status for an error, by which scripts recognize the kind of error."""
     if isinstance(error, (ConfigurationError, PromptError)):
         return 2
     if isinstance(error, NoCandidatePassedError):

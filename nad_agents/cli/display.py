@@ -1,4 +1,4 @@
-"""What the terminal shows: progress while candidates are generated, tables of candidates and selectors, answers."""
+"""Show output on the terminal: progress while candidates are generated, tables of candidates and selectors, answers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class CandidateProgress:
     """A bar that follows the candidates of one prompt.
 
     Args:
-        console: Where the bar is drawn.
+        console: Console that shows the bar.
         sampling: The sampling, with the number of candidates and their token limit.
     """
 
@@ -122,7 +122,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
         columns["does"] = ["-" if label is None else _letters(label) for label in groups]
     if any(c.verdict is not None for c in candidates):
         columns["checks"] = [_MARKS[None if c.verdict is None else bool(c.verdict.get("passed"))] for c in candidates]
-    # 2. what fits, with room for the beginning of the text
+    # 2. the columns that fit, with room for the beginning of the text
     for droppables, least in _DROPPABLE.items():
         for droppable in droppables:
             if droppable in columns and width - _width(columns) < least:
@@ -210,7 +210,7 @@ def show_table(console: Console, rows: Rows, title: str) -> None:
     """Print a table: a terminal gets as many columns as it has room for, any other output the whole table.
 
     Args:
-        console: Where the table is printed.
+        console: Console that shows the table.
         rows: The header and the rows; the first column holds names, the others hold figures.
         title: The title.
     """
@@ -233,7 +233,7 @@ def show_table(console: Console, rows: Rows, title: str) -> None:
 
 
 def _behaviour(selection: Selection) -> str:
-    """Return how many candidates do the same as the winner's program, with an example of what it does."""
+    """Return how many candidates' programs behave like the winner's, with an example of the winner's behavior."""
     details = selection.details
     label = details["groups"][selection.winner]
     if label is None:

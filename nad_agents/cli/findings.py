@@ -24,10 +24,10 @@ class Finding:
     """The result of one check or measurement.
 
     Attributes:
-        name: What was looked at.
-        status: Whether it works; what is missing limits the features, what is broken keeps models from running.
-        detail: What was found.
-        advice: What to do; empty when all is well.
+        name: Name of the checked item.
+        status: Whether the item works; a missing item limits the features, a broken one keeps models from running.
+        detail: Result of the check.
+        advice: How to fix the item; empty when all is well.
     """
 
     name: str

@@ -73,7 +73,7 @@ def score_recorded(console: Console, run: RecordedRun, *, workers: int, timeout:
     """Score the problems of a run that are not scored yet; code runs in a sandbox.
 
     Args:
-        console: Where progress is shown.
+        console: Console that shows the progress.
         run: The recorded run.
         workers: Number of programs that are checked at the same time.
         timeout: Seconds that a program and its tests may take.

@@ -33,7 +33,7 @@ def measure_speed(console: Console, model: str) -> Iterator[Finding]:
     """Time prefill, decoding with and without the recorder, selection, and a check in the sandbox.
 
     Args:
-        console: Where progress is shown.
+        console: Console that shows the progress.
         model: A hub id, a local folder or a GGUF file.
     """
     started = time.perf_counter()
@@ -47,7 +47,7 @@ def measure_speed(console: Console, model: str) -> Iterator[Finding]:
     yield Finding("load", "ok", f"{loaded.name} in {time.perf_counter() - started:.1f} s")
     prompt = (loaded.tokenizer(_TEXT)["input_ids"] * _PROMPT_TOKENS)[:_PROMPT_TOKENS]
     with console.status("Measuring ...") as status:
-        # the first run allocates memory, so no figure comes of it, but a first estimate
+        # the first run allocates memory, so it gives only a first estimate and no figure
         step = _decode_seconds(engine, prompt, n=8, tokens=_FIRST_TOKENS, recording=RecordingConfig()) / _FIRST_TOKENS
         console.print(f"measuring takes about {_duration(step * _STEPS)}", highlight=False)
         status.update("Measuring the prefill ...")
@@ -93,7 +93,7 @@ def _prefill_seconds(engine: HFEngine, prompt: list[int]) -> float:
 def _decode_seconds(
     engine: HFEngine, prompt: list[int], *, n: int, tokens: int, recording: RecordingConfig | None
 ) -> float:
-    """Return the seconds for n candidates of exactly so many tokens, without the prefill."""
+    """Return the seconds for decoding `n` candidates of exactly `tokens` tokens, without the prefill."""
     generation = _start(engine, prompt, n=n, tokens=tokens, recording=recording)
     started = time.perf_counter()
     while generation.live:
@@ -135,7 +135,7 @@ def _timed_in_turn(*measurements: Callable[[], float]) -> list[list[float]]:
 
 
 def _median_ratio(seconds: list[float], others: list[float]) -> float:
-    """Return the median of the ratios between what was measured in the same round."""
+    """Return the median ratio of two measurements from the same round."""
     return statistics.median(mine / other for mine, other in zip(seconds, others, strict=True))
 
 

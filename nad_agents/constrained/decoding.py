@@ -38,7 +38,7 @@ _TOKENIZERS_LOCK = ForkSafeLock()
 
 
 def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:
-    """Compile a grammar into what `NeuronAgreementDecoder.submit` takes as `logits_processors`.
+    """Compile a grammar into `logits_processors` for `NeuronAgreementDecoder.submit`.
 
     Args:
         grammar: The grammar that every candidate has to follow.

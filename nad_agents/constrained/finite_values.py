@@ -43,7 +43,7 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def _is_finite(schema: Any, finite: set[str]) -> bool:
-    """Whether a schema has a finite value, given the references that have one."""
+    """Return whether a schema has a finite value, given the references that have one."""
     if not isinstance(schema, Mapping):
         return schema is not False
     if "const" in schema or "enum" in schema:

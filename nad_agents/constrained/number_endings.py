@@ -24,7 +24,7 @@ _UNFINISHED = re.compile(r"(?<![\w.+-])-?(?:[0-9]+(?:[.][0-9]*)?)?\Z")
 
 @dataclass(frozen=True)
 class NumberLimits:
-    """What the numbers of a schema have to be.
+    """Constraints on the numbers of a schema.
 
     Attributes:
         values: Bounds, and the multiples next to them, in ascending order.
@@ -69,7 +69,7 @@ def number_ending(
         characters: Token id by character.
         ends: Tokens of which one follows a complete number.
         text: The candidate's text so far.
-        limits: What the numbers of the schema have to be.
+        limits: Constraints on the numbers of the schema.
 
     Returns:
         Tokens after which the number may end; None if the search found none.

@@ -1,4 +1,4 @@
-"""Where a JSON schema contains further schemas."""
+"""Find and replace the schemas inside a JSON schema."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def iter_subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[st
 
 
 def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a copy of a schema in which every schema directly within it is replaced by what `change` makes of it."""
+    """Return a copy of a schema in which `change` has replaced every schema directly within it."""
     changed = dict(schema)
     for key in _BY_NAME:
         if isinstance(changed.get(key), Mapping):
@@ -52,7 +52,7 @@ def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> d
 
 
 def resolve_reference(reference: str, root: Any) -> Any:
-    """Return what a reference such as ``#/$defs/Item`` refers to in a schema; an empty schema if there is nothing."""
+    """Return the part of a schema that a reference such as ``#/$defs/Item`` names; an empty schema if it has none."""
     target = root
     for part in reference.removeprefix("#").strip("/").split("/"):
         if part:

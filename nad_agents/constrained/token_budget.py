@@ -96,7 +96,7 @@ class TokenBudget:
         pattern_growth: Number of tokens by which one token within a string may lengthen the ending; 0 if no string has
             a pattern.
         ending_texts: Texts that lead to the end, the best one first; empty for answers that are not JSON.
-        numbers: What the numbers of the schemas have to be.
+        numbers: Constraints on the numbers of the schemas.
         distinct_keys: Whether an ending must not repeat the keys of an object, since their number counts.
     """
 
@@ -226,7 +226,7 @@ class TokenBudget:
         return [] if chosen is None else [chosen]
 
     def _may_go_on(self, allowed: NDArray[np.bool_]) -> bool:
-        """Whether the number that the text ends with may end here."""
+        """Return whether the number that the text ends with may end here."""
         tokens = (self._vocabulary.exact.get(text) for text in _AFTER_NUMBER)
         return any(token is not None and allowed[token] for token in tokens)
 

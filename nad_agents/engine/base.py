@@ -1,4 +1,4 @@
-"""What a backend must offer, free of any backend's types.
+"""The interface that every backend implements, without any backend's own types.
 
 An engine holds a batch of rows; a row is one live candidate of one generation. A generation's prompt is read piece by
 piece, then its N rows join the batch, are advanced together with those of every other generation, leave it as
@@ -53,7 +53,7 @@ class GenerationRequest:
     visible_tokens: Collection[int] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a sampling without a seed, whose candidates nobody could sample again."""
+        """Refuse a sampling without a seed, whose candidates could not be sampled again."""
         if self.sampling.seed is None:
             msg = "a request's sampling needs a seed; draw one, or give SamplingConfig(seed=...)"
             raise ConfigurationError(msg)
@@ -151,7 +151,7 @@ class Generation(Protocol):
 
 
 class Prefill(Protocol):
-    """A prompt that an engine is reading piece by piece; whoever lets it go has ended it."""
+    """A prompt that an engine is reading piece by piece; dropping the object ends the reading."""
 
     @property
     def tokens_left(self) -> int:

@@ -1,4 +1,4 @@
-"""A request in the scheduler's hands: its waves, who observes it, what ends it early, and the result to come."""
+"""A request in the scheduler: its waves, its observer, its cancellation, and the future of its result."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Cancellation:
         self._requested.set()
 
     def error(self) -> GenerationCancelledError:
-        """Return the error for whoever waits for the cancelled request."""
+        """Return the error to raise for callers that wait for the cancelled request."""
         if self._timeout is not None and self.timed_out:
             return GenerationTimeoutError(self._timeout)
         return GenerationCancelledError("the request was cancelled before it finished")
@@ -124,10 +124,10 @@ class ScheduledRequest:
         self._process = os.getpid()
 
     def check_process(self) -> None:
-        """Check that whoever is about to wait is in the process in which the request runs.
+        """Check that this process, which is about to wait, is the one in which the request runs.
 
         Raises:
-            GenerationError: This process was forked while the request ran; nothing will ever come of it here.
+            GenerationError: This process was forked while the request ran, and will never get its result.
         """
         if os.getpid() != self._process and not self.future.done():
             msg = "the request runs in the process that this one was forked from; submit it again in this process"

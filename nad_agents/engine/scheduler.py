@@ -1,4 +1,4 @@
-"""Many callers, one engine: a thread that owns the engine and advances every request together.
+"""Share one engine between many callers: one thread owns the engine and advances all requests together.
 
 The prompt of one request at a time is read in pieces, between which the batch advances by a chunk, so that no running
 candidate waits for a long prompt. Requests enter the batch at the end of a chunk, share every forward pass, and leave

@@ -28,13 +28,13 @@ _UNIT = re.compile(r"(?<=\d)\s*(?:\\ )?\\(?:text|mathrm)\{[^{}]*\}$")
 
 
 def final_answer(text: str, expected: str) -> str | None:
-    """Return the final answer of a text: what is boxed.
+    """Return the final answer of a text: the content of its last box.
 
     If nothing is boxed, it is the last number where a number is expected, and the last "answer is C" where a letter is.
 
     Args:
         text: A candidate's text.
-        expected: The right answer, whose form decides what is looked for.
+        expected: The right answer, whose form decides which kind of answer is searched.
 
     Returns:
         The answer; None if the text gives none.

@@ -45,7 +45,7 @@ class Problem:
         id: Identifier, unique within its file.
         kind: How an answer is judged.
         question: The problem as the benchmark has it; for HumanEval a signature with docstring.
-        message: What the model is asked.
+        message: The question to the model.
         tests: Python source that a solution must pass.
         entry_point: Name of the function to pass to tests that define ``check(candidate)``.
         answer: The right answer.

@@ -108,7 +108,7 @@ class Evidence:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What keeps the figures from saying anything about selectors, in sentences; empty if nothing does."""
+        """Reasons why the figures say nothing about selectors, in sentences; empty if there are none."""
         found = []
         if not self.mixed:
             why = (

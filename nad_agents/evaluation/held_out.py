@@ -27,7 +27,7 @@ class HeldOut:
     """A choice made on one half of the problems, and its worth on the other.
 
     Attributes:
-        question: What was chosen.
+        question: The setting that was chosen.
         choice: The winner on the first half.
         chosen_on: Number of problems in the first half.
         accuracy: Accuracy on the other half.

@@ -195,7 +195,7 @@ def _rank_variant(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdic
 
 
 def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
-    """Return what a variant compares in a group; a token limit counts from the end of a shared start that it skips."""
+    """Return the comparison of a variant in a group; a token limit counts from the end of a skipped shared start."""
     comparison = variant.comparison
     if not variant.skip_shared:
         return comparison

@@ -24,7 +24,7 @@ __all__ = ["Plan"]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, which is the same for every problem of a run.
+    """The measurements to make, which are the same for every problem of a run.
 
     Attributes:
         standard: The variants of the main table.

@@ -66,7 +66,7 @@ def make_manifest(
         task: Where the problems came from.
         loaded: The model.
         sampling: How candidates are sampled, with a seed.
-        config: What is recorded.
+        config: Options for recording.
         order_seed: Seed of the order; None if the problems keep the data set's order.
     """
     return RunManifest(
@@ -106,7 +106,7 @@ def record_problems(
         problems: The problems in the order of recording.
         folder: The run's folder.
         sampling: How candidates are sampled, with a seed.
-        config: What is recorded.
+        config: Options for recording.
         task: Where the problems came from.
         order_seed: Seed of the order, for the manifest.
         limit: Record only the first `limit` problems; a later call may record more.

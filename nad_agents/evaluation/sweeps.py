@@ -25,7 +25,7 @@ class SweepResult:
     """One selector at one setting of a sweep, with its result on every problem.
 
     Attributes:
-        sweep: What varies.
+        sweep: Name of the setting that varies.
         setting: Its value; `EVERYTHING` where nothing is left out.
         label: The selector.
         right: Float64 [problems], share of correct picks.
@@ -44,7 +44,7 @@ class SweepPoint:
     """One selector at one setting of a sweep, summarized over the problems.
 
     Attributes:
-        sweep: What varies.
+        sweep: Name of the setting that varies.
         setting: Its value; `EVERYTHING` where nothing is left out.
         label: The selector.
         accuracy: Share of correct picks.

@@ -26,7 +26,7 @@ Family = Literal["agreement", "sparsity", "confidence", "fusion", "execution", "
 """Kind of evidence that a selector looks at."""
 
 SweepName = Literal["position", "width", "neighbours", "weights"]
-"""What a sweep varies: tokens seen, neurons per token, neighbors of knn, or weights of nad_fusion."""
+"""Setting that a sweep varies: tokens seen, neurons per token, neighbors of knn, or weights of nad_fusion."""
 
 FAMILIES: Mapping[str, Family] = {
     "knn": "agreement",
@@ -65,7 +65,7 @@ class Variant:
     Attributes:
         label: Name in a report.
         selector: Registered name of the selector.
-        comparison: What is compared.
+        comparison: How candidates are compared.
         options: The selector's own options.
         skip_shared: Whether to leave out the tokens with which all candidates begin alike; a limit on the compared
             tokens then counts from their end.

@@ -42,7 +42,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch at its first use, since a model's context length is known without it."""
+    """Import names that need torch at their first use, since a model's context length is known without torch."""
     if name in _LAZY:
         from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""Whether a model's files will fit on the disk, asked before they are fetched or converted."""
+"""Check that a model's files will fit on the disk before they are fetched or converted."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SPARE = 16 * 2**20
 
 
 def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
-    """Refuse work for which the disk has no room.
+    """Refuse to write files for which a disk has no room.
 
     Args:
         needed: Bytes that will be written under each folder; folders on the same disk count together. A folder need
             not exist yet.
-        purpose: What the files are for, such as "converting x.gguf".
+        purpose: Purpose of the files, such as "converting x.gguf".
 
     Raises:
-        ModelLoadError: A disk has less room than that. The message says how much is needed where.
+        ModelLoadError: A disk has too little room. The message says how much room is needed in which folder.
     """
     disks: dict[int, list[tuple[Path, int]]] = {}
     for folder, size in needed.items():

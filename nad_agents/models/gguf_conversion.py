@@ -81,7 +81,7 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
         folder: Empty folder to write to.
 
     Returns:
-        What to keep in the cache's manifest: versions, architecture and dtype.
+        The entries of the cache's manifest: versions, architecture and dtype.
 
     Raises:
         ModelLoadError: The file cannot be converted, or its tokenizer does not survive saving.
@@ -151,7 +151,7 @@ def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel
 def _mended_tokenizer(
     tokenizer: PreTrainedTokenizerBase, metadata: GGUFMetadata, length: int | None
 ) -> PreTrainedTokenizerBase:
-    """Restore what transformers does not take over from the file."""
+    """Restore settings of the tokenizer that transformers does not take over from the file."""
     backend = tokenizer.backend_tokenizer
     if metadata.pre_tokenizer in _DIGITS_ALONE:
         backend.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,4 +1,4 @@
-"""Read how many tokens a model takes together from what is on this machine, in milliseconds and without weights."""
+"""Read a model's context length from files on this machine, in milliseconds and without the weights."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def silence_libraries(*, stderr: bool = False) -> Iterator[None]:
     The setting is process-wide, so callers hold a lock.
 
     Args:
-        stderr: Also swallow what is printed to sys.stderr, for progress bars that cannot be switched off.
+        stderr: Also discard output to sys.stderr, for progress bars that cannot be switched off.
     """
     # transformers takes seconds to import, and a model's context length is known without it
     from transformers import utils

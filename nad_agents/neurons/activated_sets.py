@@ -2,7 +2,7 @@
 
 An activated set is the union of the activated neurons of a candidate's tokens (arXiv 2510.26277, section 3).
 A `ComparisonConfig` says what is compared: which similarity, how many neurons per token, which tokens, which layers.
-Results are cached on the group under a key of what determines them, so that several selectors share one matrix.
+Results are cached on the group under a key of the options that determine them, so that selectors share one matrix.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """What is compared between two candidates.
+    """Options for comparing two candidates.
 
     Attributes:
         similarity: How activated neurons are compared; the paper uses ``jaccard``.
@@ -89,9 +89,9 @@ class ComparisonConfig:
 
     @classmethod
     def from_config(cls, config: NADConfig) -> ComparisonConfig:
-        """Return what a `NADConfig` says about comparing.
+        """Return the comparison options of a `NADConfig`.
 
-        Its ``layers`` say what is recorded and not what is compared: everything that was recorded is compared.
+        Its ``layers`` select the layers to record, not those to compare: everything that was recorded is compared.
         """
         return cls(
             similarity=config.similarity,
@@ -274,8 +274,8 @@ def subgroup(group: RolloutGroup, members: Sequence[int], comparison: Comparison
 
     Args:
         group: All candidates.
-        members: Positions in the group of those that the new group has, in its order.
-        comparison: Under which counts and similarities are taken over, and computed first where they are not known.
+        members: Positions in the group of the new group's members, in their new order.
+        comparison: Options for which counts and similarities are taken over; they are computed first if necessary.
 
     Raises:
         ValueError: The comparison has a common prefix, whose length depends on the candidates that are left out.

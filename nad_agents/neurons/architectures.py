@@ -1,4 +1,4 @@
-"""Where a model keeps its feed-forward neurons, found by structure and not by model name.
+"""Find a model's feed-forward neurons by the model's structure, not by its name.
 
 A neuron is one intermediate unit of a feed-forward block, and its activation is the input of that block's down
 projection (METHOD: gated ``act(W_gate x) * (W_up x)``, fused gate and up in one matrix, or plain ``act(W_in x)``).

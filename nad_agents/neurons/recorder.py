@@ -1,4 +1,4 @@
-"""Recording the activated neurons of generated tokens.
+"""Record the activated neurons of generated tokens.
 
 It takes two steps, so that decoding is not slowed:
 
@@ -181,7 +181,7 @@ def activated_neurons(
         not activated; -1 stands in its place.
 
     Raises:
-        RecordingError: The score is attribution and there is no unembedding.
+        RecordingError: The score is attribution, and the model has no unembedding matrix.
     """
     steps, rows = token_ids.shape
     directions = None

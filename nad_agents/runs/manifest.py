@@ -1,4 +1,4 @@
-"""The manifest of a run, `run.json`: what the run was recorded with, written once and never changed."""
+"""The manifest of a run, `run.json`: the settings of its recording, written once and never changed."""
 
 from __future__ import annotations
 

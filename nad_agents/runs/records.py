@@ -1,4 +1,4 @@
-"""What the header and the arrays of a problem's record mean.
+"""Convert a problem and its candidates to the header and the arrays of a record, and back.
 
 Header: ``problem`` (id), ``task`` (the problem as the data set has it: prompt, tests, answer), ``prompt`` (what the
 model was given: text or messages), ``asked`` (the last user message), ``seed``, ``seconds`` (queued, prefill, decode),
@@ -37,7 +37,7 @@ class ProblemRecord:
         problem: The problem's id, unique within the run.
         group: The problem's candidates.
         task: The problem as the data set has it, JSON-serializable; scoring reads tests and answers from it.
-        prompt: What the model was given: text or messages.
+        prompt: The model's input, as text or messages.
         seed: Seed of this problem's candidates.
         seconds: Time taken by each phase.
         versions: Versions of Python and of the packages that recorded it.

@@ -1,7 +1,7 @@
 """Selectors by agreement: prefer the candidate whose activated neurons are most like the others' (arXiv 2510.26277).
 
 J is the similarity matrix of the candidates that have activated neurons. Candidates without any get NaN, and a single
-candidate, which has nobody to agree with, gets 0.
+candidate, which has no other to agree with, gets 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Agreement on behavior: run all candidates' programs on the same inputs, and prefer what most of them do.
+"""Agreement on behavior: run all candidates' programs on the same inputs, and prefer the most common behavior.
 
 This goes beyond the paper. The outputs of programs can be compared where their texts cannot, and no expected output is
 needed (the majority over executed programs of MBR-exec, arXiv 2204.11454, and CodeT, arXiv 2207.10397).
@@ -22,7 +22,7 @@ __all__ = ["Behaviour", "BehaviourObserver", "ObservedOutcome", "ProgramObservat
 
 
 class ObservedOutcome(Protocol):
-    """What one program did on one input."""
+    """The outcome of one program on one input."""
 
     @property
     def crashed(self) -> bool:
@@ -40,7 +40,7 @@ class ObservedOutcome(Protocol):
 
 
 class ProgramObservations(Protocol):
-    """What all programs did on the same inputs."""
+    """The outcomes of all programs on the same inputs."""
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -61,7 +61,7 @@ class BehaviourObserver(Protocol):
 
         Args:
             answers: The candidates' texts, including prose and code fences.
-            prompt: What the candidates answer.
+            prompt: The prompt that the candidates answer.
         """
         ...
 
@@ -86,7 +86,7 @@ class Behaviour(SelectorBase):
     runner: BehaviourObserver | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is something to run programs with.
+        """Check that there is a runner for the programs.
 
         Raises:
             ConfigurationError: There is no runner.

@@ -64,7 +64,7 @@ class ConsensusMin(SelectorBase):
             if ranking and sizes[ranking[0]]:
                 picks[selector.name] = ranking[0]
                 values[ranking[0]] = 1.0
-        # the mean position only ranks candidates that are no picks
+        # the mean position only ranks candidates that no selector picks
         positions[values == 1.0] = 0.0
         return Scores(values, (-positions / len(selectors), -sizes), {"picks": picks})
 
@@ -74,8 +74,8 @@ class Copeland(AgreementSelector):
     """Scores a candidate by the number of pairwise duels that it wins.
 
     In a duel, every candidate outside the pair votes for the one of the two that it is more similar to; with equal
-    votes nobody wins. Ties are broken by fewer duels lost, then by the mean similarity to all others. With two
-    candidates there is nobody to vote, so both get 0.
+    votes neither wins. Ties are broken by fewer duels lost, then by the mean similarity to all others. With two
+    candidates no other candidate can vote, so both get 0.
     """
 
     name: ClassVar[str] = "copeland"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["ScriptedDecoder"]
 
 Answer = str | ScriptedAnswer | Exception
-"""What is found for one prompt. A text is the text of all N candidates; an exception is raised."""
+"""The answer to one prompt. A text is the text of all N candidates; an exception is raised."""
 
 
 class _Options(TypedDict, total=False):
@@ -77,13 +77,13 @@ class _LoadedModel:
 class ScriptedDecoder:
     """A decoder that answers from a script, without a model; goes wherever a `NeuronAgreementDecoder` goes.
 
-    Prompts are really tokenized, configurations really checked and verifiers really asked, so that what fails before
-    or after generation fails here as well. Token limits, stop strings, grammars and timeouts have no effect: the
-    script says what became of them.
+    Prompts are really tokenized, configurations really checked and verifiers really called, so that errors before or
+    after generation occur here as well. Token limits, stop strings, grammars and timeouts have no effect: the script
+    determines their results.
 
     Args:
-        *answers: What is found, one answer per prompt in the order of submission; the last one holds for all further
-            prompts. A text is the text of all candidates. A `ScriptedAnswer` has as many candidates as the request
+        *answers: One answer per prompt, in the order of submission; the last one is used for all further prompts. A
+            text is the text of all candidates. A `ScriptedAnswer` must have the number of candidates that the request
             asks for. An exception is raised: PromptError and ConfigurationError at once, others as the result. A
             function gets the `ScriptedRequest` and returns one of these.
         tokenizer: Tokenizer of the prompts; None makes a `byte_tokenizer`.
@@ -91,12 +91,12 @@ class ScriptedDecoder:
             answer has.
         config: How candidates are compared unless a call says otherwise.
         verifier: Judges the candidates in rank order; None trusts the ranking.
-        verification: How the ranking is walked.
+        verification: How candidates are checked in rank order.
         name: Name of the model.
         context_length: Longest prompt plus answer in tokens, for front ends that check it; None sets no limit.
 
     Attributes:
-        requests: What was asked, in the order of submission.
+        requests: The submitted requests, in order.
 
     Raises:
         ConfigurationError: There is no answer, or sampling and config do not go together.
@@ -132,12 +132,12 @@ class ScriptedDecoder:
 
     @property
     def prompt_tokens_left(self) -> int:
-        """No prompt is read."""
+        """Number of prompt tokens still to be read: 0, since no prompt is read."""
         return 0
 
     @property
     def steps(self) -> int:
-        """Return 0: no batch is advanced."""
+        """Number of steps of the batch: 0, since there is no batch."""
         return 0
 
     def fitting_token_limit(
@@ -171,7 +171,7 @@ class ScriptedDecoder:
         yield from self.submit([prompt], streaming=True, **options)[0].events()
 
     async def astream(self, prompt: Prompt, **options: Unpack[_Options]) -> AsyncGenerator[DecodingEvent, None]:
-        """`stream` without blocking the event loop."""
+        """Do what `stream` does without blocking the event loop."""
         async with aclosing(self.submit([prompt], streaming=True, **options)[0].aevents()) as events:
             async for event in events:
                 yield event

@@ -38,11 +38,11 @@ _LOGPROB = -1.0
 
 @dataclass(frozen=True)
 class ScriptedRequest:
-    """A prompt that reached a `ScriptedDecoder`, with what it was to be answered with.
+    """A prompt that reached a `ScriptedDecoder`, with the options of the request.
 
     Attributes:
         prompt: Text or chat messages, as they were submitted.
-        text: What the user asked last.
+        text: The user's last message.
         prompt_ids: Tokens of the prompt, chat template included.
         sampling: How candidates were to be sampled.
         config: How they were to be compared.
@@ -75,16 +75,16 @@ class ScriptedPendingRequest:
     """A submitted prompt whose candidates are known; has the methods of `nad_agents.pending.PendingRequest`.
 
     Attributes:
-        request: What was asked.
-        answer: What the script says: candidates, or the error to raise.
+        request: The submitted request.
+        answer: The script's answer: candidates, or the error to raise.
         tokenizer: Splits the candidates' texts into tokens.
         model: Name of the model.
         selector: Name of the selector.
         verifier: Judges the candidates in rank order; None trusts the ranking.
-        verification: How the ranking is walked.
+        verification: How candidates are checked in rank order.
         on_progress: Called once, when all candidates have ended.
         on_rows_freed: Called once, with 0.
-        watch: Whether the events tell of every candidate.
+        watch: Whether there are events about every candidate.
     """
 
     request: ScriptedRequest
@@ -125,7 +125,7 @@ class ScriptedPendingRequest:
         return await asyncio.to_thread(self.result)
 
     def events(self) -> Generator[DecodingEvent, None, None]:
-        """Yield what happens, in the order in which the real decoder tells it; see `nad_agents.events`."""
+        """Yield events in the order of the real decoder; see `nad_agents.events`."""
         # 1. the candidates are written
         group = self._written()
         generated = sum(map(len, group.rollouts))
@@ -164,7 +164,7 @@ class ScriptedPendingRequest:
             raise GenerationCancelledError(msg)
 
     def _written(self) -> RolloutGroup:
-        """The candidates as rollouts without neurons."""
+        """Return the candidates as rollouts without neurons."""
         if self._group is None:
             self._stop_if_cancelled()
             if isinstance(self.answer, Exception):
@@ -192,7 +192,7 @@ class ScriptedPendingRequest:
         )
 
     def _select(self, group: RolloutGroup) -> tuple[Selection, list[DecodingEvent]]:
-        """The selection, and what a caller who watches hears while it is made."""
+        """Return the selection, and the events that a watching caller gets while it is made."""
         answer = self.answer
         assert isinstance(answer, ScriptedAnswer)
         order, scores = answer.order, answer.score_values

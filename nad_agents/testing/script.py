@@ -1,4 +1,4 @@
-"""`ScriptedAnswer`: what a `ScriptedDecoder` finds for one prompt, as a test writes it down."""
+"""`ScriptedAnswer`: the answer to one prompt of a `ScriptedDecoder`, as a test writes it."""
 
 from __future__ import annotations
 

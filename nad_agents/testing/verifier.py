@@ -10,7 +10,7 @@ __all__ = ["AcceptingVerifier", "VerifierCall"]
 
 
 class VerifierCall(NamedTuple):
-    """One call of `AcceptingVerifier.verify`: the answer that was judged, and what the model had been asked."""
+    """One call of `AcceptingVerifier.verify`: the answer that was judged, and its prompt."""
 
     answer: str
     prompt: str
@@ -34,7 +34,7 @@ class AcceptingVerifier:
         feedback: The report on a rejected answer.
 
     Attributes:
-        calls: What was judged, in the order of the calls. Equal answers of one prompt are judged once.
+        calls: The calls of `verify`, in order. Equal answers of one prompt are judged once.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class AcceptingVerifier:
 
         Args:
             answer: The candidate's text.
-            prompt: What the model was asked.
+            prompt: The prompt that the model answered.
         """
         self.calls.append(VerifierCall(answer, prompt))
         if any(accepts(answer) if callable(accepts) else accepts == answer for accepts in self._accepted):

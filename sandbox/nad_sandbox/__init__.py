@@ -5,7 +5,7 @@ r"""Run untrusted programs in isolation, and check the code that a model wrote.
 ...     sandbox.run_python("print(1 + 1)").stdout
 '2\n'
 
-Importing this package needs no Docker: what needs it is imported at its first use.
+Importing this package does not require Docker: modules that need it are imported at their first use.
 """
 
 from __future__ import annotations

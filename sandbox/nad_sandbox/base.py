@@ -1,7 +1,7 @@
-"""The protocol of a sandbox, the limits and the result of a program, and the exceptions.
+"""Define the protocol of a sandbox, the limits and the result of a program, and the exceptions.
 
-Three outcomes are kept apart: a sandbox that is unavailable or breaks raises; a program that fails gives an
-``ExecResult`` with a non-zero return code; a program that hits a limit gives one with a flag set.
+Three outcomes are kept apart: a sandbox that is unavailable or breaks raises an exception; a program that fails gives
+an ``ExecResult`` with a non-zero return code; a program that hits a limit gives an ``ExecResult`` with a flag set.
 
 SandboxError
 ├── SandboxUnavailableError   no engine, no image, no permission: nothing was run
@@ -30,26 +30,26 @@ class SandboxError(Exception):
 
 
 class SandboxUnavailableError(SandboxError):
-    """No sandbox can be made here; the message says what is missing and how to get it."""
+    """Raised when no sandbox can be made here; the message says what is missing and how to get it."""
 
 
 class SandboxFailureError(SandboxError):
-    """The sandbox broke while a program ran; this says nothing about the program."""
+    """Raised when the sandbox broke while a program ran; this says nothing about the program."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use.
+    """The resources that one program may use.
 
     Attributes:
-        timeout: wall-clock seconds, enforced from outside the sandbox.
-        memory_mb: memory in MiB, swap included.
-        cpus: CPU cores.
-        pids: processes and threads together.
-        nofile: open files of each process.
-        fsize_mb: size of each file in MiB.
-        tmpfs_mb: size of the writable scratch space in MiB; shared memory has a quarter of that beside it.
-        output_bytes: bytes of stdout and of stderr that are kept, each; more is counted and dropped.
+        timeout: Wall-clock seconds, enforced from outside the sandbox.
+        memory_mb: Memory in MiB, swap included.
+        cpus: Number of CPU cores.
+        pids: Number of processes and threads together.
+        nofile: Number of open files of each process.
+        fsize_mb: Size of each file in MiB.
+        tmpfs_mb: Size of the writable scratch space in MiB; shared memory gets a quarter of that in addition.
+        output_bytes: Number of bytes that are kept of each of stdout and stderr; further bytes are counted and dropped.
     """
 
     timeout: float = 10.0
@@ -67,14 +67,15 @@ class ExecResult:
     """How a program ended.
 
     Attributes:
-        returncode: the exit status; negative or 128 + n for signal n; None when the sandbox killed the program.
-        stdout: what the program wrote, decoded as UTF-8 with replacement; the middle is left out beyond the limit.
-        stderr: likewise, of its standard error.
-        duration: wall-clock seconds.
-        timed_out: whether the time limit ended it.
-        oom_killed: whether the memory limit ended it.
-        output_truncated: whether more was written than was kept.
-        python_version: version of the sandbox's Python, such as "3.13.1"; empty when the sandbox does not tell.
+        returncode: The exit status; negative or 128 + n for signal n; None when the sandbox killed the program.
+        stdout: The program's standard output, decoded as UTF-8 with replacement; output beyond the limit loses its
+            middle.
+        stderr: The program's standard error, kept like `stdout`.
+        duration: Wall-clock seconds that the program ran.
+        timed_out: Whether the time limit ended the program.
+        oom_killed: Whether the memory limit ended the program.
+        output_truncated: Whether the program wrote more than was kept.
+        python_version: Version of the sandbox's Python, such as "3.13.1"; empty when the sandbox does not report it.
     """
 
     returncode: int | None
@@ -88,7 +89,7 @@ class ExecResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it exited with status 0, within its limits of time and memory."""
+        """Whether the program exited with status 0, within its limits of time and memory."""
         return self.returncode == 0 and not self.timed_out and not self.oom_killed
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,7 +152,7 @@ class Sandbox(Protocol):
 
 @runtime_checkable
 class HarnessSandbox(Protocol):
-    """A sandbox of this package, whose bootstrap program can itself become a program of the harness."""
+    """A sandbox of this package, whose bootstrap program can run a program of the harness itself."""
 
     def run_python(
         self,
@@ -161,9 +162,9 @@ class HarnessSandbox(Protocol):
         files: Mapping[str, str | bytes] | None = None,
         timeout: float | None = None,
     ) -> ExecResult:
-        """See `Sandbox`."""
+        """Run Python source; see `Sandbox.run_python`."""
         ...
 
     def run_harness(self, harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> ExecResult:
-        """Run a program of the harness: its source, or marshalled code of the sandbox's Python."""
+        """Run a program of the harness, given as source or as marshalled code of the sandbox's Python."""
         ...

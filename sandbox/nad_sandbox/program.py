@@ -1,4 +1,4 @@
-"""One program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
+"""Describe one program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
 The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
 length, a JSON header of that length, then the program's standard input and each file's content.
@@ -17,17 +17,17 @@ from nad_sandbox.base import Limits
 __all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_program", "python_program"]
 
 MAIN_FILE = "main.py"
-"""The name under which the source given to `run_python` lies in the working folder."""
+"""Name, in the working folder, of the file with the source given to `run_python`."""
 
 PROGRAM_ENV: dict[str, str] = {
     "LANG": "C.UTF-8",
     "PYTHONUTF8": "1",
-    "PYTHONUNBUFFERED": "1",  # what was printed before a kill is not lost in a buffer
+    "PYTHONUNBUFFERED": "1",  # output printed before a kill must not be lost in a buffer
     "PYTHONDONTWRITEBYTECODE": "1",
-    # the user has no account: what asks for a name finds this
+    # the user has no account, so programs that ask for its name get this one
     "USER": "nobody",
     "LOGNAME": "nobody",
-    # numeric libraries start one thread per core of the host otherwise, and run into the pids limit
+    # otherwise numeric libraries start one thread per core of the host and hit the pids limit
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -36,7 +36,7 @@ PROGRAM_ENV: dict[str, str] = {
 
 _ALARM_GRACE_SECONDS = 30
 
-# the kernel's limits, less the working folder
+# the kernel's limits, minus the length of the working folder
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4000
 
@@ -46,13 +46,13 @@ class Program:
     """A program to run once.
 
     Attributes:
-        argv: the command; empty for "the sandbox's Python on `MAIN_FILE`", or for a program of the harness.
-        timeout: wall-clock seconds.
-        env: variables beside `PROGRAM_ENV`.
-        files: file names in the working folder and their content.
-        stdin: what the program reads from its standard input.
-        harness: a program of this package, which the bootstrap program runs itself; empty for other programs.
-        compiled: whether `harness` is marshalled code of the sandbox's Python, and not source.
+        argv: The command; empty for the sandbox's Python on `MAIN_FILE`, and for a program of the harness.
+        timeout: Limit in wall-clock seconds.
+        env: Environment variables in addition to `PROGRAM_ENV`.
+        files: Names of files in the working folder, and their content.
+        stdin: Content of the program's standard input.
+        harness: A program of this package, which the bootstrap program runs itself; empty for other programs.
+        compiled: Whether `harness` is marshalled code of the sandbox's Python instead of source.
     """
 
     argv: tuple[str, ...]
@@ -65,15 +65,16 @@ class Program:
 
     @property
     def size(self) -> int:
-        """Bytes that the files and the standard input take in the scratch space."""
+        """Return the number of bytes that the files and the standard input take in the scratch space."""
         return len(self.stdin) + sum(len(content) for content in self.files.values())
 
     def feed(self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None) -> Iterator[bytes]:
         """Yield the bytes for the bootstrap program, piece by piece.
 
         Args:
-            rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
-            mark: written to both outputs, with the status, when the program and all its processes have ended.
+            rlimits: Names of resource limits (``RLIMIT_NOFILE``) and their values, set just before the program starts.
+            mark: Mark that is written to both outputs, with the status, when the program and all its processes have
+                ended.
         """
         header = {
             "argv": list(self.argv) or None,
@@ -111,16 +112,16 @@ def command_program(
     env: Mapping[str, str] | None,
     timeout: float,
 ) -> Program:
-    """Return the program that is a command.
+    """Return the program that runs a command.
 
     Args:
-        cmd: program and arguments.
-        stdin: what it reads from its standard input.
-        env: variables beside `PROGRAM_ENV`.
-        timeout: wall-clock seconds.
+        cmd: The executable and its arguments.
+        stdin: Content of its standard input.
+        env: Environment variables in addition to `PROGRAM_ENV`.
+        timeout: Limit in wall-clock seconds.
 
     Raises:
-        TypeError: `cmd` is one string, or it or `env` holds something else than strings.
+        TypeError: `cmd` is a single string, or `cmd` or `env` contains something other than strings.
         ValueError: `cmd` is empty, an argument or a variable cannot be passed to a program, or `timeout` is not
             positive.
     """
@@ -146,18 +147,18 @@ def python_program(
     files: Mapping[str, str | bytes] | None,
     timeout: float,
 ) -> Program:
-    """Return the program that is Python source.
+    """Return the program that runs Python source.
 
     Args:
-        code: the source.
-        stdin: what it reads from its standard input.
-        files: relative names and contents.
-        timeout: wall-clock seconds.
+        code: The source.
+        stdin: Content of its standard input.
+        files: Relative names of files, and their contents.
+        timeout: Limit in wall-clock seconds.
 
     Raises:
-        TypeError: a file's name is no string.
-        ValueError: a file's name is absolute, leaves the working folder, is `MAIN_FILE`, names a file twice or a folder
-            too, or is more than a file system takes; or `timeout` is not positive.
+        TypeError: The name of a file is not a string.
+        ValueError: The name of a file is absolute, leaves the working folder, is `MAIN_FILE`, repeats another name, is
+            also a folder of another name, or is too long for a file system; or `timeout` is not positive.
     """
     contents = {MAIN_FILE: _encode(code)}
     for name, content in (files or {}).items():
@@ -173,7 +174,7 @@ def python_program(
 
 
 def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> Program:
-    """Return the run of a program of the harness.
+    """Return the program that runs a program of the harness.
 
     Raises:
         ValueError: `timeout` is not positive.
@@ -182,7 +183,7 @@ def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: 
 
 
 def _encode(text: str | bytes) -> bytes:
-    """The bytes of a text; lone surrogates go through, and make Python refuse the source, as they should."""
+    """Encode text; lone surrogates are kept, so that Python inside the sandbox rejects the source as it should."""
     return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
 
 

@@ -1,4 +1,4 @@
-"""What all sandboxes share: blocking and asynchronous methods, argument checks, and how many programs run at once."""
+"""The base class of all sandboxes: blocking and async methods, argument checks, and a limit on parallel programs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class ThreadedSandbox(ABC):
     """A sandbox whose programs are supervised by the calling thread; async methods use threads of their own.
 
     Args:
-        limits: what a program may use.
-        parallel: programs that run at once; further calls wait, which does not count against their time. Default: one
-            per CPU core.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; further calls wait, which does not count against their time
+            limit. Default: one per CPU core.
 
     Raises:
-        ValueError: a limit or `parallel` is not positive.
+        ValueError: A limit or `parallel` is not positive.
     """
 
     def __init__(self, *, limits: Limits | None = None, parallel: int | None = None) -> None:
@@ -50,17 +50,17 @@ class ThreadedSandbox(ABC):
 
     @abstractmethod
     def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        """Run a program and wait for it, and end it early once `cancelled` is set. It is dead on return."""
+        """Run a program and wait for it, and end it early once `cancelled` is set; the program is dead on return."""
 
     def check_available(self) -> None:  # noqa: B027 - a sandbox that is always there has nothing to check
         """Find out whether programs can be run here.
 
         Raises:
-            SandboxUnavailableError: they cannot; the message says what to do.
+            SandboxUnavailableError: Programs cannot be run; the message says what to do.
         """
 
     def provide_pytest(self) -> None:  # noqa: B027 - a sandbox that has pytest, or never will, has nothing to do
-        """Make pytest available to the tests of programs where that takes preparation; without it, they are refused."""
+        """Make pytest available to the tests of programs, if the sandbox needs preparation for that."""
 
     def exec(
         self,
@@ -73,16 +73,16 @@ class ThreadedSandbox(ABC):
         """Run a command, given as a list of arguments and without a shell, and wait for it.
 
         Args:
-            cmd: program and arguments.
-            input: what it reads from its standard input.
-            env: variables beside the sandbox's own.
-            timeout: wall-clock seconds; default `Limits.timeout`.
+            cmd: The executable and its arguments.
+            input: Content of its standard input.
+            env: Environment variables in addition to the sandbox's own.
+            timeout: Limit in wall-clock seconds; default: `Limits.timeout`.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run it.
-            SandboxFailureError: the sandbox broke while it ran.
+            SandboxUnavailableError: No sandbox can be started.
+            SandboxFailureError: The sandbox broke while the program ran.
             TypeError: `cmd` is not a sequence of strings.
-            ValueError: an argument cannot work.
+            ValueError: An argument is not valid.
         """
         return self.run_program(self._command(cmd, input, env, timeout), threading.Event())
 
@@ -97,15 +97,15 @@ class ThreadedSandbox(ABC):
         """Run Python source as ``__main__`` and wait for it.
 
         Args:
-            code: the source; it lies as ``main.py`` in the working folder.
-            stdin: what it reads from its standard input.
-            files: relative names and contents, put beside it.
-            timeout: wall-clock seconds; default `Limits.timeout`.
+            code: The source, which is saved as ``main.py`` in the working folder.
+            stdin: Content of its standard input.
+            files: Relative names and contents of further files in the working folder.
+            timeout: Limit in wall-clock seconds; default: `Limits.timeout`.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run it.
-            SandboxFailureError: the sandbox broke while it ran.
-            ValueError: an argument cannot work.
+            SandboxUnavailableError: No sandbox can be started.
+            SandboxFailureError: The sandbox broke while the program ran.
+            ValueError: An argument is not valid.
         """
         return self.run_program(self._python(code, stdin, files, timeout), threading.Event())
 
@@ -113,14 +113,14 @@ class ThreadedSandbox(ABC):
         """Run a program of this package that judges others; see `nad_sandbox.harness`.
 
         Args:
-            harness: its source, or its code.
-            payload: what it reads from its standard input.
-            compiled: whether `harness` is marshalled code of the sandbox's Python.
-            timeout: wall-clock seconds.
+            harness: The program's source, or its marshalled code.
+            payload: Content of its standard input.
+            compiled: Whether `harness` is marshalled code of the sandbox's Python.
+            timeout: Limit in wall-clock seconds.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run it.
-            SandboxFailureError: the sandbox broke while it ran.
+            SandboxUnavailableError: No sandbox can be started.
+            SandboxFailureError: The sandbox broke while the program ran.
         """
         program = harness_program(harness, payload, compiled=compiled, timeout=timeout)
         return self.run_program(program, threading.Event())
@@ -148,15 +148,15 @@ class ThreadedSandbox(ABC):
         return await self._run_in_thread(self._python(code, stdin, files, timeout))
 
     def run_program(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        """Run a program and wait for it; the other methods come down to this one.
+        """Run a program and wait for it; the other methods are built on this one.
 
         Args:
-            program: what to run.
-            cancelled: ends the program when set.
+            program: Program to run.
+            cancelled: Event that ends the program when set.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run it, or it was cancelled before it began.
-            SandboxFailureError: the sandbox broke while it ran.
+            SandboxUnavailableError: No sandbox can be started, or the call was cancelled before the program began.
+            SandboxFailureError: The sandbox broke while the program ran.
         """
         with self._lock:
             self._refuse_when_closed()
@@ -174,30 +174,30 @@ class ThreadedSandbox(ABC):
         return result
 
     def verify(self, answer: str, *, prompt: str = "") -> Report:
-        """Judge an answer with the default checks of `CodeVerifier`: it compiles, loads and passes the examples.
+        """Check an answer with the default checks of `CodeVerifier`: it compiles, loads and passes the examples.
 
         Args:
-            answer: what the model wrote, prose and fences included.
-            prompt: what it was asked.
+            answer: The model's answer, prose and fences included.
+            prompt: The prompt that the model answered.
         """
         from nad_sandbox.checks.verifier import CodeVerifier
 
         return CodeVerifier(self).verify(answer, prompt=prompt)
 
     def fingerprint(self, answer: str) -> str:
-        """Return a text that is equal for answers whose programs differ in form alone.
+        """Return equal text for answers whose programs differ only in form.
 
         Args:
-            answer: what the model wrote, prose and fences included.
+            answer: The model's answer, prose and fences included.
         """
         from nad_sandbox.checks.verifier import CodeVerifier
 
         return CodeVerifier(self).fingerprint(answer)
 
     def close(self) -> None:
-        """Remove everything that the sandbox started; may be called twice. A closed sandbox runs nothing more.
+        """Remove everything that the sandbox started; a closed sandbox runs nothing more. May be called twice.
 
-        Programs that still run, for calls of other threads, are ended: those calls raise `SandboxUnavailableError`.
+        Programs that other threads still run are ended, and those threads' calls raise `SandboxUnavailableError`.
         """
         with self._lock:
             self._closed = True
@@ -264,7 +264,7 @@ class ThreadedSandbox(ABC):
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             cancelled.set()
-            # the caller may rely on the program being dead once its task is
+            # the caller may rely on the program being dead once its task has ended
             while not future.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([future])

@@ -25,8 +25,8 @@ def available_host_memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> int |
     """Return the bytes that can be allocated without swapping or exceeding a control group's limit.
 
     Args:
-        proc: Where the proc file system is mounted.
-        cgroups: Where control groups are mounted, version 2 or 1.
+        proc: Mount point of the proc file system.
+        cgroups: Mount point of control groups, version 2 or 1.
 
     Returns:
         Bytes, or None where the system does not say.
@@ -64,7 +64,7 @@ def _left_on_machine(proc: Path) -> Iterator[int]:
 
 
 def _left_in_cgroups(proc: Path, cgroups: Path) -> Iterator[int]:
-    """Yield what is left in the process's control group and in every group above it, as each has its own limit."""
+    """Yield the bytes left in the process's control group and in every group above it, as each has its own limit."""
     try:
         entries = (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -269,7 +269,7 @@ class HFEngine:
                 break
 
     def _top_logits(self, logits: torch.Tensor) -> TopLogits:
-        """Find, once for all rows, as many of the largest logits as the signals and the draws need."""
+        """Find the largest logits once for all rows, enough of them for the signals and the draws."""
         width = max(CONFIDENCE_TOP, *(generation.width for generation in self._generations))
         return TopLogits(*logits.topk(min(width, logits.shape[-1])))
 

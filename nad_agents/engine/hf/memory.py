@@ -1,4 +1,4 @@
-"""How much memory N candidates take beside the weights, estimated from the config before anything is generated.
+"""Estimate from the config how much memory N candidates take in addition to the weights, before generating them.
 
 The estimate covers what grows with N: keys and values at full length, the logits of a step with the copies that
 sampling makes, the recorder's buffer with what its reduction needs, and what is kept of every token until the end.
@@ -120,7 +120,7 @@ def memory_need(
     chunk_size: int = 32,
     on_heap: bool = False,
 ) -> MemoryNeed:
-    """Estimate what `n` candidates of full length take beside the weights.
+    """Estimate the memory that `n` candidates of full length take in addition to the weights.
 
     Args:
         shape: The model's dimensions.
@@ -168,7 +168,7 @@ def check_memory(
     """Refuse a request that does not fit into memory.
 
     Args:
-        need: Maps a number of candidates to what they take.
+        need: Function that maps a number of candidates to the memory that they take.
         n: Number of candidates in the request.
         max_new_tokens: The request's token limit, for the message.
         device: Bytes available on the model's device; None if unknown, which refuses nothing.

@@ -1,4 +1,4 @@
-"""Reading a prompt into a cache of batch size 1, in pieces, so that the batch can go on in between.
+"""Read a prompt into a cache of batch size 1, in pieces, so that the batch can advance in between.
 
 The pieces of a prompt depend on nothing but its length and what the prefix cache knew of it, so other callers change no
 bit of the result.
@@ -50,7 +50,7 @@ class HFPrefill:
     Attributes:
         request: The request.
         prompt: int64 [1, T], the prompt's tokens on the model's device.
-        setup: What transformers prepared for the request, with the prompt's cache.
+        setup: The request as transformers prepared it, with the prompt's cache.
         read: Tokens whose keys and values are in the cache.
         piece: Greatest number of tokens per forward pass; None for all of them in one.
         forward: Reads tokens [1, t] at positions [1, t] into the cache.

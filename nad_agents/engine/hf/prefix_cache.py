@@ -1,4 +1,4 @@
-"""Keys and values of earlier prompts, so that a prompt that begins like one of them is read from where it is new."""
+"""Keep keys and values of earlier prompts, so that a prompt with the same beginning is read only where it differs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class PrefixCache:
         for layer, (keys, values) in zip(layers, best.layers, strict=True):
             if not layer.is_initialized:
                 layer.lazy_initialization(keys, values)
-            # views: what is appended goes into new tensors
+            # views are enough, since appending makes new tensors
             layer.keys, layer.values = keys[..., :common, :], values[..., :common, :]
         return common
 

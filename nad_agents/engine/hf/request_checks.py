@@ -1,4 +1,4 @@
-"""What is checked of a request before the model runs: its length, and whether its candidates fit into memory."""
+"""Check a request before the model runs: its length, and whether its candidates fit into memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nad_agents.exceptions import ConfigurationError, PromptError, PromptTooLong
 __all__ = ["check_fits_context", "check_fits_memory", "fitting_token_limit"]
 
 _SHARE = 0.5
-"""Part of the available memory that a token limit may take which nobody asked for, as other requests need some too."""
+"""Share of the available memory that a default token limit may take, so that other requests have room too."""
 
 
 def check_fits_context(request: GenerationRequest, context_length: int | None, *, name: str) -> None:
@@ -78,7 +78,7 @@ def check_fits_memory(
     try:
         check()
     except ConfigurationError:
-        # what earlier requests left behind counts as taken until it is returned
+        # memory that earlier requests left unused counts as taken until it is returned
         free_caches()
         return_free_memory()
         check()
@@ -116,7 +116,7 @@ def fitting_token_limit(
 def _need(
     request: GenerationRequest, shape: ModelShape, device: torch.device, widths: Sequence[int]
 ) -> Callable[[int], MemoryNeed]:
-    """Return a function that maps a number of candidates to what they take."""
+    """Return a function that maps a number of candidates to the memory that they take."""
     return partial(
         memory_need,
         shape,

@@ -1,4 +1,4 @@
-"""Drawing tokens, with a random stream for each candidate.
+"""Draw tokens, with a random stream for each candidate.
 
 A candidate's stream depends on nothing but its own seed (see `GenerationRequest.candidate_seeds`). So candidate i is
 the same however many others there are and whichever of them are dropped, and the global random state is neither read
@@ -77,7 +77,7 @@ class CandidateStreams:
 
 
 class TokenSampler:
-    """Applies logits processors and draws a token from what they leave.
+    """Applies logits processors and draws a token from the processed scores.
 
     Args:
         processors: Logits processors and warpers, in the order in which transformers applies them.

@@ -1,4 +1,4 @@
-"""What every plot shares: the data it is drawn from, colors, and matplotlib without global state.
+"""Shared by all plots: the data that they are drawn from, colors, and matplotlib without global state.
 
 The colors are those of Okabe and Ito, which color-blind readers can tell apart; markers differ as well.
 """
@@ -52,7 +52,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class PlotData:
-    """What a plot is drawn from.
+    """The data that a plot is drawn from.
 
     Attributes:
         new_figure: Matplotlib's `Figure` class.

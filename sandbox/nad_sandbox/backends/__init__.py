@@ -1,1 +1,1 @@
-"""The sandboxes that can be used: Docker, bubblewrap, and an unsafe one without isolation."""
+"""The sandbox backends: Docker, bubblewrap, and an unsafe one without isolation."""

@@ -1,4 +1,4 @@
-"""Choosing a backend: Docker where an engine answers, else bubblewrap, and never one without isolation."""
+"""Choose a backend: Docker where an engine answers, else bubblewrap, and never the one without isolation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def auto_sandbox(
     """Return a sandbox that is known to work: `DockerSandbox` where an engine answers, else `BubblewrapSandbox`.
 
     Args:
-        kind: "auto", or the only one to try.
-        limits: what a program may use.
-        parallel: programs that run at once; default: one per CPU core.
-        build: build the project's image when the engine does not have it, which takes up to a minute, once.
+        kind: "auto", or the only backend to try.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; default: one per CPU core.
+        build: Build the project's image when the engine does not have it, which takes up to a minute, once.
 
     Raises:
-        SandboxUnavailableError: there is none; the message has each one's reason and remedy.
+        SandboxUnavailableError: No backend works; the message gives the reason and remedy for each.
         ValueError: `kind` is unknown, or a limit or `parallel` is not positive.
     """
     candidates: dict[str, DockerSandbox | BubblewrapSandbox] = {
@@ -52,15 +52,15 @@ def auto_sandbox(
 
 
 class AutoSandbox(ThreadedSandbox):
-    """The sandbox that `auto_sandbox` returns, chosen when the first program comes.
+    """A sandbox that chooses its backend with `auto_sandbox` when the first program is run.
 
     Args:
-        limits: what a program may use.
-        parallel: programs that run at once; default: one per CPU core.
-        build: build the project's image when a Docker engine does not have it.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; default: one per CPU core.
+        build: Build the project's image when a Docker engine does not have it.
 
     Raises:
-        ValueError: a limit or `parallel` is not positive.
+        ValueError: A limit or `parallel` is not positive.
     """
 
     def __init__(self, *, limits: Limits | None = None, parallel: int | None = None, build: bool = True) -> None:
@@ -73,7 +73,7 @@ class AutoSandbox(ThreadedSandbox):
         """Choose a backend.
 
         Raises:
-            SandboxUnavailableError: there is none; the message has each one's reason and remedy.
+            SandboxUnavailableError: No backend works; the message gives the reason and remedy for each.
         """
         self._backend()
 
@@ -82,7 +82,7 @@ class AutoSandbox(ThreadedSandbox):
         self._backend().provide_pytest()
 
     def close(self) -> None:
-        """Remove everything the sandbox started; may be called twice."""
+        """Remove everything that the sandbox started; may be called twice."""
         super().close()
         with self._choosing:
             chosen, self._chosen = self._chosen, None

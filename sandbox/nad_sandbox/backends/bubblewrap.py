@@ -1,4 +1,4 @@
-"""Running programs in bubblewrap sandboxes, where there is no container engine."""
+"""Run programs in bubblewrap sandboxes, where there is no container engine."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class _Setup:
-    """What was found out about this machine, by making a sandbox.
+    """How sandboxes work on this machine, found out by making one.
 
     Attributes:
-        layout: how sandboxes are made.
-        groups: where control groups are made; None: nowhere.
-        rlimits: resource limits of every program.
-        enforced: see `BubblewrapSandbox.enforced`.
+        layout: How sandboxes are made.
+        groups: Makes control groups; None where this process may make none.
+        rlimits: Resource limits of every program.
+        enforced: See `BubblewrapSandbox.enforced`.
     """
 
     layout: Layout
@@ -73,27 +73,27 @@ class BubblewrapSandbox(ThreadedSandbox):
     """Runs each program in namespaces of its own: no network, no files of yours, nothing writable but a small tmpfs.
 
     The program sees the distribution's programs and libraries and one Python, all read-only. It runs without
-    capabilities, under the same system-call policy as in `DockerSandbox`, and all its processes end with it. Started by
-    root, it runs as a user that no other program has, so that what the kernel counts for each user (pipes, timers,
-    inotify) is not shared; started by another user, it is nobody inside and, out of reach, that user outside.
+    capabilities, under the same system-call policy as in `DockerSandbox`, and all its processes end with it. When root
+    starts the sandbox, the program runs as a user that no other program has, so that the kernel's quotas for each user
+    (pipes, timers, inotify) are not shared. When another user starts it, the program runs as nobody inside the sandbox
+    and as that user outside, where it can reach nothing.
 
-    Memory, processes and CPU time of the whole program are bounded by a control group where this process may make
-    one (as root, or below a delegated group). Elsewhere private memory is bounded for each process, and its address
-    space at 1 GiB more; processes are counted for each program, and CPU time is not bounded. `enforced` tells which
-    holds.
+    A control group bounds memory, processes and CPU time of the whole program where this process may make one (as root,
+    or below a delegated group). Elsewhere the private memory of each process is bounded, and its address space at 1 GiB
+    more; processes are counted for each program, and CPU time is not bounded. `enforced` tells which bounds hold.
 
-    Sandboxes are started ahead of time, take one program on their standard input, and are removed in the background.
+    Sandboxes are started ahead of time, read one program from their standard input, and are removed in the background.
 
     Args:
-        limits: what a program may use.
-        parallel: programs that run at once; default: one per CPU core.
-        prestart: sandboxes to keep ready; default: as many as `parallel`.
-        python: the interpreter inside, also that of a virtual environment, which brings its packages. Default: the
-            one that runs this, without its environment's packages.
-        bwrap: name or path of bubblewrap.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; default: one per CPU core.
+        prestart: Number of sandboxes to keep ready; default: the value of `parallel`.
+        python: The interpreter inside. That of a virtual environment brings the environment's packages. Default: the
+            interpreter of this process, without its environment's packages.
+        bwrap: Name or path of the bubblewrap executable.
 
     Raises:
-        ValueError: a limit, `parallel` or `prestart` is out of range.
+        ValueError: A limit, `parallel` or `prestart` is out of range.
     """
 
     def __init__(
@@ -120,12 +120,12 @@ class BubblewrapSandbox(ThreadedSandbox):
 
     @property
     def enforced(self) -> Mapping[str, Scope]:
-        """What each field of `Limits` bounds here.
+        """What each field of `Limits` bounds on this machine.
 
-        "program": the program with all its processes; "process": each of its processes; "none": nothing.
+        "program" means the program with all its processes, "process" each of its processes, and "none" nothing.
 
         Raises:
-            SandboxUnavailableError: see `check_available`.
+            SandboxUnavailableError: No sandbox can be made; see `check_available`.
         """
         return dict(self._prepared()[0].enforced)
 
@@ -133,7 +133,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         """Find out whether sandboxes can be made here, by making one.
 
         Raises:
-            SandboxUnavailableError: they cannot; the message says what to do.
+            SandboxUnavailableError: No sandbox can be made; the message says what to do.
         """
         self._prepared()
 
@@ -141,14 +141,14 @@ class BubblewrapSandbox(ThreadedSandbox):
         """Wait until the stock of started sandboxes is full and used ones are gone.
 
         Raises:
-            SandboxUnavailableError: see `check_available`.
+            SandboxUnavailableError: No sandbox can be made; see `check_available`.
         """
         _, pool = self._prepared()
         pool.prepare()
         pool.wait_idle()
 
     def provide_pytest(self) -> None:
-        """Copy pytest for the interpreter inside, once, where that is of another version than this one's."""
+        """Copy pytest for the interpreter inside, once, if its version differs from that of this process."""
         setup, _ = self._prepared()
         with self._preparing:
             if self._pytest_asked or setup.layout.packages:
@@ -164,7 +164,7 @@ class BubblewrapSandbox(ThreadedSandbox):
                 subprocess.run(command, capture_output=True, check=False)
                 found = {path.name: path for path in packages.iterdir()}
                 self._setup = replace(setup, layout=replace(setup.layout, packages=found))
-                # sandboxes that were started ahead of time lack the packages
+                # sandboxes that were started earlier lack the packages
                 pool, self._pool = self._pool, None
                 if pool is not None:
                     pool.close()
@@ -187,7 +187,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         try:
             return process.run(program, setup.rlimits, cancelled)
         except BaseException:
-            # an interrupt: ended at once, as nothing may come after this
+            # an interrupt may end this process next, so the sandbox must end now
             process.kill()
             raise
         finally:
@@ -199,7 +199,7 @@ class BubblewrapSandbox(ThreadedSandbox):
                 raise SandboxUnavailableError("this BubblewrapSandbox is closed; make a new one")
             if self._setup is None:
                 self._setup = self._prepare()
-            if self._pool is None or self._pid != os.getpid():  # a fork shares neither threads nor sandboxes
+            if self._pool is None or self._pid != os.getpid():  # a forked process shares neither threads nor sandboxes
                 self._pool = _pool_of(self._setup, self.prestart)
                 self._pid = os.getpid()
                 weakref.finalize(self, self._pool.close)
@@ -229,7 +229,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         raise SandboxUnavailableError(f"{failures[0]}{_advice(str(failures[0]))}") from failures[0]
 
     def _try(self, layout: Layout, groups: ControlGroups | None) -> _Setup:
-        """Make a sandbox, and look from inside whether it is one."""
+        """Make a sandbox, and check from the inside that it isolates."""
         values = self._rlimits(groups)
         probe = python_program(_PROBE, stdin=b"", files=None, timeout=60)
         try:
@@ -241,7 +241,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         except OSError:
             if groups is None:
                 raise
-            return self._try(layout, None)  # the rights to make a group do not always include moving processes there
+            return self._try(layout, None)  # the right to make a group does not always include moving processes into it
         if not result.ok:
             words = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
             raise SandboxUnavailableError(f"the Python {layout.interpreter.executable} does not run in it: {words}")
@@ -263,10 +263,10 @@ class BubblewrapSandbox(ThreadedSandbox):
         controllers = groups.parents if groups is not None else {}
         values = rlimits(self.limits, memory="memory" not in controllers)
         if "memory" not in controllers:
-            # shared memory is not private; libraries and the stacks of threads take address space, and no memory
+            # shared memory is not private, and libraries and thread stacks take address space without using memory
             values["RLIMIT_AS"] = (self.limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
         if "pids" not in controllers:
-            # of the program's own user, or of its own user namespace
+            # counts processes of the program's own user, or of its own user namespace
             values["RLIMIT_NPROC"] = self.limits.pids
         return values
 
@@ -286,7 +286,7 @@ def _scopes(groups: ControlGroups | None) -> dict[str, Scope]:
 
 
 def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
-    """A pool that does not keep its sandbox object alive, which removes the pool when it is collected."""
+    """Return a pool that holds no reference to the sandbox object, so that collecting that object closes the pool."""
     return OneShotPool(
         make=lambda: OneShotProcess(setup.layout, setup.groups),
         discard=lambda process: process.remove(),
@@ -297,7 +297,7 @@ def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
 
 
 def _advice(error: str) -> str:
-    """What most likely forbids sandboxes here, and what to do about it; nothing where it is something else."""
+    """Return what most likely forbids sandboxes here and what to do about it; empty for an unknown cause."""
     if not any(word in error for word in ("namespace", "uid map", "not permitted", "Permission denied", "mount")):
         return ""
     for name, forbids, allows in (

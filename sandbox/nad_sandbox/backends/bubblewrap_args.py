@@ -1,6 +1,6 @@
-"""What a bubblewrap sandbox consists of, as arguments of bwrap: the interpreter, the file system, the namespaces."""
+"""Build the arguments of bwrap for a sandbox: its interpreter, file system and namespaces."""
 
-# symbolic links are followed one by one, which pathlib does not do without normalising
+# symbolic links are followed one by one, which pathlib cannot do without normalizing the path
 # ruff: noqa: PTH114, PTH115, PTH118, PTH120
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from nad_sandbox.isolation.seccomp_filter import compile_filter
 
 __all__ = ["Interpreter", "Layout", "account_files", "find_interpreter"]
 
-# programs and libraries of the distribution; nothing of a user's, nothing that runs as a service
+# programs and libraries of the distribution, without files of users or of running services
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/share/zoneinfo")
 _MERGED = ("/bin", "/lib", "/lib32", "/lib64")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives")
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
-# what the kernel says there is about the host; a container engine hides the same
+# files in which the kernel describes the host; container engines hide the same ones
 _MASKED_FILES = ("kcore", "keys", "latency_stats", "timer_list", "sched_debug", "interrupts", "kallsyms", "modules")
 _MASKED_FOLDERS = ("acpi", "asound", "scsi")
 
@@ -50,13 +50,13 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python interpreter, and what it needs of the host's file system.
+    """A Python interpreter, and the parts of the host's file system that it needs.
 
     Attributes:
-        executable: its path, the same inside and outside.
-        parts: files and folders that it needs beside those of the distribution.
-        cache_tag: which compiled files are its own.
-        version: such as "3.11.2".
+        executable: Its path, which is the same inside and outside.
+        parts: Files and folders that it needs in addition to those of the distribution.
+        cache_tag: The tag in the names of its compiled files.
+        version: Its version, such as "3.11.2".
     """
 
     executable: str
@@ -66,24 +66,24 @@ class Interpreter:
 
 
 def account_files(user: int) -> dict[str, bytes]:
-    """Return the files that tell a program which accounts there are, whatever those of the host are.
+    """Return the account files that a program sees instead of the host's.
 
     Args:
-        user: the user that the program runs as.
+        user: Id of the user that the program runs as.
     """
     users = f"root:x:0:0:root:/:/usr/sbin/nologin\nnobody:x:{user}:{NOGROUP}:nobody:/tmp/work:/usr/sbin/nologin\n"
     return {"/etc/passwd": users.encode(), "/etc/group": f"root:x:0:\nnogroup:x:{NOGROUP}:\n".encode()}
 
 
 def find_interpreter(python: str | None) -> Interpreter:
-    """Find out what an interpreter needs.
+    """Find an interpreter, and the files that it needs.
 
     Args:
-        python: its path or name; that of a virtual environment brings the environment's packages. None: the one
-            below the environment that runs this.
+        python: Its path or name; that of a virtual environment brings the environment's packages. None: the base
+            interpreter of this process, without its virtual environment.
 
     Raises:
-        SandboxUnavailableError: it cannot be run, or would be hidden inside.
+        SandboxUnavailableError: The interpreter cannot be run, or would be hidden inside the sandbox.
     """
     asked = python or sys.executable
     try:
@@ -93,7 +93,7 @@ def find_interpreter(python: str | None) -> Interpreter:
         raise SandboxUnavailableError(f"the Python {asked!r} for the sandbox cannot be run: {error}") from error
     parts = [part for part in found["parts"] if Path(part).exists()]
     if (Path(found["base_prefix"]) / "conda-meta").is_dir():
-        parts.append(f"{found['base_prefix']}/lib")  # its modules link libraries that lie there
+        parts.append(f"{found['base_prefix']}/lib")  # its modules link libraries in this folder
     executable = found["base"]
     if python is not None and found["prefix"] != found["base_prefix"]:
         executable = found["executable"]
@@ -110,9 +110,9 @@ def find_interpreter(python: str | None) -> Interpreter:
 
 
 def _links_to(executable: str) -> Iterator[str]:
-    """A file and the symbolic links that lead to it."""
+    """Yield a file and the symbolic links that lead to it."""
     path = executable
-    for _ in range(40):  # as many as the kernel follows
+    for _ in range(40):  # the kernel follows at most 40 links
         yield path
         if not os.path.islink(path):
             return
@@ -120,13 +120,13 @@ def _links_to(executable: str) -> Iterator[str]:
 
 
 def _folders_above(path: str) -> Iterator[str]:
-    """Make the folders that lead to a path such that nobody may pass; bubblewrap makes them for root alone."""
+    """Yield arguments that let every user pass the folders above a path; bubblewrap creates them for root alone."""
     for folder in reversed(Path(path).parents[:-1]):
         yield from ("--perms", "0755", "--dir", str(folder))
 
 
 def _kernel_files() -> Iterator[str]:
-    """Folders /proc, less what it says of the host, and /dev with what programs need."""
+    """Yield arguments for /proc without its descriptions of the host, and for /dev with the devices programs need."""
     yield from ("--proc", "/proc")
     for name in _MASKED_FILES:
         if Path("/proc", name).exists():
@@ -141,9 +141,9 @@ def _kernel_files() -> Iterator[str]:
 
 
 def _outermost(paths: Iterable[str]) -> Iterator[str]:
-    """The paths that do not lie in others of them."""
+    """Yield the paths that are not inside another one of the paths."""
     chosen: list[str] = []
-    for path in sorted(set(paths)):  # a folder sorts before what it holds
+    for path in sorted(set(paths)):  # a folder sorts before its contents
         if not any(Path(path).is_relative_to(folder) for folder in chosen):
             chosen.append(path)
     yield from chosen
@@ -158,14 +158,15 @@ class Layout:
     """How bubblewrap sandboxes are made on this machine.
 
     Attributes:
-        bwrap: path of bubblewrap.
-        interpreter: the Python inside.
-        limits: what a program may use.
-        as_root: this process is root: the sandbox is set up with its rights and no user namespace, and its programs
-            run as a user of their own. Otherwise they are nobody in a user namespace, and this process's user outside.
-        sized: bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the sandbox from
-            mounting its own.
-        packages: what lies below `nad_sandbox.image.pytest_files.PACKAGES`, by name.
+        bwrap: Path of bubblewrap.
+        interpreter: The Python inside.
+        limits: Limits of each program.
+        as_root: Whether this process is root. If so, the sandbox is set up with root's rights and no user namespace,
+            and its programs run as a user of their own. Otherwise they are nobody in a user namespace, and this
+            process's user outside.
+        sized: Whether bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the
+            sandbox from mounting its own.
+        packages: Files and folders below `nad_sandbox.image.pytest_files.PACKAGES`, by name.
     """
 
     bwrap: str
@@ -176,7 +177,7 @@ class Layout:
     packages: dict[str, Path]
 
     def user(self) -> int:
-        """Return the user of one more sandbox, as its programs see it.
+        """Return the user id for a new sandbox, as its programs see it.
 
         As root, each sandbox gets a user that no other has. In a user namespace every program is nobody inside and
         this process's user outside.
@@ -187,10 +188,10 @@ class Layout:
         """Return the command line of bubblewrap for one sandbox.
 
         Args:
-            user: what `user` returned for it.
-            info_fd: where bwrap writes the id of the sandbox's first process.
-            block_fd: what it waits for before it starts the program.
-            account_fds: a descriptor with the content of each of `account_files`.
+            user: The user id that `user` returned for this sandbox.
+            info_fd: Descriptor to which bwrap writes the id of the sandbox's first process.
+            block_fd: Descriptor that bwrap reads before it starts the program.
+            account_fds: For each of `account_files`, a descriptor with its content.
         """
         return [
             self.bwrap,
@@ -223,13 +224,13 @@ class Layout:
         yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")
         path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin"))
         yield from ("--setenv", "PATH", ":".join(path), "--setenv", "TMPDIR", SCRATCH)
-        # given up by the bootstrap program before it takes a job
+        # the bootstrap program gives these up before it accepts a program
         yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
         if self.as_root:
             yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
 
     def _python3(self) -> Iterator[str]:
-        """Let "python3" be this interpreter for commands too."""
+        """Yield arguments that make "python3" this interpreter for commands too."""
         name = Path(self.interpreter.executable).with_name("python3")
         seen = {*self.interpreter.parts, *_SYSTEM, *_MERGED}
         if not any(name.is_relative_to(part) for part in seen):

@@ -1,4 +1,4 @@
-"""A bubblewrap process that is started ahead of time, takes one program on its standard input, and is then removed."""
+"""A bubblewrap process that is started ahead of time, reads one program from standard input, and is then removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nad_sandbox.program import Program
 __all__ = ["OneShotProcess"]
 
 _KILLED = 128 + 9
-# ending hundreds of processes that hold memory takes the kernel a while on a busy machine
+# on a busy machine the kernel needs a while to end hundreds of processes that hold memory
 _KILL_SECONDS = 20.0
 _NOTE_SECONDS = 1.0
 
@@ -31,12 +31,12 @@ class OneShotProcess:
     """A started sandbox whose bootstrap program waits for the one program that it will run.
 
     Args:
-        layout: what it consists of.
-        groups: where to make its control group; None: without one.
+        layout: How the sandbox is made.
+        groups: Makes the sandbox's control group; None for a sandbox without one.
 
     Raises:
-        SandboxUnavailableError: bubblewrap could not make it; the message has bubblewrap's last words.
-        OSError: its control group could not be made or entered.
+        SandboxUnavailableError: Bubblewrap could not make the sandbox; the message has bubblewrap's last lines.
+        OSError: The control group could not be made or entered.
     """
 
     def __init__(self, layout: Layout, groups: ControlGroups | None) -> None:
@@ -54,25 +54,25 @@ class OneShotProcess:
             raise
 
     def is_usable(self) -> bool:
-        """Return whether it still waits for its program, and its control group is there."""
+        """Return whether the sandbox still waits for its program, and its control group exists."""
         assert self._process is not None
         assert self._process.stdout is not None
         if self._group is not None and not self._group.exists():
             return False
         poll = select.poll()
         poll.register(self._process.stdout, select.POLLIN)
-        return not poll.poll(0)  # readable means: it said something unasked, or it is gone
+        return not poll.poll(0)  # a readable pipe means that the process wrote something unasked, or has ended
 
     def run(self, program: Program, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
-        """Run a program; the sandbox is of no more use afterwards, whatever happens.
+        """Run a program; the sandbox cannot be used again afterwards, whatever happens.
 
         Args:
-            program: what to run.
-            rlimits: its resource limits; see `Program.feed`.
-            cancelled: ends the program when set.
+            program: Program to run.
+            rlimits: Resource limits of the program; see `Program.feed`.
+            cancelled: Event that ends the program when set.
 
         Raises:
-            SandboxFailureError: the control group is gone.
+            SandboxFailureError: The control group no longer exists.
         """
         assert self._process is not None
         mark = secrets.token_hex(16)
@@ -99,18 +99,18 @@ class OneShotProcess:
         )
 
     def kill(self) -> None:
-        """End the sandbox's first process, and with it all others; on return they are gone."""
+        """Kill the sandbox's first process, and with it all others; on return all have ended."""
         if self._init >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._init, signal.SIGKILL)
-            # it ends after every other process of its namespace has; bubblewrap then takes note, and ends too
+            # the first process ends last in its namespace; bubblewrap notices that, and ends too
             _wait_for_end(self._init, _KILL_SECONDS)
             _wait_for_end(self._monitor, _NOTE_SECONDS)
         if self._process is not None:
             kill_group(self._process)
 
     def remove(self) -> None:
-        """End every process in it and remove its control group; may be called twice."""
+        """Kill every process of the sandbox and remove its control group; may be called twice."""
         self.kill()
         if self._process is not None:
             self._process.wait()
@@ -156,7 +156,7 @@ class OneShotProcess:
                 self._init = os.pidfd_open(first)
                 if self._group is not None:
                     self._group.add(first)
-                # should the host run out of memory, programs go first
+                # if the host runs out of memory, the kernel kills programs first
                 with contextlib.suppress(OSError):
                     Path(f"/proc/{first}/oom_score_adj").write_text("1000")
                 os.write(block, b"\n")
@@ -176,14 +176,14 @@ class OneShotProcess:
 
 
 def _wait_for_end(process: int, seconds: float) -> None:
-    """Wait until the process behind a descriptor is dead."""
+    """Wait until the process behind a descriptor has ended, for at most some seconds."""
     poll = select.poll()
     poll.register(process, select.POLLIN)
     poll.poll(seconds * 1000)
 
 
 def _readable(content: bytes, descriptors: contextlib.ExitStack) -> int:
-    """A descriptor from which a few bytes can be read."""
+    """Return a descriptor from which the given bytes can be read."""
     reading, writing = os.pipe()
     descriptors.callback(os.close, reading)
     os.write(writing, content)
@@ -192,7 +192,7 @@ def _readable(content: bytes, descriptors: contextlib.ExitStack) -> int:
 
 
 def _read_child_pid(info: int) -> int | None:
-    """The id of the sandbox's first process, as bwrap tells it; None when bwrap ended instead."""
+    """Read the id of the sandbox's first process from bwrap; return None when bwrap ended instead."""
     text = b""
     poll = select.poll()
     poll.register(info, select.POLLIN)

@@ -1,4 +1,4 @@
-"""What a sandbox container consists of: the engine's create request."""
+"""Build the engine's create request for a sandbox container."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class ContainerRecipe:
     """How sandbox containers are made.
 
     Attributes:
-        image: tag or id of a local image.
-        python: the interpreter in it, a name on its PATH or a path.
-        limits: what a program may use.
-        runtime: an OCI runtime of the engine; None: its default.
-        users: the user ids of which each container gets one.
+        image: Tag or id of a local image.
+        python: The interpreter in the image, as a path or a name on its PATH.
+        limits: Limits of each program.
+        runtime: An OCI runtime of the engine; None: the engine's default.
+        users: The user ids, of which each container gets one.
     """
 
     image: str
@@ -45,7 +45,7 @@ class ContainerRecipe:
         """Return the body of the engine's create request for one container, whose user no other container has.
 
         Args:
-            volumes: folders that the image declares as volumes; they are covered, for they would be writable.
+            volumes: Folders that the image declares as volumes; they are covered, since they would be writable.
         """
         user = fresh_user(self.users)
         settings = _host_config(self.limits, user, self.runtime)
@@ -65,7 +65,7 @@ class ContainerRecipe:
             "AttachStdout": True,
             "AttachStderr": True,
             "OpenStdin": True,
-            "StdinOnce": True,  # the bootstrap sees the end of its input, and ends, when this process dies
+            "StdinOnce": True,  # when this process dies, the bootstrap program reads the end of its input and ends
             "Tty": False,
             "NetworkDisabled": True,
             "Healthcheck": {"Test": ["NONE"]},
@@ -75,7 +75,7 @@ class ContainerRecipe:
 
 
 def _host_config(limits: Limits, user: int, runtime: str | None) -> dict[str, Any]:
-    """The container's limits and rights, as the engine's API has them."""
+    """Return the container's limits and rights in the format of the engine's API."""
     memory = limits.memory_mb * 2**20
     fsize = limits.fsize_mb * 2**20
     settings: dict[str, Any] = {

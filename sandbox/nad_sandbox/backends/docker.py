@@ -1,4 +1,4 @@
-"""Running programs in Docker containers that are started ahead of time and used once."""
+"""Run programs in Docker containers that are started ahead of time and used once."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class DockerSandbox(ThreadedSandbox):
     """Runs each program in a container of its own: no network, nothing writable but a small tmpfs, hard limits.
 
     Each container has a user id of its own, since the kernel counts pipes, timers and inotify instances for each user.
-    Containers are started ahead of time, take one program on their standard input, and are removed in the background.
-    The engine is first asked when the first program comes, or by `start`.
+    Containers are started ahead of time, read one program from their standard input, and are removed in the background.
+    The engine is contacted when the first program is run, or by `start`.
 
     Args:
-        image: a local image with a Python 3.8 or later; default: the project's own.
-        docker_host: address of the engine; default: DOCKER_HOST, else the default socket.
-        limits: what a program may use.
-        parallel: programs that run at once; default: one per CPU core.
-        prestart: containers to keep ready; default: as many as `parallel`.
-        python: the interpreter in the image.
-        runtime: an OCI runtime that the engine knows, such as "runsc" (gVisor); default: the engine's.
-        build: build the project's image when the engine does not have it.
-        pull: pull `image` from its registry when the engine does not have it.
+        image: A local image with Python 3.8 or later; default: the project's own.
+        docker_host: Address of the engine; default: DOCKER_HOST, else the default socket.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; default: one per CPU core.
+        prestart: Number of containers to keep ready; default: the value of `parallel`.
+        python: The interpreter in the image.
+        runtime: An OCI runtime that the engine knows, such as "runsc" (gVisor); default: the engine's.
+        build: Build the project's image when the engine does not have it.
+        pull: Pull `image` from its registry when the engine does not have it.
 
     Raises:
-        ValueError: a limit, `parallel` or `prestart` is out of range, or `build` is asked for another image.
+        ValueError: A limit, `parallel` or `prestart` is out of range, or `build` is set for another image.
     """
 
     def __init__(
@@ -78,24 +78,24 @@ class DockerSandbox(ThreadedSandbox):
         self._api: docker.APIClient | None = None
         self._pool: OneShotPool[OneShotContainer] | None = None
         self._pid = 0
-        self._with_pytest = ""  # the image with pytest on top, once tests need it
+        self._with_pytest = ""  # the image with pytest on top, once it is built
         self._pytest_asked = False
         self._starting = threading.Lock()
         _open_sandboxes.add(self)
 
     def start(self) -> None:
-        """Connect, check the image, remove what killed processes left, and start filling the pool.
+        """Connect to the engine, check the image, remove leftovers of killed processes, and start filling the pool.
 
         Raises:
-            SandboxUnavailableError: no engine, no image, or the engine refuses the sandbox.
+            SandboxUnavailableError: No engine answers, there is no image, or the engine refuses the sandbox.
         """
         self._started_pool().prepare()
 
     def check_available(self) -> None:
-        """Find out whether the engine is there and has the image.
+        """Check that the engine answers and has the image.
 
         Raises:
-            SandboxUnavailableError: it is not; the message says what to do.
+            SandboxUnavailableError: No engine answers or the image is missing; the message says what to do.
         """
         self._started_pool()
 
@@ -106,10 +106,10 @@ class DockerSandbox(ThreadedSandbox):
         pool.wait_idle()
 
     def provide_pytest(self) -> None:
-        """Build an image with pytest on top of `image` where that has none, once; the project's own has it.
+        """Build an image with pytest on top of `image` once, if it has none; the project's own image has pytest.
 
-        The new image is kept, so that the next sandbox finds it. Where it cannot be built, tests that need pytest are
-        refused, and the others run.
+        The new image is kept for the next sandbox. If it cannot be built, tests that need pytest are refused, and other
+        tests run.
         """
         with self._starting:
             if self._pytest_asked:
@@ -138,7 +138,7 @@ class DockerSandbox(ThreadedSandbox):
         if mine and pool is not None:
             pool.close()
         if mine and api is not None:
-            # calls of other threads may still be running a program: they end with the slots
+            # other threads may still be running programs: taking every slot waits for them
             for _ in range(self.parallel):
                 self._slots.acquire()
             self._slots.release(self.parallel)
@@ -150,7 +150,7 @@ class DockerSandbox(ThreadedSandbox):
         try:
             return container.run(program, cancelled)
         except BaseException:
-            # an interrupt or a broken engine: removed at once, as nothing may come after this
+            # an interrupt or a broken engine may end this process next, so the container must end now
             container.kill()
             raise
         finally:
@@ -160,13 +160,13 @@ class DockerSandbox(ThreadedSandbox):
         with self._starting:
             if self._closed:
                 raise SandboxUnavailableError("this DockerSandbox is closed; make a new one")
-            if self._pool is None or self._pid != os.getpid():  # a fork shares neither threads nor containers
+            if self._pool is None or self._pid != os.getpid():  # a forked process shares neither threads nor containers
                 self._pool = self._make_pool()
                 self._pid = os.getpid()
             return self._pool
 
     def _make_pool(self) -> OneShotPool[OneShotContainer]:
-        api = connect(self.docker_host)  # first, for it says what to do where the package docker is missing
+        api = connect(self.docker_host)  # connect first: its error says what to do when the package docker is missing
         from nad_sandbox.backends.container_recipe import ContainerRecipe
         from nad_sandbox.backends.docker_container import OneShotContainer
 
@@ -188,7 +188,7 @@ class DockerSandbox(ThreadedSandbox):
         )
 
     def _image_volumes(self, api: docker.APIClient, recipe: ContainerRecipe) -> list[str]:
-        """Folders that the image declares as volumes; gets the image first where that was asked for."""
+        """Return the folders that the image declares as volumes, after building or pulling the image if asked to."""
         from docker.errors import ImageNotFound
 
         with engine_errors(recipe.image):
@@ -210,10 +210,10 @@ class DockerSandbox(ThreadedSandbox):
 
 
 def _image_with_pytest(api: docker.APIClient, image: str, python: str) -> str:
-    """The image with pytest on top, which is built where there is none yet; empty when the image itself has it.
+    """Return the image with pytest on top, built if it does not exist yet; empty when the image itself has pytest.
 
     Raises:
-        SandboxUnavailableError: it cannot be built.
+        SandboxUnavailableError: The image cannot be built.
     """
     from docker.errors import ImageNotFound
 
@@ -239,5 +239,5 @@ def _close_open_sandboxes() -> None:
             sandbox.close()
 
 
-# threads are joined before this runs, so that no program is in the middle
+# threads are joined before this runs, so that no program is still running
 atexit.register(_close_open_sandboxes)

@@ -1,4 +1,4 @@
-"""Connecting to a Docker engine, and what its errors mean."""
+"""Connect to a Docker engine, and translate its errors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def connect(docker_host: str | None = None) -> docker.APIClient:
     """Return a client of a Docker engine that answers.
 
     Args:
-        docker_host: its address; default: DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the
+        docker_host: Address of the engine; default: DOCKER_HOST (with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH), else the
             default socket.
 
     Raises:
-        SandboxUnavailableError: the package `docker` is not installed, or no engine answers there.
+        SandboxUnavailableError: The package `docker` is not installed, or no engine answers at the address.
     """
     try:
         import docker
@@ -53,13 +53,13 @@ def connect(docker_host: str | None = None) -> docker.APIClient:
 
 @contextlib.contextmanager
 def engine_errors(image: str) -> Iterator[None]:
-    """Turn an engine's errors, while it makes a container or looks for an image, into what can be done about them.
+    """Turn errors of an engine that makes a container or looks for an image into errors that say what to do.
 
     Args:
-        image: the image that is asked for.
+        image: The requested image.
 
     Raises:
-        SandboxUnavailableError: the engine has no such image, refused, or cannot be reached.
+        SandboxUnavailableError: The engine has no such image, refused the request, or cannot be reached.
     """
     from docker.errors import APIError, DockerException, ImageNotFound, NotFound
     from requests.exceptions import RequestException
@@ -78,10 +78,10 @@ def engine_errors(image: str) -> Iterator[None]:
 
 
 def _try_unix_socket(address: str) -> None:
-    """Connect to a Unix socket and leave again: the client does not close one that nobody answers.
+    """Connect to a Unix socket and close it again, since the client leaks a socket on which nothing answers.
 
     Raises:
-        OSError: nobody does.
+        OSError: Nothing answers on the socket.
     """
     kind, _, path = address.partition("://")
     if kind in ("unix", "http+unix") and hasattr(socket, "AF_UNIX"):
@@ -90,7 +90,7 @@ def _try_unix_socket(address: str) -> None:
 
 
 def _innermost(error: BaseException) -> str:
-    """The reason at the bottom of the client's nested errors."""
+    """Return the message of the innermost of the client's nested errors."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error)

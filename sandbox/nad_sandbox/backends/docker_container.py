@@ -1,4 +1,4 @@
-"""A container that is started ahead of time, takes one program on its standard input, and is then removed."""
+"""A container that is started ahead of time, reads one program from its standard input, and is then removed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ __all__ = ["OneShotContainer"]
 
 _KILLED = 128 + 9
 
-# after a kill: how long to wait for what the container still had in its pipes
+# how long to read what a killed container left in its pipes
 _DRAIN_SECONDS = 1.0
 
-# the engine answers a kill at once, or is broken
+# an engine that does not answer a kill within this time is broken
 _KILL_SECONDS = 20.0
 
 
@@ -40,12 +40,12 @@ class OneShotContainer:
     """A running container whose bootstrap program waits for the one program that it will run.
 
     Args:
-        api: the engine's client; shared between threads.
-        recipe: what to start.
-        volumes: folders that the image declares as volumes; see `ContainerRecipe.create_request`.
+        api: The engine's client, which threads share.
+        recipe: How the container is made.
+        volumes: Folders that the image declares as volumes; see `ContainerRecipe.create_request`.
 
     Raises:
-        SandboxUnavailableError: the engine cannot be reached, or refuses this container.
+        SandboxUnavailableError: The engine cannot be reached, or refuses this container.
     """
 
     def __init__(self, api: docker.APIClient, recipe: ContainerRecipe, volumes: list[str]) -> None:
@@ -56,7 +56,7 @@ class OneShotContainer:
             self.id: str = api.create_container_from_config(recipe.create_request(volumes))["Id"]
         try:
             with engine_errors(recipe.image):
-                # attached before the start: what is written first is not lost
+                # attaching before the start loses no output
                 parameters = {"stream": 1, "stdin": 1, "stdout": 1, "stderr": 1}
                 self._stream = api.attach_socket(self.id, params=parameters)
                 self._socket: socket.socket = getattr(self._stream, "_sock", self._stream)
@@ -68,20 +68,20 @@ class OneShotContainer:
             raise
 
     def is_usable(self) -> bool:
-        """Return whether it still waits for its program; it does not after the engine was restarted."""
+        """Return whether the container still waits for its program, which is not so after a restart of the engine."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._socket, selectors.EVENT_READ)
-            return not selector.select(0)  # readable means: it said something unasked, or it is gone
+            return not selector.select(0)  # readable: it wrote unasked, or has ended
 
     def run(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        """Run a program; the container is of no more use afterwards, whatever happens.
+        """Run a program; the container cannot be used again afterwards, whatever happens.
 
         Args:
-            program: what to run.
-            cancelled: ends the program when set.
+            program: Program to run.
+            cancelled: Event that ends the program when set.
 
         Raises:
-            SandboxFailureError: the engine broke.
+            SandboxFailureError: The engine broke.
         """
         mark = secrets.token_hex(16)
         stream = ContainerStream(self._socket, program.feed(mark=mark), self._limits.output_bytes, mark.encode())
@@ -96,7 +96,7 @@ class OneShotContainer:
                     if timed_out or cancelled.is_set():
                         break
                     ended = stream.turn(min(left, POLL_SECONDS))
-                    # of one that was killed, the engine knows why
+                    # only the engine knows why a program was killed
                     if stream.status not in (None, _KILLED):
                         returncode, ended = stream.status, True
                         break
@@ -118,7 +118,7 @@ class OneShotContainer:
         )
 
     def _end(self, stream: ContainerStream) -> None:
-        """Kill it while its output is read: the engine does not answer as long as a flood is stuck in the stream."""
+        """Kill the container while reading its output: the engine does not answer while the stream is full."""
         killer = threading.Thread(target=self.kill, name="nad-sandbox-kill", daemon=True)
         killer.start()
         started = time.monotonic()
@@ -129,28 +129,28 @@ class OneShotContainer:
         stream.drain(_DRAIN_SECONDS)
 
     def kill(self) -> None:
-        """End all its processes."""
+        """Kill all processes of the container."""
         with contextlib.suppress(DockerException, RequestException):
             self._api.kill(self.id, "SIGKILL")
 
     def remove(self) -> None:
-        """Remove it with all that belongs to it; may be called for one that is gone."""
+        """Remove the container with its volumes; may be called when it no longer exists."""
         if self._stream is not None:
-            # the stream is a view of the socket, which stays open until it is closed itself
+            # the stream is a view of the socket, which must be closed by itself
             for end in (self._stream, getattr(self._stream, "_sock", None)):
                 with contextlib.suppress(OSError):
                     if end is not None:
                         end.close()
             response = getattr(self._stream, "_response", None)
             if response is not None:
-                # http.client flushes a file that the stream has closed already
+                # http.client flushes a file that the stream has already closed
                 with contextlib.suppress(OSError, ValueError):
                     response.close()
         with contextlib.suppress(DockerException, RequestException):
             self._api.remove_container(self.id, v=True, force=True)
 
     def _await_ready(self) -> str:
-        """Wait until the bootstrap program says that it waits for its program; the version of its Python."""
+        """Wait for the bootstrap program's ready message, and return the version of its Python."""
         said = b""
         with contextlib.suppress(OSError):
             header = self._receive_exactly(FRAME_HEADER.size)
@@ -174,7 +174,7 @@ class OneShotContainer:
         return data
 
     def _exit_status(self) -> tuple[int, bool]:
-        """Return code, and whether the memory limit ended the program."""
+        """Return the exit status, and whether the memory limit ended the program."""
         returncode = int(self._api.wait(self.id, timeout=int(START_SECONDS))["StatusCode"])
         if returncode == 0:
             return 0, False
@@ -186,7 +186,7 @@ class OneShotContainer:
 
 @contextlib.contextmanager
 def _runtime_errors() -> Iterator[None]:
-    """Tell that the engine broke under a running program."""
+    """Turn errors of the engine during a run into `SandboxFailureError`."""
     try:
         yield
     except (DockerException, RequestException, OSError) as error:

@@ -1,4 +1,4 @@
-"""What every backend shares to start the bootstrap program, which confines itself and becomes the program to run."""
+"""Shared by the backends: start the bootstrap program, which confines itself and becomes the program to run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = [
 ]
 
 BOOTSTRAP_FLAGS = ("-I", "-S", "-X", "utf8", "-c")
-"""How an interpreter is started for the bootstrap program: isolated, without site packages, and for text in UTF-8."""
+"""Flags that start an interpreter for the bootstrap program: isolated, without site packages, in UTF-8 mode."""
 
 READY_SIZE = 16
-"""Bytes of the message that the bootstrap program writes once it waits for its program."""
+"""Size in bytes of the message that the bootstrap program writes once it waits for its program."""
 
 START_SECONDS = 20.0
-"""How long a sandbox process may take until it is ready."""
+"""Seconds that a sandbox process may take until it is ready."""
 
 _READY = b"\x06"
 
@@ -36,7 +36,7 @@ def bootstrap_source() -> str:
 
 
 def python_version(message: bytes) -> str | None:
-    """Return the version of Python that a ready message tells; None when the bytes are something else."""
+    """Return the version of Python in a ready message; None when the bytes are something else."""
     if len(message) != READY_SIZE or not message.startswith(_READY):
         return None
     return message[len(_READY) :].decode("ascii", "replace").strip()
@@ -46,9 +46,9 @@ def rlimits(limits: Limits, *, memory: bool) -> dict[str, int]:
     """Return the resource limits of a program by their names in the module `resource`.
 
     Args:
-        limits: what the program may use.
-        memory: bound its private memory too, for want of anything better: a control group bounds a whole sandbox,
-            this each process.
+        limits: Limits of the program.
+        memory: Bound the private memory of each process too. This is for machines without control groups, which bound
+            the memory of a whole sandbox.
     """
     values = {
         "RLIMIT_NOFILE": limits.nofile,
@@ -61,6 +61,6 @@ def rlimits(limits: Limits, *, memory: bool) -> dict[str, int]:
 
 
 def hit_memory_rlimit(returncode: int | None, stderr: str) -> bool:
-    """Return whether a program that failed under a memory rlimit says itself that it ran out of memory."""
+    """Return whether a program that failed under a memory rlimit reports that it ran out of memory."""
     lines = stderr.rstrip().splitlines()
     return bool(returncode) and bool(lines) and lines[-1].startswith("MemoryError")

@@ -1,4 +1,4 @@
-"""Running programs without any isolation, for callers who ask for exactly that."""
+"""Run programs without any isolation, for callers who ask for exactly that."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ __all__ = ["UnsafeLocalSandbox"]
 
 
 class UnsafeLocalSandbox(ThreadedSandbox):
-    """Runs programs as the current user, WITHOUT ISOLATION: they can read, change and delete what you can.
+    """Runs programs as the current user, WITHOUT ISOLATION: they can read, change and delete everything that you can.
 
-    It is never chosen unless named. Time, output, open files, file size and the memory of each process are limited;
-    the working folder is a fresh temporary one. `Limits.cpus`, `Limits.pids` and `Limits.tmpfs_mb` (for what
-    the program writes) are not enforced, and a program that detaches itself outlives the call.
+    This sandbox is never chosen unless named. Time, output, open files, file size and the memory of each process are
+    limited; the working folder is a fresh temporary one. `Limits.cpus`, `Limits.pids` and `Limits.tmpfs_mb` (for files
+    that the program writes) are not enforced, and a program that detaches itself outlives the call.
 
     Args:
-        limits: what a program may use.
-        parallel: programs that run at once; default: one per CPU core.
-        python: the interpreter; default: the one that runs this.
+        limits: Limits of each program.
+        parallel: Number of programs that may run at once; default: one per CPU core.
+        python: The interpreter; default: that of this process.
     """
 
     def __init__(

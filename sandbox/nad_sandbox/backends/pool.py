@@ -1,4 +1,4 @@
-"""A stock of things that take long to make and are used once."""
+"""A pool of items that take long to make and are used once."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class OneShotPool(Generic[T]):
-    """Keeps `size` items ready; threads of its own make and discard them. Nothing is made before the first use.
+    """Keeps `size` items ready, which the pool's own threads make and discard. The first use makes the first item.
 
-    The threads live as long as the pool, since an item may depend on the thread that made it: the kernel ends a process
-    that is to die with its parent when the parent's thread ends.
+    The threads live as long as the pool, since an item may depend on the thread that made it: the kernel kills a
+    process that is to die with its parent when the parent's thread ends.
 
     Args:
-        make: makes an item; may raise.
-        discard: destroys an item; must not raise for one that is broken already.
-        is_usable: tells whether an item that has waited can still be used.
-        size: items to keep ready; 0: each is made when it is asked for.
-        workers: threads that make and discard items.
+        make: Function that makes an item; may raise.
+        discard: Function that destroys an item; must not raise for an item that is already broken.
+        is_usable: Function that tells whether an item that has waited can still be used.
+        size: Number of items to keep ready; 0: each item is made when it is taken.
+        workers: Number of threads that make and discard items.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class OneShotPool(Generic[T]):
         self._pid = os.getpid()
 
     def __len__(self) -> int:
-        """Return how many items are ready."""
+        """Return the number of items that are ready."""
         return len(self._ready)
 
     def take(self) -> T:
-        """Return an item that nobody else has, from the stock or made now.
+        """Return an item that nothing else uses, from the pool or newly made.
 
         Raises:
-            Exception: what `make` raises.
+            Exception: Whatever `make` raises.
         """
         while True:
             with self._changed:
@@ -71,10 +71,10 @@ class OneShotPool(Generic[T]):
             self.give_back(item)
 
     def give_back(self, item: T) -> None:
-        """Have a used item destroyed and the stock filled up, both in the background.
+        """Destroy a used item and refill the pool, both in the background.
 
-        The stock is filled when a use ends and not when it begins, so that making the next item does not compete
-        with the program that uses this one.
+        The pool is refilled when a use ends and not when it begins, so that making the next item does not compete with
+        the program that uses this one.
         """
         with self._changed:
             if not self._closed:
@@ -84,12 +84,12 @@ class OneShotPool(Generic[T]):
         self._discard(item)
 
     def prepare(self) -> None:
-        """Start filling the stock."""
+        """Start filling the pool."""
         with self._changed:
             self._fill()
 
     def wait_idle(self) -> None:
-        """Wait until the stock is full and used items are gone."""
+        """Wait until the pool is full and used items are destroyed."""
         with self._changed:
             while self._has_work() and not self._closed:
                 self._changed.wait()
@@ -97,7 +97,7 @@ class OneShotPool(Generic[T]):
     def close(self) -> None:
         """Destroy all items; an item that is in use is destroyed when it is given back.
 
-        A process that was forked from the one that made the pool leaves the items alone.
+        In a process forked from the one that made the pool, the items are left alone.
         """
         if self._pid != os.getpid():
             return
@@ -126,14 +126,14 @@ class OneShotPool(Generic[T]):
             self._changed.notify_all()
 
     def _missing(self) -> int:
-        """How many items nobody makes yet."""
+        """Return the number of items that are missing and that no thread is making."""
         return 0 if self._failed else self._size - len(self._ready) - self._making
 
     def _has_work(self) -> bool:
         return self._missing() > 0 or bool(self._used) or self._making > 0 or self._discarding > 0
 
     def _work(self) -> None:
-        """Make what is missing, then destroy what is used; wait when there is nothing to do."""
+        """Make missing items, then destroy used ones; wait when there is nothing to do."""
         while True:
             with self._changed:
                 while not self._closed and self._missing() <= 0 and not self._used:
@@ -147,9 +147,9 @@ class OneShotPool(Generic[T]):
             if makes:
                 self._make_one()
             else:
-                # a broken item must not end the thread for which others wait
+                # a broken item must not end a thread that others wait for
                 with contextlib.suppress(Exception):
-                    self._discard(used)  # type: ignore[arg-type] # None may be an item of the caller's own kind
+                    self._discard(used)  # type: ignore[arg-type] # None may be an item of the caller's type
             with self._changed:
                 self._making -= makes
                 self._discarding -= not makes
@@ -158,7 +158,7 @@ class OneShotPool(Generic[T]):
     def _make_one(self) -> None:
         try:
             item = self._make()
-        except Exception:  # noqa: BLE001 - `take` meets it again, in the thread that can report it
+        except Exception:  # noqa: BLE001 - `take` raises it again, in the thread that can report it
             with self._changed:
                 self._failed = True
             return

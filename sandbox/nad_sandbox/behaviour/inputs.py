@@ -1,4 +1,4 @@
-"""The inputs on which programs are observed: a prompt's examples, generated values, and proposals of the caller."""
+"""Collect the inputs on which programs are observed: a prompt's examples, generated values, and proposed inputs."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, pars
 __all__ = ["InputProposer", "Inputs", "call_inputs", "script_inputs"]
 
 InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable[object]]
-"""Maps a prompt, and the JSON schema of each parameter of the function that is called by its name (None for a script),
-to inputs: lists of positional arguments, mappings of keyword arguments, or text (a call as source, or what a script
-reads). In a mapping that has all parameters, JSON arrays stand for tuples and sets too."""
+"""Function that proposes inputs for a prompt. It gets the prompt and, by name, the JSON schema of each parameter of the
+function that is called (None for a script). It returns inputs: lists of positional arguments, mappings of keyword
+arguments, or text (a call as source, or a script's standard input). In a mapping that has all parameters, JSON arrays
+stand for tuples and sets too."""
 
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",
@@ -34,8 +35,8 @@ class Inputs:
     """The inputs on which all programs are run.
 
     Attributes:
-        texts: calls as source text, or contents of standard input.
-        examples: how many of them, at the beginning, are the prompt's own examples.
+        texts: Calls as source text, or contents of standard input.
+        examples: Number of texts, at the beginning, that are the prompt's own examples.
     """
 
     texts: tuple[str, ...]
@@ -43,19 +44,19 @@ class Inputs:
 
 
 def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Return calls of a function: the prompt's examples, then generated and proposed ones in turn, each once.
+    """Return calls of a function: the prompt's examples, then generated and proposed calls in turn, without duplicates.
 
-    Examples make up half of the calls at most, unless there are too few others.
+    Examples make up at most half of the calls, unless there are too few others.
 
     Args:
-        prompt: what the model was asked.
-        target: the function to call.
-        count: the most calls to return.
-        propose: returns further inputs; see `InputProposer`.
+        prompt: The prompt that the model answered.
+        target: The function to call.
+        count: Largest number of calls to return.
+        propose: Function that proposes further inputs; see `InputProposer`.
 
     Raises:
-        ValueError: a proposed input is not plain data.
-        SandboxUnavailableError: hypothesis, which generates values, is not installed.
+        ValueError: A proposed input is not plain data.
+        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
     """
     calls = [_arguments(example.call, target) for example in find_examples(prompt)]
     given = list(dict.fromkeys(call for call in calls if call))
@@ -70,15 +71,15 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
 
 
 def script_inputs(prompt: str, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Return contents of standard input: the prompt's samples, then proposed ones; an empty one if there are none.
+    """Return contents of standard input: the prompt's samples, then proposed ones; one empty input if there are none.
 
     Args:
-        prompt: what the model was asked.
-        count: the most inputs to return.
-        propose: returns further inputs, as text.
+        prompt: The prompt that the model answered.
+        count: Largest number of inputs to return.
+        propose: Function that proposes further inputs as text.
 
     Raises:
-        ValueError: a proposed input is not text.
+        ValueError: A proposed input is not text.
     """
     samples = [match["given"].replace("```", "").strip("\n") + "\n" for match in _SAMPLE.finditer(prompt)]
     proposed = []
@@ -102,7 +103,7 @@ def _parsed(call: str) -> ast.Call | None:
 
 
 def _plain_arguments(call: str) -> list[object] | None:
-    """The positional arguments of a call; None when one is no plain data, or has a name."""
+    """Return the positional arguments of a call; None when an argument is not plain data or has a name."""
     tree = _parsed(call)
     if tree is None or tree.keywords:
         return None
@@ -113,7 +114,7 @@ def _plain_arguments(call: str) -> list[object] | None:
 
 
 def _arguments(call: str, target: TargetFunction) -> str | None:
-    """A call of the target in an example, alone or within other calls, where its arguments are plain data."""
+    """Return the call of the target in an example, alone or within other calls; None if its arguments are not plain."""
     tree = parse_expression(call, longest=LONGEST_PROGRAM)
     for node in ast.walk(tree) if tree is not None else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -129,9 +130,9 @@ def _call(target: TargetFunction, arguments: Sequence[object]) -> str:
 
 
 def _proposed(item: object, target: TargetFunction, value_types: Mapping[str, ValueType]) -> str:
-    """A proposed input as the source of a call."""
+    """Return a proposed input as the source of a call."""
     if isinstance(item, Mapping) and item.keys() == value_types.keys():
-        # by position: candidates may name their parameters as they like
+        # arguments go by position, since candidates may name their parameters as they like
         item = [json_value(value_type, item[name]) for name, value_type in value_types.items()]
     try:
         if isinstance(item, str):

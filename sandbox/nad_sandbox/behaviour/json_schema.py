@@ -1,4 +1,4 @@
-"""Arguments as JSON: the schema of a value_type of value, and the value that JSON of that schema stands for."""
+"""Convert between types of values and JSON: the schema of a type, and the value that JSON of that schema stands for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_ITEMS = 12
 
 
 def json_schema(value_type: ValueType) -> dict[str, Any]:
-    """Return the JSON schema of a type's values; a dict whose keys are no strings is a list of pairs."""
+    """Return the JSON schema of a type's values; a dict whose keys are not strings becomes a list of pairs."""
     if value_type.name in _ATOMS:
         return dict(_ATOMS[value_type.name])
     parts = [json_schema(part) for part in value_type.parts]
@@ -39,7 +39,7 @@ def json_schema(value_type: ValueType) -> dict[str, Any]:
 
 
 def json_value(value_type: ValueType, data: Any) -> object:
-    """Return the value that parsed JSON stands for; data of another form than the schema's stays as it is."""
+    """Return the value that parsed JSON stands for; data that does not match the schema is returned unchanged."""
     match value_type.name, data:
         case "float", int():
             return float(data)
@@ -53,7 +53,7 @@ def json_value(value_type: ValueType, data: Any) -> object:
 
 
 def _collected(value_type: ValueType, data: list[Any]) -> object:
-    """What a JSON array stands for."""
+    """Return the value that a JSON array stands for."""
     if value_type.name == "tuple":
         fits = len(data) == len(value_type.parts)
         return tuple(map(json_value, value_type.parts, data)) if fits else data

@@ -1,4 +1,4 @@
-"""The type of value that each parameter of a function takes: by its type hint, example values, or its name."""
+"""Infer the type of value that each parameter of a function takes from its type hint, example values, or its name."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ValueType:
     """A type of values that can be generated.
 
     Attributes:
-        name: a built-in type's name, "count" (a whole number that is not negative), "none" or "union".
-        parts: of a container, the types of its items (of a dict, keys and values); of a union, its members.
+        name: Name of a built-in type, "count" (a whole number that is not negative), "none" or "union".
+        parts: Types of a container's items (of a dict: its keys and values), or the members of a union.
     """
 
     name: str
@@ -51,11 +51,11 @@ _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence
 
 
 def parameter_types(parameters: Sequence[Parameter], examples: Sequence[Sequence[object]]) -> list[ValueType]:
-    """Return the type of each parameter; a parameter of which nothing is known takes whole numbers.
+    """Return the type of each parameter; one about which nothing is known takes whole numbers.
 
     Args:
-        parameters: the function's parameters.
-        examples: rows of arguments that are known to be good; their types count where there is no hint.
+        parameters: The function's parameters.
+        examples: Rows of valid arguments; their types are used for parameters without a type hint.
     """
     value_types = []
     for place, parameter in enumerate(parameters):
@@ -68,14 +68,14 @@ def parameter_types(parameters: Sequence[Parameter], examples: Sequence[Sequence
 
 
 def _counts(parameter: Parameter, values: Sequence[object]) -> bool:
-    """Whether a whole number is a count: never negative in the examples, or named so where there are none."""
+    """Return whether a whole number is a count: it is never negative in the examples, or its name says so."""
     if values:
         return all(isinstance(value, int) and value >= 0 for value in values)
     return _BY_NAME.get(parameter.name.lower()) == ValueType("count")
 
 
 def _common(value_types: Sequence[ValueType | None]) -> ValueType | None:
-    """The type of most examples; of a list that is empty in one of them, the type that says more."""
+    """Return the most frequent known type of the examples; None when no type is known."""
     known = [value_type for value_type in value_types if value_type is not None]
     return max(known, key=lambda value_type: (known.count(value_type), str(value_type))) if known else None
 
@@ -112,7 +112,7 @@ def _from_node(node: ast.expr) -> ValueType | None:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         return _from_generic(ast.unparse(node.value).rpartition(".")[2], inner)
     name = ast.unparse(node).rpartition(".")[2]
-    # a bare list says nothing of its items: the examples or the name may
+    # a bare list says nothing about its items; the examples or the name may
     return ValueType(name) if name in _ATOMS else _BARE.get(name.lower())
 
 

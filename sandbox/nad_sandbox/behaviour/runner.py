@@ -1,4 +1,4 @@
-"""Observing what programs do: all candidates on the same inputs, each candidate in one sandbox call."""
+"""Observe what programs do: all candidates run on the same inputs, each candidate in one sandbox call."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _TOO_LONG = "too long"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one input.
+    """The outcome of a program on one input.
 
     Attributes:
-        seen: parts of it as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (name of the
-            exception), `ended` (`timeout`, or `exit` when the process ended).
-        stable: a second run gave the same.
+        seen: Parts of the outcome as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (the
+            exception's name), `ended` (`timeout`, or `exit` when the process ended).
+        stable: Whether a second run had the same outcome.
     """
 
     seen: dict[str, Any]
@@ -41,12 +41,12 @@ class Outcome:
 
     @property
     def crashed(self) -> bool:
-        """Whether it returned nothing: it raised, ended its process or ran out of time."""
+        """Whether the program gave no result: it raised, ended its process or ran out of time."""
         return "returned" not in self.seen
 
     @property
     def text(self) -> str:
-        """For people, bounded."""
+        """Describe the outcome for people, in bounded length."""
         if not self.stable:
             return "not deterministic"
         parts = []
@@ -64,9 +64,9 @@ class Outcome:
         return text if len(text) <= _TEXT else text[: _TEXT - 4] + " ..."
 
     def matches(self, other: Outcome) -> bool:
-        """Whether both do the same: equal values (floats to 6 digits), the same exception, the same printed lines.
+        """Return whether two outcomes agree: equal values (floats to 6 digits), the same exception and printed lines.
 
-        Outcomes that are not deterministic match one another only.
+        An outcome that is not deterministic matches only others that are not.
         """
         if not (self.stable and other.stable):
             return self.stable == other.stable
@@ -79,12 +79,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Observations:
-    """What all programs did.
+    """The outcomes of all programs.
 
     Attributes:
-        inputs: calls as source text, or contents of standard input.
-        examples: how many inputs, at the beginning, are the prompt's own examples.
-        outcomes: for each answer, in order, its outcome on each input.
+        inputs: Calls as source text, or contents of standard input.
+        examples: Number of inputs, at the beginning, that are the prompt's own examples.
+        outcomes: For each answer, in order, its outcome on each input.
     """
 
     inputs: tuple[str, ...]
@@ -93,17 +93,17 @@ class Observations:
 
 
 class BehaviourRunner:
-    """Runs programs on the same inputs; the runner for the selector ``behaviour``.
+    """Runs programs on the same inputs, for the selector ``behaviour``.
 
     Args:
-        sandbox: where they run.
-        max_inputs: inputs per prompt.
-        seconds_per_input: wall-clock limit of one call.
-        timeout: wall-clock limit of everything that one program does, both runs; default: the sandbox's own limit.
-        propose: further inputs for a prompt; see `InputProposer`.
+        sandbox: Sandbox that runs the programs.
+        max_inputs: Largest number of inputs per prompt.
+        seconds_per_input: Wall-clock limit of one call in seconds.
+        timeout: Wall-clock limit of both runs of one program in seconds; default: the sandbox's own limit.
+        propose: Function that proposes further inputs for a prompt; see `InputProposer`.
 
     Raises:
-        ValueError: a number is not positive.
+        ValueError: A number is not positive.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class BehaviourRunner:
         self.propose = propose
 
     def inputs(self, programs: Sequence[str], prompt: str) -> tuple[str, Inputs]:
-        """What the programs are to be run on, and how: `call` or `script`.
+        """Return how the programs are run, `call` or `script`, and their inputs.
 
         Raises:
-            ValueError: a proposed input cannot be used.
-            SandboxUnavailableError: hypothesis is not installed.
+            ValueError: A proposed input cannot be used.
+            SandboxUnavailableError: The package hypothesis is not installed.
         """
         scripts = sum(map(reads_standard_input, programs))
         target = None if 2 * scripts > len(programs) else find_target_function(prompt, programs)
@@ -140,16 +140,16 @@ class BehaviourRunner:
         return "call", call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
 
     def observe(self, answers: Sequence[str], *, prompt: str = "") -> Observations:
-        """Run every answer's program on the same inputs, twice; programs that differ in form alone run once.
+        """Run every answer's program twice on the same inputs; programs that differ only in form share their outcomes.
 
         Args:
-            answers: candidates' texts, prose and fences included.
-            prompt: what they were asked.
+            answers: The candidates' texts, prose and fences included.
+            prompt: The prompt that they answer.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run them, or hypothesis is not installed.
-            SandboxFailureError: the sandbox broke.
-            ValueError: a proposed input cannot be used.
+            SandboxUnavailableError: No sandbox can be started, or the package hypothesis is not installed.
+            SandboxFailureError: The sandbox broke.
+            ValueError: A proposed input cannot be used.
         """
         programs = [_extracted(answer, prompt) for answer in answers]
         short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
@@ -174,14 +174,14 @@ class BehaviourRunner:
             return told
         if result.timed_out:
             return (Outcome({"ended": "timeout"}),) * count
-        # the program brought the whole sandbox down, unless one that does nothing does so too
+        # the program broke the sandbox, unless a program that does nothing fails too
         if not result.oom_killed and self._told("", "call", ["f()"])[1] is None:
             last = (result.stderr.strip().splitlines() or ["no message"])[-1]
             raise SandboxFailureError(f"the observer ended with status {result.returncode}: {last[:300]}")
         return (Outcome({"ended": "exit"}),) * count
 
     def _told(self, program: str, kind: str, inputs: Sequence[str]) -> tuple[ExecResult, tuple[Outcome, ...] | None]:
-        """Run the observer; how it ended, and the outcome on each input where it told."""
+        """Run the observer, and return how it ended and the outcome on each input; None when it reported none."""
         nonce = secrets.token_hex(16)
         output_bytes = getattr(getattr(self.sandbox, "limits", None), "output_bytes", 1 << 16)
         payload = {
@@ -198,7 +198,7 @@ class BehaviourRunner:
         result = run_harness(self.sandbox, observer_source(), feed, timeout=self.timeout + _START_SECONDS)
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
-                # the nonce says that the observer wrote it; what it tells of calls comes from the program's process
+                # the nonce proves that the observer wrote this; the outcomes in it come from the program's process
                 try:
                     told = json.loads(line[len(nonce) :])
                 except (ValueError, RecursionError):
@@ -208,17 +208,17 @@ class BehaviourRunner:
 
 
 def _extracted(answer: str, prompt: str) -> str:
-    """An answer's program; the answer itself where it cannot be read, which is a program that fails."""
+    """Return the program of an answer; the answer itself, which then fails as a program, where extraction raises."""
     if len(answer) > LONGEST_PROGRAM:
         return answer
     try:
         return extract_code(answer, prompt)
-    except Exception:  # noqa: BLE001 - whatever source makes a parser raise is that source's fault
+    except Exception:  # noqa: BLE001 - source that makes a parser raise anything is itself at fault
         return answer
 
 
 def _key(program: str) -> str:
-    """Equal for programs that differ in form alone."""
+    """Return a key that is equal for programs that differ only in form."""
     if len(program) > LONGEST_PROGRAM:
         return _TOO_LONG
     try:
@@ -228,7 +228,10 @@ def _key(program: str) -> str:
 
 
 def read_outcome(told: Any) -> Outcome:
-    """What the observer tells of one input; anything that it cannot have seen is a program that broke its process."""
+    """Read the outcome on one input from the observer's data.
+
+    Data that no observer writes can only be forged by the program; they are read as the end of the program's process.
+    """
     try:
         if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable"}:
             seen = {part: value for part, value in told.items() if part != "stable"}
@@ -240,7 +243,7 @@ def read_outcome(told: Any) -> Outcome:
 
 
 def _is_form(data: Any) -> bool:
-    """Whether data is a canonical form as the observed process makes it."""
+    """Return whether data is a canonical form as the observed process writes it."""
     if data is None or isinstance(data, bool):
         return True
     if not isinstance(data, list) or not data or not isinstance(data[0], str):
@@ -254,12 +257,12 @@ def _is_pair(data: Any) -> bool:
 
 
 def _is_one(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
-    """A test for a content of exactly one part."""
+    """Return a test for a content of exactly one part, which must pass `test`."""
     return lambda content: len(content) == 1 and test(content[0])
 
 
 def _are_all(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
-    """A test for a content that is one list, of parts that all hold."""
+    """Return a test for a content that is one list, whose items must all pass `test`."""
     return _is_one(lambda items: isinstance(items, list) and all(map(test, items)))
 
 
@@ -311,14 +314,14 @@ def _number(data: object) -> int | float | None:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Whether two canonical forms (see the harness's ``calls``) are the same value."""
+    """Return whether two canonical forms (see `nad_sandbox.harness.observed_program`) stand for the same value."""
     if a == b:
         return True
     x, y = _number(a), _number(b)
     if x is not None and y is not None:
         try:
             return x == y or math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-9) or (math.isnan(x) and math.isnan(y))
-        except OverflowError:  # a whole number beyond any float
+        except OverflowError:  # the whole number is larger than any float
             return False
     if not (isinstance(a, list) and isinstance(b, list)) or len(a) != len(b):
         return False
@@ -326,7 +329,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _shown(data: Any) -> str:
-    """A canonical form as Python source, near enough."""
+    """Return a canonical form as approximate Python source."""
     if not isinstance(data, list):
         return repr(data)
     number = _number(data)

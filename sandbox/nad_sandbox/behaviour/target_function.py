@@ -1,4 +1,4 @@
-"""Which function of the candidates' programs answers a prompt, and what parameters it takes."""
+"""Find the function of the candidates' programs that answers a prompt, and its parameters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Parameter:
     """A parameter of a function.
 
     Attributes:
-        name: as the function calls it.
-        annotation: source of its type hint; None without one.
+        name: Name of the parameter.
+        annotation: Source of its type hint; None without one.
     """
 
     name: str
@@ -31,8 +31,8 @@ class TargetFunction:
     """The function that is called on every input.
 
     Attributes:
-        callee: its source, such as ``add`` or ``Solution().add``.
-        parameters: the parameters without a default, in order.
+        callee: Source of the function, such as ``add`` or ``Solution().add``.
+        parameters: The parameters without a default, in order.
     """
 
     callee: str
@@ -42,12 +42,13 @@ class TargetFunction:
 def find_target_function(prompt: str, programs: Sequence[str]) -> TargetFunction | None:
     """Find the function to call; None when most programs are scripts.
 
-    In this order: the last function whose signature the prompt gives; the one that the prompt mentions; the one that
-    most programs define, the later of equals. Functions that a program defines inside a class ``Solution`` count.
+    The first rule that applies decides: the last function whose signature the prompt gives; the function that the
+    prompt mentions; the function that most programs define, and of several such functions the one defined last.
+    Functions that a program defines inside a class ``Solution`` count.
 
     Args:
-        prompt: what the model was asked.
-        programs: source texts; those that do not parse have no say.
+        prompt: The prompt that the model answered.
+        programs: Source texts; those that do not parse are ignored.
     """
     defined = [functions for program in programs if (functions := _functions(program)) is not None]
     votes = Counter(callee for functions in defined for callee in functions)
@@ -76,13 +77,13 @@ def reads_standard_input(program: str) -> bool:
 
 
 def _functions(program: str) -> dict[str, tuple[Parameter, ...]] | None:
-    """The functions that can be called from outside, with their parameters; None for source that does not parse."""
+    """Return the functions that can be called from outside, with their parameters; None when source does not parse."""
     tree = parse_program(program)
     return None if tree is None else _defined(tree.body)
 
 
 def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
-    """The functions in a program's statements."""
+    """Return the functions that statements define, with their parameters."""
     found = {}
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -95,14 +96,14 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
-    """The parameters without a default."""
+    """Return the parameters without a default."""
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
     return tuple(Parameter(a.arg, unparse(a.annotation) if a.annotation else None) for a in required)
 
 
 def _hints(prompt: str, function: str) -> dict[str, str]:
-    """The type hints in the prompt's signature of a function."""
+    """Return the type hints in the prompt's signature of a function."""
     found = re.search(rf"^\s*(?:async )?def {re.escape(function)}\(.*?\)[^:\n]*:", prompt, re.MULTILINE | re.DOTALL)
     if found is None:
         return {}

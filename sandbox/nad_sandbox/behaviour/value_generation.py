@@ -1,4 +1,4 @@
-"""Generated values for a function's parameters: boundary values first, then values drawn by hypothesis."""
+"""Generate values for a function's parameters: boundary values first, then values drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _BOUNDARIES: dict[str, list[Any]] = {
 
 
 def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
-    """Return rows of arguments, half of boundary values and half drawn by hypothesis; the same ones each time.
+    """Return rows of arguments, half of them boundary values and half drawn by hypothesis; the result is reproducible.
 
     Args:
-        value_types: the types of the parameters.
-        count: the most rows to return.
+        value_types: Types of the parameters.
+        count: Largest number of rows to return.
 
     Raises:
-        SandboxUnavailableError: hypothesis is not installed.
+        SandboxUnavailableError: The package hypothesis is not installed.
     """
     if not value_types:
         return [()]
     columns = [_boundaries(value_type) for value_type in value_types]
-    # later columns are shifted against the first, so that rows are not all-smallest, all-largest
+    # later columns are shifted against the first, so that no row combines all smallest or all largest values
     rows = [
         tuple(column[(j * (i + 1) + i * (i + j // len(column))) % len(column)] for i, column in enumerate(columns))
         for j in range(max(map(len, columns)) * (1 + (len(columns) > 1)))
@@ -93,7 +93,7 @@ def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
 
 
 def _drawn(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
-    """Rows that hypothesis draws; the later half of twice as many, since it begins with the simplest."""
+    """Return rows drawn by hypothesis: the later half of `2 * count` draws, since it begins with the simplest."""
     try:
         from hypothesis import HealthCheck, Phase, given, settings, strategies
     except ImportError as error:

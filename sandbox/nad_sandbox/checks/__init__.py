@@ -1,1 +1,1 @@
-"""The check of code: which code an answer holds, which examples the prompt gives, and the report."""
+"""Check code: extract the program from an answer, find the prompt's examples, judge the program and report."""

@@ -1,4 +1,4 @@
-"""A normal form of programs: the same text for those that differ in form alone, so that each is checked once."""
+"""Normalize programs: those that differ in form alone get the same text, so that each is checked once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ __all__ = ["normalise_program"]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCUMENTED = (*_SCOPES, ast.ClassDef, ast.Module)
-# names are visible to these, so that renaming would change what the program does
+# code with these can see names, so that renaming would change what the program does
 _REFLECTION = {"locals", "globals", "vars", "dir", "eval", "exec", "inspect", "sys"}
 
 
 def normalise_program(code: str) -> str:
-    """Return a text that is equal for programs which differ only in comments, formatting, docstrings and local names.
+    """Return equal text for programs that differ only in comments, formatting, docstrings and local names.
 
-    Local variables of functions are numbered in the order in which they appear. A program that may read its own
-    names (``locals()``, ``eval``) keeps them, and so do parameters, which callers may name, and nested functions.
+    Local variables of functions are numbered in the order in which they appear. Parameters, which callers may name, and
+    nested functions keep their names. In a program that may read its own names (``locals()``, ``eval``) all names stay.
 
     Args:
-        code: Python source. What cannot be parsed or is nested too deeply is returned without trailing spaces.
+        code: Python source. Source that cannot be parsed or is nested too deeply is returned without trailing spaces.
     """
     tree = parse_program(code)
     if tree is not None:
-        with contextlib.suppress(*PARSE_ERRORS):  # walking a tree that is too deep
+        with contextlib.suppress(*PARSE_ERRORS):  # a tree may be too deep to walk
             return _normalised(tree)
     return "\n".join(line.rstrip() for line in code.strip().splitlines())
 
@@ -63,7 +63,7 @@ def _outermost_functions(tree: ast.AST) -> list[ast.FunctionDef | ast.AsyncFunct
 
 
 def _names_outside_functions(tree: ast.AST) -> set[str]:
-    """Every name that code outside of functions mentions, and every one declared global."""
+    """Return every name that code outside of functions mentions, and every name declared global."""
     names: set[str] = set()
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.Name):
@@ -84,7 +84,7 @@ def _names_outside_functions(tree: ast.AST) -> set[str]:
 
 
 def _rename_locals(function: ast.FunctionDef | ast.AsyncFunctionDef, taken: set[str]) -> None:
-    """Number the names that are variables of this function, or of one inside it, and nothing else."""
+    """Number the names that are only ever local variables of this function or of a function inside it."""
     stored: list[str] = []
     kept = set(taken)
     for node in ast.walk(function):
@@ -92,7 +92,7 @@ def _rename_locals(function: ast.FunctionDef | ast.AsyncFunctionDef, taken: set[
             if isinstance(node.ctx, ast.Store):
                 stored.append(node.id)
         elif isinstance(node, ast.ClassDef):
-            return  # its variables are attributes
+            return  # variables of a class are attributes
         elif isinstance(node, ast.arg):
             kept.add(node.arg)
         elif isinstance(node, ast.Global | ast.Nonlocal):
@@ -103,7 +103,7 @@ def _rename_locals(function: ast.FunctionDef | ast.AsyncFunctionDef, taken: set[
             kept.add(node.rest or "")
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ExceptHandler | ast.MatchAs | ast.MatchStar):
             kept.add(node.name or "")
-    # a name that was written as a number already would meet another's number
+    # a name that already looks like a number would collide with another name's number
     mentioned = {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
     local = [name for name in stored if name not in kept and not name.startswith("__")]
     if any(name.startswith("_local") for name in mentioned | kept):

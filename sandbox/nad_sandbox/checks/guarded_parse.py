@@ -1,6 +1,6 @@
-"""Parse Python source that a model wrote: whatever it is, the answer is a tree or None, never an exception.
+"""Parse Python source that a model wrote: the result is a tree or None, never an exception, whatever the text is.
 
-Every part of this package that looks at a model's text with `ast` does so through this module.
+Every part of this package that parses a model's text with `ast` does so through this module.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Literal
 __all__ = ["LONGEST_PROGRAM", "PARSE_ERRORS", "error_line", "parse_expression", "parse_program", "unparse"]
 
 LONGEST_PROGRAM = 1 << 18
-"""Characters beyond which nothing is extracted or parsed: that would keep this process busy, outside every limit."""
+"""Largest number of characters that is extracted or parsed: longer text would keep this process busy without limit."""
 
 PARSE_ERRORS = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError, SystemError, OverflowError)
-"""What `ast` raises for source that is wrong, too deep, or more than it can represent."""
+"""Exceptions that `ast` raises for source that is wrong, too deep, or more than it can represent."""
 
 _LONGEST_EXPRESSION = 2000
 _DEEPEST_EXPRESSION = 40
 _TRIES = 3
 _FILE_NAME = "<candidate>"
 _BRACKET = re.compile(r"[()\[\]{}]")
-# escapes that Python does not know, and numbers with a word behind them: nothing else makes the parser warn
+# the parser warns only about unknown escapes and about numbers with a word behind them
 _WARNED_OF = re.compile(r"\\|\d[A-Za-z]")
 
-# CPython 3.11 counts the depth of a tree in a variable that all threads share: two that parse at once fail at random
+# CPython 3.11 counts a tree's depth in a variable shared by all threads: threads that parse at once fail at random
 _lock = threading.Lock()
 
 
@@ -38,8 +38,8 @@ def parse_program(source: str) -> ast.Module | None:
         source: Python source, or any other text.
 
     Returns:
-        The syntax tree; None for text that is no Python of this interpreter's version, is longer than
-        `LONGEST_PROGRAM`, or is nested too deeply.
+        The syntax tree; None for text that is not valid in this version of Python, is longer than `LONGEST_PROGRAM`,
+        or is nested too deeply.
     """
     if len(source) > LONGEST_PROGRAM:
         return None
@@ -52,10 +52,10 @@ def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.
 
     Args:
         source: Python source, or any other text.
-        longest: the most characters that it may have.
+        longest: Largest number of characters that is parsed.
 
     Returns:
-        The syntax tree; None for anything else, for more characters, and for more than 40 open brackets.
+        The syntax tree; None for text that is no expression, is too long, or has more than 40 open brackets.
     """
     if len(source) > longest or _bracket_depth(source) > _DEEPEST_EXPRESSION:
         return None
@@ -64,7 +64,7 @@ def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.
 
 
 def error_line(source: str) -> int | None:
-    """Return the line, from 1, at which source stops being Python; None when it is Python to its end."""
+    """Return the line, from 1, at which source stops being valid Python; None when all of it is valid."""
     try:
         _parse(source, "exec")
     except SyntaxError as error:
@@ -86,7 +86,7 @@ def _guarded(source: str, mode: Literal["exec", "eval"]) -> ast.AST | None:
     for _ in range(_TRIES):
         try:
             return _parse(source, mode)
-        except SystemError:  # a thread outside this module parsed at the same time
+        except SystemError:  # a thread outside this module was parsing at the same time
             continue
         except PARSE_ERRORS:
             return None
@@ -94,7 +94,7 @@ def _guarded(source: str, mode: Literal["exec", "eval"]) -> ast.AST | None:
 
 
 def _parse(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
-    """Parse while no other thread does, and drop the parser's warnings about this source, and no others."""
+    """Parse while no other thread of this module does, and suppress only the warnings about this source."""
     with _lock:
         if _WARNED_OF.search(source) is None:
             return ast.parse(source, _FILE_NAME, mode)

@@ -1,4 +1,4 @@
-"""What can be known of tests before any program is checked: how they run, what they need, what they take from it."""
+"""Plan how tests are judged before any program is seen: how they run, what they import, and which names they use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nad_sandbox.checks.plain_tests import find_obstacle
 __all__ = ["PROGRAM_MODULES", "TestPlan", "TestsError", "plan_tests"]
 
 PROGRAM_MODULES = ("solution", "candidate", "main")
-"""The modules under which tests find the program."""
+"""Names of the modules under which tests can import the program."""
 
 _BUILTINS = frozenset(dir(builtins))
 _REFLECTION = {"globals", "locals", "vars", "dir", "eval", "exec"}
@@ -29,25 +29,25 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class TestsError(ValueError):
-    """The tests cannot judge any program; the message says why."""
+    """Raised when the tests cannot judge any program; the message says why."""
 
     __test__ = False
 
 
 @dataclass(frozen=True)
 class TestPlan:
-    """How tests are run.
+    """How tests are run and what they need.
 
     Attributes:
-        kind: "script": from top to bottom, as Python runs them; "pytest": collected; "doctest": a session.
-        subjects: names that they use and do not define: those are the program's.
-        modules: what they import; a module that is missing makes them impossible.
-        functions: test functions without parameters, in order.
-        asserts: whether there are assert statements.
-        asynchronous: whether there are coroutines among tests and fixtures.
-        reflective: whether they look names up as text.
-        patches: whether they may replace parts of modules.
-        not_plain: why they cannot be judged in a separate process; empty when they can.
+        kind: "script" runs from top to bottom, as Python does; "pytest" collects tests; "doctest" is a session.
+        subjects: Names that the tests use and do not define, which the program must define.
+        modules: Modules that the tests import; without one of them the tests cannot run.
+        functions: Names of the test functions without parameters, in order.
+        asserts: Whether the tests have assert statements.
+        asynchronous: Whether tests or fixtures are coroutines.
+        reflective: Whether the tests look names up as text.
+        patches: Whether the tests may replace parts of modules.
+        not_plain: Why the tests cannot be judged in a separate process; empty when they can.
     """
 
     __test__ = False
@@ -68,10 +68,10 @@ def plan_tests(tests: str, entry_point: str | None = None) -> TestPlan:
 
     Args:
         tests: Python source, or an interactive session with ``>>>``.
-        entry_point: a name that is the program's, even where it is that of a built-in function.
+        entry_point: Name that the program defines, even if a built-in function has the same name.
 
     Raises:
-        TestsError: they do not compile, or check nothing, whatever the program.
+        TestsError: The tests do not compile, or check nothing, whatever the program.
     """
     try:
         compile(tests, "tests.py", "exec", dont_inherit=True)
@@ -106,7 +106,7 @@ def plan_tests(tests: str, entry_point: str | None = None) -> TestPlan:
 
 
 def _words(tests: str) -> tuple[str, ...]:
-    """Every name in a session, of which the program's are found when it is loaded."""
+    """Return every name in a session; which of them are the program's is known once it is loaded."""
     words = "".join(character if character.isidentifier() or character.isdigit() else " " for character in tests)
     return tuple(dict.fromkeys(word for word in words.split() if word.isidentifier() and word not in _BUILTINS))
 
@@ -116,7 +116,7 @@ def _assigns_attribute(nodes: list[ast.AST]) -> bool:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements at the top level, those in its conditions included."""
+    """Yield the statements of the top level, including those inside its conditions."""
     for node in body:
         yield node
         if not isinstance(node, _SCOPES):
@@ -131,7 +131,7 @@ def _test_functions(tree: ast.Module) -> list[_Function]:
 
 
 def _is_collected(tree: ast.Module, functions: list[_Function]) -> bool:
-    """Whether pytest finds tests, which are not all called by the tests themselves."""
+    """Return whether pytest would collect tests that the source does not call itself."""
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
             bases = [ast.unparse(base).rpartition(".")[2] for base in node.bases]
@@ -161,10 +161,10 @@ def _checks_something(tree: ast.Module) -> bool:
 
 
 def _refuse_what_never_runs(tree: ast.Module, functions: list[_Function]) -> None:
-    """Refuse tests that leave themselves out, or ask for fixtures that nobody defines.
+    """Reject tests that skip themselves, or ask for fixtures that nothing defines.
 
     Raises:
-        TestsError: they do.
+        TestsError: The tests never run.
     """
     classes = any(isinstance(node, ast.ClassDef) for node in tree.body)
     skipped = [f for f in functions if any(_is_skip(decorator) for decorator in f.decorator_list)]
@@ -186,7 +186,7 @@ def _refuse_what_never_runs(tree: ast.Module, functions: list[_Function]) -> Non
     )
     for function in functions:
         if any("mark" not in ast.unparse(decorator) for decorator in function.decorator_list):
-            continue  # a decorator such as mock.patch gives arguments
+            continue  # a decorator such as mock.patch may pass arguments
         arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
         required = arguments[: len(arguments) - len(function.args.defaults)]
         for argument in required:
@@ -208,7 +208,7 @@ def _is_module_skip(call: ast.Call) -> bool:
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
-    """Modules that the tests import wherever they do so without minding that they may be missing."""
+    """Yield the modules that the tests import without handling their absence."""
     guarded = {
         id(inner)
         for node in ast.walk(tree)
@@ -233,7 +233,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
 
 
 def _subjects(tree: ast.Module, table: symtable.SymbolTable, entry_point: str | None) -> tuple[str, ...]:
-    """Names that the tests use and do not define."""
+    """Return the names that the tests use and do not define."""
     own = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
     read: dict[str, None] = {}
     tables = [table]
@@ -258,7 +258,7 @@ def _subjects(tree: ast.Module, table: symtable.SymbolTable, entry_point: str | 
     }
     subjects = {name: None for name in read if name not in _BUILTINS and not name.startswith("__")}
     if not subjects and not imported and not attributes:
-        # tests of a function that has the name of a built-in one
+        # the tests may be about a function with the name of a built-in one
         subjects = dict.fromkeys(_tested_builtins(tree))
     if entry_point is not None:
         subjects[entry_point] = None
@@ -276,7 +276,7 @@ def _aliases_of_the_program(tree: ast.Module) -> set[str]:
 
 
 def _tested_builtins(tree: ast.Module) -> Iterator[str]:
-    """Built-in names whose calls an assertion compares."""
+    """Yield the built-in names whose calls an assertion compares."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             tested = node.test.left if isinstance(node.test, ast.Compare) else node.test

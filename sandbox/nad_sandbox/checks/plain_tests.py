@@ -1,9 +1,10 @@
-"""Whether tests can be judged in a separate process: whether they call the program with plain data and nothing else.
+"""Decide whether tests can be judged in a separate process: they must call the program with plain data alone.
 
-The rules are about source, so that the answer is the same for every program. They are strict: tests that they refuse
-may still be plain, and are then judged in the program's own process. Refused are names of the program that are not
-called, methods and attributes other than those of plain data, decorators, classes, `with`, `is` between values, lazy
-iterators that are not used up at once, seeds, and changes to a value that the program gave or was given.
+The rules look only at the tests' source, so that the answer is the same for every program. They are strict: tests
+that they refuse may still be plain, and are then judged in the program's own process. The rules refuse names of the
+program that are not called, methods and attributes other than those of plain data, decorators, classes, `with`, `is`
+between values, lazy iterators that are not consumed at once, seeds, and changes to a value that the program returned
+or received.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _PLAIN = (
 )  # fmt: skip
 
 
-# where a name of a built-in function or class would make it a value that may be passed on
+# a built-in function or class that is named inside one of these becomes a value that may be passed on
 _HOLDERS = (
     ast.Call,
     ast.Assign,
@@ -84,12 +85,12 @@ class _ObstacleError(Exception):
 
 
 def find_obstacle(tree: ast.Module, subjects: Collection[str], program_modules: Collection[str]) -> str:
-    """Why tests cannot be judged in a separate process; empty when they can.
+    """Return why tests cannot be judged in a separate process; empty when they can.
 
     Args:
-        tree: the tests.
-        subjects: names that they take from the program.
-        program_modules: modules under which they find it.
+        tree: Syntax tree of the tests.
+        subjects: Names that the tests take from the program.
+        program_modules: Modules under which the tests can import the program.
     """
     try:
         _Checker(tree, frozenset(subjects), frozenset(program_modules)).check()
@@ -101,19 +102,19 @@ def find_obstacle(tree: ast.Module, subjects: Collection[str], program_modules: 
 
 
 class _Checker:
-    """Looks through tests once; the first thing that is not plain is an obstacle."""
+    """Walks through tests once, and raises for the first thing that is not plain."""
 
     def __init__(self, tree: ast.Module, subjects: frozenset[str], program_modules: frozenset[str]) -> None:
         self.tree = tree
         self.subjects = set(subjects)
         self.program_modules = program_modules
-        self.aliases: set[str] = set()  # of the program's modules
-        self.modules: dict[str, str] = {}  # local names of other modules, and theirs
-        self.imported: set[str] = set()  # functions and constants of those
+        self.aliases: set[str] = set()  # local names of the program's modules
+        self.modules: dict[str, str] = {}  # local name -> name, for other modules
+        self.imported: set[str] = set()  # functions and constants imported from those modules
         self.generators: set[str] = set()  # names of `random.Random` objects
         self.functions: dict[str, ast.FunctionDef] = {}
         self.called_parameters: dict[str, set[str]] = {}
-        # where names hold values that the program gave or was given, and where the tests change what they hold
+        # nodes at which a name holds a value that the program returned or received, and nodes that change its value
         self.crossings: dict[str, list[ast.AST]] = {}
         self.changes: dict[str, list[ast.AST]] = {}
         self.assigned: set[str] = set()
@@ -133,7 +134,7 @@ class _Checker:
                     self.refuse(f"{name!r}, which the program gave or was given, is changed at line {_line(change)}")
 
     def precedes(self, change: ast.AST, crossing: ast.AST, name: str) -> bool:
-        """Whether a value is changed before it crosses, and is another one when a loop comes to the change again."""
+        """Return whether a value is changed before it crosses, and a loop that repeats the change makes a new value."""
         if _line(change) >= _line(crossing):
             return False
         fresh = [
@@ -155,7 +156,7 @@ class _Checker:
         raise _ObstacleError(what)
 
     def learn(self, node: ast.AST) -> None:
-        """Note what names stand for."""
+        """Record what the names in a node stand for."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name in self.program_modules:
@@ -184,7 +185,11 @@ class _Checker:
         return isinstance(node, ast.Call) and ast.unparse(node.func) in ("random.Random", "Random")
 
     def see(self, node: ast.AST) -> None:
-        """Refuse a node that is not plain."""
+        """Refuse a node that is not plain.
+
+        Raises:
+            _ObstacleError: The node is not plain.
+        """
         looks: tuple[tuple[Any, Callable[[Any], None]], ...] = (
             (ast.Import | ast.ImportFrom, self.see_import),
             (ast.Call, self.see_call),
@@ -226,7 +231,7 @@ class _Checker:
             self.refuse(f"pytest calls {node.name!r}")
 
     def follow(self, node: ast.AST) -> None:
-        """Note which names hold values that crossed, and which are changed."""
+        """Record which names hold values that crossed the pipe, and which names' values are changed."""
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
@@ -248,7 +253,7 @@ class _Checker:
             self.note_crossing(target)
 
     def starts_as_constant(self, name: str) -> bool:
-        """Whether a name is only ever assigned numbers and text outright."""
+        """Return whether only literal numbers and text are assigned to a name."""
         values = [
             node.value
             for node in ast.walk(self.tree)
@@ -308,7 +313,7 @@ class _Checker:
                 self.crossings.setdefault(inner.id, []).append(inner)
 
     def note_given(self, argument: ast.expr) -> None:
-        """Note the names in an argument of a call of the program."""
+        """Record the names in an argument of a call to the program."""
         if isinstance(argument, ast.Starred):
             argument = argument.value
         if isinstance(argument, ast.Lambda) or (isinstance(argument, ast.Call) and self.is_lazy(argument)):
@@ -348,12 +353,12 @@ class _Checker:
                 self.refuse(f"{node.id!r} is used without being called at line {node.lineno}")
 
     def takes_types(self, parent: ast.AST) -> bool:
-        """Whether a class or function may stand here: ``isinstance(x, int)``, ``map(int, xs)``."""
+        """Return whether a class or function may be an argument here: ``isinstance(x, int)``, ``map(int, xs)``."""
         name = parent.func.id if isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name) else ""
         return name in ("isinstance", "map", "filter")
 
     def is_function_argument(self, node: ast.Name, parent: ast.AST) -> bool:
-        """Whether a function of the program is handed to a helper of the tests that only calls it."""
+        """Return whether a function of the program is passed to a helper of the tests that only calls it."""
         if not (isinstance(parent, ast.Call) and isinstance(parent.func, ast.Name)):
             return False
         helper = self.functions.get(parent.func.id)
@@ -369,7 +374,7 @@ class _Checker:
         return current is ancestor
 
     def is_consumed(self, node: ast.expr) -> bool:
-        """Whether an iterator is used up where it is made."""
+        """Return whether an iterator is consumed where it is created."""
         parent = self.parents[id(node)]
         if isinstance(parent, ast.For | ast.comprehension) and parent.iter is node:
             return True
@@ -407,7 +412,7 @@ def _line(node: ast.AST) -> int:
 
 
 def _root(node: ast.expr) -> str:
-    """The name at the beginning of ``name[0].attribute``; empty for anything else."""
+    """Return the name at the beginning of ``name[0].attribute``; empty for anything else."""
     while isinstance(node, ast.Subscript | ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""

@@ -1,4 +1,4 @@
-"""What checking one answer found, for people, for models, and as data."""
+"""The report on one checked answer, for people, for models, and as data."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from typing import Any, Literal
 __all__ = ["CheckName", "CheckResult", "Report", "Trust"]
 
 CheckName = Literal["code", "syntax", "imports", "examples", "tests", "pairs", "limits"]
-"""`code`: there is a program in the answer. `limits`: the sandbox ended it. The others are what was asked for."""
+"""Name of a check. `code` fails when the answer has no program, `limits` when a limit of the sandbox or the program
+itself ended the run before a verdict. Callers ask for the others."""
 
 Trust = Literal["separate", "same_process"]
-"""Which judge stands behind a pass. `separate`: the verdict was made in a process that never held anything of the
-program. `same_process`: the program and its tests shared a process, where a program written against this judge can in
-principle deceive it."""
+"""Which judge made a verdict. `separate`: the verdict was made in a process that never held any part of the program.
+`same_process`: the program and its tests shared a process, where a program written against this judge can in principle
+deceive it."""
 
 _FEEDBACK_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One check.
+    """The result of one check.
 
     Attributes:
-        check: which.
-        passed: whether it holds.
-        seconds: how long it took.
-        assertion: the assertion, call or input that failed.
-        expected: what should have come, as source text.
-        got: what came.
-        error: the exception, or what ended the program.
-        where: lines of the program on the way to the error.
-        output: the end of what the program printed.
-        test_line: line of the tests at which it failed.
+        check: Name of the check.
+        passed: Whether the check passed.
+        seconds: Duration of the check in seconds.
+        assertion: The assertion, call or input that failed.
+        expected: The expected value, as source text.
+        got: The actual value, as source text.
+        error: The exception, or why the program ended.
+        where: The program's lines in the traceback of the error.
+        output: The end of the program's output.
+        test_line: Line of the tests at which the check failed.
     """
 
     check: CheckName
@@ -49,17 +50,17 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class Report:
-    """What checking one answer found.
+    """The result of checking one answer.
 
     Attributes:
-        passed: every check holds.
-        checks: results in order; nothing after the first that failed was run.
-        duration: wall-clock seconds in the sandbox.
-        code: the program that was checked.
-        trust: which judge made the verdict; None when nothing was run.
-        python_version: version of the Python that ran it, such as "3.13.1"; empty when nothing was run.
-        unchecked_examples: places of the prompt that may be examples and were not checked, each with the reason; ten
-            at most.
+        passed: Whether every check passed.
+        checks: Results in order; no check after the first failed one was run.
+        duration: Wall-clock seconds in the sandbox.
+        code: The program that was checked.
+        trust: Which judge made the verdict; None when nothing was run.
+        python_version: Version of the Python that ran the program, such as "3.13.1"; empty when nothing was run.
+        unchecked_examples: At most ten places of the prompt that may be examples and were not checked, each with the
+            reason.
     """
 
     passed: bool
@@ -72,12 +73,12 @@ class Report:
 
     @property
     def failure(self) -> CheckResult | None:
-        """The check that failed."""
+        """The check that failed; None when every check passed."""
         return next((check for check in self.checks if not check.passed), None)
 
     @property
     def feedback(self) -> str:
-        """What a person or a model needs to mend the program; empty when it passed; at most 2,000 characters."""
+        """Return what a person or a model needs to fix the program, in at most 2,000 characters; empty if it passed."""
         failure = self.failure
         if failure is None:
             return ""
@@ -85,7 +86,7 @@ class Report:
         if failure.assertion:
             lines.append(f"Failed: {failure.assertion}")
         if failure.got and failure.expected == failure.got:
-            # such as `assert f(1) != 3`, or values of two types that are written alike
+            # for example `assert f(1) != 3`, or values of two types with the same repr
             lines.append(f"The value is {failure.got}, for which this does not hold.")
         elif failure.expected or failure.got:
             lines.append(f"Expected: {failure.expected or 'nothing'}")
@@ -102,7 +103,7 @@ class Report:
         return text if len(text) <= _FEEDBACK_CHARACTERS else text[: _FEEDBACK_CHARACTERS - 4] + " ..."
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-serialisable data, without the program."""
+        """Return the report as JSON-serializable data, without the program."""
         checks = [
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]

@@ -1,4 +1,4 @@
-"""Whether a program is a script that reads its standard input, so that it cannot be loaded without one."""
+"""Detect scripts that read standard input while they are loaded, and so cannot be loaded without input."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 def reads_standard_input_when_loaded(program: str) -> bool:
     """Return whether importing a program reads standard input, directly or through functions that it defines.
 
-    What stands under ``if __name__ == "__main__":`` is not run by an import.
+    Code under ``if __name__ == "__main__":`` does not count, since an import does not run it.
 
     Args:
-        program: Python source; source that does not parse reads nothing.
+        program: Python source; the result is False for source that does not parse.
     """
     tree = parse_program(program)
     if tree is None:
@@ -44,7 +44,7 @@ def reads_standard_input_when_loaded(program: str) -> bool:
 
 
 def _run_by(statements: list[ast.stmt]) -> Iterator[ast.AST]:
-    """Every node that is evaluated when statements are, which the bodies of functions are not."""
+    """Yield every node that running the statements evaluates; bodies of functions are left out."""
     waiting: list[ast.AST] = [*statements]
     while waiting:
         node = waiting.pop()
@@ -65,7 +65,7 @@ def _is_main_guard(node: ast.stmt) -> bool:
 
 
 def _called_name(node: ast.AST) -> str:
-    """The name of the function or method that a call calls; empty for other nodes."""
+    """Return the name of the function or method that a call calls; empty for other nodes."""
     function = node.func if isinstance(node, ast.Call) else None
     if isinstance(function, ast.Name):
         return function.id
@@ -73,7 +73,7 @@ def _called_name(node: ast.AST) -> str:
 
 
 def _reads(node: ast.AST) -> bool:
-    """Whether a node names standard input: ``input``, ``sys.stdin``, ``open(0)``, ``fileinput``."""
+    """Return whether a node names standard input: ``input``, ``sys.stdin``, ``open(0)``, ``fileinput``."""
     if isinstance(node, ast.Attribute):
         return node.attr == "stdin" and isinstance(node.value, ast.Name) and node.value.id == "sys"
     if isinstance(node, ast.Name):

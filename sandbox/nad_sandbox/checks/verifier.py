@@ -1,9 +1,9 @@
-"""Checking a model's answer: extract the program, run the checks in a sandbox, report.
+"""Check a model's answer: extract the program, run the checks in a sandbox, and report.
 
-Two judges decide (see `nad_sandbox.harness`, and docs/trust.md for what each stops). The first runs the tests beside
-the program, as Python and pytest run them. Where the tests are plain enough, the second confirms a pass from a process
-that holds nothing of the program. `Report.trust` says which of them stands behind it. A program can always pass by
-knowing the inputs of tests that it has seen.
+Two judges decide (see `nad_sandbox.harness`, and docs/trust.md for the tricks that each stops). The first judge runs
+the tests in the program's own process, as Python and pytest run them. Where the tests are plain enough, the second
+judge confirms a pass from a process that holds no part of the program. `Report.trust` says which judge made the
+verdict. A program can always pass by recognizing the inputs of tests that it has seen.
 """
 
 from __future__ import annotations
@@ -40,32 +40,34 @@ _MOST_UNCHECKED = 10
 
 
 class UnsupportedTestsError(SandboxError, ValueError):
-    """The tests need something that cannot be had where they run; this says nothing about any program.
+    """Raised when the tests need something that the sandbox does not have; this says nothing about any program.
 
-    It depends on the tests and the sandbox alone, and is raised before anything of a program has run.
+    The error depends on the tests and the sandbox alone, and is raised before any part of a program has run.
     """
 
 
 class CodeVerifier:
-    """Judges the Python program in an answer.
+    """Checks the Python program in an answer.
 
     Args:
-        sandbox: where it runs.
-        checks: `syntax` (it compiles), `imports` (it loads), `examples` (what the prompt's certain examples say;
-            passes when the prompt has none, and the report names those that are not certain).
-        tests: Python source that it must pass: assert statements, unittest classes, pytest functions, or an
-            interactive session. Its names are there already, and as the modules `candidate` and `solution`.
+        sandbox: Sandbox that runs the program.
+        checks: `syntax` (the program compiles), `imports` (it loads), `examples` (the prompt's certain examples hold;
+            passes when the prompt has none, and the report lists the uncertain ones).
+        tests: Python source that the program must pass: assert statements, unittest classes, pytest functions, or an
+            interactive session. The tests can use the program's names directly, or import them from the modules
+            `candidate` and `solution`.
         io_pairs: (input, output) pairs for a program that reads standard input; line ends and trailing spaces of
-            the output do not count.
-        entry_point: called by tests that define ``check(candidate)``.
-        timeout: wall-clock seconds for each judge; default: the sandbox's own limit.
-        require_trust: "separate": accept only what was judged in a process that holds nothing of the program, for
-            those who train on verdicts. Default: what the same process says is enough where tests are not plain.
+            the output are ignored.
+        entry_point: Name of the function that is passed to tests that define ``check(candidate)``.
+        timeout: Wall-clock seconds for each judge; default: the sandbox's own limit.
+        require_trust: "separate" accepts only verdicts from a process that holds no part of the program, for those
+            who train on verdicts. By default a verdict from the program's own process is enough where tests are not
+            plain.
 
     Raises:
-        ValueError: a check is unknown, the tests do not compile, or they define ``check(candidate)`` and nothing
+        ValueError: A check is unknown, the tests do not compile, or they define ``check(candidate)`` and nothing
             calls it.
-        UnsupportedTestsError: the tests check nothing, or cannot be judged as `require_trust` demands.
+        UnsupportedTestsError: The tests check nothing, or cannot be judged as `require_trust` demands.
     """
 
     def __init__(
@@ -104,22 +106,22 @@ class CodeVerifier:
         self.checks = tuple(check for check in _ORDER if check in wanted)
 
     def verify(self, answer: str, *, prompt: str = "") -> Report:
-        """Judge an answer.
+        """Check an answer.
 
         Args:
-            answer: what the model wrote, prose and fences included.
-            prompt: what it was asked; its examples are checked, its signature completes a bare body.
+            answer: The model's answer, prose and fences included.
+            prompt: The prompt; its examples are checked, and its signature completes a bare body.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run it.
-            SandboxFailureError: the sandbox broke; nothing is known of the program.
+            SandboxUnavailableError: No sandbox can be started.
+            SandboxFailureError: The sandbox broke, so that nothing is known about the program.
         """
         if len(answer) > LONGEST_PROGRAM:
             error = f"the answer has {len(answer):,} characters, and at most {LONGEST_PROGRAM:,} are checked"
             return Report(passed=False, checks=(CheckResult("code", passed=False, error=error),))
         try:
             programs = extract_programs(answer, prompt)
-        except Exception as error:  # noqa: BLE001 - whatever source makes a parser raise is that source's fault
+        except Exception as error:  # noqa: BLE001 - source that makes a parser raise anything is itself at fault
             failed = CheckResult("code", passed=False, error=f"the program cannot be read: {type(error).__name__}")
             return Report(passed=False, checks=(failed,))
         if not programs[0].strip():
@@ -129,14 +131,14 @@ class CodeVerifier:
             reports.append(self._verify_program(code, prompt))
             if reports[-1].passed:
                 return reports[-1]
-        # all fail: the one that came furthest says most
+        # all programs failed: the one that passed most checks tells most
         return max(reports, key=lambda report: len(report.checks))
 
     def _verify_program(self, code: str, prompt: str) -> Report:
         found_examples = read_examples(prompt) if "examples" in self.checks else FoundExamples((), ())
         checks = list(self.checks)
         if not self.tests and (self.io_pairs or not found_examples.examples) and reads_standard_input_when_loaded(code):
-            # a script: it is run with its input, and not loaded without one
+            # a script is run with its input, and not loaded without any
             checks = [check for check in checks if check not in ("imports", "examples")]
         payload = {
             "source": code,
@@ -161,26 +163,30 @@ class CodeVerifier:
         return Report(passed, results, seconds, code, verdict["trust"], verdict["python"], unchecked)
 
     def fingerprint(self, answer: str) -> str:
-        """Equal for programs that differ only in comments, formatting, docstrings and names of local variables."""
+        """Return equal text for programs that differ only in comments, formatting, docstrings and local names.
+
+        Args:
+            answer: The model's answer, prose and fences included.
+        """
         if len(answer) <= LONGEST_PROGRAM:
-            # what cannot be parsed equals its own text alone
+            # source that cannot be parsed equals only its own text
             with contextlib.suppress(Exception):
                 return "\n".join(normalise_program(program) for program in extract_programs(answer))
         return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def _seconds(self) -> float:
-        """Wall-clock seconds for each judge."""
+        """Return the limit of each judge in wall-clock seconds."""
         if self.timeout is not None:
             return self.timeout
         return float(getattr(getattr(self.sandbox, "limits", None), "timeout", 10.0))
 
     def _judge(self, payload: dict[str, Any]) -> tuple[ExecResult, dict[str, Any] | None]:
-        """Run the judges; how their process ended, and the verdict that carries the nonce."""
+        """Run the judges, and return how their process ended and the verdict that carries the nonce, if any."""
         nonce = secrets.token_hex(16)
-        # a lone surrogate survives as an escape and is refused by the compiler inside, not by the encoder here
+        # as an escape, a lone surrogate passes the encoder here and is rejected by the compiler inside
         feed = json.dumps({**payload, "nonce": nonce}, ensure_ascii=True).encode("ascii")
-        # the first judge, the second, and the pairs each have their time
+        # the first judge, the second judge and the pairs each have their own time limit
         parts = 1 + (not self.plan.not_plain) + bool(self.io_pairs)
         timeout = parts * payload["seconds"] + _GRACE_SECONDS
         if self.plan.kind == "pytest" or "pytest" in self.plan.modules:
@@ -193,10 +199,10 @@ class CodeVerifier:
         return result, json.loads(lines[-1][len(nonce) :]) if lines else None
 
     def _limit(self, result: ExecResult) -> CheckResult:
-        """What ended the supervisor before it could say anything: a limit of the whole sandbox, or the program.
+        """Describe why the supervisor ended before it reported a result: a limit of the sandbox, or the program.
 
         Raises:
-            SandboxFailureError: it was neither, for a program that does nothing cannot be judged either.
+            SandboxFailureError: The sandbox is at fault, since not even a program that does nothing can be judged.
         """
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
         if result.timed_out:
@@ -214,23 +220,23 @@ class CodeVerifier:
         return CheckResult("limits", passed=False, error=error)
 
     def _works(self) -> bool:
-        """Whether a program that does nothing can be judged: then what went wrong was another program's doing."""
+        """Return whether a program that does nothing can be judged; if so, the program caused an earlier failure."""
         empty = {"source": "", "checks": ["syntax", "imports"], "examples": [], "tests": "", "pairs": []}
         payload = {**empty, "plan": asdict(_NO_TESTS), "seconds": 10.0, "require_trust": "same_process"}
         return self._judge(payload)[1] is not None
 
 
 def _planned(tests: str, entry_point: str | None) -> tuple[str, TestPlan]:
-    """The tests as they are run, and what can be known of them.
+    """Return the tests as they are run, and their plan.
 
     Raises:
-        ValueError: they do not compile, or define ``check(candidate)`` and nothing calls it.
-        UnsupportedTestsError: they check nothing.
+        ValueError: The tests do not compile, or define ``check(candidate)`` and nothing calls it.
+        UnsupportedTestsError: The tests check nothing.
     """
     try:
         tree = ast.parse(tests)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        tree = None  # an interactive session, or an error that the plan tells
+        tree = None  # the tests are an interactive session, or have an error that the plan reports
     if tree is not None:
         if entry_point is None and _defines_check_alone(tree):
             raise ValueError("the tests define check(candidate) and nothing calls it: name the entry_point")
@@ -245,7 +251,7 @@ def _planned(tests: str, entry_point: str | None) -> tuple[str, TestPlan]:
 
 
 def _is_literal(example: Example) -> bool:
-    """Whether what an example expects is the source of a literal."""
+    """Return whether the text that an example expects is the source of a literal."""
     try:
         ast.literal_eval(example.expected)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -254,7 +260,7 @@ def _is_literal(example: Example) -> bool:
 
 
 def _defines_check_alone(tests: ast.Module) -> bool:
-    """Whether tests are a function ``check`` of one parameter, beside which nothing happens."""
+    """Return whether tests consist of a function ``check`` of one parameter that nothing calls."""
     quiet = (ast.FunctionDef, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
     functions = [node for node in tests.body if isinstance(node, ast.FunctionDef)]
     return (

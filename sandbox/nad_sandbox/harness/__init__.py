@@ -1,16 +1,17 @@
-"""The programs that check a candidate inside the sandbox; their text is sent there, they are never imported here.
+"""The programs that check a candidate inside the sandbox; their source is sent there and never imported here.
 
 The *supervisor* holds the payload and the nonce that proves its verdict, and never loads the program. It forks two
 children before it reads anything:
 
 1. The *first judge* loads the program and its tests in one process and runs them as Python and pytest run them.
-   Everything that is right passes, and what models do to pass tests does not; a program that is written against this
+   Every correct program passes, and the tricks that models use to pass tests do not. A program written against this
    judge can in principle deceive it, since both share a process.
-2. The *second judge* is the supervisor itself. It evaluates tests that are plain enough where nothing of the program
-   is, and calls the program in the second child with plain data only. It confirms what the first judge passed.
+2. The *second judge* is the supervisor itself. It evaluates tests that are plain enough in its own process, where
+   nothing of the program is loaded, and calls the program in the second child with plain data only. It confirms what
+   the first judge passed.
 
-`judge_source` gives the text of all this; `observer_source` that of the observer, which judges nothing: it tells what
-a program does with many inputs.
+`judge_source` returns the source of both judges. `observer_source` returns the source of the observer, which judges
+nothing: it reports what a program does with many inputs.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _JUDGE = (
 
 @cache
 def judge_source() -> str:
-    """The judges' program, for a Python of version 3.8 or later with nothing but its standard library.
+    """Return the judges' program, which runs on Python 3.8 or later with the standard library alone.
 
     Tests that need pytest find it in the sandbox; see `nad_sandbox.image.pytest_files`.
     """
@@ -49,13 +50,13 @@ def judge_source() -> str:
 
 @cache
 def observer_source() -> str:
-    """The program that observes what a candidate returns, prints and raises on many inputs, twice."""
+    """Return the program that observes, twice, what a candidate returns, prints and raises on many inputs."""
     parts = [f"OBSERVED_PROGRAM = {_module('observed_program.py')!r}\n", _module("child.py"), _module("observer.py")]
     return "from __future__ import annotations\n" + "".join(parts) + "\nmain()\n"
 
 
 def _module(name: str) -> str:
-    """A module's text without what only holds while the modules are apart."""
+    """Return a module's source without the imports that are needed only while the modules are separate files."""
     text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
     text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\).*|.*)$", "", text, flags=re.MULTILINE)
     text = re.sub(r"^OBSERVED_PROGRAM = globals.*$", "", text, flags=re.MULTILINE)

@@ -1,7 +1,7 @@
-"""The tests' assertions: rewritten so that they say what was expected and what came, count, and cannot be fooled.
+"""Rewrite the tests' assertions: they report the expected and the actual value, are counted, and cannot be fooled.
 
-Names that begin with "@" are no names that a test can write. They are found where built-in names are found, so that
-nothing of the tests' own namespace changes.
+Rewritten assertions call functions whose names begin with "@", which no test can write. Python looks these names up
+among the built-in ones, so the tests' own namespace does not change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUNNERS = (("unittest", "main"), ("pytest", "main"))
 
 
 class CheckError(AssertionError):
-    """An assertion of the tests does not hold."""
+    """Raised when an assertion of the tests does not hold."""
 
     def __init__(self, message, detail):
         super().__init__(message)
@@ -34,8 +34,8 @@ class Assertions:
     """Evaluates the assertions of rewritten tests.
 
     Args:
-        tests: source of the tests, for the report.
-        short_repr: a bounded repr.
+        tests: Source of the tests, quoted in the report.
+        short_repr: Function that returns the repr of a value, cut to a bounded length.
     """
 
     def __init__(self, tests, short_repr):
@@ -45,10 +45,10 @@ class Assertions:
         self.short_repr = short_repr
         self.evaluated = 0
         self.last = ()
-        self.failure = None  # what the program swallowed, or must not get away with
+        self.failure = None  # first failure that the program may have swallowed
 
     def names(self):
-        """The functions that rewritten tests call."""
+        """Return the functions that rewritten tests call, by name."""
         return {
             "@compare": self.compare,
             "@holds": self.holds,
@@ -58,26 +58,26 @@ class Assertions:
         }
 
     def compare(self, operator, left, right):
-        """Whether `left OP right` holds."""
+        """Evaluate `left OP right`, count it, and keep the operands of a comparison that fails."""
         self.evaluated += 1
         result = COMPARISONS_OF_NODES[operator](left, right)
-        # values are kept for the report alone: a test may see that an object is gone
+        # operands of a passed comparison are released: a test may check that an object was garbage-collected
         self.last = () if result is True else (left, right)
         return result
 
     def holds(self, value):
-        """Whether a value is true."""
+        """Count an assertion on a single value, and return the value."""
         self.evaluated += 1
         self.last = () if value is True else (value,)
         return value
 
     def counted(self, method):
-        """A method whose name begins with "assert", about to be called."""
+        """Count a method whose name begins with "assert" before it is called, and return it."""
         self.evaluated += 1
         return method
 
     def failed(self, number, *message):
-        """The exception for an assertion that does not hold."""
+        """Return the exception for an assertion that does not hold."""
         place, may_be_swallowed = self.places[number]
         text = segment(self.lines, place)
         values = list(map(self.short_repr, self.last))
@@ -91,7 +91,11 @@ class Assertions:
         return error
 
     def honest(self, value):
-        """The value, unless it is equal to everything."""
+        """Return the value.
+
+        Raises:
+            CheckError: The value compares equal to everything.
+        """
         if type(value) not in ATOMS and always_equal(value, self.equal_to_all):
             shown = self.short_repr(value)
             detail = {"error": "the program's value compares equal to everything", "got": shown}
@@ -101,7 +105,7 @@ class Assertions:
 
 
 def called_by_program():
-    """Whether the assertion is evaluated in a function of the tests that the program called, and may swallow it."""
+    """Return whether the program called the function that asserts, so that it may swallow the assertion's exception."""
     frame = sys._getframe(2)
     while frame is not None:
         if frame.f_code.co_filename == PROGRAM_FILE:
@@ -111,7 +115,7 @@ def called_by_program():
 
 
 def segment(lines, place):
-    """The source at a place, on one line."""
+    """Return the source between two positions, joined into one line."""
     line, column, end_line, end_column = place
     taken = [text.encode("utf-8", "surrogatepass") for text in lines[line - 1 : end_line]]
     if not taken:
@@ -122,20 +126,23 @@ def segment(lines, place):
 
 
 class AssertionRewriter:
-    """Rewrites the syntax tree of tests; with the types of `_ast`, since importing `ast` takes longer than this."""
+    """Rewrites the syntax tree of tests.
+
+    It uses the node types of `_ast`, since importing `ast` takes longer than the rewriting.
+    """
 
     def __init__(self, assertions):
         import _ast
 
         self.ast = _ast
         self.assertions = assertions
-        self.blocks = []  # what stands around a statement and may keep an exception
+        self.blocks = []  # enclosing try and with statements, which may stop an exception
 
     def rewrite(self, tests):
-        """The code of rewritten tests.
+        """Rewrite tests and compile them.
 
         Raises:
-            SyntaxError: they are no Python of this version.
+            SyntaxError: The tests are not valid in this version of Python.
         """
         tree = compile(tests, TESTS_FILE, "exec", 0x400, dont_inherit=True)  # PyCF_ONLY_AST
         tree.body = [statement for statement in tree.body if not self.is_dropped(statement)]
@@ -145,7 +152,7 @@ class AssertionRewriter:
         return compile(tree, TESTS_FILE, "exec", dont_inherit=True)
 
     def is_dropped(self, statement):
-        """Statements that are done for the tests: names of the program are found, and its tests are run, anyway."""
+        """Return whether the harness does a statement's work anyway: import the program's names, or run the tests."""
         if isinstance(statement, self.ast.ImportFrom):
             return statement.module in PROGRAM_MODULES and statement.names[0].name == "*"
         call = getattr(statement, "value", None)
@@ -155,20 +162,20 @@ class AssertionRewriter:
         return (owner, getattr(call.func, "attr", None)) in RUNNERS
 
     def visit(self, node):
-        """Rewrite what is below a node."""
+        """Rewrite the children of a node in place."""
         for field in node._fields:
             value = getattr(node, field, None)
             if isinstance(value, list):
                 changed = []
                 for item in value:
-                    made = self.visited(item) if isinstance(item, self.ast.AST) else item
+                    made = self.replacement(item) if isinstance(item, self.ast.AST) else item
                     changed += made if isinstance(made, list) else [made]
                 setattr(node, field, changed)
             elif isinstance(value, self.ast.AST):
-                setattr(node, field, self.visited(value))
+                setattr(node, field, self.replacement(value))
 
-    def visited(self, node):
-        """What takes a node's place; for an assert statement, a list of statements."""
+    def replacement(self, node):
+        """Return the node that replaces a node; for an assert statement, a list of statements."""
         if isinstance(node, self.ast.Assert):
             return self.rewritten_assert(node)
         if isinstance(node, (self.ast.FunctionDef, self.ast.AsyncFunctionDef)):
@@ -192,7 +199,7 @@ class AssertionRewriter:
         return node
 
     def block(self, node):
-        """What a statement does with exceptions inside it: tests catch them, or an object of the program may."""
+        """Return how a statement may stop exceptions inside it: the tests catch them, or a context manager may."""
         if isinstance(node, self.ast.Try) and node.handlers:
             return CATCHES
         if isinstance(node, (self.ast.With, self.ast.AsyncWith)):
@@ -204,7 +211,7 @@ class AssertionRewriter:
         return None
 
     def rewritten_assert(self, node):
-        """The statements that evaluate an assertion and raise what it says when it does not hold."""
+        """Return the statements that evaluate an assertion and raise its exception when it does not hold."""
         test = node.test
         if isinstance(test, self.ast.BoolOp) and isinstance(test.op, self.ast.And) and node.msg is None:
             parts = [self.place(self.ast.Assert(test=value, msg=None), value) for value in test.values]
@@ -213,13 +220,13 @@ class AssertionRewriter:
         place = tuple(getattr(test, name) for name in POSITION)
         self.assertions.places.append((place, bool(self.blocks) and CATCHES not in self.blocks))
         is_comparison = isinstance(test, self.ast.Compare) and len(test.ops) == 1
-        test = self.visited(test)
+        test = self.replacement(test)
         if is_comparison:
             operator = self.constant(node, type(test.ops[0]).__name__)
             holds = self.call(node, "@compare", operator, test.left, test.comparators[0])
         else:
             holds = self.call(node, "@holds", test)
-        message = [self.visited(node.msg)] if node.msg is not None else []
+        message = [self.replacement(node.msg)] if node.msg is not None else []
         error = self.call(node, "@failed", self.constant(node, number), *message)
         negated = self.place(self.ast.UnaryOp(op=self.ast.Not(), operand=holds), node)
         raised = self.place(self.ast.Raise(exc=error, cause=None), node)
@@ -244,7 +251,7 @@ class AssertionRewriter:
         return self.place(self.ast.Constant(value=value, kind=None), place)
 
     def place(self, node, other):
-        """The node, at the place of another."""
+        """Give a node the source position of another one, and return the node."""
         for name in POSITION:
             setattr(node, name, getattr(other, name))
         return node

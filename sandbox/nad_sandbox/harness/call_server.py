@@ -1,8 +1,8 @@
-"""The program's process for the second judge: loads the program and makes the calls that it is asked for.
+"""The program's process for the second judge: it loads the program and makes the calls that the judge asks for.
 
-It holds no test, no expected value and no secret: it is forked from the supervisor before that has read anything.
-Values come and go as plain data. A list, set or dictionary that was an argument or a result is remembered, and what
-later calls change in it is told, so that arguments that are sorted in place look sorted to the tests.
+The process holds no test, no expected value and no secret: it is forked before the supervisor has read anything.
+Values cross the pipe as plain data. A list, set or dictionary that was an argument or a result is remembered, and the
+changes that later calls make to it are reported, so that an argument sorted in place looks sorted to the tests.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import sys
 from nad_sandbox.harness.plain_data import NotPlainError, decode, encode
 from nad_sandbox.harness.program import (
     Answers,
-    be_like_a_script,
     compile_program,
     describe_error,
     describe_syntax_error,
     make_module,
     read_request,
+    set_up_script,
     short_text,
 )
 
@@ -31,13 +31,13 @@ LONGEST_REMEMBERED = 50000
 
 
 class Remembered:
-    """Mutable values that crossed, in the order in which they did, on either side."""
+    """Keeps the mutable values that crossed the pipe, in the same order on both sides."""
 
     def __init__(self):
         self.values, self.forms = [], []
 
     def add(self, values):
-        """Remember those of some values that can change."""
+        """Remember the mutable ones among some values."""
         for value in values:
             if isinstance(value, MUTABLE):
                 self.values.append(value)
@@ -45,7 +45,7 @@ class Remembered:
         del self.values[:-MOST_REMEMBERED], self.forms[:-MOST_REMEMBERED]
 
     def form(self, value):
-        """What a value is now; None for one that is too long to be looked at after every call."""
+        """Return a value's current content as JSON; None when it is too long to be compared after every call."""
         if len(value) > LONGEST_REMEMBERED:
             return None
         try:
@@ -54,7 +54,7 @@ class Remembered:
             return None
 
     def changes(self):
-        """The place, from the end, and the new content of each value that is no longer what it was."""
+        """Return the position, counted from the end, and the new content of each value that has changed."""
         changed = []
         for place, (value, form) in enumerate(zip(self.values, self.forms)):
             now = self.form(value)
@@ -64,7 +64,7 @@ class Remembered:
         return changed
 
     def apply(self, changes):
-        """Change this side's values like the other's."""
+        """Apply the changes that the other side reported to the values on this side."""
         for place, content in changes:
             value, new = self.values[-place], decode(content)
             if type(value) is not type(new):
@@ -77,13 +77,18 @@ class Remembered:
 
 
 def serve_calls(requests, answers):
-    """Load the program, then answer calls until the requests' pipe is closed; both are descriptors."""
+    """Load the program, then answer calls until the pipe of requests is closed.
+
+    Args:
+        requests: Descriptor that requests are read from.
+        answers: Descriptor that answers are written to.
+    """
     requests = open(requests, encoding="ascii")
     request = read_request(requests)
     if request is None:
         os._exit(0)
     pipe = Answers(answers)
-    be_like_a_script()
+    set_up_script()
     source = request["source"]
     try:
         code = compile_program(source)
@@ -108,7 +113,7 @@ def serve_calls(requests, answers):
 
 
 def answer_call(program, request, remembered, source):
-    """Make one call; what it returned, printed, raised and changed, as data."""
+    """Make one call, and return as data what it returned, printed, raised and changed."""
     args, kwargs = decode(request["args"]), decode(request["kwargs"])
     out = sys.stdout = io.StringIO()
     answer = {}
@@ -134,7 +139,7 @@ def answer_call(program, request, remembered, source):
 
 
 def describe_exception(error, source):
-    """An exception as data: its built-in classes, its text, and what the report says of it."""
+    """Return an exception as data: its built-in classes, its text, and its description for the report."""
     kinds = [base.__name__ for base in type(error).__mro__ if vars(builtins).get(base.__name__) is base]
     name = type.__dict__["__name__"].__get__(type(error))
     return {"name": name, "kinds": kinds, "text": short_text(error), **describe_error(error, source)}

@@ -1,4 +1,4 @@
-"""A forked process that runs the program, as the supervisor sees it: requests, answers, output and its end."""
+"""The supervisor's side of a forked process that runs the program: requests, answers, output and exit status."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ DESCRIPTORS = 4096
 
 
 class ProgramEndedError(BaseException):
-    """The program's process ended, ran out of time or broke the protocol; no `except Exception` of tests hides it."""
+    """Raised when the program's process ended, ran out of time or broke the protocol.
+
+    It is no `Exception`, so that no `except Exception` of the tests hides it.
+    """
 
 
 class Child:
-    """A process made now, before this one has read anything that is not for it.
+    """A process that is forked at once, before this one has read anything that the child must not know.
 
     Args:
-        serve: called there with the descriptors of requests and answers.
+        serve: Function that the child calls with the descriptors of its requests and answers.
     """
 
     def __init__(self, serve):
@@ -41,7 +44,7 @@ class Child:
             os.close(descriptor)
 
     def send(self, message):
-        """Write one request; a process that is gone is met when its answer is read."""
+        """Write one request; if the process has ended, reading its answer reports that."""
         data = (json.dumps(message) + "\n").encode("ascii")
         try:
             while data:
@@ -50,10 +53,10 @@ class Child:
             pass
 
     def receive_line(self):
-        """One line of the answers; the end of what is printed meanwhile is kept.
+        """Return one line of the answers, and keep the end of the program's output meanwhile.
 
         Raises:
-            ProgramEndedError: none comes.
+            ProgramEndedError: The process sends no line in time, ends, or sends one that is too long.
         """
         parts, size = [self.pending], len(self.pending)
         sources = [self.answers, self.printed]
@@ -77,10 +80,10 @@ class Child:
         return line
 
     def receive(self, token=b""):
-        """One answer, which must be an object behind the token that was given with the request.
+        """Return one answer, which must be a JSON object after the token that was given with the request.
 
         Raises:
-            ProgramEndedError: none comes, or something else.
+            ProgramEndedError: No answer comes, or something that is no such answer.
         """
         line = self.receive_line()
         try:
@@ -92,19 +95,19 @@ class Child:
         return answer
 
     def keep_output(self):
-        """Take what was printed; False when nothing more will come."""
+        """Read some of the program's output; return False when there will be no more."""
         part = os.read(self.printed, 65536)
         self.output = (self.output + part)[-4 * TEXT :]
         return bool(part)
 
     def drain_output(self):
-        """Take what is left in the pipe of a process that has ended."""
+        """Read what is left in the output pipe of a process that has ended."""
         for _ in range(64):
             if not select.select([self.printed], [], [], 0)[0] or not self.keep_output():
                 return
 
     def how_it_ended(self):
-        """In words, for the report."""
+        """Describe for the report how the process ended."""
         if not self.wait(1.0):
             return "the program closed the answers of its process"
         if os.WIFSIGNALED(self.status):
@@ -114,7 +117,7 @@ class Child:
         return "the program ended its process with status %d" % os.WEXITSTATUS(self.status)
 
     def wait(self, seconds):
-        """Whether the process has ended, which is awaited for a while."""
+        """Wait for at most some seconds, and return whether the process has ended."""
         end = time.monotonic() + seconds
         while self.status is None:
             ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -127,7 +130,7 @@ class Child:
         return True
 
     def stop(self):
-        """End it."""
+        """Kill the process, read the rest of its output and close its pipes."""
         if self.status is None:
             os.kill(self.pid, 9)
             self.status = os.waitpid(self.pid, 0)[1]
@@ -137,7 +140,7 @@ class Child:
 
 
 def keep_only(requests, answers, prints):
-    """In the new process: nothing to read, output to a pipe, and no other descriptor of the old one."""
+    """Give the new process an empty standard input and a pipe as its output, and close all other descriptors."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(prints, 1)
@@ -150,7 +153,7 @@ def keep_only(requests, answers, prints):
 
 
 def read_payload():
-    """The supervisor's own input: eight bytes with a length, and JSON of that length."""
+    """Read the supervisor's own input: a length in eight bytes, then JSON of that length."""
     size = int.from_bytes(read_exactly(8), "big")
     payload = json.loads(read_exactly(size))
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -160,7 +163,7 @@ def read_payload():
 
 
 def read_exactly(size):
-    """The next bytes of the standard input."""
+    """Read exactly `size` bytes from standard input; end the process when there are fewer."""
     parts = []
     while size:
         part = os.read(0, min(size, 1 << 18))
@@ -172,7 +175,7 @@ def read_exactly(size):
 
 
 def write_verdict(nonce, verdict):
-    """Write the nonce and the verdict to the sandbox's standard output, and end."""
+    """Write the nonce and the verdict to the sandbox's standard output, and end the process."""
     data = ("\n" + nonce + json.dumps(verdict) + "\n").encode("ascii")
     while data:
         data = data[os.write(1, data) :]

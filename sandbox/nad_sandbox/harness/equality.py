@@ -1,8 +1,8 @@
-"""Values that are equal to everything.
+"""Detect values that compare equal to everything.
 
-A program that returns an object whose ``__eq__`` is always true would pass every ``assert f(x) == y``. Python's own
-comparison decides in tests, as it does everywhere, but only for objects that can tell something else from what is
-expected: each object with a comparison written in Python is first compared with values made up for the occasion.
+A program that returns an object whose ``__eq__`` is always true would pass every ``assert f(x) == y``. So each object
+whose comparison is written in Python is first compared with random values that no correct object equals. An object
+that claims to equal one of them is rejected; for every other object Python's own comparison decides.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ DEEPEST_WALK = 20
 
 
 class AlwaysEqualError(AssertionError):
-    """A value compares equal to everything."""
+    """Raised when a value compares equal to everything."""
 
 
-def made_up_values():
-    """Values that no honest object is equal to."""
+def random_values():
+    """Return random values of several types that no correct object equals."""
     number = int.from_bytes(os.urandom(7), "big") + 1
     text = "nad" + os.urandom(8).hex()
     return (object(), number, number + 0.5, text, text.encode(), [number], (text, number), {text: number}, {number})
 
 
 def always_equal(value, allowed=()):
-    """Whether a value, or an item of a container, is equal to whatever it is compared with.
+    """Return whether a value, or an item of a container, is equal to whatever it is compared with.
 
     Args:
-        value: what is about to be compared.
-        allowed: names of classes that may be, such as that of `unittest.mock.ANY`.
+        value: Value that is about to be compared.
+        allowed: Names of classes whose objects may equal everything, such as that of `unittest.mock.ANY`.
     """
-    return any(is_dishonest(item) for item in exotic_objects(value) if type(item).__name__ not in allowed)
+    return any(
+        matches_random_values(item) for item in objects_compared_in_python(value) if type(item).__name__ not in allowed
+    )
 
 
-def exotic_objects(value, depth=0):
-    """The objects in a value that do not leave their comparison to C."""
+def objects_compared_in_python(value, depth=0):
+    """Yield the objects in a value whose comparison is not implemented in C."""
     kind = type(value)
     if kind in ATOMS:
         return
@@ -54,27 +56,27 @@ def exotic_objects(value, depth=0):
         return
     if depth < DEEPEST_WALK and not frozenset(map(type, items)) <= ATOMS:
         for item in items:
-            yield from exotic_objects(item, depth + 1)
+            yield from objects_compared_in_python(item, depth + 1)
 
 
 def has_own_comparison(kind):
-    """Whether a class has a comparison in Python that is not the standard library's."""
+    """Return whether a class defines a comparison in Python that does not come from an installed library."""
     codes = [getattr(getattr(kind, name, None), "__code__", None) for name in COMPARISONS]
     return any(code is not None and not code.co_filename.startswith(library_folders()) for code in codes)
 
 
-def is_dishonest(value):
-    """Whether an object says that it equals, holds or orders values which have nothing in common."""
-    for other in made_up_values():
+def matches_random_values(value):
+    """Return whether an object claims to equal, contain or order unrelated random values."""
+    for other in random_values():
         if answer(lambda: value == other) or (answer(lambda: value < other) and answer(lambda: value > other)):
             return True
         if hasattr(type(value), "__contains__") and answer(lambda: other in value):
             return True
-    return answer(lambda: value == True) and answer(lambda: value == False)  # noqa: E712 - what is asked
+    return answer(lambda: value == True) and answer(lambda: value == False)  # noqa: E712 - the comparison itself is tested
 
 
 def answer(question):
-    """Whether a comparison says True; one that raises does not."""
+    """Return whether a comparison gives True; one that raises counts as False."""
     try:
         return question() is True
     except BaseException:
@@ -82,7 +84,7 @@ def answer(question):
 
 
 def library_folders(found=[]):  # noqa: B006 - looked up once
-    """Where code lies that no program wrote."""
+    """Return the prefixes of file names whose code belongs to Python, installed packages or the harness."""
     if not found:
         installed = [path for path in sys.path if "-packages" in path or path.startswith("/opt/nad-sandbox")]
         folders = [os.path.dirname(os.__file__), *installed]

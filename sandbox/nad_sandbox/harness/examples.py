@@ -1,4 +1,4 @@
-"""Examples of a prompt: each a call and what it returns, prints or raises."""
+"""Evaluate the examples of a prompt: each is a call and what it returns, prints or raises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SENTINEL = object()
 
 
 class ExampleError(Exception):
-    """An example does not hold; `detail` is for the report."""
+    """Raised when an example does not hold; `detail` is for the report."""
 
     def __init__(self, call, expected="", got="", error=""):
         super().__init__(call)
@@ -23,13 +23,13 @@ def check_examples(examples, program, scope, honest=lambda value: value):
     """Evaluate each example; see `nad_sandbox.checks.examples.Example`.
 
     Args:
-        examples: as data; `literal` says whether what is expected is the source of a literal.
-        program: names that the program defines.
-        scope: names beside those that an example calls.
-        honest: gives a value back, or raises where it is equal to everything.
+        examples: Examples as dictionaries; `literal` tells whether the expected text is the source of a literal.
+        program: The program's namespace.
+        scope: Further names that an example may use.
+        honest: Function that returns a value, or raises when the value compares equal to everything.
 
     Raises:
-        ExampleError: one does not hold.
+        ExampleError: An example does not hold.
     """
     for example in examples:
         call, expected = example["call"], example["expected"]
@@ -57,10 +57,10 @@ def check_examples(examples, program, scope, honest=lambda value: value):
 
 
 def compare_example(example, got, printed):
-    """See that what came is what is expected.
+    """Compare the result of an example's call with the expected one.
 
     Raises:
-        ExampleError: it is not.
+        ExampleError: They differ.
     """
     call, expected = example["call"], example["expected"]
     comparison, options = example.get("comparison", "output"), example.get("options", 0)
@@ -77,13 +77,13 @@ def compare_example(example, got, printed):
     wanted = expected if value is SENTINEL else short_repr(value)
     wanted = "about " + expected if comparison == "approximate" else wanted
     if text == wanted:
-        # written alike, and not equal: what differs is the type, or that it is printed
+        # both have the same text and are not equal: the type differs, or one is printed and the other returned
         text += ", printed" if printed and got is None else ", of type %s" % type(got).__name__
     raise ExampleError(call, wanted, text)
 
 
 def literal(text):
-    """The value of a literal; SENTINEL for other text."""
+    """Return the value of a literal; SENTINEL for other text."""
     import ast
 
     try:
@@ -93,7 +93,7 @@ def literal(text):
 
 
 def similar(a, b):
-    """Equality as an example means it: floats to 6 digits, lists and tuples alike."""
+    """Return whether two values are equal as examples mean it: floats to 6 digits, a list like a tuple."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b or (type(a) is type(b) and a == b)
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
@@ -106,12 +106,12 @@ def similar(a, b):
 
 
 def shows(got, printed, expected, value, options):
-    """Whether an interactive session would show what is expected, or the value that is."""
+    """Return whether an interactive session would show the expected text, or the value is the expected one."""
     shown = printed + ("" if got is None else repr(got) + "\n")
     if shown.strip() == expected.strip() or (options and checked(expected, shown, options)):
         return True
     if value is SENTINEL:
-        # text that a string's quotes were left out of, or what doctest's options allow
+        # accept a string that is shown without its quotes, and what doctest's options allow
         unquoted = isinstance(got, str) and not printed and got.strip() == expected.strip()
         return unquoted or checked(expected, shown, options)
     if not printed:
@@ -125,14 +125,17 @@ def shows(got, printed, expected, value, options):
 
 
 def checked(expected, shown, options):
-    """What doctest says of an output."""
+    """Return whether doctest accepts an output."""
     import doctest
 
     return doctest.OutputChecker().check_output(expected.rstrip("\n") + "\n", shown, options)
 
 
 def raised_as(error, text, expected, options):
-    """Whether an exception is the expected one: its class or a base, or, with a message, as doctest compares it."""
+    """Return whether an exception is the expected one.
+
+    Its class or a base class must have the expected name; an expected message is compared as doctest compares it.
+    """
     kind, colon, message = expected.partition(":")
     kind = kind.rpartition(".")[2]
     if not colon:
@@ -141,7 +144,7 @@ def raised_as(error, text, expected, options):
 
 
 def approximately(got, expected):
-    """Whether a number, rounded or cut off, shows the expected digits."""
+    """Return whether a number shows the expected digits when it is rounded or cut off."""
     from decimal import Decimal
 
     if isinstance(got, bool) or not isinstance(got, (int, float)):

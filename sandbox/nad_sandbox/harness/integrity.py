@@ -1,8 +1,8 @@
-"""What a program must not change, and what it must not look into, so that its tests mean something.
+"""Detect a program that changes what its tests rely on, or that inspects the interpreter.
 
-A guard remembers the functions and classes that a verdict rests on before the program is loaded, and says which of
-them is another one afterwards. An audit hook, which nothing can remove, notes when the program reaches into the
-interpreter: then its tests alone are no proof.
+Before the program is loaded, a guard records the functions and classes that a verdict rests on; afterwards it reports
+the first one that was replaced. An audit hook, which nothing can remove, notes when the program reaches into the
+interpreter: passing its tests is then no proof by itself.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ INNER_FILES = ("/mem", "/fd", "/maps", "/environ", "/task")
 
 
 class Guard:
-    """The functions and classes of some modules, as they were.
+    """Records the functions and classes of modules, to find those that were changed later.
 
     Args:
-        modules: whose.
+        modules: The modules to guard.
     """
 
     def __init__(self, modules):
         self.kept = [(module, members(vars(module), module.__name__)) for module in modules]
 
     def changed(self, exempt=()):
-        """The name of something that is not what it was; empty when everything is.
+        """Return the name of the first function or class that was changed; empty when none was.
 
         Args:
-            exempt: names of modules that tests may have changed.
+            exempt: Names of modules that the tests may have changed.
         """
         for module, before in self.kept:
             if module.__name__ in exempt:
@@ -54,7 +54,7 @@ class Guard:
 
 
 def members(namespace, owner):
-    """For each function and class of a namespace, itself and what it consists of."""
+    """Return each function and class of a namespace by name, with the parts that it consists of."""
     kept = {}
     for name, value in list(namespace.items()):
         kind = type(value)
@@ -71,7 +71,7 @@ def members(namespace, owner):
 
 
 def difference(namespace, before):
-    """The name of the first member that was replaced or changed."""
+    """Return the name of the first member that was replaced or changed; empty when none was."""
     for name, (value, inner) in before.items():
         current = namespace.get(name)
         if current is not value:
@@ -86,7 +86,7 @@ def difference(namespace, before):
 
 
 def guarded_modules(imported):
-    """The modules that verdicts rest on, and those that the tests import."""
+    """Return the modules that verdicts rest on, and those that the tests import."""
     named = [name for name in sys.modules if name.split(".")[0] in GUARDED_PREFIXES]
     names = dict.fromkeys(["builtins", *named, *imported])
     exempt = ("sys", "os", "warnings", "logging", "threading", "time")
@@ -94,11 +94,11 @@ def guarded_modules(imported):
     return [module for module in modules if isinstance(module, type(sys))]
 
 
-def note_inner_workings(noted):
-    """Let the interpreter tell when the program, and not a library at its import, reaches into its inner workings.
+def watch_introspection(noted):
+    """Install an audit hook that notes when the program, and not a library being imported, inspects the interpreter.
 
     Args:
-        noted: a list that events are appended to.
+        noted: List that the names of audit events are appended to.
     """
     busy = []
 
@@ -109,7 +109,7 @@ def note_inner_workings(noted):
             return
         busy.append(event)
         try:
-            if event not in noted and asked_by_program():
+            if event not in noted and caused_by_program():
                 noted.append(event)
         finally:
             busy.pop()
@@ -118,14 +118,14 @@ def note_inner_workings(noted):
 
 
 def is_inner_file(path):
-    """Whether a path leads to a process's memory or descriptors."""
+    """Return whether a path leads to a process's memory or descriptors."""
     if isinstance(path, bytes):
         path = path.decode("utf-8", "replace")
     return isinstance(path, str) and path.startswith("/proc/") and any(part in path for part in INNER_FILES)
 
 
-def asked_by_program():
-    """Whether the program is nearer than the tests, and no import lies between."""
+def caused_by_program():
+    """Return whether the program is nearer on the call stack than the tests, with no import in between."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename

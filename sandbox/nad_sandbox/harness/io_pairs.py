@@ -1,4 +1,4 @@
-"""Programs that read standard input: each pair is one run of the program as a script."""
+"""Check programs that read standard input: each pair is one run of the program as a script."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from nad_sandbox.harness.same_process import FailedError
 
 
 def check_pairs(source, pairs, deadline):
-    """Run the program on each input and compare what it prints; spaces and line ends at the end do not count.
+    """Run the program on each input and compare its output; trailing spaces and line ends are ignored.
 
     Raises:
-        FailedError: it printed something else, failed or did not end in time.
+        FailedError: The program printed something else, failed or did not end in time.
     """
     import subprocess
 
@@ -44,5 +44,5 @@ def check_pairs(source, pairs, deadline):
 
 
 def lines(text):
-    """The lines that count."""
+    """Return the lines of an output without trailing spaces and without blank space at its beginning and end."""
     return [line.rstrip() for line in text.strip().splitlines()]

@@ -1,4 +1,4 @@
-"""Running the harness's programs, compiled once for each sandbox: parsing them takes longer than starting Python."""
+"""Run the harness's programs, compiled once per sandbox: parsing them takes longer than starting Python."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nad_sandbox.base import ExecResult, HarnessSandbox, Sandbox
 
 __all__ = ["run_harness"]
 
-# what is compiled is the harness alone, in a run in which no candidate takes part
+# this run compiles the harness alone; no candidate takes part in it
 _COMPILE = """import base64, marshal, sys, zlib
 code = compile(sys.stdin.buffer.read(), "harness.py", "exec", dont_inherit=True)
 print(base64.b64encode(zlib.compress(marshal.dumps(code))).decode())
 """
-# for a sandbox of the user's own: what the bootstrap program of ours does
+# does for a user's own sandbox what the bootstrap program does in ours
 _MAIN = """import builtins, ctypes, os
 if os.path.exists("main.py"): os.unlink("main.py")
 try: ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
@@ -29,17 +29,17 @@ exec(compile({source!r}, "harness.py", "exec", dont_inherit=True), {{"__builtins
 
 @dataclass
 class _Compiled:
-    """What is known of each program in one sandbox: None after the first run, and while the second compiles it."""
+    """The compiled code of each program in one sandbox: None after the first run and while the second compiles it."""
 
     code: dict[str, bytes | None] = field(default_factory=dict)
     compiling: set[str] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def is_due(self, source: str) -> bool:
-        """Whether the caller is to compile the program now."""
+        """Return whether the caller must compile the program now."""
         with self.lock:
             if source not in self.code:
-                self.code[source] = None  # a program that runs once is not worth the compiling
+                self.code[source] = None  # compiling a program that runs once does not pay
                 return False
             due = self.code[source] is None and source not in self.compiling
             self.compiling.add(source)
@@ -51,20 +51,20 @@ _lock = threading.Lock()
 
 
 def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float) -> ExecResult:
-    """Run a program of the harness.
+    """Run one of the harness's programs.
 
-    In a sandbox of this package the bootstrap program becomes it, which saves starting Python once more; from the
-    second run on it is sent compiled. Any other sandbox runs it like a program of the user's.
+    In a sandbox of this package the bootstrap program executes the program itself, which saves starting Python once
+    more; from the second run on the program is sent compiled. Any other sandbox runs it like a program of the user's.
 
     Args:
-        sandbox: where it runs.
-        source: its source.
-        payload: what it reads.
-        timeout: wall-clock seconds.
+        sandbox: Sandbox that runs the program.
+        source: The program's source.
+        payload: Bytes that the program reads from standard input.
+        timeout: Limit in wall-clock seconds.
 
     Raises:
-        SandboxUnavailableError: there is nowhere to run it.
-        SandboxFailureError: the sandbox broke.
+        SandboxUnavailableError: No sandbox can be started.
+        SandboxFailureError: The sandbox broke.
     """
     framed = len(payload).to_bytes(8, "big") + payload
     if not isinstance(sandbox, HarnessSandbox):

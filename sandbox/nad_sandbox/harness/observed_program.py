@@ -1,8 +1,8 @@
-"""The observed process: loads a program and makes one call after the other, telling what came of each.
+"""The observed process: it loads a program, makes one call after the other and reports the outcome of each.
 
-Each line on the answers pipe is one call's outcome: what it returned or raised, its arguments afterwards, what it
-printed. A value becomes canonical text: sets and dictionaries in sorted order, iterators as their first items, other
-objects as their type and attributes.
+Each line on the answers pipe is the outcome of one call: what it returned or raised, its arguments afterwards, and its
+output. Values are written in a canonical form: sets and dictionaries in sorted order, iterators as their first items,
+other objects as their type and attributes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PRINTED = 1 << 20
 
 
 def canonical(value, depth=0):
-    """A JSON-serialisable form that is equal for values which are equal, whatever the order of sets and mappings."""
+    """Return a JSON-serializable form that is the same for equal values, whatever the order of sets and mappings."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -54,14 +54,14 @@ def canonical(value, depth=0):
 
 
 class Printed(io.StringIO):
-    """Standard output with an end."""
+    """Standard output that keeps a bounded number of characters."""
 
     def write(self, text):
         return super().write(text) if self.tell() < PRINTED else len(text)
 
 
 def outcome(scope, call):
-    """Make one call and tell what came of it."""
+    """Make one call and return its outcome."""
     out = sys.stdout = Printed()
     sys.stdin = io.StringIO("")
     told = {}
@@ -93,7 +93,7 @@ PLAIN = {"set": set, "frozenset": frozenset, "float": float, "dict": dict, "list
 
 
 def main():
-    """Argument 1: descriptor of requests; argument 2: of answers."""
+    """Load the program and answer calls; the arguments are the descriptors of requests and of answers."""
     requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
     answers = int(sys.argv[2])
 

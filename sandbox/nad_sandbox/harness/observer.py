@@ -1,8 +1,8 @@
-"""The observer: runs a program twice on the same inputs, each input under its own time limit.
+"""The observer: it runs a program twice on the same inputs, each input under its own time limit.
 
-Reads one JSON object on standard input, writes one line on standard output: the nonce, and for every input what came
-of it and whether it came twice. The two runs are different processes with different hash seeds, so that what depends
-on either is seen to be not deterministic.
+It reads one JSON object from standard input and writes one line to standard output: the nonce, and for every input its
+outcome and whether both runs agree. The two runs are separate processes with different hash seeds, so that an outcome
+that depends on either shows up as not deterministic.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_TIMEOUTS = 3
 
 
 class Caller:
-    """The process that makes the calls."""
+    """Starts the process that makes the calls, and talks to it."""
 
     def __init__(self, source, seconds):
         ours_in, theirs_out = os.pipe()
@@ -40,7 +40,7 @@ class Caller:
         self.loaded = self.ask(source, seconds)
 
     def ask(self, message, seconds):
-        """Send a message and get the answer; an answer that does not come says why."""
+        """Send a message and return the answer; when none comes, return a dictionary with the reason under `ended`."""
         data = (json.dumps(message) + "\n").encode()
         try:
             while data:
@@ -64,7 +64,7 @@ class Caller:
         return answer if isinstance(answer, dict) else {"ended": "exit"}
 
     def stop(self):
-        """End it."""
+        """Kill the process and close its pipes."""
         self.process.kill()
         self.process.wait()
         os.close(self.requests)
@@ -72,7 +72,7 @@ class Caller:
 
 
 def call_all(source, calls, seconds, load_seconds, deadline):
-    """The outcome of every call, in a process that is replaced when a call ends or blocks it."""
+    """Return the outcome of every call, made in a process that is replaced when a call ends or blocks it."""
     outcomes, caller, timeouts = [], None, 0
     for call in calls:
         if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
@@ -96,7 +96,7 @@ def call_all(source, calls, seconds, load_seconds, deadline):
 
 
 def run_all(source, inputs, seconds, deadline):
-    """What the program prints, as a script, for each standard input."""
+    """Run the program as a script on each standard input, and return what it prints or how it fails."""
     outcomes, timeouts = [], 0
     with open("program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
         file.write(source)
@@ -129,7 +129,7 @@ def run_all(source, inputs, seconds, deadline):
 
 
 def main():
-    """Observe twice, and write what was seen."""
+    """Observe the program twice and write the outcomes."""
     payload = read_payload()
     deadline = time.monotonic() + payload["seconds"]
     runs = []
@@ -145,7 +145,7 @@ def main():
 
 
 def bounded(outcome, room):
-    """The outcome with a digest for each part that is long: the sandbox keeps so much output and no more."""
+    """Return an outcome with a digest in place of each long part, since the sandbox's output is capped."""
     kept = {}
     for part, value in outcome.items():
         text = json.dumps(value)

@@ -1,7 +1,8 @@
-"""Plain data as JSON: what crosses the pipe between the separate judge and the program's process.
+"""Encode plain data as JSON, to cross the pipe between the second judge and the program's process.
 
-Plain are None, bool, numbers, strings, bytes, and lists, tuples, sets and dictionaries of these. An instance of a
-subclass is sent as the plain value, unless it has a comparison of its own, and an iterator as the list of its items.
+Plain data are None, bool, numbers, strings, bytes, and lists, tuples, sets and dictionaries of these. An instance of
+a subclass is sent as the plain value, unless it has a comparison of its own; an iterator is sent as the list of its
+items.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ VIEWS = (range, type(NOTHING.keys()), type(NOTHING.values()), type(NOTHING.items
 
 
 class NotPlainError(Exception):
-    """A value is no plain data; the message names its type."""
+    """Raised when a value is not plain data; the message names its type."""
 
 
 class MalformedError(Exception):
-    """A message is not what `encode` makes."""
+    """Raised when a message is not in the form that `encode` writes."""
 
 
 def encode(value, depth=0):
-    """The JSON form of a value.
+    """Return the JSON form of a value.
 
     Raises:
-        NotPlainError: the value holds something else than plain data.
+        NotPlainError: The value holds something that is not plain data.
     """
     kind = type(value)
     if value is None or kind is bool or kind is str:
@@ -70,7 +71,7 @@ def encode(value, depth=0):
 
 
 def encode_items(items, depth):
-    """The JSON form of a list's items; a list of a million numbers is its own."""
+    """Return the JSON form of a list's items; a list of numbers is returned as it is, whatever its length."""
     kinds = frozenset(map(type, items))
     if kinds in FINITE_LISTS:
         return items
@@ -82,10 +83,10 @@ def encode_items(items, depth):
 
 
 def decode(data, depth=0):
-    """The value whose JSON form was read.
+    """Return the value whose JSON form was read.
 
     Raises:
-        MalformedError: it is no such form.
+        MalformedError: The data are not in the form that `encode` writes.
     """
     kind = type(data)
     if data is None or kind in (bool, int, float, str):

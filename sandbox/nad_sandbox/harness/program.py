@@ -1,4 +1,4 @@
-"""The program in a process of its own: its module, how it is loaded, and how its errors are described."""
+"""Load the program in a process of its own, make its module and describe its errors."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ STACK_LINES = 4
 
 
 class Answers:
-    """The pipe to the supervisor. What it needs is held here: a program may replace it elsewhere.
+    """Writes answers to the supervisor, with functions saved before a program could replace them in their modules.
 
     Args:
-        descriptor: where answers go.
-        token: what each of them begins with; the program has to find it before it can write one.
+        descriptor: Descriptor that answers are written to.
+        token: Text that each answer begins with; a program must know it to forge an answer.
     """
 
     def __init__(self, descriptor, token=""):
         dumps, write, getpid, owner = json.dumps, os.write, os.getpid, os.getpid()
 
         def send(message):
-            # a process that the program forked does not speak for it
+            # a process that the program forked must not answer
             if getpid() != owner:
                 os._exit(1)
             data = (token + dumps(message) + "\n").encode("ascii")
@@ -37,21 +37,21 @@ class Answers:
 
 
 def read_request(requests):
-    """The next line of the requests' pipe as data; None at its end."""
+    """Return the next request of the pipe as data; None at the end of the pipe."""
     line = requests.readline()
     return json.loads(line) if line else None
 
 
 def find_installed_packages():
-    """Let installed packages and `exit` be found, as at any start of Python."""
+    """Make installed packages and `exit` available, as an ordinary start of Python does."""
     if sys.flags.no_site:
         import site
 
         site.main()
 
 
-def be_like_a_script():
-    """Give a child a path without the working folder, and streams that write line by line."""
+def set_up_script():
+    """Set up a child as a script: a path without the working folder, and streams that write line by line."""
     folder = os.getcwd()
     sys.path[:] = [path for path in sys.path if path and path != folder]
     if PACKAGES not in sys.path:
@@ -67,18 +67,18 @@ def be_like_a_script():
 
 
 def compile_program(source):
-    """The program's code.
+    """Compile the program.
 
     Raises:
-        BaseException: whatever the compiler raises; most often SyntaxError.
+        BaseException: The compiler may raise anything; most often it raises SyntaxError.
     """
     return compile(source, PROGRAM_FILE, "exec", dont_inherit=True)
 
 
 def make_module(source, tests=""):
-    """The program's module, which tests find under each of its names; nothing of it is run yet."""
+    """Create the program's module and register it under each of its names, without running the program."""
     module = type(sys)(PROGRAM_MODULES[0])
-    vars(module)["__builtins__"] = builtins  # those that tests and program may change, and not the harness's own
+    vars(module)["__builtins__"] = builtins  # the built-ins that tests and program may change, not the harness's own
     module.__file__ = os.path.join(os.getcwd(), PROGRAM_FILE)
     for name in PROGRAM_MODULES:
         sys.modules[name] = module
@@ -88,14 +88,14 @@ def make_module(source, tests=""):
 
 
 def remember_lines(source):
-    """Let tracebacks and `inspect` find the program's lines, which lie in no file."""
+    """Make the program's lines, which are in no file, available to tracebacks and `inspect`."""
     import linecache
 
     linecache.cache[PROGRAM_FILE] = (len(source), None, source.splitlines(True), PROGRAM_FILE)
 
 
 def describe_syntax_error(error):
-    """What the report says of source that does not compile."""
+    """Describe for the report why source does not compile."""
     text = getattr(error, "text", None)
     return {
         "error": "%s: %s" % (type(error).__name__, short_text(error)),
@@ -104,7 +104,7 @@ def describe_syntax_error(error):
 
 
 def describe_error(error, source):
-    """What the report says of an exception: its text, and the program's lines on the way to it."""
+    """Describe an exception for the report: its text, and the program's lines in its traceback."""
     remember_lines(source)
     import traceback
 
@@ -121,12 +121,12 @@ def describe_error(error, source):
 
 
 def short_text(value):
-    """A bounded str."""
+    """Return the str of a value, cut to a bounded length."""
     return bounded(str, value)
 
 
 def short_repr(value):
-    """A bounded repr."""
+    """Return the repr of a value, cut to a bounded length."""
     return bounded(repr, value)
 
 

@@ -1,4 +1,4 @@
-"""Running tests by pytest: its own collection, fixtures and reports, with one plugin that keeps what they say."""
+"""Run tests by pytest: with its own collection, fixtures and reports, and one plugin that records the reports."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ OPTIONS = ("-c", os.devnull, "--rootdir=.", "--noconftest", "--assert=plain", "-
 
 
 def import_pytest(asynchronous):
-    """Import pytest and all that it loads while it runs; what is missing in words, None when nothing is.
+    """Import pytest and everything that it loads while it runs.
 
     Args:
-        asynchronous: import the plugin for coroutines too.
+        asynchronous: Import the plugin for coroutines too.
+
+    Returns:
+        A sentence that names what is missing; None when nothing is.
     """
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    path, sys.path[:] = sys.path[:], [PACKAGES, *sys.path]  # before one that is installed for programs
+    path, sys.path[:] = sys.path[:], [PACKAGES, *sys.path]  # our pytest comes before one that is installed for programs
     try:
         from _pytest.config import default_plugins
 
@@ -37,17 +40,17 @@ def import_pytest(asynchronous):
 
 
 def run_pytest(load, module, plan):
-    """Run a module's tests; what came of them.
+    """Run a module's tests by pytest.
 
     Args:
-        load: executes the tests' code in the module.
-        module: the tests' module.
-        plan: what was found out about the tests.
+        load: Function that executes the tests' code in the module.
+        module: The tests' module.
+        plan: The test plan, as a dictionary; see `nad_sandbox.checks.judge_plan`.
 
     Returns:
-        `ran`: how many tests passed, or failed as expected; `skipped`: how many were left out; `failed`: the first
-        exception that counts and what was printed, or None; `finished`: whether pytest came to its end and found
-        nothing wrong; `status`: its exit status.
+        A dictionary. `ran`: number of tests that passed, or failed as expected. `skipped`: number of skipped tests.
+        `failed`: the first exception that counts and the output up to then, or None. `finished`: whether pytest ended
+        by itself and found no error of its own. `status`: pytest's exit status.
     """
     import pytest
 
@@ -73,7 +76,7 @@ def run_pytest(load, module, plan):
             report = outcome.get_result()
             if call.excinfo is None:
                 return
-            # only tests may skip themselves, or say that they are expected to fail
+            # only the tests may skip a test or expect it to fail, the program may not
             if report.skipped and skipped_by_program(call.excinfo, item):
                 report.outcome = "failed"
                 if hasattr(report, "wasxfail"):
@@ -107,7 +110,7 @@ def run_pytest(load, module, plan):
     folder = os.path.join(os.getcwd(), "tests-" + os.urandom(8).hex())
     os.mkdir(folder)
     with open(os.path.join(folder, PLACE), "w"):
-        pass  # the tests themselves lie in no file
+        pass  # the file stays empty: `load` provides the tests
     arguments = [*OPTIONS, *[option for name in LEFT_OUT for option in ("-p", "no:" + name)]]
     if plan["asynchronous"]:
         arguments += ["-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=auto"]

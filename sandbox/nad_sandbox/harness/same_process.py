@@ -1,10 +1,10 @@
-"""The first judge: loads the program and its tests in one process and runs them as Python and pytest run them.
+"""The first judge: it loads the program and its tests in one process and runs them as Python and pytest run them.
 
-It is forked from the supervisor before that has read anything, and tells check by check what it saw. In order:
+It is forked before the supervisor has read anything, and reports the result of one check after the other. In order:
 
-1. Import what the tests need, rewrite their assertions, compile them. A fault up to here is the tests' own.
+1. Import what the tests need, rewrite their assertions and compile them. An error up to here is the tests' own.
 2. Compile the program and load it.
-3. Evaluate the examples and run the tests; count what was evaluated, and see that nothing they rest on was changed.
+3. Evaluate the examples and run the tests; count the assertions, and check that nothing they rely on was changed.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import sys
 
 from nad_sandbox.harness.assertions import TESTS_FILE, AssertionRewriter, Assertions, CheckError
 from nad_sandbox.harness.examples import ExampleError, check_examples
-from nad_sandbox.harness.integrity import Guard, guarded_modules, note_inner_workings
+from nad_sandbox.harness.integrity import Guard, guarded_modules, watch_introspection
 from nad_sandbox.harness.program import (
     PROGRAM_MODULES,
     Answers,
-    be_like_a_script,
     compile_program,
     describe_error,
     describe_syntax_error,
     make_module,
     read_request,
+    set_up_script,
     short_repr,
 )
 from nad_sandbox.harness.pytest_session import import_pytest, run_pytest
@@ -33,11 +33,11 @@ LIVE_BUILTINS = ("print", "input", "open")
 
 
 class UnsupportedError(Exception):
-    """The tests need something that is not here."""
+    """Raised when the tests need something that this sandbox does not have."""
 
 
 class FailedError(Exception):
-    """A check failed; `detail` is for the report."""
+    """Raised when a check failed; `detail` is for the report."""
 
     def __init__(self, **detail):
         super().__init__(detail.get("error", ""))
@@ -45,14 +45,14 @@ class FailedError(Exception):
 
 
 class TestNames(dict):  # type: ignore[type-arg] # 3.8
-    """Where tests find names that they do not define: built-in ones as they were, then those of the program.
+    """Resolves the names that tests do not define: built-in names as they were, then those of the program.
 
-    No name of the program stands before a built-in one, unless the tests are about it, and none is in the tests' own
-    namespace, where pytest would look for fixtures, marks and hooks.
+    No name of the program shadows a built-in one, unless the tests are about that name, and none is put into the tests'
+    own namespace, where pytest would look for fixtures, marks and hooks.
 
     Args:
-        subjects: names that the tests take from the program.
-        names: further names, for rewritten assertions.
+        subjects: Names that the tests take from the program.
+        names: Further names, which rewritten assertions call.
     """
 
     def __init__(self, subjects, names):
@@ -64,7 +64,7 @@ class TestNames(dict):  # type: ignore[type-arg] # 3.8
             del self[name]
 
     def show(self, module):
-        """Let the names of the loaded program be found."""
+        """Make the names of the loaded program visible to the tests."""
         self.program = vars(module)
         for name in self.subjects:
             if name in self.program:
@@ -79,12 +79,17 @@ class TestNames(dict):  # type: ignore[type-arg] # 3.8
 
 
 def serve_same_process(requests, answers):
-    """Wait for the request, judge, and say what was seen; `requests` and `answers` are descriptors."""
+    """Wait for the request, judge the program, and report each check.
+
+    Args:
+        requests: Descriptor that the request is read from.
+        answers: Descriptor that results are written to.
+    """
     request = read_request(open(requests, encoding="ascii"))
     if request is None:
         os._exit(0)
     pipe = Answers(answers, request["token"])
-    be_like_a_script()
+    set_up_script()
     try:
         judge = Judge(request)
     except UnsupportedError as error:
@@ -105,13 +110,13 @@ def serve_same_process(requests, answers):
 
 
 class Judge:
-    """The checks, with what they share.
+    """Runs the checks on one program, which share its module, the tests' namespace and the guard.
 
     Args:
-        request: source, tests and what was found out about them; see `nad_sandbox.checks.judge_plan`.
+        request: Source, tests and test plan as a dictionary; see `nad_sandbox.checks.judge_plan`.
 
     Raises:
-        UnsupportedError: the tests cannot be run here, whatever the program.
+        UnsupportedError: The tests cannot be run here, whatever the program.
     """
 
     def __init__(self, request):
@@ -135,7 +140,7 @@ class Judge:
         self.guard = Guard(guarded_modules(self.plan["modules"]))
 
     def make_namespace(self):
-        """The tests' module: ``__main__`` for a script, as Python runs it, else one that pytest imports."""
+        """Create the tests' module: ``__main__`` for a script, as Python runs it, else one that pytest imports."""
         name = "tests" if self.plan["kind"] == "pytest" else "__main__"
         module = type(sys)(name)
         module.__file__ = os.path.join(os.getcwd(), TESTS_FILE)
@@ -144,7 +149,7 @@ class Judge:
         return module
 
     def import_modules(self):
-        """Import what the tests need before the program can stand in its place."""
+        """Import the modules that the tests need, before the program can replace one of them."""
         wanted = [name for name in self.plan["modules"] if name.split(".")[0] not in PROGRAM_MODULES]
         if self.plan["kind"] == "pytest" or "pytest" in wanted:
             missing = import_pytest(self.plan["asynchronous"])
@@ -173,9 +178,9 @@ class Judge:
         if self.program is None:
             self.check_syntax()
         self.module = make_module(self.source, self.tests)
-        note_inner_workings(self.inner)
+        watch_introspection(self.inner)
         self.attempt(lambda: exec(self.program, vars(self.module)))
-        self.see_that_nothing_changed()
+        self.check_integrity()
         for name in PROGRAM_MODULES:
             sys.modules[name] = self.module
         self.names.show(self.module)
@@ -184,7 +189,7 @@ class Judge:
         """Evaluate the examples."""
         scope = {"__builtins__": dict(self.names)}
         self.attempt(lambda: check_examples(self.examples, vars(self.module), scope, self.assertions.honest))
-        self.see_that_nothing_changed()
+        self.check_integrity()
 
     def check_tests(self):
         """Run the tests."""
@@ -192,7 +197,7 @@ class Judge:
             try:
                 self.run_pytest()
             except FailedError as error:
-                error.detail.setdefault("output", "")  # what pytest writes says nothing of the program
+                error.detail.setdefault("output", "")  # pytest's own output says nothing about the program
                 raise
         elif self.plan["kind"] == "doctest":
             self.run_doctest()
@@ -203,7 +208,7 @@ class Judge:
                 raise FailedError(error="no assertion of the tests was reached")
         if self.assertions.failure is not None:
             raise FailedError(output="", **self.assertions.failure.detail)
-        self.see_that_nothing_changed(("builtins", *self.plan["modules"]) if self.plan["patches"] else ())
+        self.check_integrity(("builtins", *self.plan["modules"]) if self.plan["patches"] else ())
 
     def run_pytest(self):
         """Run the tests by pytest."""
@@ -232,21 +237,25 @@ class Judge:
             raise FailedError(error="no example of the tests was run")
 
     def expose_names(self):
-        """Put the program's names into the tests' namespace where the tests look them up as text."""
+        """Put the program's names into the tests' namespace when the tests look names up as text."""
         if self.plan["reflective"]:
             for name, value in list(vars(self.module).items()):
                 if not name.startswith("_") and name not in vars(builtins) and not isinstance(value, type(sys)):
                     vars(self.namespace).setdefault(name, value)
 
     def attempt(self, action):
-        """Run something of the program or the tests; what it raises becomes a failed check."""
+        """Run an action of the program or the tests, and turn any exception into a failed check.
+
+        Raises:
+            FailedError: The action raised an exception.
+        """
         try:
             action()
         except BaseException as error:
             raise FailedError(**self.described(error)) from None
 
     def described(self, error):
-        """What the report says of an exception."""
+        """Describe an exception for the report."""
         if isinstance(error, ExampleError):
             return error.detail
         told = describe_error(error, self.source)
@@ -257,15 +266,22 @@ class Judge:
             told["test_line"] = line
         return told
 
-    def see_that_nothing_changed(self, exempt=()):
-        """Fail a program that replaced something the verdict rests on."""
+    def check_integrity(self, exempt=()):
+        """Fail a program that replaced something that the verdict rests on.
+
+        Args:
+            exempt: Names of modules that the tests may have changed.
+
+        Raises:
+            FailedError: The program replaced a guarded function or class.
+        """
         changed = self.guard.changed(exempt)
         if changed:
             raise FailedError(error="the program replaced %s, on which its tests rely" % changed)
 
 
 def line_of_tests(error):
-    """The line of the tests at which an exception passed last."""
+    """Return the innermost line of the tests in an exception's traceback; None when there is none."""
     trace, line = error.__traceback__, None
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == TESTS_FILE:

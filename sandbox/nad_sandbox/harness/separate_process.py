@@ -1,7 +1,7 @@
-"""The second judge: evaluates examples and tests here, where nothing of the program is, and calls it by plain data.
+"""The second judge: it evaluates examples and tests in a process without the program, which it calls by plain data.
 
-What it says is worth more than what the first judge says, which shares a process with the program. It can judge tests
-that only call the program with plain data (see `nad_sandbox.checks.plain_tests`), and programs that answer with such.
+Its verdict is worth more than that of the first judge, which shares a process with the program. It can judge tests
+that only call the program with plain data (see `nad_sandbox.checks.plain_tests`), and programs that return plain data.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from nad_sandbox.harness.same_process import FailedError, line_of_tests
 
 
 class CannotJudgeError(BaseException):
-    """The program gives, or the tests send, something that is no plain data; the message says what."""
+    """Raised when the program returns or the tests pass something that is not plain data; the message says what."""
 
 
 class Program:
-    """The program in the other process.
+    """Calls the program in its own process.
 
     Args:
-        child: that process; see `serve_calls`.
-        source: of the program.
-        deadline: a time of the monotonic clock.
+        child: The program's process; see `serve_calls`.
+        source: Source of the program.
+        deadline: Time of the monotonic clock by which the program must have answered everything.
     """
 
     def __init__(self, child, source, deadline):
@@ -39,15 +39,15 @@ class Program:
         child.deadline = deadline
 
     def start(self, *, load):
-        """Let it compile the program."""
+        """Ask the process to compile the program, and to load it where `load` says so."""
         self.child.send({"source": self.source, "load": load})
 
     def expect(self, phase):
-        """See that the program compiled, or loaded.
+        """Wait for the program to be compiled or loaded.
 
         Raises:
-            FailedError: it did not.
-            ProgramEndedError: its process ended or broke the protocol.
+            FailedError: The program does not compile or load.
+            ProgramEndedError: The program's process ended or broke the protocol.
         """
         answer = self.child.receive()
         detail = answer.get("detail")
@@ -57,7 +57,7 @@ class Program:
             raise FailedError(**detail)
 
     def function(self, name):
-        """A function that calls the program's function of this name."""
+        """Return a function that calls the program's function of this name."""
 
         def call(*args, **kwargs):
             return self.call(name, args, kwargs)
@@ -66,11 +66,11 @@ class Program:
         return call
 
     def call(self, name, args, kwargs):
-        """Make a call; what the program returned is returned, and what it raised is raised by its built-in class.
+        """Call a function of the program and return its result, or raise its exception as the nearest built-in class.
 
         Raises:
-            CannotJudgeError: an argument or the result is no plain data.
-            ProgramEndedError: its process ended or broke the protocol.
+            CannotJudgeError: An argument or the result is not plain data.
+            ProgramEndedError: The program's process ended or broke the protocol.
         """
         try:
             self.child.send({"name": name, "args": encode(list(args)), "kwargs": encode(kwargs)})
@@ -85,7 +85,7 @@ class Program:
             raise ProgramEndedError("the program wrote into the answers of its process: %s" % error) from None
 
     def taken(self, answer, args, kwargs):
-        """The result in an answer, which may be anything that JSON can say."""
+        """Return the result in an answer, which the program may have forged to be any JSON object."""
         if not answer.keys() <= {"value", "changed", "opaque", "raised", "printed"}:
             raise MalformedError("an unknown field")
         self.printed = answer.get("printed", "")
@@ -96,14 +96,14 @@ class Program:
         self.remembered.add([*args, *kwargs.values()])
         self.remembered.apply(answer.get("changed", []))
         if "raised" in answer:
-            raise made_exception(answer["raised"])
+            raise rebuild_exception(answer["raised"])
         result = decode(answer["value"])
         self.remembered.add([result])
         return result
 
 
-def made_exception(raised):
-    """An exception of the nearest built-in class, with the text that the program's exception has."""
+def rebuild_exception(raised):
+    """Return an exception of the nearest built-in class, with the text of the program's exception."""
     kinds, text = raised["kinds"], str(raised["text"])
     kind = vars(builtins).get(kinds[0], Exception) if type(kinds) is list and kinds else Exception
     if not (isinstance(kind, type) and issubclass(kind, BaseException)):
@@ -115,10 +115,10 @@ def made_exception(raised):
 
 
 def confirm_examples(program, examples):
-    """Evaluate the examples.
+    """Evaluate the examples, calling the program in its own process.
 
     Raises:
-        FailedError: one does not hold.
+        FailedError: An example does not hold.
     """
     for example in examples:
         scope = {"__builtins__": dict(vars(builtins))}
@@ -127,7 +127,7 @@ def confirm_examples(program, examples):
             got = eval(compile(example["call"], "<example>", "eval"), scope)
         except Exception as error:
             if example.get("comparison") == "error" and example["expected"].partition(":")[0]:
-                continue  # the first judge has compared class and message
+                continue  # the first judge has compared the class and the message
             raise FailedError(**described(error)) from None
         try:
             compare_example(example, got, program.printed)
@@ -136,10 +136,10 @@ def confirm_examples(program, examples):
 
 
 def confirm_tests(program, tests, plan):
-    """Run the tests: what is at their top level, and their test functions.
+    """Run the tests' top level and then their test functions.
 
     Raises:
-        FailedError: one does not hold.
+        FailedError: A test fails, or none of the tests' assertions was reached.
     """
     assertions = Assertions(tests, short_repr)
     module = type(os)("tests")
@@ -161,7 +161,7 @@ def confirm_tests(program, tests, plan):
 
 
 def importer(program, plan):
-    """An `__import__` for tests to which the program's modules are functions that call the program."""
+    """Return an `__import__` that gives the tests, for the program's modules, functions that call the program."""
 
     def import_module(name, *args, **kwargs):
         if name in PROGRAM_MODULES:
@@ -174,7 +174,7 @@ def importer(program, plan):
 
 
 def described(error):
-    """What the report says of an exception in the tests, or of one that the program raised."""
+    """Describe for the report an exception of the tests, or one that the program raised."""
     if isinstance(error, CheckError):
         told = dict(error.detail)
     else:

@@ -1,6 +1,6 @@
-"""The supervisor: never loads the program, asks both judges, and writes the verdict.
+"""The supervisor: it never loads the program, asks both judges, and writes the verdict.
 
-Both children are forked before the payload is read, so that neither holds the nonce, and the second not even a test.
+Both children are forked before the payload is read, so that neither holds the nonce and the second holds no test.
 Only this process can write to the sandbox's standard output.
 """
 
@@ -26,16 +26,16 @@ FIELDS = ("assertion", "expected", "got", "error", "where", "output")
 
 
 class UnsupportedError(Exception):
-    """The tests cannot be run here, whatever the program."""
+    """Raised when the tests cannot be run here, whatever the program."""
 
 
 class Supervisor:
-    """The checks on one program.
+    """Runs the checks on one program and collects their results.
 
     Args:
-        payload: what is checked; see `nad_sandbox.checks.verifier`.
-        first: the process of the first judge.
-        second: the program's process of the second judge.
+        payload: Program, tests and checks as a dictionary; see `nad_sandbox.checks.verifier`.
+        first: The process of the first judge.
+        second: The process in which the second judge calls the program.
     """
 
     def __init__(self, payload, first, second):
@@ -51,7 +51,7 @@ class Supervisor:
         """Run the checks in order until one fails.
 
         Raises:
-            UnsupportedError: the tests cannot be run here.
+            UnsupportedError: The tests cannot be run here.
         """
         loading = [check for check in self.checks if check != "pairs"]
         if self.examples or "tests" in self.checks:
@@ -63,11 +63,11 @@ class Supervisor:
             self.run("pairs", lambda: check_pairs(self.payload["source"], pairs, self.deadline()))
 
     def deadline(self):
-        """When what begins now must have ended."""
+        """Return the time of the monotonic clock by which a step that starts now must end."""
         return time.monotonic() + self.payload["seconds"]
 
     def run(self, name, action, child=None):
-        """Run one check; whether it passed."""
+        """Run one check, and return whether it passed."""
         started = time.monotonic()
         try:
             action()
@@ -81,7 +81,7 @@ class Supervisor:
         return True
 
     def fail(self, name, detail, started, child=None):
-        """Note a failed check; its detail may come from the program's process and be anything."""
+        """Record a failed check; its detail may come from the program's process and hold anything."""
         told = {field: detail[field][:SHORT] for field in FIELDS if type(detail.get(field)) is str}
         if type(detail.get("test_line")) is int:
             told["test_line"] = detail["test_line"]
@@ -91,7 +91,7 @@ class Supervisor:
         self.results.append({"check": name, "passed": False, "seconds": time.monotonic() - started, **told})
 
     def ask_first(self, checks):
-        """Let the first judge run all checks; whether they passed."""
+        """Have the first judge run all checks, and return whether they passed."""
         token = os.urandom(16).hex()
         self.first.deadline = self.deadline() + PREPARATION_SECONDS
         self.first.send(
@@ -106,7 +106,7 @@ class Supervisor:
         checks = iter(checks)
         check = next(checks)
         try:
-            # nothing of the program has run before this answer
+            # no part of the program has run before this answer
             answer = self.first.receive(token.encode())
             if type(answer.get("unsupported")) is str:
                 raise UnsupportedError(answer["unsupported"])
@@ -134,7 +134,7 @@ class Supervisor:
         return True
 
     def ask_second(self):
-        """Confirm what the first judge passed, where the tests are plain enough; whether it stands."""
+        """Confirm the first judge's pass where the tests are plain enough, and return whether it stands."""
         self.first.stop()
         reason = self.payload["plan"]["not_plain"] if "tests" in self.checks else ""
         name = "tests" if "tests" in self.checks else "examples"
@@ -169,7 +169,7 @@ class Supervisor:
         return True
 
     def refute(self, name, detail, started):
-        """Turn a passed check into one that failed, with what came after it."""
+        """Replace a check that the first judge passed, and all later ones, by a failed check."""
         names = [result["check"] for result in self.results]
         del self.results[names.index(name) :]
         self.trust = SEPARATE
@@ -177,7 +177,7 @@ class Supervisor:
         return False
 
     def load_only(self, checks):
-        """Compile and load the program where there is nothing to test; whether that works."""
+        """Compile and load a program for which there is nothing to test, and return whether that succeeds."""
         program = Program(self.second, self.payload["source"], self.deadline())
         if not checks:
             return True
@@ -195,7 +195,7 @@ class Supervisor:
 
 
 def main():
-    """Make both children, and only then read what is checked; judge, write the verdict, end."""
+    """Fork both children before reading the payload, judge the program, write the verdict and end the process."""
     find_installed_packages()
     first, second = Child(serve_same_process), Child(serve_calls)
     payload = read_payload()

@@ -1,6 +1,6 @@
-"""The project's sandbox image: its name, and building it with or without a registry.
+"""Build the project's sandbox image, with or without a registry.
 
-``python -m nad_sandbox.image`` builds it; ``python -m nad_sandbox.image --help`` tells the options.
+``python -m nad_sandbox.image`` builds the image; ``python -m nad_sandbox.image --help`` lists the options.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["IMAGE", "IMAGE_VERSION", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
 
 IMAGE_VERSION = "2"
-"""Changes when the image's recipe changes, which does not happen with every release."""
+"""Version of the image, which changes only when the image's recipe changes, not with every release."""
 
 IMAGE = f"nad-sandbox:{IMAGE_VERSION}"
 """The image that `DockerSandbox` uses unless told otherwise."""
@@ -50,19 +50,19 @@ def build_image(
     """Build the sandbox image.
 
     Args:
-        tag: its name.
-        api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
-        method: "dockerfile" builds on an image with Python. "debian" unpacks the packages of the Debian, or relative of
-            it, on which this runs: it needs no registry, and brings that distribution's Python. "auto" takes
-            "dockerfile" where the engine has or gets the image to build on, else "debian".
-        rootfs: for "debian", a file that keeps the unpacked system between builds.
-        base: for "dockerfile", the image with a Python to begin with.
+        tag: Name of the new image.
+        api: The engine's client; default: a client for DOCKER_HOST, else for the default socket.
+        method: "dockerfile" builds on an image with Python. "debian" unpacks packages of the Debian-based distribution
+            on which this process runs: it needs no registry, and brings that distribution's Python. "auto" uses
+            "dockerfile" where the engine has or can pull the base image, else "debian".
+        rootfs: For "debian", a file that keeps the unpacked system between builds.
+        base: For "dockerfile", the base image, which has a Python.
 
     Returns:
         The id of the image.
 
     Raises:
-        SandboxUnavailableError: no engine answers, or the build failed; the message has its last line.
+        SandboxUnavailableError: No engine answers, or the build failed; the message has the build's last line.
     """
     from nad_sandbox.backends.docker_client import connect
     from nad_sandbox.image.packages import add_pytest
@@ -86,14 +86,14 @@ def build_image(
             api.import_image_from_file(
                 str(rootfs), repository=repository, tag=version or "latest", changes=list(_CHANGES)
             )
-        # without pytest the image runs programs, and tests that need none
+        # without pytest the image still runs programs, and tests that do not need it
         with contextlib.suppress(SandboxUnavailableError):
             add_pytest(tag, base=tag, api=api)
         return str(api.inspect_image(tag)["Id"])
 
 
 def _gets_image(api: docker.APIClient, image: str) -> bool:
-    """Whether the engine has an image, or pulls it now from its registry."""
+    """Return whether the engine has an image, or could pull it now from its registry."""
     from docker.errors import DockerException, ImageNotFound
     from requests.exceptions import RequestException
 

@@ -1,4 +1,4 @@
-"""``python -m nad_sandbox.image``: build the sandbox image, or one with more packages."""
+"""Build the sandbox image, or one with more packages: ``python -m nad_sandbox.image``."""
 
 from __future__ import annotations
 

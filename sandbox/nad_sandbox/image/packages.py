@@ -1,4 +1,4 @@
-"""Sandbox images with more Python packages: wheels are fetched on this side and copied into the image."""
+"""Build sandbox images with more Python packages: wheels are fetched on the host and copied into the image."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["PYTEST_LABEL", "add_packages", "add_pytest"]
 
 PYTEST_LABEL = "nad-sandbox.pytest"
-"""The label of images that have pytest for the tests of programs."""
+"""Label of images that have pytest for the tests of programs."""
 
 _ASK = (
     "import json, platform, site, sys; print(json.dumps({'version': platform.python_version(), "
@@ -52,47 +52,48 @@ def add_packages(
     """Build an image with more packages on top of a sandbox image.
 
     Args:
-        packages: requirements as pip takes them, such as ``numpy`` or ``pandas==2.2.3``; they must have wheels.
-        tag: the new image's name.
-        base: the image to begin with, which the engine has.
-        api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
-        python: the interpreter in the image.
+        packages: Requirements as pip accepts them, such as ``numpy`` or ``pandas==2.2.3``; they must have wheels.
+        tag: Name of the new image.
+        base: The image to build on, which the engine must have.
+        api: The engine's client; default: a client for DOCKER_HOST, else for the default socket.
+        python: The interpreter in the image.
 
     Returns:
         The id of the image.
 
     Raises:
-        SandboxUnavailableError: no engine, no such base image, or pip or the build failed; the message says why.
-        ValueError: there are no packages, or one of them is an option of pip.
+        SandboxUnavailableError: No engine answers, the base image is missing, or pip or the build failed; the message
+            says why.
+        ValueError: `packages` is empty, or contains an option of pip.
     """
     if not packages or any(not package.strip() or package.startswith("-") for package in packages):
         raise ValueError(f"packages={list(packages)!r}: name one or more packages, such as numpy or pandas==2.2.3")
     with _client(api) as engine, owned_folder() as folder:
-        # 1. which interpreter the wheels are for
+        # 1. find out which interpreter the wheels are for
         about = _ask_image(engine, base, python)
         if about["libc"] != "glibc":
             raise SandboxUnavailableError(f"the image {base} is not based on glibc; build yours with docker build")
-        # 2. the wheels
+        # 2. fetch the wheels
         fetch_wheels(packages, folder / "packages", about["version"], about["machine"])
-        # 3. the image
+        # 3. build the image
         recipe = _DOCKERFILE.format(base=base, folder=about["folder"], python=python)
         return _build(folder, recipe, tag, engine)
 
 
 def add_pytest(tag: str, *, base: str, api: docker.APIClient | None = None, python: str = "python3") -> str:
-    """Build an image with pytest on top of another, where the harness looks for it and no program's imports do.
+    """Build an image with pytest on top of another, in a place that the harness knows and programs do not import from.
 
     Args:
-        tag: the new image's name; may be that of `base`.
-        base: the image to begin with, which the engine has.
-        api: the engine's client; default: one for DOCKER_HOST, else for the default socket.
-        python: the interpreter in the image.
+        tag: Name of the new image, which may be that of `base`.
+        base: The image to build on, which the engine must have.
+        api: The engine's client; default: a client for DOCKER_HOST, else for the default socket.
+        python: The interpreter in the image.
 
     Returns:
         The id of the image.
 
     Raises:
-        SandboxUnavailableError: there is no pytest for the image's Python, or the build failed; the message says why.
+        SandboxUnavailableError: No pytest fits the image's Python, or the build failed; the message says why.
     """
     with _client(api) as engine, owned_folder() as folder:
         about = _ask_image(engine, base, python)
@@ -104,7 +105,7 @@ def add_pytest(tag: str, *, base: str, api: docker.APIClient | None = None, pyth
 
 @contextlib.contextmanager
 def _client(api: docker.APIClient | None) -> Iterator[docker.APIClient]:
-    """A client of the engine: the caller's, or one that is closed at the end."""
+    """Provide a client of the engine: the caller's, or a new one that is closed at the end."""
     from nad_sandbox.backends.docker_client import connect
 
     if api is not None:
@@ -115,10 +116,10 @@ def _client(api: docker.APIClient | None) -> Iterator[docker.APIClient]:
 
 
 def _ask_image(api: docker.APIClient, image: str, python: str) -> dict[str, str]:
-    """Version and place of an image's Python.
+    """Ask an image for the version and place of its Python.
 
     Raises:
-        SandboxUnavailableError: it has none that works.
+        SandboxUnavailableError: The image has no working Python.
     """
     from nad_sandbox.backends.container_recipe import ContainerRecipe
     from nad_sandbox.backends.docker_container import OneShotContainer
@@ -137,10 +138,10 @@ def _ask_image(api: docker.APIClient, image: str, python: str) -> dict[str, str]
 
 
 def _build(folder: Path, recipe: str, tag: str, api: docker.APIClient) -> str:
-    """Build an image of a folder and a recipe; its id.
+    """Build an image from a folder and a recipe, and return its id.
 
     Raises:
-        SandboxUnavailableError: it cannot be built.
+        SandboxUnavailableError: The image cannot be built.
     """
     from docker.errors import DockerException
 
@@ -155,7 +156,7 @@ def _build(folder: Path, recipe: str, tag: str, api: docker.APIClient) -> str:
 
 
 def _context(folder: Path) -> io.BytesIO:
-    """The build's context, owned by root and readable by all."""
+    """Return the build's context, owned by root and readable by all."""
 
     def owned(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0

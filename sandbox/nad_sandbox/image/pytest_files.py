@@ -1,7 +1,7 @@
-"""Where pytest lies, for the sandboxes in which tests run under it: the one that is installed beside this package.
+"""Find or fetch the pytest that runs tests in sandboxes, preferably the one installed beside this package.
 
-pytest and what it needs are pure Python. They are mounted into bubblewrap's sandboxes and copied into images, read-only
-to the program, below `PACKAGES`.
+pytest and its dependencies are pure Python. They are mounted into bubblewrap's sandboxes or copied into images, below
+`PACKAGES`, where the program can only read them.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from nad_sandbox.image.wheels import fetch_wheels
 __all__ = ["PACKAGES", "collect_pytest", "find_pytest"]
 
 PACKAGES = "/opt/nad-sandbox/packages"
-"""Where they lie in every sandbox; the harness looks there."""
+"""Folder of pytest and its dependencies in every sandbox; the harness imports them from there."""
 
 _REQUIRED = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments")
 _OPTIONAL = ("py", "pytest_asyncio", "typing_extensions", "exceptiongroup", "tomli", "backports.asyncio.runner")
 _OLDEST, _FIRST_WITH_GROUPS = (3, 9), (3, 11)
 _FETCHED = ("pytest", "pytest-asyncio", "typing-extensions")
 _BACKPORTS = ("exceptiongroup", "tomli", "backports-asyncio-runner")
-# pytest colors its messages, of which none is read here: of 500 languages two are imported
+# pytest imports two of pygments' 500 lexers to color its messages, which nobody reads here
 _LANGUAGES = {"__init__.py", "_mapping.py", "python.py", "diff.py"}
 
 
 def find_pytest() -> dict[str, Path]:
-    """Names below `PACKAGES` and the files or folders of this interpreter that belong there; empty without pytest."""
+    """Return this interpreter's files and folders of pytest, by their names below `PACKAGES`; empty without pytest."""
     found = {}
     for name in (*_REQUIRED, *_OPTIONAL):
         try:
@@ -47,27 +47,27 @@ def find_pytest() -> dict[str, Path]:
         metadata = Path(
             str(distribution("pytest-asyncio").locate_file(f"pytest_asyncio-{version('pytest-asyncio')}.dist-info"))
         )
-        found[metadata.name] = metadata  # its version is looked up at its import
+        found[metadata.name] = metadata  # a package looks its version up when it is imported
     return found
 
 
 def collect_pytest(folder: Path, version: str, machine: str) -> None:
-    """Copy pytest and what it needs into a folder; fetch it where what is installed here does not fit.
+    """Copy pytest and its dependencies into a folder, or fetch them when the installed ones do not fit.
 
     Args:
-        folder: is made.
-        version: of the Python that it is for, such as "3.11.2".
-        machine: such as "x86_64".
+        folder: Folder to create.
+        version: Version of the Python that will run pytest, such as "3.11.2".
+        machine: Architecture of the machine, such as "x86_64".
 
     Raises:
-        SandboxUnavailableError: there is no pytest for that Python, or it cannot be fetched.
+        SandboxUnavailableError: There is no pytest for that Python, or it cannot be fetched.
     """
     if tuple(map(int, version.split(".")[:2])) < _OLDEST:
         raise SandboxUnavailableError(f"the sandbox has Python {version}, and pytest needs 3.9 or later")
     found = find_pytest()
     if not found or not _fits(version):
         old = tuple(map(int, version.split(".")[:2])) < _FIRST_WITH_GROUPS
-        # pip looks at the version of the Python that runs it to see what a package needs
+        # pip evaluates the dependencies of a package for the Python that runs pip, not for the target
         fetch_wheels([*_FETCHED, *(_BACKPORTS if old else ())], folder, version, machine)
         return
     for name, path in found.items():
@@ -80,7 +80,7 @@ def collect_pytest(folder: Path, version: str, machine: str) -> None:
 
 
 def _fits(version: str) -> bool:
-    """Whether the pytest that is installed here runs on a Python of this version."""
+    """Return whether the pytest that is installed here runs on a Python of this version."""
     from packaging.specifiers import SpecifierSet
 
     needed = distribution("pytest").metadata["Requires-Python"] or ""

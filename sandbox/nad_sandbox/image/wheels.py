@@ -1,4 +1,4 @@
-"""Wheels for an interpreter other than this one: fetched where there is a network, unpacked, and never run here."""
+"""Fetch and unpack wheels for an interpreter other than this one, without running them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def fetch_wheels(packages: Sequence[str], folder: Path, version: str, machine: s
     """Unpack wheels for another interpreter into a folder.
 
     Args:
-        packages: requirements as pip takes them.
-        folder: is made.
-        version: of the interpreter, such as "3.11.2".
-        machine: such as "x86_64".
+        packages: Requirements as pip accepts them.
+        folder: Folder to create.
+        version: Version of the interpreter, such as "3.11.2".
+        machine: Architecture of the machine, such as "x86_64".
 
     Raises:
-        SandboxUnavailableError: pip cannot get them; the message has its reason.
+        SandboxUnavailableError: pip cannot fetch the wheels; the message has its reason.
     """
     platforms = [f"--platform=manylinux_{glibc}_{machine}" for glibc in _GLIBC]
     platforms.append(f"--platform=manylinux2014_{machine}")

@@ -1,1 +1,1 @@
-"""Confines a program: system calls, control groups, user, and the bootstrap program inside the sandbox."""
+"""Confine a program: system calls, control groups, user, and the bootstrap program inside the sandbox."""

@@ -1,17 +1,18 @@
 """The program that waits inside a sandbox for the one program to run, then becomes that program.
 
-Its text is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses the
-standard library only, and is never imported.
+Its source is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses only the
+standard library, and is never imported. In order:
 
-1. Restrict itself: the backend's own confinement where nobody outside can set it up, and Landlock, where asked and
-   where the kernel has it.
-2. Say on standard output that it is ready, with the version of this Python, and wait on standard input.
-3. Read the feed: header, the program's standard input, files.
-4. Replace itself by the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone. Where the
-   feed has a mark, a forked process becomes the program, and this one ends what it leaves and tells its status.
-   A program of the harness is no candidate's: it is run by this interpreter, and reads the rest of the feed itself.
+1. It restricts itself by the backend's confinement, where that cannot be set up from outside, and by Landlock, where
+   the backend asks for it and the kernel has it.
+2. It writes to standard output that it is ready, with the version of this Python, and waits on standard input.
+3. It reads the feed: header, the program's standard input, files.
+4. It replaces itself by the program, which inherits only the descriptors 0, 1 and 2 and cannot reach the feed's pipe.
+   If the feed has a mark, a forked process becomes the program; this process then kills everything that the program
+   leaves running, and reports its exit status. A program of the harness is not a candidate's: this interpreter runs
+   it, and it reads the rest of the feed itself.
 
-Exit codes of its own: 126 the program could not be set up or executed, 127 it was not found.
+Its own exit codes are 126 (the program could not be set up or executed) and 127 (the program was not found).
 """
 
 # pathlib takes longer to import than all of this
@@ -30,12 +31,12 @@ FEED_CHUNK = 1 << 18
 
 
 def read_exactly(size: int) -> bytes:
-    """Bytes from the feed; ends the process when the feed is closed."""
+    """Read exactly `size` bytes of the feed; end the process when the feed is closed."""
     parts = []
     while size:
         part = os.read(0, min(size, FEED_CHUNK))
         if not part:
-            os._exit(0)  # the feed was closed before a program came: this sandbox is not needed
+            os._exit(0)  # the feed was closed before a program came, so this sandbox is not needed
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
@@ -53,12 +54,12 @@ def receive_file(path: str, size: int) -> None:
 
 
 def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
-    """Give up the rights that only this needs: mount the scratch space, become nobody, drop every capability."""
+    """Mount the scratch space, become nobody and drop every capability."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
     for place, options in settings["writable"].items():
-        # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
+        # flags: nosuid, nodev, noexec; if a security module forbids the mount, the plain tmpfs already there is used
         libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
     for capability in range(64):
         libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
@@ -74,7 +75,7 @@ def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
 
 
 def load_filter(program: bytes) -> None:
-    """Let the kernel check every system call from now on."""
+    """Make the kernel check every system call from now on."""
     import ctypes
     import struct
 
@@ -87,7 +88,7 @@ def load_filter(program: bytes) -> None:
 
 
 def restrict_with_landlock(writable: list[str]) -> None:
-    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
+    """Deny writes outside the writable folders, execution inside them, TCP, and signals and sockets to outside."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -110,7 +111,7 @@ def restrict_with_landlock(writable: list[str]) -> None:
     ruleset = libc.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
-    # a rule holds for all that lies below, so that execution is granted where no writable folder is
+    # a rule holds for everything below its folder, so execution is granted only beside the writable folders
     rules = [("/", read)]
     folders = ["/" + name for name in os.listdir("/") if os.path.isdir("/" + name)]
     beside = [folder for folder in folders if not any((path + "/").startswith(folder + "/") for path in writable)]
@@ -131,19 +132,19 @@ def restrict_with_landlock(writable: list[str]) -> None:
 
 
 def fail(code: int, message: str) -> None:
-    """Say why the program was not run, and end."""
+    """Write why the program was not run to standard error, and end the process with an exit code."""
     os.write(2, ("nad_sandbox: " + message + "\n").encode("utf-8", "replace"))
     os._exit(code)
 
 
 def watch(program: int, mark: str) -> None:
-    """Wait for the program, end all that it started, and tell on both outputs how it ended."""
+    """Wait for the program, kill everything that it started, and write to both outputs how it ended."""
     import select
 
     status = os.waitpid(program, 0)[1]
     for _ in range(1000):
         try:
-            os.kill(-1, signal.SIGKILL)  # all but this process and the first
+            os.kill(-1, signal.SIGKILL)  # kills all processes but this one and the sandbox's first
         except ProcessLookupError:
             break
         select.select([], [], [], 0.001)
@@ -156,14 +157,14 @@ def watch(program: int, mark: str) -> None:
 
 
 def be_unseen() -> None:
-    """Let no other process of this user look into this one's memory or use its descriptors."""
+    """Keep other processes of this user from reading this one's memory or using its descriptors."""
     import ctypes
 
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
 def main() -> None:
-    """Prepare, wait, become the program."""
+    """Confine this process, wait for the feed, and become the program."""
     settings = json.loads(sys.argv[1])
     workdir = settings["workdir"]
     if settings.get("confinement"):
@@ -200,7 +201,7 @@ def main() -> None:
 
 
 def part_from(mark: str) -> None:
-    """Go on as a new process, which the old one watches."""
+    """Continue in a forked process, which the old process watches."""
     be_unseen()
     program = os.fork()
     if program:
@@ -209,7 +210,7 @@ def part_from(mark: str) -> None:
 
 
 def run_harness(header: dict, program: bytes) -> None:  # type: ignore[type-arg] # 3.8
-    """Run a program of the harness here. Built-in names that a candidate replaces later are not those that it uses."""
+    """Run a program of the harness in this interpreter, with built-in names that a candidate cannot replace."""
     import builtins
     import marshal
 
@@ -229,23 +230,23 @@ def run_harness(header: dict, program: bytes) -> None:  # type: ignore[type-arg]
 
 
 def set_limits(header: dict) -> None:  # type: ignore[type-arg] # 3.8
-    """Set the program's resource limits, and what becomes of it should nobody end it."""
+    """Set the program's resource limits and an alarm, and restore the default handling of signals."""
     import resource
 
-    # should the supervisor die, this ends a program that does not mind
+    # if the supervisor dies, the alarm ends the program, unless the program handles it
     signal.alarm(header["alarm"])
     for name, value in header["rlimits"].items():
         kind = getattr(resource, name)
         hard = resource.getrlimit(kind)[1]
         limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (limit, limit))
-    # what is ignored stays so across exec: two by Python, others where the sandbox's own process was started so
+    # ignored signals stay ignored across exec: Python ignores two, and the process that started this one maybe more
     for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_DFL)
 
 
 def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
-    """Set the environment and the limits, and execute the program."""
+    """Set the environment and the resource limits, and execute the program."""
     environment = dict(os.environ, HOME=os.getcwd())
     environment.update(header["env"])
     argv = header["argv"] or [sys.executable, header["main"]]

@@ -1,7 +1,7 @@
-"""Control groups that bound a program with all its processes, where this process may make them.
+"""Make control groups that bound a program with all its processes, where this process may make them.
 
-Version 1 (a tree for each controller) and version 2 (one tree), below the group of this process or, in version 2,
-below the nearest group above that hands its controllers on.
+Version 1 (a tree for each controller) and version 2 (one tree) are supported. Groups are made below the group of this
+process or, in version 2, below the nearest group above it that delegates its controllers.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ class ControlGroup:
     """The control group of one program.
 
     Attributes:
-        folders: its folder for each controller; the same one in version 2.
-        version: 1 or 2.
+        folders: Its folder for each controller; in version 2 all controllers share one folder.
+        version: Version of control groups, 1 or 2.
     """
 
     folders: dict[Controller, Path]
     version: Literal[1, 2]
 
     def add(self, pid: int) -> None:
-        """Put a process in; what it starts from now on belongs to it too.
+        """Add a process to the group; the processes that it starts from now on belong to the group too.
 
         Raises:
-            OSError: it may not be moved, or is gone.
+            OSError: The process may not be moved, or has ended.
         """
         for folder in set(self.folders.values()):
             (folder / "cgroup.procs").write_text(str(pid))
 
     def exists(self) -> bool:
-        """Return whether it is there."""
+        """Return whether the group exists."""
         return all(folder.is_dir() for folder in self.folders.values())
 
     def oom_kills(self) -> int:
-        """Return how many of its processes the memory limit has killed; 0 without a memory controller."""
+        """Return how many of the group's processes the memory limit has killed; 0 without a memory controller."""
         if "memory" not in self.folders:
             return 0
         name = "memory.events" if self.version == 2 else "memory.oom_control"
@@ -66,14 +66,14 @@ class ControlGroup:
         return 0
 
     def kill(self) -> None:
-        """Send SIGKILL to every process in it."""
+        """Send SIGKILL to every process in the group."""
         for folder in set(self.folders.values()):
             with contextlib.suppress(OSError):
                 for pid in (folder / "cgroup.procs").read_text().split():
                     os.kill(int(pid), signal.SIGKILL)
 
     def remove(self) -> bool:
-        """Remove it once its processes are gone, and wait some seconds for that; return whether it is removed."""
+        """Remove the group after waiting some seconds for its processes to end; return whether it was removed."""
         removed = [_remove(folder) for folder in set(self.folders.values())]
         return all(removed)
 
@@ -94,11 +94,11 @@ def _remove(folder: Path) -> bool:
 
 
 class ControlGroups:
-    """Makes control groups, in the places where this process may.
+    """Makes control groups in the places where this process may make them.
 
     Args:
-        parents: the folder below which groups are made, for each controller.
-        version: 1 or 2.
+        parents: For each controller, the folder below which groups are made.
+        version: Version of control groups, 1 or 2.
     """
 
     def __init__(self, parents: dict[Controller, Path], version: Literal[1, 2]) -> None:
@@ -116,13 +116,13 @@ class ControlGroups:
         return None
 
     def make(self, limits: Limits) -> ControlGroup:
-        """Make a group that bounds memory (with swap), processes and CPU time, as far as there are controllers.
+        """Make a group that bounds memory (with swap), processes and CPU time, where controllers are available.
 
         Args:
-            limits: what the program may use.
+            limits: Limits of the program.
 
         Raises:
-            OSError: it may not be made.
+            OSError: The group may not be made.
         """
         name = f"{PREFIX}{Owner.current()}-{next(self._counter)}"
         group = ControlGroup({kind: parent / name for kind, parent in self.parents.items()}, self.version)
@@ -137,7 +137,7 @@ class ControlGroups:
         return group
 
     def reap(self) -> list[str]:
-        """Remove the groups of dead processes and end what runs in them; return a line for each."""
+        """Remove the groups of dead owners and kill the processes in them; return a line for each group."""
         removed = []
         for folder in {path for parent in self.parents.values() for path in parent.glob(f"{PREFIX}*")}:
             owner = Owner.parse(folder.name.removeprefix(PREFIX).rpartition("-")[0])
@@ -150,7 +150,7 @@ class ControlGroups:
         return sorted(removed)
 
     def _works(self, kind: Controller) -> bool:
-        """Whether a group with this controller can be made and limited."""
+        """Return whether a group with this controller can be made and limited."""
         trial = ControlGroups({kind: self.parents[kind]}, self.version)
         trial._counter = self._counter
         try:
@@ -177,13 +177,13 @@ class ControlGroups:
 
 
 def _write_if_there(file: Path, text: str) -> None:
-    """Set what only kernels that account for swap have."""
+    """Write to a file that exists only on kernels that account for swap."""
     if file.exists():
         file.write_text(text)
 
 
 def _own_groups() -> dict[str, str]:
-    """The group of this process for each controller of version 1, and for "" that of version 2."""
+    """Return the group of this process for each controller of version 1, and under "" its group of version 2."""
     groups: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -193,7 +193,7 @@ def _own_groups() -> dict[str, str]:
 
 
 def _mounts(kind: Literal["cgroup", "cgroup2"]) -> Iterator[tuple[str, Path, set[str]]]:
-    """Root within its tree, place, and options of each control group mount."""
+    """Yield the root within its tree, the mount point and the options of each control group mount."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             before, _, after = line.partition(" - ")
@@ -203,7 +203,7 @@ def _mounts(kind: Literal["cgroup", "cgroup2"]) -> Iterator[tuple[str, Path, set
 
 
 def _folder(root: str, place: Path, group: str) -> Path | None:
-    """Where a group's folder is seen through a mount; None when it lies outside."""
+    """Return the folder of a group as seen through a mount; None when the group is outside the mount."""
     relative = os.path.relpath(group, root)
     return None if relative.startswith("..") else place / relative
 
@@ -232,11 +232,11 @@ def _version_2_parents() -> dict[Controller, Path]:
 
 
 def _handed_on(folder: Path) -> dict[Controller, Path]:
-    """The controllers that groups below a folder get, where this process may make one there."""
+    """Return the controllers that groups below a folder get, if this process may make groups there."""
     try:
         names = (folder / "cgroup.subtree_control").read_text().split()
     except OSError:
         return {}
-    # moving a process needs the right to write there, too
+    # moving a process requires write access to this file too
     allowed = os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
     return {kind: folder for kind in CONTROLLERS if kind in names} if allowed else {}

@@ -1,9 +1,9 @@
-"""The rights of a sandboxed program, written down once for every backend: its system calls and where it may write.
+"""The rights of a sandboxed program, defined once for all backends: its system calls and where it may write.
 
 The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
-less io_uring, ptrace and its kin, System V IPC, fanotify, file handles, secret and executable memory files, and
-sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount and
-namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
+without io_uring, ptrace and related calls, System V IPC, fanotify, file handles, secret and executable memory files,
+and sockets of families other than unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
+and namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 SCRATCH = "/tmp"
-"""The writable place: a tmpfs of `Limits.tmpfs_mb`."""
+"""The writable scratch space: a tmpfs of `Limits.tmpfs_mb`."""
 
 SHARED_MEMORY = "/dev/shm"
-"""Where the C library keeps the semaphores and shared memory of multiprocessing: a tmpfs of the sandbox's own."""
+"""Folder in which the C library keeps the semaphores and shared memory of multiprocessing: a tmpfs of the sandbox."""
 
 WORKDIR = "/tmp/work"
-"""The working folder, made fresh in the scratch space."""
+"""The program's working folder, created anew in the scratch space."""
 
 _INODES_PER_MIB = 128
 
@@ -79,7 +79,7 @@ _QUEUES = "mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlin
 ALLOWED_SYSCALLS: tuple[str, ...] = tuple(
     sorted("".join((_FILES, _MEMORY, _PROCESSES, _WAITING_AND_TIME, _SOCKETS, _QUEUES)).split())
 )
-"""System calls that are allowed whatever their arguments. Names that an architecture lacks are skipped on it."""
+"""System calls that are allowed with any arguments. Names that an architecture lacks are skipped on it."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Condition:
     """A test of one argument of a system call.
 
     Attributes:
-        index: which argument, from 0.
-        op: "eq": equal to `value`; "masked_eq": equal to `value` in the bits of `mask`.
-        value: what it is compared with.
-        mask: bits that are looked at, for "masked_eq".
+        index: Index of the argument, from 0.
+        op: "eq" requires the argument to equal `value`; "masked_eq" compares only the bits of `mask`.
+        value: Value that the argument is compared with.
+        mask: Bits that "masked_eq" compares.
     """
 
     index: int
@@ -101,12 +101,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class SyscallRule:
-    """One system call and when it is allowed, or the error it gives.
+    """One system call and when it is allowed, or the error that it returns.
 
     Attributes:
-        name: the system call.
-        condition: the rule applies only then.
-        errno: the error to return; None: the call is allowed.
+        name: Name of the system call.
+        condition: Condition under which the rule applies; None: always.
+        errno: The error to return; None: the call is allowed.
     """
 
     name: str
@@ -119,9 +119,9 @@ _ENOSYS = 38
 
 SYSCALL_RULES: tuple[SyscallRule, ...] = (
     SyscallRule("clone", Condition(0, "masked_eq", 0, _NEW_NAMESPACES)),
-    # its flags are behind a pointer, where no filter sees them; "no such call" makes the C library use clone
+    # a filter cannot see flags behind a pointer; "no such call" makes the C library use clone instead
     SyscallRule("clone3", errno=_ENOSYS),
-    # what asks for io_uring falls back to epoll when there is "no such call"
+    # programs that ask for io_uring fall back to epoll on "no such call"
     SyscallRule("io_uring_setup", errno=_ENOSYS),
     *(SyscallRule("socket", Condition(0, "eq", family)) for family in (1, 2, 10)),  # unix, IPv4, IPv6
     SyscallRule("socketpair", Condition(0, "eq", 1)),
@@ -143,7 +143,7 @@ def seccomp_profile() -> dict[str, Any]:
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,
-        # no 32-bit calls beside the native ones: their numbers and arguments would need rules of their own
+        # 32-bit calls are left out: their numbers and arguments would need rules of their own
         "archMap": [
             {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": []},
             {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": []},
@@ -170,11 +170,11 @@ def shared_memory_mb(limits: Limits) -> int:
 
 
 def scratch_options(limits: Limits, user: int) -> str:
-    """Return the mount options of the scratch space: its size, how many files it may hold, and whose it is.
+    """Return the mount options of the scratch space: its size, its number of files, and its owner.
 
     Args:
-        limits: what the program may use.
-        user: the user that the program runs as.
+        limits: Limits of the program.
+        user: Id of the user that the program runs as.
     """
     files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
     return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={user},gid={NOGROUP}"

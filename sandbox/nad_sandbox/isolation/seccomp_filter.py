@@ -1,7 +1,7 @@
-"""The system-call policy as a filter program that the kernel loads, for backends without a container engine.
+"""Compile the system-call policy to a filter that the kernel loads, for backends without a container engine.
 
-The system's libseccomp compiles it: it knows every architecture's numbers, and sorts the rules. Package managers and
-init systems link it, so that it is there on nearly every Linux machine.
+The system's libseccomp compiles the policy: it knows every architecture's numbers, and sorts the rules. Package
+managers and init systems link this library, so that nearly every Linux machine has it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _ENOSYS = 38
 _ACT_BADARCH = 2
 _COMPARE = {"eq": 4, "masked_eq": 7}
 
-# an older libseccomp does not know these; from 424 on a call has one number on every architecture
+# numbers of calls that an older libseccomp does not know; from 424 on they are the same on every architecture
 _NUMBERS = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "clone3": 435, "close_range": 436,
     "openat2": 437, "faccessat2": 439, "epoll_pwait2": 441, "landlock_create_ruleset": 444,
     "landlock_add_rule": 445, "landlock_restrict_self": 446, "process_mrelease": 448, "futex_waitv": 449,
     "fchmodat2": 452, "futex_wake": 454, "futex_wait": 455, "futex_requeue": 456,
 }  # fmt: skip
-# calls newer than the policy: C libraries that try one fall back when there is "no such call"
+# calls newer than the policy: C libraries that try one fall back on "no such call"
 _NEWER = range(463, 512)
 
 
@@ -48,10 +48,10 @@ class _Comparison(ctypes.Structure):
 def compile_filter() -> bytes:
     """Compile the policy to an array of `struct sock_filter` for this machine's architecture.
 
-    Calls of another architecture or of the x32 ABI end the process.
+    Calls of another architecture or of the x32 ABI kill the process.
 
     Raises:
-        SandboxUnavailableError: libseccomp is missing, or refuses the policy.
+        SandboxUnavailableError: The library libseccomp is missing, or rejects the policy.
     """
     library = _libseccomp()
     context = library.seccomp_init(_ERRNO | _EPERM)
@@ -102,7 +102,7 @@ def _libseccomp() -> Any:
 
 
 def _number(library: Any, name: str) -> int:
-    """A call's number; negative when this architecture has none."""
+    """Return the number of a call; negative when this architecture has none."""
     number = int(library.seccomp_syscall_resolve_name(name.encode()))
     return number if number >= 0 else _NUMBERS.get(name, -1)
 

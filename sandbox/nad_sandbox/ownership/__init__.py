@@ -1,1 +1,1 @@
-"""Which process made a container, control group or folder, and removing those of dead processes."""
+"""Record which process made a container, control group or folder, and remove those of dead processes."""

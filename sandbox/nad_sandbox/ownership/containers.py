@@ -1,4 +1,4 @@
-"""Containers that say whose they are, so that those of killed processes can be removed."""
+"""Label containers with their owner, so that containers of killed processes can be removed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 __all__ = ["LABEL", "reap_containers"]
 
 LABEL = "nad-sandbox.owner"
-"""The label of every sandbox container; its value is the `Owner`."""
+"""Label of every sandbox container; its value is the `Owner`."""
 
 
 def reap_containers(api: docker.APIClient) -> list[str]:
     """Remove sandbox containers whose owner is dead.
 
     Args:
-        api: the engine's client.
+        api: The engine's client.
 
     Returns:
         A line for each removed container.
@@ -30,7 +30,7 @@ def reap_containers(api: docker.APIClient) -> list[str]:
     removed = []
     for container in api.containers(all=True, filters={"label": LABEL}):
         owner = Owner.parse(container["Labels"][LABEL])
-        # one that has stopped belongs to nobody after a reboot, when process ids count anew
+        # after a reboot process ids start anew, so a stopped container of an earlier boot has no owner
         abandoned = owner is None or owner.is_gone() or (owner.is_of_earlier_boot() and container["State"] != "running")
         if not abandoned:
             continue

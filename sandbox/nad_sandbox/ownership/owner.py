@@ -1,4 +1,4 @@
-"""The process that started a sandbox, by which what a killed process left is told from what is in use."""
+"""Identify the process that started a sandbox, to tell leftovers of killed processes from sandboxes in use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Owner"]
 
 @cache
 def _machine() -> tuple[str, str]:
-    """The running kernel and this process's pid namespace: process ids mean something within both only."""
+    """Return the running kernel's boot id and this process's pid namespace, within which process ids are unique."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         namespace = str(Path("/proc/self/ns/pid").readlink())
@@ -23,24 +23,24 @@ def _machine() -> tuple[str, str]:
 
 
 def _start_ticks(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None when it is gone or only a zombie."""
+    """Return when a process started, in clock ticks since boot; None when it has ended or is a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
+    fields = stat.rpartition(")")[2].split()  # the process's name may contain spaces and parentheses
     return None if fields[0] in {"Z", "X"} else fields[19]
 
 
 @dataclass(frozen=True)
 class Owner:
-    """A process, distinguishable from any later one with the same id.
+    """A process, identified so that a later process with the same id differs from it.
 
     Attributes:
-        pid: process id.
-        start: clock ticks from boot to its start.
-        boot_id: the kernel's boot id.
-        namespace: inode of the pid namespace in which `pid` counts.
+        pid: Process id.
+        start: Clock ticks from boot to its start.
+        boot_id: The kernel's boot id.
+        namespace: Inode of the pid namespace in which `pid` is valid.
     """
 
     pid: int
@@ -50,14 +50,14 @@ class Owner:
 
     @classmethod
     def current(cls) -> Self:
-        """Return the owner that is this process."""
+        """Return this process as an owner."""
         pid = os.getpid()
         boot_id, namespace = _machine()
         return cls(pid, _start_ticks(pid) or "0", boot_id, namespace)
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the owner that `str` wrote; None when the text is something else."""
+        """Parse the text that `str` writes for an owner; return None for any other text."""
         parts = text.split("_")
         if len(parts) != 4 or not parts[0].isdecimal():
             return None
@@ -67,12 +67,12 @@ class Owner:
         return f"{self.pid}_{self.start}_{self.boot_id}_{self.namespace}"
 
     def is_gone(self) -> bool:
-        """Return whether the process is known to be dead; False where that cannot be known from here."""
+        """Return whether the process is known to be dead; False when that cannot be known from this process."""
         boot_id, namespace = _machine()
         if not boot_id or (self.boot_id, self.namespace) != (boot_id, namespace):
             return False
         return _start_ticks(self.pid) != self.start
 
     def is_of_earlier_boot(self) -> bool:
-        """Return whether it ran under another boot id than this kernel's: before a reboot, or on another machine."""
+        """Return whether the process ran under another boot id: before a reboot, or on another machine."""
         return bool(_machine()[0]) and self.boot_id != _machine()[0]

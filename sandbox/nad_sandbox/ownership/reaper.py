@@ -1,4 +1,4 @@
-"""Removing what the sandboxes of killed processes left behind: containers, control groups, folders."""
+"""Remove the leftovers of killed processes' sandboxes: containers, control groups, folders."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["reap_leftovers"]
 
 
 def reap_leftovers(docker_host: str | None = None) -> list[str]:
-    """Remove everything that sandboxes of dead processes left: containers, control groups, processes, folders.
+    """Remove everything that sandboxes of dead processes left behind: containers, control groups, processes, folders.
 
-    What living processes use is not touched. Where no Docker engine answers, only the rest is removed.
+    Sandboxes of living processes are not touched. Containers are skipped when no Docker engine answers.
 
     Args:
-        docker_host: address of the engine; default: DOCKER_HOST, else the default socket.
+        docker_host: Address of the engine; default: DOCKER_HOST, else the default socket.
 
     Returns:
-        A line for each thing that was removed.
+        A line for each removed item.
     """
     from nad_sandbox.backends.docker_client import connect
 

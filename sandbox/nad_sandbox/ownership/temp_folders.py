@@ -1,4 +1,4 @@
-"""Temporary folders whose names tell their owner, so that those of killed processes can be removed."""
+"""Make temporary folders whose names contain their owner, so that those of killed processes can be removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PREFIX = "nad-sandbox-"
 
 @contextlib.contextmanager
 def owned_folder() -> Iterator[Path]:
-    """Make a folder that is removed at the end; the first call removes what dead processes left too."""
+    """Make a folder that is removed at the end; the first call also removes folders that dead processes left."""
     _reap_once()
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{Owner.current()}-"))
     try:

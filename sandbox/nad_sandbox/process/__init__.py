@@ -1,1 +1,1 @@
-"""Supervises a running program: its streams, its time, and how much of its output is kept."""
+"""Supervise a running program: its streams, its time, and how much of its output is kept."""

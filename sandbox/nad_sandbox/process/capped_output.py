@@ -1,4 +1,4 @@
-"""The part of a program's output that is kept, which is bounded however much it writes."""
+"""Keep a bounded part of a program's output, however much the program writes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ __all__ = ["CappedOutput"]
 
 
 class CappedOutput:
-    """Collects bytes up to a limit: the first and the last are kept, half each, and the middle is counted and dropped.
+    """Collects bytes up to a limit: the first and the last bytes are kept, half each; the rest is counted and dropped.
 
     The last bytes are kept because tracebacks and summaries come last.
 
     Args:
-        limit: bytes to keep.
+        limit: Number of bytes to keep.
     """
 
     def __init__(self, limit: int) -> None:
@@ -23,11 +23,11 @@ class CappedOutput:
 
     @property
     def truncated(self) -> bool:
-        """Whether more was written than is kept."""
+        """Whether the program wrote more than is kept."""
         return self._total > self._head_limit + self._tail_limit
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes."""
+        """Append the next bytes."""
         self._total += len(data)
         room = self._head_limit - len(self._head)
         if room > 0:
@@ -39,12 +39,12 @@ class CappedOutput:
             self._tail[:] = data[len(data) - self._tail_limit :]
             return
         self._tail += data
-        # trim only now and then: trimming on every write would move the whole tail each time
+        # trimming on every write would move the whole tail each time
         if len(self._tail) > 4 * self._tail_limit:
             del self._tail[: len(self._tail) - self._tail_limit]
 
     def text(self) -> str:
-        """Return what is kept, decoded as UTF-8 with replacement, with a line that says how much is missing."""
+        """Return the kept bytes, decoded as UTF-8 with replacement, with a line that says how many are missing."""
         if not self.truncated:
             return (bytes(self._head) + bytes(self._tail)).decode("utf-8", "replace")
         tail = self._tail[len(self._tail) - self._tail_limit :] if self._tail_limit else b""

@@ -1,4 +1,4 @@
-"""The attached stream of a container: what its program reads goes in, what it writes comes out in frames."""
+"""Read and write the attached stream of a container: its input goes in as bytes, its output comes out in frames."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class ContainerStream:
     """Feeds a container's program and collects its output, without blocking.
 
     Args:
-        connection: the attached socket.
-        feed: the bytes that the bootstrap program reads.
-        output_bytes: bytes of stdout and of stderr to keep, each.
-        mark: what the bootstrap program writes behind each stream when the program has ended; see `MarkedOutput`.
+        connection: The attached socket.
+        feed: The bytes that the bootstrap program reads.
+        output_bytes: Number of bytes to keep of each of stdout and stderr.
+        mark: Mark that the bootstrap program writes behind each stream when the program has ended; see `MarkedOutput`.
     """
 
     def __init__(self, connection: socket.socket, feed: Iterator[bytes], output_bytes: int, mark: bytes) -> None:
@@ -41,11 +41,11 @@ class ContainerStream:
 
     @property
     def status(self) -> int | None:
-        """The program's exit status, once both streams are known to be whole; None until then."""
+        """The program's exit status, once both streams are known to be complete; None until then."""
         return self.stdout.status if self.stderr.status is not None else None
 
     def turn(self, seconds: float) -> bool:
-        """Move what can be moved within `seconds`; return whether the container has ended."""
+        """Transfer input and output for at most `seconds`; return whether the container has ended."""
         with selectors.DefaultSelector() as selector:
             wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._feeding else 0)
             selector.register(self._socket, wanted)
@@ -57,7 +57,7 @@ class ContainerStream:
         return False
 
     def drain(self, seconds: float) -> bool:
-        """Read what a killed container left; return whether its stream has ended."""
+        """Read the output that a killed container left; return whether its stream has ended."""
         self._feeding = False
         end = time.monotonic() + seconds
         try:
@@ -69,7 +69,7 @@ class ContainerStream:
         return False
 
     def _read(self) -> bool:
-        # several reads: a TLS stream may hold decrypted bytes that no selector sees
+        # several reads are needed, since a TLS stream may hold decrypted bytes that no selector sees
         for _ in range(16):
             try:
                 data = self._socket.recv(READ_CHUNK)
@@ -83,7 +83,7 @@ class ContainerStream:
         return False
 
     def _take(self, data: memoryview) -> None:
-        """Sort framed bytes; a frame may span reads, its header too."""
+        """Add framed bytes to their streams; a frame, and its header too, may span several reads."""
         while len(data):
             if self._frame_left:
                 part = data[: self._frame_left]

@@ -1,4 +1,4 @@
-"""One output stream of a program, ending in a secret mark that tells how the program ended."""
+"""Read an output stream of a program that ends in a secret mark, which tells how the program ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _STATUS_DIGITS = 3
 class MarkedOutput:
     """Collects a stream that ends with a mark and three digits: the program's exit status.
 
-    The mark is a secret between this process and the sandbox's bootstrap program. Waiting for it takes less time than
-    waiting until the sandbox has been taken apart, which takes longer than most programs.
+    The mark is a secret between this process and the sandbox's bootstrap program. It arrives before the sandbox has
+    been removed, which takes longer than most programs run.
 
     Args:
-        limit: bytes to keep.
-        mark: the secret.
+        limit: Number of bytes to keep.
+        mark: The secret mark.
     """
 
     def __init__(self, limit: int, mark: bytes) -> None:
@@ -28,16 +28,16 @@ class MarkedOutput:
 
     @property
     def truncated(self) -> bool:
-        """Whether more was written than is kept."""
+        """Whether the program wrote more than is kept."""
         return self.kept.truncated
 
     def write(self, data: bytes | memoryview) -> None:
-        """Take the next bytes; what comes after the mark does not count."""
+        """Append the next bytes; bytes after the mark are ignored."""
         if self.status is not None:
             return
         text = self._held + bytes(data)
         at = text.find(self._mark)
-        # what may be the beginning of a mark is held back
+        # bytes that may be the beginning of the mark are held back
         end = at if at >= 0 else max(0, len(text) - len(self._mark) + 1)
         self.kept.write(text[:end])
         self._held = text[end:]
@@ -46,7 +46,7 @@ class MarkedOutput:
             self.status, self._held = int(digits[:_STATUS_DIGITS]), b""
 
     def text(self) -> str:
-        """Return what is kept as text; nothing may be written afterwards."""
+        """Return the kept bytes as text; nothing may be written afterwards."""
         self.kept.write(self._held)
         self._held = b""
         return self.kept.text()

@@ -1,4 +1,4 @@
-"""Supervising one child process: feeding it, keeping a part of its output, ending it at the deadline."""
+"""Supervise one child process: feed it, keep a part of its output, and kill it at the deadline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nad_sandbox.process.marked_output import MarkedOutput
 __all__ = ["POLL_SECONDS", "Supervised", "kill_group", "read_ready_message", "supervise"]
 
 POLL_SECONDS = 0.05
-"""How often the supervisor of a program looks whether the program was cancelled."""
+"""Seconds between checks whether the program was cancelled."""
 
 _READ_CHUNK = 1 << 18
 _DRAIN_SECONDS = 0.2
@@ -30,12 +30,13 @@ class Supervised:
     """How a supervised process ended.
 
     Attributes:
-        returncode: as `subprocess` has it, negative for a signal; or what the mark told, 128 + n for signal n.
-        duration: wall-clock seconds since the feed began.
-        timed_out: the deadline ended it.
-        cancelled: the cancellation ended it.
-        stdout: what is kept of its standard output.
-        stderr: what is kept of its standard error.
+        returncode: Exit status as in `subprocess`, negative for a signal; or the status in the mark, 128 + n for
+            signal n.
+        duration: Wall-clock seconds since the feed began.
+        timed_out: Whether the deadline ended the process.
+        cancelled: Whether a cancellation ended the process.
+        stdout: The kept part of standard output.
+        stderr: The kept part of standard error.
     """
 
     returncode: int
@@ -47,22 +48,22 @@ class Supervised:
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGKILL to the group that a process leads, unless the process was reaped: its id may be another's by now."""
+    """Send SIGKILL to the group that a process leads, unless it was reaped, since its id may have been reused."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def read_ready_message(process: subprocess.Popen[bytes], size: int, seconds: float) -> bytes:
-    """Read the message with which the bootstrap program says that it waits for a program.
+    """Read the ready message, by which the bootstrap program reports that it waits for a program.
 
     Args:
-        process: the bootstrap program, or what started it.
-        size: bytes of the message.
-        seconds: how long it may take.
+        process: The bootstrap program, or the process that started it.
+        size: Size of the message in bytes.
+        seconds: Seconds that the message may take.
 
     Raises:
-        SandboxFailureError: the process ended, or said nothing in time; the message has its last words.
+        SandboxFailureError: The process ended, or wrote nothing in time; the message has its last lines of output.
     """
     assert process.stdout is not None
     said = b""
@@ -95,17 +96,17 @@ def supervise(
 ) -> Supervised:
     """Feed a process and wait until its program has ended.
 
-    Without a mark, the process and its group are dead on return, whatever happens. With one, the program is dead, and
-    what remains of the sandbox is the caller's to remove.
+    Without a mark, the process and its group are dead on return, whatever happens. With a mark, the program is dead,
+    and the caller must remove the rest of the sandbox.
 
     Args:
-        process: started with pipes for all three streams, as the leader of its own group.
-        feed: what it gets on its standard input.
-        timeout: wall-clock seconds from now.
-        output_bytes: bytes of stdout and of stderr to keep, each.
-        cancelled: ends the process when set.
-        kill: ends the process and all that it started.
-        mark: what the bootstrap program writes behind each output once the program has ended; see `MarkedOutput`.
+        process: Process with pipes for all three streams, which leads its own process group.
+        feed: Bytes for its standard input.
+        timeout: Wall-clock seconds from now.
+        output_bytes: Number of bytes to keep of each of stdout and stderr.
+        cancelled: Event that ends the process when set.
+        kill: Function that kills the process and everything that it started.
+        mark: Mark that the bootstrap program writes behind each output when the program has ended; see `MarkedOutput`.
     """
     started = time.monotonic()
     stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)
@@ -142,14 +143,14 @@ def _collector(output_bytes: int, mark: bytes | None) -> CappedOutput | MarkedOu
 
 
 def _told_status(stdout: CappedOutput | MarkedOutput, stderr: CappedOutput | MarkedOutput) -> int | None:
-    """The exit status that both streams end with; None while one of them does not."""
+    """Return the exit status with which both streams end; None while one of them has not ended."""
     if isinstance(stdout, MarkedOutput) and isinstance(stderr, MarkedOutput) and stderr.status is not None:
         return stdout.status
     return None
 
 
 class _Streams:
-    """The three pipes of a process and its end, in one selector."""
+    """Watches the three pipes of a process and its end with one selector."""
 
     def __init__(
         self,
@@ -187,12 +188,12 @@ class _Streams:
                 stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
 
     def exited(self) -> bool:
-        """Return whether the process has ended; it stays a zombie, which keeps its group's id from reuse."""
+        """Return whether the process has ended; it stays a zombie, so that its group's id is not reused."""
         ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         return ended is not None
 
     def turn(self, seconds: float) -> bool:
-        """Move what can be moved; return whether anything could within `seconds`."""
+        """Transfer input and output; return whether any pipe became ready within `seconds`."""
         events = self._selector.select(seconds)
         for key, _ in events:
             if key.fileobj is self._stdin:
@@ -202,12 +203,12 @@ class _Streams:
         return bool(events)
 
     def drain(self, seconds: float) -> None:
-        """Read what the dead process left in its pipes, until they are closed or `seconds` have passed."""
+        """Read the output that the dead process left in its pipes, until they are closed or `seconds` have passed."""
         if self._pidfd >= 0:
             self._selector.unregister(self._pidfd)
         self._close_feed()
         end = time.monotonic() + seconds
-        # a daemonised grandchild may hold the pipes open: what is there is read, its end is not awaited
+        # a daemonized grandchild may hold the pipes open, so this does not wait for their end
         while self._selector.get_map() and time.monotonic() < end:
             if not self.turn(max(0.0, end - time.monotonic())):
                 return

@@ -37,7 +37,7 @@ def negated(tests):
 
 
 def passes_plainly(entry, tests, folder):
-    """Whether plain Python, or pytest where there is something to collect, is content."""
+    """Return whether plain Python, or pytest where there is something to collect, is content."""
     folder.mkdir()
     (folder / "solution.py").write_text(entry.program, encoding="utf-8")
     for alias in ("main", "candidate"):

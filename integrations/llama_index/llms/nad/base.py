@@ -111,7 +111,7 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
         return self._known_metadata()
 
     def to_payload(self) -> dict[str, Any]:
-        """Return what LlamaIndex's events tell of the model; reads no file, since event loops ask for it."""
+        """Describe the model for LlamaIndex's events, without reading files, since event loops call this."""
         return {"class_name": self.class_name(), **self._known_metadata().model_dump()}
 
     def _known_metadata(self) -> LLMMetadata:

@@ -60,7 +60,7 @@ def template_messages(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 
 def openai_tool(tool: Any) -> Any:
-    """Return a tool in OpenAI's form; what is no tool of LlamaIndex's is returned as it is.
+    """Return a tool in OpenAI's form; an object that is not a LlamaIndex tool is returned as it is.
 
     Args:
         tool: A `BaseTool`, or a tool in OpenAI's form.

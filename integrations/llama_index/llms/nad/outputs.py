@@ -76,13 +76,13 @@ class LlamaIndexChat(SubmittedChat):
         return ChatResponse(message=_message(parsed), raw=raw)
 
     def responses_to(self, event: DecodingEvent) -> Iterator[ChatResponse]:
-        """Yield what a streaming caller gets of an event: the text so far and what is new of it.
+        """Yield the responses that a streaming caller gets for an event: the text so far and its new part.
 
         Text that may be part of a tool call is held back until the answer is complete. Calls, token counts and
         evidence come with the last response.
 
         Args:
-            event: What the decoder tells.
+            event: The decoder's event.
         """
         if isinstance(event, TextDelta):
             if delta := self.growing.add(event.text).content:

@@ -1,4 +1,4 @@
-"""Code without fences: runs of lines between prose, and the whole part of a program that was cut."""
+"""Find code without fences: runs of lines between prose, and the complete part of a truncated program."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _STATEMENT_START = re.compile(r"[^\s)\]}#'\"]")
-# enough for any answer that is code and prose; what is nothing but broken lines is given up
+# enough for any answer of code and prose; the search gives up on text that is nothing but broken lines
 _MOST_ATTEMPTS = 400
 _MOST_CHARACTERS = 800_000
 _MOST_BEGINNINGS = 20
 
 
 def code_runs(text: str) -> list[str]:
-    """Return every run of whole lines that is a program, in order.
+    """Return every run of whole lines that forms a program, in order.
 
     Args:
-        text: prose with code in it, which may be indented.
+        text: Prose with code in it, which may be indented.
     """
     lines = _TAG.sub("\n", text).split("\n")
     attempts = max(3, min(_MOST_ATTEMPTS, _MOST_CHARACTERS // (len(text) + 1)))
@@ -54,10 +54,10 @@ def code_runs(text: str) -> list[str]:
 
 
 def longest_beginning(code: str) -> str:
-    """Return source up to the last statement of its top level before the one at which it stops being Python.
+    """Return the part of a program before the top-level statement at which it stops being valid Python.
 
     Args:
-        code: a program that was cut, or that prose follows; it is given back where no beginning of it parses.
+        code: A program that was truncated or that prose follows; it is returned unchanged if no beginning of it parses.
     """
     wrong = error_line(code)
     if wrong is None:
@@ -75,7 +75,7 @@ def without_remarks(code: str) -> str:
     """Return a program without lines of prose that happen to parse, such as ``Explanation`` and ``Note: this``.
 
     Args:
-        code: source that parses.
+        code: Source that parses.
     """
     known = facts(code)
     if known is None:
@@ -90,7 +90,7 @@ def without_remarks(code: str) -> str:
 
 
 def _is_remark(node: ast.stmt, unbound: frozenset[str]) -> bool:
-    """Whether a statement does nothing but fail: an expression or annotation with names that nothing binds."""
+    """Return whether a statement can only fail: an expression or annotation with names that nothing binds."""
     if isinstance(node, ast.AnnAssign) and node.value is None:
         read: ast.AST = node.annotation
     elif isinstance(node, ast.Expr):
@@ -102,6 +102,6 @@ def _is_remark(node: ast.stmt, unbound: frozenset[str]) -> bool:
 
 
 def _first_wrong_line(code: str) -> int | None:
-    """The line, from 1, at which source stops being Python; None when it is a program."""
+    """Return the line, from 1, at which source stops being valid Python; None when all of it is valid."""
     wrong = error_line(code)
     return 1 if wrong is None and facts(code) is None else wrong

@@ -1,4 +1,4 @@
-"""Answers that go on where the prompt ends: the body of its last function, or the methods of its last class."""
+"""Complete answers that continue the prompt: the body of its last function, or the methods of its last class."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _MOST_HEAD_LINES = 80
 
 @dataclass(frozen=True)
 class _OpenDefinition:
-    """What a prompt leaves open at its end.
+    """The function or class that a prompt leaves open at its end.
 
     Attributes:
-        before: code in front of it.
-        head: its signature and documentation, and what its body begins with.
-        indents: how far the rest may be indented, likeliest first.
+        before: Code in front of the definition.
+        head: Its signature, its docstring and the beginning of its body.
+        indents: Widths by which the rest of the body may be indented, likeliest first.
     """
 
     before: str
@@ -40,14 +40,14 @@ class _OpenDefinition:
 
 
 def completed(body: str, prompt: str, *, cut: bool = False) -> str | None:
-    """Return the prompt's last function or class with an answer as the rest of its body; None when that is no program.
+    """Complete the prompt's last function or class with an answer; return None when the result is not a program.
 
-    The body may be indented as the prompt has it, not at all, by any other width, or all but its first line.
+    The body may be indented as in the prompt, not at all, by any other width, or everywhere but in its first line.
 
     Args:
-        body: the answer.
-        prompt: what the model was asked.
-        cut: leave out what follows the function and is no Python, such as prose or what the token limit has cut.
+        body: The answer, taken as the rest of the body.
+        prompt: The prompt that the model answered.
+        cut: Drop what follows the function and is not valid Python, such as prose or a truncated line.
     """
     opened = _open_definition(prompt)
     if opened is None or not body.strip():
@@ -62,7 +62,7 @@ def completed(body: str, prompt: str, *, cut: bool = False) -> str | None:
 
 
 def is_body_of(code: str, prompt: str) -> bool:
-    """Return whether source that could be a script is a body: it reads the parameters of the prompt's last function."""
+    """Return whether source is a function's body, not a script: it reads parameters of the prompt's last function."""
     known, opened = facts(code), _open_definition(prompt)
     if known is None or opened is None or known.definitions:
         return False
@@ -74,13 +74,13 @@ def is_body_of(code: str, prompt: str) -> bool:
 
 
 def methods_in_class(code: str, prompt: str) -> str | None:
-    """Return the prompt's last class with an answer's functions as its methods; None when they are none.
+    """Return the prompt's last class with an answer's functions as its methods; None when they are not methods.
 
-    They are where all of them begin with the parameter `self` or `cls`.
+    Functions count as methods when the first parameter of each is `self` or `cls`.
 
     Args:
-        code: functions at the top level.
-        prompt: what the model was asked, with the class in it.
+        code: Functions at the top level.
+        prompt: The prompt that the model answered, with the class in it.
     """
     known = facts(code)
     functions = [node for node in known.tree.body if isinstance(node, FUNCTIONS)] if known is not None else []
@@ -111,7 +111,7 @@ def _is_method(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _class_of(source: str, name: str) -> ast.ClassDef | None:
-    """The class of that name in code that may end before the class has a body."""
+    """Return the class of a name from code that may end before the class has a body."""
     lines = source.rstrip().split("\n")
     for end in range(len(lines), max(0, len(lines) - _MOST_HEAD_LINES), -1):
         for indent in (8, 4):
@@ -125,7 +125,7 @@ def _class_of(source: str, name: str) -> ast.ClassDef | None:
 
 
 def _sources(prompt: str) -> list[str]:
-    """Code in a prompt, the last first; the prompt itself where it has no fenced blocks."""
+    """Return the code blocks of a prompt, the last one first; the prompt itself where it has no fenced blocks."""
     return [block.code for block in reversed(fenced_blocks(prompt))] or [prompt]
 
 
@@ -151,20 +151,20 @@ def _open_definition(prompt: str) -> _OpenDefinition | None:
 
 
 def _own_indent(head: str) -> int | None:
-    """How far the lines of a body are indented that the prompt begins, where that is not by four."""
+    """Return the indentation of the body that the prompt begins; None where it begins no body."""
     tree = parse_program(head)
     node = tree.body[-1] if tree is not None and tree.body else None
     return node.body[0].col_offset if isinstance(node, FUNCTIONS) and node.body else None
 
 
 def _before(text: str) -> str:
-    """What of the text before a signature is code; of prose, its imports."""
+    """Return the code in the text before a signature; from prose, only its imports."""
     text = text.strip("\n").rstrip()
     return text if facts(text) is not None else "\n".join(_IMPORT.findall(text))
 
 
 def _head(text: str, indent: int) -> str | None:
-    """The beginning of a definition, without placeholders of its body and without what follows it."""
+    """Return the beginning of a definition, without placeholders for its body and without what follows it."""
     lines = text.rstrip().split("\n")
     for end in range(min(len(lines), _MOST_HEAD_LINES), 0, -1):
         if parse_program("\n".join([*lines[:end], " " * indent + "pass"]) + "\n") is not None:
@@ -176,7 +176,7 @@ def _head(text: str, indent: int) -> str | None:
 
 
 def _indented(body: str, indents: tuple[int, ...]) -> Iterator[str]:
-    """The body with every indentation that it may have been meant to have."""
+    """Yield the body with every indentation that the model may have meant."""
     first, *others = body.split("\n")
     rest = "\n".join(others)
     even = textwrap.dedent(body)
@@ -195,7 +195,7 @@ def _indented(body: str, indents: tuple[int, ...]) -> Iterator[str]:
 
 
 def _is_filled(code: str, opened: _OpenDefinition) -> bool:
-    """Whether a program's open definition has got a body."""
+    """Return whether the definition that the prompt left open has a body in the program."""
     known = facts(code)
     if known is None:
         return False

@@ -1,4 +1,4 @@
-"""Fenced code blocks of a Markdown text, as models write them: CommonMark's rules, and what they get wrong of them."""
+"""Read the fenced code blocks of a Markdown text by CommonMark's rules, and allow for mistakes that models make."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _MOST_INDENT = 3
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block.
+    """A fenced code block.
 
     Attributes:
-        language: "python", "session" (an interactive one), another label in lower case, or "" without one.
-        code: the text between the fences, less the indentation of the opening one.
-        closed: its closing fence was written; otherwise the text ends with it.
+        language: "python", "session" (an interactive one), another label in lower case, or "" without a label.
+        code: The text between the fences, without the indentation of the opening fence.
+        closed: Whether the block has a closing fence; otherwise the text ends within the block.
     """
 
     language: str
@@ -46,13 +46,14 @@ class Block:
 def fenced_blocks(text: str, is_code: Callable[[str], bool] = lambda _: False) -> list[Block]:
     """Return the fenced blocks of a text in order.
 
-    A fence that is indented by four or more outside of a list is text, such as one in a docstring. A block whose text
-    is no Python up to the first closing fence may go on to a later one, up to which it is: that fence was in a string.
+    A fence indented by four or more spaces outside of a list is text, such as a fence in a docstring. A block that is
+    not valid Python up to the first closing fence extends to a later one up to which it is valid: then the first fence
+    was part of a string.
 
     Args:
         text: Markdown, with line feeds as line ends.
-        is_code: tells whether the text before a first fence that has no label is code, so that this fence closes a
-            block that the prompt, or nobody, has opened.
+        is_code: Function that tells whether the text before an unlabeled first fence is code; that fence then closes
+            a block that the prompt opened, or that was never opened.
     """
     if _QUOTED_FENCE.search(text):
         text = _QUOTE_MARK.sub("", text)
@@ -76,12 +77,12 @@ def fenced_blocks(text: str, is_code: Callable[[str], bool] = lambda _: False) -
 
 
 def without_fences(text: str) -> str:
-    """Return a text whose lines of fences are blank."""
+    """Return a text with its fence lines blanked out."""
     return "\n".join("" if _FENCE.match(line) else line for line in text.split("\n"))
 
 
 def _read_block(lines: list[str], at: int, fence: re.Match[str], blocks: list[Block]) -> int:
-    """Add the block that a fence opens; the index of its last line."""
+    """Append the block that a fence opens to `blocks`, and return the index of its last line."""
     language, rest = _language(fence["info"])
     end, last, closed = _end(lines, at, fence, checked=language in ("python", ""))
     code = _unindented([*lines[at + 1 : end], *last], len(fence["indent"].expandtabs(4)))
@@ -96,19 +97,19 @@ def _opening(lines: list[str], at: int) -> re.Match[str] | None:
     indent = _indent(lines[at])
     if indent <= _MOST_INDENT:
         return fence
-    for line in reversed(lines[:at]):  # an item of a list may be indented further
+    for line in reversed(lines[:at]):  # a list item may be indented further
         if line.strip() and _indent(line) < indent:
             indent = _indent(line)
             if _LIST_ITEM.match(line):
                 return fence
             if indent == 0:
                 return None
-    # nothing but blank lines and indented ones: the whole answer is
+    # all lines above are blank or indented: the whole answer is indented
     return fence
 
 
 def _end(lines: list[str], start: int, fence: re.Match[str], *, checked: bool) -> tuple[int, list[str], bool]:
-    """Where a block ends: the index of its closing line, what of that line is code, and whether there is one."""
+    """Find the end of a block: the index of its closing line, the code lines up to there, and whether it is closed."""
     mark, most = fence["mark"], _indent(lines[start]) + _MOST_INDENT
     closers: list[tuple[int, list[str]]] = []
     regular: tuple[int, list[str]] | None = None
@@ -136,7 +137,7 @@ def _end(lines: list[str], start: int, fence: re.Match[str], *, checked: bool) -
 
 
 def _language(info: str) -> tuple[str, str]:
-    """The language that an info string names, and what follows it."""
+    """Split an info string into the language that it names and the rest."""
     found = _LANGUAGE.match(info.strip())
     if found is None:
         return "", info.strip()
@@ -147,7 +148,7 @@ def _language(info: str) -> tuple[str, str]:
 
 
 def _with_info(code: str, info: str, rest: str, language: str) -> str:
-    """The code with its first line, where that was written behind the opening fence."""
+    """Return the code, with its first line put back where the model wrote it behind the opening fence."""
     first = (rest if language == "python" else info).strip()
     if language == "session" or not _FIRST_LINE.match(first):
         return code
@@ -156,14 +157,14 @@ def _with_info(code: str, info: str, rest: str, language: str) -> str:
 
 
 def _nested(blocks: list[Block]) -> Iterator[Block]:
-    """Blocks with those of a Markdown block in its place."""
+    """Yield the blocks, with each Markdown block replaced by the blocks inside it."""
     for block in blocks:
         inner = fenced_blocks(block.code) if block.language in _NESTING else []
         yield from inner or [block]
 
 
 def _unindented(lines: list[str], width: int) -> str:
-    """Lines less the indentation of the opening fence, as far as they have it."""
+    """Join lines after removing up to `width` columns of indentation, that of the opening fence, from each."""
     taken = []
     for line in lines:
         expanded = line

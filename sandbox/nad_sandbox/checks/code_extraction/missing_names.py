@@ -1,4 +1,4 @@
-"""What a program takes for granted: the code in its prompt, and the imports that every editor of such tasks has."""
+"""Add what a program takes for granted: code from its prompt, and imports that coding sites provide by default."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nad_sandbox.checks.guarded_parse import parse_program, unparse
 
 __all__ = ["with_missing_names"]
 
-# of a name that two of them have, the first is meant: a Counter is to be called
+# where two modules share a name the first one wins: a Counter is meant to be called
 _MODULES: tuple[ModuleType, ...] = (collections, typing, math, itertools, functools, heapq, bisect, re)
 _PUBLIC = {
     module.__name__: frozenset(getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"])
@@ -38,16 +38,16 @@ _Import = ast.Import | ast.ImportFrom
 
 
 def with_missing_names(code: str, prompt: str) -> str:
-    """Return a program with what it needs and lacks in front of it.
+    """Return a program with the definitions and imports that it lacks in front of it.
 
-    Imports and complete definitions in the prompt's code come first: a model that continues a file takes them for
+    Imports and complete definitions from the prompt's code come first: a model that continues a file takes them for
     granted. Names of typing, collections, math, itertools, functools, heapq, bisect and re that nothing binds are
-    imported. Where names that are read in annotations alone are left, such as the class of a node that the tests
-    bring, annotations are not evaluated. A program that lacks nothing is given back as it is.
+    imported. If names remain that only annotations read, such as the class of a node that the tests define, annotations
+    are not evaluated. A program that lacks nothing is returned unchanged.
 
     Args:
-        code: source; what does not parse is given back.
-        prompt: what the model was asked.
+        code: The program's source; source that does not parse is returned unchanged.
+        prompt: The prompt that the model answered.
     """
     known = facts(code)
     if known is None:
@@ -66,7 +66,7 @@ def with_missing_names(code: str, prompt: str) -> str:
 
 
 def _put_before(code: str, tree: ast.Module, future: list[str], lines: list[str]) -> str:
-    """The program with lines behind its documentation and its imports of the future, which must be first."""
+    """Insert lines into a program behind its docstring and its `__future__` imports, which must come first."""
     if not future and not lines:
         return code
     at = 0
@@ -77,7 +77,7 @@ def _put_before(code: str, tree: ast.Module, future: list[str], lines: list[str]
             break
         at = node.end_lineno or node.lineno
     own = code.split("\n")
-    # nothing may come between the two, and both are short
+    # no statement may come between the docstring and these imports, and both are short
     return "\n".join([*own[:at], *dict.fromkeys(future), *dict.fromkeys(lines), *own[at:]])
 
 
@@ -89,7 +89,7 @@ def _has_future(tree: ast.Module) -> bool:
 
 
 def _wanted_of_prompt(known: ProgramFacts, prompt: str) -> tuple[list[ast.stmt], set[str]]:
-    """Statements of the prompt that a program needs, in order, and the names that it still lacks with them."""
+    """Return the prompt's statements that a program needs, in order, and the names that it still lacks with them."""
     missing = set(known.unbound)
     wanted: list[ast.stmt] = []
     fenced = bool(fenced_blocks(prompt))
@@ -100,7 +100,7 @@ def _wanted_of_prompt(known: ProgramFacts, prompt: str) -> tuple[list[ast.stmt],
             needed |= isinstance(node, ast.ImportFrom) and node.module == "__future__" and not _has_future(known.tree)
         else:
             names = {node.name} if isinstance(node, (*FUNCTIONS, ast.ClassDef)) else set()
-            # a prompt that is code is the file that the model continues, and its tests may use all of it
+            # a prompt that is code is the file that the model continues, and its tests may use anything in it
             needed = not names & (known.definitions | known.stubs) and (not fenced or bool(names & missing))
         if needed:
             wanted.insert(0, node)
@@ -111,7 +111,7 @@ def _wanted_of_prompt(known: ProgramFacts, prompt: str) -> tuple[list[ast.stmt],
 
 
 def _prompt_code(prompt: str) -> list[ast.stmt]:
-    """Imports and complete definitions in a prompt, which may be prose around them."""
+    """Return the imports and complete definitions of a prompt, which may have prose around them."""
     body: list[ast.stmt] = []
     for source in [block.code for block in fenced_blocks(prompt)] or [prompt]:
         tree = parse_program(source) or parse_program("\n".join(_IMPORT.findall(source)))
@@ -124,12 +124,12 @@ def _prompt_code(prompt: str) -> list[ast.stmt]:
 
 
 def _usual_imports(missing: set[str], called: set[str]) -> dict[str, str]:
-    """For each missing name that the usual modules have, the statement that imports it."""
+    """Return an import statement for each missing name that one of the usual modules defines."""
     found: dict[str, str] = {}
     for name in sorted(missing):
         home = next((module for module, public in _PUBLIC.items() if name in public), None)
         is_module = any(module.__name__ == name for module in _MODULES)
-        if is_module and not (home and name in called):  # bisect is a module and its function
+        if is_module and not (home and name in called):  # `bisect` names a module and a function in it
             found[name] = f"import {name}"
         elif home is not None and len(name) > 1:
             found[name] = f"from {home} import {name}"
@@ -137,12 +137,12 @@ def _usual_imports(missing: set[str], called: set[str]) -> dict[str, str]:
 
 
 def _called(tree: ast.AST) -> set[str]:
-    """Names that are called as functions."""
+    """Return the names that are called as functions."""
     return {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
 
 
 def _read_at_run_time(tree: ast.AST) -> set[str]:
-    """Names that are read elsewhere than in annotations."""
+    """Return the names that are read outside of annotations."""
     names: set[str] = set()
     waiting: list[ast.AST] = [tree]
     while waiting:

@@ -1,4 +1,4 @@
-"""What the syntax tree of a program tells: what it defines, imports and lacks, and whether it is a program at all."""
+"""Analyze the syntax tree of a program: what it defines and imports, which names it lacks, and whether it works."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BUILTINS = frozenset(dir(builtins)) | {"__file__", "__path__", "__builtins__", 
 
 @dataclass(frozen=True)
 class ProgramFacts:
-    """What is known of source that parses and whose `return` statements are inside functions.
+    """Facts about source that parses and whose `return` statements are inside functions.
 
     Attributes:
-        tree: the syntax tree, which is shared: nobody may change it.
-        definitions: functions and classes of the top level that have a body of their own.
-        stubs: those whose body is left out (``...``, ``pass``).
-        unbound: names that the program reads, that nothing in it binds and that are not built in.
-        works: it does something: it defines, imports, assigns, or calls what it or Python defines.
+        tree: The syntax tree. It is shared and must not be changed.
+        definitions: Names of top-level functions and classes that have a body of their own.
+        stubs: Names of those whose body is left out (``...``, ``pass``).
+        unbound: Names that the program reads, that nothing in it binds and that are not built in.
+        works: Whether the program does anything: it defines, imports, assigns, or calls what it or Python defines.
     """
 
     tree: ast.Module
@@ -42,7 +42,7 @@ class ProgramFacts:
 
 @lru_cache(maxsize=64)
 def facts(code: str) -> ProgramFacts | None:
-    """Return what is known of a program; None when it does not parse, or is only the body of a function."""
+    """Return the facts about a program; None when it does not parse, or is only the body of a function."""
     tree = parse_program(code)
     if tree is None or _returns_outside_functions(tree):
         return None
@@ -57,7 +57,7 @@ def facts(code: str) -> ProgramFacts | None:
 
 
 def is_stub(node: ast.stmt) -> bool:
-    """Return whether a definition has no body of its own: documentation, ``...`` and ``pass`` alone."""
+    """Return whether a definition has no body of its own, only a docstring, ``...`` or ``pass``."""
     if not isinstance(node, _DEFINITIONS):
         return False
     rest = [s for s in node.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
@@ -72,7 +72,7 @@ def bound_by_import(node: ast.Import | ast.ImportFrom) -> set[str]:
 def unbound_names(tree: ast.AST) -> frozenset[str]:
     """Return the names that a tree reads, that nothing in it binds and that are not built in.
 
-    Nothing is said of a tree that imports all names of a module.
+    The result is empty for a tree that imports all names of a module.
     """
     read: set[str] = set()
     bound: set[str] = set()
@@ -101,7 +101,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 def _returns_outside_functions(tree: ast.Module) -> bool:
-    """Return whether this is a function's body alone, which parses but does not compile."""
+    """Return whether a tree is only a function's body, which parses but does not compile."""
     waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()

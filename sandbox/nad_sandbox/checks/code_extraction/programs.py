@@ -1,18 +1,17 @@
-"""Finding the program in a model's answer.
+"""Find the program in a model's answer.
 
-What a reasoning model thought first does not count. Then, in order:
+The reasoning that a model writes first is dropped. Then these rules apply in order:
 
-1. An answer that is a program as a whole is that program.
-2. Fenced blocks. A block counts as Python when its label says so, or when it has no label and is code. Of several,
-   those that parse are joined in order, unless a later one defines again what an earlier one defined: then the later
-   one replaces it, since models first show a draft and then the corrected whole. A last fence that was never closed
-   (the token limit cut it) counts up to its last complete statement.
-3. Bare code between prose: the runs of lines that are programs.
-4. A function's body alone, where the prompt ended with its signature: signature and body together. The same goes for a
-   body in a fence.
-5. Otherwise the text as it is, so that the syntax check can say what is wrong with it.
+1. If the whole answer is a program, it is the program.
+2. Fenced blocks are used next. A block counts as Python when its label says so, or when it has no label and is code.
+   Several blocks that parse are joined in order. A block that defines again what an earlier one defined replaces the
+   earlier one, since models first show a draft and then the corrected whole. A last fence that was never closed
+   (the token limit truncated it) counts up to its last complete statement.
+3. Without fences, the runs of lines between prose that are programs are used.
+4. A function's body alone, bare or in a fence, completes the signature with which the prompt ended.
+5. Otherwise the text is returned as it is, so that the syntax check can say what is wrong with it.
 
-What the program takes for granted is put in front of it; see `missing_names`.
+Definitions and imports that the program takes for granted are put in front of it; see `missing_names`.
 """
 
 from __future__ import annotations
@@ -49,8 +48,8 @@ def extract_code(answer: str, prompt: str = "") -> str:
     """Return the Python program of an answer: the first of `extract_programs`.
 
     Args:
-        answer: what the model wrote.
-        prompt: what it was asked; its trailing signature completes an answer that is only a body.
+        answer: The model's answer.
+        prompt: The prompt; its trailing signature completes an answer that is only a body.
 
     Returns:
         Source text without fences and prose. It is never empty unless the answer is blank.
@@ -59,14 +58,15 @@ def extract_code(answer: str, prompt: str = "") -> str:
 
 
 def extract_programs(answer: str, prompt: str = "") -> tuple[str, ...]:
-    """Return the programs that an answer may be meant as, at most three, the likeliest first.
+    """Return at most three programs that an answer may stand for, the likeliest first.
 
-    There are more than one where code beside the defining block may be part of the program or not: a block that calls
-    what another defines, tests it, or imports it as if it lay in a file. An answer fails only when each of them does.
+    There are several when a block next to the defining one may or may not be part of the program: it calls what the
+    other block defines, tests it, or imports it as if from a file. An answer fails only when all of its programs
+    fail.
 
     Args:
-        answer: what the model wrote; an answer of more than `LONGEST_PROGRAM` characters is given back.
-        prompt: what it was asked; its trailing signature completes an answer that is only a body.
+        answer: The model's answer; one of more than `LONGEST_PROGRAM` characters is returned unchanged.
+        prompt: The prompt; its trailing signature completes an answer that is only a body.
     """
     if len(answer) > LONGEST_PROGRAM:
         return (answer,)
@@ -75,7 +75,7 @@ def extract_programs(answer: str, prompt: str = "") -> tuple[str, ...]:
     try:
         found = [with_missing_names(_in_class(code, prompt), prompt) for code in _choices(text, prompt)]
     finally:
-        facts.cache_clear()  # the trees of a long answer take much memory
+        facts.cache_clear()  # the syntax trees of a long answer take much memory
     return tuple(dict.fromkeys(found))[:_MOST_PROGRAMS]
 
 
@@ -98,7 +98,7 @@ def _choices(text: str, prompt: str) -> list[str]:
 
 
 def _is_code(before: str, prompt: str) -> bool:
-    """Whether the text in front of a fence is code, so that the fence closes it."""
+    """Return whether the text in front of a fence is code, so that the fence closes a block."""
     known = facts(cleaned_source(before))
     if known is not None:
         return known.works
@@ -106,7 +106,7 @@ def _is_code(before: str, prompt: str) -> bool:
 
 
 def _python_blocks(blocks: list[Block]) -> list[Block]:
-    """The blocks that are Python: by their labels, else by what they define, else by what parses."""
+    """Return the Python blocks: those labeled so, else those that define something, else those that parse."""
     labelled = [block for block in blocks if block.language in ("python", "session")]
     by_hand = [block for block in blocks if not block.language and (_defines(block.code) or _is_only_code(block.code))]
     if labelled:
@@ -131,14 +131,14 @@ def _defines(code: str) -> bool:
 
 
 def _of_blocks(blocks: list[Block], prompt: str) -> list[str]:
-    """The programs that blocks may be meant as: all that count, then those that define something alone."""
+    """Return the programs that blocks may stand for: all that count, joined, then those that define something."""
     codes = [block.code for block in blocks]
     last = blocks[-1]
     raw: list[str] = []
     if not last.closed and facts(last.code) is None:
         begun = longest_beginning(last.code)
         if begun != last.code and _defines(begun):
-            # it may have been written for a newer Python than this
+            # it may have been written for a newer version of Python
             codes[-1], raw = begun, [last.code]
     whole = [code for code in codes if facts(code) is not None]
     if not any(map(_defines, whole)):
@@ -157,7 +157,7 @@ def _of_blocks(blocks: list[Block], prompt: str) -> list[str]:
     together = [
         code for code in kept if not _imports_from(code, [other for other in defining if other != code])
     ] or kept
-    if defining:  # a session shows what the program does
+    if defining:  # a session only shows what the program does
         sessions = {block.code for block in blocks if block.language == "session"}
         together = [code for code in together if code in defining or code not in sessions]
     alone = [_joined(defining)] if defining else []
@@ -166,7 +166,7 @@ def _of_blocks(blocks: list[Block], prompt: str) -> list[str]:
 
 
 def _latest(codes: list[str]) -> list[str]:
-    """The blocks in order; a block whose definitions come again later is left out, and so is a mere signature."""
+    """Return the blocks in order, without mere signatures and without blocks whose definitions are repeated later."""
     kept: list[str] = []
     later: set[str] = set()
     defined = frozenset().union(*(known.definitions for code in codes if (known := facts(code)) is not None))
@@ -183,7 +183,7 @@ def _latest(codes: list[str]) -> list[str]:
 
 
 def _is_use(code: str, codes: list[str]) -> bool:
-    """Whether a block only uses or tests what other blocks define."""
+    """Return whether a block only uses or tests what other blocks define."""
     known = facts(code)
     if known is None:
         return False
@@ -193,7 +193,7 @@ def _is_use(code: str, codes: list[str]) -> bool:
 
 
 def _imports_from(code: str, others: list[str]) -> bool:
-    """Whether a block imports what other blocks define, as if they lay in a file of which nobody knows the name."""
+    """Return whether a block imports what other blocks define, as if they were a file with an unknown name."""
     known = facts(code)
     defined: set[str] = set()
     for other in others:
@@ -208,7 +208,7 @@ def _imports_from(code: str, others: list[str]) -> bool:
 
 
 def _joined(codes: list[str]) -> str:
-    """One program of several, with imports of the future at its beginning, where alone they are allowed."""
+    """Join several programs, with their `__future__` imports at the beginning, where Python demands them."""
     future = [found[0].rstrip("\n") for code in codes[1:] for found in _FUTURE.finditer(code)]
     rest = [codes[0], *(_FUTURE.sub("", code) for code in codes[1:])]
     future = [line for line in dict.fromkeys(future) if line not in codes[0]]
@@ -216,7 +216,7 @@ def _joined(codes: list[str]) -> str:
 
 
 def _of_bare_text(text: str, prompt: str) -> list[str]:
-    """The programs that text without fences may be meant as; none when it has no code."""
+    """Return the programs that text without fences may stand for; none when it has no code."""
     body = completed(text, prompt)
     if body is not None:
         return [body]
@@ -236,7 +236,7 @@ def _of_bare_text(text: str, prompt: str) -> list[str]:
 
 
 def _in_class(code: str, prompt: str) -> str:
-    """The program with its methods in the prompt's class, where it has nothing but them."""
+    """Return the program with its methods inside the prompt's class, if it consists of methods alone."""
     known = facts(code)
     if known is None or not known.definitions:
         return code

@@ -1,4 +1,4 @@
-"""What is taken off an answer before a program is looked for in it, and off source that is Python but for its form."""
+"""Strip reasoning from an answer, and repair source that only its form keeps from being valid Python."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _CELL_OUTPUT = re.compile(r"^Out\[\d*\]:")
 
 
 def visible_answer(answer: str) -> str:
-    """Return an answer without what a reasoning model thought first, with line feeds as line ends.
+    """Return an answer without the reasoning that the model wrote first, with line feeds as line ends.
 
     Args:
-        answer: what the model wrote.
+        answer: The model's answer.
     """
     text = answer.replace("\r\n", "\n").replace("\r", "\n").lstrip("\ufeff")
     final = _FINAL_CHANNEL.sub("", text)
@@ -44,14 +44,14 @@ def visible_answer(answer: str) -> str:
 
 
 def cleaned_source(code: str) -> str:
-    """Return source as Python reads it, where only its form keeps it from being Python.
+    """Return source with a form that Python can read.
 
-    Its common indentation goes. Prompts of an interactive session and its output go. Invisible characters, blanks
-    that are no spaces, HTML's entities and typographic quotes are replaced where the result parses and the source does
+    Common indentation and the prompts and output of an interactive session are removed. Invisible characters, blanks
+    other than spaces, HTML entities and typographic quotes are replaced where the result parses and the source does
     not.
 
     Args:
-        code: source as it stood in the answer.
+        code: Source as it stands in the answer.
     """
     code = textwrap.dedent(code.strip("\n").rstrip()) + "\n"
     code = _without_prompts(code)
@@ -63,7 +63,7 @@ def cleaned_source(code: str) -> str:
 
 
 def is_session(code: str) -> bool:
-    """Return whether source begins as an interactive session does."""
+    """Return whether source begins like an interactive session."""
     return code.lstrip().startswith(">>>") or _CELL.match(code.lstrip("\n")) is not None
 
 
@@ -74,7 +74,7 @@ def session_statements(text: str) -> str:
 
 
 def _repairs(code: str) -> list[str]:
-    """The source with ever more of its characters replaced."""
+    """Return versions of the source with more and more of its characters replaced."""
     if code.isascii():
         return []
     seen = _INVISIBLE.sub("", code)
@@ -92,7 +92,7 @@ def _without_entities(code: str) -> str:
 
 
 def _without_prompts(code: str) -> str:
-    """The statements of an interactive session, without its prompts and its output."""
+    """Return the statements of an interactive session, without its prompts and its output."""
     lines = code.split("\n")
     if any(_CELL.match(line) for line in lines[:1]):
         lines = [">>> " + _CELL.sub("", line) if _CELL.match(line) else line for line in lines]
@@ -102,7 +102,7 @@ def _without_prompts(code: str) -> str:
         return code
     before = "\n".join(lines[:first]).rstrip() + "\n"
     if before.strip():
-        # a program, and below it how it is used
+        # a program followed by a session that shows its use
         known = facts(before)
         return before if known is not None and parse_program(code) is None else code
     return session_statements("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Doctests in a prompt, read as the module doctest reads them."""
+"""Read the doctests in a prompt as the module doctest reads them."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ _ADDRESS = re.compile(r"\b0x(?:\.\.\.|…|[0-9a-fA-F]{6,})")
 
 
 def read_doctests(prompt: str) -> Iterator[tuple[int, Reading]]:
-    """Every doctest with an output, and where it begins; those in `prompt` without ``>>>`` are none."""
-    # a fence and the end of a docstring are no output
+    """Yield every doctest that shows an output, with the index at which it begins.
+
+    Args:
+        prompt: Text whose doctests begin with ``>>>``.
+    """
+    # a fence or the end of a docstring is not output
     text = _BORDER.sub(lambda match: " " * len(match[0]), prompt)
     for block in _blocks(text):
         yield from _read_block(prompt, text, *block)
 
 
 def _blocks(text: str) -> Iterator[tuple[int, int]]:
-    """Runs of lines that have no blank line within and a doctest's prompt at their beginning."""
+    """Yield the bounds of each run of lines that begins with a doctest's prompt and has no blank line within."""
     at, start = 0, -1
     for line in [*text.splitlines(keepends=True), "\n"]:
         if start < 0 and _PROMPT.match(line):
@@ -53,12 +57,12 @@ def _read_block(prompt: str, text: str, start: int, end: int) -> Iterator[tuple[
         yield start, Reading(shown, doubt=f"doctest cannot read it: {str(error)[:80]}")
         return
     places = [0, *accumulate(map(len, block.split("\n")), lambda at, size: at + size + 1)]
-    unknown: str | None = None  # a function that was called with no output shown, and may have changed something
+    unknown: str | None = None  # a function called without a shown output, which may have changed state
     for example in examples:
         at = start + places[example.lineno]
         reading = _read(example)
         if reading is None and not example.want.strip():
-            # f(1) -> 2, or f(1)  # 2, behind the prompt
+            # the prompt is followed by f(1) -> 2, or by f(1)  # 2
             beside = [found for _, found in read_calls(example.source)]
             reading = beside[0] if len(beside) == 1 else None
         call = plain_call(example.source)
@@ -79,7 +83,7 @@ def _doubted(reading: Reading, doubt: str) -> Reading:
 
 
 def _read(example: doctest.Example) -> Reading | None:  # noqa: PLR0911 - a list of rules
-    """One doctest; None where it shows no output that could be checked."""
+    """Read one doctest; return None where it shows no output that could be checked."""
     shown = " ".join(f"{example.source.strip()} gives {example.want.strip()}".split())
     want = _CLOSED.sub("", example.want.rstrip()).rstrip()
     call = plain_call(example.source)
@@ -116,7 +120,7 @@ def _read(example: doctest.Example) -> Reading | None:  # noqa: PLR0911 - a list
 
 
 def _prose_below(want: str) -> bool:
-    """Whether lines below a value are rather prose than output."""
+    """Return whether the lines below a value are more likely prose than output."""
     first, *rest = want.splitlines()
     if literal(want) is not None:
         return False
@@ -125,7 +129,7 @@ def _prose_below(want: str) -> bool:
 
 
 def _compared(source: str, want: str) -> Reading | None:
-    """``f(1) == 2`` as a doctest: an example where it shows True or nothing."""
+    """Read ``f(1) == 2`` in a doctest, which is an example where the doctest shows True or no output."""
     tree = parse_expression(source.strip())
     if tree is None or not isinstance(tree.body, ast.Compare) or len(tree.body.ops) != 1:
         return None

@@ -1,4 +1,4 @@
-"""Examples that a prompt or docstring gives: calls with what they return, print or raise."""
+"""Find the examples of a prompt or docstring: calls with what they return, print or raise."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ _ANY_ANSWER = re.compile(
 
 @dataclass(frozen=True)
 class Example:
-    """A call and what it gives.
+    """A call and its expected result.
 
     Attributes:
-        call: source of an expression made of one call with plain arguments.
-        expected: source of a literal, the output as doctest shows it, or an exception's class and message.
-        names: functions that the call needs.
-        comparison: how `expected` is compared; see `Comparison`.
-        options: doctest's option flags, for output and errors.
+        call: Source of an expression that is one call with plain arguments.
+        expected: Source of a literal, the output as doctest shows it, or an exception's class and message.
+        names: Names of the functions that the call needs.
+        comparison: How `expected` is compared; see `Comparison`.
+        options: Doctest's option flags, for output and errors.
     """
 
     call: str
@@ -60,11 +60,11 @@ class Example:
 
 @dataclass(frozen=True)
 class UncertainExample:
-    """A place that may be an example and is not checked, since a wrong reading would reject right programs.
+    """A place that may be an example and is not checked, since a wrong reading would reject correct programs.
 
     Attributes:
-        text: the place in the prompt.
-        reason: why it is left out.
+        text: The place, as it stands in the prompt.
+        reason: Why the place is not checked.
     """
 
     text: str
@@ -79,8 +79,8 @@ class FoundExamples:
     """The examples of a prompt.
 
     Attributes:
-        examples: those that are certain, in order, without repetition.
-        uncertain: those that are left out.
+        examples: The certain examples, in order, without repetition.
+        uncertain: The places that may be examples and are not checked.
     """
 
     examples: tuple[Example, ...]
@@ -88,26 +88,26 @@ class FoundExamples:
 
 
 def find_examples(prompt: str) -> tuple[Example, ...]:
-    """The certain examples of a prompt; see `read_examples`.
+    """Return the certain examples of a prompt; see `read_examples`.
 
     Args:
-        prompt: what the model was asked.
+        prompt: The prompt that the model is asked.
     """
     return read_examples(prompt).examples
 
 
 def read_examples(prompt: str) -> FoundExamples:
-    """The examples in a prompt, and what may be one and is left out.
+    """Return the examples of a prompt, and the places that may be examples and are not checked.
 
-    Found are doctests (read as the module doctest reads them, with tracebacks, options and printed lines) and calls
-    beside their value: ``f(1) == 2``, ``assert f(1) == 2``, ``f(1) -> 2``, ``f(1) => 2``, ``f(1) = 2``,
-    ``f(1) returns 2``, ``f(0) raises ValueError``; and, for the last function whose signature the prompt gives,
-    ``Input: x = 1`` above ``Output: 2``, and ``For x = 1 the output should be 2``. Arguments must be plain data: a
-    prompt is text, not a program to run. What the words around it question, deny, report as wrong or go on with is
-    uncertain.
+    Three forms are found. Doctests are read as the module doctest reads them, with tracebacks, options and printed
+    lines. Calls may stand beside their value: ``f(1) == 2``, ``assert f(1) == 2``, ``f(1) -> 2``, ``f(1) => 2``,
+    ``f(1) = 2``, ``f(1) returns 2``, ``f(0) raises ValueError``. For the last function whose signature the prompt
+    gives, ``Input: x = 1`` above ``Output: 2`` and ``For x = 1 the output should be 2`` are read too. Arguments must be
+    plain data, since a prompt is text and not a program to run. An example is uncertain when the words around it
+    question it, deny it, report it as wrong or continue the value.
 
     Args:
-        prompt: what the model was asked.
+        prompt: The prompt that the model is asked.
     """
     if len(prompt) > _LONGEST_PROMPT:
         reason = f"the prompt has more than {_LONGEST_PROMPT:,} characters"
@@ -125,7 +125,7 @@ def _readings(prompt: str, context: _Context) -> Iterator[tuple[int, Reading]]:
 
 
 def _of_one_kind(found: Iterable[tuple[int, Reading]]) -> list[tuple[int, Reading]]:
-    """Without equations of different kinds: ``f(4) = 3`` and ``f(3) = [1, 2]`` are a definition in prose."""
+    """Mark equations of different types as uncertain: ``f(4) = 3`` and ``f(3) = [1, 2]`` may define something."""
     readings = list(found)
     equations = [
         reading for _, reading in readings if not reading.doubt and re.search(r"\)\s*=\s*[^=>\s]", reading.text)
@@ -138,7 +138,7 @@ def _of_one_kind(found: Iterable[tuple[int, Reading]]) -> list[tuple[int, Readin
 
 
 class _Context:
-    """What the whole prompt says of the functions asked for and of what is reported."""
+    """What the whole prompt says about the functions asked for, and whether it reports a bug."""
 
     def __init__(self, prompt: str) -> None:
         self.prompt = prompt
@@ -177,7 +177,7 @@ class _Context:
             self.last_signature = name, order
 
     def judged(self, at: int, reading: Reading) -> Reading:
-        """A reading with the doubt that the whole prompt leaves."""
+        """Return a reading with the doubt that the prompt as a whole casts on it."""
         call = plain_call(reading.call) if reading.call else None
         if call is None or reading.doubt:
             return reading
@@ -213,13 +213,13 @@ class _Context:
 
 
 def _is_normative(text: str, prompt: str, at: int) -> bool:
-    """Whether a bug report says it of what the program should do."""
+    """Return whether a bug report states what the program should do."""
     said = re.search(r"\b(?:should|must|shall|ought to|needs? to|has to|expected|supposed)\b", text, re.IGNORECASE)
     return said is not None or re.search(r"\bassert[ \t]+$", prompt[max(0, at - 20) : at]) is not None
 
 
 def _arity(parameters: str) -> tuple[list[str], tuple[int, float] | None]:
-    """The positional parameters in order, and how many arguments a call may have; None where that cannot be read."""
+    """Return the positional parameters, and the least and largest number of arguments of a call, None if unreadable."""
     tree = parse_program(f"def f({parameters[:2000]}): pass")
     function = tree.body[0] if tree is not None else None
     if not isinstance(function, ast.FunctionDef):
@@ -232,7 +232,7 @@ def _arity(parameters: str) -> tuple[list[str], tuple[int, float] | None]:
 
 
 def _without_helpers(readings: list[Reading]) -> list[Reading]:
-    """Readings without those of functions of the module math, where there are others: ``gcd`` explains ``lcm``."""
+    """Mark calls of functions of the module math as uncertain where there are others: ``gcd`` explains ``lcm``."""
     called = {reading.call.partition("(")[0] for reading in readings if reading.call and not reading.doubt}
     helpers = {name for name in called if hasattr(math, name)}
     if helpers == called or not helpers:
@@ -245,7 +245,7 @@ def _without_helpers(readings: list[Reading]) -> list[Reading]:
 
 
 def _without_contradictions(readings: list[Reading]) -> list[Reading]:
-    """Readings in which no call gives two different values."""
+    """Mark the readings of a call as uncertain when the prompt gives two different values for it."""
     given: dict[str, Reading] = {}
     contradicted = set()
     for reading in readings:

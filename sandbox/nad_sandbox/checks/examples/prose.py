@@ -1,4 +1,4 @@
-"""Examples in prose and in tests: a call beside its value, or a function's arguments by name above what it gives."""
+"""Read examples in prose and tests: a call beside its value, or a function's arguments by name above its value."""
 
 from __future__ import annotations
 
@@ -37,10 +37,14 @@ _GIVES = re.compile(r"[ \t]*,?[ \t]+the (?:output|result) should be[ \t]+`*")
 
 
 def read_calls(text: str) -> Iterator[tuple[int, Reading]]:
-    """Calls beside what they give, in a text in which doctests are blanked out, and where each begins."""
+    """Yield each call that stands beside its value, with the index at which it begins.
+
+    Args:
+        text: The prompt with its doctests blanked out.
+    """
     headed_from = _first_heading(text)
     at = 0
-    earlier, paragraph_end = "", 0  # a call that stands alone, and may change what those below it give
+    earlier, paragraph_end = "", 0  # a call that stands alone, which may change what the calls below it return
     for _ in range(_MOST_CALLS):
         match = _NAME.search(text, at)
         if match is None:
@@ -69,7 +73,7 @@ def read_calls(text: str) -> Iterator[tuple[int, Reading]]:
 
 
 def _beside(text: str, start: int, end: int, call: str, *, headed: bool) -> tuple[Reading, int] | None:
-    """What follows a call, and the index behind it; None where nothing says what it gives."""
+    """Read the value that follows a call, and the index behind it; return None where the text gives no value."""
     relation = RELATION.match(text, end)
     if relation is None or (relation["comment"] == "//" and not relation["symbol"]):
         return None
@@ -79,7 +83,7 @@ def _beside(text: str, start: int, end: int, call: str, *, headed: bool) -> tupl
     value = _value_or_error(text, relation.end(), kind)
     shown = " ".join(text[start : value[1] if value else _clause_end(text, relation.end())].split())
     if value is None:
-        # "is", ":" and a comment begin much that is no value
+        # "is", ":" and a comment often introduce something other than a value
         unspecific = relation[kind] == "=" or kind in ("colon", "bare", "cell", "verb", "prints", "past", "raises")
         if unspecific and not _value_ahead(text, relation.end()):
             return None
@@ -95,7 +99,7 @@ def _beside(text: str, start: int, end: int, call: str, *, headed: bool) -> tupl
     if kind in ("near",) or relation["about"] or is_approximate(remark):
         comparison = "approximate"
     if comparison == "value" and not asserted and _is_rounded(expected) and not _ROUNDING.search(text):
-        # a program that does not round is right where nothing asks it to
+        # a program that does not round is correct unless the prompt asks for rounding
         comparison = "approximate"
     if comparison == "approximate" and not _is_decimal(expected):
         doubt = doubt or "it is approximate, and shows no decimals"
@@ -124,7 +128,7 @@ def _value_or_error(text: str, at: int, kind: str) -> tuple[str, int, Comparison
 def _doubt(  # noqa: PLR0911 - a list of rules
     text: str, start: int, relation: re.Match[str], kind: str, behind: int, *, headed: bool
 ) -> str:
-    """Why a call and a value beside each other are no certain example, by what stands between and before them."""
+    """Return why a call and the value beside it are uncertain, by the text around the call; empty if they are not."""
     line = text[text.rfind("\n", 0, start) + 1 : start]
     if kind == "denied":
         return "it says what the call does not give"
@@ -154,7 +158,7 @@ def _doubt(  # noqa: PLR0911 - a list of rules
 
 
 def _quote_before(text: str, start: int) -> str:
-    """The quotation mark right before a call, and the one that closes it."""
+    """Return the mark that closes the quotation mark right before a call; empty if there is none."""
     mark = text[start - 1 : start]
     return {"“": "”", "‘": "’", '"': '"', "'": "'"}.get(mark, "")
 
@@ -164,13 +168,13 @@ def _is_decimal(expected: str) -> bool:
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether a call is a line of its own."""
+    """Return whether a call has a line to itself."""
     before, after = text[text.rfind("\n", 0, start) + 1 : start], text[end : end + 200].split("\n", 1)[0]
     return not before.strip() and not after.strip(" \t;")
 
 
 def _is_rounded(expected: str) -> bool:
-    """Whether a decimal may be shown with fewer digits than it has."""
+    """Return whether a decimal may be rounded for display."""
     return re.fullmatch(r"[+-]?\d*\.\d{2,9}", expected) is not None
 
 
@@ -179,7 +183,7 @@ def _defines(text: str, start: int) -> bool:
 
 
 def _near_relation(text: str, at: int) -> bool:
-    """Whether a comparison or an arrow, with a value, follows in the line of a call that cannot be read."""
+    """Return whether a comparison or an arrow follows in the line of a call that cannot be read."""
     line = text[at : at + 300].split("\n", 1)[0]
     return re.search(r"\)[`*]*[ \t]*(?:={2,3}>?|=>|->|➞|→|⇒|returns?\b|should (?:return|be)\b)", line) is not None
 
@@ -198,13 +202,18 @@ def _clause_end(text: str, at: int) -> int:
 
 
 def _first_heading(text: str) -> int:
-    """Where examples are first spoken of: above it, ``f(1) = 2`` may be part of a definition."""
+    """Return the index of the line that first mentions examples; above it, ``f(1) = 2`` may be part of a definition."""
     word = re.search(r"example|\be\.?g\b|for instance|sample", text, re.IGNORECASE)
     return text.rfind("\n", 0, word.start()) + 1 if word else len(text)
 
 
 def read_named_arguments(prompt: str, signature: tuple[str, Sequence[str]] | None) -> Iterator[tuple[int, Reading]]:
-    """``Input: x = 1`` above ``Output: 2``, and ``For x = 1 the output should be 2``, of the function asked for."""
+    """Yield examples such as ``Input: x = 1`` above ``Output: 2``, and ``For x = 1 the output should be 2``.
+
+    Args:
+        prompt: The prompt that the model is asked.
+        signature: Name and parameters of the function asked for; without a signature nothing is yielded.
+    """
     if signature is None:
         return
     for match in _INPUT.finditer(prompt):

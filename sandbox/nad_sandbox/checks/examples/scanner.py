@@ -1,4 +1,4 @@
-"""Calls and literal values in the text of a prompt: where each ends, and whether it is plain data."""
+"""Scan calls and literal values in the text of a prompt: find where each ends, and whether it is plain data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression
 __all__ = ["Comparison", "Reading", "literal", "plain_call", "scan_brackets", "scan_value"]
 
 Comparison = Literal["value", "approximate", "output", "error"]
-"""`value`: the call returns it. `approximate`: to the digits shown. `output`: as doctest compares. `error`: raised."""
+"""How an example is compared.
+
+`value`: the call returns the value. `approximate`: the call returns a number with the digits shown. `output`: doctest
+accepts the output. `error`: the call raises the exception.
+"""
 
 _LONGEST = 2000
 _DEEPEST = 40
@@ -52,15 +56,15 @@ _PADDED = re.compile(r"(?<![\w.])0\d")
 
 @dataclass(frozen=True)
 class Reading:
-    """What one place of a prompt seems to say a call gives.
+    """The result of a call as one place of a prompt seems to state it.
 
     Attributes:
-        text: the place, for a person.
-        call: source of the call; empty when it cannot be read.
-        expected: source of the value, the output, or the exception's class and message.
-        comparison: how the expected text is compared.
-        options: doctest's option flags.
-        doubt: why it is not certain; empty when it is.
+        text: The place, as shown to a person.
+        call: Source of the call; empty when it cannot be read.
+        expected: Source of the value, the output, or the exception's class and message.
+        comparison: How the expected text is compared.
+        options: Doctest's option flags.
+        doubt: Why the reading is uncertain; empty when it is certain.
     """
 
     text: str
@@ -72,7 +76,11 @@ class Reading:
 
 
 def literal(source: str) -> tuple[str, object] | None:
-    """A literal as Python writes it, and its value; JSON's ``true``, ``false`` and ``null`` are read as Python's."""
+    """Return a literal as Python writes it, and its value; JSON's ``true``, ``false`` and ``null`` are accepted.
+
+    Args:
+        source: Text that may be a literal; None is returned for any other text.
+    """
     source = _escaped(source.strip())
     tree = parse_expression(source)
     if tree is None:
@@ -85,7 +93,11 @@ def literal(source: str) -> tuple[str, object] | None:
 
 
 def plain_call(source: str) -> tuple[str, tuple[str, ...]] | None:
-    """A call of plain functions with plain data, and the functions it needs beside the built-in ones."""
+    """Return the source of a call with plain data, and the names of the functions it needs that are not built in.
+
+    Args:
+        source: Text that may be such a call; None is returned for any other text.
+    """
     source = _escaped(source.strip())
     tree = parse_expression(source)
     if tree is None or not isinstance(tree.body, ast.Call):
@@ -108,7 +120,7 @@ def plain_call(source: str) -> tuple[str, tuple[str, ...]] | None:
 
 
 def scan_brackets(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR0911 - many ways to end
-    """The source from an opening bracket to the one that closes it, and the index behind it.
+    """Return the source from an opening bracket to the bracket that closes it, and the index behind that.
 
     Typographic quotes become straight ones where they enclose a string, and a minus sign becomes a hyphen.
     """
@@ -149,14 +161,17 @@ def scan_brackets(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR
 
 
 def scan_value(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR0911 - one for each kind
-    """The literal that begins at an index, as Python writes it, and the index behind it; a bare tuple is no literal."""
+    """Return the literal that begins at an index, as Python writes it, and the index behind it.
+
+    A tuple without parentheses does not count as a literal.
+    """
     first = text[start : start + 1]
     if not first:
         return None
     if first in _CLOSING:
         found = scan_brackets(text, start)
         read = literal(found[0]) if found else None
-        # ("a") may be meant as a tuple of one, and dots stand for what is not shown
+        # ("a") may be meant as a tuple of one item, and dots stand for omitted items
         if found is None or read is None or (first == "(" and not isinstance(read[1], tuple)) or _has_dots(read[0]):
             return None
         return read[0], found[1]
@@ -182,28 +197,28 @@ def scan_value(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR091
 
 
 def _has_dots(source: str) -> bool:
-    """Whether ``...`` is an item, outside of strings."""
+    """Return whether ``...`` is an item of the literal, outside of strings."""
     tree = parse_expression(source)
     return tree is None or any(isinstance(node, ast.Constant) and node.value is Ellipsis for node in ast.walk(tree))
 
 
 def _escaped(source: str) -> str:
-    """The same expression without the escapes of which Python warns: their backslash is doubled, as it is read."""
+    """Return an expression with the backslash of each unknown escape doubled, so that Python does not warn about it."""
     if "\\" not in source or _RAW.search(source):
         return source
     return _ESCAPE.sub(lambda match: match[0] if match[1] in _ESCAPES else "\\" + match[0], source)
 
 
 def _has_thousands(source: str) -> bool:
-    """Whether commas may separate thousands: zeros that Python does not write, or commas of two kinds."""
+    """Return whether commas may separate thousands: a number is padded with zeros, or commas come in two styles."""
     bare = _ANY_STRING.sub("''", source)
     return _PADDED.search(bare) is not None or (_TIGHT_COMMA.search(bare) is not None and ", " in bare)
 
 
 def _evaluates(node: ast.AST) -> bool:
-    """Whether a node has a value of its own, which takes no time or memory to speak of."""
+    """Return whether a node can be evaluated with little time and memory."""
     if isinstance(node, ast.Constant):
-        return node.value is not Ellipsis  # it stands for what is not shown
+        return node.value is not Ellipsis  # dots stand for something omitted
     if isinstance(node, ast.UnaryOp):
         return not isinstance(node.operand, ast.UnaryOp)
     if not isinstance(node, ast.BinOp):
@@ -223,7 +238,7 @@ class _JsonNames(ast.NodeTransformer):
 
 
 def _without_json_names(source: str, tree: ast.Expression) -> tuple[str, ast.Expression]:
-    """The expression with Python's names in place of JSON's, and its source on one line and without a comment."""
+    """Return an expression's source on one line, and its tree, with JSON's names replaced by Python's."""
     named = any(isinstance(node, ast.Name) and node.id in _JSON_NAMES for node in ast.walk(tree))
     if named:
         tree = ast.fix_missing_locations(_JsonNames().visit(tree))

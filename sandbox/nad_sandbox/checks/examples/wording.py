@@ -1,4 +1,4 @@
-"""What the words around a call and its value say: an example, a bug report, a question, a condition."""
+"""Judge the words around a call and its value: they may tell of an example, a bug, a question or a condition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RELATION = re.compile(
     re.IGNORECASE,
 )
 
-# of a program that exists and errs
+# words about an existing program that is wrong
 _BUG = re.compile(
     r"\b(?:bugs?|buggy|broken|debug(?:ging)?|currently|right now|at the moment|misbehav\w+|faulty|unexpected(?:ly)?"
     r"|fix (?:it|this|that|the|my|bugs?|me|up)|what(?:'s|’s| is) wrong|(?:is|are|be|it|goes|gives|got|get|gets"
@@ -88,7 +88,7 @@ _FAR = 300
 
 
 def docstring_spans(prompt: str) -> list[tuple[int, int]]:
-    """Where the docstrings of code in a prompt lie: what they say specifies the code, whatever the prose says of it."""
+    """Return the bounds of the docstrings in a prompt's code; they specify the code, whatever the prose says."""
     if re.search(r"\b(?:def|class)\s+\w+", prompt) is None:
         return []
     spans: list[tuple[int, int]] = []
@@ -100,7 +100,7 @@ def docstring_spans(prompt: str) -> list[tuple[int, int]]:
         start = min(starts)
         end = prompt.find(prompt[start : start + 3], start + 3)
         if end < 0:
-            # the prompt ends within a docstring, as a signature to complete may
+            # the prompt may end within a docstring when it is a signature to complete
             spans.append((start + 3, len(prompt)))
             return spans
         spans.append((start + 3, end))
@@ -108,17 +108,23 @@ def docstring_spans(prompt: str) -> list[tuple[int, int]]:
 
 
 def tells_of_a_bug(prose: str) -> bool:
-    """Whether prose speaks of a program that exists and errs: what it "returns" may be what is wrong."""
+    """Return whether prose speaks of an existing program that is wrong, so that what it "returns" may be the bug."""
     return _BUG.search(prose) is not None
 
 
 def is_approximate(words: str) -> bool:
-    """Whether words beside a number say that it is not exact."""
+    """Return whether the words beside a number say that it is not exact."""
     return _APPROXIMATE.search(words) is not None
 
 
 def doubt_before(text: str, start: int, end: int) -> str:
-    """Why the words of the sentence, and the heading above, leave a doubt about a call at `start`; empty if none do."""
+    """Return why the sentence or the heading before a call makes it uncertain; empty if neither does.
+
+    Args:
+        text: The prompt.
+        start: Index at which the call begins.
+        end: Index behind the value.
+    """
     begin = max(0, start - _FAR)
     ends = [match.end() for match in _SENTENCE_END.finditer(text, begin, start)]
     lines = [match.end() for match in _NEW_LINE.finditer(text, begin, end) if match.end() <= start]
@@ -132,7 +138,7 @@ def doubt_before(text: str, start: int, end: int) -> str:
 
 
 def _heading(text: str, start: int) -> str:
-    """The line that introduces a list of examples, above a call that begins its line."""
+    """Return the line that introduces a list of examples, above a call that begins its line; empty if there is none."""
     line_start = text.rfind("\n", 0, start) + 1
     if text[line_start:start].strip(" \t-*+>#|`0123456789.)(") not in ("", "assert", "print("):
         return ""
@@ -148,17 +154,17 @@ def _heading(text: str, start: int) -> str:
 def doubt_after(  # noqa: PLR0911 - a list of rules
     text: str, end: int, *, normative: bool = False, asserted: bool = False, quote: str = ""
 ) -> tuple[str, str]:
-    """Whether a value that ends at an index is certainly whole and meant, by what follows it.
+    """Return why the text behind a value makes it uncertain that the value is complete and meant.
 
     Args:
-        text: the prompt.
-        end: index behind the value.
-        normative: the prompt said "should return", so that "but returns 5" and "not 5" take nothing back.
-        asserted: it is an assert statement's, whose message follows a comma.
-        quote: the quotation mark before the call, which may close behind the value.
+        text: The prompt.
+        end: Index behind the value.
+        normative: Whether the prompt says "should return"; then "but returns 5" and "not 5" do not revoke the value.
+        asserted: Whether the value is part of an assert statement, whose message follows a comma.
+        quote: Mark that closes a quotation begun before the call, and which may follow the value.
 
     Returns:
-        The doubt, empty where there is none, and the words in parentheses right behind the value.
+        The doubt, empty if there is none, and the words in parentheses right behind the value.
     """
     at = end
     while text[at : at + 1] and text[at] in "`*" + quote:
@@ -203,7 +209,7 @@ def doubt_after(  # noqa: PLR0911 - a list of rules
 
 
 def _beginning(rest: str, sentence: str, *, normative: bool) -> str:  # noqa: PLR0911 - a list of rules
-    """Why what stands directly behind a value leaves a doubt about where it ends."""
+    """Return why the text directly behind a value makes it uncertain where the value ends; empty if it is certain."""
     stripped = sentence.strip()
     if not stripped or sentence[0] == "\n":
         lower = re.match(r"[ \t]*,?[ \t]*\n[ \t]*(?=[\d\"'\[({])", rest)
