@@ -87,7 +87,8 @@ def _validator(schema: Mapping[str, Any]) -> Validator:
     from referencing import Registry
 
     # with a registry of its own the validator fetches no schema from an address that a client names
-    return _validator_class()(schema, registry=Registry())
+    validator: Validator = _validator_class()(schema, registry=Registry())
+    return validator
 
 
 @cache
@@ -108,7 +109,7 @@ def _validator_class() -> Any:
         return () if "patternProperties" in schema else rule(validator, allowed, instance, schema)
 
     patterns = ("pattern", "patternProperties", "unevaluatedProperties")
-    return extend(
+    return extend(  # type: ignore[no-untyped-call]
         Draft202012Validator,
         {
             **dict.fromkeys(patterns, unchecked),
