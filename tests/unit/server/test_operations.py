@@ -96,7 +96,9 @@ def test_answers_without_python_pass_unseen():
 
 @pytest.mark.parametrize(("text", "check"), [("Hello.", "none"), ("```python\nx = 1\n```", "passed")])
 async def test_an_answer_without_python_counts_as_unchecked(text, check):
-    app = create_app(ScriptedDecoder(ScriptedAnswer([text], scores=[1])), verifier=PythonAnswers(AcceptingVerifier()))
+    app = create_app(
+        ScriptedDecoder(ScriptedAnswer([text], scores=[1])), verifier=PythonAnswers(AcceptingVerifier(bool))
+    )
     async with http(app) as wire:
         answer = await wire.post(PATH, json={**CHAT, "model": "scripted", "n": 1, "nad": {"selector": "first"}})
     assert answer.status_code == 200, answer.text
