@@ -125,8 +125,8 @@ class CodeVerifier:
             return Report(passed=False, checks=(failed,))
         programs = tuple(code for code in programs if not is_idle(code))
         if not programs:
-            error = "the answer holds no code" if answer.strip() else "the answer is empty"
-            return Report(passed=False, checks=(CheckResult("code", passed=False, error=error),))
+            reason = "the answer holds no code" if answer.strip() else "the answer is empty"
+            return Report(passed=False, checks=(CheckResult("code", passed=False, error=reason),))
         reports: list[Report] = []
         for code in programs:
             reports.append(self._verify_program(code, prompt))
