@@ -14,13 +14,17 @@ _SPARE = 16 * 2**20
 """Bytes for the small files beside the weights, such as the tokenizer."""
 
 
-def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
+_CACHE_ADVICE = "set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
+
+
+def check_disk_space(needed: Mapping[Path, int], *, purpose: str, advice: str = _CACHE_ADVICE) -> None:
     """Refuse work for which the disk has no room.
 
     Args:
         needed: Bytes that will be written under each folder; folders on the same disk count together. A folder need
             not exist yet.
         purpose: What the files are for, such as "converting x.gguf".
+        advice: What helps if nothing can be freed.
 
     Raises:
         ModelLoadError: A disk has less room than that. The message says how much is needed where.
@@ -36,6 +40,6 @@ def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
             where = " and ".join(str(folder) for folder, _ in parts)
             msg = (
                 f"{purpose} needs about {wanted / 1e6:,.0f} MB in {where}, and {free / 1e6:,.0f} MB are free; free "
-                "some, or set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
+                f"some, or {advice}"
             )
             raise ModelLoadError(msg)
