@@ -60,10 +60,18 @@ def _written_call(call: InvalidToolCall) -> str:
     arguments = call["args"] or ""
     name = call["name"]
     named = json.dumps(name, ensure_ascii=False)
-    # of a call without a known name the whole text is kept, and other models keep it for every call
-    return (
-        arguments if not name or arguments.startswith('{"name": ') else f'{{"name": {named}, "arguments": {arguments}'
-    )
+    # what is kept of a call without a known name is the whole text, and other models keep it of every call
+    if not name or arguments.startswith('{"name": '):
+        return arguments
+    return f'{{"name": {named}, "arguments": {arguments}{"}" if _is_json(arguments) else ""}'
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _block_text(block: str | dict[str, Any], message: BaseMessage) -> str | None:

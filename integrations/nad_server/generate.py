@@ -15,6 +15,7 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.types import Selection
+from nad_server.python_verifier import was_checked
 from nad_server.request_builder import PreparedRequest
 
 if TYPE_CHECKING:
@@ -178,4 +179,6 @@ async def _submit(
 
 
 def _count(state: ServerState, selection: Selection) -> None:
-    state.metrics.count_selection(selection.selector, selection.usage, verified=selection.verified)
+    # an answer that was accepted because it holds no Python has passed no check
+    verified = selection.verified if was_checked(selection.best.verdict) else None
+    state.metrics.count_selection(selection.selector, selection.usage, verified=verified)

@@ -11,13 +11,18 @@ from typing import Any
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.verification import Verdict, Verifier
 
-__all__ = ["ProposedInputs", "PythonAnswers"]
+__all__ = ["ProposedInputs", "PythonAnswers", "was_checked"]
 
 _LOG = logging.getLogger("nad_server")
 
 _FENCE = re.compile(r"^ {0,3}```[ \t]*([\w+.-]*)[^\n]*\n(.*?)(?:^ {0,3}```|\Z)", re.DOTALL | re.MULTILINE)
 _PYTHON = {"python", "py", "python3", "pycon"}
 _LOOKS_LIKE_PYTHON = re.compile(r"^(?:def |class |import |from \w+ import |async def )", re.MULTILINE)
+
+
+def was_checked(verdict: Mapping[str, Any] | None) -> bool:
+    """Return whether a verdict says something about code, unlike that on an answer without Python."""
+    return "reason" not in (verdict or {})
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,12 @@ class PythonAnswers:
 
 
 def _has_python(answer: str) -> bool:
-    """Return whether a fenced block is marked as Python, or is not marked and looks like it."""
-    return any(
+    """Return whether the whole answer is Python, or a fenced block is marked as Python or looks like it unmarked."""
+    from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM
+    from nad_sandbox.checks.code_extraction.program_facts import facts
+
+    known = facts(answer) if len(answer) <= LONGEST_PROGRAM else None
+    return (known is not None and known.works) or any(
         language.lower() in _PYTHON or (not language and _LOOKS_LIKE_PYTHON.search(code))
         for language, code in _FENCE.findall(answer)
     )

@@ -27,13 +27,13 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class InvalidToolCall:
-    """Text that was meant as a tool call and cannot be read as one.
+    """Text that was meant as a tool call and is none: it cannot be read, or its arguments do not fit the tool's schema.
 
     Attributes:
         id: An identifier that no other call has.
         name: Name of the tool; None where the text does not say it.
         text: The model's text: the arguments where the name is known, else the whole call.
-        error: Why the call cannot be read.
+        error: Why the call cannot be made.
     """
 
     id: str
@@ -49,7 +49,7 @@ class ParsedAnswer:
     Attributes:
         content: The text without calls and thinking.
         calls: Tool calls that can be made.
-        invalid: Text that was meant as a tool call and cannot be read as one.
+        invalid: Calls that cannot be made.
         thinking: The model's reasoning before the answer.
     """
 

@@ -12,6 +12,7 @@ from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
 from nad_agents.chat.tool_formats import ToolFormat, find_format
 from nad_agents.chat.tool_parser import CALL_MARKS
+from nad_agents.chat.tools import argument_schemas
 from nad_agents.prompt import Prompt, template_source
 from nad_agents.verification import Verifier
 
@@ -98,7 +99,7 @@ def prepare(
         tool_format = _tool_format(loaded.tokenizer)
         parser = ToolCallParser(
             names=tuple(output_spec.names),
-            schemas={tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools},
+            schemas=argument_schemas(output_spec.tools),
             marked=bool(tool_format.begin or tool_format.opening) and not output_spec.constrained,
             thinking=not output_spec.constrained,
             thinking_opened=prefix.rstrip().endswith("<think>"),

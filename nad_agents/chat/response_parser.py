@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall
 from nad_agents.chat.tool_parser import invalid_call, parse_answer, read_call, stable_prefix
+from nad_agents.chat.tools import argument_schemas
 from nad_agents.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class TemplateResponseParser:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self._tools: list[Any] = [dict(tool) for tool in tools]
+        self._schemas = argument_schemas(tools)
         try:
             self._parser(prefix)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -145,7 +147,7 @@ class TemplateResponseParser:
         if any(region.error for region in regions):
             # what came before the error is known only when the parser gets one character at a time
             regions = list(self._regions(text, whole=True))
-        calls = [call for region in regions if region.part == "call" and self._tools for call in _calls(region)]
+        calls = [call for region in regions if region.part == "call" and self._tools for call in self._calls(region)]
         return ParsedAnswer.of_parts(self._text(regions, "content"), calls, self._text(regions, "thinking"))
 
     def stable_prefix(self, text: str) -> ParsedAnswer:
@@ -193,6 +195,13 @@ class TemplateResponseParser:
         if field is not None:
             yield _Region(_PARTS.get(field), body)
 
+    def _calls(self, region: _Region) -> Iterator[ToolCall | InvalidToolCall]:
+        if region.error or region.value is None:
+            yield invalid_call(region.body.strip(), region.error or "the call breaks off")
+            return
+        for value in region.value if isinstance(region.value, list) else [region.value]:
+            yield read_call(value, self._schemas)
+
     def _text(self, regions: Sequence[_Region], part: _Part) -> str:
         # without tools on offer, text in the form of a call is content
         parts = {part} if self._tools or part != "content" else {part, "call"}
@@ -203,14 +212,6 @@ def response_template(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any] | No
     """Return a tokenizer's response template; None where it has none."""
     template: dict[str, Any] | None = getattr(tokenizer, "response_template", None)
     return template
-
-
-def _calls(region: _Region) -> Iterator[ToolCall | InvalidToolCall]:
-    if region.error or region.value is None:
-        yield invalid_call(region.body.strip(), region.error or "the call breaks off")
-        return
-    for value in region.value if isinstance(region.value, list) else [region.value]:
-        yield read_call(value)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall, new_call_id
-from nad_agents.chat.tools import arguments_fit
+from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments, named_arguments
 
 __all__ = ["CALL_MARKS", "invalid_call", "parse_answer", "partial_tool_calls", "read_call", "stable_prefix"]
 
@@ -46,6 +46,9 @@ _BEFORE_NAME = (
     ("{", '"type"', ":", '"function"', ",", '"function"', ":", "{", '"name"', ":"),
 )
 """Token sequences with which the JSON of a call may begin before the tool's name: the bare form, and OpenAI's."""
+
+_UNREADABLE = (ValueError, RecursionError)
+"""What Python's JSON decoder raises: syntax errors, integers of thousands of digits, nesting of thousands of levels."""
 
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
 """How a call begins where a grammar allows nothing else."""
@@ -131,8 +134,9 @@ def parse_answer(
 ) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
-    Text behind a family's mark is a call. Bare JSON is a call only if it has nothing but the keys of a call, names a
-    tool on offer and has arguments that fit the tool's schema; everything else stays content.
+    What stands behind a family's mark is a call, and an invalid one if its arguments do not fit the tool's schema. Bare
+    JSON is a call only if it has nothing but the keys of a call, names a tool on offer and has arguments that fit its
+    schema; everything else stays content. `fitting_arguments` says what fits.
 
     Args:
         text: The answer, without the model's thinking.
@@ -140,18 +144,20 @@ def parse_answer(
         schemas: Schema of the arguments by the tool's name; tools without one take every argument.
         marked: Whether the model's family marks its calls, so that bare JSON counts only if it begins the answer.
     """
-    bare, mark = _bare_call(text, names, schemas or {}), _first_mark(text)
+    schemas = schemas or {}
+    bare, mark = _bare_call(text, names, schemas), _first_mark(text)
     if bare is not None and marked and _without_introductions(text[: bare[0]]):
         bare = None
     # a mark within the arguments of a bare call is text
     if mark is not None and (bare is None or not bare[0] < mark[0] < bare[1]):
         start, begin = mark
         if begin is None:
-            return _parse_tagged(text)
-        return ParsedAnswer.of_parts(_without_introductions(text[:start]), _parse_calls(text[begin:]))
+            return _parse_tagged(text, schemas)
+        return ParsedAnswer.of_parts(_without_introductions(text[:start]), _parse_calls(text[begin:], schemas))
     if bare is None:
         return ParsedAnswer(text)
-    return ParsedAnswer.of_parts(_without_introductions(text[: bare[0]]), _parse_calls(text[bare[0] :]))
+    calls = _parse_calls(text[bare[0] :], schemas, bare=True)
+    return ParsedAnswer.of_parts(_without_introductions(text[: bare[0]]), calls)
 
 
 def _without_introductions(content: str) -> str:
@@ -178,15 +184,14 @@ def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[st
     while found := re.compile(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]").search(text, at):
         start = found.start()
         try:
-            value, end = json.JSONDecoder(strict=False).raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
+            value, end = _decode(text, start)
+        except _UNREADABLE:
             # a call that breaks off is one if its arguments have begun
             if _ARGUMENTS_BEGIN.match(text, found.end()):
                 return start, len(text)
             end = found.end()
         else:
-            first = (value or [None])[0] if isinstance(value, list) else value
-            if _is_bare_call(first, schemas):
+            if _is_bare_call(value, schemas):
                 return start, end
         # text inside JSON that is no call is no call either
         at = max(end, start + 1)
@@ -194,60 +199,89 @@ def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[st
 
 
 def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
-    if not isinstance(value, dict):
-        return False
-    if isinstance(value.get("function"), dict):
-        if not value.keys() <= {"id", "type", "function"}:
-            return False
+    """Whether JSON is a call, or a list of nothing but calls."""
+    if isinstance(value, list) and value:
+        return all(isinstance(item, dict) and _is_bare_call(item, schemas) for item in value)
+    if (
+        isinstance(value, dict)
+        and isinstance(value.get("function"), dict)
+        and value.keys() <= {"id", "type", "function"}
+    ):
         value = value["function"]
-    if not value.keys() <= {"id", "type", "name", "arguments", "parameters"}:
+    if not isinstance(value, dict) or not value.keys() <= {"id", "type", "name", "arguments", "parameters"}:
         return False
     if len(value.keys() & {"arguments", "parameters"}) != 1:
         return False
-    call = read_call(value)
-    return isinstance(call, InvalidToolCall) or arguments_fit(call.arguments, schemas.get(call.name, {}))
+    written = read_call(value)
+    if isinstance(written, InvalidToolCall):
+        return True
+    fits = isinstance(read_call(value, schemas), ToolCall)
+    return fits and named_arguments(written.arguments, schemas.get(written.name, {}))
 
 
-def _parse_tagged(text: str) -> ParsedAnswer:
+def _parse_tagged(text: str, schemas: Mapping[str, Mapping[str, Any]]) -> ParsedAnswer:
     """Parse an answer with calls between tags; a tag within the arguments of a call is text."""
     content, calls, at = "", list[ToolCall | InvalidToolCall](), 0
     while (tag := text.find(_TAG, at)) >= 0:
         content, begin = content + text[at:tag], tag + len(_TAG)
         try:
-            _, length = json.JSONDecoder(strict=False).raw_decode(text[begin:].lstrip())
-            at = len(text) - len(text[begin:].lstrip()) + length
-        except json.JSONDecodeError:
+            _, at = _decode(text, len(text) - len(text[begin:].lstrip()))
+        except _UNREADABLE:
             at = begin
         rest = _REST_OF_TAG.match(text, at)
         assert rest is not None
-        calls += _parse_calls(text[begin : rest.end(1)])
+        calls += _parse_calls(text[begin : rest.end(1)], schemas)
         at = rest.end()
     return ParsedAnswer.of_parts((content + text[at:]).rstrip(), calls)
 
 
-def _parse_calls(body: str) -> list[ToolCall | InvalidToolCall]:
-    """Read calls that are written as JSON one after the other; prose after them is dropped."""
-    decoder, text, at = json.JSONDecoder(strict=False), body.lstrip(), 0
+def _parse_calls(
+    body: str, schemas: Mapping[str, Mapping[str, Any]], *, bare: bool = False
+) -> list[ToolCall | InvalidToolCall]:
+    """Read calls that are written as JSON one after the other; prose after them is dropped.
+
+    Args:
+        body: The text from the first call on.
+        schemas: Schema of the arguments by the tool's name.
+        bare: Whether no mark stands before the calls, so that JSON which is no call ends them.
+    """
     found: list[ToolCall | InvalidToolCall] = []
-    while at < len(text):
+    # a list is read item by item, so that one which breaks off keeps its first calls
+    at = _between_calls(body, 0)
+    while at < len(body) and (not found or body[at] == "{"):
         try:
-            value, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
+            value, end = _decode(body, at)
+        except _UNREADABLE:
             break
-        found += [read_call(item) for item in (value if isinstance(value, list) else [value])]
-        while at < len(text) and text[at] in " \t\r\n,;":
-            at += 1
-    if not found or text[at:].startswith(("{", "[")):
-        found.append(invalid_call(text[at:], "the JSON breaks off or is malformed"))
+        if bare and not _is_bare_call(value, schemas):
+            return found
+        found.append(read_call(value, schemas))
+        at = _between_calls(body, end)
+    if not found or body[at:].startswith("{"):
+        found.append(invalid_call(body[at:], "the JSON breaks off or is malformed"))
     return found
 
 
-def read_call(value: Any) -> ToolCall | InvalidToolCall:
+def _between_calls(text: str, at: int) -> int:
+    """Return where the next call begins: behind brackets of lists, separators and space."""
+    while at < len(text) and text[at] in " \t\r\n,;[]":
+        at += 1
+    return at
+
+
+def _decode(text: str, at: int) -> tuple[Any, int]:
+    """Return the JSON value that begins at a place of a text, and its end; raises what `_UNREADABLE` lists."""
+    return json.JSONDecoder(strict=False).raw_decode(text, at)
+
+
+def read_call(value: Any, schemas: Mapping[str, Mapping[str, Any]] | None = None) -> ToolCall | InvalidToolCall:
     """Read one call from parsed JSON.
 
     Args:
         value: An object with a name, and arguments as an object or as its JSON; or OpenAI's form, which has that object
             under "function".
+        schemas: Schema of the arguments by the tool's name, which the arguments have to fit; tools without one take
+            every argument.
 
     Returns:
         The call, or why it cannot be made.
@@ -257,17 +291,22 @@ def read_call(value: Any) -> ToolCall | InvalidToolCall:
     written = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
         return invalid_call(written, "a call needs a name")
-    arguments = value.get("arguments", value.get("parameters", {}))
+    name, arguments = value["name"], value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
-        except json.JSONDecodeError:
-            return invalid_call(arguments, "the arguments are no JSON", value["name"])
+        except _UNREADABLE:
+            return invalid_call(arguments, "the arguments are no JSON", name)
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
-        return invalid_call(json.dumps(arguments), "the arguments are no JSON object", value["name"])
-    return ToolCall(new_call_id(), value["name"], arguments)
+        return invalid_call(json.dumps(arguments), "the arguments are no JSON object", name)
+    if schemas is None:
+        return ToolCall(new_call_id(), name, arguments)
+    try:
+        return ToolCall(new_call_id(), name, fitting_arguments(arguments, schemas.get(name, {})))
+    except ArgumentsError as error:
+        return invalid_call(json.dumps(arguments, ensure_ascii=False), str(error), name)
 
 
 def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolCall:

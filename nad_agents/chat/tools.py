@@ -8,7 +8,7 @@ from typing import Any
 
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["arguments_fit", "check_tool", "checked_tools", "tool_choice_name"]
+__all__ = ["argument_schemas", "check_tool", "checked_tools", "tool_choice_name"]
 
 
 def tool_choice_name(choice: Any, names: Sequence[str]) -> str | None:
@@ -94,31 +94,13 @@ def check_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
     return dict(tool)
 
 
-def arguments_fit(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Return whether arguments have the keys that a tool's schema asks for, and objects and lists where it has them.
-
-    Types of scalars are left to the tool, which may convert them.
+def argument_schemas(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the schema of each tool's arguments by the tool's name.
 
     Args:
-        arguments: The arguments of what may be a call.
-        parameters: The tool's schema; an empty one takes every argument.
+        tools: Tools in OpenAI's form.
     """
-    properties = parameters.get("properties")
-    if not isinstance(properties, Mapping):
-        # without names to compare, a schema would pass for arguments
-        return not ({"type", "properties"} <= arguments.keys())
-    if not set(parameters.get("required") or ()) <= arguments.keys():
-        return False
-    if not arguments.keys() <= properties.keys() and not parameters.get("additionalProperties"):
-        return False
-    return all(_container_fits(value, properties.get(name)) for name, value in arguments.items())
-
-
-def _container_fits(value: Any, schema: Any) -> bool:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if not isinstance(kind, str):
-        return True
-    return isinstance(value, dict) == (kind == "object") and isinstance(value, list) == (kind == "array")
+    return {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in tools}
 
 
 def _parameter_names(tool: Mapping[str, Any]) -> set[str]:

@@ -185,7 +185,9 @@ def code(
                 verifier=verifier,
                 verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
             )
-    _print_selection(console, selection, extract_code(selection.text, task), as_json=as_json, quiet=quiet, code=True)
+    # an answer may be meant as several programs, of which the verifier says which one it checked
+    program = (selection.best.verdict or {}).get("code") or extract_code(selection.text, task)
+    _print_selection(console, selection, program, as_json=as_json, quiet=quiet, code=True)
     if selection.verified is False:
         feedback = str((selection.best.verdict or {}).get("feedback", ""))
         console.print(answer_panel(feedback, code=False, title="why the best-ranked candidate fails"))

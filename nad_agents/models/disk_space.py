@@ -14,13 +14,17 @@ _SPARE = 16 * 2**20
 """Bytes for the small files beside the weights, such as the tokenizer."""
 
 
-def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
+_CACHE_ADVICE = "set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
+
+
+def check_disk_space(needed: Mapping[Path, int], *, purpose: str, advice: str = _CACHE_ADVICE) -> None:
     """Refuse to write files for which a disk has no room.
 
     Args:
         needed: Bytes that will be written under each folder; folders on the same disk count together. A folder need
             not exist yet.
         purpose: Purpose of the files, such as "converting x.gguf".
+        advice: Advice for a user who cannot free room.
 
     Raises:
         ModelLoadError: A disk has too little room. The message says how much room is needed in which folder.
@@ -36,6 +40,6 @@ def check_disk_space(needed: Mapping[Path, int], *, purpose: str) -> None:
             where = " and ".join(str(folder) for folder, _ in parts)
             msg = (
                 f"{purpose} needs about {wanted / 1e6:,.0f} MB in {where}, and {free / 1e6:,.0f} MB are free; free "
-                "some, or set NAD_CACHE_DIR (converted models) and TMPDIR (temporary files) to folders on another disk"
+                f"some, or {advice}"
             )
             raise ModelLoadError(msg)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -18,9 +21,17 @@ from huggingface_hub.errors import (
 )
 
 from nad_agents.exceptions import ModelLoadError
+from nad_agents.models.disk_space import check_disk_space
 from nad_agents.models.error_text import one_line_error
 
-__all__ = ["check_repo_id", "fetch_file", "find_in_hub_cache", "hub_is_reachable", "unreachable_message"]
+__all__ = [
+    "check_repo_id",
+    "check_space_for_weights",
+    "fetch_file",
+    "find_in_hub_cache",
+    "hub_is_reachable",
+    "unreachable_message",
+]
 
 _WEIGHTS = (
     "model.safetensors",
@@ -28,6 +39,8 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
+"""Files of which the first that there is says where the weights are, as transformers looks for them."""
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 _TIMEOUT_SECONDS = 3.0
 
 
@@ -65,7 +78,59 @@ def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
     if not isinstance(config, str) or tokenizer is None:
         return None
     weights = (try_to_load_from_cache(model, name, revision=revision) for name in _WEIGHTS)
-    return Path(config).parent if any(isinstance(found, str) for found in weights) else None
+    found = next((Path(path) for path in weights if isinstance(path, str)), None)
+    return Path(config).parent if found is not None and _is_whole(found) else None
+
+
+def _is_whole(weights: Path) -> bool:
+    """Return whether a file of weights, or every file that an index names, is there."""
+    if weights.suffix != ".json":
+        return True
+    try:
+        shards = json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    return all((weights.parent / shard).exists() for shard in set(shards))
+
+
+def check_space_for_weights(model: str, revision: str | None, *, api: HfApi | None = None) -> None:
+    """Refuse a model for whose weights the disk has no room, before they are fetched.
+
+    Where the hub does not tell the sizes nothing is refused.
+
+    Args:
+        model: A hub id.
+        revision: Branch, tag or commit.
+        api: Asks the hub for the sizes; None makes one.
+
+    Raises:
+        ModelLoadError: The disk of the hub's local cache has less room than the weights that are not in it yet.
+    """
+    try:
+        info = (api or HfApi()).model_info(model, revision=revision, files_metadata=True, timeout=_TIMEOUT_SECONDS)
+    except Exception:  # noqa: BLE001 - of whichever HTTP library the hub's client uses; fetching will say what is wrong
+        return
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    absent = [
+        name
+        for name in _fetched_weights(list(sizes))
+        if not isinstance(try_to_load_from_cache(model, name, revision=info.sha), str)
+    ]
+    if absent:
+        check_disk_space(
+            {Path(constants.HF_HUB_CACHE): sum(sizes[name] for name in absent)},
+            purpose=f"fetching {model}",
+            advice="set HF_HOME to a folder on another disk",
+        )
+
+
+def _fetched_weights(files: Sequence[str]) -> list[str]:
+    """Return the files of weights that transformers fetches of a model: of one format, and none of subfolders."""
+    first = next((name for name in _WEIGHTS if name in files), None)
+    if first is None or not first.endswith(".json"):
+        return [first] if first else []
+    stem, suffix = first.removesuffix(".index.json").split(".")
+    return [name for name in files if name.startswith(f"{stem}-") and name.endswith(suffix) and _SHARD.search(name)]
 
 
 def fetch_file(model: str, file: str, revision: str | None) -> Path:

@@ -11,7 +11,14 @@ from nad_agents.exceptions import ConfigurationError, ModelLoadError
 from nad_agents.models.embedded import DEFAULT_MODEL, embedded_model, find_embedded_model
 from nad_agents.models.folder import check_folder, looks_like_path
 from nad_agents.models.gguf import converted_gguf
-from nad_agents.models.hub import check_repo_id, fetch_file, find_in_hub_cache, hub_is_reachable, unreachable_message
+from nad_agents.models.hub import (
+    check_repo_id,
+    check_space_for_weights,
+    fetch_file,
+    find_in_hub_cache,
+    hub_is_reachable,
+    unreachable_message,
+)
 from nad_agents.models.logging import ProgressCallback, announce, silence_libraries
 from nad_agents.models.model_checks import check_decoder_only
 from nad_agents.models.pretrained import read_config
@@ -60,7 +67,8 @@ def locate_model(
 
     Raises:
         ConfigurationError: The model is empty, or a revision was given for a local model.
-        ModelLoadError: The model does not exist, is not accessible, cannot be fetched, or its files are damaged.
+        ModelLoadError: The model does not exist, is not accessible, cannot be fetched, the disk has no room for it, or
+            its files are damaged.
         UnsupportedModelError: The model is not a decoder-only language model.
         MissingDependencyError: A package that the model's format needs is not installed.
     """
@@ -101,6 +109,7 @@ def _locate_on_hub(
             options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
             check_decoder_only(read_config(model, name, options), name)
         if find_in_hub_cache(model, revision) is None:
+            check_space_for_weights(model, revision)
             announce(f"fetching {model} from the Hugging Face Hub, once", progress)
         return ModelLocation(model, folder, name, "hub", local=False)
     cached = find_in_hub_cache(model, revision)
@@ -120,6 +129,7 @@ def _locate_default_model(progress: ProgressCallback | None) -> ModelLocation:
         # some networks let the hub's pages through but not its files
         with silence_libraries(), contextlib.suppress(ModelLoadError):
             fetch_file(DEFAULT_MODEL, "config.json", None)
+            check_space_for_weights(DEFAULT_MODEL, None)
             folder = fetch_file(DEFAULT_MODEL, "model.safetensors", None)
             return ModelLocation(DEFAULT_MODEL, folder, name, "hub", local=False)
     folder = converted or embedded_model(progress)

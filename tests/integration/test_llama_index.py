@@ -8,8 +8,10 @@ from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
 from llama_index.core.llms import ChatMessage
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.prompts import PromptTemplate
-from llama_index.core.tools import FunctionTool
-from llama_index.llms.nad import NADLLM
+from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine, SubQuestionQueryEngine
+from llama_index.core.selectors import PydanticMultiSelector, PydanticSingleSelector
+from llama_index.core.tools import FunctionTool, QueryEngineTool
+from llama_index.llms.nad import NADLLM, NADQuestionGenerator, NADSelector
 from pydantic import BaseModel, Field
 
 HELLO = [ChatMessage(role="user", content="What is the capital of France?")]
@@ -95,3 +97,54 @@ def test_a_query_engine(llm):
     assert [found.text for found in answer.source_nodes] == ["The library is in Green Street."]
     assert counter.prompt_llm_token_count > 20
     assert counter.completion_llm_token_count > 5
+
+
+class Fact(CustomQueryEngine):
+    """Answers with one fact."""
+
+    fact: str
+
+    def custom_query(self, query_str):
+        return self.fact
+
+
+def engine_tools():
+    return [
+        QueryEngineTool.from_defaults(Fact(fact=fact), name=name, description=description)
+        for name, description, fact in (
+            ("buses", "Knows when buses go.", "The bus goes at noon."),
+            ("library", "Knows the library and its books.", "The library is in Green Street."),
+        )
+    ]
+
+
+@pytest.mark.parametrize("most", [1, None])
+async def test_a_router_asks_an_engine_that_there_is(llm, most):
+    llm = llm.model_copy(update={"max_tokens": 100})
+    selector = NADSelector(llm, max_outputs=most)
+    engine = RouterQueryEngine.from_defaults(engine_tools(), llm=llm, selector=selector)
+    for question in ("When does the bus go?", "Where is the library?"):
+        answer = await engine.aquery(question)
+        assert str(answer).strip()
+        assert {0, 1} >= set(answer.metadata["selector_result"].inds)
+
+
+@pytest.mark.parametrize("kind", [PydanticSingleSelector, PydanticMultiSelector])
+def test_selectors_of_llama_index_get_an_object(llm, kind):
+    result = kind.from_defaults(llm=llm.model_copy(update={"max_tokens": 100})).select(["buses", "books"], "Any bus?")
+    assert all(isinstance(index, int) for index in result.inds)
+
+
+@pytest.mark.parametrize("use_async", [False, True])
+def test_a_question_is_divided_among_tools_that_there_are(llm, use_async):
+    llm = llm.model_copy(update={"max_tokens": 120})
+    engine = SubQuestionQueryEngine.from_defaults(
+        engine_tools(),
+        llm=llm,
+        question_gen=NADQuestionGenerator(llm, max_questions=2),
+        use_async=use_async,
+        verbose=False,
+    )
+    answer = engine.query("When does the bus to the library go, and where is the library?")
+    assert 1 <= len(answer.source_nodes) <= 2
+    assert all(node.text.startswith("Sub question: ") for node in answer.source_nodes)

@@ -168,6 +168,7 @@ function verdict(i) {
   if (!run.checks.has(i)) return make("span", "–", "hint");
   const found = run.checks.get(i);
   if (!found) return make("span", run.interrupted ? "not checked" : run.ended ? "not needed" : "… waiting", "hint");
+  if (found.passed && found.reason) return make("span", `not run: ${found.reason}`, "hint");
   if (found.passed) return make("span", "✓ passed", "passed");
   const more = make("details"), feedback = make("pre", found.feedback);
   more.append(make("summary", "✗ failed", "failed"), feedback);
@@ -176,7 +177,9 @@ function verdict(i) {
 
 function answer(selection) {
   const best = selection.candidates[selection.winner], parts = [`Chosen by ${selection.selector}`];
-  if (selection.verified === true) parts[0] = `The first in the ranking of ${selection.selector} that passed the sandbox`;
+  const unchecked = best.verdict?.reason;
+  if (selection.verified === true && unchecked) parts[0] = `The first in the ranking of ${selection.selector} that did not fail; it was not run, as ${unchecked}`;
+  else if (selection.verified === true) parts[0] = `The first in the ranking of ${selection.selector} that passed the sandbox`;
   if (selection.verified === false) parts[0] = `None passed the sandbox; the best-ranked by ${selection.selector}`;
   if (best.agreement !== null) {
     const others = selection.candidates.filter((one) => one !== best && one.agreement !== null);

@@ -103,7 +103,7 @@ class Report:
         return text if len(text) <= _FEEDBACK_CHARACTERS else text[: _FEEDBACK_CHARACTERS - 4] + " ..."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-serializable data, without the program."""
+        """Return the report as JSON-serializable data; ``code`` is there if a program was found."""
         checks = [
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]
@@ -115,4 +115,5 @@ class Report:
             "trust": self.trust,
             "python_version": self.python_version,
         }
-        return report | ({"unchecked_examples": list(self.unchecked_examples)} if self.unchecked_examples else {})
+        more = {"code": self.code, "unchecked_examples": list(self.unchecked_examples)}
+        return report | {name: value for name, value in more.items() if value}

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureError
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_programs
+from nad_sandbox.checks.code_extraction.program_facts import is_idle
 from nad_sandbox.checks.examples import Example, FoundExamples, read_examples
 from nad_sandbox.checks.fingerprint import normalise_program
 from nad_sandbox.checks.judge_plan import TestPlan, TestsError, plan_tests
@@ -124,8 +125,10 @@ class CodeVerifier:
         except Exception as error:  # noqa: BLE001 - source that makes a parser raise anything is itself at fault
             failed = CheckResult("code", passed=False, error=f"the program cannot be read: {type(error).__name__}")
             return Report(passed=False, checks=(failed,))
-        if not programs[0].strip():
-            return Report(passed=False, checks=(CheckResult("code", passed=False, error="the answer is empty"),))
+        programs = tuple(code for code in programs if not is_idle(code))
+        if not programs:
+            reason = "the answer holds no code" if answer.strip() else "the answer is empty"
+            return Report(passed=False, checks=(CheckResult("code", passed=False, error=reason),))
         reports: list[Report] = []
         for code in programs:
             reports.append(self._verify_program(code, prompt))

@@ -224,3 +224,57 @@ def test_a_cut_call_after_a_whole_one_is_no_finished_answer():
     parsed = parse_answer(text, tuple(SCHEMAS))
     assert [call.text for call in parsed.invalid] == [""]
     assert (parsed.finish_reason("length"), parsed.finish_reason("stop")) == ("length", "tool_calls")
+
+
+@pytest.mark.parametrize("mark", ["<tool_call>", "[TOOL_CALLS]", "[TOOL_CALLS][", "<|python_tag|>"])
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ('{"city": ["Paris"]}', "city: ['Paris'] is not of type 'string'"),
+        ('{"city": 3}', "city: 3 is not of type 'string'"),
+        ('{"town": "Paris"}', "'city' is a required property"),
+        ('{"type": "object", "properties": {"city": {"type": "string"}}}', "a schema, not values"),
+        ('{"city": "Paris", "days": NaN}', "no JSON"),
+    ],
+)
+def test_a_marked_call_that_does_not_fit_is_invalid_with_the_reason(mark, arguments, reason):
+    text = f'{mark}{{"name": "get_weather", "arguments": {arguments}}}'
+    content, found, (invalid,) = read(text)
+    assert (content, found, invalid.name, invalid.text) == ("", [], "get_weather", arguments)
+    assert reason in invalid.error
+
+
+def test_a_marked_catalogue_entry_is_no_call():
+    content, found, (invalid,) = read(f"<tool_call>{CATALOGUE_ENTRY}</tool_call>")
+    assert (content, found, invalid.name) == ("", [], "get_weather")
+
+
+@pytest.mark.parametrize("text", ["<tool_call>%s</tool_call>", "%s", "[TOOL_CALLS][%s]"])
+def test_a_number_that_was_written_as_a_string_is_mended(text):
+    schemas = {"wait": {"type": "object", "properties": {"seconds": {"type": "integer"}}}}
+    call = text % '{"name": "wait", "arguments": {"seconds": "5"}}'
+    (found,) = parse_answer(call, ("wait",), schemas=schemas).calls
+    assert found.arguments == {"seconds": 5}
+
+
+@pytest.mark.parametrize("text", ['[{"name": "now", "arguments": {}}, %s]', '{"name": "now", "arguments": {}} %s'])
+@pytest.mark.parametrize("other", ['{"name": "now", "age": 3}', '{"name": "get_weather", "description": "d"}'])
+def test_ordinary_json_beside_a_bare_call_is_no_call(text, other):
+    assert read(text % other)[1:] in (([], []), ([("now", {})], []))
+    assert [name for name, _ in read(text % other)[1]].count("get_weather") == 0
+
+
+@pytest.mark.parametrize("mark", ["", "[TOOL_CALLS]"])
+def test_a_list_that_breaks_off_keeps_its_first_calls(mark):
+    text = mark + '[{"name": "now", "arguments": {}}, {"name": "get_weather", "arguments": {"city": "Pa'
+    _, found, (cut,) = read(text)
+    assert found == [("now", {})]
+    assert (cut.name, cut.text) == ("get_weather", '{"city": "Pa')
+
+
+@pytest.mark.parametrize("mark", ["", "<tool_call>", "[TOOL_CALLS]"])
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 100_000, '{"a":' * 100_000, "[" * 950 + "]" * 950])
+def test_numbers_and_nesting_that_no_decoder_reads(mark, value):
+    found = parse_answer(f'{mark}{{"name": "now", "arguments": {{"x": {value}}}}}', tuple(SCHEMAS), schemas=SCHEMAS)
+    assert not found.calls or mark
+    assert all(call.name == "now" for call in found.invalid)

@@ -253,3 +253,33 @@ def test_an_interrupted_command_says_how_to_go_on(nad, monkeypatch, command, pla
     assert code == 130
     assert "error: interrupted" in err
     assert said in err
+
+
+class _LaterBlock:
+    """A verifier that accepts the second program of an answer."""
+
+    def verify(self, answer, *, prompt=""):
+        from nad_sandbox.checks.report import Report
+
+        return Report(passed=self.passes, checks=(), code="print('second')")
+
+    def fingerprint(self, answer):
+        return answer
+
+    def __init__(self, *, passes):
+        self.passes = passes
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_code_prints_the_program_that_was_checked(nad, monkeypatch, passes):
+    from nad_agents.cli import generate
+    from nad_agents.testing import ScriptedDecoder
+
+    answer = "```python\nprint('first')\n```\nor\n```python\nprint('second')\n```"
+    monkeypatch.setattr(generate, "_load_decoder", lambda *_: ScriptedDecoder(answer))
+    monkeypatch.setattr(generate, "open_sandbox", lambda *_, **__: object())
+    monkeypatch.setattr(generate, "code_verifier", lambda *_: _LaterBlock(passes=passes))
+    code, out, _ = nad("code", "print something", "-n", 2, "--selector", "first", "--verify")
+    assert (code, out) == (0 if passes else 3, "print('second')\n")
+    out = nad("code", "print something", "-n", 2, "--selector", "first")[1]
+    assert out.startswith("print('first')")

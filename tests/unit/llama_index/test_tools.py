@@ -6,6 +6,7 @@ import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
+from llama_index.llms.nad import NADLLM
 from llama_index.llms.nad.outputs import LlamaIndexChat
 
 from nad_agents import ConfigurationError, SamplingConfig
@@ -13,6 +14,7 @@ from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat
 from nad_agents.chat.response_parser import ToolCallParser
 from nad_agents.events import Finished, TextDelta
+from nad_agents.testing import ScriptedAnswer, ScriptedDecoder
 from tests.unit.llama_index.models import roomy_llm
 
 HELLO = [ChatMessage("hello")]
@@ -163,3 +165,23 @@ def test_json_that_names_no_tool_streams_while_it_is_written(llm):
     response, pieces = answered(llm, text)
     assert response.message.content == text
     assert len([piece for piece in pieces if piece.delta]) > 30
+
+
+def scripted(text, finish_reason="stop"):
+    return NADLLM(decoder=ScriptedDecoder(ScriptedAnswer([text], finish_reason=finish_reason)))
+
+
+def test_a_call_that_does_not_fit_is_text():
+    text = '<tool_call>{"name": "add", "arguments": {"a": "one", "b": 2}}</tool_call>'
+    response = scripted(text).chat_with_tools([ADD], user_msg="1 + 2?")
+    assert response.message.content == text
+    assert response.raw["finish_reason"] == "stop"
+    mended = scripted(text.replace('"one"', '"1"'))
+    (call,) = mended.get_tool_calls_from_response(mended.chat_with_tools([ADD], user_msg="1 + 2?"))
+    assert call.tool_kwargs == {"a": 1, "b": 2}
+
+
+def test_a_cut_call_after_a_whole_one_is_no_finished_answer():
+    whole = '<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'
+    response = scripted(whole + whole[:-30], "length").chat_with_tools([ADD], user_msg="1 + 2?")
+    assert response.raw["finish_reason"] == "length"

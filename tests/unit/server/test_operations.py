@@ -4,10 +4,11 @@ import asyncio
 
 import httpx
 import pytest
+from nad_server import create_app
 from nad_server.python_verifier import PythonAnswers
 from nad_server.sse import with_silences
 
-from nad_agents.testing import AcceptingVerifier
+from nad_agents.testing import AcceptingVerifier, ScriptedAnswer, ScriptedDecoder
 from tests.unit.server.servers import CHAT, counted, http, make_app
 
 PATH = "/v1/chat/completions"
@@ -80,13 +81,28 @@ async def test_checks_are_left_out_on_request_only():
 def test_answers_without_python_pass_unseen():
     verifier = AcceptingVerifier()
     answers = PythonAnswers(verifier)
-    for text in ("Hello.", "```json\n{}\n```", "```\nls -l\n```"):
+    for text in ("Hello.", "42", "Yes", "```json\n{}\n```", "```\nls -l\n```"):
         assert answers.verify(text).passed
+        assert answers.verify(text).to_dict()["reason"] == "the answer holds no Python"
         assert answers.fingerprint(text) == text
     assert not verifier.calls
     for text in ("```python\nx = 1\n```", "Look:\n```\ndef f():\n    pass\n```\n", "```py\nx = 1"):
         answers.verify(text)
     assert len(verifier.calls) == 3
+    # without fences as well
+    answers.verify("def f():\n    return 1\n")
+    assert len(verifier.calls) == 4
+
+
+@pytest.mark.parametrize(("text", "check"), [("Hello.", "none"), ("```python\nx = 1\n```", "passed")])
+async def test_an_answer_without_python_counts_as_unchecked(text, check):
+    app = create_app(
+        ScriptedDecoder(ScriptedAnswer([text], scores=[1])), verifier=PythonAnswers(AcceptingVerifier(bool))
+    )
+    async with http(app) as wire:
+        answer = await wire.post(PATH, json={**CHAT, "model": "scripted", "n": 1, "nad": {"selector": "first"}})
+    assert answer.status_code == 200, answer.text
+    assert await counted(app, f'nad_selections_total{{check="{check}",selector="first"}}') == 1
 
 
 async def test_pages_from_elsewhere_are_let_in_where_the_operator_says_so():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 try:
     from llama_index.llms.nad.base import NADLLM
+    from llama_index.llms.nad.question_gen import NADQuestionGenerator
+    from llama_index.llms.nad.selectors import NADSelector
     from llama_index.llms.nad.structured import StructuredOutputError
 except ModuleNotFoundError as error:
     if not (error.name or "").startswith("llama_index.core"):
@@ -13,4 +15,4 @@ except ModuleNotFoundError as error:
     msg = f"llama_index.llms.nad needs {error.name}; install it with: pip install 'nad-agents[llama-index]'"
     raise MissingDependencyError(msg) from error
 
-__all__ = ["NADLLM", "StructuredOutputError"]
+__all__ = ["NADLLM", "NADQuestionGenerator", "NADSelector", "StructuredOutputError"]

@@ -64,7 +64,7 @@ class LlamaIndexChat(SubmittedChat):
         usage = selection.usage
         raw = {
             "model": self.settings.model or selection.model,
-            "finish_reason": "tool_calls" if parsed.calls else selection.best.finish_reason,
+            "finish_reason": parsed.finish_reason(selection.best.finish_reason),
             "usage": {
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.generated_tokens,

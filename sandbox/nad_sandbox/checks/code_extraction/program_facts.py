@@ -10,13 +10,16 @@ from functools import lru_cache
 
 from nad_sandbox.checks.guarded_parse import parse_program
 
-__all__ = ["FUNCTIONS", "ProgramFacts", "bound_by_import", "facts", "is_stub", "unbound_names"]
+__all__ = ["FUNCTIONS", "ProgramFacts", "bound_by_import", "facts", "is_idle", "is_stub", "unbound_names"]
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITIONS = (*FUNCTIONS, ast.ClassDef)
 _WORKING_STATEMENTS = (
     *_DEFINITIONS, ast.Import, ast.ImportFrom, ast.Assign, ast.AugAssign, ast.For, ast.AsyncFor, ast.While, ast.With,
     ast.AsyncWith, ast.Try, ast.TryStar, ast.If, ast.Match, ast.Assert, ast.Raise, ast.Delete,
+)  # fmt: skip
+_ACTIVE_EXPRESSIONS = (
+    ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.Lambda, ast.NamedExpr, ast.comprehension
 )  # fmt: skip
 _BUILTINS = frozenset(dir(builtins)) | {"__file__", "__path__", "__builtins__", "__annotations__"}
 
@@ -54,6 +57,21 @@ def facts(code: str) -> ProgramFacts | None:
         for node in tree.body
     )
     return ProgramFacts(tree, frozenset(node.name for node in defined) - stubs, stubs, unbound, works)
+
+
+def is_idle(code: str) -> bool:
+    """Return whether source is no code that could be checked: blank, comments alone, or words that happen to parse.
+
+    "42", "Yes" and "not True" are such words, which a program that only has to load would pass with.
+    """
+    tree = parse_program(code)
+    return not code.strip() or (tree is not None and all(_is_idle(statement) for statement in tree.body))
+
+
+def _is_idle(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return not any(isinstance(node, _ACTIVE_EXPRESSIONS) for node in ast.walk(statement))
+    return isinstance(statement, ast.Pass)
 
 
 def is_stub(node: ast.stmt) -> bool:
