@@ -4,7 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test unit lint check format clean
+DOCS   := $(VENV)/.docs
+
+.PHONY: demo test unit lint check format docs reference diagrams clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -33,9 +35,27 @@ lint: $(READY)
 # before every commit
 check: lint unit
 
+# the site, in site/; needs none of the library's dependencies, since the API is read from the sources
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+$(DOCS): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $(DOCS)
+
+# the pages of docs/reference that follow from the code
+reference: $(READY)
+	$(BIN)/python docs/scripts/reference.py
+
+# the pictures of the pages' diagrams; needs npm and a browser
+diagrams: $(READY)
+	$(BIN)/python docs/scripts/diagrams.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
