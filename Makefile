@@ -8,7 +8,7 @@ DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 
-.PHONY: demo test unit lint check format docs reference diagrams dist licenses sbom image clean
+.PHONY: demo test unit lint check format docs reference diagrams dist licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

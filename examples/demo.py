@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from nad_sandbox import CodeVerifier, Sandbox, SandboxUnavailableError, auto_sandbox, extract_code
 from rich.columns import Columns
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from nad_agents import NeuronAgreementDecoder, SamplingConfig, Selection
+from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, Selection
 from nad_agents.cli.display import CandidateProgress
 from nad_agents.models import DEFAULT_MODEL, load_model
 from nad_agents.verification import Verdict, WalkResult, walk_ranking
@@ -29,6 +30,7 @@ from nad_agents.verification import Verdict, WalkResult, walk_ranking
 TASK = "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
 PROMPT = f"Answer with one complete Python code block that solves the task.\n\n{TASK}"
 TESTS = "assert [n for n in range(30) if is_prime(n)] == [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]"
+CONFIG = NADConfig(selector="knn")
 ROUNDS = 3
 
 
@@ -55,28 +57,29 @@ class Clock:
 def open_sandbox(clock: Clock) -> Sandbox | None:
     """Return Docker's sandbox, else bubblewrap's, else None after saying what is missing."""
     with clock.step("sandbox") as found:
-        try:
+        missing = ""
+        # building Docker's image takes a minute, which bubblewrap need not wait for
+        for build in (False, True):
             try:
-                # building Docker's image takes a minute, which bubblewrap need not wait for
-                sandbox = auto_sandbox(build=False)
-            except SandboxUnavailableError:
-                sandbox = auto_sandbox()
-        except SandboxUnavailableError as error:
-            found.append(f"[yellow]none, so neurons alone decide.[/] {error}")
-            return None
-        found.append(type(sandbox).__name__.removesuffix("Sandbox"))
-        return sandbox
+                sandbox = auto_sandbox(build=build)
+            except SandboxUnavailableError as error:
+                missing = str(error)
+            else:
+                found.append(type(sandbox).__name__.removesuffix("Sandbox"))
+                return sandbox
+        found.append(f"[yellow]none, so neurons alone decide.[/] {escape(missing)}")
+    return None
 
 
 def candidate_table(selection: Selection, verdicts: dict[int, Verdict]) -> Table:
     """Return the candidates in rank order, each with what the sandbox said of it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for header in ("rank", "#", "agrees", "neurons", "tokens"):
+    for header in ("rank", "#", "agreement", "neurons", "tokens"):
         table.add_column(header, justify="right")
     table.add_column("sandbox", no_wrap=True)
     for index in selection.ranking:
         candidate = selection.candidates[index]
-        cells = [str(candidate.rank + 1), str(index), f"{candidate.agreement:.4f}", f"{candidate.activated_neurons:,}"]
+        cells = [str(candidate.rank + 1), str(index), f"{candidate.score:.4f}", f"{candidate.activated_neurons:,}"]
         table.add_row(*cells, str(candidate.tokens), describe(verdicts.get(index)))
     return table
 
@@ -140,7 +143,7 @@ def main() -> None:
         sampling = SamplingConfig(n=args.n, seed=seed, max_new_tokens=args.tokens)
         with clock.step(f"{args.n} candidates") as found:
             with CandidateProgress(console, sampling) as progress:
-                selection = decoder.decode(PROMPT, sampling=sampling, on_progress=progress)
+                selection = decoder.decode(PROMPT, sampling=sampling, config=CONFIG, on_progress=progress)
             found.append(
                 f"{selection.usage.generated_tokens} tokens, ranked in {1000 * selection.timings.select:.0f} ms"
             )
