@@ -317,7 +317,7 @@ def errors_page() -> str:
     sections = [
         "# Errors\n",
         "Every message says what was wrong, with which value, and what to do. By message: "
-        "[troubleshooting](../troubleshooting.md).\n",
+        "[troubleshooting](../troubleshooting.md). The exit status is that of the command `nad`.\n",
     ]
     for root, title in ((exceptions.NADError, "The library"), (base.SandboxError, "The sandbox")):
         lines, rows = [], []
@@ -340,7 +340,7 @@ def errors_page() -> str:
                 )
             )
         sections += [f"## {title}\n", "```text\n" + "\n".join(lines) + "\n```\n"]
-        sections.append(table(("error", "module", "meaning", "is also a", "exit status of `nad`"), rows))
+        sections.append(table(("error", "module", "is also a", "exit status", "meaning"), rows))
     return "\n".join(sections)
 
 
