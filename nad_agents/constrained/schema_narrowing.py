@@ -47,8 +47,8 @@ def narrow_schema(schema: Any) -> Any:
     """Return a schema whose instances all fit the given one and can be parsed with Python's standard library.
 
     Formats of dates and times become patterns, unknown formats are dropped, and narrow ranges of numbers lose their
-    open ends. Alternatives whose pattern has a lookaround, which no grammar can express, are left out if others remain; some versions of pydantic write such a
-    pattern for a Decimal.
+    open ends. Alternatives whose pattern has a lookaround, which no grammar can express, are left out if others
+    remain; some versions of pydantic write such a pattern for a Decimal.
     """
     if not isinstance(schema, Mapping):
         return schema
