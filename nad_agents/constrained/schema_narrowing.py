@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -45,9 +46,9 @@ _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 def narrow_schema(schema: Any) -> Any:
     """Return a schema whose instances all fit the given one and can be parsed with Python's standard library.
 
-    Formats of dates and times become patterns, and unknown formats are dropped. Alternatives whose pattern has a
-    lookaround, which no grammar can express, are left out if others remain; some versions of pydantic write such a
-    pattern for a Decimal.
+    Formats of dates and times become patterns, unknown formats are dropped, and narrow ranges of numbers lose their
+    open ends. Alternatives whose pattern has a lookaround, which no grammar can express, are left out if others
+    remain; some versions of pydantic write such a pattern for a Decimal.
     """
     if not isinstance(schema, Mapping):
         return schema
@@ -58,8 +59,30 @@ def narrow_schema(schema: Any) -> Any:
         narrowed["pattern"] = pattern
     if isinstance(narrowed.get("format"), str) and narrowed["format"] not in _KNOWN_FORMATS:
         del narrowed["format"]
+    narrowed = _without_open_ends(narrowed)
     if isinstance(narrowed.get("anyOf"), list):
         narrowed["anyOf"] = [part for part in narrowed["anyOf"] if not _has_lookaround(part)] or narrowed["anyOf"]
+    return narrowed
+
+
+def _without_open_ends(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema whose range of numbers, if it is narrower than 1, has closed ends a little further inside.
+
+    llguidance allows a whole number at an open end of such a range: 0 where 0 < x < 0.5 is asked for.
+    """
+    bounds = {key: schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")}
+    numbers = {key: value for key, value in bounds.items() if isinstance(value, int | float)}
+    low = max((numbers[key] for key in ("minimum", "exclusiveMinimum") if key in numbers), default=-math.inf)
+    high = min((numbers[key] for key in ("maximum", "exclusiveMaximum") if key in numbers), default=math.inf)
+    open_ends = numbers.keys() & {"exclusiveMinimum", "exclusiveMaximum"}
+    if schema.get("type") == "integer" or not open_ends or not 0 < high - low < 1:
+        return schema
+    inside = (high - low) / 1000
+    narrowed = {key: value for key, value in schema.items() if key not in open_ends}
+    if numbers.get("exclusiveMinimum") == low:
+        narrowed["minimum"] = low + inside
+    if numbers.get("exclusiveMaximum") == high:
+        narrowed["maximum"] = high - inside
     return narrowed
 
 
