@@ -222,7 +222,7 @@ class HFEngine:
 
     def _recorded_widths(self, request: GenerationRequest) -> list[int]:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
-        return [block.d_ff for block in recorded]
+        return [block.width for block in recorded]
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.
