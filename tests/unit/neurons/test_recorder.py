@@ -25,18 +25,14 @@ def test_decoding_records_what_one_forward_over_the_sequence_computes(family):
     engine = HFEngine(model, tokenizer)
     prompt = tokenizer(PROMPT)["input_ids"]
     sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=11)
-    scores = ("activation", "attribution") if family.attribution else ("activation",)
-    generations = {
-        score: engine.start(
-            GenerationRequest(prompt, sampling, RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER))
-        )
-        for score in scores
-    }
-    while any(generation.live for generation in generations.values()):
-        engine.step(8)
     unembedding = model.get_output_embeddings().weight
-    for score, generation in generations.items():
-        layout = engine.layout(RecordingConfig(score=score))
+    for score in ("activation", "attribution") if family.attribution else ("activation",):
+        recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
+        generation = engine.start(GenerationRequest(prompt, sampling, recording))
+        while generation.live:
+            engine.step(8)
+        engine.release(generation)
+        layout = engine.layout(recording)
         for rollout in generation.group().rollouts:
             ids = prompt + rollout.token_ids.tolist()
             layers = formula_layers(model, decoder_layers(model)[1], ids)
