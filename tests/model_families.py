@@ -232,13 +232,21 @@ FAMILIES = (
 
 
 MULTIMODAL = (
-    Family("gemma3", "Gemma 3 (multimodal)", {"text_config": _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}),
+    Family(
+        "gemma3", "Gemma 3 (multimodal)", {"text_config": _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}
+    ),
     Family(
         "qwen2_5_vl",
         "Qwen 2.5-VL",
         {
             "text_config": {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4}},
-            "vision_config": {"depth": 1, "hidden_size": 16, "num_heads": 2, "out_hidden_size": 32, "intermediate_size": 16},
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 32,
+                "intermediate_size": 16,
+            },
         },
     ),
     Family(

@@ -16,15 +16,17 @@ A layer may have routed experts and a dense block beside them (a shared expert).
 e * f + i in its layer, and the neurons of the dense block follow those of all experts. Layers without a feed-forward
 block have no number: layers are counted over those that have one.
 
-A model is accepted only if this accounts for everything that its layers' feed-forward blocks do. Every matrix of a layer
-has to belong to a block found here or to a known part of another kind (`nad_agents.neurons.layer_structure`), and in
-one forward pass over a few tokens the neurons have to reproduce the blocks' outputs
-(`nad_agents.neurons.structure_check`). Everything else is refused by name.
+A model is accepted only if this accounts for everything that its layers' feed-forward blocks do. Every matrix of a
+layer has to belong to a block found here or to a known part of another kind (`nad_agents.neurons.layer_structure`).
+And in one forward pass over a few tokens, before anything is recorded, the neurons have to reproduce the blocks'
+outputs (`nad_agents.neurons.structure_check`). Everything else is refused by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -32,10 +34,10 @@ from torch import nn
 
 from nad_agents.exceptions import UnsupportedModelError
 from nad_agents.models.int8 import Int8Linear
-from nad_agents.neurons.experts import RoutedExperts
 from nad_agents.neurons.dense import DenseBlock
-from nad_agents.neurons.layer_structure import Owner, read_layer
-from nad_agents.neurons.structure_check import StructureReport, check_structure
+from nad_agents.neurons.experts import RoutedExperts
+from nad_agents.neurons.layer_structure import LayerReader, Owner
+from nad_agents.neurons.structure_check import check_structure
 
 __all__ = [
     "FeedForward",
@@ -44,6 +46,7 @@ __all__ = [
     "decoder_layers",
     "find_feed_forwards",
     "find_unembedding",
+    "verify_feed_forwards",
 ]
 
 FeedForwardKind = Literal["gated", "fused", "plain", "experts", "experts and dense"]
@@ -57,13 +60,21 @@ class FeedForward:
 
     Attributes:
         layer: Index of the decoder layer in the model.
-        routed: The routed experts; None in a dense layer.
-        dense: The block that every token passes, beside the experts or alone; None if there are experts only.
+        owners: The modules whose outputs are those of the routed experts and of the dense block, or their sum.
     """
 
     layer: int
-    routed: RoutedExperts | None
-    dense: DenseBlock | None
+    owners: tuple[Owner, ...]
+
+    @cached_property
+    def routed(self) -> RoutedExperts | None:
+        """The routed experts; None in a dense layer."""
+        return next((owner.routed for owner in self.owners if owner.routed is not None), None)
+
+    @cached_property
+    def dense(self) -> DenseBlock | None:
+        """The block that every token passes, beside the experts or alone; None if there are experts only."""
+        return next((owner.dense for owner in self.owners if owner.dense is not None), None)
 
     @property
     def kind(self) -> FeedForwardKind:
@@ -150,7 +161,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
 
 
 def find_feed_forwards(model: nn.Module) -> tuple[FeedForward, ...]:
-    """Find the neurons of every decoder layer that has a feed-forward block, and check them in a forward pass.
+    """Find the neurons of every decoder layer that has a feed-forward block, without running the model.
 
     Args:
         model: A causal language model of transformers.
@@ -160,42 +171,57 @@ def find_feed_forwards(model: nn.Module) -> tuple[FeedForward, ...]:
 
     Raises:
         UnsupportedModelError: The model has no decoder layers or no feed-forward block, or a layer has a part that is
-            not understood, or the neurons found do not account for the output of a block.
+            not understood.
     """
     prefix, stack = decoder_layers(model)
-    hidden = getattr(_text_config(model), "hidden_size", None)
+    config = _text_config(model)
+    hidden = getattr(config, "hidden_size", None)
     if not isinstance(hidden, int):
         msg = f"the config of {type(model).__name__} names no hidden_size; NAD needs a decoder-only transformer"
         raise UnsupportedModelError(msg)
-    found: list[tuple[int, list[Owner]]] = []
+    reader = LayerReader(hidden, config)
+    found = []
     for index, layer in enumerate(stack):
         try:
-            owners = read_layer(layer, f"{prefix}.{index}", hidden)
+            owners = reader.read(layer, f"{prefix}.{index}")
         except UnsupportedModelError as error:
             msg = f"layer {index} of {type(model).__name__}: {error}; {_ADVICE}"
             raise UnsupportedModelError(msg) from error
         if owners:
-            found.append((index, owners))
+            found.append(FeedForward(index, tuple(owners)))
     if not found:
         msg = f"no layer of {type(model).__name__} has a feed-forward block, so it has no neurons to record; {_ADVICE}"
         raise UnsupportedModelError(msg)
+    return tuple(found)
+
+
+def verify_feed_forwards(model: nn.Module, blocks: Sequence[FeedForward]) -> tuple[FeedForward, ...]:
+    """Check in one forward pass over a few tokens that the neurons account for the blocks' outputs.
+
+    Args:
+        model: The model, in eval mode.
+        blocks: What `find_feed_forwards` found in it.
+
+    Returns:
+        The blocks, those marked as without attribution whose down projection is not what its weight says.
+
+    Raises:
+        UnsupportedModelError: The neurons do not account for the output of a block.
+    """
     try:
-        report = check_structure(model, [owner for _, owners in found for owner in owners])
+        unreadable = check_structure(model, [owner for block in blocks for owner in block.owners])
     except UnsupportedModelError as error:
         msg = f"{type(model).__name__}: {error}; {_ADVICE}"
         raise UnsupportedModelError(msg) from error
-    return tuple(_feed_forward(index, owners, report) for index, owners in found)
+    return tuple(replace(block, owners=tuple(_marked(owner, unreadable) for owner in block.owners)) for block in blocks)
 
 
-def _feed_forward(index: int, owners: list[Owner], report: StructureReport) -> FeedForward:
-    routed = next((owner.routed for owner in owners if owner.routed is not None), None)
-    dense = next((owner.dense for owner in owners if owner.dense is not None), None)
-    if routed is not None:
-        routed = replace(routed, top_k=report.top_k[routed.name])
-    if dense is not None and dense.name in report.unreadable and not dense.no_attribution:
-        reason = f"the weight of {dense.name} is not the matrix that it multiplies by (quantized, or with an adapter)"
-        dense = replace(dense, no_attribution=reason)
-    return FeedForward(index, routed, dense)
+def _marked(owner: Owner, unreadable: Collection[str]) -> Owner:
+    dense = owner.dense
+    if dense is None or dense.no_attribution or dense.name not in unreadable:
+        return owner
+    reason = f"the weight of {dense.name} is not the matrix that it multiplies by (quantized, or with an adapter)"
+    return replace(owner, dense=replace(dense, no_attribution=reason))
 
 
 def find_unembedding(model: nn.Module) -> Unembedding:

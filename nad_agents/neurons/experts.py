@@ -1,8 +1,8 @@
 """The activations of routed experts, which no hook on a module can see.
 
-transformers keeps the experts of a layer in one module with 3-D weights, and computes between the two projections inside
-a function that `set_experts_implementation` exchanges. `RECORDING_EXPERTS` is such a function: it computes what the
-others compute, and hands the activations of every token's experts to the function that watches the module.
+transformers keeps the experts of a layer in one module with 3-D weights, and computes between the two projections
+inside a function that `set_experts_implementation` exchanges. `RECORDING_EXPERTS` names such a function: it computes
+what the others compute, and hands the activations of every token's experts to whoever watches the module.
 
 A dense block is the special case of one expert with weight 1, and a mixture is one wide feed-forward block whose
 activations are the router's weight times those of the chosen experts, and zero for all others.
@@ -40,8 +40,8 @@ RECORDING_EXPERTS = "nad_recording"
 """Name of the experts implementation that records; transformers' `set_experts_implementation` takes it."""
 
 Watcher = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Receives what one forward pass computed for T tokens, each routed to k experts of f neurons: the activations [T, k, f],
-the numbers of the experts [T, k], and their weights in the output [T, k]."""
+"""Receives what one forward pass computed for T tokens, each routed to k experts of f neurons: the activations
+[T, k, f], the numbers of the experts [T, k], and their weights in the output [T, k]."""
 
 _WATCHERS: WeakKeyDictionary[nn.Module, Watcher] = WeakKeyDictionary()
 """The watched experts modules."""
@@ -75,14 +75,14 @@ class RoutedExperts(ABC):
         experts: The module; its ``down_proj`` is a 3-D parameter.
         n_experts: Number of experts.
         d_ff: Neurons of one expert.
-        top_k: Number of experts per token; 0 while it is unknown.
+        top_k: Number of experts per token.
     """
 
     name: str
     experts: Any
     n_experts: int
     d_ff: int
-    top_k: int = 0
+    top_k: int
 
     @property
     def dtype(self) -> torch.dtype:
@@ -102,7 +102,7 @@ class RoutedExperts(ABC):
         """Return what the experts add to the residual stream according to a watcher's arguments, [T, d_model]."""
         bias = getattr(self.experts, "down_proj_bias", None)
         out = torch.zeros(len(activations), self.down_weight(0).shape[0], device=activations.device)
-        for expert in experts.unique().tolist():
+        for expert in sorted(set(experts.flatten().tolist())):
             token, place = torch.where(experts == expert)
             part = activations[token, place].float() @ self.down_weight(expert).float().T
             if bias is not None:
@@ -154,7 +154,7 @@ class Llama4Experts(RoutedExperts):
             tokens, top_k = index.shape
             scaled = inputs[0].view(self.n_experts, tokens, -1)
             activations = scaled.new_empty(tokens, top_k, self.d_ff)
-            for expert in index.unique().tolist():
+            for expert in sorted(set(index.flatten().tolist())):
                 token, place = torch.where(index == expert)
                 gate, up = (scaled[expert, token] @ module.gate_up_proj[expert]).chunk(2, dim=-1)
                 activations[token, place] = up * module.act_fn(gate)

@@ -147,7 +147,7 @@ class _Tokens:
         end = block.routed_width
         if block.routed is not None and self._experts is not None:
             routed = scores[:, :end].view(len(scores), block.routed.top_k, block.routed.d_ff)
-            for expert in self._experts.unique().tolist():
+            for expert in sorted(set(self._experts.flatten().tolist())):
                 token, place = torch.where(self._experts == expert)
                 weight = block.routed.down_weight(expert)
                 along = directions[token.to(directions.device)].to(weight.device, weight.dtype) @ weight

@@ -8,7 +8,7 @@ activations, with the weights that the attribution score reads, have to be that 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ from nad_agents.neurons.dense import DenseBlock
 from nad_agents.neurons.experts import Llama4Experts, expert_activations
 from nad_agents.neurons.layer_structure import Owner
 
-__all__ = ["StructureReport", "check_structure"]
+__all__ = ["check_structure"]
 
 _TOKENS = 3
 """Number of tokens that the model reads."""
@@ -44,26 +44,15 @@ class _Seen:
     experts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class StructureReport:
-    """What the forward pass tells beyond the structure of the modules.
-
-    Attributes:
-        top_k: Number of experts per token, by the name of each module of experts.
-        unreadable: Names of the down projections whose weight is not what they multiply by, such as those with an
-            adapter.
-    """
-
-    top_k: Mapping[str, int]
-    unreadable: frozenset[str]
-
-
-def check_structure(model: nn.Module, owners: Sequence[Owner]) -> StructureReport:
+def check_structure(model: nn.Module, owners: Sequence[Owner]) -> frozenset[str]:
     """Check every owner of a feed-forward output.
 
     Args:
         model: The model, in eval mode.
-        owners: What `read_layer` found in its layers.
+        owners: The owners found in its layers.
+
+    Returns:
+        Names of the down projections whose weight is not what they multiply by, such as those with an adapter.
 
     Raises:
         UnsupportedModelError: An owner is not run exactly once per forward pass, or its output has other parts.
@@ -77,14 +66,12 @@ def check_structure(model: nn.Module, owners: Sequence[Owner]) -> StructureRepor
         ids = torch.arange(1, _TOKENS + 1, device=device)[None]
         with torch.no_grad():
             model(input_ids=ids, use_cache=False)
-    top_k, unreadable = {}, set()
+    unreadable = set()
     for owner, record in zip(owners, seen, strict=True):
         _check_output(owner, record)
-        if owner.routed is not None:
-            top_k[owner.routed.name] = record.experts[0][1].shape[-1]
         if owner.dense is not None and not _is_readable(owner.dense, *record.dense[0]):
             unreadable.add(owner.dense.name)
-    return StructureReport(top_k, frozenset(unreadable))
+    return frozenset(unreadable)
 
 
 def _watch(owner: Owner, record: _Seen) -> list[Any]:
@@ -147,6 +134,10 @@ def _check_output(owner: Owner, record: _Seen) -> None:
     if owner.dense is not None:
         total += record.dense[0][1].float() * (record.gates[0].float().sigmoid() if record.gates else 1.0)
     if owner.routed is not None:
+        top_k = record.experts[0][1].shape[-1]
+        if top_k != owner.routed.top_k:
+            msg = f"{owner.routed.name} runs {top_k} experts per token, and its config says {owner.routed.top_k}"
+            raise UnsupportedModelError(msg)
         total += owner.routed.output(*record.experts[0])
     error = _relative_error(total, expected)
     if not error <= _tolerance(expected):

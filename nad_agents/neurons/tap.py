@@ -1,7 +1,7 @@
 """Copies the feed-forward activations of decoding steps out of a model while it runs.
 
-A hook on every down projection, and for routed experts an experts implementation that records, copy the activations into
-one preallocated buffer, one slot per step. They do nothing else: no top-k, no Python per row.
+A hook on every down projection, and for routed experts an experts implementation that records, copy the activations
+into one preallocated buffer, one slot per step. They do nothing else: no top-k, no Python per row.
 
 The buffer has steps * layers * rows * width elements of the model's dtype, where the width of a mixture of experts is
 that of the k experts of one token and never that of all experts.

@@ -13,8 +13,13 @@ import torch
 from transformers import PreTrainedModel
 
 from nad_agents.engine.hf.generation import HFGeneration
-from nad_agents.fork import ForkSafeLock
-from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards, find_unembedding
+from nad_agents.neurons.architectures import (
+    FeedForward,
+    Unembedding,
+    find_feed_forwards,
+    find_unembedding,
+    verify_feed_forwards,
+)
 from nad_agents.neurons.recorder import BUFFER_BYTES, activated_neurons, neuron_layout
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap, LayerActivations
@@ -33,18 +38,29 @@ class BatchRecorder:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._blocks: tuple[FeedForward, ...] | None = None
-        # requests are checked on the threads of their callers, and finding the blocks runs the model
-        self._finding = ForkSafeLock()
+        self._verified = False
         self._unembedding: Unembedding | None = None
         self._tap: ActivationTap | None = None
 
     @property
     def blocks(self) -> tuple[FeedForward, ...]:
         """The neurons of the model's layers that have a feed-forward block."""
-        with self._finding:
-            if self._blocks is None:
-                self._blocks = find_feed_forwards(self._model)
-            return self._blocks
+        if self._blocks is None:
+            self._blocks = find_feed_forwards(self._model)
+        return self._blocks
+
+    def verify(self, recording: RecordingConfig | None) -> None:
+        """Check once, on a few tokens, that the blocks account for what the model's feed-forward layers compute.
+
+        Raises:
+            UnsupportedModelError: They do not; or see `layout`.
+        """
+        if recording is None:
+            return
+        if not self._verified:
+            self._blocks = verify_feed_forwards(self._model, self.blocks)
+            self._verified = True
+        self.layout(recording)
 
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.

@@ -1,7 +1,7 @@
 """The neurons of a model by the written formulas, from one forward pass over a finished sequence.
 
-Nothing here uses the recorder: the inputs of the feed-forward blocks and the router's choices are taken from the library's
-own modules, and everything else is computed from the weights.
+Nothing here uses the recorder: the inputs of the feed-forward blocks and the router's choices are taken from the
+library's own modules, and everything else is computed from the weights.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ def formula_layers(model: nn.Module, layers: nn.ModuleList, ids: list[int]) -> l
 
 
 def _layer(layer: nn.Module, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]) -> Layer | None:
-    routed = next((m for m in layer.modules() if type(m).__name__.endswith("Experts") and hasattr(m, "down_proj")), None)
+    routed = next(
+        (m for m in layer.modules() if type(m).__name__.endswith("Experts") and hasattr(m, "down_proj")), None
+    )
     dense = next((m for m in layer.modules() if type(m).__name__.endswith(("MLP", "Mlp"))), None)
     if hasattr(layer, "fc1"):  # OPT has no module for its feed-forward block
         dense = layer
@@ -106,7 +108,9 @@ def _projections(mlp: nn.Module) -> tuple[nn.Module, nn.Module]:
     return next((getattr(mlp, up), getattr(mlp, down)) for up, down in names if hasattr(mlp, up) and hasattr(mlp, down))
 
 
-def _dense_activations(mlp: nn.Module, x: torch.Tensor, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]) -> torch.Tensor:
+def _dense_activations(
+    mlp: nn.Module, x: torch.Tensor, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]
+) -> torch.Tensor:
     names = ("act_fn", "activation_fn", "activation", "act")
     act = next((getattr(mlp, name) for name in names if hasattr(mlp, name)), None)
     match type(mlp).__name__.removesuffix("MLP"):
@@ -127,7 +131,9 @@ def _dense_activations(mlp: nn.Module, x: torch.Tensor, inputs: dict[nn.Module, 
             if mlp.activation_sparsity > 0:
                 # all but the largest gates are cut off, at a quantile of the normal distribution
                 quantile = torch.distributions.Normal(0, 1).icdf(torch.tensor(mlp.activation_sparsity))
-                gate = torch.relu(gate - gate.mean(-1, keepdim=True) - quantile * gate.std(-1, keepdim=True, correction=0))
+                gate = torch.relu(
+                    gate - gate.mean(-1, keepdim=True) - quantile * gate.std(-1, keepdim=True, correction=0)
+                )
             return act(gate) * mlp.up_proj(x)
         case "DeepseekV4":
             gate = mlp.gate_proj(x).clamp(max=mlp.limit)
@@ -180,7 +186,9 @@ def _expert_activations(experts: nn.Module, both: torch.Tensor) -> torch.Tensor:
             return functional.silu(gate) * up
 
 
-def _llama4_experts(block: nn.Module, experts: nn.Module, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]) -> list[Layer]:
+def _llama4_experts(
+    block: nn.Module, experts: nn.Module, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]
+) -> list[Layer]:
     """Llama 4 scales the inputs of its experts, which therefore have the weight 1."""
     (x,) = inputs[block.router]
     logits = x @ block.router.weight.T
@@ -198,7 +206,9 @@ def _llama4_experts(block: nn.Module, experts: nn.Module, inputs: dict[nn.Module
     return parts
 
 
-def assert_is_top(recorded, layers: list[tuple[torch.Tensor, torch.Tensor]], d_ff: int, top_k: int, per_layer: int) -> None:
+def assert_is_top(
+    recorded, layers: list[tuple[torch.Tensor, torch.Tensor]], d_ff: int, top_k: int, per_layer: int
+) -> None:
     """The recorded ids are the best top_k of the best per_layer of each layer, up to ties of float32 rounding.
 
     Args:
@@ -220,7 +230,7 @@ def assert_is_top(recorded, layers: list[tuple[torch.Tensor, torch.Tensor]], d_f
     recorded_set = {int(i) for i in recorded if i >= 0}
     assert len(recorded_set) == sum(int(i) >= 0 for i in recorded), "an id twice"
     assert recorded_set <= known.keys(), recorded_set - known.keys()
-    tolerance = 1e-5 * max(1.0, max(map(abs, known.values())))
+    tolerance = 1e-5 * max(1.0, *map(abs, known.values()))
     for neuron in recorded_set ^ expected:
         near = [pool[best[-1]], edges[neuron // d_ff], 0.0]
         assert min(abs(known[neuron] - edge) for edge in near) <= tolerance, neuron

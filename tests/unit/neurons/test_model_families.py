@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nad_agents.exceptions import UnsupportedModelError
-from nad_agents.neurons.architectures import decoder_layers, find_feed_forwards, find_unembedding
+from nad_agents.neurons.architectures import decoder_layers, find_feed_forwards, find_unembedding, verify_feed_forwards
 from nad_agents.neurons.recorder import activated_neurons, neuron_layout
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap
@@ -14,11 +14,11 @@ from tests.unit.neurons.feed_forward_formulas import assert_is_top, formula_laye
 TOP_K, PER_LAYER = 20, 12
 IDS = [7, 250, 31, 99, 4, 180, 66, 12, 201, 45, 77, 128]
 
-every_family = pytest.mark.parametrize("family", (*FAMILIES, *MULTIMODAL), ids=lambda family: family.name)
+every_family = pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL], ids=lambda family: family.name)
 
 
 def record(model, blocks, ids, config, unembedding=None):
-    """The activated neurons of every position but the last in one forward pass, which is one step with a row for each."""
+    """The activated neurons of every position but the last in one forward pass, a step with a row for each."""
     with ActivationTap(model, blocks) as tap:
         tap.open(len(ids), 1, (0, len(blocks)), dtype=torch.float32, device=torch.device("cpu"), limit=2**20)
         with torch.no_grad():
@@ -33,7 +33,7 @@ def record(model, blocks, ids, config, unembedding=None):
 @every_family
 def test_recorded_sets_are_those_of_the_formula(family):
     model = family_model(family.name)
-    blocks = find_feed_forwards(model)
+    blocks = verify_feed_forwards(model, find_feed_forwards(model))
     layers = formula_layers(model, decoder_layers(model)[1], IDS)
     assert len(layers) == len(blocks)
     d_ff = neuron_layout(blocks, RecordingConfig()).d_ff

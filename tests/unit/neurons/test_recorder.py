@@ -19,7 +19,7 @@ PROMPT = "def add(a, b):"
 TOP_K, PER_LAYER = 20, 12
 
 
-@pytest.mark.parametrize("family", (*FAMILIES, *MULTIMODAL), ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL], ids=lambda family: family.name)
 def test_decoding_records_what_one_forward_over_the_sequence_computes(family):
     model, tokenizer = family_model(family.name), byte_tokenizer()
     engine = HFEngine(model, tokenizer)
