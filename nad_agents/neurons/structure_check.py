@@ -36,9 +36,9 @@ _QUANTIZED = 0.1
 
 @dataclass
 class _Seen:
-    """What one owner computed, each list with one entry per call."""
+    """What one owner computed, each list with one entry per call; the first has the output and the inputs of its width."""
 
-    outputs: list[torch.Tensor] = field(default_factory=list)
+    outputs: list[tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=list)
     dense: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
     gates: list[torch.Tensor] = field(default_factory=list)
     experts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
@@ -85,9 +85,11 @@ def _watch(owner: Owner, record: _Seen) -> list[Any]:
 
         return hook
 
-    def take_output(_module: Any, _inputs: Any, output: Any) -> None:
+    def take_output(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         # copied, as a layer may go on in place
-        record.outputs.append(_rows(output[0] if isinstance(output, tuple) else output).clone())
+        rows = _rows(output[0] if isinstance(output, tuple) else output).clone()
+        given = [_rows(value) for value in (*inputs, *named.values()) if isinstance(value, torch.Tensor)]
+        record.outputs.append((rows, [value.clone() for value in given if value.shape == rows.shape]))
 
     def take_dense(_module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         record.dense.append((_rows(inputs[0]).clone(), _rows(output).clone()))
@@ -98,7 +100,7 @@ def _watch(owner: Owner, record: _Seen) -> list[Any]:
     def take_experts(*parts: torch.Tensor) -> None:
         record.experts.append((parts[0].clone(), parts[1].clone(), parts[2].clone()))
 
-    handles: list[Any] = [owner.module.register_forward_hook(mine(take_output))]
+    handles: list[Any] = [owner.module.register_forward_hook(mine(take_output), with_kwargs=True)]
     if owner.dense is not None:
         handles.append(owner.dense.down.register_forward_hook(mine(take_dense)))
         if owner.dense.gate is not None:
@@ -129,7 +131,7 @@ def _check_output(owner: Owner, record: _Seen) -> None:
     if any(len(part) != 1 for part in parts):
         msg = f"{owner.name} or a part of it is run {max(map(len, parts))} times in a forward pass, not once"
         raise UnsupportedModelError(msg)
-    expected = record.outputs[0]
+    expected, inputs = record.outputs[0]
     total = torch.zeros_like(expected, dtype=torch.float32)
     if owner.dense is not None:
         total += record.dense[0][1].float() * (record.gates[0].float().sigmoid() if record.gates else 1.0)
@@ -139,7 +141,8 @@ def _check_output(owner: Owner, record: _Seen) -> None:
             msg = f"{owner.routed.name} runs {top_k} experts per token, and its config says {owner.routed.top_k}"
             raise UnsupportedModelError(msg)
         total += owner.routed.output(*record.experts[0])
-    error = _relative_error(total, expected)
+    # Bloom and MPT hand their blocks the residual stream, which the block adds
+    error = min(_relative_error(total + given, expected) for given in (torch.zeros_like(total), *inputs))
     if not error <= _tolerance(expected):
         msg = (
             f"the neurons of {owner.name} ({type(owner.module).__name__}) do not account for its output: "
