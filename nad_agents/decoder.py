@@ -513,7 +513,7 @@ class NeuronAgreementDecoder:
 def _recording(config: NADConfig) -> RecordingConfig | None:
     if not config.record:
         return None
-    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers)
+    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
 
 
 def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:

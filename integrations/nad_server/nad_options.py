@@ -31,6 +31,7 @@ class NADOptions(BaseModel):
     top_k: int | None = optional_field(NADConfig, "top_k", le=100_000)
     per_layer_top: int | None = optional_field(NADConfig, "per_layer_top", le=100_000)
     layers: tuple[int, int] | None = optional_field(NADConfig, "layers")
+    router_weights: bool | None = optional_field(NADConfig, "router_weights")
     chunk_size: int | None = optional_field(NADConfig, "chunk_size", le=4096)
     chunks: int | None = optional_field(NADConfig, "chunks")
     skip_tokens: int | None = optional_field(NADConfig, "skip_tokens")

@@ -132,6 +132,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     top_k_neurons: int = option("top_k_neurons")
     top_k_neurons_per_layer: int = option("top_k_neurons_per_layer")
     layers: tuple[int, int] | None = option("layers")
+    router_weights: bool = option("router_weights")
     chunk_size: int = option("chunk_size")
     compare_chunks: int | None = option("compare_chunks")
     skip_tokens: int = option("skip_tokens")

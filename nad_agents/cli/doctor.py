@@ -42,7 +42,14 @@ def doctor(
             "--bench", help="Measure what best-of-N costs on this machine; how long that takes is said first."
         ),
     ] = False,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model that --bench runs.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"Load a model and say which neurons can be recorded; --bench runs it, else {DEFAULT_MODEL}.",
+        ),
+    ] = None,
 ) -> None:
     """Check the model, device, memory, sandbox and optional packages, and say how to fix what is missing."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -56,10 +63,14 @@ def doctor(
     sources = [check() for check in checks]
     if clean:
         sources.append(_remove_leftovers())
+    if model is not None:
+        from nad_agents.cli.model_check import check_model
+
+        sources.append(check_model(Console(stderr=True, quiet=as_json), model))
     if bench:
         from nad_agents.cli.speed_check import measure_speed
 
-        sources.append(measure_speed(Console(stderr=True, quiet=as_json), model))
+        sources.append(measure_speed(Console(stderr=True, quiet=as_json), model or DEFAULT_MODEL))
     console, findings = Console(quiet=as_json), []
     for finding in chain.from_iterable(sources):
         findings.append(finding)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
+from typing import Any
+
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+)
 
 from nad_agents.exceptions import UnsupportedModelError
 
-__all__ = ["check_decoder_only", "context_length"]
+__all__ = ["check_decoder_only", "context_length", "model_factory"]
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -43,6 +51,17 @@ def check_decoder_only(config: PreTrainedConfig, name: str) -> None:
     if architectures and all(architecture.endswith(_OTHER_TASKS) for architecture in architectures):
         msg = f"{name} was trained for another task ({', '.join(architectures)}); use a decoder-only one (a 'CausalLM')"
         raise UnsupportedModelError(msg)
+
+
+def model_factory(config: PreTrainedConfig) -> Any:
+    """Return the class of transformers that makes the model of a config: that of text, else that of images and text."""
+    multimodal = type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return AutoModelForImageTextToText if multimodal and not _is_causal(config) else AutoModelForCausalLM
+
+
+def _is_causal(config: PreTrainedConfig) -> bool:
+    remote = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    return remote or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
 
 
 def context_length(config: PreTrainedConfig) -> int | None:

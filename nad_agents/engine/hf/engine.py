@@ -14,6 +14,7 @@ last token, so the first generated token is recorded like every other, and no pr
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 import weakref
 from collections.abc import Collection
@@ -27,7 +28,7 @@ from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
-from nad_agents.engine.hf.kv_cache import BatchCache
+from nad_agents.engine.hf.kv_cache import BatchCache, expand_rows
 from nad_agents.engine.hf.memory import ModelShape
 from nad_agents.engine.hf.prefill import HFPrefill, piece_size
 from nad_agents.engine.hf.prefix_cache import PrefixCache
@@ -40,6 +41,8 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["HFEngine"]
+
+_logger = logging.getLogger(__name__)
 
 _MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, ForkSafeLock] = weakref.WeakKeyDictionary()
 """One lock per model: engines that share a model take turns, as each taps the model's layers while it steps."""
@@ -78,6 +81,7 @@ class HFEngine:
         self._recorder = BatchRecorder(model)
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
+        self._told_of_turns = False
         self._keeps_logits = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
 
@@ -103,8 +107,12 @@ class HFEngine:
         return self._recorder.layout(recording)
 
     def can_join(self) -> bool:
-        """Return whether the batch keeps plain keys and values, beside which rows of another prompt fit."""
-        return self._batch.mergeable
+        """Return whether rows of another prompt fit into the batch; why not is logged once."""
+        layers = self._batch.unmergeable
+        if layers and not self._told_of_turns:
+            self._told_of_turns = True
+            _logger.info("requests to %s take turns: %s cannot hold several prompts", self.name, ", ".join(layers))
+        return not layers
 
     def check(self, request: GenerationRequest) -> None:
         """Check a request without running the model.
@@ -141,6 +149,7 @@ class HFEngine:
         if self._generations and not self.can_join():
             msg = f"the cache of {self.name} cannot hold rows of several prompts; wait for the running request"
             raise GenerationError(msg)
+        self._recorder.verify(request.recording)
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
@@ -163,7 +172,7 @@ class HFEngine:
         request, setup = prefill.request, prefill.setup
         self._prefixes.keep(setup.cache, request.prompt_ids[:-1])
         n = request.sampling.n
-        setup.cache.batch_repeat_interleave(n)
+        expand_rows(setup.cache, n)
         self._batch.add(setup.cache, prefill.read, n)
         generation = HFGeneration(
             request=request,
@@ -222,7 +231,7 @@ class HFEngine:
 
     def _recorded_widths(self, request: GenerationRequest) -> list[int]:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
-        return [block.d_ff for block in recorded]
+        return [block.width for block in recorded]
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.

@@ -9,9 +9,24 @@ from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
-__all__ = ["ROOM", "BatchCache", "GrowingLayer", "grow_in_place", "keeps_positions"]
+__all__ = [
+    "ROOM",
+    "BatchCache",
+    "GrowingLayer",
+    "expand_rows",
+    "grow_in_place",
+    "keeps_positions",
+    "unmergeable_layers",
+]
 
 ROOM = 32
 """Positions that a layer gains whenever it is full."""
@@ -58,8 +73,14 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call] # transformer
         return room[..., :total, :]
 
 
-_PLAIN = (DynamicLayer, GrowingLayer)
+_UNBOUNDED = (DynamicLayer, GrowingLayer, LinearAttentionAndFullAttentionLayer)
 """Layers that keep the keys and values of every position."""
+
+_WINDOWED = (DynamicSlidingWindowLayer, LinearAttentionAndSlidingWindowAttentionLayer)
+"""Layers that keep the keys and values of the last positions."""
+
+_POSITIONLESS = (LinearAttentionLayer, DummyLayer)
+"""Layers that keep nothing of single positions: a state that has read them all, or nothing."""
 
 
 def grow_in_place(cache: Cache) -> None:
@@ -73,11 +94,29 @@ def grow_in_place(cache: Cache) -> None:
             layers[i] = grown
 
 
+def expand_rows(cache: Cache, rows: int) -> None:
+    """Repeat the only row of a cache, whatever its layers keep.
+
+    Args:
+        cache: A cache of batch size 1.
+        rows: Number of rows that it has afterwards.
+    """
+    # `batch_repeat_interleave` says the same, but layers with a recurrent state lack it
+    cache.reorder_cache(torch.zeros(rows, dtype=torch.long))  # type: ignore[arg-type] # any int64 tensor will do
+
+
 def keeps_positions(cache: Cache) -> bool:
     """Return whether every layer keeps keys and values of single positions, all of them or those in a window."""
-    return isinstance(cache, DynamicCache) and all(
-        type(layer) in (*_PLAIN, DynamicSlidingWindowLayer) for layer in cache.layers
-    )
+    kinds = (DynamicLayer, GrowingLayer, DynamicSlidingWindowLayer, DummyLayer)
+    return isinstance(cache, DynamicCache) and all(type(layer) in kinds for layer in cache.layers)
+
+
+def unmergeable_layers(cache: Cache) -> list[str]:
+    """Return the kinds of a cache's layers that cannot hold rows of several prompts."""
+    if not isinstance(cache, DynamicCache):
+        return [type(cache).__name__]
+    mergeable = (*_UNBOUNDED, *_WINDOWED, *_POSITIONLESS)
+    return sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in mergeable})
 
 
 class BatchCache:
@@ -100,9 +139,9 @@ class BatchCache:
         self._padded = False
 
     @property
-    def mergeable(self) -> bool:
-        """Whether rows of another prompt can be added, as every layer keeps plain keys and values."""
-        return self.cache is None or keeps_positions(self.cache)
+    def unmergeable(self) -> list[str]:
+        """Kinds of layers that keep rows of another prompt from being added."""
+        return unmergeable_layers(self.cache) if self.cache is not None else []
 
     def add(self, cache: Cache, length: int, rows: int) -> None:
         """Append the rows of a prefilled prompt.
@@ -132,12 +171,13 @@ class BatchCache:
         if len(rows) == 0 or self.cache is None:
             self.cache, self.length = None, 0
             return
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type] # any int64 tensor will do
         unused = int(self.padding.min())
-        if unused and all(type(layer) in _PLAIN for layer in self.cache.layers):
+        if unused and all(type(layer) in (*_UNBOUNDED, *_POSITIONLESS) for layer in self.cache.layers):
             layers: list[Any] = self.cache.layers
             for layer in layers:
-                layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
+                if type(layer) in _UNBOUNDED:
+                    layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
             self.padding = self.padding - unused
             self.length -= unused
         self._padded = bool(self.padding.any())
@@ -152,7 +192,34 @@ class BatchCache:
 
 
 def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
-    """Stack another prompt's rows below mine; a layer without positions (a one-token prompt) counts as all padding."""
+    """Stack another prompt's rows below mine."""
+    if isinstance(mine, LinearAttentionLayer):
+        for states in ("conv_states", "recurrent_states"):
+            _append_states(mine, theirs, states, my_rows, their_rows)
+    if isinstance(mine, DynamicLayer):
+        _append_positions(mine, theirs, my_rows, their_rows, total)
+
+
+def _append_states(mine: Any, theirs: Any, name: str, my_rows: int, their_rows: int) -> None:
+    """Stack recurrent states; a layer without one (a one-token prompt) has a state of zeros."""
+    initialized = f"is_{name}_initialized"
+    for i in range(mine.number_of_states):
+        have = [getattr(layer, initialized)[i] for layer in (mine, theirs)]
+        if not any(have):
+            continue
+        template = getattr(mine if have[0] else theirs, name)[i]
+        parts = [
+            getattr(layer, name)[i] if has else template.new_zeros(rows, *template.shape[1:])
+            for layer, has, rows in zip((mine, theirs), have, (my_rows, their_rows), strict=True)
+        ]
+        if not have[0]:
+            LinearAttentionLayer.lazy_initialization(mine, state_idx=i, **{name: template})
+            mine.has_previous_state[i] = True
+        getattr(mine, name)[i] = torch.cat(parts)
+
+
+def _append_positions(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
+    """Stack keys and values; a layer without positions (a one-token prompt) counts as all padding."""
     source = mine if _positions(mine) else theirs
     positions = max(_positions(mine), _positions(theirs))
     if not positions:

@@ -22,6 +22,7 @@ from nad_agents.exceptions import (
     UnknownSelectorError,
 )
 from nad_agents.testing import byte_tokenizer
+from tests.model_families import FAMILIES
 from tests.tiny_models import make_model
 from tests.unit.sources import ROOT
 
@@ -155,6 +156,41 @@ def test_doctor_shows_each_finding_as_soon_as_it_is_known_and_estimates_the_benc
     assert code == 1
     assert re.search(r"measuring takes about \d+ (s|min)", err)
     assert all(re.search(rf"ok +{name}", out) for name in ("torch", "prefill", "16 candidates", "selection"))
+
+
+@pytest.mark.parametrize(
+    ("family", "neurons", "attribution"),
+    [
+        ("llama", "144 in 3 of 3 layers (3 gated)", "ok"),
+        (
+            "nemotron_h",
+            "168 in 2 of 4 layers (1 plain, 1 experts and dense); the 2 layers without a feed-forward block have no numbers",
+            "ok",
+        ),
+        ("zamba2", "96 in 2 of 4 layers (2 fused)", "missing"),
+    ],
+)
+def test_doctor_says_which_neurons_a_model_has(nad, tmp_path, monkeypatch, family, neurons, attribution):
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
+    options = next(known.options for known in FAMILIES if known.architecture == family)
+    make_model(family, **options).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    code, out, _ = nad("doctor", "-m", tmp_path, "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert found["neurons"]["detail"].startswith(neurons)
+    assert found["attribution"]["status"] == attribution
+
+
+def test_doctor_names_a_model_without_neurons(nad, tmp_path, monkeypatch):
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
+    make_model("mamba").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    code, out, _ = nad("doctor", "-m", tmp_path, "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert found["neurons"]["status"] == "missing"
+    assert "no layer of MambaForCausalLM has a feed-forward block" in found["neurons"]["advice"]
 
 
 def test_doctor_knows_every_extra_with_its_packages():

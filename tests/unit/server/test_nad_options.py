@@ -86,6 +86,7 @@ OPTIONS = {
     "top_k": 10,
     "per_layer_top": 9,
     "layers": (0, 1),
+    "router_weights": False,
     "chunk_size": 4,
     "chunks": 2,
     "skip_tokens": 1,

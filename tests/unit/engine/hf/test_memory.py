@@ -8,6 +8,7 @@ from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, Sa
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.memory import (
+    LayerShape,
     MemoryNeed,
     ModelShape,
     check_memory,
@@ -16,6 +17,7 @@ from nad_agents.engine.hf.memory import (
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
+from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
 from tests.unit.langchain.chats import tiny_decoder
 
 LLAMA_8B = {
@@ -39,7 +41,7 @@ KNOWN = {
         torch.bfloat16,
         2 * 256 * 2 * (20 * 512 + 4 * 1000),
     ),
-    "no attention": ("mamba", {}, torch.float32, 0),
+    "no attention": ("mamba", {"num_hidden_layers": 2, "hidden_size": 64}, torch.float32, 2 * 2 * 64 * (16 + 4) * 4),
 }  # fmt: skip
 
 
@@ -65,8 +67,27 @@ def test_the_cache_is_the_one_that_generation_fills(family):
     assert held <= expected
 
 
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_recurrent_states_heads_of_several_sizes_and_shared_layers_count(family):
+    model = hybrid_model(family)
+    engine = HFEngine(model, byte_tokenizer())
+    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation={"min_new_tokens": 20})
+    generation = engine.start(GenerationRequest(tuple(range(1, 13)), sampling))
+    engine.step(19)
+    held = 0
+    for layer in engine._batch.cache.layers:
+        states = [state for name in ("conv_states", "recurrent_states") for state in getattr(layer, name, {}).values()]
+        kept = [getattr(layer, "keys", None), getattr(layer, "values", None), *states]
+        held += sum(tensor.nbytes for tensor in kept if tensor is not None)
+    engine.release(generation)
+    expected = ModelShape.of(model.config, model.dtype).cache_bytes(3, 30)
+    # a window keeps one position less
+    assert held == pytest.approx(expected, rel=0.03)
+    assert held <= expected
+
+
 def test_every_part_by_hand():
-    shape = ModelShape((None, None), kv_heads=2, heads=4, head_dim=8, vocabulary=1000, itemsize=2)
+    shape = ModelShape((LayerShape(32),) * 2, kv_heads=2, heads=4, head_dim=8, vocabulary=1000, itemsize=2)
     sampling = SamplingConfig(max_new_tokens=90, top_p=1)
     need = memory_need(shape, sampling, 10, 3)
     head = 3 * 100 * 8 * 2
