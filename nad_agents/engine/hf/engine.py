@@ -149,7 +149,9 @@ class HFEngine:
         if self._generations and not self.can_join():
             msg = f"the cache of {self.name} cannot hold rows of several prompts; wait for the running request"
             raise GenerationError(msg)
-        self._recorder.verify(request.recording)
+        # its forward pass must not fill the buffer of an engine that shares the model
+        with self._model_lock:
+            self._recorder.verify(request.recording)
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)

@@ -116,6 +116,8 @@ HINTS = [
     *((path, {"think": False}, "think") for path in MINIMAL),
     *((path, {"thinking": {"type": "disabled"}}, "thinking") for path in MINIMAL),
     *((path, {"enable_thinking": False}, "enable_thinking") for path in MINIMAL),
+    *((path, {name: 0}, name) for path in MINIMAL for name in ("thinking_budget", "thinking_token_budget")),
+    *((path, {"include_reasoning": False}, "include_reasoning") for path in MINIMAL),
     *((path, {"frequency_penalty": 0}, "frequency_penalty") for path in MINIMAL),
     *((path, {"logit_bias": {}}, "logit_bias") for path in MINIMAL),
     *((path, {"repeat_penalty": 1.0}, "repeat_penalty") for path in MINIMAL),
