@@ -94,11 +94,11 @@ class ActivationTap:
             if block.dense is not None:
                 handles: list[Any] = [block.dense.down.register_forward_pre_hook(self._copy_dense(position))]
                 if block.dense.gate is not None:
-                    handles.append(block.dense.gate.register_forward_hook(self._copy_gate(position)))
+                    handles.append(block.dense.gate.register_forward_hook(self._copy_gate(position, block.dense.scale)))
             else:
                 handles = []
             if block.routed is not None:
-                handles += block.routed.watch(self._copy_routed(position))
+                handles += block.routed.watch(self._copy_routed(position, block.routed.scale))
             for handle in handles:
                 self._installed.callback(handle.remove)
         if any(isinstance(block.routed, SwitchedExperts) for block in self.blocks):
@@ -193,15 +193,15 @@ class ActivationTap:
 
         return copy
 
-    def _copy_gate(self, position: int) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+    def _copy_gate(self, position: int, scale: float) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def copy(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
             layer = self._copied(position)
             if layer is not None and layer.weights is not None:
-                layer.weights[self._step, :, -1] = output.reshape(-1).float().sigmoid()
+                layer.weights[self._step, :, -1] = output.reshape(-1).float().sigmoid() * scale
 
         return copy
 
-    def _copy_routed(self, position: int) -> Watcher:
+    def _copy_routed(self, position: int, scale: float) -> Watcher:
         width = self.blocks[position].routed_width
 
         def copy(activations: torch.Tensor, experts: torch.Tensor, weights: torch.Tensor) -> None:
@@ -209,7 +209,7 @@ class ActivationTap:
             if layer is not None and layer.experts is not None and layer.weights is not None:
                 layer.values[self._step, :, :width] = activations.flatten(1)
                 layer.experts[self._step] = experts
-                layer.weights[self._step, :, : experts.shape[-1]] = weights
+                layer.weights[self._step, :, : experts.shape[-1]] = weights * scale
                 self._copies += 1
 
         return copy
@@ -222,5 +222,6 @@ def _layer(block: FeedForward, values: torch.Tensor) -> LayerActivations:
         experts = torch.empty(steps, rows, block.routed.top_k, dtype=torch.int64, device=values.device)
     if block.weighted:
         parts = (block.routed.top_k if block.routed is not None else 0) + (block.dense is not None)
-        weights = torch.ones(steps, rows, parts, device=values.device)
+        # the routed experts and a gate overwrite theirs
+        weights = torch.full((steps, rows, parts), block.dense.scale if block.dense else 1.0, device=values.device)
     return LayerActivations(values, experts, weights)
