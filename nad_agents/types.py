@@ -179,13 +179,13 @@ class NADConfig(_Config):
     )
     layers: tuple[int, int] | None = Field(
         default=None,
-        description="Recorded layers as a half-open range (first, end), counted over the layers that have a feed-forward "
-        "block; None records all of them.",
+        description="Recorded layers as a half-open range (first, end), counted over the layers that have a "
+        "feed-forward block; None records all of them.",
     )
     router_weights: bool = Field(
         default=True,
-        description="Whether the activation score of a mixture of experts is the activation times the router's weight of "
-        "its expert, or the activation alone; attribution always has the weight.",
+        description="Whether the activation score of a mixture of experts is the activation times the router's weight "
+        "of its expert, or the activation alone; attribution always has the weight.",
     )
     chunk_size: int = Field(default=32, ge=1, description="Tokens per chunk.")
     chunks: int | None = Field(

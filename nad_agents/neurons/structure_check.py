@@ -36,7 +36,7 @@ _QUANTIZED = 0.1
 
 @dataclass
 class _Seen:
-    """What one owner computed, each list with one entry per call; the first has the output and the inputs of its width."""
+    """What one owner computed, each list with one entry per call; `outputs` has the inputs of that width as well."""
 
     outputs: list[tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=list)
     dense: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)

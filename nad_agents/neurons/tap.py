@@ -83,7 +83,7 @@ class ActivationTap:
         self._dense_slots: list[tuple[torch.Tensor, ...]] = []
         self.first_layer = 0
         self._step = 0
-        self._copies = 0
+        self._copies = self._copies_per_step = 0
         self._armed = False
         # the thread that would leave the context is not there in the child
         call_in_forked_child(self._close)
@@ -152,6 +152,7 @@ class ActivationTap:
         self._dense_slots = [
             layer.values[..., block.routed_width :].unbind() for block, layer in zip(blocks, self._layers, strict=True)
         ]
+        self._copies_per_step = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
         self.first_layer, self._step, self._copies, self._armed = layers[0], 0, 0, True
         return steps
 
@@ -161,10 +162,8 @@ class ActivationTap:
         Raises:
             RecordingError: Not every layer has been copied exactly once in this step.
         """
-        blocks = self.blocks[self.first_layer : self.first_layer + len(self._layers)]
-        expected = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
-        if self._copies != expected:
-            msg = f"a step of the model ran {self._copies} of its feed-forward blocks and not {expected}"
+        if self._copies != self._copies_per_step:
+            msg = f"a step of the model ran {self._copies} feed-forward blocks and not {self._copies_per_step}"
             raise RecordingError(f"{msg}; its neurons cannot be recorded, switch the recorder off with record=False")
         self._step, self._copies = self._step + 1, 0
         return self._step
