@@ -251,6 +251,10 @@ FAMILIES = (
 )
 
 
+MIXTURES = tuple(
+    family for family in FAMILIES if family.options.keys() & {"num_experts", "num_local_experts", "n_routed_experts"}
+)
+
 MULTIMODAL = (
     Family(
         "gemma3", "Gemma 3 (multimodal)", {"text_config": _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}
