@@ -184,8 +184,8 @@ class NADConfig(_Config):
     )
     router_weights: bool = Field(
         default=True,
-        description="Whether the activation score of a mixture of experts is the activation times the router's "
-        "weight of its expert, or the activation alone; attribution always has the weight.",
+        description="Whether the activation score of a mixture of experts is the activation times the router's weight "
+        "of its expert, or the activation alone; attribution always has the weight.",
     )
     chunk_size: int = Field(default=32, ge=1, description="Tokens per chunk.")
     chunks: int | None = Field(

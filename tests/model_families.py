@@ -123,6 +123,7 @@ FAMILIES = (
     Family("opt", "OPT", {"ffn_dim": D_FF, "word_embed_proj_dim": 32}),
     Family("falcon", "Falcon", {"ffn_hidden_size": D_FF}),
     Family("starcoder2", "StarCoder 2"),
+    Family("bloom", "Bloom"),
     Family("lfm2", "LFM2", {"block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention", "conv"]}),
     Family("lfm3", "LFM3", {"layer_types": ["conv", "full_attention", "conv"]}),
     Family("qwen3_5_text", "Qwen 3.5", _DELTA),
@@ -204,6 +205,25 @@ FAMILIES = (
     ),
     Family("minimax_m2", "MiniMax-M2", {**_LOCAL, "head_dim": 8}),
     Family(
+        "minimax_m3_vl_text",
+        "MiniMax-M3",
+        {
+            **_LOCAL,
+            "head_dim": 8,
+            "dense_intermediate_size": D_FF,
+            "shared_intermediate_size": 24,
+            "routed_scaling_factor": 2.0,
+            "rotary_dim": 4,
+            "index_n_heads": 2,
+            "index_head_dim": 8,
+        },
+    ),
+    Family(
+        "cohere2_moe",
+        "Command A MoE",
+        {**_MOE, **_WINDOW, "num_shared_experts": 1, "shared_expert_combination_strategy": "average"},
+    ),
+    Family(
         "lfm2_moe",
         "LFM2 MoE",
         {**_MOE, "num_dense_layers": 1, "layer_types": ["conv", "full_attention", "conv"]},
@@ -230,6 +250,10 @@ FAMILIES = (
     ),
 )
 
+
+MIXTURES = tuple(
+    family for family in FAMILIES if family.options.keys() & {"num_experts", "num_local_experts", "n_routed_experts"}
+)
 
 MULTIMODAL = (
     Family(

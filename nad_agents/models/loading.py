@@ -17,7 +17,7 @@ from nad_agents.models.embedded import DEFAULT_MODEL
 from nad_agents.models.int8 import quantize_linear_layers
 from nad_agents.models.location import ModelSource, locate_model
 from nad_agents.models.logging import ProgressCallback, silence_libraries
-from nad_agents.models.model_checks import check_decoder_only, context_length
+from nad_agents.models.model_checks import check_decoder_only, check_not_embedding, context_length
 from nad_agents.models.pretrained import read_config, read_tokenizer, read_weights
 
 __all__ = ["LoadedModel", "load_model", "read_context_length"]
@@ -106,6 +106,7 @@ def load_model(
         with silence_libraries():
             config = read_config(location.target, location.name, options)
             check_decoder_only(config, location.name)
+            check_not_embedding(location.path, location.name)
             tokenizer = read_tokenizer(location.target, location.name, options)
             loaded = read_weights(location.target, location.name, config, read_dtype, options)
             module: torch.nn.Module = loaded  # transformers wraps `to` in a way that hides its signature

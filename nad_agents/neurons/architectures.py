@@ -24,7 +24,7 @@ outputs (`nad_agents.neurons.structure_check`). Everything else is refused by na
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -102,7 +102,7 @@ class FeedForward:
 
     @property
     def weighted(self) -> bool:
-        """Whether parts of the layer's output have weights that depend on the token."""
+        """Whether the layer's output is a weighted sum of its parts."""
         return self.routed is not None or (self.dense is not None and self.dense.gate is not None)
 
     def check_attribution(self) -> None:
@@ -203,25 +203,17 @@ def verify_feed_forwards(model: nn.Module, blocks: Sequence[FeedForward]) -> tup
         blocks: What `find_feed_forwards` found in it.
 
     Returns:
-        The blocks, those marked as without attribution whose down projection is not what its weight says.
+        The blocks, with what the forward pass has told of them (see `check_structure`).
 
     Raises:
         UnsupportedModelError: The neurons do not account for the output of a block.
     """
     try:
-        unreadable = check_structure(model, [owner for block in blocks for owner in block.owners])
+        checked = iter(check_structure(model, [owner for block in blocks for owner in block.owners]))
     except UnsupportedModelError as error:
         msg = f"{type(model).__name__}: {error}; {_ADVICE}"
         raise UnsupportedModelError(msg) from error
-    return tuple(replace(block, owners=tuple(_marked(owner, unreadable) for owner in block.owners)) for block in blocks)
-
-
-def _marked(owner: Owner, unreadable: Collection[str]) -> Owner:
-    dense = owner.dense
-    if dense is None or dense.no_attribution or dense.name not in unreadable:
-        return owner
-    reason = f"the weight of {dense.name} is not the matrix that it multiplies by (quantized, or with an adapter)"
-    return replace(owner, dense=replace(dense, no_attribution=reason))
+    return tuple(replace(block, owners=tuple(next(checked) for _ in block.owners)) for block in blocks)
 
 
 def find_unembedding(model: nn.Module) -> Unembedding:

@@ -28,6 +28,7 @@ class DenseBlock:
         d_ff: Number of neurons.
         down: The down projection, whose input is the activation of the neurons.
         gate: For a shared expert with a gate of its own, the projection whose sigmoid is the weight of its output.
+        scale: Constant by which the output is multiplied before it is added to that of the routed experts.
         no_attribution: Why a neuron has no direct contribution to a logit that could be computed; empty if it has one.
     """
 
@@ -36,6 +37,7 @@ class DenseBlock:
     d_ff: int
     down: nn.Module
     gate: nn.Module | None = None
+    scale: float = 1.0
     no_attribution: str = ""
 
     def down_weight(self) -> torch.Tensor:

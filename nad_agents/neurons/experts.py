@@ -76,6 +76,7 @@ class RoutedExperts(ABC):
         n_experts: Number of experts.
         d_ff: Neurons of one expert.
         top_k: Number of experts per token.
+        scale: Constant by which the experts' output is multiplied, beside the router's weights.
     """
 
     name: str
@@ -83,6 +84,7 @@ class RoutedExperts(ABC):
     n_experts: int
     d_ff: int
     top_k: int
+    scale: float = 1.0
 
     @property
     def dtype(self) -> torch.dtype:

@@ -184,7 +184,7 @@ class LayerReader:
         if is_switchable(experts):
             routed = SwitchedExperts(name, experts, n_experts, sides[0 if experts.is_transposed else 1], top_k)
         else:
-            routed = Llama4Experts(name, experts, n_experts, sides[0], top_k, router)
+            routed = Llama4Experts(name, experts, n_experts, sides[0], top_k, router=router)
         check_supported(routed)
         return routed
 

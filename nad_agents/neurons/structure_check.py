@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -36,7 +36,7 @@ _QUANTIZED = 0.1
 
 @dataclass
 class _Seen:
-    """The computations of one owner, one entry per call; `outputs` has the output and the inputs of its width."""
+    """The computations of one owner, one entry per call; `outputs` has the inputs of its width as well."""
 
     outputs: list[tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=list)
     dense: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Seen:
     experts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
 
 
-def check_structure(model: nn.Module, owners: Sequence[Owner]) -> frozenset[str]:
+def check_structure(model: nn.Module, owners: Sequence[Owner]) -> list[Owner]:
     """Check every owner of a feed-forward output.
 
     Args:
@@ -52,7 +52,8 @@ def check_structure(model: nn.Module, owners: Sequence[Owner]) -> frozenset[str]
         owners: The owners found in its layers.
 
     Returns:
-        Names of the down projections whose weight is not what they multiply by, such as those with an adapter.
+        The owners with what the forward pass has told of them: by which constants the owner multiplies its parts, and
+        whether the weight of a down projection is what it multiplies by, as it is not where it has an adapter.
 
     Raises:
         UnsupportedModelError: An owner is not run exactly once per forward pass, or its output has other parts.
@@ -66,12 +67,7 @@ def check_structure(model: nn.Module, owners: Sequence[Owner]) -> frozenset[str]
         ids = torch.arange(1, _TOKENS + 1, device=device)[None]
         with torch.no_grad():
             model(input_ids=ids, use_cache=False)
-    unreadable = set()
-    for owner, record in zip(owners, seen, strict=True):
-        _check_output(owner, record)
-        if owner.dense is not None and not _is_readable(owner.dense, *record.dense[0]):
-            unreadable.add(owner.dense.name)
-    return frozenset(unreadable)
+    return [_checked(owner, record) for owner, record in zip(owners, seen, strict=True)]
 
 
 def _watch(owner: Owner, record: _Seen) -> list[Any]:
@@ -120,7 +116,23 @@ def _rows(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().reshape(-1, tensor.shape[-1])
 
 
-def _check_output(owner: Owner, record: _Seen) -> None:
+def _checked(owner: Owner, record: _Seen) -> Owner:
+    routed_scale, dense_scale = _scales(owner, record)
+    routed, dense = owner.routed, owner.dense
+    if routed is not None:
+        routed = replace(routed, scale=routed_scale)
+    if dense is not None:
+        dense = replace(dense, scale=dense_scale)
+        if not dense.no_attribution and not _is_readable(dense, *record.dense[0]):
+            reason = (
+                f"the weight of {dense.name} is not the matrix that it multiplies by (quantized, or with an adapter)"
+            )
+            dense = replace(dense, no_attribution=reason)
+    return replace(owner, routed=routed, dense=dense)
+
+
+def _scales(owner: Owner, record: _Seen) -> tuple[float, float]:
+    """Return by which constants the owner multiplies its experts and its dense block, which together are its output."""
     parts: list[Sequence[Any]] = [record.outputs]
     if owner.dense is not None:
         parts.append(record.dense)
@@ -132,23 +144,31 @@ def _check_output(owner: Owner, record: _Seen) -> None:
         msg = f"{owner.name} or a part of it is run {max(map(len, parts))} times in a forward pass, not once"
         raise UnsupportedModelError(msg)
     expected, inputs = record.outputs[0]
-    total = torch.zeros_like(expected, dtype=torch.float32)
+    dense = routed = torch.zeros_like(expected, dtype=torch.float32)
     if owner.dense is not None:
-        total += record.dense[0][1].float() * (record.gates[0].float().sigmoid() if record.gates else 1.0)
+        dense = record.dense[0][1].float() * (record.gates[0].float().sigmoid() if record.gates else 1.0)
     if owner.routed is not None:
         top_k = record.experts[0][1].shape[-1]
         if top_k != owner.routed.top_k:
             msg = f"{owner.routed.name} runs {top_k} experts per token, and its config says {owner.routed.top_k}"
             raise UnsupportedModelError(msg)
-        total += owner.routed.output(*record.experts[0])
+        routed = owner.routed.output(*record.experts[0])
+    scale = float(getattr(owner.module, "routed_scaling_factor", None) or 1.0)
+    # MiniMax-M3 scales its experts here and not in the router, and Cohere averages experts and shared expert
+    known = ((1.0, 1.0), (scale, 1.0), (0.5, 0.5))
     # Bloom and MPT hand their blocks the residual stream, which the block adds
-    error = min(_relative_error(total + given, expected) for given in (torch.zeros_like(total), *inputs))
-    if not error <= _tolerance(expected):
+    added = (torch.zeros_like(dense), *inputs)
+    errors = {
+        (a, b): min(_relative_error(a * routed + b * dense + given, expected) for given in added) for a, b in known
+    }
+    best = min(errors, key=errors.__getitem__)
+    if not errors[best] <= _tolerance(expected):
         msg = (
             f"the neurons of {owner.name} ({type(owner.module).__name__}) do not account for its output: "
-            f"a relative error of {error:.1e}"
+            f"a relative error of {errors[best]:.1e}"
         )
         raise UnsupportedModelError(msg)
+    return best
 
 
 def _is_readable(dense: DenseBlock, activations: torch.Tensor, output: torch.Tensor) -> bool:

@@ -83,7 +83,7 @@ class ActivationTap:
         self._dense_slots: list[tuple[torch.Tensor, ...]] = []
         self.first_layer = 0
         self._step = 0
-        self._copies = 0
+        self._copies = self._copies_per_step = 0
         self._armed = False
         # the thread that would leave the context is not there in the child
         call_in_forked_child(self._close)
@@ -94,11 +94,11 @@ class ActivationTap:
             if block.dense is not None:
                 handles: list[Any] = [block.dense.down.register_forward_pre_hook(self._copy_dense(position))]
                 if block.dense.gate is not None:
-                    handles.append(block.dense.gate.register_forward_hook(self._copy_gate(position)))
+                    handles.append(block.dense.gate.register_forward_hook(self._copy_gate(position, block.dense.scale)))
             else:
                 handles = []
             if block.routed is not None:
-                handles += block.routed.watch(self._copy_routed(position))
+                handles += block.routed.watch(self._copy_routed(position, block.routed.scale))
             for handle in handles:
                 self._installed.callback(handle.remove)
         if any(isinstance(block.routed, SwitchedExperts) for block in self.blocks):
@@ -152,6 +152,7 @@ class ActivationTap:
         self._dense_slots = [
             layer.values[..., block.routed_width :].unbind() for block, layer in zip(blocks, self._layers, strict=True)
         ]
+        self._copies_per_step = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
         self.first_layer, self._step, self._copies, self._armed = layers[0], 0, 0, True
         return steps
 
@@ -161,10 +162,8 @@ class ActivationTap:
         Raises:
             RecordingError: Not every layer has been copied exactly once in this step.
         """
-        blocks = self.blocks[self.first_layer : self.first_layer + len(self._layers)]
-        expected = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
-        if self._copies != expected:
-            msg = f"a step of the model ran {self._copies} of its feed-forward blocks and not {expected}"
+        if self._copies != self._copies_per_step:
+            msg = f"a step of the model ran {self._copies} feed-forward blocks and not {self._copies_per_step}"
             raise RecordingError(f"{msg}; its neurons cannot be recorded, switch the recorder off with record=False")
         self._step, self._copies = self._step + 1, 0
         return self._step
@@ -193,15 +192,15 @@ class ActivationTap:
 
         return copy
 
-    def _copy_gate(self, position: int) -> Callable[[nn.Module, Any, torch.Tensor], None]:
+    def _copy_gate(self, position: int, scale: float) -> Callable[[nn.Module, Any, torch.Tensor], None]:
         def copy(_module: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
             layer = self._copied(position)
             if layer is not None and layer.weights is not None:
-                layer.weights[self._step, :, -1] = output.reshape(-1).float().sigmoid()
+                layer.weights[self._step, :, -1] = output.reshape(-1).float().sigmoid() * scale
 
         return copy
 
-    def _copy_routed(self, position: int) -> Watcher:
+    def _copy_routed(self, position: int, scale: float) -> Watcher:
         width = self.blocks[position].routed_width
 
         def copy(activations: torch.Tensor, experts: torch.Tensor, weights: torch.Tensor) -> None:
@@ -209,7 +208,7 @@ class ActivationTap:
             if layer is not None and layer.experts is not None and layer.weights is not None:
                 layer.values[self._step, :, :width] = activations.flatten(1)
                 layer.experts[self._step] = experts
-                layer.weights[self._step, :, : experts.shape[-1]] = weights
+                layer.weights[self._step, :, : experts.shape[-1]] = weights * scale
                 self._copies += 1
 
         return copy
@@ -222,5 +221,6 @@ def _layer(block: FeedForward, values: torch.Tensor) -> LayerActivations:
         experts = torch.empty(steps, rows, block.routed.top_k, dtype=torch.int64, device=values.device)
     if block.weighted:
         parts = (block.routed.top_k if block.routed is not None else 0) + (block.dense is not None)
-        weights = torch.ones(steps, rows, parts, device=values.device)
+        # the routed experts and a gate overwrite theirs
+        weights = torch.full((steps, rows, parts), block.dense.scale if block.dense else 1.0, device=values.device)
     return LayerActivations(values, experts, weights)

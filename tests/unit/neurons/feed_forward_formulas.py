@@ -7,7 +7,7 @@ library's own modules, and everything else is computed from the weights.
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -78,6 +78,11 @@ def _layer(layer: nn.Module, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]) 
         parts.append(_dense(dense, inputs, first, weight))
     if not parts:
         return None
+    # constants by which a block multiplies what it adds up
+    if routed is not None and type(routed).__name__ == "Cohere2MoeExperts":
+        parts = [replace(part, weights=part.weights / 2) for part in parts]
+    if routed is not None and type(routed).__name__ == "MiniMaxM3VLExperts":
+        parts[:-1] = [replace(part, weights=part.weights * 2) for part in parts[:-1]]
     return Layer(
         *(torch.cat([getattr(part, name) for part in parts], 1) for name in ("numbers", "activations", "weights")),
         torch.cat([part.directions for part in parts], 1),
@@ -111,7 +116,7 @@ def _projections(mlp: nn.Module) -> tuple[nn.Module, nn.Module]:
 def _dense_activations(
     mlp: nn.Module, x: torch.Tensor, inputs: dict[nn.Module, tuple[torch.Tensor, ...]]
 ) -> torch.Tensor:
-    names = ("act_fn", "activation_fn", "activation", "act")
+    names = ("act_fn", "activation_fn", "activation", "act", "gelu_impl")
     act = next((getattr(mlp, name) for name in names if hasattr(mlp, name)), None)
     match type(mlp).__name__.removesuffix("MLP"):
         case "Phi3" | "Glm4":
@@ -135,6 +140,8 @@ def _dense_activations(
                     gate - gate.mean(-1, keepdim=True) - quantile * gate.std(-1, keepdim=True, correction=0)
                 )
             return act(gate) * mlp.up_proj(x)
+        case "MiniMaxM3VLDense":
+            return _clamped(*mlp.gate_up_proj(x).chunk(2, dim=-1))
         case "DeepseekV4":
             gate = mlp.gate_proj(x).clamp(max=mlp.limit)
             return functional.silu(gate) * mlp.up_proj(x).clamp(-mlp.limit, mlp.limit)
@@ -173,8 +180,9 @@ def _expert_activations(experts: nn.Module, both: torch.Tensor) -> torch.Tensor:
         case "NemotronHExperts":
             return torch.relu(both) ** 2
         case "GptOssExperts":
-            gate, up = both[::2].clamp(max=7.0), both[1::2].clamp(-7.0, 7.0)
-            return (up + 1) * gate * torch.sigmoid(1.702 * gate)
+            return _clamped(both[::2], both[1::2])
+        case "MiniMaxM3VLExperts":
+            return _clamped(*both.chunk(2))
         case "DeepseekV4Experts":
             gate, up = both.chunk(2)
             return functional.silu(gate.clamp(max=experts.limit)) * up.clamp(-experts.limit, experts.limit)
@@ -184,6 +192,12 @@ def _expert_activations(experts: nn.Module, both: torch.Tensor) -> torch.Tensor:
         case _:
             gate, up = both.chunk(2)
             return functional.silu(gate) * up
+
+
+def _clamped(gate: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """The activation of gpt-oss and MiniMax-M3."""
+    gate, up = gate.clamp(max=7.0), up.clamp(-7.0, 7.0)
+    return (up + 1) * gate * torch.sigmoid(1.702 * gate)
 
 
 def _llama4_experts(
