@@ -78,6 +78,11 @@ class HFEngine:
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
+        with self._model_lock:
+            obstacle = sharing_obstacle(model)
+        if obstacle:
+            _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
+        self._shares_prompts = not obstacle
         self._prefixes = PrefixCache(prefix_bytes)
         self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)
@@ -132,7 +137,14 @@ class HFEngine:
         """
         check_fits_context(request, self.context_length, name=self.name)
         widths = self._recorded_widths(request)
-        check_fits_memory(request, self._shape, self._device, widths, free_caches=self._prefixes.clear)
+        check_fits_memory(
+            request,
+            self._shape,
+            self._device,
+            widths,
+            shares_prompt=self._shares_prompts,
+            free_caches=self._prefixes.clear,
+        )
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
         """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
@@ -141,7 +153,8 @@ class HFEngine:
             UnsupportedModelError: See `layout`.
             ConfigurationError: See `layout`.
         """
-        return fitting_token_limit(request, self._shape, self._device, self._recorded_widths(request))
+        widths = self._recorded_widths(request)
+        return fitting_token_limit(request, self._shape, self._device, widths, shares_prompt=self._shares_prompts)
 
     @torch.inference_mode()
     def prefill(self, request: GenerationRequest) -> HFPrefill:
@@ -269,9 +282,7 @@ class HFEngine:
 
     def _batch_for(self, cache: Cache) -> BatchCache | SharedPrefixBatch:
         """Return the batch for a request, by the cache that transformers made for it."""
-        with self._model_lock:
-            shares = not sharing_obstacle(self.model) and not unshareable_layers(cache)
-        return self._shared if shares else self._plain
+        return self._shared if self._shares_prompts and not unshareable_layers(cache) else self._plain
 
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
         batch = self._shared if isinstance(cache, SharedPrefixCache) else self._plain

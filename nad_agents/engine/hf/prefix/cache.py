@@ -21,7 +21,7 @@ from nad_agents.engine.hf.prefix.layers import RowGroup, SharedAttentionLayer, S
 from nad_agents.engine.hf.recurrent_rows import append_states, select_states, set_states
 
 __all__ = ["SharedPrefixCache", "unshareable_layers"]
-_SHORT = 1024
+_SHORT = 256
 """Positions up to which the last blocks of a prefix become one, as every block costs a call in every step."""
 
 

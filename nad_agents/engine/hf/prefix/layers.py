@@ -10,9 +10,9 @@ from transformers.cache_utils import CacheLayerMixin, LinearAttentionLayer
 
 from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix
 
-__all__ = ["RowGroup", "SharedAttentionLayer", "SharedHybridLayer", "Suffix"]
+__all__ = ["SUFFIX_ROOM", "RowGroup", "SharedAttentionLayer", "SharedHybridLayer", "Suffix"]
 
-_ROOM = 32
+SUFFIX_ROOM = 32
 """Positions that a suffix gains whenever it is full."""
 
 
@@ -55,13 +55,22 @@ class Suffix:
     dropped: int = 0
 
     def append(self, keys: torch.Tensor, values: torch.Tensor, *, window: int | None, reserve: int) -> None:
-        """Add the keys and values of new tokens, [rows, heads, new, dim] each."""
+        """Add the keys and values of new tokens.
+
+        Args:
+            keys: [rows, heads, new, head_dim].
+            values: [rows, heads, new, value_dim].
+            window: Number of positions that a token sees, itself included; None if all.
+            reserve: Final length of the suffix; 0 if it is not known.
+        """
         total = self.length + keys.shape[-2]
         if self.keys is None or self.values is None or total > self.keys.shape[-2]:
             # before it grows: what no later token sees, if that is worth a copy anyway
             unseen = 0 if window is None else max(0, self.length - window + 1)
             self.length, self.dropped, total = self.length - unseen, self.dropped + unseen, total - unseen
-            room = max(total - total % -_ROOM, 0) if reserve < total else reserve
+            # a window leaves positions behind, so its suffix never reaches the final length
+            known = reserve if window is None else total
+            room = known if reserve else total - total % -SUFFIX_ROOM
             self.keys = _grown(self.keys, keys, self.length, unseen, room)
             self.values = _grown(self.values, values, self.length, unseen, room)
         self.keys[..., self.length : total, :] = keys
@@ -126,9 +135,7 @@ class SharedAttentionLayer(CacheLayerMixin):
         at = 0
         for group, suffix in zip(self.groups, self.suffixes, strict=True):
             rows = slice(at, at := at + group.rows)
-            # a window leaves positions behind, so its suffix never reaches the final length
-            reserve = group.reserve if self.window is None else 0
-            suffix.append(key_states[rows], value_states[rows], window=self.window, reserve=reserve)
+            suffix.append(key_states[rows], value_states[rows], window=self.window, reserve=group.reserve)
         self.attended = False
         return key_states, value_states
 
