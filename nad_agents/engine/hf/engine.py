@@ -28,10 +28,13 @@ from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
-from nad_agents.engine.hf.kv_cache import BatchCache, expand_rows
+from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape
 from nad_agents.engine.hf.prefill import HFPrefill, piece_size
-from nad_agents.engine.hf.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.batch import SharedPrefixBatch
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
+from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory, fitting_token_limit
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
@@ -75,8 +78,13 @@ class HFEngine:
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
-        self._batch = BatchCache(self._device)
+        with self._model_lock:
+            obstacle = sharing_obstacle(model)
+        if obstacle:
+            _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
+        self._shares_prompts = not obstacle
         self._prefixes = PrefixCache(prefix_bytes)
+        self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)
         self._recorder = BatchRecorder(model)
         self._generations: list[HFGeneration] = []
@@ -94,7 +102,12 @@ class HFEngine:
     @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
-        return len(self._batch.padding)
+        return self._batch.rows
+
+    @property
+    def _batch(self) -> BatchCache | SharedPrefixBatch:
+        """The batch that has rows; at most one of the two has."""
+        return self._plain if self._plain.rows else self._shared
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
         """Return how the recorded neurons are numbered.
@@ -124,7 +137,14 @@ class HFEngine:
         """
         check_fits_context(request, self.context_length, name=self.name)
         widths = self._recorded_widths(request)
-        check_fits_memory(request, self._shape, self._device, widths, free_caches=self._prefixes.clear)
+        check_fits_memory(
+            request,
+            self._shape,
+            self._device,
+            widths,
+            shares_prompt=self._shares_prompts,
+            free_caches=self._prefixes.clear,
+        )
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
         """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
@@ -133,7 +153,8 @@ class HFEngine:
             UnsupportedModelError: See `layout`.
             ConfigurationError: See `layout`.
         """
-        return fitting_token_limit(request, self._shape, self._device, self._recorded_widths(request))
+        widths = self._recorded_widths(request)
+        return fitting_token_limit(request, self._shape, self._device, widths, shares_prompt=self._shares_prompts)
 
     @torch.inference_mode()
     def prefill(self, request: GenerationRequest) -> HFPrefill:
@@ -155,11 +176,17 @@ class HFEngine:
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
+        batch = self._batch_for(setup.cache)
+        if self.rows and batch is not self._batch:
+            msg = f"the request needs another kind of cache than the running ones of {self.name}; wait for them to end"
+            raise GenerationError(msg)
+        cache, read = batch.open(setup.cache, request.prompt_ids[:-1])
         return HFPrefill(
             request=request,
             prompt=prompt,
             setup=setup,
-            read=self._prefixes.fill(setup.cache, request.prompt_ids[:-1]),
+            cache=cache,
+            read=read,
             piece=piece_size(setup.cache, self.model.config),
             forward=self._read,
             started=started,
@@ -172,10 +199,11 @@ class HFEngine:
             msg = f"{prefill.tokens_left} tokens of the prompt have not been read; call advance() until none is left"
             raise GenerationError(msg)
         request, setup = prefill.request, prefill.setup
-        self._prefixes.keep(setup.cache, request.prompt_ids[:-1])
-        n = request.sampling.n
-        expand_rows(setup.cache, n)
-        self._batch.add(setup.cache, prefill.read, n)
+        n, read = request.sampling.n, request.prompt_ids[:-1]
+        if isinstance(prefill.cache, SharedPrefixCache):
+            self._shared.join(prefill.cache, read, n)
+        else:
+            self._plain.join(prefill.cache, read, n)
         generation = HFGeneration(
             request=request,
             layout=self._recorder.layout(request.recording),
@@ -248,22 +276,34 @@ class HFEngine:
                 "processes by the method 'spawn'"
             )
             raise GenerationError(msg)
-        self._batch = BatchCache(self._device)
+        self._begin_batches()
         self._generations = []
 
+    def _begin_batches(self) -> None:
+        self._plain = BatchCache(self._device, self._prefixes)
+        self._shared = SharedPrefixBatch(self.model, self._prefixes)
+
+    def _batch_for(self, cache: Cache) -> BatchCache | SharedPrefixBatch:
+        """Return the batch for a request, by the cache that transformers made for it."""
+        return self._shared if self._shares_prompts and not unshareable_layers(cache) else self._plain
+
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
-        with self._model_lock:
+        batch = self._shared if isinstance(cache, SharedPrefixCache) else self._plain
+        with self._model_lock, batch.attention(cache):
             self._forward(tokens, positions, None, cache)
+        if isinstance(cache, SharedPrefixCache):
+            cache.advance(tokens.shape[1])
 
     def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
-        rows = self.rows
+        rows, batch = self.rows, self._batch
+        assert batch.cache is not None
         for _ in range(max_tokens):
             # 1. one forward pass for all rows
             tokens = torch.cat([generation.sequences[:, -1] for generation in self._generations])[:, None]
-            positions, mask = self._batch.step_inputs()
-            assert self._batch.cache is not None
-            logits = self._forward(tokens, positions, mask, self._batch.cache)
-            self._batch.length += 1
+            positions, mask = batch.step_inputs()
+            with batch.attention(batch.cache):
+                logits = self._forward(tokens, positions, mask, batch.cache)
+            batch.advance()
             top_logits = self._top_logits(logits)
             signals = token_signals(logits, top_logits.scores)
             # 2. a token for every row, generation by generation
@@ -304,7 +344,7 @@ class HFEngine:
             at += generation.rows_before_compaction
         rows = torch.cat(keep) if keep else torch.zeros(0, dtype=torch.long)
         if len(rows) < self.rows:
-            self._batch.keep(rows.to(self._device))
+            self._batch.keep(rows)
 
     def _find(self, generation: Generation) -> HFGeneration:
         for mine in self._generations:

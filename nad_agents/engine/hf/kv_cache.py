@@ -5,6 +5,8 @@ Rows are right-aligned: a shorter row is padded on the left with positions that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +19,10 @@ from transformers.cache_utils import (
     LinearAttentionAndSlidingWindowAttentionLayer,
     LinearAttentionLayer,
 )
+
+from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix
+from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.recurrent_rows import append_states
 
 __all__ = [
     "ROOM",
@@ -111,6 +117,10 @@ def keeps_positions(cache: Cache) -> bool:
     return isinstance(cache, DynamicCache) and all(type(layer) in kinds for layer in cache.layers)
 
 
+def _is_plain(cache: Cache) -> bool:
+    return isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
 def unmergeable_layers(cache: Cache) -> list[str]:
     """Return the kinds of a cache's layers that cannot hold rows of several prompts."""
     if not isinstance(cache, DynamicCache):
@@ -120,10 +130,11 @@ def unmergeable_layers(cache: Cache) -> list[str]:
 
 
 class BatchCache:
-    """Keys and values of R rows, each with its own amount of left padding.
+    """Keys and values of R rows, each with its own amount of left padding and its own copy of its prompt's.
 
     Args:
         device: The model's device.
+        prefixes: Earlier prompts.
 
     Attributes:
         cache: The transformers cache, [R, heads, length, head_dim] per layer; None while the batch is empty.
@@ -131,26 +142,68 @@ class BatchCache:
         length: Positions per row, padding included.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, prefixes: PrefixCache) -> None:
         self.device = device
+        self._prefixes = prefixes
         self.cache: Cache | None = None
         self.padding = torch.zeros(0, dtype=torch.long, device=device)
         self.length = 0
         self._padded = False
 
     @property
-    def unmergeable(self) -> list[str]:
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.padding)
+
+    @property
+    def unmergeable(self) -> Sequence[str]:
         """Kinds of layers that keep rows of another prompt from being added."""
         return unmergeable_layers(self.cache) if self.cache is not None else []
 
-    def add(self, cache: Cache, length: int, rows: int) -> None:
-        """Append the rows of a prefilled prompt.
+    def open(self, cache: Cache, ids: Sequence[int]) -> tuple[Cache, int]:
+        """Begin to read a prompt, from where no earlier prompt was like it.
 
         Args:
-            cache: The prompt's cache, expanded to `rows` rows.
-            length: Positions in that cache.
-            rows: Rows in that cache.
+            cache: An empty cache of batch size 1.
+            ids: The tokens that are to be read.
+
+        Returns:
+            The cache to read into, and the number of tokens that it already has.
         """
+        known = self._prefixes.find(ids) if _is_plain(cache) else None
+        if known is None:
+            return cache, 0
+        layers: list[Any] = cache.layers
+        for index, layer in enumerate(layers):
+            blocks = known.attention[index].blocks
+            layer.update(*(torch.cat([getattr(block, name) for block in blocks], -2) for name in ("keys", "values")))
+        return cache, known.length
+
+    def join(self, cache: Cache, ids: Sequence[int], rows: int) -> None:
+        """Add rows that go on from a prompt, and remember the prompt.
+
+        Args:
+            cache: The cache of batch size 1 that the prompt was read into.
+            ids: The tokens that were read.
+            rows: Number of rows.
+        """
+        if _is_plain(cache) and len(ids):
+            layers: list[Any] = cache.layers
+            kept = {i: LayerPrefix((Block(layer.keys, layer.values),)) for i, layer in enumerate(layers)}
+            self._prefixes.keep(ids, Prefix(len(ids), kept, {}), [None] * len(layers))
+        expand_rows(cache, rows)
+        self._add(cache, len(ids), rows)
+
+    def advance(self) -> None:
+        """Count the token that every row has read."""
+        self.length += 1
+
+    def attention(self, _cache: Cache) -> AbstractContextManager[None]:
+        """Return a context in which the model attends as it was loaded to."""
+        return nullcontext()
+
+    def _add(self, cache: Cache, length: int, rows: int) -> None:
+        """Append the rows of a prefilled prompt, `length` positions each."""
         grow_in_place(cache)
         if self.cache is None or len(self.padding) == 0:
             self.cache, self.length = cache, length
@@ -166,7 +219,8 @@ class BatchCache:
         self.length = total
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows (int64 indices) and cut padding that no row needs any more."""
+        """Keep only these rows (int64 indices on the host) and cut padding that no row needs any more."""
+        rows = rows.to(self.device)
         self.padding = self.padding[rows]
         if len(rows) == 0 or self.cache is None:
             self.cache, self.length = None, 0
@@ -194,28 +248,9 @@ class BatchCache:
 def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
     """Stack another prompt's rows below mine."""
     if isinstance(mine, LinearAttentionLayer):
-        for states in ("conv_states", "recurrent_states"):
-            _append_states(mine, theirs, states, my_rows, their_rows)
+        append_states(mine, theirs, my_rows, their_rows)
     if isinstance(mine, DynamicLayer):
         _append_positions(mine, theirs, my_rows, their_rows, total)
-
-
-def _append_states(mine: Any, theirs: Any, name: str, my_rows: int, their_rows: int) -> None:
-    """Stack recurrent states; a layer without one (a one-token prompt) has a state of zeros."""
-    initialized = f"is_{name}_initialized"
-    for i in range(mine.number_of_states):
-        have = [getattr(layer, initialized)[i] for layer in (mine, theirs)]
-        if not any(have):
-            continue
-        template = getattr(mine if have[0] else theirs, name)[i]
-        parts = [
-            getattr(layer, name)[i] if has else template.new_zeros(rows, *template.shape[1:])
-            for layer, has, rows in zip((mine, theirs), have, (my_rows, their_rows), strict=True)
-        ]
-        if not have[0]:
-            LinearAttentionLayer.lazy_initialization(mine, state_idx=i, **{name: template})
-            mine.has_previous_state[i] = True
-        getattr(mine, name)[i] = torch.cat(parts)
 
 
 def _append_positions(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:

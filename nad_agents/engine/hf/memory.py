@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -90,11 +91,17 @@ class ModelShape:
             dtype.itemsize,
         )
 
-    def cache_bytes(self, rows: int, positions: int) -> int:
-        """Return the bytes of the caches of `rows` rows with `positions` positions each."""
+    def cache_bytes(self, rows: int, positions: int, *, spare: int = 0) -> int:
+        """Return the bytes of the caches of some rows.
+
+        Args:
+            rows: Number of rows.
+            positions: Number of positions of each row.
+            spare: Positions that a layer with a sliding window keeps for a while although no token sees them any more.
+        """
         elements = 0
         for layer in self.layers:
-            kept = positions if layer.window is None else min(positions, layer.window)
+            kept = positions if layer.window is None else min(positions, layer.window + spare)
             elements += kept * layer.width + layer.state
         return rows * elements * self.itemsize
 
@@ -186,6 +193,7 @@ def memory_need(
     widths: Sequence[int] = (),
     chunk_size: int = 32,
     on_heap: bool = False,
+    shares_prompt: bool = False,
 ) -> MemoryNeed:
     """Estimate the memory that `n` candidates of full length take in addition to the weights.
 
@@ -198,12 +206,19 @@ def memory_need(
         widths: Feed-forward width of each recorded layer.
         chunk_size: Number of steps that the recorder's buffer holds if its size limit allows.
         on_heap: Whether the device's tensors come from the C library's heap, as those of the CPU do.
+        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
     """
     positions = prompt + sampling.max_new_tokens
-    # 1. a step makes the new keys of one layer before it frees the old ones, and repeats grouped heads for all queries
-    head = n * positions * shape.head_dim * shape.itemsize
-    held = shape.cache_bytes(n, positions)
-    cache = held + head * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
+    # 1. a step makes the new keys of one layer before it frees the old ones
+    head = n * shape.head_dim * shape.itemsize
+    if shares_prompt:
+        own = sampling.max_new_tokens + SUFFIX_ROOM
+        held = shape.cache_bytes(1, prompt) + shape.cache_bytes(n, own, spare=SUFFIX_ROOM)
+        cache = held + head * own * shape.kv_heads
+    else:
+        # it also repeats grouped heads for all queries
+        held = shape.cache_bytes(n, positions)
+        cache = held + head * positions * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
     if on_heap:
         cache += _HEAP_HOLES * min(held, 2 * len(shape.layers) * _HEAP_TENSOR)
     # 2. one step's logits

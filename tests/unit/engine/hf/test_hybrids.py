@@ -45,7 +45,7 @@ def test_rows_of_several_prompts_join_and_leave_without_changing_one_another(fam
 
 
 def test_requests_take_turns_where_rows_of_several_prompts_cannot_be_held_and_that_is_said(caplog):
-    engine = HFEngine(make_model("llama"), byte_tokenizer())
+    engine = HFEngine(make_model("falcon"), byte_tokenizer())
     generation = engine.start(seeded(ids(PROMPTS[0]), SAMPLING, 1))
     assert engine.can_join()
     engine._batch.cache.layers[0] = DynamicIndexedLayer()

@@ -1,0 +1,139 @@
+"""Attention over a part of the keys, with the log-sum-exp of the scores by which parts are merged exactly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+__all__ = ["PartialAttention", "attend", "merge"]
+
+_SPLIT_KEYS = 512
+"""Fewest keys of one split: each split makes an output of its own that has to be merged."""
+
+_FLASH_HEAD_DIM = 256
+"""Greatest head size of the CUDA kernels."""
+
+
+class PartialAttention(NamedTuple):
+    """The attention of queries over some of their keys.
+
+    Attributes:
+        output: [batch, heads, queries, head_dim], the average of the values.
+        lse: float32 [batch, heads, queries], the log-sum-exp of the scores; -inf where a query may see no key.
+    """
+
+    output: torch.Tensor
+    lse: torch.Tensor
+
+
+def attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    scale: float,
+    causal: bool = False,
+    softcap: float | None = None,
+    mask: torch.Tensor | None = None,
+) -> PartialAttention:
+    """Compute attention over all of the given keys.
+
+    Args:
+        query: [batch, heads, queries, head_dim].
+        keys: [batch, heads, positions, head_dim].
+        values: [batch, heads, positions, value_dim].
+        scale: Factor of the scores.
+        causal: Whether query i sees the keys up to i only; needs as many queries as positions.
+        softcap: Bound to which scores are squashed by tanh; None leaves them as they are.
+        mask: bool [queries, positions], which keys a query may see; None shows all.
+    """
+    same_size = query.shape[-1] == keys.shape[-1] == values.shape[-1]
+    if softcap is None and mask is None and same_size:
+        if query.device.type == "cpu":
+            return _attend_on_cpu(query, keys, values, scale, causal=causal)
+        if query.device.type == "cuda" and query.shape[-1] <= _FLASH_HEAD_DIM and query.shape[-1] % 8 == 0:
+            return _attend_on_cuda(query, keys, values, scale, causal=causal)
+    if causal:
+        shown = torch.ones(query.shape[-2], keys.shape[-2], dtype=torch.bool, device=query.device).tril()
+        mask = shown if mask is None else shown & mask
+    return _attend_by_products(query, keys, values, scale, softcap, mask)
+
+
+def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
+    """Return the attention over the keys of both parts; the output is float32."""
+    share = torch.sigmoid(one.lse - other.lse)[..., None]
+    output = torch.lerp(other.output.float(), one.output.float(), share)
+    return PartialAttention(output, torch.logaddexp(one.lse, other.lse))
+
+
+def _attend_on_cpu(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
+) -> PartialAttention:
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, is_causal=causal, scale=scale
+    )
+    return PartialAttention(output, lse)
+
+
+def _attend_on_cuda(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
+) -> PartialAttention:
+    splits = 1 if causal else _splits(query, keys)
+    if splits > 1:
+        return _attend_in_splits(query, keys, values, scale, splits)
+    if query.dtype in (torch.float16, torch.bfloat16):
+        output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, keys, values, is_causal=causal, scale=scale
+        )
+    else:
+        output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+            query, keys, values, None, True, is_causal=causal, scale=scale
+        )
+    return PartialAttention(output, lse[..., : query.shape[-2]])
+
+
+def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
+    """Return into how many parts the keys are cut so that every multiprocessor has work."""
+    if query.shape[0] > 1:
+        return 1
+    tiles = query.shape[1] * -(-query.shape[2] // 128)
+    processors = torch.cuda.get_device_properties(query.device).multi_processor_count
+    return max(1, min(processors // tiles, keys.shape[2] // _SPLIT_KEYS))
+
+
+def _attend_in_splits(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, splits: int
+) -> PartialAttention:
+    """Attend to equal parts of the keys in one call, as a batch, then merge them; the remainder is one more part."""
+    length = keys.shape[2] // splits
+    cut = [
+        tensor[:, :, : splits * length].unflatten(2, (splits, length))[0].transpose(0, 1) for tensor in (keys, values)
+    ]
+    parts = _attend_on_cuda(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
+    lse = parts.lse.logsumexp(0, keepdim=True)
+    share = (parts.lse - lse).exp()[..., None]
+    merged = PartialAttention((parts.output.float() * share).sum(0, keepdim=True), lse)
+    if splits * length == keys.shape[2]:
+        return merged
+    rest = slice(splits * length, None)
+    return merge(merged, _attend_on_cuda(query, keys[:, :, rest], values[:, :, rest], scale, causal=False))
+
+
+def _attend_by_products(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+    mask: torch.Tensor | None,
+) -> PartialAttention:
+    scores: Any = (query @ keys.mT).float() * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    lse = scores.logsumexp(-1)
+    # a query that sees no key has no weights; its output is zero and counts for nothing when parts are merged
+    weights = (scores - lse[..., None]).exp().nan_to_num_(0.0) if mask is not None else (scores - lse[..., None]).exp()
+    return PartialAttention(weights.to(values.dtype) @ values, lse)
