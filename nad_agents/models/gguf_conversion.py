@@ -20,12 +20,13 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from tokenizers import normalizers, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
 from nad_agents.models.error_text import one_line_error
 from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata
+from nad_agents.models.gguf_reading import HeaderReader, reading_once
 from nad_agents.models.logging import logger, silence_libraries
 from nad_agents.models.model_checks import check_decoder_only, context_length
 
@@ -72,12 +73,13 @@ def converted_size(metadata: GGUFMetadata) -> int:
     return metadata.parameters * _storage_dtype(metadata).itemsize
 
 
-def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
+def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     """Write the model, its tokenizer and its generation config to a folder.
 
     Args:
         path: The GGUF file.
-        metadata: The file's header.
+        reader: Has read the file's header.
+        metadata: What the header says.
         folder: Empty folder to write to.
 
     Returns:
@@ -95,12 +97,13 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
         except OSError:  # Windows without the right to create links
             shutil.copyfile(path, link)
         try:
-            config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
-            check_decoder_only(config, path.name)
-            tokenizer = _mended_tokenizer(
-                AutoTokenizer.from_pretrained(alone, gguf_file=link.name), metadata, context_length(config)
-            )
-            model = _read_weights(alone, link.name, _storage_dtype(metadata))
+            with reading_once(reader, _storage_dtype(metadata)):
+                config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
+                check_decoder_only(config, path.name)
+                tokenizer = _mended_tokenizer(
+                    AutoTokenizer.from_pretrained(alone, gguf_file=link.name), metadata, context_length(config)
+                )
+            model = _read_weights(alone, link.name, config, _storage_dtype(metadata), reader)
         except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, OSError) as error:
             reason = one_line_error(error)
             if "not supported" in reason or isinstance(error, NotImplementedError):
@@ -124,19 +127,23 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel:
+def _read_weights(
+    folder: str, file: str, config: PreTrainedConfig, dtype: torch.dtype, reader: HeaderReader
+) -> PreTrainedModel:
     """Dequantize the weights into a plain model that can be saved."""
-    options: dict[str, Any] = {"gguf_file": file, "dtype": dtype}
+    options: dict[str, Any] = {"gguf_file": file, "dtype": dtype, "config": copy.deepcopy(config)}
     if hasattr(transformers, "GgufConfig"):  # versions that can keep blocks quantized have to be told not to
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
-    model = factory.from_pretrained(folder, **options)
+    with reading_once(reader, dtype):
+        model = factory.from_pretrained(folder, **options)
     weights = model.state_dict()
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    # NaN is the least and the greatest of what it is among; several times as fast as looking at each weight
+    if not all(extreme.isfinite() for weight in weights.values() for extreme in torch.aminmax(weight)):
         if dtype == torch.float32:
             msg = "its weights contain infinities or NaN"
             raise ValueError(msg)
-        return _read_weights(folder, file, torch.float32)  # some weights overflow float16
+        return _read_weights(folder, file, config, torch.float32, reader)  # some weights overflow float16
     # transformers does not save a model that it read from GGUF: move the weights to a model that it does save
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):

@@ -5,20 +5,26 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.error_text import one_line_error
 
-__all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_metadata"]
+if TYPE_CHECKING:
+    from nad_agents.models.gguf_reading import HeaderReader
+
+__all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_header"]
 
 CONVERSION_VERSION = 1
 """Part of every cache key; it is raised when the conversion's result changes."""
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
+
+_VOCABULARY = tuple(f"tokenizer.ggml.{part}" for part in ("tokens", "merges", "scores", "token_type"))
+"""Keys whose values have an entry for every token."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class GGUFMetadata:
         matrix_type: llama.cpp's name of the type that most matrices have.
         parameters: Number of weights.
         long_context_factors: Whether the model rescales its rotary frequencies, which transformers does not read.
+        hyperparameters: The values of the architecture's keys, such as "rope.freq_base".
     """
 
     architecture: str
@@ -44,6 +51,7 @@ class GGUFMetadata:
     matrix_type: str
     parameters: int
     long_context_factors: bool
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_magic(path: Path) -> None:
@@ -70,20 +78,23 @@ def check_magic(path: Path) -> None:
         raise ModelLoadError(msg)
 
 
-def read_metadata(path: Path) -> GGUFMetadata:
+def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
     """Read a GGUF file's header, and check that the file is long enough for every tensor.
+
+    Returns:
+        The reader, which the conversion needs again, and what the header says.
 
     Raises:
         ModelLoadError: The file is truncated, its header is damaged, or it holds no weights.
     """
-    from gguf import GGUFReader
+    from nad_agents.models.gguf_reading import HeaderReader
 
     try:
-        reader = GGUFReader(path)
+        reader = HeaderReader(path)
         values: Mapping[str, Any] = {
             key: field.contents()
             for key, field in reader.fields.items()
-            if not key.startswith(("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"))
+            if not key.startswith(_VOCABULARY)
         }
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
         names = {tensor.name for tensor in reader.tensors}
@@ -97,7 +108,7 @@ def read_metadata(path: Path) -> GGUFMetadata:
         raise ModelLoadError(msg)
     ends = (values.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
     scaling = values.get(f"{architecture}.rope.scaling.type") not in {None, "none"}
-    return GGUFMetadata(
+    metadata = GGUFMetadata(
         architecture=architecture,
         pre_tokenizer=str(values.get("tokenizer.ggml.pre", "")),
         eos_token_ids=tuple(dict.fromkeys(int(end) for end in ends if end is not None)),
@@ -106,4 +117,10 @@ def read_metadata(path: Path) -> GGUFMetadata:
         matrix_type=types.most_common(1)[0][0],
         parameters=parameters,
         long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
+        hyperparameters={
+            key.removeprefix(f"{architecture}."): value
+            for key, value in values.items()
+            if key.startswith(f"{architecture}.")
+        },
     )
+    return reader, metadata
