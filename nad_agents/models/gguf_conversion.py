@@ -23,8 +23,9 @@ from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
+from nad_agents.exceptions import ModelLoadError, NADError, UnsupportedModelError
 from nad_agents.models.error_text import one_line_error
+from nad_agents.models.gguf_config import check_all_weights_used, completed_config
 from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata
 from nad_agents.models.gguf_reading import HeaderReader, reading_once
 from nad_agents.models.logging import logger, silence_libraries
@@ -100,11 +101,15 @@ def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Pa
             with reading_once(reader, _storage_dtype(metadata)):
                 config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
                 check_decoder_only(config, path.name)
+                config = completed_config(config, metadata, reader)
                 tokenizer = _mended_tokenizer(
                     AutoTokenizer.from_pretrained(alone, gguf_file=link.name), metadata, context_length(config)
                 )
             model = _read_weights(alone, link.name, config, _storage_dtype(metadata), reader)
-        except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, OSError) as error:
+            check_all_weights_used(model, metadata, reader, path.name)
+        except NADError:
+            raise
+        except Exception as error:  # tokenizers raises plain exceptions
             reason = one_line_error(error)
             if "not supported" in reason or isinstance(error, NotImplementedError):
                 msg = f"{path} has the architecture {metadata.architecture!r}, which transformers cannot read: {reason}"
@@ -136,7 +141,10 @@ def _read_weights(
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
     with reading_once(reader, dtype):
-        model = factory.from_pretrained(folder, **options)
+        model, report = factory.from_pretrained(folder, output_loading_info=True, **options)
+    if missing := sorted(report["missing_keys"]):
+        msg = f"{len(missing)} weights, such as {missing[0]}, are not supported by transformers' reader of GGUF files"
+        raise ValueError(msg)
     weights = model.state_dict()
     # NaN is the least and the greatest of what it is among; several times as fast as looking at each weight
     if not all(extreme.isfinite() for weight in weights.values() for extreme in torch.aminmax(weight)):
