@@ -17,7 +17,7 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SENTENCEPIECE = {"gemma2", "gemma3", "phi3"}
 """Architectures whose vocabularies are SentencePiece's."""
 
-NORMS_PLUS_ONE = {"gemma2", "gemma3", "nemotron"}
+NORMS_PLUS_ONE = {"qwen35", "gemma2", "gemma3", "nemotron"}
 """Architectures whose norms llama.cpp stores with one added."""
 
 
@@ -89,7 +89,8 @@ def _tensors(model: PreTrainedModel, architecture: str, factors: torch.Tensor | 
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
     transposed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, Conv1D)}
-    for name, parameter in model.named_parameters():
+    for own_name, parameter in model.named_parameters():
+        name = own_name.replace(".dt_bias", ".dt_proj.bias")
         stem = name.removesuffix(".weight").removesuffix(".bias")
         suffix = name.removeprefix(stem)
         weight = parameter.detach()
@@ -115,9 +116,16 @@ def _tensors(model: PreTrainedModel, architecture: str, factors: torch.Tensor | 
             weight = weight.T
         if architecture == "llama" and target.endswith(("attn_q", "attn_k")):
             heads = config.num_attention_heads if target.endswith("attn_q") else config.num_key_value_heads
-            weight = weight.view(heads, 2, -1, weight.shape[-1]).transpose(1, 2).reshape(weight.shape)
-        if architecture in NORMS_PLUS_ONE and target.endswith("norm") and suffix == ".weight":
+            weight = weight.view(heads, 2, -1, *weight.shape[1:]).transpose(1, 2).reshape(weight.shape)
+        if (
+            architecture in NORMS_PLUS_ONE
+            and target.endswith("norm")
+            and not target.endswith("ssm_norm")
+            and suffix == ".weight"
+        ):
             weight = weight + 1
+        if architecture == "qwen35":
+            target, weight = _as_qwen35(target, weight, config)
         if target.endswith("shortconv.conv"):
             weight = weight.squeeze(1)
         if target.endswith("ffn_gate_inp_shexp"):
@@ -125,3 +133,27 @@ def _tensors(model: PreTrainedModel, architecture: str, factors: torch.Tensor | 
         yield target + suffix, weight
     if factors is not None:
         yield "rope_freqs.weight", factors
+
+
+def _as_qwen35(target: str, weight: torch.Tensor, config: Any) -> tuple[str, torch.Tensor]:
+    """Put the value heads of linear attention into llama.cpp's order: all of the first of each key head, and so on."""
+    keys = config.linear_num_key_heads
+    per_key = config.linear_num_value_heads // keys
+
+    def tiled(rows: torch.Tensor, width: int) -> torch.Tensor:
+        return rows.view(keys, per_key, width, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+    leaf, width = target.rsplit(".", 1)[-1], config.linear_value_head_dim
+    first = 2 * config.linear_key_head_dim * keys
+    if leaf == "ssm_a":
+        return target, tiled(-weight.exp(), 1)
+    if leaf in {"ssm_dt", "ssm_alpha", "ssm_beta"}:
+        return target, tiled(weight, 1)
+    if leaf == "attn_gate":
+        return target, tiled(weight, width)
+    if leaf in {"attn_qkv", "ssm_conv1d"}:
+        weight = weight.squeeze(1) if leaf == "ssm_conv1d" else weight
+        return target, torch.cat([weight[:first], tiled(weight[first:], width)])
+    if leaf == "ssm_out":
+        return target, tiled(weight.T, width).T
+    return target, weight

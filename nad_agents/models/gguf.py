@@ -11,7 +11,7 @@ from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.cache import cache_dir, cached_folder, find_cached
 from nad_agents.models.disk_space import check_disk_space
 from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata, check_magic, read_header
-from nad_agents.models.logging import ProgressCallback, announce, logger
+from nad_agents.models.logging import ProgressCallback, announce
 
 __all__ = ["cache_key", "converted_gguf"]
 
@@ -76,9 +76,3 @@ def _check_metadata(metadata: GGUFMetadata, path: Path) -> None:
     if metadata.n_splits > 1:
         msg = f"{path} is one of {metadata.n_splits} parts; join them with llama.cpp's llama-gguf-split --merge"
         raise ModelLoadError(msg)
-    if metadata.long_context_factors and metadata.architecture != "gpt-oss":
-        logger.warning(
-            "%s rescales its rotary positions, which is lost in conversion: expect worse answers on long prompts; "
-            "the original safetensors folder keeps it",
-            path.name,
-        )

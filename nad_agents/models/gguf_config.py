@@ -1,7 +1,7 @@
 """Complete the config that transformers makes of a GGUF file's header, and refuse what it would leave out.
 
-transformers takes over part of the hyperparameters and replaces the rest by the defaults of the family, which are those of
-one model: a file of another model of the family would then be computed wrongly. What the header says is put into the
+transformers takes over part of the hyperparameters and replaces the rest by the defaults of the family, which are those
+of one model: a file of another model of the family would then be computed wrongly. What the header says is put into the
 config here. A model that still differs from its file is refused, since every weight of the file must have a place.
 """
 
@@ -39,11 +39,14 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _WIDE_HEADS: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}
 """Number of layers of the one model of a family whose attention is scaled by the width per head (llama.cpp)."""
 
-_MIXED_HEADS = frozenset({"gemma3n", "gemma4"})
-"""Architectures whose layers have heads of several sizes, which transformers sets itself."""
-
 _READ_WHOLE = frozenset({"qwen35", "qwen35moe", "lfm2"})
-"""Architectures whose configs transformers reads completely."""
+"""Architectures whose configs transformers reads completely, but for rescaled rotary frequencies."""
+
+_EXACT = _READ_WHOLE | {
+    *("falcon", "gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe"),
+    *("stablelm", "starcoder2"),
+}
+"""Architectures whose converted models answer as the originals do, which the tests check for each of them."""
 
 _FACTORS = re.compile(r"rope_freqs\.weight|rope_factors_(long|short)\.weight")
 """Tensors by which the rotary frequencies are divided."""
@@ -61,14 +64,23 @@ def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: H
         reader: Has read the header.
 
     Raises:
-        UnsupportedModelError: The file stores its attention in an order that transformers does not undo.
+        UnsupportedModelError: Models of the architecture, or of this variant, would not answer as their files do.
     """
+    if metadata.architecture not in _EXACT:
+        msg = (
+            f"GGUF files of the architecture {metadata.architecture!r} are not supported, as transformers may lose a "
+            "part of them; use the original model folder"
+        )
+        raise UnsupportedModelError(msg)
     if metadata.architecture in _READ_WHOLE:
+        if _scaling(config, metadata, reader):
+            msg = f"rescaled rotary frequencies of the architecture {metadata.architecture!r} are not supported"
+            raise UnsupportedModelError(msg)
         return config
     values, changes = metadata.hyperparameters, dict[str, Any]()
     for key, names in _NAMES.items():
         value = values.get(key)
-        if isinstance(value, int | float) and not (key == "attention.key_length" and _has_mixed_heads(metadata)):
+        if isinstance(value, int | float):
             changes |= {name: value for name in names if hasattr(config, name)}
     if metadata.architecture == "falcon":
         changes |= _falcon(metadata, {tensor.name for tensor in reader.tensors})
@@ -108,10 +120,6 @@ def check_all_weights_used(model: PreTrainedModel, metadata: GGUFMetadata, reade
             f"has {used:,}, so it would not answer as the file does; use the original model folder"
         )
         raise UnsupportedModelError(msg)
-
-
-def _has_mixed_heads(metadata: GGUFMetadata) -> bool:
-    return metadata.architecture in _MIXED_HEADS
 
 
 def _falcon(metadata: GGUFMetadata, tensors: set[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ cannot save what it read. The conversion
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,7 +21,14 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from tokenizers import normalizers, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import ModelLoadError, NADError, UnsupportedModelError
@@ -119,11 +127,10 @@ def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Pa
         model.generation_config = _generation_config(tokenizer, metadata)
         try:
             model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            _save_tokenizer(tokenizer, folder)
         except (OSError, SafetensorError) as error:
             msg = f"{path} could not be converted: writing to {folder.parent} failed: {one_line_error(error)}"
             raise ModelLoadError(msg) from error
-        _check_round_trip(tokenizer, folder)
     return {
         "conversion": CONVERSION_VERSION,
         "transformers": transformers.__version__,
@@ -141,10 +148,13 @@ def _read_weights(
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
     with reading_once(reader, dtype):
+        # what does not fit is refused with its name below
+        options["ignore_mismatched_sizes"] = True
         model, report = factory.from_pretrained(folder, output_loading_info=True, **options)
-    if missing := sorted(report["missing_keys"]):
-        msg = f"{len(missing)} weights, such as {missing[0]}, are not supported by transformers' reader of GGUF files"
-        raise ValueError(msg)
+    lacking = sorted(report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]})
+    if lacking:
+        msg = f"the file has no weights of the right shape for {len(lacking)} of its model's, such as {lacking[0]}"
+        raise UnsupportedModelError(msg)
     weights = model.state_dict()
     # NaN is the least and the greatest of what it is among; several times as fast as looking at each weight
     if not all(extreme.isfinite() for weight in weights.values() for extreme in torch.aminmax(weight)):
@@ -210,10 +220,27 @@ _SAMPLE_TEXT = (
 """Text whose tokens must be the same after the tokenizer was saved and read again."""
 
 
-def _check_round_trip(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    saved = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    same_tokens = saved.encode(_SAMPLE_TEXT) == tokenizer.encode(_SAMPLE_TEXT)
-    same = same_tokens and saved.chat_template == tokenizer.chat_template
-    if not same or saved.eos_token != tokenizer.eos_token:
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer so that it comes back as it is.
+
+    Raises:
+        ModelLoadError: It does not.
+    """
+    tokenizer.save_pretrained(folder)
+    if _comes_back(tokenizer, folder):
+        return
+    # some classes make their own pre-tokenizer instead of reading the saved one; the general class reads all of it
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2), encoding="utf-8")
+    if not _comes_back(tokenizer, folder):
         msg = "its tokenizer changed when saved and read again; use the original model folder instead of the GGUF file"
         raise ModelLoadError(msg)
+
+
+def _comes_back(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    saved = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    same_tokens = saved.encode(_SAMPLE_TEXT) == tokenizer.encode(_SAMPLE_TEXT)
+    return bool(
+        same_tokens and (saved.chat_template, saved.eos_token) == (tokenizer.chat_template, tokenizer.eos_token)
+    )

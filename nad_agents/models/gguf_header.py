@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_header"]
 
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
 """Part of every cache key; it is raised when the conversion's result changes."""
 
 _MAGIC = b"GGUF"
@@ -39,7 +39,6 @@ class GGUFMetadata:
         quantized: Whether any matrix is stored in quantized blocks.
         matrix_type: llama.cpp's name of the type that most matrices have.
         parameters: Number of weights.
-        long_context_factors: Whether the model rescales its rotary frequencies, which transformers does not read.
         hyperparameters: The values of the architecture's keys, such as "rope.freq_base".
     """
 
@@ -50,7 +49,6 @@ class GGUFMetadata:
     quantized: bool
     matrix_type: str
     parameters: int
-    long_context_factors: bool
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -92,12 +90,9 @@ def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
     try:
         reader = HeaderReader(path)
         values: Mapping[str, Any] = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if not key.startswith(_VOCABULARY)
+            key: field.contents() for key, field in reader.fields.items() if not key.startswith(_VOCABULARY)
         }
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
-        names = {tensor.name for tensor in reader.tensors}
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
         architecture = str(values["general.architecture"])
     except (ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError, OSError) as error:
@@ -107,7 +102,6 @@ def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
         msg = f"{path} holds no weights (a vocabulary-only file); give a GGUF file with weights"
         raise ModelLoadError(msg)
     ends = (values.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
-    scaling = values.get(f"{architecture}.rope.scaling.type") not in {None, "none"}
     metadata = GGUFMetadata(
         architecture=architecture,
         pre_tokenizer=str(values.get("tokenizer.ggml.pre", "")),
@@ -116,7 +110,6 @@ def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
         quantized=any(kind not in {"F32", "F16", "BF16"} for kind in types),
         matrix_type=types.most_common(1)[0][0],
         parameters=parameters,
-        long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
         hyperparameters={
             key.removeprefix(f"{architecture}."): value
             for key, value in values.items()

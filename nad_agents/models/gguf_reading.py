@@ -1,8 +1,8 @@
 """Read a GGUF file's header once, and dequantize its weights on several cores in pieces that fit a core's cache.
 
-transformers opens a GGUF file anew for the config, the tokenizer and the weights, which parses the vocabulary each time,
-makes the list of tensor names once per module, and dequantizes each matrix as a whole on one core. `reading_once` gives
-transformers one reader and quicker functions while it converts a file; what is read stays the same, bit for bit.
+transformers opens a GGUF file anew for the config, the tokenizer and the weights, which parses the vocabulary each
+time, makes the list of tensor names once per module, and dequantizes each matrix as a whole on one core. `reading_once`
+gives transformers one reader and quicker functions while it converts a file; what is read stays the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ _BESIDE_TOKENS = tuple(f"tokenizer.ggml.{part}" for part in ("merges", "scores",
 _PLAIN = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 
 
-class HeaderReader(gguf.GGUFReader):  # type: ignore[misc] # gguf has no types
+class HeaderReader(gguf.GGUFReader):
     """`gguf.GGUFReader` without a memory-mapped array for every word of the vocabulary: five times as fast."""
 
     def _get(self, *args: Any, **options: Any) -> NDArray[Any]:
         if isinstance(self.data, np.memmap):
-            self.data = self.data.view(np.ndarray)
+            plain: Any = self.data.view(np.ndarray)
+            self.data = plain
         values: NDArray[Any] = super()._get(*args, **options)
         return values
 
@@ -53,7 +54,8 @@ def reading_once(reader: HeaderReader, dtype: torch.dtype) -> Iterator[None]:
     for key in _BESIDE_TOKENS:
         reader.fields.pop(key, None)
     target: type[np.float16 | np.float32] = np.float16 if dtype == torch.float16 else np.float32
-    originals = gguf.GGUFReader, gguf.dequantize, gguf.get_tensor_name_map
+    library: Any = gguf
+    originals = library.GGUFReader, library.dequantize, library.get_tensor_name_map
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="nad-dequantize") as pool:
 
         def dequantize(data: NDArray[Any], kind: gguf.GGMLQuantizationType) -> NDArray[Any]:
@@ -62,12 +64,12 @@ def reading_once(reader: HeaderReader, dtype: torch.dtype) -> Iterator[None]:
             return _dequantized(data, kind, target, pool)
 
         # transformers imports these at each call
-        gguf.GGUFReader, gguf.dequantize = (lambda _path: reader), dequantize
-        gguf.get_tensor_name_map = cache(originals[2])
+        library.GGUFReader, library.dequantize = (lambda _path: reader), dequantize
+        library.get_tensor_name_map = cache(originals[2])
         try:
             yield
         finally:
-            gguf.GGUFReader, gguf.dequantize, gguf.get_tensor_name_map = originals
+            library.GGUFReader, library.dequantize, library.get_tensor_name_map = originals
 
 
 def _dequantized(
@@ -87,4 +89,3 @@ def _dequantized(
     for _ in pool.map(convert, range(0, len(blocks), step)):
         pass
     return weights.reshape(*data.shape[:-1], data.shape[-1] // block_bytes * block_weights)
-

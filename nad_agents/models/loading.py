@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.exceptions import ModelLoadError
+from nad_agents.exceptions import ConfigurationError, ModelLoadError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL
 from nad_agents.models.int8 import quantize_linear_layers
 from nad_agents.models.location import ModelSource, locate_model
 from nad_agents.models.logging import ProgressCallback, silence_libraries
-from nad_agents.models.model_checks import check_decoder_only, context_length
+from nad_agents.models.model_checks import check_decoder_only, context_length, quantization_method
 from nad_agents.models.pretrained import read_config, read_tokenizer, read_weights
 
 __all__ = ["LoadedModel", "load_model", "read_context_length"]
 
 _LOADING = ForkSafeLock()
 """transformers changes process-wide state while it loads (default dtype, verbosity), so one model loads at a time."""
+
+
+_ANY_DTYPE = frozenset({"compressed-tensors", "fp8"})
+"""Quantization methods whose models compute in any type; with others the type is part of the stored weights."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,13 @@ class LoadedModel:
         return self.linear_dtype or self.model.dtype
 
     @property
+    def quantization(self) -> str | None:
+        """How the weights are quantized, such as "bitsandbytes" or "compressed-tensors"; None for plain weights."""
+        if self.linear_dtype:
+            return str(self.linear_dtype).removeprefix("torch.")
+        return quantization_method(self.model.config)
+
+    @property
     def context_length(self) -> int | None:
         """Maximum number of prompt and answer tokens together; None if the config does not say."""
         return context_length(self.model.config)
@@ -83,13 +94,14 @@ def load_model(
             a hub id of the same name.
         device: "auto" (cuda, else mps, else cpu) or one of torch's devices.
         dtype: "auto", "float32", "bfloat16", "float16" or "int8"; "auto" is bfloat16 where the device computes in it
-            natively (see `resolve_dtype`).
+            natively (see `resolve_dtype`), and for a model with quantized weights the type that it was saved with.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Run the Python code that the model's repository brings along, if any.
         progress: Receives one line before each slow step; without a callback the lines are logged as "nad_agents".
 
     Raises:
-        ConfigurationError: The device or dtype is unknown, or a revision was given for a local model.
+        ConfigurationError: The device or dtype is unknown, a revision was given for a local model, or int8 for a
+            model that is quantized already.
         ModelLoadError: The model does not exist, is not accessible, cannot be fetched, or its files are damaged.
         UnsupportedModelError: The model is not a decoder-only language model.
         MissingDependencyError: A package that the model's format needs is not installed.
@@ -106,6 +118,9 @@ def load_model(
         with silence_libraries():
             config = read_config(location.target, location.name, options)
             check_decoder_only(config, location.name)
+            method = quantization_method(config)
+            if method:
+                read_dtype = _quantized_dtype(config, method, dtype, target_dtype, location.name)
             tokenizer = read_tokenizer(location.target, location.name, options)
             loaded = read_weights(location.target, location.name, config, read_dtype, options)
             module: torch.nn.Module = loaded  # transformers wraps `to` in a way that hides its signature
@@ -117,14 +132,43 @@ def load_model(
                     "use a smaller model, dtype or device='cpu'"
                 )
                 raise ModelLoadError(msg) from error
+            if method and quantization_method(loaded.config) is None:
+                # dequantized while it was read; factors of another type make weights of that type
+                module.to(dtype=read_dtype)
     if linear_dtype:
         quantize_linear_layers(loaded)
     module.eval().requires_grad_(requires_grad=False)
+    if method == "compressed-tensors":
+        # these weights are unpacked at the first call, so they take their memory from now on
+        with torch.inference_mode():
+            loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
     generation = loaded.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
         generation.eos_token_id = tokenizer.eos_token_id
     return LoadedModel(loaded, tokenizer, location.name, location.source, location.path, revision, linear_dtype)
+
+
+def _quantized_dtype(
+    config: PreTrainedConfig, method: str, dtype: str | torch.dtype, target: torch.dtype, name: str
+) -> torch.dtype:
+    """Return the type that a model with quantized weights computes in, which is that it was saved with by default.
+
+    Raises:
+        ConfigurationError: The caller asks for a type that the weights cannot be read as.
+    """
+    saved = config.get_text_config(decoder=True).dtype or config.dtype
+    if target == torch.int8:
+        msg = f"{name} is quantized already ({method}), so dtype='int8' does not apply; leave dtype out"
+        raise ConfigurationError(msg)
+    if not isinstance(saved, torch.dtype):
+        return target
+    if dtype == "auto":
+        return saved
+    if target != saved and method not in _ANY_DTYPE:
+        msg = f"{name} is quantized ({method}) for {saved}, and dtype is {target}; leave dtype out"
+        raise ConfigurationError(msg)
+    return target
 
 
 def read_context_length(model: str | Path = DEFAULT_MODEL) -> int | None:

@@ -6,7 +6,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig
 
 from nad_agents.exceptions import UnsupportedModelError
 
-__all__ = ["check_decoder_only", "context_length"]
+__all__ = ["check_decoder_only", "context_length", "quantization_method"]
 
 _OTHER_TASKS = (
     "ForMaskedLM",
@@ -53,3 +53,12 @@ def context_length(config: PreTrainedConfig) -> int | None:
         if isinstance(length, int) and length > 0:
             return length
     return None
+
+
+def quantization_method(config: PreTrainedConfig) -> str | None:
+    """Return the name of the method that a model's weights are quantized with; None for plain weights."""
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return None
+    method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
+    return str(getattr(method, "value", method))

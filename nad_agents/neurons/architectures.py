@@ -24,6 +24,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.models.dense_weight import dense_weight
 from nad_agents.models.int8 import Int8Linear
 
 __all__ = ["FeedForward", "FeedForwardKind", "Unembedding", "find_feed_forwards", "find_unembedding"]
@@ -53,18 +54,16 @@ class FeedForward:
         """Return the weight of the down projection, [d_model, d_ff]; column i is the direction that neuron i writes.
 
         Raises:
-            UnsupportedModelError: The weight is quantized and cannot be read as a matrix.
+            UnsupportedModelError: The weight is quantized in a form that cannot be read as a matrix.
         """
-        if isinstance(self.down, Int8Linear):
-            return self.down.weight * self.down.scale[:, None]
-        weight = getattr(self.down, "weight", None)
-        if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+        weight = dense_weight(self.down)
+        if weight is None:
             msg = (
-                f"the weight of {self.name} cannot be read as a matrix (quantized?); "
-                "use score='activation', or load the model unquantized"
+                f"the weight of {self.name} is stored in a form that cannot be read as a matrix "
+                f"({type(self.down).__name__}); use score='activation', or load the model unquantized"
             )
             raise UnsupportedModelError(msg)
-        return weight.detach().T if isinstance(self.down, Conv1D) else weight.detach()
+        return weight
 
 
 @dataclass(frozen=True)
@@ -138,9 +137,12 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     config = _text_config(model)
     getter = getattr(model, "get_output_embeddings", None)
     output = getter() if callable(getter) else None
-    weight = getattr(output, "weight", None)
     scale = output.scale if isinstance(output, Int8Linear) else None
-    if not isinstance(weight, torch.Tensor) or not (weight.is_floating_point() or scale is not None):
+    # int8 rows are multiplied when they are needed, since the whole matrix as floats takes four times the memory
+    weight: torch.Tensor | None = None
+    if isinstance(output, nn.Module):
+        weight = output.weight if isinstance(output, Int8Linear) else dense_weight(output)
+    if weight is None:
         msg = f"{type(model).__name__} has no readable unembedding matrix; use score='activation'"
         raise UnsupportedModelError(msg)
     if weight.shape[1] != config.hidden_size:

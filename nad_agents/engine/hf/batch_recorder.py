@@ -123,9 +123,10 @@ class BatchRecorder:
         )
 
     def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; a quantized projection takes float32."""
+        """Return the dtype of the neurons' activations; a quantized projection takes the model's own."""
         weight = getattr(self.blocks[0].down, "weight", None)
-        return weight.dtype if isinstance(weight, torch.Tensor) and weight.is_floating_point() else torch.float32
+        plain = isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        return weight.dtype if plain else self._model.dtype
 
 
 class StepRecorder:
