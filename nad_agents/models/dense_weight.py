@@ -1,7 +1,7 @@
 """Read the weight of a linear layer as a matrix of floats, however the layer stores it.
 
-The layers of quantization packages differ in names and layouts, and most of the packages are not installed where a model
-does not need them. So a layer is known by its attributes, and the package that made it dequantizes it.
+The layers of quantization packages differ in names and layouts, and most of the packages are not installed where no
+model needs them. So a layer is known by its attributes, and the package that made the layer dequantizes it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def weight_format(module: nn.Module) -> str:
         module: A linear layer.
 
     Returns:
-        A type such as "bfloat16" for a plain matrix, else a name such as "bitsandbytes 4-bit"; "unknown" for a layer that
-        `dense_weight` cannot read.
+        A type such as "bfloat16" for a plain matrix, else a name such as "bitsandbytes 4-bit"; "unknown" for a layer
+        that `dense_weight` cannot read.
     """
     layer: Any = module
     if _is_lora(layer):
@@ -61,8 +61,11 @@ def dense_weight(module: nn.Module) -> torch.Tensor | None:
     read = next((read for _, matches, read in _FORMATS if matches(layer)), None)
     if read is None:
         return None
-    with torch.no_grad():
-        return read(layer).detach()
+    try:
+        with torch.no_grad():
+            return read(layer).detach()
+    except (NotImplementedError, RuntimeError):  # kernels that keep their weights in an order of their own
+        return None
 
 
 def _is_plain(weight: Any) -> bool:
