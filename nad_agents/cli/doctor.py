@@ -25,6 +25,7 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "peft": ("peft",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
 }

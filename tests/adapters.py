@@ -1,0 +1,22 @@
+"""Folders with random LoRA adapters."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import PreTrainedModel
+
+from nad_agents.models.adapter import sharing_copy
+
+
+def write_adapter(model: PreTrainedModel, folder: Path, *, seed: int = 0, **options: Any) -> None:
+    """Save an adapter with random weights on every linear layer of a model, which stays as it is."""
+    config = LoraConfig(r=4, lora_alpha=16, **{"target_modules": "all-linear", "task_type": "CAUSAL_LM", **options})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        adapted = get_peft_model(sharing_copy(model), config)
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+    adapted.save_pretrained(folder)
