@@ -80,9 +80,7 @@ def _check_config(path: Path, adapter: str | Path) -> None:
         msg = f"the config of the adapter {adapter} cannot be read: {one_line_error(error)}"
         raise ModelLoadError(msg) from error
     if kind != "LORA":
-        msg = (
-            f"the adapter {adapter} is of the type {kind}, not LORA; merge it into its model and save that"
-        )
+        msg = f"the adapter {adapter} is of the type {kind}, not LORA; merge it into its model and save that"
         raise UnsupportedModelError(msg)
     if task not in {None, "CAUSAL_LM"}:
         msg = f"the adapter {adapter} was trained for the task {task}; use one for CAUSAL_LM"

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import safetensors.torch
 import torch
-from peft import PeftModel
+from transformers.pytorch_utils import Conv1D
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError, UnsupportedModelError
@@ -24,13 +25,20 @@ def saved(request, tmp_path_factory):
     model = make_model(request.param)
     model.save_pretrained(folder / "base")
     byte_tokenizer().save_pretrained(folder / "base")
-    write_adapter(model, folder / "lora", fan_in_fan_out=request.param == "gpt2")
+    write_adapter(model, folder / "lora")
     return folder / "base", folder / "lora"
 
 
 def merged_by_hand(base, lora):
     model = load_model(base, device="cpu", dtype="float32")
-    model.model.load_state_dict(PeftModel.from_pretrained(model.model, lora).merge_and_unload().state_dict())
+    config = json.loads((lora / "adapter_config.json").read_text())
+    weights = safetensors.torch.load_file(lora / "adapter_model.safetensors")
+    scale = config["lora_alpha"] / config["r"]
+    stems = {name.removesuffix(".lora_A.weight") for name in weights if name.endswith(".lora_A.weight")}
+    for stem in stems:
+        layer = model.model.get_submodule(stem.removeprefix("base_model.model."))
+        delta = scale * weights[f"{stem}.lora_B.weight"] @ weights[f"{stem}.lora_A.weight"]
+        layer.weight += delta.T if isinstance(layer, Conv1D) else delta
     return model
 
 
@@ -149,8 +157,6 @@ class TestDoesNotFit:
             load_model(saved[0], adapter=tmp_path / "lora", device="cpu")
 
     def test_missing_weights(self, saved, tmp_path):
-        import safetensors.torch
-
         model = load_model(saved[0], device="cpu", dtype="float32").model
         write_adapter(model, tmp_path / "lora")
         path = tmp_path / "lora" / "adapter_model.safetensors"
