@@ -34,7 +34,7 @@ def weight_format(module: nn.Module) -> str:
     layer: Any = module
     if _is_lora(layer):
         return f"{weight_format(layer.base_layer)} with LoRA"
-    weight = getattr(layer, "weight", None)
+    weight: Any = getattr(layer, "weight", None)
     if _has_tensor_subclass(layer):
         return type(weight).__module__.split(".")[0] + " " + type(weight).__name__
     if _is_plain(weight):
@@ -54,7 +54,7 @@ def dense_weight(module: nn.Module) -> torch.Tensor | None:
     layer: Any = module
     if _is_lora(layer):
         return _merged_lora(layer)
-    weight = getattr(layer, "weight", None)
+    weight: Any = getattr(layer, "weight", None)
     if _is_plain(weight):
         plain: torch.Tensor = weight.detach()
         return plain.T if isinstance(module, Conv1D) else plain
@@ -148,7 +148,8 @@ def _fine_grained_fp8(layer: Any) -> torch.Tensor:
         rows, columns = layer.block_size
         scale = scale.repeat_interleave(rows, 0)[: weight.shape[0]]
         scale = scale.repeat_interleave(columns, 1)[:, : weight.shape[1]]
-    return weight * scale
+    dense: torch.Tensor = weight * scale
+    return dense
 
 
 def _gptq(layer: Any) -> torch.Tensor:
@@ -165,7 +166,7 @@ def _awq(layer: Any) -> torch.Tensor:
 
     group = layer.in_features // layer.scales.shape[0]
     zeros = unpack(layer.qzeros).repeat_interleave(group, 0)
-    dense = (unpack(layer.qweight) - zeros).to(layer.scales.dtype) * layer.scales.repeat_interleave(group, 0)
+    dense: torch.Tensor = (unpack(layer.qweight) - zeros) * layer.scales.repeat_interleave(group, 0)
     return dense.T
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -124,7 +125,7 @@ class BatchRecorder:
 
     def _activation_dtype(self) -> torch.dtype:
         """Return the dtype of the neurons' activations; a quantized projection takes the model's own."""
-        weight = getattr(self.blocks[0].down, "weight", None)
+        weight: Any = getattr(self.blocks[0].down, "weight", None)
         plain = isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.itemsize > 1
         return weight.dtype if plain else self._model.dtype
 
