@@ -45,6 +45,8 @@ class NeuronAgreementDecoder:
     Args:
         model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
             loaded at once.
+        adapter: A LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is. With a model that
+            `load_model` returned, the adapter stays beside the weights, which several decoders then share.
         sampling: How candidates are sampled.
         config: Options for recording, comparing and pruning candidates.
         verifier: Judges answers in rank order; None trusts the ranking.
@@ -71,6 +73,7 @@ class NeuronAgreementDecoder:
         self,
         model: str | Path | LoadedModel = DEFAULT_MODEL,
         *,
+        adapter: str | Path | None = None,
         sampling: SamplingConfig | None = None,
         config: NADConfig | None = None,
         verifier: Verifier | None = None,
@@ -88,7 +91,10 @@ class NeuronAgreementDecoder:
         check_configuration(self.sampling, self.config)
         if prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
-        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
+        if not isinstance(model, LoadedModel):
+            self.loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
+        else:
+            self.loaded = model if adapter is None else model.with_adapter(adapter)
         self.engine = HFEngine(
             self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
         )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +43,15 @@ _SERVER = ServerSettings()
 
 NameOption = Annotated[
     list[str] | None, typer.Option("--name", help=f"Name under which the model can be requested. {REPEATABLE}")
+]
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="NAME=ADAPTER",
+        help="Name under which the model with a LoRA adapter can be requested, and the adapter: a hub id or a folder "
+        f"that PEFT saved. The weights of the model are shared. {REPEATABLE}",
+    ),
 ]
 NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n", note="A request may set another one.")]
 TemperatureOption = Annotated[
@@ -90,6 +101,7 @@ UIOption = Annotated[bool, option(ServerSettings, "ui", "--ui")]
 def serve(
     model: ModelOption = DEFAULT_MODEL,
     name: NameOption = None,
+    adapter: AdapterOption = None,
     n: NOption = SAMPLING.n,
     selector: SelectorOption = "auto",
     early_stop: EarlyStopOption = False,
@@ -122,6 +134,7 @@ def serve(
     if propose_inputs and verify is None:
         msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
         raise ConfigurationError(msg)
+    adapters = _parse_adapters(adapter or ())
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
     settings = _server_settings(
         api_keys=tuple(keys),
@@ -156,18 +169,41 @@ def serve(
         # 2. the model
         with loading(console, model):
             from nad_agents.decoder import NeuronAgreementDecoder
+            from nad_agents.models import load_model
 
-            decoder = NeuronAgreementDecoder(
-                model, sampling=sampling, config=config, device=device, dtype=dtype, max_rows=max_rows
-            )
+            make = partial(NeuronAgreementDecoder, sampling=sampling, config=config, max_rows=max_rows)
+            decoder = make(load_model(model, device=device, dtype=dtype))
+            adapted = {name: make(decoder.loaded, adapter=path) for name, path in adapters.items()}
         if propose_inputs:
             from nad_agents.input_proposals import ModelInputs
             from nad_server.python_verifier import ProposedInputs
 
             runner.propose = ProposedInputs(ModelInputs(decoder))
         # 3. requests
-        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox)
+        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox, adapters=adapted)
         run_server(app, host=host, port=port)
+
+
+def _parse_adapters(values: Sequence[str]) -> dict[str, str]:
+    """Return the adapters by name, after checking that each can be applied.
+
+    Raises:
+        ConfigurationError: A value is not of the form NAME=ADAPTER, or a name is given twice.
+        NADError: See `nad_agents.models.adapter.find_adapter`.
+    """
+    adapters: dict[str, str] = {}
+    for value in values:
+        name, _, path = value.partition("=")
+        if not name.strip() or not path.strip() or "@" in name or name in adapters:
+            msg = f"--adapter {value!r}: write NAME=ADAPTER, each with another name, such as --adapter sql=./sql-lora"
+            raise ConfigurationError(msg)
+        adapters[name] = path
+    if adapters:
+        from nad_agents.models.adapter import find_adapter
+
+        for path in adapters.values():
+            find_adapter(path)
+    return adapters
 
 
 def _is_loopback(host: str) -> bool:

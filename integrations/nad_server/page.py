@@ -100,6 +100,7 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
     ignored_parameters(body)  # refuses unsupported parameters
+    state = state.serving(body.model)
     nad = state.options(body.model, body.nad)
 
     def build() -> PreparedRequest:

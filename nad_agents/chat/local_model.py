@@ -94,13 +94,17 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         alias="model",
         description="Hugging Face Hub id, local folder, or GGUF file; weights are loaded at the first call.",
     )
+    adapter: Annotated[str | None, BeforeValidator(_path_to_str)] = Field(
+        default=None,
+        description="LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is.",
+    )
     device: str = Field(default="auto", description='"auto" or a torch device.')
     dtype: str = Field(default="auto", description='"auto", "float32", "bfloat16" or "float16".')
     decoder: SkipValidation[Any] = Field(
         default=None,
         repr=False,
-        description="A `nad_agents.NeuronAgreementDecoder` to use instead of model, device and dtype; what it was made "
-        "with holds for every parameter that is left out.",
+        description="A `nad_agents.NeuronAgreementDecoder` to use instead of model, adapter, device and dtype; what it "
+        "was made with holds for every parameter that is left out.",
     )
 
     # --- sampling ---
@@ -287,6 +291,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             ConfigurationError: A value is out of bounds, two parameters do not go together, the selector is unknown
                 or does not fit n, or the verifier is none.
         """
+        if self.decoder is not None and self.adapter is not None:
+            msg = "adapter= and decoder= are both given; make the decoder with the adapter, or give model= instead"
+            raise ConfigurationError(msg)
         if self.nad_config is not None:
             fields = type(self).model_fields
             both = [f for f in NAD_FIELDS if getattr(self, f) != fields[f].get_default(call_default_factory=True)]
@@ -310,6 +317,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         verification = settings.verification or VerificationConfig()
         return {
             "model_name": self.effective_model_name,
+            "adapter": self.adapter,
             "device": self.device,
             "dtype": self.dtype,
             **{field: json_value(getattr(settings.sampling, name)) for field, name in SAMPLING_FIELDS.items()},
@@ -325,10 +333,10 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     def get_decoder(self, model: str | None = None) -> NeuronAgreementDecoder:
         """Return the decoder behind this model, and load it if need be.
 
-        The decoder is shared with every other model of the same name, device and dtype in this process.
+        The decoder is shared with every other model of the same name, adapter, device and dtype in this process.
 
         Args:
-            model: Another model for one call, on the same device and in the same dtype.
+            model: Another model for one call, on the same device, in the same dtype, and without an adapter.
 
         Raises:
             ModelLoadError: The model cannot be loaded.
@@ -341,7 +349,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             return shared_decoder(model, self.device, self.dtype)
         with self._loaded.lock:
             if self._loaded.decoder is None:
-                self._loaded.decoder = self.decoder or shared_decoder(self.model_name, self.device, self.dtype)
+                self._loaded.decoder = self.decoder or shared_decoder(
+                    self.model_name, self.device, self.dtype, self.adapter
+                )
             return self._loaded.decoder
 
     def submit(self, prepared: PreparedChat, settings: Settings, *, streaming: bool) -> PendingRequest:

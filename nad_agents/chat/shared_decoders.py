@@ -1,4 +1,4 @@
-"""One decoder per model, device and dtype in a process, so that its users share weights and batches."""
+"""One decoder per model, adapter, device and dtype in a process, so that its users share weights and batches."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ class _Slot:
     decoder: NeuronAgreementDecoder | None = None
 
 
-_SLOTS: dict[tuple[str, str, str], _Slot] = {}
-"""Slots by model, device and dtype."""
+_SLOTS: dict[tuple[str, str | None, str, str], _Slot] = {}
+"""Slots by model, adapter, device and dtype."""
 
 _SLOTS_LOCK = ForkSafeLock()
 
 
-def shared_decoder(model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
+def shared_decoder(model: str, device: str, dtype: str, adapter: str | None = None) -> NeuronAgreementDecoder:
     """Return the process's decoder for a model; the first call loads it, once, however many threads ask.
 
     Args:
         model: A Hugging Face Hub id, a local folder, or a GGUF file.
         device: "auto" or a torch device.
         dtype: "auto" or the name of a torch dtype.
+        adapter: Folder or hub id of a LoRA adapter; None for none.
 
     Raises:
         ModelLoadError: The model cannot be loaded; the next call tries again.
@@ -46,10 +47,10 @@ def shared_decoder(model: str, device: str, dtype: str) -> NeuronAgreementDecode
     torch_device = resolve_device(device)
     torch_dtype = resolve_dtype(dtype, torch_device)
     with _SLOTS_LOCK:
-        slot = _SLOTS.setdefault((model, str(torch_device), str(torch_dtype)), _Slot())
+        slot = _SLOTS.setdefault((model, adapter, str(torch_device), str(torch_dtype)), _Slot())
     with slot.lock:
         if slot.decoder is None:
-            slot.decoder = NeuronAgreementDecoder(model, device=str(torch_device), dtype=torch_dtype)
+            slot.decoder = NeuronAgreementDecoder(model, adapter=adapter, device=str(torch_device), dtype=dtype)
         return slot.decoder
 
 

@@ -16,6 +16,7 @@ from nad_agents.cli.options import (
     DEFAULT_MODEL,
     NAD,
     SAMPLING,
+    AdapterOption,
     DeviceOption,
     DtypeOption,
     MaxNewTokensOption,
@@ -83,6 +84,7 @@ def bench(
     selectors: SelectorsOption = "all",
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
 ) -> None:
@@ -110,7 +112,7 @@ def bench(
         from nad_agents.evaluation.recording import record_problems
 
         # a problem's candidates do not depend on which problems came before
-        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype, prefix_cache_mb=0)
+        decoder = NeuronAgreementDecoder(model, adapter=adapter, device=device, dtype=dtype, prefix_cache_mb=0)
     # 3. the candidates
     with RecordingProgress(console, wanted) as progress:
         record_problems(

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nad_agents._version import __version__
 from nad_agents.cli.findings import Finding, Status, show_finding
-from nad_agents.cli.options import DEFAULT_MODEL
+from nad_agents.cli.options import DEFAULT_MODEL, AdapterOption
 
 __all__ = ["doctor"]
 
@@ -25,6 +25,7 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "peft": ("peft",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
 }
@@ -47,9 +48,10 @@ def doctor(
         typer.Option(
             "--model",
             "-m",
-            help=f"Load a model and say which neurons can be recorded; --bench runs it, else {DEFAULT_MODEL}.",
+            help="Load this model and say how its weights are stored and what can be recorded; or run --bench with it.",
         ),
     ] = None,
+    adapter: AdapterOption = None,
 ) -> None:
     """Check the model, device, memory, sandbox and optional packages, and say how to fix what is missing."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -63,14 +65,15 @@ def doctor(
     sources = [check() for check in checks]
     if clean:
         sources.append(_remove_leftovers())
-    if model is not None:
-        from nad_agents.cli.model_check import check_model
-
-        sources.append(check_model(Console(stderr=True, quiet=as_json), model))
+    progress = Console(stderr=True, quiet=as_json)
     if bench:
         from nad_agents.cli.speed_check import measure_speed
 
-        sources.append(measure_speed(Console(stderr=True, quiet=as_json), model or DEFAULT_MODEL))
+        sources.append(measure_speed(progress, model or DEFAULT_MODEL))
+    elif model is not None or adapter is not None:
+        from nad_agents.cli.model_check import describe_model
+
+        sources.append(describe_model(progress, model or DEFAULT_MODEL, adapter))
     console, findings = Console(quiet=as_json), []
     for finding in chain.from_iterable(sources):
         findings.append(finding)

@@ -16,6 +16,7 @@ from nad_agents.cli.options import (
     NAD,
     REPEATABLE,
     SAMPLING,
+    AdapterOption,
     DeviceOption,
     DtypeOption,
     MaxNewTokensOption,
@@ -94,6 +95,7 @@ def ask(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JSONOption = False,
@@ -111,7 +113,7 @@ def ask(
     _check(sampling, config)
     # 2. the model
     console = _progress_console(as_json=as_json, quiet=quiet)
-    decoder = _load_decoder(console, model, device, dtype)
+    decoder = _load_decoder(console, model, adapter, device, dtype)
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
         selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
@@ -139,6 +141,7 @@ def code(
     tests: TestsOption = None,
     strict: StrictOption = False,
     sandbox_kind: SandboxOption = "auto",
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JSONOption = False,
@@ -172,7 +175,7 @@ def code(
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
-        decoder = _load_decoder(console, model, device, dtype)
+        decoder = _load_decoder(console, model, adapter, device, dtype)
         if sandbox is not None and behaviour:
             config = with_behaviour(config, sandbox, decoder)
         # 4. the candidates
@@ -245,11 +248,11 @@ def _progress_console(*, as_json: bool, quiet: bool) -> Console:
     return Console(stderr=True, quiet=as_json or quiet)
 
 
-def _load_decoder(console: Console, model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
+def _load_decoder(console: Console, model: str, adapter: str | None, device: str, dtype: str) -> NeuronAgreementDecoder:
     with loading(console, model):
         from nad_agents.decoder import NeuronAgreementDecoder
 
-        return NeuronAgreementDecoder(model, device=device, dtype=dtype)
+        return NeuronAgreementDecoder(model, adapter=adapter, device=device, dtype=dtype)
 
 
 def _print_selection(

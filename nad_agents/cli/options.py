@@ -16,6 +16,7 @@ __all__ = [
     "NAD",
     "REPEATABLE",
     "SAMPLING",
+    "AdapterOption",
     "DeviceOption",
     "DtypeOption",
     "MaxNewTokensOption",
@@ -75,6 +76,9 @@ def _interval(limits: dict[str, float]) -> str:
 
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
+AdapterOption = Annotated[
+    str | None, typer.Option("--adapter", help="LoRA adapter of the model: hub id or folder that PEFT saved.")
+]
 DeviceOption = Annotated[str, typer.Option(help="Device of the model: auto, cpu, cuda, mps ...")]
 DtypeOption = Annotated[str, typer.Option(help="Type of the weights: auto, float32, bfloat16, float16 or int8.")]
 

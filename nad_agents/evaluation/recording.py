@@ -41,6 +41,8 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
         "name": loaded.name,
         "source": loaded.source,
         "revision": loaded.revision,
+        **({} if loaded.adapter is None else {"adapter": loaded.adapter}),
+        **({} if loaded.quantization is None else {"quantization": loaded.quantization}),
         # the name of the folder is the checksum of a converted model or the commit of a fetched one
         "snapshot": loaded.path.name,
         "architecture": type(loaded.model).__name__,

@@ -19,7 +19,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from nad_agents.exceptions import UnsupportedModelError
 
-__all__ = ["check_decoder_only", "check_not_embedding", "context_length", "model_factory"]
+__all__ = ["check_decoder_only", "check_not_embedding", "context_length", "model_factory", "quantization_method"]
 
 _OTHER_TASKS = re.compile(
     r"\w*(For(MaskedLM|PreTraining|QuestionAnswering|SequenceClassification|TokenClassification|MultipleChoice|"
@@ -118,3 +118,12 @@ def context_length(config: PreTrainedConfig) -> int | None:
         if isinstance(length, int) and length > 0:
             return length
     return None
+
+
+def quantization_method(config: PreTrainedConfig) -> str | None:
+    """Return the name of the method that a model's weights are quantized with; None for plain weights."""
+    found = getattr(config, "quantization_config", None)
+    if found is None:
+        return None
+    method = found.get("quant_method") if isinstance(found, dict) else getattr(found, "quant_method", None)
+    return str(getattr(method, "value", method))

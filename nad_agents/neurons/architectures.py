@@ -33,6 +33,7 @@ import torch
 from torch import nn
 
 from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.models.dense_weight import dense_weight
 from nad_agents.models.int8 import Int8Linear
 from nad_agents.neurons.dense import DenseBlock
 from nad_agents.neurons.experts import RoutedExperts
@@ -225,9 +226,12 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     config = _text_config(model)
     getter = getattr(model, "get_output_embeddings", None)
     output = getter() if callable(getter) else None
-    weight = getattr(output, "weight", None)
     scale = output.scale if isinstance(output, Int8Linear) else None
-    if not isinstance(weight, torch.Tensor) or not (weight.is_floating_point() or scale is not None):
+    # int8 rows are multiplied when they are needed, since the whole matrix as floats takes four times the memory
+    weight: torch.Tensor | None = None
+    if isinstance(output, nn.Module):
+        weight = output.weight if isinstance(output, Int8Linear) else dense_weight(output)
+    if weight is None:
         msg = f"{type(model).__name__} has no readable unembedding matrix; use score='activation'"
         raise UnsupportedModelError(msg)
     if weight.shape[1] != config.hidden_size:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import UnsupportedModelError
-from nad_agents.models.int8 import Int8Linear
+from nad_agents.models.dense_weight import dense_weight
 
 __all__ = ["DenseBlock", "DenseKind", "find_down_projection", "linear_shape"]
 
@@ -49,16 +49,14 @@ class DenseBlock:
         if self.no_attribution:
             msg = f"{self.no_attribution}; use score='activation'"
             raise UnsupportedModelError(msg)
-        if isinstance(self.down, Int8Linear):
-            return self.down.weight * self.down.scale[:, None]
-        weight = getattr(self.down, "weight", None)
-        if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
+        weight = dense_weight(self.down)
+        if weight is None:
             msg = (
-                f"the weight of {self.name} cannot be read as a matrix (quantized?); "
-                "use score='activation', or load the model unquantized"
+                f"the weight of {self.name} is stored in a form that cannot be read as a matrix "
+                f"({type(self.down).__name__}); use score='activation', or load the model unquantized"
             )
             raise UnsupportedModelError(msg)
-        return weight.detach().T if isinstance(self.down, Conv1D) else weight.detach()
+        return weight
 
 
 def linear_shape(module: nn.Module) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -145,12 +146,13 @@ class BatchRecorder:
         )
 
     def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; a quantized projection takes float32."""
+        """Return the dtype of the neurons' activations; a quantized projection takes the model's own."""
         first = self.blocks[0]
         if first.dense is None:
             return first.routed.dtype if first.routed is not None else torch.float32
-        weight = getattr(first.dense.down, "weight", None)
-        return weight.dtype if isinstance(weight, torch.Tensor) and weight.is_floating_point() else torch.float32
+        weight: Any = getattr(first.dense.down, "weight", None)
+        plain = isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        return weight.dtype if plain else self._model.dtype
 
 
 class StepRecorder:
