@@ -347,7 +347,19 @@ REFUSED = (
     Family("mamba", "Mamba, Falcon-Mamba"),
     Family("rwkv", "RWKV", {"attention_hidden_size": 32}),
     Family("jetmoe", "JetMoE", {"kv_channels": 8}),
-    Family("inkling_text", "Inkling", {"head_dim": 8}),
+    Family(
+        "inkling_text",
+        "Inkling",
+        {
+            "head_dim": 8,
+            "swa_num_attention_heads": 4,
+            "swa_num_key_value_heads": 2,
+            "swa_head_dim": 8,
+            "n_routed_experts": 6,
+            "moe_intermediate_size": 16,
+            "mlp_layer_types": ["sparse"] * 3,
+        },
+    ),
     Family("bert", "BERT and its relatives as decoders", {"is_decoder": True}),
 )
 """Families of which nothing is recorded, with tiny configs."""

@@ -54,10 +54,10 @@ The activated neurons of a token are those of the experts that it was routed to,
 expert e has the number e * f + i in its layer, and the shared expert's neurons follow those of all experts.
 
 - `activation` is |h| times the weight of the expert in the layer's output, which is the router's weight with the
-  constants that the layer multiplies it by; a shared expert has the weight 1, or that of its gate. So a mixture is scored as the
-  one wide feed-forward block that it is: the input of the down projections, joined into one, is the weight times h, and
-  zero for the experts that were not chosen. Without the weights an expert that hardly matters fills the set as much as
-  the leading one; `NADConfig(router_weights=False)` takes them out.
+  constants that the layer multiplies it by; a shared expert has the weight 1, or that of its gate. So a mixture is
+  scored as the one wide feed-forward block that it is: the input of its down projections, joined into one, is the
+  weight times h, and zero for the experts that were not chosen. Without the weights an expert that hardly matters
+  fills the set as much as the leading one; `NADConfig(router_weights=False)` takes them out.
 - `attribution` is the weight times h times (W_U[y] . W_down[e][:, i]).
 - Llama 4 scales the inputs of its experts instead of their outputs, so that h has the router's weight in it already.
 - While decoding steps are recorded, the experts run in an implementation that records; for prompts, and where nothing
