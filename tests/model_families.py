@@ -1,7 +1,4 @@
-"""Tiny configs of the model families on which recording is proven, and the table of `docs/model-families.md`.
-
-`python -m tests.model_families` writes the table anew; a test says when it is out of date.
-"""
+"""Tiny configs of the model families on which recording is proven, or of which nothing is recorded."""
 
 from __future__ import annotations
 
@@ -344,3 +341,25 @@ def tiny_text_config(known: PreTrainedConfig) -> dict[str, Any]:
         "pad_token_id": EOS,
     }
     return {name: value for name, value in size.items() if hasattr(known, name)}
+
+
+REFUSED = (
+    Family("mamba", "Mamba, Falcon-Mamba"),
+    Family("rwkv", "RWKV", {"attention_hidden_size": 32}),
+    Family("jetmoe", "JetMoE", {"kv_channels": 8}),
+    Family(
+        "inkling_text",
+        "Inkling",
+        {
+            "head_dim": 8,
+            "swa_num_attention_heads": 4,
+            "swa_num_key_value_heads": 2,
+            "swa_head_dim": 8,
+            "n_routed_experts": 6,
+            "moe_intermediate_size": 16,
+            "mlp_layer_types": ["sparse"] * 3,
+        },
+    ),
+    Family("bert", "BERT and its relatives as decoders", {"is_decoder": True}),
+)
+"""Families of which nothing is recorded, with tiny configs."""

@@ -16,7 +16,8 @@ from nad_agents.neurons.experts import RECORDING_EXPERTS
 from nad_agents.neurons.recorder import activated_neurons, neuron_layout
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap
-from tests.model_families import FAMILIES, MIXTURES, MULTIMODAL, family_model
+from tests.model_families import FAMILIES, MIXTURES, MULTIMODAL, REFUSED, family_model
+from tests.model_families_page import PAGE, page
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.neurons.feed_forward_formulas import assert_is_top, formula_layers
 
@@ -114,6 +115,10 @@ class TestExperts:
         assert neuron_layout([wide] * 3, RecordingConfig(layers=(0, 2))).n_neurons > 2**30
 
 
+def test_the_page_about_families_is_current():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run python -m tests.model_families_page"
+
+
 class TestRefusals:
     """Whatever a layer computes beside the neurons found, the model is refused by name."""
 
@@ -161,17 +166,15 @@ class TestRefusals:
         experts.down_proj = nn.Parameter(experts.down_proj.to(torch.float8_e4m3fn), requires_grad=False)
         self.refused(model, r"experts \(MixtralExperts\) are of an unknown or quantized kind")
 
-    @pytest.mark.parametrize(
-        ("architecture", "options", "match"),
-        [
-            ("mamba", {}, "no layer of MambaForCausalLM has a feed-forward block"),
-            ("rwkv", {"attention_hidden_size": 32}, "layer 0 of RwkvForCausalLM"),
-            ("jetmoe", {"kv_channels": 8}, "layer 0 of JetMoeForCausalLM"),
-            ("bert", {"is_decoder": True}, "layer 0 of BertLMHeadModel"),
-        ],
-    )
-    def test_families_of_another_structure(self, architecture, options, match):
-        self.refused(make_model(architecture, **options), match)
+    @pytest.mark.parametrize("flag", ["has_post_expert_norm", "_is_expert_parallel"])
+    def test_experts_whose_output_is_more_than_their_down_projections(self, flag):
+        model = make_model("mixtral", num_local_experts=6, num_experts_per_tok=2)
+        setattr(model.model.layers[2].mlp.experts, flag, True)
+        self.refused(model, r"layer 2 of .*model\.layers\.2\.mlp\.experts")
+
+    @pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.name)
+    def test_families_of_another_structure(self, family):
+        self.refused(make_model(family.architecture, **family.options), "layer ")
 
     def test_attribution_with_a_weight_that_is_not_what_multiplies(self):
         model = make_model("llama")
