@@ -110,7 +110,8 @@ def _attend_in_splits(
     """Attend to equal parts of the keys in one call, as a batch, then merge them; the remainder is one more part."""
     length = keys.shape[2] // splits
     cut = [
-        tensor[:, :, : splits * length].unflatten(2, (splits, length))[0].transpose(0, 1) for tensor in (keys, values)
+        tensor[0, :, : splits * length].view(-1, splits, length, tensor.shape[-1]).transpose(0, 1)
+        for tensor in (keys, values)
     ]
     parts = _attend_by_kernel(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
     lse = parts.lse.logsumexp(0, keepdim=True)

@@ -13,9 +13,8 @@ from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.unit.engine.hf.generations import ids, run, seeded, teacher_forced
 from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
-from tests.unit.engine.hf.test_hybrids import teacher_forced
 
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _LATENT = {
