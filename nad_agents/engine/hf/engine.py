@@ -62,6 +62,8 @@ class HFEngine:
         tokenizer: The model's tokenizer.
         name: The name to report; the config's own if empty.
         prefix_bytes: Memory for the keys and values of earlier prompts; see `PrefixCache`.
+        share_prompts: Whether the candidates of a request attend to one copy of its prompt, where the model can be run
+            so; else each has a copy of its own.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class HFEngine:
         *,
         name: str = "",
         prefix_bytes: int = 0,
+        share_prompts: bool = True,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -79,7 +82,7 @@ class HFEngine:
         self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
         with self._model_lock:
-            obstacle = sharing_obstacle(model)
+            obstacle = sharing_obstacle(model) if share_prompts else "it was not asked for"
         if obstacle:
             _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
         self._shares_prompts = not obstacle

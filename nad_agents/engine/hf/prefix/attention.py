@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypedDict
@@ -33,6 +34,9 @@ _UNKNOWN = ("position_bias", "indices", "block_indices", "sinks", "alibi")
 _originals: dict[str, str] = {}
 """Name of the implementation that each registered one stands in for."""
 
+_configs: weakref.WeakKeyDictionary[PreTrainedModel, list[Any]] = weakref.WeakKeyDictionary()
+"""The configs in which the decoder's layers look up their attention, each once."""
+
 
 class _Running(threading.local):
     cache: SharedPrefixCache | None = None
@@ -53,7 +57,7 @@ def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) ->
         model: The model; its attention must go through transformers' `AttentionInterface`.
         cache: The cache that the model is called with.
     """
-    configs = _attention_configs(model)
+    configs = _configs.get(model) or _configs.setdefault(model, _attention_configs(model))
     before = [config._attn_implementation for config in configs]
     for config, name in zip(configs, before, strict=True):
         config._attn_implementation_internal = _registered(name or "eager")
@@ -67,7 +71,6 @@ def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) ->
 
 
 def _attention_configs(model: PreTrainedModel) -> list[Any]:
-    """Return the configs in which the decoder's layers look up their attention, each once."""
     text = model.config.get_text_config(decoder=True)
     # a layer's own config where the layers differ
     found: list[Any] = [text]
@@ -193,8 +196,8 @@ class _GroupAttention:
             part = attended if part is None else merge(part, attended)
         # 3. both
         if part is not None:
-            output = part.output.view(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
-            lse = part.lse.view(kv_heads, rows, heads // kv_heads).transpose(0, 1)
+            output = part.output.reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
+            lse = part.lse.reshape(kv_heads, rows, heads // kv_heads).transpose(0, 1)
             result = merge(result, PartialAttention(output, lse))
         output = result.output
         if self._sinks is not None:

@@ -48,7 +48,7 @@ def _shared_layer(layer: Any) -> Any:
         return SharedHybridLayer(number_of_states=layer.number_of_states)
     if type(layer) is LinearAttentionAndSlidingWindowAttentionLayer:
         return SharedHybridLayer(layer.sliding_window, layer.number_of_states)
-    return DummyLayer() if type(layer) is DummyLayer else None
+    return type(layer)() if type(layer) is DummyLayer else None
 
 
 class _NewKeys(NamedTuple):

@@ -98,7 +98,7 @@ def _grown(filled: torch.Tensor | None, new: torch.Tensor, length: int, skip: in
     return grown
 
 
-class SharedAttentionLayer(CacheLayerMixin):
+class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers leaves it untyped
     """Prefixes and suffixes of one attention layer.
 
     `update` returns the new keys and values only; the attention function finds the others here (see
@@ -117,7 +117,7 @@ class SharedAttentionLayer(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, window: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # as above
         self.window = window
         self.groups: list[RowGroup] = []
         self.prefixes: list[LayerPrefix] = []
@@ -152,7 +152,7 @@ class SharedAttentionLayer(CacheLayerMixin):
         return -1
 
 
-class SharedHybridLayer(LinearAttentionLayer, SharedAttentionLayer):
+class SharedHybridLayer(LinearAttentionLayer, SharedAttentionLayer):  # type: ignore[no-untyped-call, override] # as above
     """A layer with attention and a recurrent state of every row.
 
     Args:

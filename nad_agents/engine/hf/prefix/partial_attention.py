@@ -8,8 +8,9 @@ import torch
 
 __all__ = ["PartialAttention", "attend", "merge"]
 
-_SPLIT_KEYS = 512
-"""Fewest keys of one split: each split makes an output of its own that has to be merged."""
+_SPLIT_KEYS = {"cpu": 1024, "cuda": 512}
+"""Keys of one split where there are many: on a CPU those that stay in its cache, on a GPU the fewest that are worth an
+output that has to be merged with the others."""
 
 _FLASH_HEAD_DIM = 256
 """Greatest head size of the CUDA kernels."""
@@ -49,15 +50,17 @@ def attend(
         mask: bool [queries, positions], which keys a query may see; None shows all.
     """
     same_size = query.shape[-1] == keys.shape[-1] == values.shape[-1]
-    if softcap is None and mask is None and same_size:
-        if query.device.type == "cpu":
-            return _attend_on_cpu(query, keys, values, scale, causal=causal)
-        if query.device.type == "cuda" and query.shape[-1] <= _FLASH_HEAD_DIM and query.shape[-1] % 8 == 0:
-            return _attend_on_cuda(query, keys, values, scale, causal=causal)
+    if softcap is None and mask is None and same_size and _has_kernel(query):
+        return _attend_by_kernel(query, keys, values, scale, causal=causal)
     if causal:
         shown = torch.ones(query.shape[-2], keys.shape[-2], dtype=torch.bool, device=query.device).tril()
         mask = shown if mask is None else shown & mask
     return _attend_by_products(query, keys, values, scale, softcap, mask)
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    head_dim = query.shape[-1]
+    return query.device.type == "cpu" or (query.is_cuda and head_dim <= _FLASH_HEAD_DIM and head_dim % 8 == 0)
 
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
@@ -67,22 +70,18 @@ def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
     return PartialAttention(output, torch.logaddexp(one.lse, other.lse))
 
 
-def _attend_on_cpu(
+def _attend_by_kernel(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
 ) -> PartialAttention:
-    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, keys, values, is_causal=causal, scale=scale
-    )
-    return PartialAttention(output, lse)
-
-
-def _attend_on_cuda(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
-) -> PartialAttention:
-    splits = 1 if causal else _splits(query, keys)
+    """Compute attention by the flash kernel of the device that returns the log-sum-exp, over splits of many keys."""
+    splits = 1 if causal or len(query) > 1 else _splits(query, keys)
     if splits > 1:
         return _attend_in_splits(query, keys, values, scale, splits)
-    if query.dtype in (torch.float16, torch.bfloat16):
+    if query.device.type == "cpu":
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, keys, values, is_causal=causal, scale=scale
+        )
+    elif query.dtype in (torch.float16, torch.bfloat16):
         output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
             query, keys, values, is_causal=causal, scale=scale
         )
@@ -94,12 +93,15 @@ def _attend_on_cuda(
 
 
 def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
-    """Return into how many parts the keys are cut so that every multiprocessor has work."""
-    if query.shape[0] > 1:
-        return 1
+    """Return into how many parts the keys of a block of queries are cut."""
+    device, positions = query.device, keys.shape[2]
+    if device.type == "cpu":
+        # few queries, as then the time goes into reading the keys
+        return positions // _SPLIT_KEYS["cpu"] if positions >= 4 * _SPLIT_KEYS["cpu"] and query.shape[2] <= 512 else 1
+    # as many as give every multiprocessor some work
     tiles = query.shape[1] * -(-query.shape[2] // 128)
-    processors = torch.cuda.get_device_properties(query.device).multi_processor_count
-    return max(1, min(processors // tiles, keys.shape[2] // _SPLIT_KEYS))
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(processors // tiles, positions // _SPLIT_KEYS["cuda"]))
 
 
 def _attend_in_splits(
@@ -108,16 +110,17 @@ def _attend_in_splits(
     """Attend to equal parts of the keys in one call, as a batch, then merge them; the remainder is one more part."""
     length = keys.shape[2] // splits
     cut = [
-        tensor[:, :, : splits * length].unflatten(2, (splits, length))[0].transpose(0, 1) for tensor in (keys, values)
+        tensor[0, :, : splits * length].view(-1, splits, length, tensor.shape[-1]).transpose(0, 1)
+        for tensor in (keys, values)
     ]
-    parts = _attend_on_cuda(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
+    parts = _attend_by_kernel(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
     lse = parts.lse.logsumexp(0, keepdim=True)
     share = (parts.lse - lse).exp()[..., None]
     merged = PartialAttention((parts.output.float() * share).sum(0, keepdim=True), lse)
     if splits * length == keys.shape[2]:
         return merged
     rest = slice(splits * length, None)
-    return merge(merged, _attend_on_cuda(query, keys[:, :, rest], values[:, :, rest], scale, causal=False))
+    return merge(merged, _attend_by_kernel(query, keys[:, :, rest], values[:, :, rest], scale, causal=False))
 
 
 def _attend_by_products(

@@ -7,12 +7,13 @@ import weakref
 
 import torch
 from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from nad_agents.engine.hf.prefix.attention import UnsplittableAttentionError, shared_prefix_attention
 from nad_agents.engine.hf.prefix.blocks import Prefix
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
 
-__all__ = ["continues_states", "sharing_obstacle"]
+__all__ = ["continues_states", "reusable_prefixes", "sharing_obstacle"]
 
 _PROBE_TOKENS = 2
 """Tokens of the forward pass by which the model's attention is tried."""
@@ -50,6 +51,21 @@ def sharing_obstacle(model: PreTrainedModel) -> str:
     if model not in _obstacles:
         _obstacles[model] = _find_obstacle(model)
     return _obstacles[model]
+
+
+def reusable_prefixes(model: PreTrainedModel) -> str:
+    """Return, in words, what a prompt can use again of an earlier one that begins like it."""
+    cache = DynamicCache(config=model.config)
+    windows = [layer for layer in cache.layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    states = [layer for layer in cache.layers if isinstance(layer, LinearAttentionLayer)]
+    if sharing_obstacle(model) and (windows or states or unshareable_layers(cache)):
+        return "nothing of an earlier prompt is used again, as not all layers keep every position"
+    if states and not continues_states(model.config):
+        return "an earlier prompt is used again only by the same prompt, as its recurrent layers begin anew"
+    if states or windows:
+        what = "a recurrent state" if states else "a sliding window"
+        return f"an earlier prompt is used again by prompts that go on from its end, as {what} cannot go back"
+    return "the longest beginning of any earlier prompt is used again"
 
 
 def _find_obstacle(model: PreTrainedModel) -> str:

@@ -9,19 +9,11 @@ from transformers.cache_utils import DynamicIndexedLayer
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import byte_tokenizer, make_model
-from tests.unit.engine.hf.generations import ids, seeded
+from tests.unit.engine.hf.generations import ids, seeded, teacher_forced
 from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
 
 PROMPTS = ["a rather long prompt, longer than the window of sixteen", "b", "short one"]
 SAMPLING = SamplingConfig(n=6, max_new_tokens=25, temperature=1.0, top_k=0, top_p=1.0)
-
-
-def teacher_forced(model, prompt, tokens):
-    """The log-probabilities of a candidate's tokens by one forward pass over the whole text."""
-    sequence = torch.tensor([[*prompt, *tokens]])
-    with torch.inference_mode():
-        logprobs = model(sequence).logits[0, -len(tokens) - 1 : -1].float().log_softmax(-1)
-    return logprobs.gather(-1, sequence[0, -len(tokens) :, None])[:, 0]
 
 
 @pytest.mark.parametrize("family", HYBRIDS)

@@ -6,7 +6,6 @@ import threading
 import pytest
 import torch
 
-from nad_agents.engine.hf import engine as engine_module
 from nad_agents.engine.hf import prefill
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
@@ -14,9 +13,8 @@ from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.unit.engine.hf.generations import ids, run, seeded, teacher_forced
 from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
-from tests.unit.engine.hf.test_hybrids import teacher_forced
 
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 _LATENT = {
@@ -89,35 +87,33 @@ def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypa
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "qwen3_5_text"])
-def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family, monkeypatch):
+def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family):
     model, recording = model_of(family), RecordingConfig(top_k=16)
     request = seeded(ids(START), SAMPLING, 5, None if family in HYBRIDS else recording)
     (shared,) = run(HFEngine(model, byte_tokenizer()), request)
-    monkeypatch.setattr(engine_module, "sharing_obstacle", lambda _: "switched off")
-    (copied,) = run(HFEngine(model, byte_tokenizer()), request)
+    (copied,) = run(HFEngine(model, byte_tokenizer(), share_prompts=False), request)
     for mine, other in zip(shared.rollouts, copied.rollouts, strict=True):
         assert mine.token_ids.tolist() == other.token_ids.tolist()
         assert (mine.neurons != other.neurons).sum() <= 0.01 * mine.neurons.size
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_neox"])
-def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family, monkeypatch):
+def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family):
     exact = make_model(family, seed=3)
     rough = copy.deepcopy(exact).to(torch.bfloat16)
     prompt = ids(START * 4)
     sampling = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
 
-    def error():
-        (group,) = run(HFEngine(rough, byte_tokenizer()), seeded(prompt, sampling, 5))
+    def error(*, share_prompts):
+        engine = HFEngine(rough, byte_tokenizer(), share_prompts=share_prompts)
+        (group,) = run(engine, seeded(prompt, sampling, 5))
         errors = [
             torch.tensor(rollout.logprobs) - teacher_forced(exact, prompt, rollout.token_ids.tolist())
             for rollout in group.rollouts
         ]
         return float(torch.cat(errors).square().mean().sqrt())
 
-    shared = error()
-    monkeypatch.setattr(engine_module, "sharing_obstacle", lambda _: "switched off")
-    assert shared <= 1.1 * error()
+    assert error(share_prompts=True) <= 1.1 * error(share_prompts=False)
 
 
 def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves_touches_suffixes_only():
