@@ -81,7 +81,6 @@ def inline_root(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:
     """Return whether a schema refers to itself, directly or through others."""
-
     finite: set[str] = set()
 
     def reaches_itself(part: Any, path: frozenset[str]) -> bool:
