@@ -464,7 +464,7 @@ class NeuronAgreementDecoder:
         check_configuration(sampling, config)
         if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:  # which NaN is not
             raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
         if sampling.seed is None:
             sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})

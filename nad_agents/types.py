@@ -142,7 +142,7 @@ class SamplingConfig(_Config):
     @classmethod
     def _stop_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(not s for s in value):
-            msg = "a stop string is empty, which would end every candidate at once; remove it"
+            msg = f"stop={list(value)!r} has an empty string, which would end every candidate at once; remove it"
             raise ValueError(msg)
         return value
 

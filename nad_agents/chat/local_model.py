@@ -31,6 +31,7 @@ from nad_agents.chat.params import (
     Settings,
     check_names,
     configuration_error,
+    field_value,
     fields_of_decoder,
     fields_section,
     nad_config,
@@ -266,6 +267,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             for name, value in overrides.items()
             if value is not None or type(None) in get_args(fields[name].annotation)
         }
+        for name in changes.keys() - SAMPLING_FIELDS.keys() - NAD_FIELDS.keys():
+            # the configs check the others
+            changes[name] = field_value(type(self), name, changes[name])
         values = {name: getattr(self, name) for name in CALL_FIELDS} | changes
         decoder = self.decoder
         sampling = sampling_config(values, SamplingConfig() if decoder is None else decoder.sampling)
