@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.loading import load_engine
 from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.event_queue import EventQueue
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
+from nad_agents.models import DEFAULT_MODEL, LoadedModel
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.observer import RequestObserver
@@ -31,7 +31,15 @@ from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import SelectionPlan, check_configuration, make_selector
 from nad_agents.selectors.base import Selector
-from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import (
+    NOT_GIVEN,
+    EngineName,
+    NADConfig,
+    NotGiven,
+    SamplingConfig,
+    Selection,
+    VerificationConfig,
+)
 from nad_agents.verification import Verifier
 
 __all__ = ["NeuronAgreementDecoder"]
@@ -43,8 +51,8 @@ class NeuronAgreementDecoder:
     Every call takes the same keywords, which `submit` describes; what a call leaves out is the decoder's own.
 
     Args:
-        model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
-            loaded at once.
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or, with engine "hf", a model that `load_model`
+            returned. Weights are loaded at once.
         sampling: How candidates are sampled.
         config: What is recorded, how candidates are compared, and when losing ones are dropped.
         verifier: Judges answers in rank order; None trusts the ranking.
@@ -56,7 +64,10 @@ class NeuronAgreementDecoder:
             down to the last bit.
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
             is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
-            down to the last bit.
+            down to the last bit. Only for engine "hf".
+        engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own.
+        engine_options: Further options of the engine; for "vllm" those of `vllm.EngineArgs`, such as
+            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``.
 
     Attributes:
         loaded: The model with its tokenizer.
@@ -65,6 +76,7 @@ class NeuronAgreementDecoder:
     Raises:
         ModelLoadError: The model cannot be loaded.
         ConfigurationError: A parameter cannot work.
+        MissingDependencyError: The engine's package is not installed.
     """
 
     def __init__(
@@ -80,6 +92,8 @@ class NeuronAgreementDecoder:
         max_rows: int = 128,
         share_batches: bool = True,
         prefix_cache_mb: int = 256,
+        engine: EngineName = "hf",
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.sampling = sampling or SamplingConfig()
         self.config = config or NADConfig()
@@ -88,9 +102,14 @@ class NeuronAgreementDecoder:
         check_configuration(self.sampling, self.config)
         if prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
-        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
-        self.engine = HFEngine(
-            self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
+        self.loaded, self.engine = load_engine(
+            engine,
+            model,
+            device=device,
+            dtype=dtype,
+            max_rows=max_rows,
+            prefix_bytes=prefix_cache_mb * 2**20,
+            options=engine_options or {},
         )
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
@@ -123,6 +142,11 @@ class NeuronAgreementDecoder:
             chunk_size=config.chunk_size,
         )
         return self.engine.fitting_token_limit(request)
+
+    def close(self) -> None:
+        """Cancel every request and free what the engine holds outside this process; of use with engine "vllm"."""
+        self._scheduler.stop()
+        self.engine.close()
 
     @property
     def prompt_tokens_left(self) -> int:

@@ -217,6 +217,14 @@ class Engine(Protocol):
         """Take a generation out of the batch, finished or not."""
         ...
 
+    def fitting_token_limit(self, request: GenerationRequest) -> int:
+        """Return the largest token limit, up to the request's, that leaves memory for other requests."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds outside this process; it cannot be used afterwards."""
+        ...
+
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; raise if a forked process cannot use the model."""
         ...

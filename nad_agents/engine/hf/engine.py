@@ -224,6 +224,9 @@ class HFEngine:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
         return [block.d_ff for block in recorded]
 
+    def close(self) -> None:
+        """Do nothing, as the engine holds nothing outside this process."""
+
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.
 

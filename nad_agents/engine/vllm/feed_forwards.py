@@ -79,7 +79,7 @@ def find_down_projections(model: nn.Module, *, n_layers: int, hidden_size: int) 
 
 
 def _down_projections(layer: nn.Module, hidden_size: int) -> Iterator[nn.Module]:
-    """Yield the projections outside attention that lead from the neurons of their siblings back to the model's width."""
+    """Yield the projections outside attention that lead from their siblings' neurons back to the model's width."""
     for name, parent in layer.named_modules():
         if "attn" in name.lower() or "attention" in name.lower():
             continue

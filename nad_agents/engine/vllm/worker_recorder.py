@@ -7,7 +7,7 @@ recorded stays in the worker, on its device, until the engine takes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from nad_agents.engine.hf.signals import token_signals
 from nad_agents.engine.vllm.activation_buffer import ActivationBuffer
-from nad_agents.engine.vllm.request_options import RequestOptions
+from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
 from nad_agents.engine.vllm.step_neurons import Gather, step_neurons
-from nad_agents.exceptions import UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 
 __all__ = ["RecordedModel", "WorkerRecorder", "emitted_positions"]
@@ -120,8 +119,6 @@ class WorkerRecorder:
             extra_args: `SamplingParams.extra_args`.
             prompt_length: Number of the prompt's tokens.
         """
-        from nad_agents.engine.vllm.request_options import EXTRA_ARG
-
         if not extra_args or EXTRA_ARG not in extra_args or request_id in self._records:
             return
         options = RequestOptions.parse(extra_args[EXTRA_ARG])
@@ -202,8 +199,8 @@ class WorkerRecorder:
 
         Returns:
             For each request: `start`, the position of the first token; `tokens`, their number T; `neurons`, the bytes
-            of int32 [T, k]; and `signals`, the bytes of float32 [T, 3] (entropy, self-certainty, confidence; nats), empty
-            on a worker that has no logits. An unknown request has no entry.
+            of int32 [T, k]; and `signals`, the bytes of float32 [T, 3] (entropy, self-certainty, confidence; nats),
+            empty on a worker that has no logits. An unknown request has no entry.
         """
         found = {}
         for request_id in request_ids:
@@ -234,11 +231,3 @@ class WorkerRecorder:
         for request_id in request_ids:
             self._records.pop(request_id, None)
             self._ended.pop(request_id, None)
-
-
-RefusedModel = Callable[[], RecordedModel]
-
-
-def refused(error: UnsupportedModelError) -> RecordedModel:
-    """Return what a worker records of a model that has no recordable neurons: the signals alone."""
-    return RecordedModel(refusal=str(error))

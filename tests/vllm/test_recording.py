@@ -1,0 +1,104 @@
+"""What the workers of vLLM record is what a teacher-forced forward pass of transformers computes."""
+
+import numpy as np
+import pytest
+import torch
+
+from nad_agents import ConfigurationError, NADConfig
+from nad_agents.engine.hf.signals import token_signals
+from nad_agents.neurons.architectures import find_feed_forwards
+from nad_agents.neurons.top_k import top_neurons
+from tests.vllm.conftest import CONFIG, SAMPLING
+
+
+def forced(hf, prompt, tokens, layers=slice(None)):
+    """The neurons, signals and log-probabilities of an answer in one forward pass over prompt and answer."""
+    model = hf.loaded.model
+    blocks = find_feed_forwards(model)
+    seen = {}
+    handles = [
+        block.down.register_forward_pre_hook(lambda _, inputs, i=block.layer: seen.__setitem__(i, inputs[0][0].clone()))
+        for block in blocks
+    ]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[*prompt, *tokens]])).logits[0]
+    for handle in handles:
+        handle.remove()
+    at = slice(len(prompt) - 1, len(prompt) - 1 + len(tokens))
+    wanted = [seen[i][at].contiguous() for i in range(len(blocks))[layers]]
+    neurons = top_neurons(wanted, CONFIG["per_layer_top"], CONFIG["top_k"], 96, magnitudes=True)
+    logprobs = logits[at].log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
+    return neurons.numpy(), token_signals(logits[at]), logprobs.numpy()
+
+
+def prompt_ids(hf, text):
+    return hf.loaded.tokenizer.apply_chat_template([{"role": "user", "content": text}], add_generation_prompt=True)[
+        "input_ids"
+    ]
+
+
+def assert_recorded_as_forced(hf, prompt, group, layers=slice(None)):
+    for rollout in group.rollouts:
+        neurons, signals, logprobs = forced(hf, prompt, rollout.token_ids.tolist(), layers)
+        assert [set(row) for row in rollout.neurons.tolist()] == [set(row) for row in neurons.tolist()]
+        np.testing.assert_allclose(rollout.entropies, signals.entropy, atol=1e-4)
+        np.testing.assert_allclose(rollout.self_certainties, signals.self_certainty, atol=1e-4)
+        np.testing.assert_allclose(rollout.confidences, signals.confidence, atol=1e-4)
+        np.testing.assert_allclose(rollout.logprobs, logprobs, atol=1e-4)
+
+
+def test_sets_and_signals_are_those_of_a_forced_forward_pass(vllm, hf):
+    group = vllm.sample("hello")
+    assert sum(len(rollout) for rollout in group.rollouts) > 40
+    assert_recorded_as_forced(hf, prompt_ids(hf, "hello"), group)
+
+
+def test_so_are_they_with_some_layers_and_many_prompts_at_a_time(vllm, hf):
+    config = NADConfig(**CONFIG, layers=(1, 3))
+    texts = ["one", "a longer prompt than that", "three " * 30]
+    pending = vllm.submit(texts, config=config)
+    for text, one in zip(texts, pending, strict=True):
+        group = one.outcome().group
+        assert (group.layout.n_layers, group.layout.first_layer) == (2, 1)
+        assert_recorded_as_forced(hf, prompt_ids(hf, text), group, slice(1, 3))
+
+
+def test_so_are_they_when_the_prompt_is_in_the_cache(vllm, hf):
+    text = "a prompt of several blocks of the cache " * 4
+    vllm.sample(text)
+    selection = vllm.decode(text)
+    assert selection.usage.cached_tokens > 0
+    assert_recorded_as_forced(hf, prompt_ids(hf, text), vllm.sample(text))
+
+
+def test_so_are_they_when_some_requests_record_and_others_do_not(vllm, hf):
+    silent = vllm.submit(["quiet"] * 2, config=NADConfig(selector="mean_logprob", record=False))
+    group = vllm.sample("loud")
+    for one in silent:
+        assert all(rollout.neurons.shape[1] == 0 for rollout in one.outcome().group.rollouts)
+    assert_recorded_as_forced(hf, prompt_ids(hf, "loud"), group)
+
+
+def test_workers_keep_nothing_of_requests_that_have_ended(vllm):
+    vllm.decode("hello")
+    unknown = vllm.engine._llm.collective_rpc("nad_take", args=([f"nad-{i}" for i in range(4)],))
+    assert unknown == [{}]
+
+
+def test_attribution_is_refused_by_name(vllm):
+    with pytest.raises(ConfigurationError, match="score='attribution' needs the model's weights"):
+        vllm.decode("hello", config=NADConfig(**CONFIG, score="attribution"))
+
+
+def test_a_range_of_layers_that_the_model_does_not_have_is_refused(decoder):
+    with pytest.raises(ConfigurationError, match="does not fit a model of 3 layers"):
+        decoder.decode("hello", config=NADConfig(**CONFIG, layers=(2, 9)))
+
+
+def test_greedy_answers_are_those_of_transformers(vllm, hf):
+    greedy = SAMPLING.model_copy(update={"n": 1, "temperature": 0.0})
+    config = NADConfig(selector="first", **CONFIG)
+    mine, theirs = (one.sample("hello", sampling=greedy, config=config).rollouts[0] for one in (vllm, hf))
+    assert mine.token_ids.tolist() == theirs.token_ids.tolist()
+    assert [set(row) for row in mine.neurons.tolist()] == [set(row) for row in theirs.neurons.tolist()]
+    assert (mine.text, mine.finish_reason) == (theirs.text, theirs.finish_reason)
