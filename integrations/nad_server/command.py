@@ -22,9 +22,12 @@ from nad_agents.cli.options import (
     SAMPLING,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     ModelOption,
     SandboxKind,
     SelectorOption,
+    engine_options,
     option,
 )
 from nad_agents.exceptions import ConfigurationError
@@ -110,6 +113,8 @@ def serve(
     ui: UIOption = _SERVER.ui,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
 ) -> None:
     """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
@@ -158,7 +163,14 @@ def serve(
             from nad_agents.decoder import NeuronAgreementDecoder
 
             decoder = NeuronAgreementDecoder(
-                model, sampling=sampling, config=config, device=device, dtype=dtype, max_rows=max_rows
+                model,
+                sampling=sampling,
+                config=config,
+                device=device,
+                dtype=dtype,
+                max_rows=max_rows,
+                engine=engine,
+                engine_options=engine_options(engine_option),
             )
         if propose_inputs:
             from nad_agents.input_proposals import ModelInputs

@@ -18,6 +18,8 @@ from nad_agents.cli.options import (
     SAMPLING,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     MaxNewTokensOption,
     ModelOption,
     NOption,
@@ -28,6 +30,7 @@ from nad_agents.cli.options import (
     TopKOption,
     TopPOption,
     WorkersOption,
+    engine_options,
     option,
 )
 from nad_agents.cli.report import parse_selectors, score_recorded
@@ -85,6 +88,8 @@ def bench(
     timeout: TimeoutOption = 10.0,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
 ) -> None:
     """Record N candidates for every problem of a benchmark, score them, and compare the selectors.
 
@@ -110,7 +115,14 @@ def bench(
         from nad_agents.evaluation.recording import record_problems
 
         # a problem's candidates do not depend on which problems came before
-        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype, prefix_cache_mb=0)
+        decoder = NeuronAgreementDecoder(
+            model,
+            device=device,
+            dtype=dtype,
+            prefix_cache_mb=0,
+            engine=engine,
+            engine_options=engine_options(engine_option),
+        )
     # 3. the candidates
     with RecordingProgress(console, wanted) as progress:
         record_problems(

@@ -18,6 +18,8 @@ from nad_agents.cli.options import (
     SAMPLING,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     MaxNewTokensOption,
     ModelOption,
     NOption,
@@ -28,11 +30,12 @@ from nad_agents.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    engine_options,
     option,
 )
 from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, VerificationConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -96,6 +99,8 @@ def ask(
     keep: KeepOption = NAD.keep,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -111,7 +116,7 @@ def ask(
     _check(sampling, config)
     # 2. the model
     console = _progress_console(as_json=as_json, quiet=quiet)
-    decoder = _load_decoder(console, model, device, dtype)
+    decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine_option))
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
         selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
@@ -141,6 +146,8 @@ def code(
     sandbox_kind: SandboxOption = "auto",
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -172,7 +179,7 @@ def code(
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
-        decoder = _load_decoder(console, model, device, dtype)
+        decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine_option))
         if sandbox is not None and behaviour:
             config = with_behaviour(config, sandbox, decoder)
         # 4. the candidates
@@ -243,11 +250,13 @@ def _progress_console(*, as_json: bool, quiet: bool) -> Console:
     return Console(stderr=True, quiet=as_json or quiet)
 
 
-def _load_decoder(console: Console, model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
+def _load_decoder(
+    console: Console, model: str, device: str, dtype: str, engine: EngineName, options: dict[str, Any]
+) -> NeuronAgreementDecoder:
     with loading(console, model):
         from nad_agents.decoder import NeuronAgreementDecoder
 
-        return NeuronAgreementDecoder(model, device=device, dtype=dtype)
+        return NeuronAgreementDecoder(model, device=device, dtype=dtype, engine=engine, engine_options=options)
 
 
 def _print_selection(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -9,7 +10,8 @@ from pydantic import BaseModel
 from rich.markup import escape
 
 from nad_agents.config_fields import bounds, description
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.types import EngineName, NADConfig, SamplingConfig
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -18,6 +20,8 @@ __all__ = [
     "SAMPLING",
     "DeviceOption",
     "DtypeOption",
+    "EngineOption",
+    "EngineOptionsOption",
     "MaxNewTokensOption",
     "ModelOption",
     "NOption",
@@ -31,6 +35,7 @@ __all__ = [
     "TopKOption",
     "TopPOption",
     "WorkersOption",
+    "engine_options",
     "option",
 ]
 
@@ -65,6 +70,25 @@ def option(config: type[BaseModel], field: str, *names: str, text: str = "", not
     return typer.Option(*names, help=escape(" ".join(filter(None, sentences))), **settings)
 
 
+def engine_options(given: list[str] | None) -> dict[str, Any]:
+    """Read the values of `--engine-option`, each of which is JSON if it can be read as such, and else text.
+
+    Raises:
+        ConfigurationError: One of them is not of the form NAME=VALUE.
+    """
+    found: dict[str, Any] = {}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            msg = f"--engine-option {one}: write NAME=VALUE, such as max_model_len=4096"
+            raise ConfigurationError(msg)
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def _interval(limits: dict[str, float]) -> str:
     """Return bounds as typer shows its own, such as ``[x>=1]`` or ``[0<=x<=1]``; nothing without bounds."""
     low = next((f"{limits[name]}{sign}x" for name, sign in (("gt", "<"), ("ge", "<=")) if name in limits), "x")
@@ -76,6 +100,18 @@ def _interval(limits: dict[str, float]) -> str:
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
 DeviceOption = Annotated[str, typer.Option(help="Device of the model: auto, cpu, cuda, mps ...")]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option("--engine", help="What runs the model: transformers (hf), or vLLM in processes of its own (vllm)."),
+]
+EngineOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help=f"Option of the engine, such as max_model_len=4096 of vLLM. {REPEATABLE}",
+    ),
+]
 DtypeOption = Annotated[str, typer.Option(help="Type of the weights: auto, float32, bfloat16, float16 or int8.")]
 
 NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n")]

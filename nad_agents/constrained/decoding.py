@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers import LogitsProcessor
@@ -43,7 +43,7 @@ _TOKENIZERS_LOCK = ForkSafeLock()
 
 def make_processors(
     grammar: Grammar, loaded: Model, max_new_tokens: int
-) -> Callable[[], list[LogitsProcessor] | list[StructuredOutput]]:
+) -> Callable[[], Sequence[LogitsProcessor | StructuredOutput]]:
     """Compile a grammar into what `NeuronAgreementDecoder.submit` takes as `logits_processors`.
 
     Args:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nad_agents.models import ModelSource
+from nad_agents.types import EngineName
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -29,6 +30,7 @@ class ServedModel:
         architecture: Class name of the model.
         dtype: Name of the weights' dtype.
         device: Name of the device.
+        engine: Name of the engine that runs it.
         revision: Hub revision that the caller named; None for the default branch and for local models.
     """
 
@@ -42,4 +44,5 @@ class ServedModel:
     architecture: str
     dtype: str
     device: str
+    engine: EngineName
     revision: str | None = None

@@ -40,7 +40,7 @@ def _(activations: torch.Tensor, rows: torch.Tensor, slot: torch.Tensor) -> None
 
 
 def _copy_before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    _copy_rows(inputs[0], module.nad_rows, module.nad_slot)  # type: ignore[arg-type]
+    _copy_rows(inputs[0], module.nad_rows, module.nad_slot)
 
 
 class ActivationBuffer:

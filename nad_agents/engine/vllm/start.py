@@ -142,4 +142,5 @@ def _served_model(llm: Any, location: ModelLocation, dtype: str, platform: str) 
         architecture=str((config.hf_config.architectures or ["unknown"])[0]),
         dtype=dtype,
         device=platform,
+        engine="vllm",
     )
