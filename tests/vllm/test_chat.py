@@ -5,13 +5,13 @@ import json
 import pytest
 from langchain_core.messages import AIMessage
 from langchain_nad import NADChatModel
+from nad_server import ServerSettings, create_app
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder
 from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import json_grammar
-from nad_server import ServerSettings, create_app
 from tests.vllm.conftest import CONFIG, SAMPLING
 
 SCHEMA = {
