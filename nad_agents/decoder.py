@@ -65,9 +65,12 @@ class NeuronAgreementDecoder:
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
             is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
             down to the last bit. Only for engine "hf".
-        engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own.
-        engine_options: Further options of the engine; for "vllm" those of `vllm.EngineArgs`, such as
-            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``.
+        engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own, and
+            "openai" is a server with OpenAI's protocol, whose model is called `model`. A server shows no neurons, so
+            only selectors that need none work with it.
+        engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
+            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
+            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``.
 
     Attributes:
         loaded: The model with its tokenizer.
@@ -138,7 +141,7 @@ class NeuronAgreementDecoder:
         request = GenerationRequest(
             prompt_ids,
             sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
-            recording=_recording(config),
+            recording=self._recording(config),
             chunk_size=config.chunk_size,
         )
         return self.engine.fitting_token_limit(request)
@@ -480,6 +483,7 @@ class NeuronAgreementDecoder:
         verifier = self.verifier if verifier is NOT_GIVEN else verifier
         verification = verification or self.verification
         check_configuration(sampling, config)
+        self.engine.check_selector(make_selector(config, ComparisonConfig.from_config(config)))
         if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
         if timeout is not None and timeout <= 0:
@@ -488,6 +492,7 @@ class NeuronAgreementDecoder:
             sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
         # 2. each prompt gets its request, its observer and its selection
         comparison = ComparisonConfig.from_config(config)
+        recording = self._recording(config)
         pending, queued = [], []
         for i, prompt in enumerate(prompts, first_prompt_index):
             ids = encode_prompt(
@@ -501,11 +506,14 @@ class NeuronAgreementDecoder:
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,
-                recording=_recording(config),
+                recording=recording,
                 chunk_size=config.chunk_size,
                 prompt=last_user_text(prompt),
                 prompt_index=i,
                 visible_tokens=frozenset(visible_tokens),
+                conversation=prompt,
+                tools=tuple(tools or ()),
+                raw=raw,
             )
             waves = [
                 # a processor keeps a state of the rows that it has seen
@@ -533,11 +541,11 @@ class NeuronAgreementDecoder:
         self._scheduler.submit(queued)
         return pending
 
-
-def _recording(config: NADConfig) -> RecordingConfig | None:
-    if not config.record:
-        return None
-    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers)
+    def _recording(self, config: NADConfig) -> RecordingConfig | None:
+        """Return what is recorded: nothing where nobody wants it, or where the engine has no neurons to show."""
+        if not config.record or not self.engine.records_neurons:
+            return None
+        return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers)
 
 
 def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:

@@ -45,8 +45,9 @@ ScoreName = Literal["activation", "attribution"]
 """Score of a neuron: its absolute activation, or its direct contribution to the logit of the emitted token (arXiv
 2504.07440, eq. 5)."""
 
-EngineName = Literal["hf", "vllm"]
-"""What runs the model: transformers in the caller's process, or vLLM in processes of its own."""
+EngineName = Literal["hf", "vllm", "openai"]
+"""What runs the model: transformers in the caller's process, vLLM in processes of its own, or a server with OpenAI's
+protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""

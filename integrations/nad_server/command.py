@@ -27,6 +27,7 @@ from nad_agents.cli.options import (
     ModelOption,
     SandboxKind,
     SelectorOption,
+    URLOption,
     engine_options,
     option,
 )
@@ -115,13 +116,15 @@ def serve(
     dtype: DtypeOption = "auto",
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
 ) -> None:
     """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
     from nad_agents.selection import check_configuration
 
     if selector == "auto":
-        selector = "knn" if n > 1 else "first"
+        agreement = "mean_logprob" if engine == "openai" else "knn"
+        selector = agreement if n > 1 else "first"
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
     if propose_inputs and verify is None:
@@ -170,7 +173,7 @@ def serve(
                 dtype=dtype,
                 max_rows=max_rows,
                 engine=engine,
-                engine_options=engine_options(engine_option),
+                engine_options=engine_options(engine, engine_option, url),
             )
         if propose_inputs:
             from nad_agents.input_proposals import ModelInputs

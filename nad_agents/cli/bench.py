@@ -29,6 +29,7 @@ from nad_agents.cli.options import (
     TimeoutOption,
     TopKOption,
     TopPOption,
+    URLOption,
     WorkersOption,
     engine_options,
     option,
@@ -90,6 +91,7 @@ def bench(
     dtype: DtypeOption = "auto",
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
 ) -> None:
     """Record N candidates for every problem of a benchmark, score them, and compare the selectors.
 
@@ -121,7 +123,7 @@ def bench(
             dtype=dtype,
             prefix_cache_mb=0,
             engine=engine,
-            engine_options=engine_options(engine_option),
+            engine_options=engine_options(engine, engine_option, url),
         )
     # 3. the candidates
     with RecordingProgress(console, wanted) as progress:

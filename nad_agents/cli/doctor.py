@@ -25,8 +25,10 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "openai": ("openai",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
+    "vllm": ("llguidance", "vllm"),
 }
 """The packages that each extra brings."""
 

@@ -30,6 +30,7 @@ from nad_agents.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    URLOption,
     engine_options,
     option,
 )
@@ -101,6 +102,7 @@ def ask(
     dtype: DtypeOption = "auto",
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -110,13 +112,13 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    selector = _agreement_selector(n) if selector == "auto" else selector
+    selector = _automatic_selector(n, engine) if selector == "auto" else selector
     config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
     console = _progress_console(as_json=as_json, quiet=quiet)
-    decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine_option))
+    decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine, engine_option, url))
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
         selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
@@ -148,6 +150,7 @@ def code(
     dtype: DtypeOption = "auto",
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -165,7 +168,7 @@ def code(
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
     behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
-    without_sandbox = _agreement_selector(n) if behaviour or selector == "auto" else selector
+    without_sandbox = _automatic_selector(n, engine) if behaviour or selector == "auto" else selector
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
@@ -179,7 +182,7 @@ def code(
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
-        decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine_option))
+        decoder = _load_decoder(console, model, device, dtype, engine, engine_options(engine, engine_option, url))
         if sandbox is not None and behaviour:
             config = with_behaviour(config, sandbox, decoder)
         # 4. the candidates
@@ -199,9 +202,11 @@ def code(
         raise typer.Exit(3)
 
 
-def _agreement_selector(n: int) -> str:
-    """Return the selector that compares neurons, or for one candidate the one that compares nothing."""
-    return "knn" if n > 1 else "first"
+def _automatic_selector(n: int, engine: EngineName) -> str:
+    """Return the selector of neurons, or of log-probabilities where there are none; for one candidate none at all."""
+    if n == 1:
+        return "first"
+    return "mean_logprob" if engine == "openai" else "knn"
 
 
 def _nad_config(

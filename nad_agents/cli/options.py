@@ -34,6 +34,7 @@ __all__ = [
     "TimeoutOption",
     "TopKOption",
     "TopPOption",
+    "URLOption",
     "WorkersOption",
     "engine_options",
     "option",
@@ -70,13 +71,21 @@ def option(config: type[BaseModel], field: str, *names: str, text: str = "", not
     return typer.Option(*names, help=escape(" ".join(filter(None, sentences))), **settings)
 
 
-def engine_options(given: list[str] | None) -> dict[str, Any]:
-    """Read the values of `--engine-option`, each of which is JSON if it can be read as such, and else text.
+def engine_options(engine: EngineName, given: list[str] | None, url: str | None) -> dict[str, Any]:
+    """Return the options of an engine.
+
+    Args:
+        engine: The engine.
+        given: The values of `--engine-option`, each of which is JSON if it can be read as such, and else text.
+        url: The value of `--url`.
 
     Raises:
-        ConfigurationError: One of them is not of the form NAME=VALUE.
+        ConfigurationError: One of them is not of the form NAME=VALUE, or the engine has no address.
     """
-    found: dict[str, Any] = {}
+    if url is not None and engine != "openai":
+        msg = f"--url is the address of a server, and --engine {engine} runs the model itself; add --engine openai"
+        raise ConfigurationError(msg)
+    found: dict[str, Any] = {} if url is None else {"base_url": url}
     for one in given or ():
         name, equals, value = one.partition("=")
         if not equals or not name:
@@ -102,7 +111,15 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local f
 DeviceOption = Annotated[str, typer.Option(help="Device of the model: auto, cpu, cuda, mps ...")]
 EngineOption = Annotated[
     EngineName,
-    typer.Option("--engine", help="What runs the model: transformers (hf), or vLLM in processes of its own (vllm)."),
+    typer.Option(
+        "--engine",
+        help="What runs the model: transformers (hf), vLLM in processes of its own (vllm), or a server with OpenAI's "
+        "protocol, which shows no neurons (openai).",
+    ),
+]
+URLOption = Annotated[
+    str | None,
+    typer.Option("--url", help="Address of the server for --engine openai, such as http://localhost:11434/v1."),
 ]
 EngineOptionsOption = Annotated[
     list[str] | None,

@@ -84,7 +84,10 @@ def make_processors(
     matcher = LLMatcher(tokenizer, grammar.lark)
     budget = _make_token_budget(grammar, matcher, loaded, max_new_tokens)
     if isinstance(loaded, ServedModel):
-        return lambda: [StructuredOutput(grammar.lark)]
+        schemas = list(grammar.schemas.values())
+        # a rule for calls has text around the schema of the arguments
+        only_schema = schemas[0] if len(schemas) == 1 and "calls:" not in grammar.lark else None
+        return lambda: [StructuredOutput(grammar.lark, only_schema)]
     return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget)]
 
 

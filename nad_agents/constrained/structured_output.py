@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["StructuredOutput"]
 
@@ -16,6 +18,8 @@ class StructuredOutput:
 
     Attributes:
         lark: The grammar in llguidance's dialect of Lark.
+        json_schema: The schema, where the grammar is that of one JSON schema and nothing else.
     """
 
     lark: str
+    json_schema: Mapping[str, Any] | None = None

@@ -61,6 +61,11 @@ def load_engine(
     if isinstance(model, LoadedModel):
         msg = f"{model.name} is loaded already, but engine={name!r} loads a model itself; give its name or path"
         raise ConfigurationError(msg)
+    if name == "openai":
+        from nad_agents.engine.openai.start import connect_openai
+
+        connected = connect_openai(model, max_rows=max_rows, options=options)
+        return connected.loaded, connected
     from nad_agents.engine.vllm.start import start_vllm
 
     engine = start_vllm(

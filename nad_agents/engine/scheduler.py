@@ -235,6 +235,7 @@ class Scheduler:
                 queued=scheduled.started - scheduled.submitted,
                 prefill=generation.prefill_seconds,
                 cached_tokens=generation.cached_tokens,
+                prompt_tokens=generation.prompt_tokens,
                 decode=time.perf_counter() - scheduled.started - generation.prefill_seconds,
             )
         except Exception as error:  # noqa: BLE001 - as above

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from nad_agents.models import ModelSource
 from nad_agents.types import EngineName
@@ -36,7 +36,7 @@ class ServedModel:
 
     tokenizer: PreTrainedTokenizerBase
     name: str
-    source: ModelSource
+    source: ModelSource | Literal["server"]
     path: Path
     context_length: int | None
     vocabulary_size: int

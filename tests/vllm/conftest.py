@@ -30,21 +30,21 @@ def folder(tmp_path_factory):
     return path
 
 
-def _decoder(folder, **options):
+def make_decoder(folder, **options):
     config = NADConfig(**CONFIG)
     return NeuronAgreementDecoder(folder, sampling=SAMPLING, config=config, dtype="float32", device="cpu", **options)
 
 
 @pytest.fixture(scope="session")
 def vllm(folder):
-    decoder = _decoder(folder, engine="vllm", engine_options=OPTIONS, max_rows=16)
+    decoder = make_decoder(folder, engine="vllm", engine_options=OPTIONS, max_rows=16)
     yield decoder
     decoder.close()
 
 
 @pytest.fixture(scope="session")
 def hf(folder):
-    return _decoder(folder)
+    return make_decoder(folder)
 
 
 @pytest.fixture(params=["hf", "vllm"])

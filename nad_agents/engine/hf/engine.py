@@ -38,6 +38,7 @@ from nad_agents.exceptions import GenerationError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
+from nad_agents.selectors.base import Selector
 
 __all__ = ["HFEngine"]
 
@@ -88,9 +89,17 @@ class HFEngine:
         return int(length) if length else None
 
     @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
         return len(self._batch.padding)
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
         """Return how the recorded neurons are numbered.

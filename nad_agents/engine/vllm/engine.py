@@ -9,6 +9,7 @@ Dropped candidates are aborted. Those that go on lose nothing, as their cache st
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,11 +19,12 @@ from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.served_model import ServedModel
-from nad_agents.engine.vllm.generation import VLLMGeneration
+from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
 from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout
+from nad_agents.selectors.base import Selector
 
 __all__ = ["VLLMEngine", "VLLMPrefill"]
 
@@ -58,8 +60,8 @@ class VLLMEngine:
     def __init__(self, llm: Any, loaded: ServedModel) -> None:
         self.loaded = loaded
         self._llm = llm
-        self._generations: list[VLLMGeneration] = []
-        self._owners: dict[str, tuple[VLLMGeneration, int]] = {}
+        self._generations: list[StreamedGeneration] = []
+        self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
         self._requests = 0
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
         self._widths: tuple[int, ...] = tuple(described[0]["widths"])
@@ -76,9 +78,17 @@ class VLLMEngine:
         return self.loaded.context_length
 
     @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    @property
     def rows(self) -> int:
         """Number of live candidates."""
         return sum(len(generation.live) for generation in self._generations)
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
 
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
@@ -127,13 +137,13 @@ class VLLMEngine:
         self.check(request)
         return VLLMPrefill(request)
 
-    def join(self, prefill: VLLMPrefill) -> VLLMGeneration:
+    def join(self, prefill: VLLMPrefill) -> StreamedGeneration:
         """Hand the N candidates of a prompt to vLLM."""
         request, sampling = prefill.request, prefill.request.sampling
         text = AnswerText(
             self.loaded.tokenizer, request.prompt_ids, stop=sampling.stop, visible_tokens=request.visible_tokens
         )
-        generation = VLLMGeneration(request, self.layout(request.recording), text, self._take)
+        generation = StreamedGeneration(request, self.layout(request.recording), text, self._take)
         for candidate, seed in request.candidate_seeds().items():
             external = f"nad-{self._requests}"
             self._requests += 1
@@ -146,7 +156,7 @@ class VLLMEngine:
         self._generations.append(generation)
         return generation
 
-    def start(self, request: GenerationRequest) -> VLLMGeneration:
+    def start(self, request: GenerationRequest) -> StreamedGeneration:
         """Hand a prompt and its N candidates to vLLM.
 
         Raises:
@@ -177,12 +187,14 @@ class VLLMEngine:
     def release(self, generation: Generation) -> None:
         """Take a generation out of vLLM, finished or not."""
         found = self._find(generation)
-        self._abort([state.external_id for state in found.prune(found.live)])
+        states, running = found.candidates.values(), found.prune(found.live)
         self._generations.remove(found)
-        states = found.candidates.values()
         for state in states:
             self._owners.pop(state.external_id, None)
-        self._call("nad_forget", [state.request_id for state in states])
+        # an engine that has ended has nothing to free, and its error is that of the request already
+        with contextlib.suppress(GenerationError):
+            self._abort([state.external_id for state in running])
+            self._call("nad_forget", [state.request_id for state in states])
 
     def reset_after_fork(self) -> None:
         """Refuse to work in a forked process, whose parent owns the connection to vLLM.
@@ -234,7 +246,7 @@ class VLLMEngine:
             if output.num_cached_tokens and candidate == generation.request.first_candidate:
                 generation.cached_tokens = int(output.num_cached_tokens)
 
-    def _take(self, generation: VLLMGeneration, candidates: Collection[int]) -> None:
+    def _take(self, generation: StreamedGeneration, candidates: Collection[int]) -> None:
         """Take what the workers have recorded of some candidates."""
         states = {generation.candidates[i].request_id: generation.candidates[i] for i in candidates}
         if not states:
@@ -264,7 +276,7 @@ class VLLMEngine:
             msg = f"the vLLM engine of {self.name} has ended, and its log says why; construct the decoder again"
             raise GenerationError(msg) from error
 
-    def _find(self, generation: Generation) -> VLLMGeneration:
+    def _find(self, generation: Generation) -> StreamedGeneration:
         for mine in self._generations:
             if mine is generation:
                 return mine

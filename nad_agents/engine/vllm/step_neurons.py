@@ -44,7 +44,8 @@ def step_neurons(
         local = activations.abs().float()
         best = local.topk(min(config.per_layer_top, local.shape[-1]), dim=-1)
         layer_values = gather(best.values.contiguous())
-        layer_ids = gather((best.indices + first_neuron + position * stride).contiguous())
+        # as floats, which hold these numbers exactly, since not every backend gathers integers
+        layer_ids = gather((best.indices + first_neuron).float()).long() + position * stride
         # 2. the best of the whole layer
         kept = layer_values.topk(min(config.per_layer_top, layer_values.shape[-1]), dim=-1, sorted=False)
         values.append(kept.values)

@@ -1,7 +1,7 @@
-"""One generation of the vLLM engine: what its candidates have generated, seen as if all of them went in step.
+"""A generation whose candidates grow elsewhere, each at its own pace, seen as if all of them went in step.
 
-vLLM advances each candidate as its scheduler sees fit, and goes on while the engine's thread looks at the others. What
-callers see is a view of that: every live candidate has `tokens` tokens, and what vLLM has generated beyond them is
+vLLM, or a server, advances each candidate as it sees fit, and goes on while the engine's thread looks at the others.
+What callers see is a view of that: every live candidate has `tokens` tokens, and what was generated beyond them is
 shown later, or never if the candidate is dropped. So the end of a chunk means the same as with every other engine.
 """
 
@@ -10,30 +10,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.rollouts import FinishReason, NeuronLayout, Rollout, RolloutGroup
 
-__all__ = ["CandidateState", "VLLMGeneration"]
+__all__ = ["CandidateState", "CandidateText", "StreamedGeneration"]
 
 
 @dataclass(eq=False)
 class CandidateState:
-    """What vLLM has generated for one candidate.
+    """What has been generated for one candidate.
 
     Attributes:
-        external_id: The id by which the engine gave the candidate to vLLM.
-        request_id: The id that vLLM made of it, by which its workers know the candidate.
+        external_id: The id by which the engine gave the candidate to the backend.
+        request_id: The id that the backend made of it.
         token_ids: All its tokens so far.
         logprobs: Their log-probabilities in nats.
-        neurons: int32 [T', k] parts as they were taken from the workers; T' sums to at most the number of tokens.
+        neurons: int32 [T', k] parts as they came; T' sums to at most the number of tokens.
         signals: float32 [T', 3] parts: entropy, self-certainty and confidence.
-        finish_reason: Why vLLM ended it; "running" if it has not.
+        finish_reason: Why the backend ended it; "running" if it has not.
         ended: Number of tokens and reason with which the candidate has ended for its caller; None while it is live.
     """
 
@@ -48,7 +47,7 @@ class CandidateState:
 
     @property
     def taken(self) -> int:
-        """Number of tokens whose neurons and signals were taken from the workers."""
+        """Number of tokens whose neurons and signals are here."""
         return sum(len(part) for part in self.signals)
 
     def add_recorded(self, recorded: dict[str, Any]) -> None:
@@ -59,30 +58,39 @@ class CandidateState:
             self.signals.append(np.frombuffer(recorded["signals"], np.float32).reshape(tokens, 3))
 
 
-class VLLMGeneration:
+class CandidateText(Protocol):
+    """Turns the tokens of a candidate into its text."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of a candidate's tokens, cut before the first stop string."""
+        ...
+
+
+class StreamedGeneration:
     """A request that the engine is working on; see `nad_agents.engine.base.Generation`.
 
     Args:
         request: The request.
         layout: Numbering of the recorded neurons.
         text: Decodes the candidates.
-        take: Takes what the workers have recorded of some of the candidates.
+        take: Fetches the neurons and signals of some of the candidates, where they do not come with the tokens.
 
     Attributes:
         request: See above.
-        candidates: What vLLM has generated, by candidate.
+        candidates: What has been generated, by candidate.
         error: The error that ended the generation early; None if there was none.
         tokens: Number of tokens that each live candidate shows.
         prefill_seconds: Seconds until every candidate had its first token.
-        cached_tokens: Number of prompt tokens that an earlier request had left in vLLM's prefix cache.
+        cached_tokens: Number of prompt tokens that an earlier request had left in the backend's cache.
+        prompt_tokens: Number of prompt tokens as the backend counts them; None where it says nothing.
     """
 
     def __init__(
         self,
         request: GenerationRequest,
         layout: NeuronLayout,
-        text: AnswerText,
-        take: Callable[[VLLMGeneration, Collection[int]], None],
+        text: CandidateText,
+        take: Callable[[StreamedGeneration, Collection[int]], None],
     ) -> None:
         self.request = request
         self.candidates = {candidate: CandidateState() for candidate in request.candidates}
@@ -90,6 +98,7 @@ class VLLMGeneration:
         self.tokens = 0
         self.prefill_seconds = 0.0
         self.cached_tokens = 0
+        self.prompt_tokens: int | None = None
         self._layout = layout
         self._text = text
         self._take = take
@@ -115,7 +124,7 @@ class VLLMGeneration:
 
     @property
     def all_finished(self) -> bool:
-        """Whether vLLM has ended every live candidate, or the generation has failed."""
+        """Whether the backend has ended every live candidate, or the generation has failed."""
         return self.error is not None or all(
             self.candidates[candidate].finish_reason != "running" for candidate in self.live
         )
@@ -123,7 +132,7 @@ class VLLMGeneration:
     def receive(
         self, candidate: int, token_ids: Sequence[int], logprobs: Sequence[float], finish_reason: FinishReason
     ) -> None:
-        """Keep what vLLM has generated for a candidate.
+        """Keep what the backend has generated for a candidate.
 
         Args:
             candidate: The candidate.
@@ -148,7 +157,7 @@ class VLLMGeneration:
                 state.ended = (len(state.token_ids), state.finish_reason)
 
     def prune(self, candidates: Collection[int]) -> list[CandidateState]:
-        """End live candidates because the caller drops them; return those that vLLM is still working on."""
+        """End live candidates because the caller drops them; return those that the backend still works on."""
         dropped = [self.candidates[candidate] for candidate in candidates if candidate in self.live]
         for state in dropped:
             state.ended = (min(self.tokens, len(state.token_ids)), "pruned")
@@ -178,20 +187,16 @@ class VLLMGeneration:
 
     def _rollout(self, candidate: int) -> Rollout:
         state, length = self.candidates[candidate], self._length(candidate)
-        signals = _joined(state.signals, 3, np.float32)[:length]
-        width = state.neurons[0].shape[1] if state.neurons else 0
+        signals = (np.concatenate(state.signals) if state.signals else np.empty((0, 3), np.float32))[:length]
+        neurons = np.concatenate(state.neurons) if state.neurons else np.empty((length, 0), np.int32)
         return Rollout(
             index=candidate,
             token_ids=np.array(state.token_ids[:length], np.int64),
             text=self.text(candidate),
-            neurons=_joined(state.neurons, width, np.int32)[:length],
+            neurons=neurons[:length],
             logprobs=np.array(state.logprobs[:length], np.float32),
             entropies=np.ascontiguousarray(signals[:, 0]),
             self_certainties=np.ascontiguousarray(signals[:, 1]),
             confidences=np.ascontiguousarray(signals[:, 2]),
             finish_reason=self.finish_reason(candidate),
         )
-
-
-def _joined(parts: Sequence[NDArray[Any]], width: int, dtype: type) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty((0, width), dtype)

@@ -4,7 +4,7 @@ import numpy as np
 
 from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.vllm.generation import VLLMGeneration
+from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.types import SamplingConfig
@@ -27,7 +27,7 @@ def make(n=2, **options):
 
     taken = []
     request = GenerationRequest([5, 6], SamplingConfig(n=n, seed=1, **options), RecordingConfig(), chunk_size=4)
-    generation = VLLMGeneration(request, NeuronLayout(1, 100), AnswerText(byte_tokenizer(), [5, 6]), take)
+    generation = StreamedGeneration(request, NeuronLayout(1, 100), AnswerText(byte_tokenizer(), [5, 6]), take)
     return generation, taken
 
 
