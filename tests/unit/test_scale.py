@@ -21,14 +21,15 @@ def test_every_measured_figure_is_computed(measured):
 
 def test_the_measured_figures_of_the_results_stand_there():
     results = (ROOT / "benchmarks" / "RESULTS.md").read_text(encoding="utf-8")
-    for figure in (
+    figures = (
         "12.5 ms at 4 to 1.5 ms at 256",
         "45 ms",
         "2 ms a token",
         "**0.42**",
         "0.48 (one pair)",
         "2 MB for 1,000",
-    ):
+    )
+    for figure in figures:
         assert figure in results
 
 
@@ -37,7 +38,7 @@ def test_requests_that_wait_take_the_rows_that_pruning_frees():
     alone = scale.queue_seconds(shape, machine, 16, 128, "never", 1)
     many = scale.queue_seconds(shape, machine, 16, 128, "never", 16)
     # 16 requests of 16 rows fill the machine, so a seventeenth waits for all of them
-    assert many < 1.5 * alone
+    assert many < 2 * alone
     assert scale.queue_seconds(shape, machine, 16, 128, "never", 17) == pytest.approx(many + alone)
     assert scale.queue_seconds(shape, machine, 16, 128, "first_chunk", 17) < many + alone
 

@@ -4,7 +4,7 @@ import pytest
 
 from nad_agents import NADConfig
 from tests.vllm.conftest import CONFIG, OPTIONS, make_decoder
-from tests.vllm.test_recording import assert_recorded_as_forced, prompt_ids
+from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
 
 
 @pytest.mark.timeout(600)
