@@ -82,8 +82,8 @@ def engine_options(engine: EngineName, given: list[str] | None, url: str | None)
     Raises:
         ConfigurationError: One of them is not of the form NAME=VALUE, or the engine has no address.
     """
-    if url is not None and engine != "openai":
-        msg = f"--url is the address of a server, and --engine {engine} runs the model itself; add --engine openai"
+    if url is not None and engine == "hf":
+        msg = "--url is the address of a server, and transformers run here; add --engine openai, or vllm for vLLM's own"
         raise ConfigurationError(msg)
     found: dict[str, Any] = {} if url is None else {"base_url": url}
     for one in given or ():
@@ -119,7 +119,10 @@ EngineOption = Annotated[
 ]
 URLOption = Annotated[
     str | None,
-    typer.Option("--url", help="Address of the server for --engine openai, such as http://localhost:11434/v1."),
+    typer.Option(
+        "--url",
+        help="Address of the server for --engine openai, such as http://localhost:11434/v1, or of a vLLM server.",
+    ),
 ]
 EngineOptionsOption = Annotated[
     list[str] | None,

@@ -66,8 +66,11 @@ def load_engine(
 
         connected = connect_openai(model, max_rows=max_rows, options=options)
         return connected.loaded, connected
-    from nad_agents.engine.vllm.start import start_vllm
+    from nad_agents.engine.vllm.start import connect_vllm, start_vllm
 
+    if "base_url" in options:
+        server = connect_vllm(model, max_rows=max_rows, options=options)
+        return server.loaded, server
     engine = start_vllm(
         model, device=device, dtype=str(dtype).removeprefix("torch."), max_rows=max_rows, options=options
     )

@@ -22,11 +22,13 @@ class AnswerPiece:
         text: The text that it adds.
         logprob: Log-probability in nats; NaN if the server does not give it.
         confidence: Negative mean log-probability of the likeliest tokens in nats; NaN if the server does not give them.
+        token: The token's id where the server tells it; the text is empty then.
     """
 
     text: str
     logprob: float = math.nan
     confidence: float = math.nan
+    token: int | None = None
 
 
 @dataclass(eq=False)

@@ -20,8 +20,9 @@ from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.streamed_generation import StreamedGeneration
+from nad_agents.engine.vllm.layout import layout_of
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
-from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
+from nad_agents.exceptions import GenerationError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout
 from nad_agents.selectors.base import Selector
@@ -97,16 +98,7 @@ class VLLMEngine:
             UnsupportedModelError: vLLM's model, or its settings, allow no recording.
             ConfigurationError: The layer range does not fit the model.
         """
-        if recording is None:
-            return NeuronLayout(0, 0)
-        if self._refusal:
-            raise UnsupportedModelError(self._refusal)
-        first, end = recording.layers or (0, len(self._widths))
-        if not 0 <= first < end <= len(self._widths):
-            count = len(self._widths)
-            msg = f"layers={recording.layers} does not fit a model of {count} layers; end at {count} or before"
-            raise ConfigurationError(msg)
-        return NeuronLayout(end - first, max(self._widths[first:end]), first)
+        return layout_of(recording, self._widths, self._refusal)
 
     def can_join(self) -> bool:
         """Return whether another generation may enter the batch: always."""

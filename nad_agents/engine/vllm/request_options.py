@@ -20,6 +20,7 @@ class RequestOptions(BaseModel):
         top_k: Number of activated neurons per token.
         per_layer_top: Greatest number of them from one layer.
         layers: (first, end) of the recorded decoder layers; None records all.
+        key: Name by which the caller asks for what was recorded; empty if it knows the request's id in the workers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +29,7 @@ class RequestOptions(BaseModel):
     top_k: int = Field(default=500, ge=1)
     per_layer_top: int = Field(default=64, ge=1)
     layers: tuple[int, int] | None = None
+    key: str = ""
 
     @classmethod
     def of(cls, recording: RecordingConfig | None) -> RequestOptions:

@@ -1,4 +1,4 @@
-"""Start vLLM with a model, for `VLLMEngine`."""
+"""Start vLLM with a model, or connect to a server of vLLM that runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.vllm.endpoint import DESCRIBE_ROUTE
 from nad_agents.engine.vllm.engine import VLLMEngine
+from nad_agents.engine.vllm.server_engine import VLLMServerEngine
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError
 from nad_agents.models.location import ModelLocation, locate_model
 from nad_agents.models.logging import silence_libraries
 from nad_agents.models.pretrained import read_tokenizer
 
-__all__ = ["start_vllm"]
+__all__ = ["connect_vllm", "start_vllm"]
 
 _OURS = {"model", "tokenizer", "dtype", "disable_log_stats", "structured_outputs_config"}
 """Options of vLLM that this library sets itself."""
@@ -77,7 +79,73 @@ def start_vllm(
         lines = str(error).strip().splitlines() or [type(error).__name__]
         msg = f"vLLM cannot run {location.name}: {lines[0]}; its log says more, with VLLM_LOGGING_LEVEL=INFO"
         raise ModelLoadError(msg) from error
-    return VLLMEngine(llm, _served_model(llm, location, dtype, platform))
+    config = llm.vllm_config.model_config
+    loaded = _served_model(
+        location,
+        context_length=int(config.max_model_len),
+        vocabulary_size=int(config.get_vocab_size()),
+        architecture=str((config.hf_config.architectures or ["unknown"])[0]),
+        dtype=dtype,
+        device=platform,
+    )
+    return VLLMEngine(llm, loaded)
+
+
+def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]) -> VLLMServerEngine:
+    """Connect to a `vllm serve` that was started with VLLM_PLUGINS=nad_agents.
+
+    Args:
+        model: The model that the server runs, whose tokenizer is read here.
+        max_rows: Greatest number of candidates that are sent at the same time.
+        options: `base_url`, the server's address without a path, `api_key`, and `served_name`, the model's name at the
+            server (default: the first one that the server names).
+
+    Raises:
+        MissingDependencyError: OpenAI's client is not installed.
+        ConfigurationError: An option is unknown.
+        ModelLoadError: No such server answers, or it runs without the plugin.
+    """
+    try:
+        import httpx
+        import openai
+    except ImportError as error:
+        msg = "a vLLM server is reached by OpenAI's client; install it with: pip install 'nad-agents[openai]'"
+        raise MissingDependencyError(msg) from error
+    for name in options:
+        if name not in {"base_url", "api_key", "served_name"}:
+            msg = f"a vLLM server takes no option {name!r}; it has its own, and here are base_url, api_key, served_name"
+            raise ConfigurationError(msg)
+    url = str(options["base_url"]).rstrip("/").removesuffix("/v1")
+    key = options.get("api_key") or os.environ.get("OPENAI_API_KEY") or "none"
+    routes = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=1)
+    try:
+        answer = routes.get(DESCRIBE_ROUTE)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            msg = f"the server at {url} has no NAD routes; start it with: VLLM_PLUGINS=nad_agents vllm serve ..."
+            raise ModelLoadError(msg)
+        described = answer.raise_for_status().json()
+        served_name = options.get("served_name") or routes.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+    except httpx.HTTPError as error:
+        msg = f"no vLLM server answers at {url}: {error}"
+        raise ModelLoadError(msg) from error
+    loaded = _served_model(
+        locate_model(model),
+        context_length=described["context_length"],
+        vocabulary_size=described["vocabulary_size"],
+        architecture=described["architecture"],
+        dtype=described["dtype"],
+        device=url,
+    )
+    return VLLMServerEngine(
+        client,
+        routes,
+        loaded,
+        served_name=str(served_name),
+        widths=described["widths"],
+        refusal=described["refusal"],
+        max_rows=max_rows,
+    )
 
 
 def _check_options(options: Mapping[str, Any], known: list[str]) -> None:
@@ -120,7 +188,9 @@ def _cpu_options() -> dict[str, Any]:
     return options
 
 
-def _served_model(llm: Any, location: ModelLocation, dtype: str, platform: str) -> ServedModel:
+def _served_model(
+    location: ModelLocation, *, context_length: int, vocabulary_size: int, architecture: str, dtype: str, device: str
+) -> ServedModel:
     from transformers import GenerationConfig
 
     with silence_libraries():
@@ -130,17 +200,16 @@ def _served_model(llm: Any, location: ModelLocation, dtype: str, platform: str) 
         except OSError:
             ends = None
     ends = tokenizer.eos_token_id if ends is None else ends
-    config = llm.vllm_config.model_config
     return ServedModel(
         tokenizer=tokenizer,
         name=location.name,
         source=location.source,
         path=location.path,
-        context_length=int(config.max_model_len),
-        vocabulary_size=int(config.get_vocab_size()),
+        context_length=context_length,
+        vocabulary_size=vocabulary_size,
         end_tokens=tuple(ends) if isinstance(ends, list | tuple) else () if ends is None else (int(ends),),
-        architecture=str((config.hf_config.architectures or ["unknown"])[0]),
+        architecture=architecture,
         dtype=dtype,
-        device=platform,
+        device=device,
         engine="vllm",
     )

@@ -105,6 +105,7 @@ class WorkerRecorder:
     def __init__(self, model: RecordedModel) -> None:
         self._model = model
         self._records: dict[str, _Record] = {}
+        self._keys: dict[str, str] = {}
         self._refused: dict[str, str] = {}
         self._ended: dict[str, None] = {}
         self._step: list[tuple[int, int, _Record]] = []  # row, position, record
@@ -127,6 +128,8 @@ class WorkerRecorder:
             self._refused[request_id] = options
             return
         self._records[request_id] = _Record(options, prompt_length)
+        if options.key:
+            self._keys[options.key] = request_id
 
     def end_requests(self, request_ids: Sequence[str]) -> None:
         """Notice requests that have ended; what was recorded of them stays until it is taken."""
@@ -169,11 +172,11 @@ class WorkerRecorder:
         step, self._step = self._step, []
         if not step:
             return
-        by_options: dict[RequestOptions, list[tuple[int, int, _Record]]] = {}
+        by_config: dict[RecordingConfig | None, list[tuple[int, int, _Record]]] = {}
         for entry in step:
-            by_options.setdefault(entry[2].options, []).append(entry)
-        for options, entries in by_options.items():
-            block = self._block(options.recording, [row for row, _, _ in entries], logits)
+            by_config.setdefault(entry[2].options.recording, []).append(entry)
+        for config, entries in by_config.items():
+            block = self._block(config, [row for row, _, _ in entries], logits)
             for place, (_, position, record) in enumerate(entries):
                 record.rows[position] = (block, place)
 
@@ -197,6 +200,9 @@ class WorkerRecorder:
     def take(self, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what was recorded of some requests since it was last taken, and forget it.
 
+        Args:
+            request_ids: The requests' ids in this worker, or the keys of their options.
+
         Returns:
             For each request: `start`, the position of the first token; `tokens`, their number T; `neurons`, the bytes
             of int32 [T, k]; and `signals`, the bytes of float32 [T, 3] (entropy, self-certainty, confidence; nats),
@@ -204,7 +210,7 @@ class WorkerRecorder:
         """
         found = {}
         for request_id in request_ids:
-            record = self._records.get(request_id)
+            record = self._records.get(self._keys.get(request_id, request_id))
             if record is None:
                 continue
             start, end = record.taken, record.taken
@@ -228,6 +234,9 @@ class WorkerRecorder:
 
     def forget(self, request_ids: Sequence[str]) -> None:
         """Free what is kept of some requests."""
-        for request_id in request_ids:
-            self._records.pop(request_id, None)
+        for name in request_ids:
+            request_id = self._keys.get(name, name)
+            record = self._records.pop(request_id, None)
             self._ended.pop(request_id, None)
+            if record is not None:
+                self._keys.pop(record.options.key, None)

@@ -24,7 +24,7 @@ def test_every_option_of_sampling_has_its_counterpart():
     )  # fmt: skip
     options = candidate_options(asked, 77)
     assert json.loads(options.pop("extra_args")[EXTRA_ARG]) == {
-        "record": True, "top_k": 9, "per_layer_top": 64, "layers": [1, 3],
+        "record": True, "top_k": 9, "per_layer_top": 64, "layers": [1, 3], "key": "",
     }  # fmt: skip
     assert options == {
         "n": 1, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.2, "seed": 77,
