@@ -121,7 +121,8 @@ URLOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="Address of the server for --engine openai, such as http://localhost:11434/v1, or of a vLLM server.",
+        help="Address of the server for --engine openai, such as http://localhost:11434/v1; or for --engine vllm, of a "
+        "vllm serve that was started with VLLM_PLUGINS=nad_agents.",
     ),
 ]
 EngineOptionsOption = Annotated[

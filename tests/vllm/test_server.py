@@ -91,5 +91,5 @@ def test_cancelling_closes_the_connections(front):
 
 
 def test_a_server_that_does_not_answer_is_named(folder):
-    with pytest.raises(ModelLoadError, match="no vLLM server answers at http://127.0.0.1:9"):
+    with pytest.raises(ModelLoadError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):
         NeuronAgreementDecoder(folder, engine="vllm", engine_options={"base_url": "http://127.0.0.1:9"})
