@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.loading import load_engine
 from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.event_queue import EventQueue
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
+from nad_agents.models import DEFAULT_MODEL, LoadedModel
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.observer import RequestObserver
@@ -31,7 +31,15 @@ from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import SelectionPlan, check_configuration, make_selector
 from nad_agents.selectors.base import Selector
-from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import (
+    NOT_GIVEN,
+    EngineName,
+    NADConfig,
+    NotGiven,
+    SamplingConfig,
+    Selection,
+    VerificationConfig,
+)
 from nad_agents.verification import Verifier
 
 __all__ = ["NeuronAgreementDecoder"]
@@ -43,10 +51,11 @@ class NeuronAgreementDecoder:
     Every call takes the same keywords, which `submit` describes; what a call leaves out is the decoder's own.
 
     Args:
-        model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
-            loaded at once.
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or, with engine "hf", a model that `load_model`
+            returned. Weights are loaded at once.
         adapter: A LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is. With a model that
-            `load_model` returned, the adapter stays beside the weights, which several decoders then share.
+            `load_model` returned, the adapter stays beside the weights, which several decoders then share. Only for
+            engine "hf".
         sampling: How candidates are sampled.
         config: Options for recording, comparing and pruning candidates.
         verifier: Judges answers in rank order; None trusts the ranking.
@@ -58,7 +67,13 @@ class NeuronAgreementDecoder:
             down to the last bit.
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
             is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
-            down to the last bit.
+            down to the last bit. Only for engine "hf".
+        engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own, and
+            "openai" is a server with OpenAI's protocol, whose model is called `model`. A server shows no neurons, so
+            only selectors that need none work with it.
+        engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
+            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
+            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``.
 
     Attributes:
         loaded: The model with its tokenizer.
@@ -67,6 +82,7 @@ class NeuronAgreementDecoder:
     Raises:
         ModelLoadError: The model cannot be loaded.
         ConfigurationError: A parameter cannot work.
+        MissingDependencyError: The engine's package is not installed.
     """
 
     def __init__(
@@ -83,6 +99,8 @@ class NeuronAgreementDecoder:
         max_rows: int = 128,
         share_batches: bool = True,
         prefix_cache_mb: int = 256,
+        engine: EngineName = "hf",
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.sampling = sampling or SamplingConfig()
         self.config = config or NADConfig()
@@ -91,12 +109,15 @@ class NeuronAgreementDecoder:
         check_configuration(self.sampling, self.config)
         if prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
-        if not isinstance(model, LoadedModel):
-            self.loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
-        else:
-            self.loaded = model if adapter is None else model.with_adapter(adapter)
-        self.engine = HFEngine(
-            self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
+        self.loaded, self.engine = load_engine(
+            engine,
+            model,
+            adapter=adapter,
+            device=device,
+            dtype=dtype,
+            max_rows=max_rows,
+            prefix_bytes=prefix_cache_mb * 2**20,
+            options=engine_options or {},
         )
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
@@ -125,10 +146,15 @@ class NeuronAgreementDecoder:
         request = GenerationRequest(
             prompt_ids,
             sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
-            recording=_recording(config),
+            recording=self._recording(config),
             chunk_size=config.chunk_size,
         )
         return self.engine.fitting_token_limit(request)
+
+    def close(self) -> None:
+        """Cancel every request and free what the engine holds outside this process; of use with engine "vllm"."""
+        self._scheduler.stop()
+        self.engine.close()
 
     @property
     def prompt_tokens_left(self) -> int:
@@ -462,6 +488,7 @@ class NeuronAgreementDecoder:
         verifier = self.verifier if verifier is NOT_GIVEN else verifier
         verification = verification or self.verification
         check_configuration(sampling, config)
+        self.engine.check_selector(make_selector(config, ComparisonConfig.from_config(config)))
         if watch and sampling.in_waves:
             raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
         if timeout is not None and not timeout > 0:  # which NaN is not
@@ -470,6 +497,7 @@ class NeuronAgreementDecoder:
             sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
         # 2. each prompt gets its request, its observer and its selection
         comparison = ComparisonConfig.from_config(config)
+        recording = self._recording(config)
         pending, queued = [], []
         for i, prompt in enumerate(prompts, first_prompt_index):
             ids = encode_prompt(
@@ -483,11 +511,14 @@ class NeuronAgreementDecoder:
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,
-                recording=_recording(config),
+                recording=recording,
                 chunk_size=config.chunk_size,
                 prompt=last_user_text(prompt),
                 prompt_index=i,
                 visible_tokens=frozenset(visible_tokens),
+                conversation=prompt,
+                tools=tuple(tools or ()),
+                raw=raw,
             )
             waves = [
                 # a processor keeps a state of the rows that it has seen
@@ -515,11 +546,11 @@ class NeuronAgreementDecoder:
         self._scheduler.submit(queued)
         return pending
 
-
-def _recording(config: NADConfig) -> RecordingConfig | None:
-    if not config.record:
-        return None
-    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
+    def _recording(self, config: NADConfig) -> RecordingConfig | None:
+        """Return what is recorded: nothing where nobody wants it, or where the engine has no neurons to show."""
+        if not config.record or not self.engine.records_neurons:
+            return None
+        return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
 
 
 def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:

@@ -6,6 +6,7 @@ that another thread reads. `check_configuration` refuses settings that cannot wo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from nad_agents.events import DecodingEvent, Ranking, Verified
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
 from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
-from nad_agents.rollouts import RolloutGroup
+from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
 from nad_agents.types import Candidate, NADConfig, SamplingConfig, Selection, Timings, Usage, VerificationConfig
 from nad_agents.verification import Verifier, WalkResult, walk_ranking
@@ -136,6 +137,7 @@ class SelectionPlan:
         # 3. evidence
         recorded = self.request.recording is not None
         candidates, matrix = describe_candidates(group, ranked, verdicts, recorded=recorded)
+        prompt_tokens = len(self.request.prompt_ids) if result.prompt_tokens is None else result.prompt_tokens
         return Selection(
             text=group.rollouts[winner].text,
             winner=winner,
@@ -144,7 +146,7 @@ class SelectionPlan:
             selector=self.selector.name,
             seed=self.request.seed,
             similarity_matrix=matrix,
-            usage=token_usage(group, len(self.request.prompt_ids), winner, cached_tokens=result.cached_tokens),
+            usage=token_usage(group, prompt_tokens, winner, cached_tokens=result.cached_tokens),
             timings=Timings(
                 queued=result.queued,
                 prefill=result.prefill,
@@ -263,13 +265,19 @@ def describe_candidates(
             tokens=len(rollout),
             activated_neurons=counts[i],
             agreement=agreement[i],
-            mean_logprob=float(rollout.logprobs.mean()) if len(rollout) else None,
+            mean_logprob=_mean_logprob(rollout),
             finish_reason=rollout.finish_reason,
             verdict=verdicts.get(i),
         )
         for i, rollout in enumerate(group.rollouts)
     )
     return candidates, matrix
+
+
+def _mean_logprob(rollout: Rollout) -> float | None:
+    """Return a candidate's mean log-probability; None if it has no token, or the server gave no log-probabilities."""
+    mean = float(rollout.logprobs.mean()) if len(rollout) else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0) -> Usage:

@@ -15,6 +15,7 @@ from nad_agents.rollouts import FinishReason
 __all__ = [
     "NOT_GIVEN",
     "Candidate",
+    "EngineName",
     "NADConfig",
     "NotGiven",
     "Pruning",
@@ -43,6 +44,10 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 ScoreName = Literal["activation", "attribution"]
 """Score of a neuron: its absolute activation, or its direct contribution to the logit of the emitted token (arXiv
 2504.07440, eq. 5)."""
+
+EngineName = Literal["hf", "vllm", "openai"]
+"""What runs the model: transformers in the caller's process, vLLM in processes of its own, or a server with OpenAI's
+protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""

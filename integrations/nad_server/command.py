@@ -24,9 +24,13 @@ from nad_agents.cli.options import (
     SAMPLING,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     ModelOption,
     SandboxKind,
     SelectorOption,
+    URLOption,
+    engine_options,
     option,
 )
 from nad_agents.exceptions import ConfigurationError
@@ -122,19 +126,26 @@ def serve(
     ui: UIOption = _SERVER.ui,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
 ) -> None:
     """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
     from nad_agents.selection import check_configuration
 
     if selector == "auto":
-        selector = "knn" if n > 1 else "first"
+        agreement = "mean_logprob" if engine == "openai" else "knn"
+        selector = agreement if n > 1 else "first"
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
     if propose_inputs and verify is None:
         msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
         raise ConfigurationError(msg)
     adapters = _parse_adapters(adapter or ())
+    if adapters and engine != "hf":
+        msg = f"--adapter works with --engine hf only, not {engine}; serve a model that has the adapter merged"
+        raise ConfigurationError(msg)
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
     settings = _server_settings(
         api_keys=tuple(keys),
@@ -169,11 +180,18 @@ def serve(
         # 2. the model
         with loading(console, model):
             from nad_agents.decoder import NeuronAgreementDecoder
-            from nad_agents.models import load_model
 
-            make = partial(NeuronAgreementDecoder, sampling=sampling, config=config, max_rows=max_rows)
-            decoder = make(load_model(model, device=device, dtype=dtype))
-            adapted = {name: make(decoder.loaded, adapter=path) for name, path in adapters.items()}
+            make = partial(
+                NeuronAgreementDecoder,
+                sampling=sampling,
+                config=config,
+                max_rows=max_rows,
+                engine=engine,
+                engine_options=engine_options(engine, engine_option, url),
+            )
+            decoder = make(model, device=device, dtype=dtype)
+            loaded: Any = decoder.loaded
+            adapted = {name: make(loaded, adapter=path) for name, path in adapters.items()}
         if propose_inputs:
             from nad_agents.input_proposals import ModelInputs
             from nad_server.python_verifier import ProposedInputs

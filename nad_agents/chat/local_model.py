@@ -41,7 +41,7 @@ from nad_agents.chat.params import (
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import PendingRequest
-from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
+from nad_agents.types import EngineName, NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     )
     device: str = Field(default="auto", description='"auto" or a torch device.')
     dtype: str = Field(default="auto", description='"auto", "float32", "bfloat16" or "float16".')
+    engine: EngineName = Field(
+        default="hf",
+        description='What runs the model: transformers in this process ("hf"), or vLLM in processes of its own.',
+    )
+    engine_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Options of the engine; for "vllm" those of vllm.EngineArgs, such as {"max_model_len": 4096}.',
+    )
     decoder: SkipValidation[Any] = Field(
         default=None,
         repr=False,
@@ -324,6 +332,8 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             "adapter": self.adapter,
             "device": self.device,
             "dtype": self.dtype,
+            "engine": self.engine,
+            "engine_options": json_value(self.engine_options),
             **{field: json_value(getattr(settings.sampling, name)) for field, name in SAMPLING_FIELDS.items()},
             **{field: json_value(getattr(settings.config, name)) for field, name in NAD_FIELDS.items()},
             "verifier": object_name(settings.verifier),
@@ -337,10 +347,11 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     def get_decoder(self, model: str | None = None) -> NeuronAgreementDecoder:
         """Return the decoder behind this model, and load it if need be.
 
-        The decoder is shared with every other model of the same name, adapter, device and dtype in this process.
+        The decoder is shared with every other model in this process that has the same name, adapter, device, dtype
+        and engine.
 
         Args:
-            model: Another model for one call, on the same device, in the same dtype, and without an adapter.
+            model: Another model for one call, on the same device, in the same dtype and engine, and without an adapter.
 
         Raises:
             ModelLoadError: The model cannot be loaded.
@@ -350,13 +361,21 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             if self.decoder is not None:
                 msg = f"model={model!r} for one call does not go with decoder=; make another {type(self).__name__}"
                 raise ConfigurationError(msg)
-            return shared_decoder(model, self.device, self.dtype)
+            return self._shared_decoder(model)
         with self._loaded.lock:
             if self._loaded.decoder is None:
-                self._loaded.decoder = self.decoder or shared_decoder(
-                    self.model_name, self.device, self.dtype, self.adapter
-                )
+                self._loaded.decoder = self.decoder or self._shared_decoder(self.model_name, self.adapter)
             return self._loaded.decoder
+
+    def _shared_decoder(self, model: str, adapter: str | None = None) -> NeuronAgreementDecoder:
+        return shared_decoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            adapter=adapter,
+            engine=self.engine,
+            engine_options=self.engine_options,
+        )
 
     def submit(self, prepared: PreparedChat, settings: Settings, *, streaming: bool) -> PendingRequest:
         """Queue one prepared prompt and return at once.

@@ -25,9 +25,11 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "openai": ("openai",),
     "peft": ("peft",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
+    "vllm": ("llguidance", "vllm"),
 }
 """The packages that each extra brings."""
 

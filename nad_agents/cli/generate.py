@@ -19,6 +19,8 @@ from nad_agents.cli.options import (
     AdapterOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     MaxNewTokensOption,
     ModelOption,
     NOption,
@@ -29,11 +31,13 @@ from nad_agents.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    URLOption,
+    engine_options,
     option,
 )
 from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, VerificationConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -98,6 +102,9 @@ def ask(
     adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -107,13 +114,13 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    selector = _agreement_selector(n) if selector == "auto" else selector
+    selector = _automatic_selector(n, engine) if selector == "auto" else selector
     config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
     console = _progress_console(as_json=as_json, quiet=quiet)
-    decoder = _load_decoder(console, model, adapter, device, dtype)
+    decoder = _load_decoder(console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url))
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
         selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
@@ -144,6 +151,9 @@ def code(
     adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -161,7 +171,7 @@ def code(
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
     behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
-    without_sandbox = _agreement_selector(n) if behaviour or selector == "auto" else selector
+    without_sandbox = _automatic_selector(n, engine) if behaviour or selector == "auto" else selector
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
@@ -175,7 +185,9 @@ def code(
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
-        decoder = _load_decoder(console, model, adapter, device, dtype)
+        decoder = _load_decoder(
+            console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url)
+        )
         if sandbox is not None and behaviour:
             config = with_behaviour(config, sandbox, decoder)
         # 4. the candidates
@@ -197,9 +209,11 @@ def code(
         raise typer.Exit(3)
 
 
-def _agreement_selector(n: int) -> str:
-    """Return the selector that compares neurons, or for one candidate the one that compares nothing."""
-    return "knn" if n > 1 else "first"
+def _automatic_selector(n: int, engine: EngineName) -> str:
+    """Return the selector of neurons, or of log-probabilities where there are none; for one candidate none at all."""
+    if n == 1:
+        return "first"
+    return "mean_logprob" if engine == "openai" else "knn"
 
 
 def _nad_config(
@@ -248,11 +262,21 @@ def _progress_console(*, as_json: bool, quiet: bool) -> Console:
     return Console(stderr=True, quiet=as_json or quiet)
 
 
-def _load_decoder(console: Console, model: str, adapter: str | None, device: str, dtype: str) -> NeuronAgreementDecoder:
+def _load_decoder(
+    console: Console,
+    model: str,
+    adapter: str | None,
+    device: str,
+    dtype: str,
+    engine: EngineName,
+    options: dict[str, Any],
+) -> NeuronAgreementDecoder:
     with loading(console, model):
         from nad_agents.decoder import NeuronAgreementDecoder
 
-        return NeuronAgreementDecoder(model, adapter=adapter, device=device, dtype=dtype)
+        return NeuronAgreementDecoder(
+            model, adapter=adapter, device=device, dtype=dtype, engine=engine, engine_options=options
+        )
 
 
 def _print_selection(

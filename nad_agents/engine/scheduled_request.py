@@ -80,6 +80,7 @@ class GenerationResult:
         prefill: Seconds that the prefill took, including those spent on other requests between its pieces.
         decode: Seconds from the end of prefill to the last token, including those spent on other requests in the batch.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
+        prompt_tokens: Number of prompt tokens as the backend counts them; None where the prompt's ids are all there is.
     """
 
     group: RolloutGroup
@@ -88,6 +89,7 @@ class GenerationResult:
     prefill: float
     decode: float
     cached_tokens: int = 0
+    prompt_tokens: int | None = None
 
 
 class ScheduledRequest:
@@ -159,4 +161,5 @@ def _merge(waves: Sequence[GenerationResult]) -> GenerationResult:
         decode=sum(wave.decode for wave in waves),
         # a later wave finds the prompt of the first one
         cached_tokens=first.cached_tokens,
+        prompt_tokens=first.prompt_tokens,
     )

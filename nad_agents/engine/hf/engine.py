@@ -42,6 +42,7 @@ from nad_agents.exceptions import GenerationError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
+from nad_agents.selectors.base import Selector
 
 __all__ = ["HFEngine"]
 
@@ -103,6 +104,11 @@ class HFEngine:
         return int(length) if length else None
 
     @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
         return self._batch.rows
@@ -111,6 +117,9 @@ class HFEngine:
     def _batch(self) -> BatchCache | SharedPrefixBatch:
         """The batch that has rows; at most one of the two has."""
         return self._plain if self._plain.rows else self._shared
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
         """Return how the recorded neurons are numbered.
@@ -265,6 +274,9 @@ class HFEngine:
     def _recorded_widths(self, request: GenerationRequest) -> list[int]:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
         return [block.width for block in recorded]
+
+    def close(self) -> None:
+        """Do nothing, as the engine holds nothing outside this process."""
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.
