@@ -140,7 +140,7 @@ class SelectionPlan:
             winner=winner,
             ranking=ranked.ranking,
             candidates=candidates,
-            selector=self.selector.name,
+            selector=ranked.selector or self.selector.name,
             seed=self.request.seed,
             similarity_matrix=matrix,
             usage=token_usage(group, len(self.request.prompt_ids), winner, cached_tokens=result.cached_tokens),
@@ -193,6 +193,7 @@ class Ranked:
         details: The selector's evidence.
         compared: The group that scores and similarities refer to.
         comparison: How that group was compared.
+        selector: Name of the selector that decided, where the request's selector chose among others.
     """
 
     ranking: tuple[int, ...]
@@ -200,6 +201,7 @@ class Ranked:
     details: dict[str, Any]
     compared: RolloutGroup
     comparison: ComparisonConfig
+    selector: str | None = None
 
 
 def rank_rollouts(
@@ -218,17 +220,17 @@ def rank_rollouts(
     """
     if decision is None:
         scores = selector.score(group)
-        return Ranked(tuple(rank(scores, group)), scores.values, scores.details, group, comparison)
+        return Ranked(tuple(rank(scores, group)), scores.values, scores.details, group, comparison, scores.selector)
     values, details = decision.scores.values.copy(), dict(decision.scores.details)
-    survivors = list(decision.keep)
+    survivors, chosen = list(decision.keep), decision.scores.selector
     if len(survivors) >= max(2, selector.min_candidates):
         part = RolloutGroup([group.rollouts[i] for i in survivors], group.layout, group.prompt)
         final = selector.score(part)
         values[survivors] = final.values
-        details = {"survivors": survivors, **final.details}
+        details, chosen = {"survivors": survivors, **final.details}, final.selector
         survivors = [survivors[i] for i in rank(final, part)]
     dropped = [i for i in decision.ranking if i not in survivors]
-    return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison)
+    return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison, chosen)
 
 
 def describe_candidates(

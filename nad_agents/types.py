@@ -161,7 +161,7 @@ class NADConfig(_Config):
     """What is recorded, how candidates are compared, and when the losing ones are dropped."""
 
     selector: str | Callable[..., Any] = Field(
-        default="knn", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
+        default="auto", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
     )
     selector_options: Mapping[str, Any] = Field(
         default_factory=dict, description="Further parameters of the selector, such as k of knn."
@@ -201,6 +201,15 @@ class NADConfig(_Config):
     record: bool = Field(
         default=True, description="Whether neurons are recorded; without them only selectors that need none work."
     )
+
+    @classmethod
+    def paper(cls, *, early_stopping: bool = False) -> NADConfig:
+        """Return neuron agreement as the paper has it (arXiv 2510.26277): knn with three neighbors, Jaccard similarity.
+
+        Args:
+            early_stopping: Whether all candidates but the chosen one are dropped after the first chunk of 32 tokens.
+        """
+        return cls(selector="knn", pruning="first_chunk" if early_stopping else "never")
 
     @field_validator("layers")
     @classmethod
@@ -301,7 +310,7 @@ class Selection(_Config):
         winner: Index of the chosen candidate.
         ranking: Candidate indices, best first; pruned candidates last.
         candidates: Every candidate, in index order.
-        selector: Name of the selector that ranked the candidates.
+        selector: Name of the selector that ranked the candidates; for ``auto``, of the one that it chose.
         seed: The seed of the call; the same call with this seed gives the same candidates.
         similarity_matrix: N x N similarities, rows in index order; None if no neurons were recorded.
         usage: Token counts.

@@ -7,6 +7,7 @@ file; `nad_agents.selectors.base` states the conventions that all of them follow
 from __future__ import annotations
 
 from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid
+from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import (
     Scores,
     Selector,
@@ -16,7 +17,7 @@ from nad_agents.selectors.base import (
     rank,
 )
 from nad_agents.selectors.baselines import First, Random
-from nad_agents.selectors.behaviour import Behaviour, BehaviourObserver
+from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups, BehaviourObserver
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -46,7 +47,9 @@ __all__ = [
     "KNN",
     "NEX",
     "AgreementSelector",
+    "Auto",
     "Behaviour",
+    "BehaviourGroups",
     "BehaviourObserver",
     "CallableSelector",
     "ConsensusMin",

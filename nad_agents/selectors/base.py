@@ -43,11 +43,13 @@ class Scores:
         values: Float64 [N]; higher is better, and NaN ranks last.
         tie_breaks: Further keys in order of importance, float64 [N] each; higher is better.
         details: JSON-serializable evidence, such as clusters or votes.
+        selector: Name of the selector that made the scores, where a selector chose among others.
     """
 
     values: NDArray[np.float64]
     tie_breaks: tuple[NDArray[np.float64], ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    selector: str | None = None
 
 
 @runtime_checkable

@@ -20,9 +20,10 @@ from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
+from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import Scores, Selector, SelectorBase
 from nad_agents.selectors.baselines import First, Random
-from nad_agents.selectors.behaviour import Behaviour
+from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -55,6 +56,7 @@ SelectorFactory = Callable[..., Selector]
 """A callable that makes a selector from ``comparison`` and its own options, all by keyword."""
 
 _BUILT_IN: tuple[type[SelectorBase], ...] = (
+    Auto,
     KNN,
     Medoid,
     DBSCAN,
@@ -73,6 +75,7 @@ _BUILT_IN: tuple[type[SelectorBase], ...] = (
     Shortest,
     Majority,
     Behaviour,
+    BehaviourGroups,
     Random,
     First,
 )

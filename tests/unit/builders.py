@@ -96,7 +96,7 @@ class WordObserver:
 
 def make_by_name(name: str) -> Selector:
     """A selector with what it cannot do without."""
-    return get_selector(name, **({"runner": WordObserver()} if name == "behaviour" else {}))
+    return get_selector(name, **({"runner": WordObserver()} if name.startswith("behaviour") else {}))
 
 
 def permuted(group: RolloutGroup, order: Sequence[int]) -> RolloutGroup:
