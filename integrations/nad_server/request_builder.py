@@ -288,4 +288,7 @@ def _option_named_in(message: str, nad: NADOptions) -> str:
     """Return the NAD option that an error message is about."""
     if any(f"{name}=" in message or repr(name) in message for name in nad.selector_options or ()):
         return "nad.selector_options"
-    return next((f"nad.{name}" for name in nad.model_fields_set if name in message), "nad")
+    given = sorted(nad.model_fields_set)
+    # a message that gives an option's value is about that option, whatever else it mentions
+    named = [name for name in given if f"{name}=" in message] or [name for name in given if name in message]
+    return f"nad.{named[0]}" if named else "nad"

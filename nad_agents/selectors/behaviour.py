@@ -121,10 +121,10 @@ class Behaviour(SelectorBase):
         if not present:
             return Scores(values, details={"inputs": [], "groups": [None] * n, "behaviours": []})
         observed = self.runner.observe([group.rollouts[i].text for i in present], prompt=group.prompt)
-        evidence = NADFusion(comparison=self.comparison).score(group).values
+        evidence = NADFusion(comparison=self.comparison).score(group)
         if not observed.inputs:
             details = {"inputs": [], "groups": [], "behaviours": [], "note": NOTHING_OBSERVED}
-            return Scores(evidence, details=details)
+            return Scores(evidence.values, evidence.tie_breaks, details)
         # 2. count the agreement on each input
         labels = label_outcomes(observed.outcomes)
         values[present] = self.score_labels(labels)
@@ -142,7 +142,7 @@ class Behaviour(SelectorBase):
             for _, same in ordered
         ]
         details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours}
-        return Scores(values, (evidence,), details)
+        return Scores(values, (evidence.values, *evidence.tie_breaks), details)
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score candidates by what they do.

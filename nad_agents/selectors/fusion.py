@@ -37,7 +37,8 @@ class NADFusion(SelectorBase):
     Each component gives a candidate the share of the others that it beats, and the score is the weighted mean of these
     shares, in [0, 1]. Ranks are averaged instead of values because the components have different units. Candidates
     that the token limit cut are compared with one another only and score one less, so that they rank after the whole
-    ones. Candidates without activated neurons get NaN. If no neurons were recorded, confidence decides alone.
+    ones. Candidates without activated neurons get NaN. Ties go to the greater similarity, then to
+    the greater log-probability. If no neurons were recorded, confidence decides alone.
 
     Attributes:
         agreement: Weight of the mean similarity to the `k` nearest others.
@@ -69,19 +70,26 @@ class NADFusion(SelectorBase):
 
     def score(self, group: RolloutGroup) -> Scores:
         """Score every candidate, in index order."""
-        cut = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "length"]
+        # whether a candidate is cut later is not known yet where only its first tokens are compared
+        seen = self.comparison.token_limit or max(map(len, group.rollouts), default=0)
+        cut = [i for i, r in enumerate(group.rollouts) if r.finish_reason == "length" and len(r) <= seen]
         if not self.whole_first or not 0 < len(cut) < len(group):
-            values, shares = self._shares(group)
-            return Scores(values, details=_rounded(shares))
+            values, shares, raw = self._shares(group)
+            return Scores(values, raw, _rounded(shares))
         whole = [i for i in range(len(group)) if i not in cut]
         values = np.full(len(group), np.nan)
         merged: dict[str, NDArray[np.float64]] = {}
+        tie_breaks: list[NDArray[np.float64]] = []
         for members, penalty in ((whole, 0.0), (cut, 1.0)):
-            part, shares = self._shares(self._part(group, members))
+            part, shares, raw = self._shares(self._part(group, members))
             values[members] = part - penalty
             for name, share in shares.items():
                 merged.setdefault(name, np.zeros(len(group)))[members] = share
-        return Scores(values, details={**_rounded(merged), "cut": cut})
+            for place, column in enumerate(raw):
+                if place == len(tie_breaks):
+                    tie_breaks.append(np.full(len(group), np.nan))
+                tie_breaks[place][members] = column
+        return Scores(values, tuple(tie_breaks), {**_rounded(merged), "cut": cut})
 
     def _part(self, group: RolloutGroup, members: list[int]) -> RolloutGroup:
         recorded = any(rollout.neurons.shape[1] for rollout in group.rollouts)
@@ -89,8 +97,10 @@ class NADFusion(SelectorBase):
             return subgroup(group, members, self.comparison)
         return RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
 
-    def _shares(self, group: RolloutGroup) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-        """Return each candidate's score, and its share of rank under each component, 0 where it has none."""
+    def _shares(
+        self, group: RolloutGroup
+    ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]], tuple[NDArray[np.float64], ...]]:
+        """Return each candidate's score, its share of rank under each component, and the components' own values."""
         confidence = MeanLogprob(comparison=self.comparison).score(group).values
         parts, present = {"confidence": confidence}, ~np.isnan(confidence)
         if any(rollout.neurons.shape[1] for rollout in group.rollouts):
@@ -108,7 +118,7 @@ class NADFusion(SelectorBase):
             weights += weight
         scores = np.full(len(group), np.nan)
         scores[present] = total / weights
-        return scores, shares
+        return scores, shares, tuple(parts.values())
 
 
 def _rounded(shares: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import ClassVar, Literal, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
@@ -128,19 +129,22 @@ class Majority(SelectorBase):
                 msg = f"majority: the extractor returned {answer!r}; it must return a string, or None for no answer"
                 raise ConfigurationError(msg)
         weights = np.ones(len(group))
-        tie_break = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
+        tie_breaks: tuple[NDArray[np.float64], ...] = (
+            np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64),
+        )
         if self.weighted:
             # a half more, so that the last of two voters still counts
-            tie_break = NADFusion(comparison=self.comparison).score(group).values
-            weights = np.where(tie_break >= 0, 0.5 + tie_break, 0.0)
+            evidence = NADFusion(comparison=self.comparison).score(group)
+            tie_breaks = (evidence.values, *evidence.tie_breaks)
+            weights = np.where(evidence.values >= 0, 0.5 + evidence.values, 0.0)
         votes: dict[str, float] = {}
         # sorted, because the order of the candidates must not change the last bit of a sum
         for weight, answer in sorted((w, a) for w, a in zip(weights.tolist(), answers, strict=True) if a is not None):
             votes[answer] = votes.get(answer, 0.0) + weight
         values = np.array([0.0 if a is None else votes[a] for a in answers], dtype=np.float64)
         if self.weighted:
-            values[tie_break < 0] = -1.0
+            values[tie_breaks[0] < 0] = -1.0
         values[[not len(r) for r in group.rollouts]] = np.nan
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
         counted = {answer: round(vote, 6) if self.weighted else int(vote) for answer, vote in ordered.items()}
-        return Scores(values, (tie_break,), {"answers": answers, "votes": counted})
+        return Scores(values, tie_breaks, {"answers": answers, "votes": counted})

@@ -122,7 +122,7 @@ async def test_null_keeps_what_the_server_was_started_with(app, monkeypatch):
         ({"layers": [2, 1]}, "nad.layers"),
         ({"layers": [0]}, "nad.layers"),
         ({"layers": [0, 99]}, "nad.layers"),
-        ({"record": False}, "nad.record"),
+        ({"selector": "knn", "record": False}, "nad.record"),
         ({"chunk_size": 5000}, "nad.chunk_size"),
     ],
 )
