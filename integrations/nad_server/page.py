@@ -75,7 +75,7 @@ async def options(request: Request) -> Response:
             "max_candidates": settings.max_candidates,
             "max_tokens": min(settings.max_tokens, _MAX_TOKENS_IN_FORM),
             "temperature": decoder.sampling.temperature,
-            "selector": chosen if isinstance(chosen, str) else "knn",
+            "selector": chosen if isinstance(chosen, str) else "auto",
             "selectors": [{"name": name, "description": text} for name, text in _described_selectors(state).items()],
             "similarity": decoder.config.similarity,
             "pruning": decoder.config.pruning,
@@ -152,7 +152,7 @@ def _described_selectors(state: ServerState) -> dict[str, str]:
     """
     found = {}
     for name in available_selectors():
-        options = {"runner": state.runner} if name == "behaviour" else {}
+        options = {"runner": state.runner} if name.startswith("behaviour") else {}
         try:
             selector = get_selector(name, **options)
         except NADError:

@@ -264,7 +264,9 @@ def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
     elif nad.selector not in {None, config.selector}:
         # the decoder's options are those of its own selector
         changes = {"selector_options": {}, **changes}
-    if nad.selector == "behaviour":
+    if nad.selector == "auto" and state.runner is not None:
+        changes["selector_options"] = {"runner": state.runner, **changes.get("selector_options", {})}
+    if nad.selector in ("behaviour", "behaviour_groups"):
         changes["selector_options"] = {**changes.get("selector_options", {}), "runner": _behaviour_runner(state)}
     # dumping a config would take the objects among a selector's options apart
     return NADConfig(**{**dict(config), **changes})
@@ -272,7 +274,7 @@ def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
 
 def _behaviour_runner(state: ServerState) -> Any:
     if state.runner is None:
-        message = "selector 'behaviour' runs code, and this server was started without a sandbox (nad serve --verify)"
+        message = "this selector runs code, and this server was started without a sandbox (nad serve --verify)"
         raise APIError(400, message, code="no_sandbox", param="nad.selector")
     return state.runner
 

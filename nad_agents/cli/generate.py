@@ -62,7 +62,7 @@ JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole select
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 CodeSelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is behaviour with a sandbox, else as for nad ask."),
+    typer.Option("--selector", "-s", help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability."),
 ]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")
@@ -105,7 +105,6 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    selector = _agreement_selector(n) if selector == "auto" else selector
     config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     text = _read_prompt(prompt)
     _check(sampling, config)
@@ -147,7 +146,8 @@ def code(
     """Generate N programs for a task and print the one that agrees most, checked in a sandbox if you ask for it.
 
     Where there is a sandbox, the programs are run on the same inputs and
-    compared by what they do (behaviour), else by their neurons (knn).
+    compared by what they do (behaviour), else by their neurons and their
+    log-probability.
     """
     from nad_sandbox.checks.code_extraction import extract_code
 
@@ -157,8 +157,9 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
-    without_sandbox = _agreement_selector(n) if behaviour or selector == "auto" else selector
+    required = selector in ("behaviour", "behaviour_groups")
+    behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
+    without_sandbox = "auto" if behaviour else selector
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
@@ -168,13 +169,13 @@ def code(
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
         if verify or behaviour:
-            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
+            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or required)
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
         decoder = _load_decoder(console, model, device, dtype)
         if sandbox is not None and behaviour:
-            config = with_behaviour(config, sandbox, decoder)
+            config = with_behaviour(config, sandbox, decoder, "behaviour" if selector == "auto" else selector)
         # 4. the candidates
         with CandidateProgress(console, sampling) as progress:
             selection = decoder.decode(
@@ -190,11 +191,6 @@ def code(
         feedback = str((selection.best.verdict or {}).get("feedback", ""))
         console.print(answer_panel(feedback, code=False, title="why the best-ranked candidate fails"))
         raise typer.Exit(3)
-
-
-def _agreement_selector(n: int) -> str:
-    """Return the selector that compares neurons, or for one candidate the one that compares nothing."""
-    return "knn" if n > 1 else "first"
 
 
 def _nad_config(

@@ -89,5 +89,5 @@ def test_groups_are_letters_and_the_reason_tells_what_the_winner_does():
     does = [line[line.index("stop") :].split()[1] for line in shown(selection, 100)[4:7]]
     assert does == ["A", "B", "A"]
     assert reason(selection).startswith(
-        "Candidate #1 was chosen by behaviour; 2 of 3 do the same on 2 inputs, such as f(1) gives 2; it agrees 0.644"
+        "Candidate #1 was chosen by behaviour; 2 of 3 do the same on all of 2 inputs, such as f(1) gives 2; it agrees 0.644"
     )
