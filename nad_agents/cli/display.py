@@ -238,7 +238,7 @@ def show_table(console: Console, rows: Rows, title: str) -> None:
 def _behaviour(selection: Selection) -> str:
     """Return how many candidates do the same as the winner's program, with an example of what it does."""
     details = selection.details
-    if not details["inputs"]:
+    if "note" in details or not details["inputs"]:
         return str(details.get("note", "it is empty"))
     label = details["groups"][selection.winner]
     if label is None:

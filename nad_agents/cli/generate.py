@@ -62,7 +62,11 @@ JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole select
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 CodeSelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability.",
+    ),
 ]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")

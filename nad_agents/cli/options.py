@@ -86,7 +86,11 @@ TopKOption = Annotated[int, option(SamplingConfig, "top_k")]
 
 SelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto votes on stated answers and else ranks by agreement and log-probability."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto votes on stated answers and else ranks by agreement and log-probability.",
+    ),
 ]
 SimilarityOption = Annotated[str, option(NADConfig, "similarity")]
 ScoreOption = Annotated[str, option(NADConfig, "score")]

@@ -267,9 +267,7 @@ def _examples_first(ranking: Sequence[int], examples: Sequence[bool] | None) -> 
     return sorted(ranking, key=lambda i: not examples[i]) if examples is not None else list(ranking)
 
 
-def _subset_accuracy(
-    group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan, size: int
-) -> NDArray[np.float64]:
+def _subset_accuracy(group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan, size: int) -> NDArray[np.float64]:
     """Return the share of correct picks among `size` candidates drawn from the N, for each followed variant."""
     correct = np.array(verdicts.correct, dtype=bool)
     n, hits = len(group), np.zeros(len(plan.followed))

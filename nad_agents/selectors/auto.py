@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selectors.base import Scores, SelectorBase
+from nad_agents.selectors.base import Scores, Selector, SelectorBase
 from nad_agents.selectors.behaviour import Behaviour, BehaviourObserver
 from nad_agents.selectors.fusion import NADFusion
 from nad_agents.selectors.voting import Majority, stated
@@ -49,7 +49,7 @@ class Auto(SelectorBase):
         scores = chosen.score(group)
         return replace(scores, selector=chosen.name)
 
-    def choose(self, group: RolloutGroup) -> SelectorBase:
+    def choose(self, group: RolloutGroup) -> Selector:
         """Return the selector for a group."""
         texts = [rollout.text for rollout in group.rollouts if rollout.text.strip()]
         code = sum(_CODE.search(text) is not None for text in texts)

@@ -123,11 +123,12 @@ class Behaviour(SelectorBase):
         observed = self.runner.observe([group.rollouts[i].text for i in present], prompt=group.prompt)
         evidence = NADFusion(comparison=self.comparison).score(group)
         if not observed.inputs:
-            details = {"inputs": [], "groups": [], "behaviours": [], "note": NOTHING_OBSERVED}
-            return Scores(evidence.values, evidence.tie_breaks, details)
+            nothing = {"inputs": [], "groups": [], "behaviours": [], "note": NOTHING_OBSERVED}
+            return Scores(evidence.values, evidence.tie_breaks, nothing)
         # 2. count the agreement on each input
         labels = label_outcomes(observed.outcomes)
         values[present] = self.score_labels(labels)
+        note = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
         # 3. group candidates that do the same, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):
@@ -141,7 +142,7 @@ class Behaviour(SelectorBase):
             {"size": len(same), "outcomes": [outcome.text for outcome in observed.outcomes[same[0]]]}
             for _, same in ordered
         ]
-        details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours}
+        details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours, **note}
         return Scores(values, (evidence.values, *evidence.tie_breaks), details)
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -174,6 +175,7 @@ class BehaviourGroups(Behaviour):
 
 
 NOTHING_OBSERVED = "nothing that the programs do can be observed, so they are ranked by agreement and log-probability"
+NOTHING_WORKS = "no program gives a result on any input, so they are ranked by agreement and log-probability"
 
 
 def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.int64]:

@@ -89,7 +89,7 @@ def test_scripts_are_compared_by_what_they_print(runner):
         "raise ValueError('no')",
     ]
     observed = runner.observe(list(map(fenced, programs)), prompt=prompt)
-    assert observed.inputs == ("2 3\n",)
+    assert observed.inputs == ("the input '2 3'",)
     assert [outcomes[0] for outcomes in texts(observed)] == [
         "printed '5\\n'",
         "printed '5\\n'",

@@ -7,7 +7,9 @@ import pytest
 from nad_agents.evaluation.verdicts import VERDICTS, ProblemVerdicts, append_verdicts, read_verdicts
 from nad_agents.runs import RunError
 
-CODE = ProblemVerdicts("a/1", (True, False), (True, True), ("", "tests: wrong"), None, "made", outcomes=((0, 0), (-1, 1)))
+CODE = ProblemVerdicts(
+    "a/1", (True, False), (True, True), ("", "tests: wrong"), None, "made", outcomes=((0, 0), (-1, 1))
+)
 ANSWERS = ProblemVerdicts("b/2", (False, True), None, ("no final answer", ""), (None, "4"), "made")
 
 

@@ -80,6 +80,10 @@ def test_where_nothing_can_be_observed_agreement_ranks_and_the_evidence_says_so(
     assert scores.values.tolist() == NADFusion().score(group).values.tolist()
     assert scores.details["inputs"] == scores.details["groups"] == []
     assert "nothing that the programs do can be observed" in scores.details["note"]
+    failing = candidates("crash", "crash", "crash", neurons=[[9], [1], [1]])
+    scores = Behaviour(runner=WordObserver()).score(failing)
+    assert rank(scores, failing) == [1, 2, 0]
+    assert "no program gives a result" in scores.details["note"]
 
 
 def test_empty_candidates_are_not_run_and_rank_last():

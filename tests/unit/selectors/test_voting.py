@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.selectors import Majority, NADFusion, rank
+from nad_agents.selectors import Majority, rank
 from nad_agents.selectors.voting import boxed, exact, last_number, stated
 from tests.unit.builders import make_group, make_rollout
 
@@ -89,7 +89,9 @@ def test_own_extractor():
 
 
 def test_unknown_extractor():
-    with pytest.raises(ConfigurationError, match="extractor='box' is unknown; choose one of boxed, last_number, stated, exact"):
+    with pytest.raises(
+        ConfigurationError, match="extractor='box' is unknown; choose one of boxed, last_number, stated, exact"
+    ):
         Majority("box")
 
 
