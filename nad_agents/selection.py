@@ -58,10 +58,11 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
-    if config.pruning != "never" and sampling.in_waves:
+    if config.pruning != "never" and config.wave_size(sampling) < sampling.n:
         msg = (
             f"pruning={config.pruning!r} compares all {sampling.n} candidates while they grow, and with "
-            f"wave={sampling.wave} only so many grow at a time; leave one of them out"
+            f"wave={sampling.wave} and until={config.until!r} only {config.wave_size(sampling)} grow at a time; leave "
+            "one of them out"
         )
         raise ConfigurationError(msg)
     check_recorder(selector, record=config.record)
@@ -143,7 +144,13 @@ class SelectionPlan:
             selector=ranked.selector or self.selector.name,
             seed=self.request.seed,
             similarity_matrix=matrix,
-            usage=token_usage(group, len(self.request.prompt_ids), winner, cached_tokens=result.cached_tokens),
+            usage=token_usage(
+                group,
+                len(self.request.prompt_ids),
+                winner,
+                cached_tokens=result.cached_tokens,
+                not_generated=self.request.sampling.n - len(group),
+            ),
             timings=Timings(
                 queued=result.queued,
                 prefill=result.prefill,
@@ -273,8 +280,18 @@ def describe_candidates(
     return candidates, matrix
 
 
-def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0) -> Usage:
-    """Count the tokens of a request and estimate what pruning saved from the longest survivor."""
+def token_usage(
+    group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0, not_generated: int = 0
+) -> Usage:
+    """Count the tokens of a request and estimate what was saved.
+
+    Args:
+        group: The candidates.
+        prompt_tokens: Number of tokens of the prompt.
+        winner: The chosen candidate.
+        cached_tokens: Number of prompt tokens that were not read again.
+        not_generated: Number of candidates that were asked for and proved unnecessary.
+    """
     lengths = [len(rollout) for rollout in group.rollouts]
     pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]
     longest = max((lengths[i] for i in range(len(lengths)) if i not in pruned), default=0)
@@ -282,6 +299,7 @@ def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_
         prompt_tokens=prompt_tokens,
         generated_tokens=sum(lengths),
         winner_tokens=lengths[winner],
-        saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned),
+        saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned)
+        + (not_generated * sum(lengths)) // max(len(lengths), 1),
         cached_tokens=cached_tokens,
     )

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from nad_agents.config_fields import optional_field
-from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity
+from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, Until
 
 __all__ = ["SUFFIX_OPTIONS", "NADOptions"]
 
@@ -36,6 +36,8 @@ class NADOptions(BaseModel):
     skip_tokens: int | None = optional_field(NADConfig, "skip_tokens")
     common_prefix: bool | None = optional_field(NADConfig, "common_prefix")
     pruning: Pruning | None = optional_field(NADConfig, "pruning")
+    until: Until | None = optional_field(NADConfig, "until")
+    decided_at: float | None = optional_field(NADConfig, "decided_at")
     keep: int | None = optional_field(NADConfig, "keep")
     shrink: int | None = optional_field(NADConfig, "shrink")
     record: bool | None = optional_field(NADConfig, "record")

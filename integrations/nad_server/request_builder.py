@@ -218,6 +218,9 @@ def _combined_configs(
             state.decoder.engine.layout(RecordingConfig(layers=config.layers))
     except ConfigurationError as error:
         raise APIError(400, str(error), code="invalid_value", param=_option_named_in(str(error), nad)) from error
+    if config.until is not None and num_choices > 1:
+        message = f"until={config.until!r} may end with fewer than n={num_choices} answers; leave one of them out"
+        raise APIError(400, message, code="invalid_value", param="nad.until")
     if config.pruning != "never" and config.keep < num_choices:
         message = f"pruning keeps {config.keep} candidates, which are fewer than n={num_choices}; raise nad.keep"
         raise APIError(400, message, code="invalid_value", param="n")

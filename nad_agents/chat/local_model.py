@@ -40,7 +40,7 @@ from nad_agents.chat.params import (
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import PendingRequest
-from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
+from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, Until, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     skip_tokens: int = option("skip_tokens")
     common_prefix: bool = option("common_prefix")
     pruning: Pruning = option("pruning", note="With keep=1 the answer streams from then on.")
+    until: Until | None = option("until")
+    decided_at: float = option("decided_at")
     keep: int = option("keep")
     shrink: int = option("shrink")
     record: bool = option("record")

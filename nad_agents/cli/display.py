@@ -181,7 +181,7 @@ def summary(selection: Selection) -> str:
     """Return one line with tokens and seconds."""
     usage, times = selection.usage, selection.timings
     speed = usage.generated_tokens / times.decode if times.decode > 0 else 0.0
-    saved = f", {usage.saved_tokens} saved by pruning" if usage.saved_tokens else ""
+    saved = f", about {usage.saved_tokens} saved" if usage.saved_tokens else ""
     verify = f", checks {times.verify:.1f} s" if selection.verified is not None else ""
     return (
         f"{selection.model}: {usage.generated_tokens} tokens in {times.decode:.1f} s ({speed:.0f}/s){saved}, "

@@ -32,7 +32,7 @@ from nad_agents.cli.options import (
 )
 from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import NADConfig, SamplingConfig, Selection, Until, VerificationConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -57,6 +57,7 @@ HalveOption = Annotated[
         metavar="S",
     ),
 ]
+UntilOption = Annotated[Until | None, option(NADConfig, "until")]
 KeepOption = Annotated[int, option(NADConfig, "keep", text="Candidates that survive --early-stop or --halve.")]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
@@ -98,6 +99,7 @@ def ask(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     as_json: JSONOption = False,
@@ -109,7 +111,9 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    if until == "passed":
+        raise ConfigurationError("--until passed needs something to pass; use nad code, which checks in a sandbox")
+    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
@@ -138,6 +142,7 @@ def code(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
     verify: VerifyOption = False,
     tests: TestsOption = None,
     strict: StrictOption = False,
@@ -164,11 +169,11 @@ def code(
     required = selector in ("behaviour", "behaviour_groups")
     behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
     without_sandbox = "auto" if behaviour else selector
-    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
     console = _progress_console(as_json=as_json, quiet=quiet)
-    verify = verify or tests is not None
+    verify = verify or tests is not None or until == "passed"
     with contextlib.ExitStack() as stack:
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
@@ -198,11 +203,19 @@ def code(
 
 
 def _nad_config(
-    selector: str, similarity: str, score: str, *, early_stop: bool, halve: int | None, keep: int
+    selector: str,
+    similarity: str,
+    score: str,
+    *,
+    early_stop: bool,
+    halve: int | None,
+    keep: int,
+    until: Until | None,
 ) -> NADConfig:
     if early_stop and halve is not None:
         raise ConfigurationError("--early-stop and --halve are two ways to drop candidates; choose one")
-    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
+    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score}
+    values |= {"keep": keep, "until": until}
     if halve is not None:
         values |= {"pruning": "halving", "shrink": halve}
     elif early_stop:

@@ -143,7 +143,9 @@ class Behaviour(SelectorBase):
             for _, same in ordered
         ]
         details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours, **note}
-        return Scores(values, (evidence.values, *evidence.tie_breaks), details)
+        votes = np.full((n, labels.shape[1]), -1, dtype=np.int64)
+        votes[present] = labels
+        return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score candidates by what they do.

@@ -147,4 +147,6 @@ class Majority(SelectorBase):
         values[[not len(r) for r in group.rollouts]] = np.nan
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
         counted = {answer: round(vote, 6) if self.weighted else int(vote) for answer, vote in ordered.items()}
-        return Scores(values, tie_breaks, {"answers": answers, "votes": counted})
+        known = {answer: number for number, answer in enumerate(ordered)}
+        column = np.array([[-1 if answer is None else known[answer]] for answer in answers], dtype=np.int64)
+        return Scores(values, tie_breaks, {"answers": answers, "votes": counted}, votes=column.reshape(-1, 1))
