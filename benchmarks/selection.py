@@ -64,7 +64,7 @@ Policy = Callable[[Problem, Sequence[int]], Sequence[int]]
 
 
 def fixed(n: int) -> Policy:
-    return lambda problem, order: order[:n]
+    return lambda _, order: order[:n]
 
 
 def until_passed(wave: int) -> Policy:

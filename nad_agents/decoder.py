@@ -461,7 +461,7 @@ class NeuronAgreementDecoder:
         wave_size = config.wave_size(sampling)
         if watch and wave_size < sampling.n:
             raise ConfigurationError(
-                "candidates of several waves cannot be watched side by side; leave out wave, until"
+                "candidates of several waves cannot be watched side by side; leave out wave and until"
             )
         if config.until == "passed" and verifier is None:
             raise ConfigurationError("until='passed' needs to know what passes; give a verifier, or until='decided'")

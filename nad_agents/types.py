@@ -83,8 +83,8 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 Until = Literal["passed", "decided"]
-"""When sampling stops before there are n candidates: once one passes the verifier, or once the leading one is decided by
-the criterion of adaptive consistency (arXiv 2305.11860)."""
+"""When sampling stops before there are n candidates: once one passes the verifier, or once the leading one is decided
+by the criterion of adaptive consistency (arXiv 2305.11860)."""
 
 _WAVES = {"passed": 2, "decided": 4}
 """Candidates generated at a time where sampling may stop early; fewer save more tokens and take more time."""

@@ -218,6 +218,9 @@ def _combined_configs(
             state.decoder.engine.layout(RecordingConfig(layers=config.layers))
     except ConfigurationError as error:
         raise APIError(400, str(error), code="invalid_value", param=_option_named_in(str(error), nad)) from error
+    if config.until == "passed" and _chosen_verifier(state, nad) is None:
+        message = "until='passed' needs checks, and none are made (nad serve --verify, nad.verify); use until='decided'"
+        raise APIError(400, message, code="no_sandbox", param="nad.until")
     if config.until is not None and num_choices > 1:
         message = f"until={config.until!r} may end with fewer than n={num_choices} answers; leave one of them out"
         raise APIError(400, message, code="invalid_value", param="nad.until")
