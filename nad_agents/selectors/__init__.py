@@ -7,6 +7,7 @@ file; `nad_agents.selectors.base` states the conventions that all of them follow
 from __future__ import annotations
 
 from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid
+from nad_agents.selectors.assertions import B4, CodeT
 from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import (
     Scores,
@@ -42,6 +43,7 @@ from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
 from nad_agents.selectors.voting import Majority
 
 __all__ = [
+    "B4",
     "DBSCAN",
     "ENTRY_POINT_GROUP",
     "KNN",
@@ -52,6 +54,7 @@ __all__ = [
     "BehaviourGroups",
     "BehaviourObserver",
     "CallableSelector",
+    "CodeT",
     "ConsensusMin",
     "Copeland",
     "DeepConf",

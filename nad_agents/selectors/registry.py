@@ -20,6 +20,7 @@ from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
+from nad_agents.selectors.assertions import B4, CodeT
 from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import Scores, Selector, SelectorBase
 from nad_agents.selectors.baselines import First, Random
@@ -76,6 +77,8 @@ _BUILT_IN: tuple[type[SelectorBase], ...] = (
     Majority,
     Behaviour,
     BehaviourGroups,
+    CodeT,
+    B4,
     Random,
     First,
 )

@@ -94,9 +94,27 @@ class WordObserver:
         return SeenBehaviour([f"f({i})" for i in range(width)], outcomes)
 
 
+@dataclass(frozen=True)
+class SeenAssertions:
+    assertions: Sequence[str]
+    passed: Sequence[Sequence[bool]]
+
+
+class WordAssertions:
+    """A runner of assertions: an answer passes an assertion if it has its word."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words or ("4", "5", "answer")
+
+    def check(self, answers: Sequence[str], *, prompt: str = "") -> SeenAssertions:
+        return SeenAssertions(self.words, [[word in answer.split() for word in self.words] for answer in answers])
+
+
 def make_by_name(name: str) -> Selector:
     """A selector with what it cannot do without."""
-    return get_selector(name, **({"runner": WordObserver()} if name.startswith("behaviour") else {}))
+    runners: dict[str, object] = {"behaviour": WordObserver(), "behaviour_groups": WordObserver()}
+    runners |= {"codet": WordAssertions(), "b4": WordAssertions()}
+    return get_selector(name, **({"runner": runners[name]} if name in runners else {}))
 
 
 def permuted(group: RolloutGroup, order: Sequence[int]) -> RolloutGroup:

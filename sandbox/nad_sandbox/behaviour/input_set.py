@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 __all__ = ["InputProposer", "Inputs"]
@@ -24,12 +24,14 @@ class Inputs:
         examples: how many of them, at the beginning, are the prompt's own examples.
         kind: `call` of a function, `script` that reads standard input, or steps on an `object`.
         shown: for each input what is observed on it, for people; several descriptions for the steps on an object.
+        driver: source of functions that the calls need, which is appended to every program.
     """
 
     texts: tuple[str, ...]
     examples: int
     kind: Literal["call", "script", "object"] = "call"
-    shown: tuple[tuple[str, ...], ...] = field(default=())
+    shown: tuple[tuple[str, ...], ...] = ()
+    driver: str = ""
 
     @property
     def descriptions(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from nad_sandbox.behaviour.target_function import Parameter
 from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 
-__all__ = ["Step", "driver_source", "object_inputs", "sequence_schema"]
+__all__ = ["Step", "object_inputs", "sequence_schema"]
 
 _CALLS = 3
 """Methods that are called in a generated sequence, before the object is looked at."""
@@ -44,9 +44,8 @@ class Step:
         return self.name if self.kind == "get" else f"{self.name}()"
 
 
-def driver_source() -> str:
-    """Return the program text that takes the steps; it is appended to a candidate's program."""
-    return "\n\n\n" + resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
+def _driver_source() -> str:
+    return resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
 
 
 def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: InputProposer | None = None) -> Inputs:
@@ -75,7 +74,7 @@ def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: Inpu
                 text, shown = _written(target, arguments, steps)
                 mixed.setdefault(text, shown)
     kept = dict(list(mixed.items())[:count])
-    return Inputs(tuple(kept), 0, kind="object", shown=tuple(kept.values()))
+    return Inputs(tuple(kept), 0, kind="object", shown=tuple(kept.values()), driver=_driver_source())
 
 
 def sequence_schema(target: TargetClass) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
 from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
-from nad_sandbox.behaviour.object_sequences import driver_source, object_inputs
+from nad_sandbox.behaviour.object_sequences import object_inputs
 from nad_sandbox.behaviour.script_source import without_prompts
 from nad_sandbox.behaviour.target_class import find_target_class
 from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
@@ -165,11 +165,27 @@ class BehaviourRunner:
             SandboxFailureError: the sandbox broke.
             ValueError: a proposed input cannot be used.
         """
-        programs = [_extracted(answer, prompt) for answer in answers]
+        programs = self.programs(answers, prompt)
         short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
         inputs = self.inputs(short, prompt)
         if inputs.kind == "script":
             programs = [without_prompts(program) for program in programs]
+        outcomes = self.run(programs, inputs)
+        if all(outcome == _NOTHING for row in outcomes for outcome in row):
+            return Observations((), 0, ((),) * len(programs))
+        return Observations(inputs.descriptions, inputs.examples, outcomes)
+
+    def programs(self, answers: Sequence[str], prompt: str) -> list[str]:
+        """The programs in the candidates' answers to a prompt."""
+        return [_extracted(answer, prompt) for answer in answers]
+
+    def run(self, programs: Sequence[str], inputs: Inputs) -> tuple[tuple[Outcome, ...], ...]:
+        """What each program does on each input, in two runs; programs that differ in form alone run once.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run them.
+            SandboxFailureError: the sandbox broke.
+        """
         keys = [_key(program) for program in programs]
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
@@ -179,15 +195,13 @@ class BehaviourRunner:
             finally:
                 for future in running.values():
                     future.cancel()
-        if all(outcome == _NOTHING for outcomes in seen.values() for outcome in outcomes):
-            return Observations((), 0, ((),) * len(keys))
-        return Observations(inputs.descriptions, inputs.examples, tuple(seen[key] for key in keys))
+        return tuple(seen[key] for key in keys)
 
     def _observe(self, program: str, inputs: Inputs) -> tuple[Outcome, ...]:
         count = len(inputs.descriptions)
         if len(program) > LONGEST_PROGRAM:
             return (Outcome({"ended": "exit"}),) * count
-        source = program + driver_source() if inputs.kind == "object" else program
+        source = f"{program}\n\n\n{inputs.driver}" if inputs.driver else program
         result, told = self._told(source, "script" if inputs.kind == "script" else "call", inputs.texts)
         if told is not None and inputs.kind == "object":
             return tuple(
