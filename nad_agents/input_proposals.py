@@ -95,8 +95,8 @@ class ModelInputs:
 
 
 _ASSERTIONS = (
-    "Write a JSON list of {count} different test cases, usual ones and edge cases. Each is an object with the arguments "
-    "of one call, {names}, and with {expected}, which is what the call has to return."
+    "Write a JSON list of {count} different test cases, usual ones and edge cases. Each is an object with the "
+    "arguments of one call, {names}, and with {expected}, which is what the call has to return."
 )
 
 

@@ -120,7 +120,10 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
 async def _frames(state: ServerState, prepared: PreparedRequest, client: str) -> AsyncGenerator[str]:
     config = prepared.config
     told = {"n": prepared.sampling.n, "max_tokens": prepared.sampling.max_new_tokens, "pruning": config.pruning}
-    yield ServerSentEvent.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
+    yield ServerSentEvent.of(
+        {**told, "selector": str(getattr(config.selector, "name", config.selector)), "chunk_size": config.chunk_size},
+        "queued",
+    )
     async with aclosing(generate_watched(state, prepared, client)) as events:
         async for event in events:
             if event is None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
+from nad_agents.chat.step_selector import StepSelector, shown_text
 from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
-from nad_agents.selection import check_configuration
+from nad_agents.selection import check_configuration, make_selector
 from nad_agents.types import NADConfig, SamplingConfig
 from nad_agents.verification import Verifier
 from nad_server.errors import APIError
@@ -145,7 +147,21 @@ def build_chat_request(
             raise _limit_too_low(state, body, len(ids), sampling.max_new_tokens, str(error), param) from error
         param = "tools" if output_spec.forced else "response_format"
         raise APIError(400, str(error), code="invalid_schema", param=param) from error
+    config = _with_steps(config, chat, messages, output_spec)
     return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
+
+
+def _with_steps(
+    config: NADConfig, chat: PreparedChat, messages: Sequence[Mapping[str, Any]], output_spec: OutputSpec
+) -> NADConfig:
+    """Let the candidates of a coding agent be compared as steps, unless beginnings of answers are compared."""
+    edits = any("SEARCH" in str(message.get("content")) for message in messages)
+    if config.pruning != "never" or not (output_spec.tools or edits):
+        return config
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools}
+    inner = make_selector(config, ComparisonConfig.from_config(config))
+    steps = StepSelector(inner, chat.parser, shown_text(messages), schemas)
+    return config.model_copy(update={"selector": steps, "selector_options": {}})
 
 
 def build_text_request(

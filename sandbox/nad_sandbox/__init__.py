@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from nad_sandbox.ownership.reaper import reap_leftovers
 
 __all__ = [
+    "AssertionRunner",
     "AutoSandbox",
     "BehaviourRunner",
     "BubblewrapSandbox",

@@ -52,6 +52,36 @@ class TestGroups:
         assert group_steps(answers, ["why"]) == [[0, 1]]
 
 
+def edit(old, new):
+    args = {"path": "a.py", "old_string": old, "new_string": new}
+    return {"name": "edit", "args": args, "id": "c", "type": "tool_call"}
+
+
+def test_an_edit_of_what_was_never_shown_comes_last_and_equal_code_is_one_step():
+    steps = [edit("x = 9", "y = 1"), edit("x = 1", "y = 1\nz = 2"), edit("x = 1", "y = 1  # so\nz = 2\n")]
+    made = [
+        {
+            "message": {"content": "", "tool_calls": [step]},
+            "index": i,
+            "rank": i,
+            "agreement": 0.5,
+            "finish_reason": "stop",
+        }
+        for i, step in enumerate(steps)
+    ]
+    before = [HumanMessage("The file:\nx = 1\n")]
+    chosen = choose_step(message(made), conversation=before)
+    assert chosen.response_metadata["nad"]["winner"] == 1
+    first, last = chosen.response_metadata["nad"]["steps"]
+    assert first["candidates"] == [1, 2]
+    assert "'old_string' is nowhere in the conversation" in last["fault"]
+    # without a conversation nothing is looked up, but arguments have to fit the tools
+    assert "fault" not in choose_step(message(made)).response_metadata["nad"]["steps"][-1]
+    tool = {"name": "edit", "description": "Edit.", "parameters": {"type": "object", "required": ["mode"]}}
+    faults = choose_step(message(made), tools=[tool]).response_metadata["nad"]["steps"]
+    assert all("'mode' is missing" in step["fault"] for step in faults)
+
+
 def message(candidates, winner=0):
     evidence = {"winner": winner, "ranking": [], "candidates": candidates}
     return AIMessage(
@@ -325,6 +355,7 @@ class TestRepeatedCalls:
             structured_response = None
 
         class Request:
+            system_message, tools = None, []
             messages = self.conversation(self.REPEATED)
 
         for demoted in (False, True):
