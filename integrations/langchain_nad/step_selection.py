@@ -80,9 +80,10 @@ def choose_step(
     """Choose the step with the most agreement among the candidates behind a message.
 
     A group's score is the sum of its members' agreement (mean similarity of activated neurons to all other
-    candidates). Within the group the selector's ranking decides. Groups of invalid calls come last, before them those
-    that cannot be carried out (see `nad_agents.chat.edit_steps`), before these those whose calls were all answered
-    already, and before these groups that a verifier rejected; a rejected member stands behind the others of its group.
+    candidates), or under the selectors ``self_verify`` and ``p_true`` its best member's score. Within the group the
+    selector's ranking decides. Groups of invalid calls come last, before them those that cannot be carried out (see
+    `nad_agents.chat.edit_steps`), before these those whose calls were all answered already, and before these groups
+    that a verifier rejected; a rejected member stands behind the others of its group.
 
     Args:
         message: Answer of an `NADChatModel` that was called with ``include_candidates=True``.
@@ -107,7 +108,10 @@ def choose_step(
     # a pruned candidate broke off in the middle of its step
     whole = [c for c in evidence.pop("candidates") if c["finish_reason"] != "pruned"]
     answers = [AIMessage(**c["message"]) for c in whole]
-    agreement = [c["agreement"] or 0.0 for c in whole]
+    # a judge's scores are of one step alone, so a step that many take is as good as its best candidate
+    judged = evidence.get("selector") in ("self_verify", "p_true")
+    agreement = [(c["score"] if judged else c["agreement"]) or 0.0 for c in whole]
+    total = max if judged else sum
     doubts = [_doubt(c) for c in whole]
 
     def is_repeated(group: list[int]) -> bool:
@@ -120,7 +124,7 @@ def choose_step(
 
     def standing(group: list[int]) -> tuple[bool, bool, bool, bool, float, int]:
         invalid, rejected = bool(answers[group[0]].invalid_tool_calls), all(doubts[i] == _REJECTED for i in group)
-        agreeing, rank = sum(agreement[i] for i in group), min(whole[i]["rank"] for i in group)
+        agreeing, rank = total(agreement[i] for i in group), min(whole[i]["rank"] for i in group)
         possible = faults[group[0]] is None
         return (not invalid, possible, not is_repeated(group), not rejected, agreeing, -rank)
 
@@ -132,7 +136,7 @@ def choose_step(
         {
             "candidates": [whole[i]["index"] for i in group],
             "calls": [{"name": c["name"], "args": c["args"]} for c in answers[group[0]].tool_calls],
-            "agreement": sum(agreement[i] for i in group),
+            "agreement": total(agreement[i] for i in group),
             **({"repeated": True} if is_repeated(group) else {}),
             **({"fault": faults[group[0]]} if faults[group[0]] is not None else {}),
         }

@@ -39,6 +39,7 @@ from nad_agents.selectors.registry import (
     get_selector,
     register_selector,
 )
+from nad_agents.selectors.self_evaluation import PTrue, SelfVerify
 from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
 from nad_agents.selectors.voting import Majority
 
@@ -67,11 +68,13 @@ __all__ = [
     "MinActPerToken",
     "MinActResidual",
     "NADFusion",
+    "PTrue",
     "Random",
     "Scores",
     "Selector",
     "SelectorBase",
     "SelfCertainty",
+    "SelfVerify",
     "Shortest",
     "TailEntropy",
     "available_selectors",

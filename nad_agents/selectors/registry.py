@@ -36,6 +36,7 @@ from nad_agents.selectors.confidence import (
 from nad_agents.selectors.consensus import ConsensusMin, Copeland
 from nad_agents.selectors.fusion import NADFusion
 from nad_agents.selectors.nex import NEX
+from nad_agents.selectors.self_evaluation import PTrue, SelfVerify
 from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
 from nad_agents.selectors.voting import Majority
 
@@ -79,6 +80,8 @@ _BUILT_IN: tuple[type[SelectorBase], ...] = (
     BehaviourGroups,
     CodeT,
     B4,
+    SelfVerify,
+    PTrue,
     Random,
     First,
 )

@@ -82,6 +82,26 @@ def test_an_edit_of_what_was_never_shown_comes_last_and_equal_code_is_one_step()
     assert all("'mode' is missing" in step["fault"] for step in faults)
 
 
+def test_a_judges_scores_choose_the_step_whatever_the_neurons_agree_on():
+    steps = [edit("", f"y = {1 if i < 2 else 2}") for i in range(3)]
+    made = [
+        {
+            "message": {"content": "", "tool_calls": [step]},
+            "index": i,
+            "rank": 2 - i,
+            "score": 0.3 * i,
+            "agreement": 0.5,
+            "finish_reason": "stop",
+        }
+        for i, step in enumerate(steps)
+    ]
+    by_neurons = message(made)
+    assert choose_step(by_neurons).response_metadata["nad"]["winner"] in (0, 1)
+    judged = message(made)
+    judged.response_metadata["nad"]["selector"] = "self_verify"
+    assert choose_step(judged).response_metadata["nad"]["winner"] == 2
+
+
 def message(candidates, winner=0):
     evidence = {"winner": winner, "ranking": [], "candidates": candidates}
     return AIMessage(
