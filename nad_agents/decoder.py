@@ -160,6 +160,7 @@ class NeuronAgreementDecoder:
             GenerationError: The model failed.
             GenerationTimeoutError: `timeout` seconds have passed.
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
             VerificationError: The verifier failed.
         """
         (pending,) = self.submit(
@@ -532,7 +533,16 @@ class NeuronAgreementDecoder:
                 )
                 queued.append(scheduled.first)
                 in_waves.append(scheduled)
-            plan = SelectionPlan(request, selector, comparison, judge, verification, self.engine.name)
+            plan = SelectionPlan(
+                request,
+                selector,
+                comparison,
+                judge,
+                verification,
+                self.engine.name,
+                config.min_confidence,
+                config.on_low_confidence,
+            )
             pending.append(PendingRequest(scheduled, observer, plan, events, watch=watch))
         # 3. all of them enter the queue, or none
         self._scheduler.submit(queued)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.confidence import estimate_confidence
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.scheduled_request import Cancellation, GenerationResult
 from nad_agents.events import DecodingEvent, Ranking, Verified
-from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, LowConfidenceError
 from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
@@ -85,6 +86,8 @@ class SelectionPlan:
         verifier: Judges answers in rank order; None trusts the ranking.
         verification: How the ranking is walked.
         model: Name of the model, for the evidence.
+        min_confidence: Least estimated probability that the answer is right.
+        on_low_confidence: Whether an answer below it is marked or refused.
     """
 
     request: GenerationRequest
@@ -93,6 +96,8 @@ class SelectionPlan:
     verifier: Verifier | None
     verification: VerificationConfig
     model: str
+    min_confidence: float | None = None
+    on_low_confidence: Literal["annotate", "error"] = "annotate"
 
     def select(
         self,
@@ -112,6 +117,7 @@ class SelectionPlan:
 
         Raises:
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
             VerificationError: The verifier failed.
             GenerationCancelledError: The request was cancelled while candidates were checked.
             GenerationTimeoutError: Its deadline passed meanwhile.
@@ -133,6 +139,11 @@ class SelectionPlan:
             winner, verified = walk.winner, walk.passed
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
         verify_seconds = time.perf_counter() - started
+        chosen_by = ranked.selector or self.selector.name
+        confidence = estimate_confidence(chosen_by, ranked.votes, winner, passed=verified)
+        low = None if self.min_confidence is None else confidence is None or confidence < self.min_confidence
+        if low and self.on_low_confidence == "error":
+            raise LowConfidenceError(confidence, self.min_confidence)
         # 3. evidence
         recorded = self.request.recording is not None
         candidates, matrix = describe_candidates(group, ranked, verdicts, recorded=recorded)
@@ -141,7 +152,7 @@ class SelectionPlan:
             winner=winner,
             ranking=ranked.ranking,
             candidates=candidates,
-            selector=ranked.selector or self.selector.name,
+            selector=chosen_by,
             seed=self.request.seed,
             similarity_matrix=matrix,
             usage=token_usage(
@@ -159,6 +170,8 @@ class SelectionPlan:
                 verify=verify_seconds,
             ),
             verified=verified,
+            confidence=confidence,
+            low_confidence=low,
             model=self.model,
             details=ranked.details,
         )
@@ -201,6 +214,7 @@ class Ranked:
         compared: The group that scores and similarities refer to.
         comparison: How that group was compared.
         selector: Name of the selector that decided, where the request's selector chose among others.
+        votes: What each candidate of the group answers, if the selector compared answers of all of them.
     """
 
     ranking: tuple[int, ...]
@@ -209,6 +223,7 @@ class Ranked:
     compared: RolloutGroup
     comparison: ComparisonConfig
     selector: str | None = None
+    votes: NDArray[np.int64] | None = None
 
 
 def rank_rollouts(
@@ -227,7 +242,8 @@ def rank_rollouts(
     """
     if decision is None:
         scores = selector.score(group)
-        return Ranked(tuple(rank(scores, group)), scores.values, scores.details, group, comparison, scores.selector)
+        ranking = tuple(rank(scores, group))
+        return Ranked(ranking, scores.values, scores.details, group, comparison, scores.selector, scores.votes)
     values, details = decision.scores.values.copy(), dict(decision.scores.details)
     survivors, chosen = list(decision.keep), decision.scores.selector
     if len(survivors) >= max(2, selector.min_candidates):

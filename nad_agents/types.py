@@ -213,6 +213,17 @@ class NADConfig(_Config):
     )
     keep: int = Field(default=1, ge=1, description="Candidates that survive pruning.")
     shrink: int = Field(default=2, ge=2, description='With pruning="halving", one candidate in this many goes on.')
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least estimated probability that the answer is right; an answer below it, or of which nothing can "
+        "be estimated, is marked or refused. None estimates and refuses nothing.",
+    )
+    on_low_confidence: Literal["annotate", "error"] = Field(
+        default="annotate",
+        description="What happens below min_confidence: the selection is marked, or LowConfidenceError is raised.",
+    )
     record: bool = Field(
         default=True, description="Whether neurons are recorded; without them only selectors that need none work."
     )
@@ -336,6 +347,9 @@ class Selection(_Config):
         usage: Token counts.
         timings: Seconds per phase.
         verified: True if the winner passed the verifier, False if no candidate did, None without a verifier.
+        confidence: Estimated probability that the winner is right; None if nothing that was calibrated speaks for it
+            (`nad_agents.confidence`).
+        low_confidence: Whether the confidence is below the least that was asked for; None if none was.
         model: Name of the model.
         details: The selector's own evidence (clusters, groups) as JSON-serializable data.
     """
@@ -350,6 +364,8 @@ class Selection(_Config):
     usage: Usage
     timings: Timings = Timings()
     verified: bool | None = None
+    confidence: float | None = None
+    low_confidence: bool | None = None
     model: str = ""
     details: dict[str, Any] = Field(default_factory=dict)
 

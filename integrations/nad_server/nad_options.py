@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,6 +40,8 @@ class NADOptions(BaseModel):
     decided_at: float | None = optional_field(NADConfig, "decided_at")
     keep: int | None = optional_field(NADConfig, "keep")
     shrink: int | None = optional_field(NADConfig, "shrink")
+    min_confidence: float | None = optional_field(NADConfig, "min_confidence")
+    on_low_confidence: Literal["annotate", "error"] | None = optional_field(NADConfig, "on_low_confidence")
     record: bool | None = optional_field(NADConfig, "record")
     verify: bool | None = Field(
         default=None,

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AliasChoices,
@@ -141,6 +141,8 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     decided_at: float = option("decided_at")
     keep: int = option("keep")
     shrink: int = option("shrink")
+    min_confidence: float | None = option("min_confidence")
+    on_low_confidence: Literal["annotate", "error"] = option("on_low_confidence")
     record: bool = option("record")
     nad_config: NADConfig | None = Field(
         default=None, description="All options of NADConfig in one object, instead of the fields from `selector` on."

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.confidence import estimate_confidence
 from nad_agents.evaluation.answer_matching import canonical_answers
 from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.variants import SweepName, Variant
@@ -52,6 +53,8 @@ class ProblemMeasures:
         subsets: Share of correct picks, float64 [followed variants], by number of candidates.
         chunk_points: Float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
         growth: For each candidate its number of unique neurons after each whole chunk.
+        confidence: Estimated probability that the candidate which `auto` picks is right; NaN if there is no estimate.
+        confident_pick: That candidate.
     """
 
     problem: str
@@ -71,6 +74,8 @@ class ProblemMeasures:
     subsets: Mapping[int, NDArray[np.float64]]
     chunk_points: NDArray[np.float64]
     growth: tuple[NDArray[np.int64], ...]
+    confidence: float = np.nan
+    confident_pick: int = 0
 
 
 def measure_run(run: RecordedRun, plan: Plan, *, workers: int = 1) -> list[ProblemMeasures]:
@@ -148,6 +153,7 @@ def measure_problem(
     whole = ComparisonConfig()
     chunks = [chunk_sets(group, i, whole) for i in range(len(group))]
     whole_chunks = [sets[: len(r) // whole.chunk_size] for sets, r in zip(chunks, group.rollouts, strict=True)]
+    confidence, confident_pick = _confidence(group, verdicts)
     return ProblemMeasures(
         problem=verdicts.problem,
         correct=correct,
@@ -172,6 +178,8 @@ def measure_problem(
         subsets={size: _subset_accuracy(group, verdicts, plan, size) for size in plan.sizes},
         chunk_points=_chunk_points(group, whole_chunks, whole.chunk_size),
         growth=tuple(_growth(sets, group.layout.n_neurons) for sets in whole_chunks),
+        confidence=confidence,
+        confident_pick=confident_pick,
     )
 
 
@@ -260,6 +268,21 @@ def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonCo
     if comparison.token_limit is not None:
         comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
     return replace(comparison, skip_tokens=skip)
+
+
+def _confidence(group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[float, int]:
+    """Return the confidence in the pick that a user gets who can run the programs or compare the answers, and it."""
+    name = (
+        "behaviour" if verdicts.outcomes is not None else "majority" if verdicts.answers is not None else "nad_fusion"
+    )
+    variant = Variant(name, name, options={"weighted": True} if name == "majority" else {})
+    scores, ranking = _rank_variant(variant, group, verdicts)
+    ranking = _examples_first(ranking, verdicts.examples)
+    if not ranking:
+        return np.nan, 0
+    passed = None if verdicts.examples is None else verdicts.examples[ranking[0]]
+    found = estimate_confidence(name, scores.votes, ranking[0], passed=passed)
+    return np.nan if found is None else found, ranking[0]
 
 
 def _examples_first(ranking: Sequence[int], examples: Sequence[bool] | None) -> list[int]:

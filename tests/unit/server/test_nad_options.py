@@ -94,6 +94,8 @@ OPTIONS = {
     "keep": 2,
     "shrink": 3,
     "decided_at": 0.9,
+    "min_confidence": 0.1,
+    "on_low_confidence": "annotate",
 }
 
 
