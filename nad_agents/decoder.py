@@ -31,6 +31,7 @@ from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import SelectionPlan, check_configuration, make_selector
 from nad_agents.selectors.base import Selector
+from nad_agents.stopping import KeptScores, KeptVerdicts, StoppingRule, UntilDecided, UntilPassed
 from nad_agents.types import (
     NOT_GIVEN,
     EngineName,
@@ -41,6 +42,7 @@ from nad_agents.types import (
     VerificationConfig,
 )
 from nad_agents.verification import Verifier
+from nad_agents.waves import WavesUntilEnough
 
 __all__ = ["NeuronAgreementDecoder"]
 
@@ -142,7 +144,7 @@ class NeuronAgreementDecoder:
             UnsupportedModelError: The model has no neurons that can be recorded.
             ConfigurationError: The layers of `config` do not fit the model.
         """
-        n = min(sampling.n, sampling.wave or sampling.n)
+        n = config.wave_size(sampling)
         request = GenerationRequest(
             prompt_ids,
             sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
@@ -190,6 +192,7 @@ class NeuronAgreementDecoder:
             GenerationError: The model failed.
             GenerationTimeoutError: `timeout` seconds have passed.
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
             VerificationError: The verifier failed.
         """
         (pending,) = self.submit(
@@ -489,8 +492,13 @@ class NeuronAgreementDecoder:
         verification = verification or self.verification
         check_configuration(sampling, config)
         self.engine.check_selector(make_selector(config, ComparisonConfig.from_config(config)))
-        if watch and sampling.in_waves:
-            raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
+        wave_size = config.wave_size(sampling)
+        if watch and wave_size < sampling.n:
+            raise ConfigurationError(
+                "candidates of several waves cannot be watched side by side; leave out wave and until"
+            )
+        if config.until == "passed" and verifier is None:
+            raise ConfigurationError("until='passed' needs to know what passes; give a verifier, or until='decided'")
         if timeout is not None and not timeout > 0:  # which NaN is not
             raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
         if sampling.seed is None:
@@ -498,7 +506,9 @@ class NeuronAgreementDecoder:
         # 2. each prompt gets its request, its observer and its selection
         comparison = ComparisonConfig.from_config(config)
         recording = self._recording(config)
-        pending, queued = [], []
+        pending: list[PendingRequest] = []
+        queued: list[ScheduledRequest] = []
+        in_waves: list[WavesUntilEnough] = []
         for i, prompt in enumerate(prompts, first_prompt_index):
             ids = encode_prompt(
                 self.loaded.tokenizer,
@@ -523,7 +533,7 @@ class NeuronAgreementDecoder:
             waves = [
                 # a processor keeps a state of the rows that it has seen
                 replace(wave, logits_processors=tuple(logits_processors()) if logits_processors else ())
-                for wave in request.split(sampling.wave or sampling.n)
+                for wave in request.split(wave_size)
             ]
             events = EventQueue()
             observer = RequestObserver(
@@ -537,13 +547,44 @@ class NeuronAgreementDecoder:
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
             )
+            selector, judge, cancellation = make_selector(config, comparison), verifier, Cancellation(timeout)
+            scheduled: ScheduledRequest | WavesUntilEnough
+            if config.until is None:
+                scheduled = ScheduledRequest(waves, observer, cancellation)
+                queued.append(scheduled)
+            else:
+                rule: StoppingRule
+                if config.until == "passed" and verifier is not None:
+                    judge = KeptVerdicts(verifier)
+                    rule = UntilPassed(judge, request.prompt, verification)
+                else:
+                    selector = KeptScores(selector)
+                    rule = UntilDecided(selector, config.decided_at)
+                scheduled = WavesUntilEnough(
+                    waves,
+                    observer,
+                    cancellation,
+                    rule=rule,
+                    submit=self._scheduler.submit,
+                    on_enough=observer.report_end,
+                )
+                queued.append(scheduled.first)
+                in_waves.append(scheduled)
             plan = SelectionPlan(
-                request, make_selector(config, comparison), comparison, verifier, verification, self.engine.name
+                request,
+                selector,
+                comparison,
+                judge,
+                verification,
+                self.engine.name,
+                config.min_confidence,
+                config.on_low_confidence,
             )
-            queued.append(ScheduledRequest(waves, observer, Cancellation(timeout)))
-            pending.append(PendingRequest(queued[-1], observer, plan, events, watch=watch))
+            pending.append(PendingRequest(scheduled, observer, plan, events, watch=watch))
         # 3. all of them enter the queue, or none
         self._scheduler.submit(queued)
+        for started in in_waves:
+            started.start()
         return pending
 
     def _recording(self, config: NADConfig) -> RecordingConfig | None:

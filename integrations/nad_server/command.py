@@ -134,9 +134,6 @@ def serve(
     # 1. what cannot work is refused before anything is started
     from nad_agents.selection import check_configuration
 
-    if selector == "auto":
-        agreement = "mean_logprob" if engine == "openai" else "knn"
-        selector = agreement if n > 1 else "first"
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
     if propose_inputs and verify is None:
@@ -174,7 +171,7 @@ def serve(
         sandbox: Any = None
         if verify is not None:
             verifier, runner, sandbox = _open_sandbox(stack, console, verify)
-            if selector == "behaviour":
+            if selector in ("auto", "behaviour", "behaviour_groups"):
                 config = config.model_copy(update={"selector_options": {"runner": runner}})
         check_configuration(sampling, config)
         # 2. the model

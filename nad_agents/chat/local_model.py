@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AliasChoices,
@@ -41,7 +41,16 @@ from nad_agents.chat.params import (
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import PendingRequest
-from nad_agents.types import EngineName, NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
+from nad_agents.types import (
+    EngineName,
+    NADConfig,
+    Pruning,
+    SamplingConfig,
+    ScoreName,
+    Similarity,
+    Until,
+    VerificationConfig,
+)
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -151,8 +160,12 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     skip_tokens: int = option("skip_tokens")
     common_prefix: bool = option("common_prefix")
     pruning: Pruning = option("pruning", note="With keep=1 the answer streams from then on.")
+    until: Until | None = option("until")
+    decided_at: float = option("decided_at")
     keep: int = option("keep")
     shrink: int = option("shrink")
+    min_confidence: float | None = option("min_confidence")
+    on_low_confidence: Literal["annotate", "error"] = option("on_low_confidence")
     record: bool = option("record")
     nad_config: NADConfig | None = Field(
         default=None, description="All options of NADConfig in one object, instead of the fields from `selector` on."

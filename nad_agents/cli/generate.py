@@ -37,7 +37,7 @@ from nad_agents.cli.options import (
 )
 from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, Until, VerificationConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -62,12 +62,17 @@ HalveOption = Annotated[
         metavar="S",
     ),
 ]
+UntilOption = Annotated[Until | None, option(NADConfig, "until")]
 KeepOption = Annotated[int, option(NADConfig, "keep", text="Candidates that survive --early-stop or --halve.")]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 CodeSelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is behaviour with a sandbox, else as for nad ask."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability.",
+    ),
 ]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")
@@ -99,6 +104,7 @@ def ask(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
     adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -114,8 +120,9 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    selector = _automatic_selector(n, engine) if selector == "auto" else selector
-    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    if until == "passed":
+        raise ConfigurationError("--until passed needs something to pass; use nad code, which checks in a sandbox")
+    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
@@ -144,6 +151,7 @@ def code(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
     verify: VerifyOption = False,
     tests: TestsOption = None,
     strict: StrictOption = False,
@@ -160,7 +168,8 @@ def code(
     """Generate N programs for a task and print the one that agrees most, checked in a sandbox if you ask for it.
 
     Where there is a sandbox, the programs are run on the same inputs and
-    compared by what they do (behaviour), else by their neurons (knn).
+    compared by what they do (behaviour), else by their neurons and their
+    log-probability.
     """
     from nad_sandbox.checks.code_extraction import extract_code
 
@@ -170,18 +179,19 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
-    without_sandbox = _automatic_selector(n, engine) if behaviour or selector == "auto" else selector
-    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    required = selector in ("behaviour", "behaviour_groups")
+    behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
+    without_sandbox = "auto" if behaviour else selector
+    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
     console = _progress_console(as_json=as_json, quiet=quiet)
-    verify = verify or tests is not None
+    verify = verify or tests is not None or until == "passed"
     with contextlib.ExitStack() as stack:
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
         if verify or behaviour:
-            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
+            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or required)
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
@@ -189,7 +199,7 @@ def code(
             console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url)
         )
         if sandbox is not None and behaviour:
-            config = with_behaviour(config, sandbox, decoder)
+            config = with_behaviour(config, sandbox, decoder, "behaviour" if selector == "auto" else selector)
         # 4. the candidates
         with CandidateProgress(console, sampling) as progress:
             selection = decoder.decode(
@@ -209,19 +219,20 @@ def code(
         raise typer.Exit(3)
 
 
-def _automatic_selector(n: int, engine: EngineName) -> str:
-    """Return the selector of neurons, or of log-probabilities where there are none; for one candidate none at all."""
-    if n == 1:
-        return "first"
-    return "mean_logprob" if engine == "openai" else "knn"
-
-
 def _nad_config(
-    selector: str, similarity: str, score: str, *, early_stop: bool, halve: int | None, keep: int
+    selector: str,
+    similarity: str,
+    score: str,
+    *,
+    early_stop: bool,
+    halve: int | None,
+    keep: int,
+    until: Until | None,
 ) -> NADConfig:
     if early_stop and halve is not None:
         raise ConfigurationError("--early-stop and --halve are two ways to drop candidates; choose one")
-    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
+    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score}
+    values |= {"keep": keep, "until": until}
     if halve is not None:
         values |= {"pruning": "halving", "shrink": halve}
     elif early_stop:

@@ -147,7 +147,11 @@ TopKOption = Annotated[int, option(SamplingConfig, "top_k")]
 
 SelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is knn, or first for a single candidate."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto votes on stated answers and else ranks by agreement and log-probability.",
+    ),
 ]
 SimilarityOption = Annotated[str, option(NADConfig, "similarity")]
 ScoreOption = Annotated[str, option(NADConfig, "score")]

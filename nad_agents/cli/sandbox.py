@@ -62,13 +62,16 @@ def code_verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
         raise ConfigurationError(str(error)) from error
 
 
-def with_behaviour(config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder) -> NADConfig:
+def with_behaviour(
+    config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder, selector: str = "behaviour"
+) -> NADConfig:
     """Return the same configuration with the candidates compared by what their programs do.
 
     Args:
         config: The configuration.
         sandbox: Where the programs are run.
         decoder: Proposes the inputs to run them on.
+        selector: The selector that compares them.
     """
     from nad_sandbox import BehaviourRunner
 
@@ -79,4 +82,4 @@ def with_behaviour(config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreement
     except MissingDependencyError:  # without grammars, examples and generated values have to do
         propose = None
     options = {"runner": BehaviourRunner(sandbox, propose=propose)}
-    return config.model_copy(update={"selector": "behaviour", "selector_options": options})
+    return config.model_copy(update={"selector": selector, "selector_options": options})

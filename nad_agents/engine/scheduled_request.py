@@ -14,7 +14,7 @@ from nad_agents.engine.base import Generation, GenerationRequest, Prefill
 from nad_agents.exceptions import GenerationCancelledError, GenerationError, GenerationTimeoutError
 from nad_agents.rollouts import RolloutGroup
 
-__all__ = ["Cancellation", "GenerationResult", "Observer", "ScheduledRequest"]
+__all__ = ["Cancellation", "GenerationResult", "Observer", "ScheduledRequest", "merge_waves"]
 
 
 class Observer(Protocol):
@@ -143,14 +143,15 @@ class ScheduledRequest:
         """
         self._finished.append(result)
         if not self._later:
-            self.future.set_result(_merge(self._finished))
+            self.future.set_result(merge_waves(self._finished))
             return False
         self.request, self.generation = self._later.pop(0), None
         self.submitted = time.perf_counter()
         return True
 
 
-def _merge(waves: Sequence[GenerationResult]) -> GenerationResult:
+def merge_waves(waves: Sequence[GenerationResult]) -> GenerationResult:
+    """Return the result of a request from those of its waves, in their order."""
     first = waves[0]
     rollouts = [rollout for wave in waves for rollout in wave.group.rollouts]
     return GenerationResult(

@@ -23,6 +23,7 @@ from nad_agents.evaluation.tables import (
     findings_table,
     frontier_table,
     held_out_table,
+    reliability_table,
     selector_table,
     sweep_table,
     to_markdown,
@@ -159,6 +160,10 @@ def _tables(evidence: Evidence) -> dict[str, Table]:
     tables = {"Selectors": selector_table(evidence)}
     if evidence.held_out:
         tables["Chosen on one half of the problems, reported on the other"] = held_out_table(evidence)
+    if evidence.reliability:
+        tables["Confidence: the estimated probability that the pick is right, and how often it is"] = reliability_table(
+            evidence
+        )
     tables["Neurons, entropy, agreement"] = findings_table(evidence)
     for sweep, (title, _) in SWEEPS.items():
         if any(point.sweep == sweep for point in evidence.sweeps):

@@ -117,17 +117,17 @@ class OpenAIEngine:
         Raises:
             ConfigurationError: Names the selector, and those that work.
         """
-        if selector.needs_neurons:
+        if selector.needs_neurons and selector.name != "auto":
             reason = "compares activated neurons, which no server shows"
         elif selector.name in _WHOLE_DISTRIBUTION:
             reason = "reads the probability of every token, of which servers show 20 at most"
-        elif selector.name == "mean_logprob" and not self._logprobs:
+        elif selector.name in ("auto", "mean_logprob") and not self._logprobs:
             reason = "reads log-probabilities, which logprobs=False of engine_options does not ask for"
         elif selector.name == "deepconf" and not self._top_logprobs:
             reason = "reads the likeliest tokens, for which top_logprobs=20 of engine_options has to ask the server"
         else:
             return
-        known = ["mean_logprob"] * self._logprobs + ["deepconf"] * bool(self._top_logprobs) + list(_NO_SIGNAL)
+        known = ["auto", "mean_logprob"] * self._logprobs + ["deepconf"] * bool(self._top_logprobs) + list(_NO_SIGNAL)
         msg = f"the selector {selector.name!r} {reason}; with engine='openai' choose one of {', '.join(known)}"
         raise ConfigurationError(msg)
 

@@ -160,7 +160,8 @@ def test_the_cache_key_holds_everything_that_changes_the_answer():
     base = {"model": "a/b", "n": 4, "temperature": 0.5}
     variants = [
         {}, {"model": "a/c"}, {"n": 5}, {"temperature": 0.6}, {"top_p": 0.5}, {"seed": 1}, {"selector": "medoid"},
-        {"selector_options": {"k": 2}}, {"pruning": "first_chunk"}, {"keep": 2}, {"chunk_size": 16}, {"stop": ["x"]},
+        {"selector_options": {"top_k": 2}}, {"pruning": "first_chunk"}, {"keep": 2}, {"chunk_size": 16},
+        {"stop": ["x"]},
         {"max_tokens": 9}, {"verifier": Anything()}, {"generation_options": {"no_repeat_ngram_size": 3}},
         {"dtype": "float32"}, {"include_candidates": True}, {"output_version": "v1"},
     ]  # fmt: skip
