@@ -8,7 +8,9 @@ VLLM_VENV  := .venv-vllm
 VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: demo test test-vllm unit lint check format clean
+DOCS   := $(VENV)/.docs
+
+.PHONY: demo test test-vllm unit lint check format docs reference diagrams clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -55,9 +57,27 @@ lint: $(READY)
 # before every commit
 check: lint unit
 
+# the site, in site/; needs none of the library's dependencies, since the API is read from the sources
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict --quiet
+
+$(DOCS): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
+	touch $(DOCS)
+
+# the pages of docs/reference that follow from the code
+reference: $(READY)
+	$(BIN)/python docs/scripts/reference.py
+
+# the pictures of the pages' diagrams; needs npm and a browser
+diagrams: $(READY)
+	$(BIN)/python docs/scripts/diagrams.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

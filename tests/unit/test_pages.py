@@ -1,15 +1,20 @@
 """The pages for those who carry on name what is there, and the configured tools run what they say."""
 
 import re
+import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
+from tests.unit.docs_scripts import hooks, reference
+
 ROOT = Path(__file__).parents[2]
 GUIDES = [ROOT / "CONTRIBUTING.md", ROOT / "RELEASING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OTHERS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("benchmarks/**/*.md"), *ROOT.glob("examples/**/*.md")]
-PAGES = [*GUIDES, *sorted(OTHERS)]
+SITE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = sorted({*GUIDES, *OTHERS, *SITE})
 PATH = re.compile(r"`(\.?[\w-]+(?:/[\w.-]+)*/|(?:\.?[\w-]+/)*[\w.-]*\.(?:md|py|sh|toml|txt)|\.ci/run)`")
 NAME_IN_FILE = re.compile(r"`(\w+)`(?: and (?:to the fixture )?`(\w+)`)? (?:of|in)\s+`([\w./-]+\.py)`")
 
@@ -45,6 +50,56 @@ def test_every_link_to_a_file_leads_somewhere(page):
     assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_link_to_elsewhere_is_an_address(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\((\w+:[^)\s]*)\)", text):
+        address = urlsplit(link)
+        assert address.scheme == "https", link
+        assert re.fullmatch(r"[\w-]+(\.[\w-]+)+", address.netloc), link
+
+
+def commands_of(page):
+    """The arguments of every `nad` in the shell blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    fences = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fences if language in {"", "sh"}]
+    for line in "\n".join(blocks).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True) if re.search(r"(^|\| )nad ", line.strip()) else []
+        while "nad" in words:
+            words = words[words.index("nad") + 1 :]
+            end = next((i for i, word in enumerate(words) if word in {"|", ">", ">>", "&&", ";"}), len(words))
+            yield words[:end]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(commands_of(page))], ids=name_of)
+def test_every_command_on_a_page_is_one_that_nad_understands(page):
+    parsers = dict(reference.commands())
+    for name, *arguments in commands_of(page):
+        if name == "--version":
+            continue
+        # parses and checks the arguments, and runs nothing
+        parsers[name].make_context(name, arguments)
+
+
+def test_the_pages_show_many_commands():
+    shown = [arguments[0] for page in PAGES for arguments in commands_of(page)]
+    assert len(shown) > 20
+    assert {"ask", "code", "bench", "select", "report", "doctor", "serve"} <= set(shown)
+
+
+def test_every_page_of_the_site_is_in_its_navigation():
+    # mkdocs has tags of its own, such as those for hooks
+    named = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8")))
+    assert {page.relative_to(ROOT / "docs").as_posix() for page in SITE} == named
+
+
+def test_every_diagram_has_a_picture_of_its_present_source():
+    sources = [source for page in SITE for source in hooks.MERMAID.findall(page.read_text(encoding="utf-8"))]
+    pictures = {picture.name for picture in (ROOT / "docs" / "diagrams").glob("*.svg")}
+    assert {hooks.diagram_name(source) for source in sources} == pictures, "run: make diagrams"
+
+
 def test_hooks_and_workflow_run_the_tools_of_the_project():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert {repository["repo"] for repository in hooks} == {"local"}
@@ -53,4 +108,4 @@ def test_hooks_and_workflow_run_the_tools_of_the_project():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
     assert workflow["jobs"]["test"]["steps"][-1]["run"] == ".ci/run"
     checks = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert checks.index("make lint") < checks.index("make test")
+    assert checks.index("make lint") < checks.index("make docs") < checks.index("make test")
