@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,11 +173,20 @@ class OpenAIEngine:
         table = PieceTable(request.sampling.stop)
         generation = StreamedGeneration(request, NeuronLayout(0, 0), table, lambda _generation, _candidates: None)
         self._tables[generation] = table
+        return self._send(
+            generation,
+            {
+                candidate: request_body(
+                    request, seed, model=self.name, logprobs=self._logprobs, top_logprobs=self._top_logprobs
+                )
+                for candidate, seed in request.candidate_seeds().items()
+            },
+        )
+
+    def _send(self, generation: StreamedGeneration, bodies: Mapping[int, dict[str, Any]]) -> StreamedGeneration:
+        """Send the requests of a generation's candidates."""
         self._generations.append(generation)
-        for candidate, seed in request.candidate_seeds().items():
-            body = request_body(
-                request, seed, model=self.name, logprobs=self._logprobs, top_logprobs=self._top_logprobs
-            )
+        for candidate, body in bodies.items():
             stopped = self._stopped[generation, candidate] = threading.Event()
             self._threads.submit(self._stream, generation, candidate, body, stopped)
         return generation
@@ -214,7 +223,7 @@ class OpenAIEngine:
         for candidate in found.candidates:
             self._stopped.pop((found, candidate)).set()
         self._generations.remove(found)
-        del self._tables[found]
+        self._tables.pop(found, None)
 
     def reset_after_fork(self) -> None:
         """Refuse to work in a forked process, where the threads of the connections are absent.
@@ -249,19 +258,22 @@ class OpenAIEngine:
                         usage = {"prompt_tokens": chunk.usage.prompt_tokens}
                     for choice in chunk.choices[:1]:
                         reason = choice.finish_reason or reason
-                        self._news.put(_News(generation, candidate, list(reader.read(choice))))
+                        self._news.put(_News(generation, candidate, list(self._read(reader, choice))))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to the caller who waits for it
             self._news.put(_News(generation, candidate, error=_as_generation_error(error)))
             return
         finished: FinishReason = "length" if reason == "length" else "stop"
         self._news.put(_News(generation, candidate, list(reader.end()), finished, usage))
 
+    def _read(self, reader: PieceReader, choice: Any) -> Iterator[AnswerPiece]:
+        """Yield the pieces of one chunk of a stream."""
+        return reader.read(choice)
+
     # --- the engine's thread ---
 
     def _receive(self, news: _News) -> None:
         generation, candidate = news.generation, news.candidate
-        table = self._tables.get(generation)
-        if table is None:
+        if generation not in self._generations:
             return
         if news.error is not None:
             generation.error = generation.error or news.error
@@ -276,10 +288,13 @@ class OpenAIEngine:
                 "selector that needs none, such as majority, behaviour or shortest"
             )
             return
-        state.signals.append(
-            np.array([[np.nan, np.nan, piece.confidence] for piece in pieces], np.float32).reshape(-1, 3)
-        )
-        numbers = [table.number(piece.text) for piece in pieces]
+        table = self._tables.get(generation)
+        if table is None:
+            numbers = [piece.token for piece in pieces if piece.token is not None]
+        else:
+            numbers = [table.number(piece.text) for piece in pieces]
+            signals = [[np.nan, np.nan, piece.confidence] for piece in pieces]
+            state.signals.append(np.array(signals, np.float32).reshape(-1, 3))
         generation.receive(candidate, numbers, [piece.logprob for piece in pieces], news.finish_reason)
         generation.prompt_tokens = news.usage.get("prompt_tokens", generation.prompt_tokens)
 
