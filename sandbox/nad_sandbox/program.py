@@ -6,15 +6,17 @@ length, a JSON header of that length, then the program's standard input and each
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_program", "python_program"]
+__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_name", "harness_program", "python_program"]
 
 MAIN_FILE = "main.py"
 """The name under which the source given to `run_python` lies in the working folder."""
@@ -68,16 +70,20 @@ class Program:
         """Bytes that the files and the standard input take in the scratch space."""
         return len(self.stdin) + sum(len(content) for content in self.files.values())
 
-    def feed(self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None) -> Iterator[bytes]:
+    def feed(
+        self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None, known: bool = False
+    ) -> Iterator[bytes]:
         """Yield the bytes for the bootstrap program, piece by piece.
 
         Args:
             rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
             mark: written to both outputs, with the status, when the program and all its processes have ended.
+            known: the bootstrap program has been sent `harness` before.
         """
         header = {
             "argv": list(self.argv) or None,
-            "harness": len(self.harness),
+            "harness": harness_name(self.harness) if self.harness else None,
+            "harness_size": 0 if known else len(self.harness),
             "compiled": self.compiled,
             "main": MAIN_FILE,
             "env": {**PROGRAM_ENV, **self.env},
@@ -89,7 +95,8 @@ class Program:
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
-        yield self.harness
+        if not known:
+            yield self.harness
         yield self.stdin
         yield from self.files.values()
 
@@ -179,6 +186,12 @@ def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: 
         ValueError: `timeout` is not positive.
     """
     return Program((), _checked_timeout(timeout), stdin=payload, harness=harness, compiled=compiled)
+
+
+@lru_cache(maxsize=8)
+def harness_name(harness: bytes) -> str:
+    """Return what the bootstrap program knows a program of the harness by."""
+    return hashlib.sha256(harness).hexdigest()
 
 
 def _encode(text: str | bytes) -> bytes:

@@ -40,18 +40,18 @@ _JUDGE = (
 
 @cache
 def judge_source() -> str:
-    """The judges' program, for a Python of version 3.8 or later with nothing but its standard library.
+    """The judges' program, whose function ``main`` is called; for Python 3.8 or later with its standard library alone.
 
     Tests that need pytest find it in the sandbox; see `nad_sandbox.image.pytest_files`.
     """
-    return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE)) + "\nmain()\n"
+    return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE))
 
 
 @cache
 def observer_source() -> str:
     """The program that observes what a candidate returns, prints and raises on many inputs, twice."""
     parts = [f"OBSERVED_PROGRAM = {_module('observed_program.py')!r}\n", _module("child.py"), _module("observer.py")]
-    return "from __future__ import annotations\n" + "".join(parts) + "\nmain()\n"
+    return "from __future__ import annotations\n" + "".join(parts)
 
 
 def _module(name: str) -> str:

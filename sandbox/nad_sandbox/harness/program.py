@@ -42,14 +42,6 @@ def read_request(requests):
     return json.loads(line) if line else None
 
 
-def find_installed_packages():
-    """Let installed packages and `exit` be found, as at any start of Python."""
-    if sys.flags.no_site:
-        import site
-
-        site.main()
-
-
 def be_like_a_script():
     """Give a child a path without the working folder, and streams that write line by line."""
     folder = os.getcwd()

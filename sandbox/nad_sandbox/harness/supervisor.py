@@ -14,7 +14,7 @@ import time
 from nad_sandbox.harness.call_server import serve_calls
 from nad_sandbox.harness.child import TEXT, Child, ProgramEndedError, read_payload, write_verdict
 from nad_sandbox.harness.io_pairs import check_pairs
-from nad_sandbox.harness.program import SHORT, find_installed_packages
+from nad_sandbox.harness.program import SHORT
 from nad_sandbox.harness.same_process import FailedError, serve_same_process
 from nad_sandbox.harness.separate_process import CannotJudgeError, Program, confirm_examples, confirm_tests
 
@@ -196,7 +196,6 @@ class Supervisor:
 
 def main():
     """Make both children, and only then read what is checked; judge, write the verdict, end."""
-    find_installed_packages()
     first, second = Child(serve_same_process), Child(serve_calls)
     payload = read_payload()
     supervisor = Supervisor(payload, first, second)

@@ -10,7 +10,7 @@ _STATUS_DIGITS = 3
 
 
 class MarkedOutput:
-    """Collects a stream that ends with a mark and three digits: the program's exit status.
+    """Collects a stream that ends with a mark, three digits for the program's exit status, and whether another may come.
 
     The mark is a secret between this process and the sandbox's bootstrap program. Waiting for it takes less time than
     waiting until the sandbox has been taken apart, which takes longer than most programs.
@@ -23,6 +23,7 @@ class MarkedOutput:
     def __init__(self, limit: int, mark: bytes) -> None:
         self.kept = CappedOutput(limit)
         self.status: int | None = None
+        self.goes_on = False
         self._mark = mark
         self._held = b""
 
@@ -41,9 +42,10 @@ class MarkedOutput:
         end = at if at >= 0 else max(0, len(text) - len(self._mark) + 1)
         self.kept.write(text[:end])
         self._held = text[end:]
-        digits = self._held[len(self._mark) :]
-        if at >= 0 and len(digits) >= _STATUS_DIGITS:
-            self.status, self._held = int(digits[:_STATUS_DIGITS]), b""
+        told = self._held[len(self._mark) :]
+        if at >= 0 and len(told) > _STATUS_DIGITS:
+            self.status, self._held = int(told[:_STATUS_DIGITS]), b""
+            self.goes_on = told[_STATUS_DIGITS:] == b"+"
 
     def text(self) -> str:
         """Return what is kept as text; nothing may be written afterwards."""

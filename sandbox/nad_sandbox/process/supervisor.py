@@ -45,6 +45,11 @@ class Supervised:
     stdout: CappedOutput | MarkedOutput
     stderr: CappedOutput | MarkedOutput
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the bootstrap program waits for another program."""
+        return isinstance(self.stdout, MarkedOutput) and self.stdout.goes_on
+
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Send SIGKILL to the group that a process leads, unless the process was reaped: its id may be another's by now."""
@@ -92,6 +97,7 @@ def supervise(
     cancelled: threading.Event,
     kill: Callable[[], None],
     mark: bytes | None = None,
+    keep_open: bool = False,
 ) -> Supervised:
     """Feed a process and wait until its program has ended.
 
@@ -106,12 +112,13 @@ def supervise(
         cancelled: ends the process when set.
         kill: ends the process and all that it started.
         mark: what the bootstrap program writes behind each output once the program has ended; see `MarkedOutput`.
+        keep_open: leave the pipes open, for another program.
     """
     started = time.monotonic()
     stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)
     timed_out = was_cancelled = False
     status: int | None = None
-    with _Streams(process, feed, stdout, stderr) as streams:
+    with _Streams(process, feed, stdout, stderr, keep_open) as streams:
         try:
             while not streams.exited():
                 left = started + timeout - time.monotonic()
@@ -157,12 +164,14 @@ class _Streams:
         feed: Iterator[bytes],
         stdout: CappedOutput | MarkedOutput,
         stderr: CappedOutput | MarkedOutput,
+        keep_open: bool,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
         self._feed = feed
+        self._keep_open = keep_open
         self._pending = memoryview(b"")
         self._stdin = process.stdin
         self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
@@ -184,7 +193,8 @@ class _Streams:
             os.close(self._pidfd)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
+                if not self._keep_open:
+                    stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
 
     def exited(self) -> bool:
         """Return whether the process has ended; it stays a zombie, which keeps its group's id from reuse."""
@@ -237,6 +247,7 @@ class _Streams:
             self._close_feed()
 
     def _close_feed(self) -> None:
-        if not self._stdin.closed:
+        if not self._stdin.closed and self._stdin in self._selector.get_map():
             self._selector.unregister(self._stdin)
-            self._stdin.close()
+            if not self._keep_open:
+                self._stdin.close()
