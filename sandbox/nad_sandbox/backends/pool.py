@@ -48,6 +48,7 @@ class OneShotPool(Generic[T]):
         self._used: deque[T] = deque()
         self._making = 0
         self._in_use = 0
+        self._made_by_takers: set[int] = set()  # ids of items that may end with the thread that took them
         self._discarding = 0
         self._failed = False
         self._closed = False
@@ -70,12 +71,7 @@ class OneShotPool(Generic[T]):
                 item = self._ready.popleft() if self._ready else None
                 self._in_use += 1
             if item is None:
-                try:
-                    return self._make()
-                except BaseException:
-                    with self._changed:
-                        self._in_use -= 1
-                    raise
+                return self._make_for_taker()
             if self._is_usable(item):
                 return item
             self._take_back(item, goes_on=False)
@@ -88,9 +84,23 @@ class OneShotPool(Generic[T]):
         """
         self._take_back(item, goes_on=self._goes_on(item))
 
+    def _make_for_taker(self) -> T:
+        try:
+            item = self._make()
+        except BaseException:
+            with self._changed:
+                self._in_use -= 1
+            raise
+        with self._changed:
+            self._made_by_takers.add(id(item))
+        return item
+
     def _take_back(self, item: T, *, goes_on: bool) -> None:
         with self._changed:
             self._in_use -= 1
+            if id(item) in self._made_by_takers:
+                self._made_by_takers.remove(id(item))
+                goes_on = False
             if not self._closed:
                 if goes_on and self._missing() > 0:
                     self._ready.appendleft(item)  # the next program takes the one that is warm

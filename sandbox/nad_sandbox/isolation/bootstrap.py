@@ -22,6 +22,7 @@ Exit codes of its own: 126 the program could not be set up or executed, 127 it w
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -35,7 +36,8 @@ CLEANING_SECONDS = 2
 # what the harness uses: imported before a program comes, which nobody waits for
 HARNESS_MODULES = ("ast", "gc", "io", "linecache", "marshal", "math", "resource", "select", "traceback")
 QUEUES = "/dev/mqueue"
-CONNECTIONS = ("/proc/net/tcp", "/proc/net/tcp6")
+CONNECTIONS = "/proc/net/sockstat", "/proc/net/sockstat6"
+LIBC = ctypes.CDLL(None, use_errno=True)
 KILL, SETGID, SETUID, SETPCAP = 5, 6, 7, 8  # capabilities
 
 
@@ -64,33 +66,24 @@ def receive_file(path: str, size: int) -> None:
 
 def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
     """Mount the scratch space."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
     for place, options in settings["writable"].items():
         # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
-        libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+        LIBC.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
 
 
 def limit_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
     """Let no program that is executed from now on have other capabilities."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
     for capability in range(64):
         if capability not in kept:
-            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+            LIBC.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 def keep_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
     """Give up all other capabilities."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     held = sum(1 << capability for capability in kept)
     sets = (ctypes.c_uint32 * 6)(held, held, 0, 0, 0, 0)
-    if libc.prctl(47, 4, 0, 0, 0) < 0 or libc.capset(header, sets) < 0:  # PR_CAP_AMBIENT, clear all
+    if LIBC.prctl(47, 4, 0, 0, 0) < 0 or LIBC.capset(header, sets) < 0:  # PR_CAP_AMBIENT, clear all
         raise OSError(ctypes.get_errno(), "capset")
 
 
@@ -105,23 +98,18 @@ def become_user(user: int, group: int) -> None:
 
 def load_filter(program: bytes) -> None:
     """Let the kernel check every system call from now on."""
-    import ctypes
     import struct
 
-    libc = ctypes.CDLL(None, use_errno=True)
     text = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HP", len(program) // 8, ctypes.addressof(text))
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
-    if libc.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
+    if LIBC.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def restrict_with_landlock(writable: list[str]) -> None:
     """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    abi = libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    abi = LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
         return
     execute, read = 1 << 0, (1 << 2) | (1 << 3)
@@ -137,7 +125,7 @@ def restrict_with_landlock(writable: list[str]) -> None:
     scoped = 3 if abi >= 6 else 0
     attributes = (ctypes.c_uint64 * 3)(known, net, scoped)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = libc.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+    ruleset = LIBC.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
     # a rule holds for all that lies below, so that execution is granted where no writable folder is
@@ -151,11 +139,11 @@ def restrict_with_landlock(writable: list[str]) -> None:
     for path, access in rules:
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = access.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
-        if libc.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
+        if LIBC.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
             raise OSError(ctypes.get_errno(), "landlock_add_rule " + path)
         os.close(folder)
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
-    if libc.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
+    if LIBC.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
     os.close(ruleset)
 
@@ -211,12 +199,21 @@ def left_nothing(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
         os.waitpid(cleaner, 0)
         if not is_empty(settings):
             return False
+    return not has_connections()
+
+
+def has_connections() -> bool:
+    """Whether the network namespace has a connection, or one that was closed and keeps its port for a minute."""
     for name in CONNECTIONS:
-        if os.path.exists(name):
-            with open(name, encoding="ascii") as file:
-                if len(file.readlines()) != 1:  # closed connections keep their port for a minute
-                    return False
-    return True
+        if not os.path.exists(name):
+            return name == CONNECTIONS[0]  # not known: rather a new sandbox
+        with open(name, encoding="ascii") as file:
+            for line in file:
+                words = line.split()
+                counts = dict(zip(words[1::2], words[2::2]))
+                if words[0] in ("TCP:", "TCP6:") and (counts.get("inuse") != "0" or counts.get("tw", "0") != "0"):
+                    return True
+    return False
 
 
 def is_empty(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
@@ -247,16 +244,12 @@ def remove_content(folder: str) -> None:
 
 def be_unseen() -> None:
     """Let no other process of this user look into this one's memory or use its descriptors."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+    LIBC.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
 def adopt_orphans() -> None:
     """Become the parent of whatever its descendants leave."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    LIBC.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def prepare() -> None:
