@@ -45,7 +45,7 @@ class MarkedOutput:
         told = self._held[len(self._mark) :]
         if at >= 0 and len(told) > _STATUS_DIGITS:
             self.status, self._held = int(told[:_STATUS_DIGITS]), b""
-            self.goes_on = told[_STATUS_DIGITS:] == b"+"
+            self.goes_on = told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"+"
 
     def text(self) -> str:
         """Return what is kept as text; nothing may be written afterwards."""
