@@ -1,7 +1,8 @@
 """One program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
 The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
-length, a JSON header of that length, then the program's standard input and each file's content.
+length, a JSON header of that length, then a program of the harness, the mark, the program's standard input and each
+file's content.
 """
 
 from __future__ import annotations
@@ -90,13 +91,14 @@ class Program:
             "files": [[name, len(content)] for name, content in self.files.items()],
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
-            "mark": mark,
+            "mark": len(mark or ""),
             "alarm": math.ceil(self.timeout) + _ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
         if not known:
             yield self.harness
+        yield (mark or "").encode()
         yield self.stdin
         yield from self.files.values()
 

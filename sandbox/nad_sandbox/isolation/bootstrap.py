@@ -282,22 +282,28 @@ def main() -> None:
     for turn in range(MOST_PROGRAMS):
         header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
         harness = load_harness(header, harnesses)
-        mark = header.pop("mark")
-        if mark:
+        if header["mark"]:
             be_unseen()
             adopt_orphans()
+            starting, start = os.pipe()
             program = os.fork()
             if program:
+                # the program's process must not have the mark, not even in memory that is free
+                mark = read_exactly(header["mark"]).decode()
+                os.close(starting)
+                os.close(start)
                 code = watch(program)
                 last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
                 goes_on = code == 0 and not last and left_nothing(settings)
                 tell(mark, code, goes_on)
                 if not goes_on:
-                    break
+                    os._exit(code)
                 continue
+            os.close(start)
+            os.read(starting, 1)
+            os.close(starting)
             os.setpgid(0, 0)
         begin(settings, header, harness)
-    os._exit(0)
 
 
 def load_harness(header: dict, harnesses: dict):  # type: ignore[no-untyped-def,type-arg] # 3.8

@@ -7,6 +7,7 @@ from nad_sandbox.process.capped_output import CappedOutput
 __all__ = ["MarkedOutput"]
 
 _STATUS_DIGITS = 3
+_NO_STATUS = 1  # of a stream in which something else follows the mark
 
 
 class MarkedOutput:
@@ -44,7 +45,8 @@ class MarkedOutput:
         self._held = text[end:]
         told = self._held[len(self._mark) :]
         if at >= 0 and len(told) > _STATUS_DIGITS:
-            self.status, self._held = int(told[:_STATUS_DIGITS]), b""
+            digits = told[:_STATUS_DIGITS]
+            self.status, self._held = int(digits) if digits.isdigit() else _NO_STATUS, b""
             self.goes_on = told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"+"
 
     def text(self) -> str:

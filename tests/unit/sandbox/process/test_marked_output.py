@@ -30,3 +30,9 @@ def test_more_than_the_limit_is_counted_and_dropped():
     output.write(b"x" * 1000 + MARK + b"000-")
     assert output.truncated
     assert (output.status, output.text().count("x")) == (0, 10)
+
+
+def test_a_forged_mark_is_a_failure():
+    output = MarkedOutput(10, MARK)
+    output.write(MARK + b"no status")
+    assert output.status == 1
