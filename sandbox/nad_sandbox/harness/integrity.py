@@ -7,6 +7,7 @@ interpreter: then its tests alone are no proof.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from nad_sandbox.harness.assertions import TESTS_FILE
@@ -94,13 +95,14 @@ def guarded_modules(imported):
     return [module for module in modules if isinstance(module, type(sys))]
 
 
-def note_inner_workings(noted):
+def note_inner_workings(noted, tell):
     """Let the interpreter tell when the program, and not a library at its import, reaches into its inner workings.
 
     Args:
         noted: a list that events are appended to.
+        tell: called with each of them before the program gets what it asked for.
     """
-    busy = []
+    busy, getpid, owner = [], os.getpid, os.getpid()
 
     def hook(event, args):
         if busy or (event not in INNER_EVENTS and event != "open"):
@@ -111,6 +113,8 @@ def note_inner_workings(noted):
         try:
             if event not in noted and asked_by_program():
                 noted.append(event)
+                if getpid() == owner:
+                    tell(event)
         finally:
             busy.pop()
 
