@@ -17,7 +17,15 @@ from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_name", "harness_program", "python_program"]
+__all__ = [
+    "MAIN_FILE",
+    "PROGRAM_ENV",
+    "Program",
+    "command_program",
+    "harness_name",
+    "harness_program",
+    "python_program",
+]
 
 MAIN_FILE = "main.py"
 """The name under which the source given to `run_python` lies in the working folder."""

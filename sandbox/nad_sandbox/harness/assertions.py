@@ -102,7 +102,6 @@ class Assertions:
             raise self.failure
         return value
 
-
     def together(self, *values):
         """The arguments of an assertion's method, of which none suits too much beside another."""
         for value in values:

@@ -77,7 +77,7 @@ def is_dishonest(value):
 
 
 def suits_too_much(value, expected):
-    """Whether an object with a comparison written in Python equals not only a plain value, but most of those beside it."""
+    """Whether an object with a comparison in Python equals not only a plain value, but most of those beside it."""
     kind = type(value)
     if kind in ATOMS or type(expected) not in PLAIN or all(type(getattr(kind, n, None)) in SLOTS for n in COMPARISONS):
         return False

@@ -18,7 +18,7 @@ Exit codes of its own: 126 the program could not be set up or executed, 127 it w
 """
 
 # pathlib takes longer to import than all of this
-# ruff: noqa: PTH103, PTH108, PTH109, PTH110, PTH112, PTH120, PTH208
+# ruff: noqa: B905, PTH101, PTH103, PTH106, PTH108, PTH123, PTH109, PTH110, PTH112, PTH120, PTH208
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ import json
 import os
 import signal
 import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 READY = b"\x06"
 READY_SIZE = 16
@@ -306,7 +310,7 @@ def main() -> None:
         begin(settings, header, harness)
 
 
-def load_harness(header: dict, harnesses: dict):  # type: ignore[no-untyped-def,type-arg] # 3.8
+def load_harness(header: dict, harnesses: dict) -> Any:  # type: ignore[type-arg] # 3.8
     """The main function of the harness's program that is to run, which comes once; None for another program."""
     import gc
     import marshal
@@ -329,7 +333,7 @@ def load_harness(header: dict, harnesses: dict):  # type: ignore[no-untyped-def,
     return harnesses[name]
 
 
-def begin(settings: dict, header: dict, harness) -> None:  # type: ignore[no-untyped-def,type-arg] # 3.8
+def begin(settings: dict, header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
     """Become the program, in a process of its own or in this one."""
     if settings["user"] is not None:
         become_user(*settings["user"])
@@ -356,7 +360,7 @@ def begin(settings: dict, header: dict, harness) -> None:  # type: ignore[no-unt
     become_program(header)
 
 
-def run_harness(header: dict, harness) -> None:  # type: ignore[no-untyped-def,type-arg] # 3.8
+def run_harness(header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
     """Run a program of the harness here."""
     os.closerange(3, 256)
     set_limits(header)

@@ -11,7 +11,7 @@ _NO_STATUS = 1  # of a stream in which something else follows the mark
 
 
 class MarkedOutput:
-    """Collects a stream that ends with a mark, three digits for the program's exit status, and whether another may come.
+    """Collects a stream that ends with a mark, three digits for the exit status, and whether another program may come.
 
     The mark is a secret between this process and the sandbox's bootstrap program. Waiting for it takes less time than
     waiting until the sandbox has been taken apart, which takes longer than most programs.

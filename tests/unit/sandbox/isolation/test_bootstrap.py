@@ -1,7 +1,5 @@
 """What the bootstrap program asks before another program may come; the rest of it runs in sandboxes alone."""
 
-import os
-
 import pytest
 from nad_sandbox.backends.launcher import bootstrap_source
 
@@ -47,6 +45,6 @@ def test_what_a_program_wrote_is_removed_and_what_others_own_is_seen(bootstrap, 
     settings = {"workdir": str(workdir), "landlock": [str(tmp_path / "work"), str(shared)]}
     assert not bootstrap["is_empty"](settings)
     bootstrap["remove_content"](str(workdir))
-    assert os.listdir(workdir) == []
+    assert not list(workdir.iterdir())
     assert bootstrap["is_empty"]({**settings, "landlock": [str(shared)]})
     assert not workdir.exists()

@@ -3,6 +3,7 @@
 import ast
 import textwrap
 import time
+from typing import ClassVar
 
 import pytest
 from nad_sandbox.checks import guarded_parse
@@ -189,7 +190,7 @@ class TestTheLongestAnswers:
 
     LONGEST = 20_000
     CODE = "def f(x):\n    y = [x, 1]\n    return {'y': y}\n\n"
-    KINDS = {
+    KINDS: ClassVar = {
         "prose between lines of code": "x = 1\nThis is prose\n",
         "decorators": "@x\n",
         "entities": "x = 1 &lt; 2\n",
