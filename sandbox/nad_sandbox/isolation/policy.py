@@ -2,8 +2,8 @@
 
 The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
 less io_uring, ptrace and its kin, System V IPC, message queues, fanotify, file handles, secret and executable memory
-files, and sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount and
-namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
+files, and sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
+and namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
 """
 
 from __future__ import annotations
