@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ class CodeT(SelectorBase):
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         results = self.runner.check([group.rollouts[i].text for i in present], prompt=group.prompt) if present else None
         if results is None or not results.assertions:
-            details = {"assertions": [], "passed": [None] * n, "note": NO_ASSERTIONS}
+            details: dict[str, Any] = {"assertions": [], "passed": [None] * n, "note": NO_ASSERTIONS}
             return Scores(evidence.values, evidence.tie_breaks, details)
         passed = np.array(results.passed, dtype=bool)
         values = np.full(n, np.nan)
