@@ -8,20 +8,28 @@ VLLM_VENV  := .venv-vllm
 VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
+DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
+RELEASE := $(VENV)/.release
 
-.PHONY: demo test test-vllm unit lint check format docs reference diagrams clean
+.PHONY: demo test test-vllm unit lint check format docs reference diagrams dist licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev
-	touch $(READY)
+	touch $(READY) $(DEMO)
 
-demo: $(READY)
-	$(BIN)/nad code --selector knn --n 8 --seed 5 --max-new-tokens 160 \
-	  "Write a Python function is_prime(n) that returns True if n is a prime number and False otherwise."
+# the whole idea on one screen; installs what that needs, and no development packages
+demo: $(DEMO)
+	$(BIN)/python examples/demo.py
+
+$(DEMO): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
+	touch $(DEMO)
 
 # everything, with the real model and the real sandboxes
 test: unit
@@ -78,6 +86,26 @@ diagrams: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# wheel and source distribution in dist/, checked; the tools are in the group release
+dist: $(RELEASE)
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/python -m twine check --strict dist/*
+
+# the licenses of what the extras install, and a bill of materials of the same in CycloneDX' format
+licenses: $(RELEASE)
+	$(BIN)/pip-licenses --format markdown --with-urls --order license \
+	  --packages $$($(BIN)/python docs/scripts/dependencies.py --names)
+
+sbom: $(RELEASE)
+	mkdir -p dist
+	$(BIN)/python docs/scripts/dependencies.py | $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml \
+	  --mc-type library --output-reproducible --output-file dist/sbom.json -
+
+$(RELEASE): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group release
+	touch $(RELEASE)
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

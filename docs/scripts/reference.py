@@ -106,21 +106,26 @@ def _default(field: Any) -> str:
 
 def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     """Return a type as the reader writes its values, with the bounds of numbers."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        annotation = typing.get_args(annotation)[0]
     choices = _choices(annotation)
     if choices:
         text = ", ".join(f"`{choice!r}`" for choice in choices)
+    elif _is_union(annotation):
+        text = " or ".join(_type(part) for part in typing.get_args(annotation))
     else:
-        name = annotation.__name__ if inspect.isclass(annotation) and not typing.get_args(annotation) else annotation
-        text = re.sub(r"(typing|collections\.abc|pydantic\.functional_validators)\.", "", str(name))
-        text = re.sub(r"[\w.]+\.(\w+)", r"\1", text)
-        text = re.sub(r"Annotated\[(\w+(?:\[\w+\])?), .*\]", r"\1", text)
-        text = f"`{text}`"
+        whole = not inspect.isclass(annotation) or typing.get_args(annotation)
+        name = str(annotation if whole else annotation.__name__)
+        # the last part of a dotted name
+        text = "`" + re.sub(r"[\w.]+[.](\w+)", r"\1", name) + "`"
+        text = text.replace("NoneType", "None")
     limits = {}
     for item in metadata:
         for name, sign in (("ge", ">="), ("gt", ">"), ("le", "<="), ("lt", "<")):
             if getattr(item, name, None) is not None:
                 limits[sign] = getattr(item, name)
-    bounds = ", ".join(f"{sign} {value:g}" for sign, value in limits.items())
+    # a bound stays on one line
+    bounds = ", ".join(f"{sign}\u00a0{value:g}" for sign, value in limits.items())
     return f"{text}, {bounds}" if bounds else text
 
 
@@ -250,8 +255,7 @@ def _body_table(body: type[BaseModel]) -> str:
     for name, field in body.model_fields.items():
         parts = typing.get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
         kinds = [kind for kind in parts if kind is not type(None)]
-        literal = _choices(field.annotation)
-        shown = _type(field.annotation) if literal else " or ".join(dict.fromkeys(_type(kind) for kind in kinds))
+        shown = " or ".join(dict.fromkeys(_type(kind) for kind in kinds))
         rows.append((f"`{name}`", shown, field.description or ""))
     return table(("name", "type", "meaning"), rows)
 
@@ -313,7 +317,7 @@ def errors_page() -> str:
     sections = [
         "# Errors\n",
         "Every message says what was wrong, with which value, and what to do. By message: "
-        "[troubleshooting](../troubleshooting.md).\n",
+        "[troubleshooting](../troubleshooting.md). The exit status is that of the command `nad`.\n",
     ]
     for root, title in ((exceptions.NADError, "The library"), (base.SandboxError, "The sandbox")):
         lines, rows = [], []
@@ -336,7 +340,7 @@ def errors_page() -> str:
                 )
             )
         sections += [f"## {title}\n", "```text\n" + "\n".join(lines) + "\n```\n"]
-        sections.append(table(("error", "module", "meaning", "is also a", "exit status of `nad`"), rows))
+        sections.append(table(("error", "module", "is also a", "exit status", "meaning"), rows))
     return "\n".join(sections)
 
 

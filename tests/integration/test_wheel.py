@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from email import message_from_string
@@ -130,3 +131,27 @@ def test_each_package_is_imported_from_the_wheel(environment):
     files = run(environment / "python", "-c", program).split()
     assert len(files) == len(IMPORTS)
     assert all(Path(file).is_relative_to(environment.parent) for file in files), files
+
+
+def test_each_package_says_that_it_is_typed(content):
+    packages = ("nad_agents", "langchain_nad", "llama_index/llms/nad", "nad_server", "nad_sandbox")
+    typed = {name for name in content if name.endswith("/py.typed")}
+    assert typed == {f"{package}/py.typed" for package in packages}
+
+
+def test_the_source_distribution_has_what_builds_and_tests_the_project(tmp_path):
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True)
+    (path,) = tmp_path.iterdir()
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "Makefile",
+        "constraints.txt",
+        "mkdocs.yml",
+    } <= names
+    assert {"docs/index.md", "tests/conftest.py", "nad_agents/py.typed", "sandbox/engine.sh"} <= names
+    assert not [name for name in names if name.startswith(("site/", "dist/", ".venv/"))]
