@@ -127,8 +127,8 @@ class CodeT(SelectorBase):
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         results = self.runner.check([group.rollouts[i].text for i in present], prompt=group.prompt) if present else None
         if results is None or not results.assertions:
-            details = {"assertions": [], "passed": [None] * n, "note": NO_ASSERTIONS}
-            return Scores(evidence.values, evidence.tie_breaks, details)
+            nothing = {"assertions": [], "passed": [None] * n, "note": NO_ASSERTIONS}
+            return Scores(evidence.values, evidence.tie_breaks, nothing)
         passed = np.array(results.passed, dtype=bool)
         values = np.full(n, np.nan)
         values[present] = self.score_passed(passed)
