@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelAssertions", "ModelInputs"]
 
+_KEPT = 16
+"""Answers that are kept, as a caller that samples in waves asks again with each of them."""
+
 _TASK = "Here is a programming task. Do not solve it: it will be tested, and you choose the inputs.\n\n{task}\n\n"
 _CALLS = (
     "Write a JSON list of {count} different test inputs, usual ones and edge cases. Each is an object with the "
@@ -49,6 +52,7 @@ class ModelInputs:
         self.decoder = decoder
         self.count = count
         self.max_new_tokens = max_new_tokens
+        self._known: dict[str, list[object]] = {}
 
     def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
         """Return inputs for the program that a prompt asks for.
@@ -78,7 +82,11 @@ class ModelInputs:
         return self._list(ask, item)
 
     def _list(self, ask: str, item: Mapping[str, Any]) -> list[object]:
-        """Return the model's answer to a question for a list, under a grammar."""
+        """Return the model's answer to a question for a list, under a grammar; the same question is asked once."""
+        asked = ask + json.dumps(item, sort_keys=True)
+        known = self._known.get(asked)
+        if known is not None:
+            return known
         from nad_agents.constrained.decoding import make_processors
 
         schema = {"type": "array", "items": item, "minItems": 1, "maxItems": self.count}
@@ -91,6 +99,9 @@ class ModelInputs:
             ),
         )
         proposed: list[object] = json.loads(group.rollouts[0].text)
+        if len(self._known) >= _KEPT:
+            self._known = {}
+        self._known[asked] = proposed
         return proposed
 
 

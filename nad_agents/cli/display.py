@@ -174,6 +174,8 @@ def reason(selection: Selection) -> str:
     if best.activated_neurons is not None:
         mean_neurons = sum(c.activated_neurons or 0 for c in others) / len(others)
         parts.append(f"{best.activated_neurons:,} activated neurons against {mean_neurons:,.0f}")
+    if selection.confidence is not None:
+        parts.append(f"about {100 * selection.confidence:.0f}% likely to be right")
     return "; ".join(parts) + "."
 
 
@@ -247,6 +249,9 @@ def _behaviour(selection: Selection) -> str:
     shown = f"{details['inputs'][0].strip()} gives {details['behaviours'][label]['outcomes'][0]}"
     if inputs == 1:
         return f"{same} of {len(selection.candidates)} do the same: {shown}"
+    if selection.selector == "behaviour":
+        share = f"the others do the same on {100 * selection.best.score:.0f}% of {inputs} inputs on average"
+        return f"{share}, {same} of {len(selection.candidates)} on all of them, such as {shown}"
     return f"{same} of {len(selection.candidates)} do the same on all of {inputs} inputs, such as {shown}"
 
 

@@ -179,7 +179,7 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    required = selector in ("behaviour", "behaviour_groups")
+    required = selector in ("behaviour", "behaviour_groups", "codet", "b4")
     behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
     without_sandbox = "auto" if behaviour else selector
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)

@@ -70,12 +70,19 @@ def with_behaviour(
     Args:
         config: The configuration.
         sandbox: Where the programs are run.
-        decoder: Proposes the inputs to run them on.
+        decoder: Proposes the inputs to run them on, or writes the assertions.
         selector: The selector that compares them.
-    """
-    from nad_sandbox import BehaviourRunner
 
-    from nad_agents.input_proposals import ModelInputs
+    Raises:
+        MissingDependencyError: Assertions are asked for, and llguidance is not installed.
+    """
+    from nad_sandbox import AssertionRunner, BehaviourRunner
+
+    from nad_agents.input_proposals import ModelAssertions, ModelInputs
+
+    if selector in ("codet", "b4"):
+        checks = {"runner": AssertionRunner(sandbox, ModelAssertions(decoder))}
+        return config.model_copy(update={"selector": selector, "selector_options": checks})
 
     try:
         propose = ModelInputs(decoder)

@@ -6,6 +6,8 @@ import json
 import math
 import re
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ __all__ = ["BehaviourRunner", "Observations", "Outcome"]
 
 _START_SECONDS = 4.0
 _TEXT = 160
+_KEPT = 8
 _TOO_LONG = "too long"
 
 
@@ -134,6 +137,9 @@ class BehaviourRunner:
         self.seconds_per_input = seconds_per_input
         self.timeout = timeout
         self.propose = propose
+        # a caller that samples in waves observes the earlier candidates again with each wave
+        self._known: OrderedDict[Inputs, dict[str, tuple[Outcome, ...]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def inputs(self, programs: Sequence[str], prompt: str) -> Inputs:
         """Return the inputs of the programs, and how the programs are run on them.
@@ -182,20 +188,29 @@ class BehaviourRunner:
     def run(self, programs: Sequence[str], inputs: Inputs) -> tuple[tuple[Outcome, ...], ...]:
         """What each program does on each input, in two runs; programs that differ in form alone run once.
 
+        What was seen on the latest few sets of inputs is kept.
+
         Raises:
             SandboxUnavailableError: there is nowhere to run them.
             SandboxFailureError: the sandbox broke.
         """
         keys = [_key(program) for program in programs]
+        with self._lock:
+            known = self._known.setdefault(inputs, {})
+            self._known.move_to_end(inputs)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
+        unique = {key: program for key, program in unique.items() if key not in known}
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
             running = {key: pool.submit(self._observe, program, inputs) for key, program in unique.items()}
             try:
-                seen = {key: future.result() for key, future in running.items()}
+                for key, future in running.items():
+                    known[key] = future.result()
             finally:
                 for future in running.values():
                     future.cancel()
-        return tuple(seen[key] for key in keys)
+        return tuple(known[key] for key in keys)
 
     def _observe(self, program: str, inputs: Inputs) -> tuple[Outcome, ...]:
         count = len(inputs.descriptions)

@@ -70,3 +70,27 @@ def test_programs_that_show_nothing_are_not_observed():
     seen = observed("x = 1", "y = 2", prompt="Set a variable.")
     assert (seen.inputs, seen.outcomes) == ((), ((), ()))
     assert observed("print(1)", "y = 2", prompt="Print one.").inputs == ("a run without input",)
+
+
+def test_what_was_seen_on_the_same_inputs_is_kept():
+    class Counting(UnsafeLocalSandbox):
+        runs = 0
+
+        def run_python(self, *args, **options):
+            self.runs += 1
+            return super().run_python(*args, **options)
+
+        def run_harness(self, *args, **options):
+            self.runs += 1
+            return super().run_harness(*args, **options)
+
+    answers = ["```python\ndef f(x: int):\n    return x\n```", "```python\ndef f(x: int):\n    return -x\n```"]
+    with Counting() as sandbox:
+        runner = BehaviourRunner(sandbox, max_inputs=3)
+        first = runner.observe(answers, prompt="f(x)")
+        before = sandbox.runs
+        assert runner.observe(answers, prompt="f(x)") == first
+        assert sandbox.runs == before
+        more = runner.observe([*answers, "```python\ndef f(x: int):\n    return 2 * x\n```"], prompt="f(x)")
+        assert sandbox.runs > before
+        assert more.outcomes[:2] == first.outcomes
