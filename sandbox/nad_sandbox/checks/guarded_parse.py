@@ -1,6 +1,7 @@
 """Parse Python source that a model wrote: the result is a tree or None, never an exception, whatever the text is.
 
-Every part of this package that parses a model's text with `ast` does so through this module.
+Every part of this package that parses with `ast` does so through this module, the user's tests included, since parsers
+in two threads disturb one another.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = [
     "error_line",
     "parse_expression",
     "parse_program",
+    "parse_tests",
     "unparse",
 ]
 
@@ -136,6 +138,20 @@ def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.
     return tree if isinstance(tree, ast.Expression) else None
 
 
+def parse_tests(source: str) -> ast.Module:
+    """Parse tests that a user wrote, whose errors are reported.
+
+    Args:
+        source: Python source, or any other text.
+
+    Raises:
+        SyntaxError: The text is not valid in this version of Python; others of `PARSE_ERRORS` likewise.
+    """
+    tree = _tried(source, "exec")
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
 def error_line(source: str) -> int | None:
     """Return the line, from 1, at which source stops being Python; None when it is Python to its end.
 
@@ -147,7 +163,7 @@ def error_line(source: str) -> int | None:
         if parsed.left < 0:
             return 1
     try:
-        _parse(source, "exec")
+        _tried(source, "exec")
     except SyntaxError as error:
         return error.lineno or 1
     except PARSE_ERRORS:
@@ -164,14 +180,19 @@ def unparse(tree: ast.AST) -> str | None:
 
 
 def _guarded(source: str, mode: Literal["exec", "eval"]) -> ast.AST | None:
-    for _ in range(_TRIES):
+    try:
+        return _tried(source, mode)
+    except PARSE_ERRORS:
+        return None
+
+
+def _tried(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
+    for _ in range(_TRIES - 1):
         try:
             return _parse(source, mode)
         except SystemError:  # a thread outside this module was parsing at the same time
             continue
-        except PARSE_ERRORS:
-            return None
-    return None
+    return _parse(source, mode)
 
 
 def _parse(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
