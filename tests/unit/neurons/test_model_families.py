@@ -83,8 +83,11 @@ class TestExperts:
         finally:
             model.set_experts_implementation(before)
 
+    @pytest.mark.parametrize("grouped", [False, True])
     @pytest.mark.parametrize("family", MIXTURES, ids=lambda family: family.name)
-    def test_recording_computes_what_the_library_computes(self, family):
+    def test_recording_computes_what_the_library_computes(self, family, grouped, monkeypatch):
+        """With a loop over the experts, and with the kernel for all of them that GPUs use."""
+        monkeypatch.setattr("nad_agents.neurons.experts._can_group", lambda _weight: grouped)
         model, ids = family_model(family.name), torch.tensor([IDS])
         before = model.get_experts_implementation()
         try:
