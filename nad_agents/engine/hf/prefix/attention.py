@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from nad_agents.engine.hf.prefix.blocks import Block
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.engine.hf.prefix.layers import SharedAttentionLayer, Suffix
-from nad_agents.engine.hf.prefix.partial_attention import PartialAttention, attend, merge
+from nad_agents.engine.hf.prefix.partial_attention import PartialAttention, attend, merge, merged_output
 
 __all__ = ["UnsplittableAttentionError", "shared_prefix_attention"]
 
@@ -132,12 +132,12 @@ def _attention(
     if layer is None:
         raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
     scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
-    at, outputs = 0, []
-    for number, group in enumerate(cache.groups):
-        rows = query[at : at + group.rows]
+    # the rows of one group are all rows
+    parts = query.split([group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
+    outputs = []
+    for number, rows in enumerate(parts):
         split = _GroupAttention(layer, number, module, scale=scale, softcap=softcap, sinks=s_aux)
         outputs.append(split.next_token(rows) if rows.shape[2] == 1 else split.prompt(rows))
-        at += group.rows
     return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).to(query.dtype), None
 
 
@@ -198,6 +198,8 @@ class _GroupAttention:
         if part is not None:
             output = part.output.reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
             lse = part.lse.reshape(kv_heads, rows, heads // kv_heads).transpose(0, 1)
+            if self._sinks is None:
+                return merged_output(result, PartialAttention(output, lse)).reshape(rows, 1, heads, -1)
             result = merge(result, PartialAttention(output, lse))
         output = result.output
         if self._sinks is not None:

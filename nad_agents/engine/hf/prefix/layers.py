@@ -132,10 +132,12 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the keys and values of new tokens, [rows of all groups, heads, new, dim], and return just these."""
-        at = 0
-        for group, suffix in zip(self.groups, self.suffixes, strict=True):
-            rows = slice(at, at := at + group.rows)
-            suffix.append(key_states[rows], value_states[rows], window=self.window, reserve=group.reserve)
+        rows = [group.rows for group in self.groups]
+        # the rows of one group are all rows
+        keys = key_states.split(rows) if len(rows) > 1 else (key_states,)
+        values = value_states.split(rows) if len(rows) > 1 else (value_states,)
+        for group, suffix, new_keys, new_values in zip(self.groups, self.suffixes, keys, values, strict=True):
+            suffix.append(new_keys, new_values, window=self.window, reserve=group.reserve)
         self.attended = False
         return key_states, value_states
 

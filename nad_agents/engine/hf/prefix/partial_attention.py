@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["PartialAttention", "attend", "merge"]
+__all__ = ["PartialAttention", "attend", "merge", "merged_output"]
 
 _SPLIT_KEYS = {"cpu": 1024, "cuda": 512}
 """Keys of one split where there are many: on a CPU those that stay in its cache, on a GPU the fewest that are worth an
@@ -65,9 +65,13 @@ def _has_kernel(query: torch.Tensor) -> bool:
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
     """Return the attention over the keys of both parts; the output is float32."""
-    share = torch.sigmoid(one.lse - other.lse)[..., None]
-    output = torch.lerp(other.output.float(), one.output.float(), share)
-    return PartialAttention(output, torch.logaddexp(one.lse, other.lse))
+    return PartialAttention(merged_output(one, other), torch.logaddexp(one.lse, other.lse))
+
+
+def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tensor:
+    """Return the output of the attention over the keys of both parts, float32, where nothing else is merged with it."""
+    share = torch.sigmoid(one.lse - other.lse).unsqueeze(-1)
+    return torch.lerp(other.output.float(), one.output.float(), share)
 
 
 def _attend_by_kernel(
