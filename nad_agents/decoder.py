@@ -15,13 +15,13 @@ from typing import Any
 import torch
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.loading import load_engine
 from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.event_queue import EventQueue
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
+from nad_agents.models import DEFAULT_MODEL, LoadedModel
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.observer import RequestObserver
@@ -31,8 +31,18 @@ from nad_agents.pruning import pruning_policy
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selection import SelectionPlan, check_configuration, make_selector
 from nad_agents.selectors.base import Selector
-from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
+from nad_agents.stopping import KeptScores, KeptVerdicts, StoppingRule, UntilDecided, UntilPassed
+from nad_agents.types import (
+    NOT_GIVEN,
+    EngineName,
+    NADConfig,
+    NotGiven,
+    SamplingConfig,
+    Selection,
+    VerificationConfig,
+)
 from nad_agents.verification import Verifier
+from nad_agents.waves import WavesUntilEnough
 
 __all__ = ["NeuronAgreementDecoder"]
 
@@ -43,8 +53,11 @@ class NeuronAgreementDecoder:
     Every call takes the same keywords, which `submit` describes; what a call leaves out is the decoder's own.
 
     Args:
-        model: A Hugging Face Hub id, a local folder, a GGUF file, or a model that `load_model` returned. Weights are
-            loaded at once.
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or, with engine "hf", a model that `load_model`
+            returned. Weights are loaded at once.
+        adapter: A LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is. With a model that
+            `load_model` returned, the adapter stays beside the weights, which several decoders then share. Only for
+            engine "hf".
         sampling: How candidates are sampled.
         config: Options for recording, comparing and pruning candidates.
         verifier: Judges answers in rank order; None trusts the ranking.
@@ -56,7 +69,13 @@ class NeuronAgreementDecoder:
             down to the last bit.
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
             is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
-            down to the last bit.
+            down to the last bit. Only for engine "hf".
+        engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own, and
+            "openai" is a server with OpenAI's protocol, whose model is called `model`. A server shows no neurons, so
+            only selectors that need none work with it.
+        engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
+            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
+            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``.
 
     Attributes:
         loaded: The model with its tokenizer.
@@ -65,12 +84,14 @@ class NeuronAgreementDecoder:
     Raises:
         ModelLoadError: The model cannot be loaded.
         ConfigurationError: A parameter cannot work.
+        MissingDependencyError: The engine's package is not installed.
     """
 
     def __init__(
         self,
         model: str | Path | LoadedModel = DEFAULT_MODEL,
         *,
+        adapter: str | Path | None = None,
         sampling: SamplingConfig | None = None,
         config: NADConfig | None = None,
         verifier: Verifier | None = None,
@@ -80,6 +101,8 @@ class NeuronAgreementDecoder:
         max_rows: int = 128,
         share_batches: bool = True,
         prefix_cache_mb: int = 256,
+        engine: EngineName = "hf",
+        engine_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.sampling = sampling or SamplingConfig()
         self.config = config or NADConfig()
@@ -88,9 +111,15 @@ class NeuronAgreementDecoder:
         check_configuration(self.sampling, self.config)
         if prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
-        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device, dtype=dtype)
-        self.engine = HFEngine(
-            self.loaded.model, self.loaded.tokenizer, name=self.loaded.name, prefix_bytes=prefix_cache_mb * 2**20
+        self.loaded, self.engine = load_engine(
+            engine,
+            model,
+            adapter=adapter,
+            device=device,
+            dtype=dtype,
+            max_rows=max_rows,
+            prefix_bytes=prefix_cache_mb * 2**20,
+            options=engine_options or {},
         )
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
 
@@ -115,14 +144,19 @@ class NeuronAgreementDecoder:
             UnsupportedModelError: The model has no neurons that can be recorded.
             ConfigurationError: The layers of `config` do not fit the model.
         """
-        n = min(sampling.n, sampling.wave or sampling.n)
+        n = config.wave_size(sampling)
         request = GenerationRequest(
             prompt_ids,
             sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
-            recording=_recording(config),
+            recording=self._recording(config),
             chunk_size=config.chunk_size,
         )
         return self.engine.fitting_token_limit(request)
+
+    def close(self) -> None:
+        """Cancel every request and free what the engine holds outside this process; of use with engine "vllm"."""
+        self._scheduler.stop()
+        self.engine.close()
 
     @property
     def prompt_tokens_left(self) -> int:
@@ -158,6 +192,7 @@ class NeuronAgreementDecoder:
             GenerationError: The model failed.
             GenerationTimeoutError: `timeout` seconds have passed.
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
             VerificationError: The verifier failed.
         """
         (pending,) = self.submit(
@@ -456,15 +491,24 @@ class NeuronAgreementDecoder:
         verifier = self.verifier if verifier is NOT_GIVEN else verifier
         verification = verification or self.verification
         check_configuration(sampling, config)
-        if watch and sampling.in_waves:
-            raise ConfigurationError("candidates of several waves cannot be watched side by side; leave out wave")
-        if timeout is not None and timeout <= 0:
+        self.engine.check_selector(make_selector(config, ComparisonConfig.from_config(config)))
+        wave_size = config.wave_size(sampling)
+        if watch and wave_size < sampling.n:
+            raise ConfigurationError(
+                "candidates of several waves cannot be watched side by side; leave out wave and until"
+            )
+        if config.until == "passed" and verifier is None:
+            raise ConfigurationError("until='passed' needs to know what passes; give a verifier, or until='decided'")
+        if timeout is not None and not timeout > 0:  # which NaN is not
             raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
         if sampling.seed is None:
             sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
         # 2. each prompt gets its request, its observer and its selection
         comparison = ComparisonConfig.from_config(config)
-        pending, queued = [], []
+        recording = self._recording(config)
+        pending: list[PendingRequest] = []
+        queued: list[ScheduledRequest] = []
+        in_waves: list[WavesUntilEnough] = []
         for i, prompt in enumerate(prompts, first_prompt_index):
             ids = encode_prompt(
                 self.loaded.tokenizer,
@@ -477,16 +521,19 @@ class NeuronAgreementDecoder:
             request = GenerationRequest(
                 prompt_ids=ids,
                 sampling=sampling,
-                recording=_recording(config),
+                recording=recording,
                 chunk_size=config.chunk_size,
                 prompt=last_user_text(prompt),
                 prompt_index=i,
                 visible_tokens=frozenset(visible_tokens),
+                conversation=prompt,
+                tools=tuple(tools or ()),
+                raw=raw,
             )
             waves = [
                 # a processor keeps a state of the rows that it has seen
                 replace(wave, logits_processors=tuple(logits_processors()) if logits_processors else ())
-                for wave in request.split(sampling.wave or sampling.n)
+                for wave in request.split(wave_size)
             ]
             events = EventQueue()
             observer = RequestObserver(
@@ -500,20 +547,51 @@ class NeuronAgreementDecoder:
                 on_progress=on_progress,
                 on_rows_freed=on_rows_freed,
             )
+            selector, judge, cancellation = make_selector(config, comparison), verifier, Cancellation(timeout)
+            scheduled: ScheduledRequest | WavesUntilEnough
+            if config.until is None:
+                scheduled = ScheduledRequest(waves, observer, cancellation)
+                queued.append(scheduled)
+            else:
+                rule: StoppingRule
+                if config.until == "passed" and verifier is not None:
+                    judge = KeptVerdicts(verifier)
+                    rule = UntilPassed(judge, request.prompt, verification)
+                else:
+                    selector = KeptScores(selector)
+                    rule = UntilDecided(selector, config.decided_at)
+                scheduled = WavesUntilEnough(
+                    waves,
+                    observer,
+                    cancellation,
+                    rule=rule,
+                    submit=self._scheduler.submit,
+                    on_enough=observer.report_end,
+                )
+                queued.append(scheduled.first)
+                in_waves.append(scheduled)
             plan = SelectionPlan(
-                request, make_selector(config, comparison), comparison, verifier, verification, self.engine.name
+                request,
+                selector,
+                comparison,
+                judge,
+                verification,
+                self.engine.name,
+                config.min_confidence,
+                config.on_low_confidence,
             )
-            queued.append(ScheduledRequest(waves, observer, Cancellation(timeout)))
-            pending.append(PendingRequest(queued[-1], observer, plan, events, watch=watch))
+            pending.append(PendingRequest(scheduled, observer, plan, events, watch=watch))
         # 3. all of them enter the queue, or none
         self._scheduler.submit(queued)
+        for started in in_waves:
+            started.start()
         return pending
 
-
-def _recording(config: NADConfig) -> RecordingConfig | None:
-    if not config.record:
-        return None
-    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers)
+    def _recording(self, config: NADConfig) -> RecordingConfig | None:
+        """Return what is recorded: nothing where nobody wants it, or where the engine has no neurons to show."""
+        if not config.record or not self.engine.records_neurons:
+            return None
+        return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
 
 
 def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:

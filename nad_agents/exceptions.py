@@ -27,6 +27,7 @@ __all__ = [
     "GenerationCancelledError",
     "GenerationError",
     "GenerationTimeoutError",
+    "LowConfidenceError",
     "MissingDependencyError",
     "ModelLoadError",
     "NADError",
@@ -104,6 +105,26 @@ class VerificationError(NADError):
 
 class NoCandidatePassedError(NADError):
     """Every candidate that was checked failed, and the caller asked for an error in that case."""
+
+
+class LowConfidenceError(NADError):
+    """The chosen answer is less likely to be right than the caller asked for.
+
+    Args:
+        confidence: The estimate; None if nothing could be estimated.
+        least: What was asked for.
+
+    Attributes:
+        confidence: See above.
+    """
+
+    def __init__(self, confidence: float | None, least: float | None) -> None:
+        found = "cannot be estimated" if confidence is None else f"is about {confidence:.2f}"
+        super().__init__(
+            f"the probability that the chosen answer is right {found}, and min_confidence={least} was asked for; raise "
+            "n, give a verifier, or lower min_confidence"
+        )
+        self.confidence = confidence
 
 
 class AnswerCutError(NADError):

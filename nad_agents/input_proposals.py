@@ -1,4 +1,4 @@
-"""Test inputs that the model itself proposes, on which the selector ``behaviour`` compares candidates' programs."""
+"""Test inputs and assertions that the model itself proposes, on which candidates' programs are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from nad_agents.types import NADConfig, SamplingConfig
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["ModelInputs"]
+__all__ = ["ModelAssertions", "ModelInputs"]
+
+_KEPT = 16
+"""Answers that are kept, as a caller that samples in waves asks again with each of them."""
 
 _TASK = "Here is a programming task. Do not solve it: it will be tested, and you choose the inputs.\n\n{task}\n\n"
 _CALLS = (
@@ -49,6 +52,7 @@ class ModelInputs:
         self.decoder = decoder
         self.count = count
         self.max_new_tokens = max_new_tokens
+        self._known: dict[str, list[object]] = {}
 
     def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
         """Return inputs for the program that a prompt asks for.
@@ -65,8 +69,6 @@ class ModelInputs:
             ConfigurationError: The model's tokenizer does not work with grammars, or the token limit is too low.
             NADError: The model could not answer.
         """
-        from nad_agents.constrained.decoding import make_processors
-
         if parameters == {}:
             return []
         ask = _TASK.format(task=prompt)
@@ -77,6 +79,16 @@ class ModelInputs:
             names = list(parameters)
             item = {"type": "object", "properties": dict(parameters), "required": names, "additionalProperties": False}
             ask += _CALLS.format(count=self.count, names=", ".join(f'"{name}"' for name in names))
+        return self._list(ask, item)
+
+    def _list(self, ask: str, item: Mapping[str, Any]) -> list[object]:
+        """Return the model's answer to a question for a list, under a grammar; the same question is asked once."""
+        asked = ask + json.dumps(item, sort_keys=True)
+        known = self._known.get(asked)
+        if known is not None:
+            return known
+        from nad_agents.constrained.decoding import make_processors
+
         schema = {"type": "array", "items": item, "minItems": 1, "maxItems": self.count}
         group = self.decoder.sample(
             ask,
@@ -87,4 +99,64 @@ class ModelInputs:
             ),
         )
         proposed: list[object] = json.loads(group.rollouts[0].text)
+        if len(self._known) >= _KEPT:
+            self._known = {}
+        self._known[asked] = proposed
         return proposed
+
+
+_ASSERTIONS = (
+    "Write a JSON list of {count} different test cases, usual ones and edge cases. Each is an object with the "
+    "arguments of one call, {names}, and with {expected}, which is what the call has to return."
+)
+
+
+class ModelAssertions(ModelInputs):
+    """Asks a model for calls with their results; the `write` function for ``nad_sandbox.AssertionRunner``.
+
+    The list is one greedy answer that a grammar constrains, as for `ModelInputs`.
+
+    Args:
+        decoder: The decoder that answers.
+        count: Greatest number of assertions per prompt.
+        max_new_tokens: Token limit of the list, at which the grammar closes it in time.
+
+    Raises:
+        MissingDependencyError: llguidance is not installed.
+    """
+
+    def __init__(self, decoder: NeuronAgreementDecoder, *, count: int = 10, max_new_tokens: int = 384) -> None:
+        super().__init__(decoder, count=count, max_new_tokens=max_new_tokens)
+
+    def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
+        """Return assertions for the function that a prompt asks for.
+
+        Args:
+            prompt: The task.
+            parameters: The JSON schema of each of the function's parameters, by name.
+
+        Returns:
+            Mappings from the parameters' names to arguments, and from ``expected_result`` to what the call returns.
+
+        Raises:
+            ConfigurationError: The model's tokenizer does not work with grammars, or the token limit is too low.
+            NADError: The model could not answer.
+        """
+        if not parameters:
+            return []
+        names = list(parameters)
+        plain = [{"type": kind} for kind in ("integer", "number", "string", "boolean", "null")]
+        result = {"anyOf": [*plain, {"type": "array", "items": {"anyOf": plain}}]}
+        item = {
+            "type": "object",
+            "properties": {**parameters, _EXPECTED: result},
+            "required": [*names, _EXPECTED],
+            "additionalProperties": False,
+        }
+        ask = _TASK.format(task=prompt) + _ASSERTIONS.format(
+            count=self.count, names=", ".join(f'"{name}"' for name in names), expected=f'"{_EXPECTED}"'
+        )
+        return self._list(ask, item)
+
+
+_EXPECTED = "expected_result"

@@ -118,6 +118,12 @@ class RequestObserver:
             if self._streaming:
                 self._events.put(WinnerChosen(self.winner))
 
+    def report_end(self) -> None:
+        """Tell that no further candidate is generated, although later waves were announced."""
+        if self._remaining and self._on_rows_freed is not None:
+            self._on_rows_freed(0)
+        self._remaining = 0
+
     def _report_freed_rows(self, wave: GenerationRequest, live: int) -> None:
         in_later_waves = self._request.candidates.stop - wave.candidates.stop
         if live + in_later_waves < self._remaining:

@@ -21,6 +21,7 @@ from nad_agents.events import DecodingEvent, Finished, TextDelta, WinnerChosen
 from nad_agents.observer import RequestObserver
 from nad_agents.selection import SelectionPlan
 from nad_agents.types import Selection
+from nad_agents.waves import WavesUntilEnough
 
 __all__ = ["PendingRequest", "submit_in_thread"]
 
@@ -38,7 +39,7 @@ class PendingRequest:
 
     def __init__(
         self,
-        scheduled: ScheduledRequest,
+        scheduled: ScheduledRequest | WavesUntilEnough,
         observer: RequestObserver,
         plan: SelectionPlan,
         events: EventQueue,

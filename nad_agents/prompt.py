@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,8 @@ def encode_prompt(
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
     )
     given_tools: list[Any] | None = [dict(tool) for tool in tools] if tools else None
-    escaped = _EscapedTokens(tokenizer, [messages, given_tools]) if not parse_special_tokens else None
+    written = template_source(tokenizer, tools=bool(tools)) or ""
+    escaped = _EscapedTokens(tokenizer, [messages, given_tools], written) if not parse_special_tokens else None
     if escaped:
         messages, given_tools = escaped.escape(messages), escaped.escape(given_tools)
     try:
@@ -102,20 +104,25 @@ class _EscapedTokens:
     """The texts of special tokens in messages, kept apart from the special tokens that the template writes.
 
     Each such text is one private-use character while the template is rendered. The rendered prompt is then encoded in
-    pieces that end within these texts, so that no piece holds one of them whole.
+    pieces that end within these texts, so that no piece holds one of them whole. Neighboring parts of a content that
+    make such a text together have a character of their own between them.
 
     Args:
         tokenizer: The model's tokenizer.
         given: Messages and tools, nested as they are.
+        template: Source of the chat template.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, given: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, given: Any, template: str) -> None:
         self._tokenizer = tokenizer
         texts = "\n".join(_strings(given))
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        found = sorted({token for token in special if token and token in texts}, key=len, reverse=True)
+        self._special = _control_tokens(tokenizer, template)
+        found = sorted({token for token in self._special if token in texts}, key=len, reverse=True)
         free = (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in texts)
+        self._split = next(free)
         self._written = dict(zip(found, free, strict=False))
+        if any(self._are_one(first, second) for first, second in _neighbors(given)):
+            self._written[""] = self._split
 
     def __bool__(self) -> bool:
         return bool(self._written)
@@ -124,11 +131,24 @@ class _EscapedTokens:
         """Return nested messages or tools in which every text of a special token is one character."""
         if isinstance(given, str):
             for token, character in self._written.items():
-                given = given.replace(token, character)
+                given = given.replace(token, character) if token else given
             return given
         if isinstance(given, Mapping):
             return {self.escape(key): self.escape(value) for key, value in given.items()}
-        return [self.escape(item) for item in given] if isinstance(given, list | tuple) else given
+        if not isinstance(given, list | tuple):
+            return given
+        escaped = [self.escape(item) for item in given]
+        for i, (first, second) in enumerate(pairwise(given), 1):
+            if self._are_one(first, second):
+                escaped[i] = {**escaped[i], "text": self._split + escaped[i]["text"]}
+        return escaped
+
+    def _are_one(self, first: Any, second: Any) -> bool:
+        """Return whether the texts of two neighbors make the text of a special token together."""
+        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in (first, second)):
+            return False
+        ends = ((token, first["text"][1 - len(token) :], second["text"][: len(token) - 1]) for token in self._special)
+        return any(token in end + beginning for token, end, beginning in ends if len(token) > 1)
 
     def encode(self, rendered: str) -> list[int]:
         """Return the tokens of a rendered prompt."""
@@ -159,8 +179,40 @@ class _EscapedTokens:
         return [known[rest], *ids[1:]] if rest in known else ids
 
 
+def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[str]:
+    """Return the texts of the tokens that may end a message: special ones, and others that look like it.
+
+    Several models do not mark tokens such as <|User|> as special. Tags in pairs, such as <think> and </think>, mark
+    up the text of a message, and templates look for them.
+    """
+    added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
+    texts = {token.content for token in added}
+
+    def is_control(text: str) -> bool:
+        partner = text.replace("</", "<", 1) if text.startswith("</") else text.replace("<", "</", 1)
+        paired = partner != text and partner in texts
+        bracketed = _BRACKETED.fullmatch(text) is not None and text in template and not paired
+        return bracketed or _BARRED.fullmatch(text) is not None
+
+    return {token.content for token in added if token.special or is_control(token.content)}
+
+
+_BRACKETED = re.compile(r"<\S+>|\[\S+\]")
+_BARRED = re.compile(r"<[|\uff5c]\S+[|\uff5c]>")
+
 _SPACE = "\u2581"
 """What SentencePiece tokenizers write for a space."""
+
+
+def _neighbors(given: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every two neighbors of the lists in nested messages."""
+    if isinstance(given, Mapping):
+        for value in given.values():
+            yield from _neighbors(value)
+    elif isinstance(given, list | tuple):
+        yield from pairwise(given)
+        for item in given:
+            yield from _neighbors(item)
 
 
 def _strings(given: Any) -> Iterator[str]:

@@ -80,6 +80,7 @@ class PruningPolicy:
         selector = self.make_selector(self._decided)
         if before is not None and len(compared) < selector.min_candidates:
             values, ranking, details = before.scores.values, before.ranking, before.scores.details
+            chosen = before.scores.selector
         else:
             part = RolloutGroup([group.rollouts[i] for i in compared], group.layout, group.prompt)
             scores = selector.score(part)
@@ -87,11 +88,13 @@ class PruningPolicy:
             values[compared] = scores.values
             ranking = tuple(compared[place] for place in rank(scores, part))
             details = scores.details if before is None else before.scores.details
+            chosen = scores.selector
             # 2. candidates dropped earlier stay behind them
             ranking += () if before is None else before.ranking[len(compared) :]
         keep = ranking[:count]
         first = group if before is None else before.group
-        self.decision = PruningDecision(first, self.comparison, Scores(values, details=details), ranking, keep)
+        scores = Scores(values, details=details, selector=chosen)
+        self.decision = PruningDecision(first, self.comparison, scores, ranking, keep)
         return [candidate for candidate in live if candidate not in keep]
 
 

@@ -29,8 +29,8 @@ class NeuronLayout:
 
     Attributes:
         n_layers: Number of recorded layers.
-        d_ff: Neurons per layer (the intermediate size of the feed-forward block; the largest if layers differ).
-        first_layer: Index, in the model, of the first recorded layer.
+        d_ff: Neurons per layer, those of all experts in a mixture of experts; the largest if layers differ.
+        first_layer: Position of the first recorded layer among the model's layers that have a feed-forward block.
     """
 
     n_layers: int

@@ -6,21 +6,23 @@ that another thread reads. `check_configuration` refuses settings that cannot wo
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.confidence import estimate_confidence
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.scheduled_request import Cancellation, GenerationResult
 from nad_agents.events import DecodingEvent, Ranking, Verified
-from nad_agents.exceptions import ConfigurationError, GenerationCancelledError
+from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, LowConfidenceError
 from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
 from nad_agents.pruning import PruningDecision
-from nad_agents.rollouts import RolloutGroup
+from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
 from nad_agents.types import Candidate, NADConfig, SamplingConfig, Selection, Timings, Usage, VerificationConfig
 from nad_agents.verification import Verifier, WalkResult, walk_ranking
@@ -59,10 +61,11 @@ def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """
     selector = make_selector(config, ComparisonConfig.from_config(config))
     check_candidates(selector, sampling.n)
-    if config.pruning != "never" and sampling.in_waves:
+    if config.pruning != "never" and config.wave_size(sampling) < sampling.n:
         msg = (
             f"pruning={config.pruning!r} compares all {sampling.n} candidates while they grow, and with "
-            f"wave={sampling.wave} only so many grow at a time; leave one of them out"
+            f"wave={sampling.wave} and until={config.until!r} only {config.wave_size(sampling)} grow at a time; leave "
+            "one of them out"
         )
         raise ConfigurationError(msg)
     check_recorder(selector, record=config.record)
@@ -85,6 +88,8 @@ class SelectionPlan:
         verifier: Judges answers in rank order; None trusts the ranking.
         verification: How candidates are checked in rank order.
         model: Name of the model, for the evidence.
+        min_confidence: Least estimated probability that the answer is right.
+        on_low_confidence: Whether an answer below it is marked or refused.
     """
 
     request: GenerationRequest
@@ -93,6 +98,8 @@ class SelectionPlan:
     verifier: Verifier | None
     verification: VerificationConfig
     model: str
+    min_confidence: float | None = None
+    on_low_confidence: Literal["annotate", "error"] = "annotate"
 
     def select(
         self,
@@ -112,6 +119,7 @@ class SelectionPlan:
 
         Raises:
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
+            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
             VerificationError: The verifier failed.
             GenerationCancelledError: The request was cancelled while candidates were checked.
             GenerationTimeoutError: Its deadline passed meanwhile.
@@ -133,18 +141,30 @@ class SelectionPlan:
             winner, verified = walk.winner, walk.passed
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
         verify_seconds = time.perf_counter() - started
+        chosen_by = ranked.selector or self.selector.name
+        confidence = estimate_confidence(chosen_by, ranked.votes, winner, passed=verified)
+        low = None if self.min_confidence is None else confidence is None or confidence < self.min_confidence
+        if low and self.on_low_confidence == "error":
+            raise LowConfidenceError(confidence, self.min_confidence)
         # 3. evidence
         recorded = self.request.recording is not None
         candidates, matrix = describe_candidates(group, ranked, verdicts, recorded=recorded)
+        prompt_tokens = len(self.request.prompt_ids) if result.prompt_tokens is None else result.prompt_tokens
         return Selection(
             text=group.rollouts[winner].text,
             winner=winner,
             ranking=ranked.ranking,
             candidates=candidates,
-            selector=self.selector.name,
+            selector=chosen_by,
             seed=self.request.seed,
             similarity_matrix=matrix,
-            usage=token_usage(group, len(self.request.prompt_ids), winner, cached_tokens=result.cached_tokens),
+            usage=token_usage(
+                group,
+                prompt_tokens,
+                winner,
+                cached_tokens=result.cached_tokens,
+                not_generated=self.request.sampling.n - len(group),
+            ),
             timings=Timings(
                 queued=result.queued,
                 prefill=result.prefill,
@@ -153,6 +173,8 @@ class SelectionPlan:
                 verify=verify_seconds,
             ),
             verified=verified,
+            confidence=confidence,
+            low_confidence=low,
             model=self.model,
             details=ranked.details,
         )
@@ -194,6 +216,8 @@ class Ranked:
         details: The selector's evidence.
         compared: The group that scores and similarities refer to.
         comparison: How that group was compared.
+        selector: Name of the selector that decided, where the request's selector chose among others.
+        votes: What each candidate of the group answers, if the selector compared answers of all of them.
     """
 
     ranking: tuple[int, ...]
@@ -201,6 +225,8 @@ class Ranked:
     details: dict[str, Any]
     compared: RolloutGroup
     comparison: ComparisonConfig
+    selector: str | None = None
+    votes: NDArray[np.int64] | None = None
 
 
 def rank_rollouts(
@@ -219,17 +245,18 @@ def rank_rollouts(
     """
     if decision is None:
         scores = selector.score(group)
-        return Ranked(tuple(rank(scores, group)), scores.values, scores.details, group, comparison)
+        ranking = tuple(rank(scores, group))
+        return Ranked(ranking, scores.values, scores.details, group, comparison, scores.selector, scores.votes)
     values, details = decision.scores.values.copy(), dict(decision.scores.details)
-    survivors = list(decision.keep)
+    survivors, chosen = list(decision.keep), decision.scores.selector
     if len(survivors) >= max(2, selector.min_candidates):
         part = RolloutGroup([group.rollouts[i] for i in survivors], group.layout, group.prompt)
         final = selector.score(part)
         values[survivors] = final.values
-        details = {"survivors": survivors, **final.details}
+        details, chosen = {"survivors": survivors, **final.details}, final.selector
         survivors = [survivors[i] for i in rank(final, part)]
     dropped = [i for i in decision.ranking if i not in survivors]
-    return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison)
+    return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison, chosen)
 
 
 def describe_candidates(
@@ -263,7 +290,7 @@ def describe_candidates(
             tokens=len(rollout),
             activated_neurons=counts[i],
             agreement=agreement[i],
-            mean_logprob=float(rollout.logprobs.mean()) if len(rollout) else None,
+            mean_logprob=_mean_logprob(rollout),
             finish_reason=rollout.finish_reason,
             verdict=verdicts.get(i),
         )
@@ -272,8 +299,24 @@ def describe_candidates(
     return candidates, matrix
 
 
-def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0) -> Usage:
-    """Count the tokens of a request and estimate what pruning saved from the longest survivor."""
+def _mean_logprob(rollout: Rollout) -> float | None:
+    """Return a candidate's mean log-probability; None if it has no token, or the server gave no log-probabilities."""
+    mean = float(rollout.logprobs.mean()) if len(rollout) else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def token_usage(
+    group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0, not_generated: int = 0
+) -> Usage:
+    """Count the tokens of a request and estimate what was saved.
+
+    Args:
+        group: The candidates.
+        prompt_tokens: Number of tokens of the prompt.
+        winner: The chosen candidate.
+        cached_tokens: Number of prompt tokens that were not read again.
+        not_generated: Number of candidates that were asked for and proved unnecessary.
+    """
     lengths = [len(rollout) for rollout in group.rollouts]
     pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]
     longest = max((lengths[i] for i in range(len(lengths)) if i not in pruned), default=0)
@@ -281,6 +324,7 @@ def token_usage(group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_
         prompt_tokens=prompt_tokens,
         generated_tokens=sum(lengths),
         winner_tokens=lengths[winner],
-        saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned),
+        saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned)
+        + (not_generated * sum(lengths)) // max(len(lengths), 1),
         cached_tokens=cached_tokens,
     )

@@ -15,6 +15,7 @@ from nad_agents.rollouts import FinishReason
 __all__ = [
     "NOT_GIVEN",
     "Candidate",
+    "EngineName",
     "NADConfig",
     "NotGiven",
     "Pruning",
@@ -23,6 +24,7 @@ __all__ = [
     "Selection",
     "Similarity",
     "Timings",
+    "Until",
     "Usage",
     "VerificationConfig",
 ]
@@ -43,6 +45,10 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 ScoreName = Literal["activation", "attribution"]
 """Score of a neuron: its absolute activation, or its direct contribution to the logit of the emitted token (arXiv
 2504.07440, eq. 5)."""
+
+EngineName = Literal["hf", "vllm", "openai"]
+"""What runs the model: transformers in the caller's process, vLLM in processes of its own, or a server with OpenAI's
+protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""
@@ -79,6 +85,14 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             message = problem["msg"][0].lower() + problem["msg"][1:]
             found.append(f"{name}={problem['input']!r}: {message}")
     return "; ".join(found)
+
+
+Until = Literal["passed", "decided"]
+"""When sampling stops before there are n candidates: once one passes the verifier, or once the leading one is decided
+by the criterion of adaptive consistency (arXiv 2305.11860)."""
+
+_WAVES = {"passed": 2, "decided": 4}
+"""Candidates generated at a time where sampling may stop early; fewer save more tokens and take more time."""
 
 
 class SamplingConfig(_Config):
@@ -126,11 +140,6 @@ class SamplingConfig(_Config):
         default_factory=dict, description="Further options of transformers.GenerationConfig."
     )
 
-    @property
-    def in_waves(self) -> bool:
-        """Whether the candidates are generated in several waves."""
-        return self.wave is not None and self.wave < self.n
-
     @field_validator("stop", mode="before")
     @classmethod
     def _stop_as_tuple(cls, value: object) -> object:
@@ -142,7 +151,7 @@ class SamplingConfig(_Config):
     @classmethod
     def _stop_not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(not s for s in value):
-            msg = "a stop string is empty, which would end every candidate at once; remove it"
+            msg = f"stop={list(value)!r} has an empty string, which would end every candidate at once; remove it"
             raise ValueError(msg)
         return value
 
@@ -161,7 +170,7 @@ class NADConfig(_Config):
     """Options for recording neurons, comparing candidates, and dropping the losing ones early."""
 
     selector: str | Callable[..., Any] = Field(
-        default="knn", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
+        default="auto", description="Name of a registered selector, or a callable that maps a RolloutGroup to N scores."
     )
     selector_options: Mapping[str, Any] = Field(
         default_factory=dict, description="Further parameters of the selector, such as k of knn."
@@ -178,7 +187,14 @@ class NADConfig(_Config):
         default=64, ge=1, description="Most activated neurons that one layer contributes to a token."
     )
     layers: tuple[int, int] | None = Field(
-        default=None, description="Recorded layers as a half-open range (first, end); None records all of them."
+        default=None,
+        description="Recorded layers as a half-open range (first, end), counted over the layers that have a "
+        "feed-forward block; None records all of them.",
+    )
+    router_weights: bool = Field(
+        default=True,
+        description="Whether the activation score of a mixture of experts is the activation times the router's weight "
+        "of its expert, or the activation alone; attribution always has the weight.",
     )
     chunk_size: int = Field(default=32, ge=1, description="Tokens per chunk.")
     chunks: int | None = Field(
@@ -196,11 +212,47 @@ class NADConfig(_Config):
         description='When losing candidates are dropped: "never"; all but `keep` after the "first_chunk"; or by '
         '"halving", all but one in `shrink` after each chunk until `keep` are left.',
     )
+    until: Until | None = Field(
+        default=None,
+        description='Candidates are generated in waves until one "passed" the verifier, or until the leading one is '
+        '"decided"; None generates all of them.',
+    )
+    decided_at: float = Field(
+        default=0.8,
+        ge=0.5,
+        lt=1,
+        description='With until="decided", the probability that further candidates would agree with the leading one.',
+    )
     keep: int = Field(default=1, ge=1, description="Candidates that survive pruning.")
     shrink: int = Field(default=2, ge=2, description='With pruning="halving", one candidate in this many goes on.')
+    min_confidence: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Least estimated probability that the answer is right; an answer below it, or of which nothing can "
+        "be estimated, is marked or refused. None estimates and refuses nothing.",
+    )
+    on_low_confidence: Literal["annotate", "error"] = Field(
+        default="annotate",
+        description="What happens below min_confidence: the selection is marked, or LowConfidenceError is raised.",
+    )
     record: bool = Field(
         default=True, description="Whether neurons are recorded; without them only selectors that need none work."
     )
+
+    def wave_size(self, sampling: SamplingConfig) -> int:
+        """Return the number of candidates that are generated at a time."""
+        default = sampling.n if self.until is None else _WAVES[self.until]
+        return min(sampling.n, sampling.wave or default)
+
+    @classmethod
+    def paper(cls, *, early_stopping: bool = False) -> NADConfig:
+        """Return neuron agreement as the paper has it (arXiv 2510.26277): knn with three neighbors, Jaccard similarity.
+
+        Args:
+            early_stopping: Whether all candidates but the chosen one are dropped after the first chunk of 32 tokens.
+        """
+        return cls(selector="knn", pruning="first_chunk" if early_stopping else "never")
 
     @field_validator("layers")
     @classmethod
@@ -263,8 +315,8 @@ class Usage(_Config):
         prompt_tokens: Tokens of the prompt, counted once, as the prompt is prefilled once.
         generated_tokens: Tokens generated by all candidates.
         winner_tokens: Tokens generated by the winner.
-        saved_tokens: Upper estimate of what pruning saved: the tokens that the dropped candidates would have
-            generated if each had become as long as the longest survivor.
+        saved_tokens: Estimate of what pruning and early stopping saved: for each dropped candidate the tokens to the
+            length of the longest survivor, and for each one that was not generated the mean length of the others.
         cached_tokens: Tokens of the prompt that were not read again, since an earlier prompt began with them.
     """
 
@@ -301,12 +353,15 @@ class Selection(_Config):
         winner: Index of the chosen candidate.
         ranking: Candidate indices, best first; pruned candidates last.
         candidates: Every candidate, in index order.
-        selector: Name of the selector that ranked the candidates.
+        selector: Name of the selector that ranked the candidates; for ``auto``, of the one that it chose.
         seed: The seed of the call; the same call with this seed gives the same candidates.
         similarity_matrix: N x N similarities, rows in index order; None if no neurons were recorded.
         usage: Token counts.
         timings: Seconds per phase.
         verified: True if the winner passed the verifier, False if no candidate did, None without a verifier.
+        confidence: Estimated probability that the winner is right; None if nothing that was calibrated speaks for it
+            (`nad_agents.confidence`).
+        low_confidence: Whether the confidence is below the least that was asked for; None if none was.
         model: Name of the model.
         details: The selector's own evidence (clusters, groups) as JSON-serializable data.
     """
@@ -321,6 +376,8 @@ class Selection(_Config):
     usage: Usage
     timings: Timings = Timings()
     verified: bool | None = None
+    confidence: float | None = None
+    low_confidence: bool | None = None
     model: str = ""
     details: dict[str, Any] = Field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from nad_agents.exceptions import GenerationCancelledError, NADError, NoCandidatePassedError, VerificationError
 
-__all__ = ["Verdict", "Verifier", "WalkResult", "walk_ranking"]
+__all__ = ["Verdict", "Verifier", "WalkResult", "call_verifier", "walk_ranking"]
 
 
 @runtime_checkable
@@ -121,7 +121,7 @@ def walk_ranking(
     first_with: dict[str, int] = {}
     todo = []
     for candidate in ranking:
-        same = first_with.setdefault(_call(verifier.fingerprint, answers[candidate]), candidate)
+        same = first_with.setdefault(call_verifier(verifier.fingerprint, answers[candidate]), candidate)
         if same == candidate:
             todo.append(candidate)
         else:
@@ -142,7 +142,7 @@ def walk_ranking(
                 following = next(waiting, None)
                 if following is None:
                     break
-                running[following] = pool.submit(_call, verifier.verify, answers[following], prompt=prompt)
+                running[following] = pool.submit(call_verifier, verifier.verify, answers[following], prompt=prompt)
                 checked.append(following)
             if candidate not in running:
                 break
@@ -171,8 +171,12 @@ def walk_ranking(
     )
 
 
-def _call(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a method of the verifier; whatever it raises is a failure of the verifier and not of the candidate."""
+def call_verifier(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call a method of a verifier; whatever it raises is a failure of the verifier and not of the candidate.
+
+    Raises:
+        VerificationError: The method raised something that is no error of this library.
+    """
     try:
         return method(*args, **options)
     except NADError:

@@ -28,14 +28,6 @@ FAMILIES: dict[str, dict[str, object]] = {
     "falcon": {"ffn_hidden_size": D_FF},
     "starcoder2": {},
 }
-KINDS = {
-    "phi3": "fused",
-    "gpt2": "plain",
-    "gpt_neox": "plain",
-    "opt": "plain",
-    "falcon": "plain",
-    "starcoder2": "plain",
-}
 
 
 def make_model(family: str, seed: int = 0, **options: object) -> PreTrainedModel:

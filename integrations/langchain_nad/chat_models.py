@@ -50,7 +50,7 @@ class NADChatModel(LocalChatModel, BaseChatModel):
 
             from langchain_nad import NADChatModel
 
-            chat = NADChatModel(model="Qwen/Qwen2.5-Coder-1.5B-Instruct", n=16, selector="knn")
+            chat = NADChatModel(model="Qwen/Qwen2.5-Coder-1.5B-Instruct", n=16)
             answer = chat.invoke("Write a Python function that reverses a string.")
             answer.response_metadata["nad"]["ranking"]
 

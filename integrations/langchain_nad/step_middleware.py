@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 
 from langchain_nad.chat_models import NADChatModel
 from langchain_nad.step_selection import answered_calls, choose_step, hide_undecided_tokens
@@ -85,10 +85,18 @@ class NADStepSelection(AgentMiddleware[Any, Any, Any]):
             model = hide_undecided_tokens(model, settings)
         return request.override(model=model, model_settings=settings)
 
+    def _conversation(self, request: ModelRequest[Any]) -> list[BaseMessage]:
+        system = [] if request.system_message is None else [request.system_message]
+        return [*system, *request.messages]
+
     def _choose(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
         answered = answered_calls(request.messages, self.exclude_args) if self.demote_repeated else frozenset()
         result = [
-            choose_step(m, self.exclude_args, answered=answered) if isinstance(m, AIMessage) else m
+            choose_step(
+                m, self.exclude_args, answered=answered, conversation=self._conversation(request), tools=request.tools
+            )
+            if isinstance(m, AIMessage)
+            else m
             for m in response.result
         ]
         return ModelResponse(result=result, structured_response=response.structured_response)

@@ -7,11 +7,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+    convert_to_openai_messages,
+)
 from langchain_core.runnables import Runnable, RunnableConfig, RunnableLambda
 from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_nad.chat_models import NADChatModel
+from nad_agents.chat.edit_steps import ShownText, call_key, schema_fault, step_fault
+from nad_agents.chat.step_selector import shown_text
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["answered_calls", "choose_step", "group_steps", "hide_undecided_tokens", "nad_step_node"]
@@ -25,6 +36,8 @@ _REJECTED = 2
 
 def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()) -> list[list[int]]:
     """Group candidates that make the same calls with the same arguments; those that make no call are one group.
+
+    Python code in the arguments is the same if it differs in its form only, such as in comments.
 
     Args:
         answers: The candidates' messages.
@@ -57,23 +70,33 @@ def answered_calls(messages: Sequence[BaseMessage], exclude_args: Collection[str
 
 
 def choose_step(
-    message: AIMessage, exclude_args: Collection[str] = (), *, answered: Collection[str] = frozenset()
+    message: AIMessage,
+    exclude_args: Collection[str] = (),
+    *,
+    answered: Collection[str] = frozenset(),
+    conversation: Sequence[BaseMessage] = (),
+    tools: Sequence[Any] = (),
 ) -> AIMessage:
     """Choose the step with the most agreement among the candidates behind a message.
 
     A group's score is the sum of its members' agreement (mean similarity of activated neurons to all other
-    candidates). Within the group the selector's ranking decides. Groups of invalid calls come last, before them those
-    whose calls were all answered already, and before these groups that a verifier rejected; a rejected member stands
-    behind the others of its group.
+    candidates), or under the selectors ``self_verify`` and ``p_true`` its best member's score. Within the group the
+    selector's ranking decides. Groups of invalid calls come last, before them those that cannot be carried out (see
+    `nad_agents.chat.edit_steps`), before these those whose calls were all answered already, and before these groups
+    that a verifier rejected; a rejected member stands behind the others of its group.
 
     Args:
         message: Answer of an `NADChatModel` that was called with ``include_candidates=True``.
         exclude_args: Names of arguments that make no difference between two calls.
         answered: Calls that were answered already, from `answered_calls`; to make them again would bring nothing new.
+        conversation: The messages before this one, in which the text that an edit replaces has to stand; without any,
+            edits are not looked up.
+        tools: The tools on offer, whose schemas the arguments have to fit.
 
     Returns:
         The message, or one made of another candidate, with the groups under ``response_metadata["nad"]["steps"]``; a
-        group that only makes answered calls again has ``"repeated": True`` there.
+        group that only makes answered calls again has ``"repeated": True`` there, and one that cannot be carried out
+        the reason under ``"fault"``.
 
     Raises:
         ConfigurationError: The message comes without candidates.
@@ -85,26 +108,37 @@ def choose_step(
     # a pruned candidate broke off in the middle of its step
     whole = [c for c in evidence.pop("candidates") if c["finish_reason"] != "pruned"]
     answers = [AIMessage(**c["message"]) for c in whole]
-    agreement = [c["agreement"] or 0.0 for c in whole]
+    # a judge's scores are of one step alone, so a step that many take is as good as its best candidate
+    judged = evidence.get("selector") in ("self_verify", "p_true")
+    agreement = [(c["score"] if judged else c["agreement"]) or 0.0 for c in whole]
+    total = max if judged else sum
     doubts = [_doubt(c) for c in whole]
 
     def is_repeated(group: list[int]) -> bool:
         calls = answers[group[0]].tool_calls
         return bool(calls) and all(_call_key(call, exclude_args) in answered for call in calls)
 
-    def standing(group: list[int]) -> tuple[bool, bool, bool, float, int]:
-        invalid, rejected = bool(answers[group[0]].invalid_tool_calls), all(doubts[i] == _REJECTED for i in group)
-        agreeing, rank = sum(agreement[i] for i in group), min(whole[i]["rank"] for i in group)
-        return (not invalid, not is_repeated(group), not rejected, agreeing, -rank)
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in map(_as_openai, tools)}
+    shown = shown_text(convert_to_openai_messages(list(conversation))) if conversation else None
+    faults = [_fault(answer, shown, schemas) for answer in answers]
 
-    groups = sorted(group_steps(answers, exclude_args), key=standing, reverse=True)
+    def standing(group: list[int]) -> tuple[bool, bool, bool, bool, float, int]:
+        invalid, rejected = bool(answers[group[0]].invalid_tool_calls), all(doubts[i] == _REJECTED for i in group)
+        agreeing, rank = total(agreement[i] for i in group), min(whole[i]["rank"] for i in group)
+        possible = faults[group[0]] is None
+        return (not invalid, possible, not is_repeated(group), not rejected, agreeing, -rank)
+
+    # members that make no call may differ in the edits that they write
+    alike = [part for group in group_steps(answers, exclude_args) for part in _by_fault(group, faults)]
+    groups = sorted(alike, key=standing, reverse=True)
     winner = min(groups[0], key=lambda i: (doubts[i], whole[i]["rank"]))
     evidence["steps"] = [
         {
             "candidates": [whole[i]["index"] for i in group],
             "calls": [{"name": c["name"], "args": c["args"]} for c in answers[group[0]].tool_calls],
-            "agreement": sum(agreement[i] for i in group),
+            "agreement": total(agreement[i] for i in group),
             **({"repeated": True} if is_repeated(group) else {}),
+            **({"fault": faults[group[0]]} if faults[group[0]] is not None else {}),
         }
         for group in groups
     ]
@@ -181,8 +215,10 @@ def nad_step_node(
         return messages
 
     def update(state: dict[str, Any], message: AIMessage) -> dict[str, list[AIMessage]]:
-        answered = answered_calls(state[messages_key], exclude_args) if demote_repeated else frozenset()
-        return {messages_key: [choose_step(message, exclude_args, answered=answered)]}
+        before = state[messages_key]
+        answered = answered_calls(before, exclude_args) if demote_repeated else frozenset()
+        chosen = choose_step(message, exclude_args, answered=answered, conversation=[*system, *before], tools=tools)
+        return {messages_key: [chosen]}
 
     def step(state: dict[str, Any], config: RunnableConfig) -> dict[str, list[AIMessage]]:
         return update(state, bound.invoke(conversation(state), config))
@@ -195,8 +231,30 @@ def nad_step_node(
 
 def _call_key(call: ToolCall, exclude_args: Collection[str]) -> str:
     """Return a call as text that is the same for calls which differ in excluded arguments only."""
-    arguments = {name: value for name, value in call["args"].items() if name not in exclude_args}
-    return json.dumps([call["name"], arguments], sort_keys=True, ensure_ascii=False, default=str)
+    return call_key(call["name"], call["args"], exclude_args)
+
+
+def _as_openai(tool: Any) -> dict[str, Any]:
+    """Return a tool in OpenAI's form; one that has none, such as a provider's own, has no schema."""
+    try:
+        found: dict[str, Any] = convert_to_openai_tool(tool)
+    except (TypeError, ValueError):
+        found = {}
+    return found if "function" in found else {"function": {"name": ""}}
+
+
+def _fault(answer: AIMessage, shown: ShownText | None, schemas: Mapping[str, Mapping[str, Any]]) -> str | None:
+    calls = [(call["name"], call["args"]) for call in answer.tool_calls]
+    if shown is not None:
+        return step_fault(answer.text, calls, shown=shown, schemas=schemas)
+    found = (schema_fault(arguments, schemas.get(name, {})) for name, arguments in calls)
+    return next((fault for fault in found if fault is not None), None)
+
+
+def _by_fault(group: list[int], faults: Sequence[str | None]) -> list[list[int]]:
+    """Split a group into those that can be carried out and those that cannot."""
+    parts = [[i for i in group if (faults[i] is None) is possible] for possible in (True, False)]
+    return [part for part in parts if part]
 
 
 def _doubt(candidate: dict[str, Any]) -> int:

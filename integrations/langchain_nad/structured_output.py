@@ -12,7 +12,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from langchain_nad.output_parsers import WholeJson, WholeModel, WholeToolArguments, WholeToolModel
-from langchain_nad.tools import openai_tools, whole_class_schema, whole_schema
+from langchain_nad.tools import openai_tools, recursive_type_schema, whole_class_schema, whole_schema
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["BindableModel", "StructuredMethod", "structured_output"]
@@ -54,6 +54,8 @@ def structured_output(
     if method not in get_args(StructuredMethod):
         msg = f"method={method!r} is unknown; choose one of {', '.join(get_args(StructuredMethod))}"
         raise ConfigurationError(msg)
+    # langchain-core can neither convert nor trace a TypedDict that refers to itself
+    schema = recursive_type_schema(schema) or schema
     model: Any = schema if isinstance(schema, type) and is_basemodel_subclass(schema) else None
     traced = {"ls_structured_output_format": {"kwargs": {"method": method, "strict": strict}, "schema": schema}}
     bound: Runnable[Any, Any]

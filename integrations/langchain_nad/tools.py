@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, is_typeddict
+from dataclasses import is_dataclass
+from typing import Any
 
 from langchain_core.tools import BaseTool, StructuredTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
+from pydantic.v1 import BaseModel as BaseModelV1
+from typing_extensions import is_typeddict
 
-from nad_agents.chat.class_schemas import class_schema
+from nad_agents.chat.class_schemas import class_schema, plain_class_schema, typed_dict_schema
 from nad_agents.chat.tools import check_tool, checked_tools
 from nad_agents.constrained.subschemas import inline_root, is_recursive
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["openai_tools", "whole_class_schema", "whole_schema"]
+__all__ = ["openai_tools", "recursive_type_schema", "whole_class_schema", "whole_schema"]
 
 Tool = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
@@ -46,13 +49,15 @@ def openai_tools(
                 msg = f"it has no description, by which models choose; {advice}"
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
             found.append(converted)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
+            # langchain-core asks a callable that is no function for its name
             msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
             raise ConfigurationError(msg) from error
     return checked_tools(found)
 
 
 def _openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
+    tool = recursive_type_schema(tool) or tool
     converted = check_tool(convert_to_openai_tool(tool, strict=strict))
     whole = _whole_schema(tool)
     if whole is not None:
@@ -65,16 +70,38 @@ def _openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
     return converted
 
 
+def recursive_type_schema(cls: Any) -> dict[str, Any] | None:
+    """Return the schema of a TypedDict or a dataclass that refers to itself; None for anything else.
+
+    langchain-core can convert no such TypedDict.
+    """
+    if not (is_typeddict(cls) or (inspect.isclass(cls) and is_dataclass(cls))):
+        return None
+    schema = typed_dict_schema(cls) if is_typeddict(cls) else class_schema(cls)
+    if schema is None or not is_recursive(schema):
+        return None
+    described = "" if cls.__doc__ in (None, dict.__doc__) else inspect.cleandoc(cls.__doc__)
+    return {**schema, "title": cls.__name__, "description": described}
+
+
 def whole_class_schema(cls: Any) -> dict[str, Any] | None:
-    """Return the schema of a pydantic class where langchain-core's conversion would lose a part of it, else None.
+    """Return the schema of a class where langchain-core's conversion would lose a part of it, else None.
 
     langchain-core writes references out, which leaves nothing of those that lead back to themselves, and describes a
     Decimal as any string.
+
+    Args:
+        cls: A class of pydantic, or a dataclass; None is returned for anything else.
     """
-    if not (inspect.isclass(cls) and issubclass(cls, BaseModel)):
+    if not inspect.isclass(cls):
+        return None
+    if issubclass(cls, BaseModelV1):
+        schema = inline_root(cls.schema())
+        return schema if is_recursive(schema) else None
+    if not (issubclass(cls, BaseModel) or is_dataclass(cls)):
         return None
     schema = class_schema(cls)
-    return schema if is_recursive(schema) or schema != inline_root(cls.model_json_schema()) else None
+    return schema if is_recursive(schema) or schema != plain_class_schema(cls) else None
 
 
 def whole_schema(schema: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -90,6 +117,6 @@ def _whole_schema(tool: Tool) -> dict[str, Any] | None:
     if isinstance(tool, BaseTool):
         described: Any = tool.tool_call_schema
         return whole_schema(described) if isinstance(described, Mapping) else whole_class_schema(described)
-    if inspect.isfunction(tool):
+    if inspect.isroutine(tool):
         return whole_class_schema(StructuredTool.from_function(tool, description="-").tool_call_schema)
     return whole_class_schema(tool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
@@ -31,6 +32,7 @@ def create_app(
     verifier: Verifier | None = None,
     runner: Any = None,
     sandbox: Any = None,
+    adapters: Mapping[str, NeuronAgreementDecoder] | None = None,
 ) -> FastAPI:
     """Make an application that serves a decoder over OpenAI's protocol.
 
@@ -42,11 +44,14 @@ def create_app(
         runner: A `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
         sandbox: The sandbox of the verifier and the runner. It is closed when the server stops, so that no program
             delays the end.
+        adapters: Decoders of the same model with an adapter each, by the names under which they can be requested, as
+            `NeuronAgreementDecoder(decoder.loaded, adapter=...)` makes them. All share the queue.
 
     Raises:
-        ConfigurationError: The decoder has a verifier.
+        ConfigurationError: A decoder has a verifier, or an adapter the name of the model.
     """
-    if decoder.verifier is not None:
+    adapters = dict(adapters or {})
+    if any(one.verifier is not None for one in (decoder, *adapters.values())):
         msg = "the decoder has a verifier of its own; give it to create_app(verifier=...) instead"
         raise ConfigurationError(msg)
     settings = settings or ServerSettings()
@@ -58,15 +63,26 @@ def create_app(
         verifier=verifier,
         runner=runner,
         sandbox=sandbox,
+        adapters=adapters,
     )
+    if len(set(state.names)) < len(state.names):
+        msg = f"the names {', '.join(state.names)} are not all different; give each adapter a name of its own"
+        raise ConfigurationError(msg)
+    decoders = state.decoders
     add_gauge, admission = state.metrics.add_gauge, state.admission
     add_gauge("nad_requests_running", "Requests that were let in and are not answered", lambda: admission.running)
     add_gauge("nad_requests_waiting", "Requests in the queue", lambda: admission.waiting)
-    add_gauge("nad_batch_rows", "Candidates that are being written", lambda: decoder.engine.rows)
+    add_gauge("nad_batch_rows", "Candidates that are being written", lambda: sum(one.engine.rows for one in decoders))
     add_gauge(
-        "nad_prompt_tokens_left", "Tokens still to be read of the prompt being read", lambda: decoder.prompt_tokens_left
+        "nad_prompt_tokens_left",
+        "Tokens still to be read of the prompts being read",
+        lambda: sum(one.prompt_tokens_left for one in decoders),
     )
-    add_gauge("nad_batch_steps", "How often the batch was advanced, by a chunk or less", lambda: decoder.steps)
+    add_gauge(
+        "nad_batch_steps",
+        "How often a batch was advanced, by a chunk or less",
+        lambda: sum(one.steps for one in decoders),
+    )
     app = FastAPI(
         title="nad-agents",
         version=__version__,

@@ -38,6 +38,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Answer a conversation with the best of N candidates; `nad` holds the evidence for the choice."""
     state: ServerState = request.app.state.server
     ignored = ignored_parameters(body)
+    state = state.serving(body.model)
     prepared = await state.run_in_thread(_prepare, state, body, state.options(body.model, body.nad), ignored)
     completion = _ChatCompletion(state, body)
     if body.stream:

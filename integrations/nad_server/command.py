@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,9 +24,13 @@ from nad_agents.cli.options import (
     SAMPLING,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     ModelOption,
     SandboxKind,
     SelectorOption,
+    URLOption,
+    engine_options,
     option,
 )
 from nad_agents.exceptions import ConfigurationError
@@ -41,6 +47,15 @@ _SERVER = ServerSettings()
 
 NameOption = Annotated[
     list[str] | None, typer.Option("--name", help=f"Name under which the model can be requested. {REPEATABLE}")
+]
+AdapterOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--adapter",
+        metavar="NAME=ADAPTER",
+        help="Name under which the model with a LoRA adapter can be requested, and the adapter: a hub id or a folder "
+        f"that PEFT saved. The weights of the model are shared. {REPEATABLE}",
+    ),
 ]
 NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n", note="A request may set another one.")]
 TemperatureOption = Annotated[
@@ -90,6 +105,7 @@ UIOption = Annotated[bool, option(ServerSettings, "ui", "--ui")]
 def serve(
     model: ModelOption = DEFAULT_MODEL,
     name: NameOption = None,
+    adapter: AdapterOption = None,
     n: NOption = SAMPLING.n,
     selector: SelectorOption = "auto",
     early_stop: EarlyStopOption = False,
@@ -110,17 +126,22 @@ def serve(
     ui: UIOption = _SERVER.ui,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
 ) -> None:
     """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
     from nad_agents.selection import check_configuration
 
-    if selector == "auto":
-        selector = "knn" if n > 1 else "first"
     sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
     config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
     if propose_inputs and verify is None:
         msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
+        raise ConfigurationError(msg)
+    adapters = _parse_adapters(adapter or ())
+    if adapters and engine != "hf":
+        msg = f"--adapter works with --engine hf only, not {engine}; serve a model that has the adapter merged"
         raise ConfigurationError(msg)
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
     settings = _server_settings(
@@ -150,24 +171,54 @@ def serve(
         sandbox: Any = None
         if verify is not None:
             verifier, runner, sandbox = _open_sandbox(stack, console, verify)
-            if selector == "behaviour":
+            if selector in ("auto", "behaviour", "behaviour_groups"):
                 config = config.model_copy(update={"selector_options": {"runner": runner}})
         check_configuration(sampling, config)
         # 2. the model
         with loading(console, model):
             from nad_agents.decoder import NeuronAgreementDecoder
 
-            decoder = NeuronAgreementDecoder(
-                model, sampling=sampling, config=config, device=device, dtype=dtype, max_rows=max_rows
+            make = partial(
+                NeuronAgreementDecoder,
+                sampling=sampling,
+                config=config,
+                max_rows=max_rows,
+                engine=engine,
+                engine_options=engine_options(engine, engine_option, url),
             )
+            decoder = make(model, device=device, dtype=dtype)
+            loaded: Any = decoder.loaded
+            adapted = {name: make(loaded, adapter=path) for name, path in adapters.items()}
         if propose_inputs:
             from nad_agents.input_proposals import ModelInputs
             from nad_server.python_verifier import ProposedInputs
 
             runner.propose = ProposedInputs(ModelInputs(decoder))
         # 3. requests
-        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox)
+        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox, adapters=adapted)
         run_server(app, host=host, port=port)
+
+
+def _parse_adapters(values: Sequence[str]) -> dict[str, str]:
+    """Return the adapters by name, after checking that each can be applied.
+
+    Raises:
+        ConfigurationError: A value is not of the form NAME=ADAPTER, or a name is given twice.
+        NADError: See `nad_agents.models.adapter.find_adapter`.
+    """
+    adapters: dict[str, str] = {}
+    for value in values:
+        name, _, path = value.partition("=")
+        if not name.strip() or not path.strip() or "@" in name or name in adapters:
+            msg = f"--adapter {value!r}: write NAME=ADAPTER, each with another name, such as --adapter sql=./sql-lora"
+            raise ConfigurationError(msg)
+        adapters[name] = path
+    if adapters:
+        from nad_agents.models.adapter import find_adapter
+
+        for path in adapters.values():
+            find_adapter(path)
+    return adapters
 
 
 def _is_loopback(host: str) -> bool:

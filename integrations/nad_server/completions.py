@@ -38,6 +38,7 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     """Continue a text with the best of N candidates; `nad` holds the evidence for the choice."""
     state: ServerState = request.app.state.server
     ignored = ignored_parameters(body)
+    state = state.serving(body.model)
     nad = state.options(body.model, body.nad)
     if body.best_of is not None:
         nad = nad.model_copy(update={"n": nad.n or body.best_of})

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from nad_agents.exceptions import (
     ConfigurationError,
     GenerationCancelledError,
+    LowConfidenceError,
     NADError,
     NoCandidatePassedError,
     PromptError,
@@ -35,6 +36,7 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_
 _FOR_THE_CALLER: tuple[tuple[type[NADError], int, str], ...] = (
     (ConfigurationError, 400, "invalid_value"),
     (NoCandidatePassedError, 422, "no_candidate_passed"),
+    (LowConfidenceError, 422, "low_confidence"),
     (GenerationCancelledError, 503, "server_shutting_down"),
 )
 """Exceptions whose message the caller gets, with status and code."""

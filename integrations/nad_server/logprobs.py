@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -49,15 +49,37 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
         rollout: The answer.
         visible: Special tokens that are part of its text.
     """
-    ids = rollout.token_ids.tolist()
-    special = set(tokenizer.all_special_ids) - set(visible)
     hidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in visible}
+    # at the beginning of a text, SentencePiece tokenizers leave out the space that a token stands for
+    before = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"][-1:]
 
     def decode(tokens: list[int]) -> str:
         if visible:
             return str(tokenizer.decode([token for token in tokens if token not in hidden]))
         return str(tokenizer.decode(tokens, skip_special_tokens=True))
 
+    def decode_inside(tokens: list[int]) -> str:
+        return decode([*before, *tokens]).removeprefix(decode(before))
+
+    special = set(tokenizer.all_special_ids) - set(visible)
+    for decoded in (decode_inside, decode):
+        tokens = _split_text(rollout, decoded, special)
+        if "".join(token.text for token in tokens) == rollout.text:
+            return tokens
+    # the tokenizer writes a token differently depending on its neighbors, and the whole text is always right
+    total = max(float(rollout.logprobs.sum()), _LOWEST)
+    return [TokenText(rollout.text, rollout.text, total)] if rollout.text else []
+
+
+def _split_text(rollout: Rollout, decode: Callable[[list[int]], str], special: Collection[int]) -> list[TokenText]:
+    """Return the tokens of an answer with what each adds to the text.
+
+    Args:
+        rollout: The answer.
+        decode: Returns the text of tokens.
+        special: Tokens that are left out unless they have a text.
+    """
+    ids = rollout.token_ids.tolist()
     tokens: list[TokenText] = []
     # ids[begin:known] is text already; it is decoded again, since a tokenizer writes the start of a text differently
     begin = known = length = 0
@@ -74,10 +96,6 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
         if token not in special or text:
             tokens.append(TokenText(text, decode([token]), max(float(rollout.logprobs[i]), _LOWEST)))
         length += len(text)
-    if "".join(token.text for token in tokens) != rollout.text:
-        # the tokenizer writes a token differently depending on its neighbors, and the whole text is always right
-        total = max(float(rollout.logprobs.sum()), _LOWEST)
-        return [TokenText(rollout.text, rollout.text, total)] if rollout.text else []
     return tokens
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nad_agents.config_fields import optional_field
-from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity
+from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, Until
 
 __all__ = ["SUFFIX_OPTIONS", "NADOptions"]
 
@@ -31,13 +31,18 @@ class NADOptions(BaseModel):
     top_k: int | None = optional_field(NADConfig, "top_k", le=100_000)
     per_layer_top: int | None = optional_field(NADConfig, "per_layer_top", le=100_000)
     layers: tuple[int, int] | None = optional_field(NADConfig, "layers")
+    router_weights: bool | None = optional_field(NADConfig, "router_weights")
     chunk_size: int | None = optional_field(NADConfig, "chunk_size", le=4096)
     chunks: int | None = optional_field(NADConfig, "chunks")
     skip_tokens: int | None = optional_field(NADConfig, "skip_tokens")
     common_prefix: bool | None = optional_field(NADConfig, "common_prefix")
     pruning: Pruning | None = optional_field(NADConfig, "pruning")
+    until: Until | None = optional_field(NADConfig, "until")
+    decided_at: float | None = optional_field(NADConfig, "decided_at")
     keep: int | None = optional_field(NADConfig, "keep")
     shrink: int | None = optional_field(NADConfig, "shrink")
+    min_confidence: float | None = optional_field(NADConfig, "min_confidence")
+    on_low_confidence: Literal["annotate", "error"] | None = optional_field(NADConfig, "on_low_confidence")
     record: bool | None = optional_field(NADConfig, "record")
     verify: bool | None = Field(
         default=None,

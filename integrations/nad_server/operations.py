@@ -21,15 +21,16 @@ _UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
 async def models(request: Request) -> Response:
     """List the model under each of its names."""
     state: ServerState = request.app.state.server
-    return JSONResponse({"object": "list", "data": [_model_object(state, name) for name in state.names]})
+    return JSONResponse({"object": "list", "data": [_model_object(state.serving(name), name) for name in state.names]})
 
 
 @router.get("/v1/models/{model:path}", tags=["OpenAI"], responses=ERRORS)
 async def model(request: Request, model: str) -> Response:
     """Describe the model; its name may have options behind it."""
     state: ServerState = request.app.state.server
-    state.options(model, None)
-    return JSONResponse(_model_object(state, model))
+    served = state.serving(model)
+    served.options(model, None)
+    return JSONResponse(_model_object(served, model))
 
 
 def _model_object(state: ServerState, name: str) -> dict[str, Any]:
@@ -57,7 +58,7 @@ async def health(request: Request) -> Response:
     counts = {
         "running": state.admission.running,
         "waiting": state.admission.waiting,
-        "prompt_tokens_left": state.decoder.prompt_tokens_left,
+        "prompt_tokens_left": sum(decoder.prompt_tokens_left for decoder in state.decoders),
     }
     return JSONResponse({"status": "ok", **counts})
 

@@ -75,7 +75,7 @@ async def options(request: Request) -> Response:
             "max_candidates": settings.max_candidates,
             "max_tokens": min(settings.max_tokens, _MAX_TOKENS_IN_FORM),
             "temperature": decoder.sampling.temperature,
-            "selector": chosen if isinstance(chosen, str) else "knn",
+            "selector": chosen if isinstance(chosen, str) else "auto",
             "selectors": [{"name": name, "description": text} for name, text in _described_selectors(state).items()],
             "similarity": decoder.config.similarity,
             "pruning": decoder.config.pruning,
@@ -100,6 +100,7 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
     """Answer a prompt by server-sent events about every candidate; they are named after `nad_agents.events`."""
     state: ServerState = request.app.state.server
     ignored_parameters(body)  # refuses unsupported parameters
+    state = state.serving(body.model)
     nad = state.options(body.model, body.nad)
 
     def build() -> PreparedRequest:
@@ -120,7 +121,10 @@ async def decode(request: Request, body: DecodeRequest) -> Response:
 async def _frames(state: ServerState, prepared: PreparedRequest, client: str) -> AsyncGenerator[str]:
     config = prepared.config
     told = {"n": prepared.sampling.n, "max_tokens": prepared.sampling.max_new_tokens, "pruning": config.pruning}
-    yield ServerSentEvent.of({**told, "selector": str(config.selector), "chunk_size": config.chunk_size}, "queued")
+    yield ServerSentEvent.of(
+        {**told, "selector": str(getattr(config.selector, "name", config.selector)), "chunk_size": config.chunk_size},
+        "queued",
+    )
     async with aclosing(generate_watched(state, prepared, client)) as events:
         async for event in events:
             if event is None:
@@ -152,7 +156,7 @@ def _described_selectors(state: ServerState) -> dict[str, str]:
     """
     found = {}
     for name in available_selectors():
-        options = {"runner": state.runner} if name == "behaviour" else {}
+        options = {"runner": state.runner} if name.startswith("behaviour") else {}
         try:
             selector = get_selector(name, **options)
         except NADError:

@@ -74,7 +74,7 @@ class ProposedInputs:
     The selector `behaviour` then has to do with the inputs that it finds without a proposer.
 
     Attributes:
-        propose: The other proposer; see `nad_sandbox.behaviour.inputs.InputProposer`.
+        propose: The other proposer; see `nad_sandbox.behaviour.input_set.InputProposer`.
     """
 
     propose: Callable[[str, Mapping[str, Mapping[str, Any]] | None], list[object]]

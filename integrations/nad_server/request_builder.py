@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
+from nad_agents.chat.step_selector import StepSelector, shown_text
 from nad_agents.exceptions import ConfigurationError, PromptError
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
-from nad_agents.selection import check_configuration
+from nad_agents.selection import check_configuration, make_selector
 from nad_agents.types import NADConfig, SamplingConfig
 from nad_agents.verification import Verifier
 from nad_server.errors import APIError
@@ -145,7 +147,21 @@ def build_chat_request(
             raise _limit_too_low(state, body, len(ids), sampling.max_new_tokens, str(error), param) from error
         param = "tools" if output_spec.forced else "response_format"
         raise APIError(400, str(error), code="invalid_schema", param=param) from error
+    config = _with_steps(config, chat, messages, output_spec)
     return PreparedRequest(chat, body.n or 1, sampling, config, nad.include_candidates, tuple(ignored))
+
+
+def _with_steps(
+    config: NADConfig, chat: PreparedChat, messages: Sequence[Mapping[str, Any]], output_spec: OutputSpec
+) -> NADConfig:
+    """Let the candidates of a coding agent be compared as steps, unless beginnings of answers are compared."""
+    edits = any("SEARCH" in str(message.get("content")) for message in messages)
+    if config.pruning != "never" or not (output_spec.tools or edits):
+        return config
+    schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools}
+    inner = make_selector(config, ComparisonConfig.from_config(config))
+    steps = StepSelector(inner, chat.parser, shown_text(messages), schemas)
+    return config.model_copy(update={"selector": steps, "selector_options": {}})
 
 
 def build_text_request(
@@ -218,6 +234,12 @@ def _combined_configs(
             state.decoder.engine.layout(RecordingConfig(layers=config.layers))
     except ConfigurationError as error:
         raise APIError(400, str(error), code="invalid_value", param=_option_named_in(str(error), nad)) from error
+    if config.until == "passed" and _chosen_verifier(state, nad) is None:
+        message = "until='passed' needs checks, and none are made (nad serve --verify, nad.verify); use until='decided'"
+        raise APIError(400, message, code="no_sandbox", param="nad.until")
+    if config.until is not None and num_choices > 1:
+        message = f"until={config.until!r} may end with fewer than n={num_choices} answers; leave one of them out"
+        raise APIError(400, message, code="invalid_value", param="nad.until")
     if config.pruning != "never" and config.keep < num_choices:
         message = f"pruning keeps {config.keep} candidates, which are fewer than n={num_choices}; raise nad.keep"
         raise APIError(400, message, code="invalid_value", param="n")
@@ -264,7 +286,9 @@ def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
     elif nad.selector not in {None, config.selector}:
         # the decoder's options are those of its own selector
         changes = {"selector_options": {}, **changes}
-    if nad.selector == "behaviour":
+    if nad.selector == "auto" and state.runner is not None:
+        changes["selector_options"] = {"runner": state.runner, **changes.get("selector_options", {})}
+    if nad.selector in ("behaviour", "behaviour_groups"):
         changes["selector_options"] = {**changes.get("selector_options", {}), "runner": _behaviour_runner(state)}
     # dumping a config would take the objects among a selector's options apart
     return NADConfig(**{**dict(config), **changes})
@@ -272,7 +296,7 @@ def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
 
 def _behaviour_runner(state: ServerState) -> Any:
     if state.runner is None:
-        message = "selector 'behaviour' runs code, and this server was started without a sandbox (nad serve --verify)"
+        message = "this selector runs code, and this server was started without a sandbox (nad serve --verify)"
         raise APIError(400, message, code="no_sandbox", param="nad.selector")
     return state.runner
 
@@ -288,4 +312,7 @@ def _option_named_in(message: str, nad: NADOptions) -> str:
     """Return the NAD option that an error message is about."""
     if any(f"{name}=" in message or repr(name) in message for name in nad.selector_options or ()):
         return "nad.selector_options"
-    return next((f"nad.{name}" for name in nad.model_fields_set if name in message), "nad")
+    given = sorted(nad.model_fields_set)
+    # a message that gives an option's value is about that option, whatever else it mentions
+    named = [name for name in given if f"{name}=" in message] or [name for name in given if name in message]
+    return f"nad.{named[0]}" if named else "nad"

@@ -49,6 +49,7 @@ async def responses(request: Request, body: ResponsesRequest) -> Response:
     state: ServerState = request.app.state.server
     ignored = ignored_parameters(body)
     refuse_several_choices(body)
+    state = state.serving(body.model)
     offered, nad = offered_tools(body.tools or (), body.tool_choice), state.options(body.model, body.nad)
     prepared = await state.run_in_thread(_prepare, state, body, nad, offered, ignored)
     response, client = _Response(state, body, offered), client_of(request)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -34,6 +34,7 @@ class ServerState:
 
     Attributes:
         decoder: The decoder that generates the answers.
+        adapters: Decoders of the same model with an adapter each, by the names under which they can be requested.
         settings: The operator's settings.
         admission: The queue before the engine.
         metrics: The metrics.
@@ -51,10 +52,11 @@ class ServerState:
     verifier: Verifier | None = None
     runner: Any = None
     sandbox: Any = None
+    adapters: Mapping[str, NeuronAgreementDecoder] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "nad-prepare"))
     _stop_futures: set[asyncio.Future[None]] = field(default_factory=set)
-    _stopped: bool = False
+    _stopped: threading.Event = field(default_factory=threading.Event)
 
     async def run_in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a function on `threads` without blocking the event loop."""
@@ -62,9 +64,9 @@ class ServerState:
 
     def stop(self) -> None:
         """End the requests that still run, and their programs in the sandbox; each client gets an error."""
-        if self._stopped:
+        if self._stopped.is_set():
             return
-        self._stopped = True
+        self._stopped.set()
         for future in list(self._stop_futures):
             _set_done(future)
         if self.sandbox is not None:
@@ -76,7 +78,7 @@ class ServerState:
         """Yield a future that is done as soon as a running request has to end."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop_futures.add(future)
-        if self._stopped:
+        if self._stopped.is_set():
             _set_done(future)
         try:
             yield future
@@ -91,8 +93,31 @@ class ServerState:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names under which the model can be requested."""
-        return self.settings.model_names or (self.decoder.engine.name,)
+        """The names under which the model can be requested, and those of its adapters."""
+        return (*(self.settings.model_names or (self.decoder.engine.name,)), *self.adapters)
+
+    @property
+    def decoders(self) -> tuple[NeuronAgreementDecoder, ...]:
+        """The decoder of the model, and those of its adapters."""
+        return (self.decoder, *self.adapters.values())
+
+    def serving(self, model: str) -> ServerState:
+        """Return the state for requests to a model: the same queue, metrics and futures with the model's decoder.
+
+        Args:
+            model: A name of the model or of an adapter, possibly with options behind it.
+
+        Raises:
+            APIError: There is no such model.
+        """
+        name, _, _ = model.partition("@")
+        if name not in self.names:
+            message = f"the model {name!r} does not exist; this server has {', '.join(self.names)}"
+            raise APIError(404, message, code="model_not_found", param="model")
+        if name not in self.adapters:
+            return self
+        settings = self.settings.model_copy(update={"model_names": (name,)})
+        return replace(self, decoder=self.adapters[name], adapters={}, settings=settings)
 
     def options(self, model: str, given: NADOptions | None) -> NADOptions:
         """Return the NAD options of a request: those of its body, and else those behind the model's name.
@@ -102,12 +127,9 @@ class ServerState:
             given: The options of the body.
 
         Raises:
-            APIError: There is no such model, or the options behind its name are wrong.
+            APIError: The options behind the model's name are wrong.
         """
-        name, _, suffix = model.partition("@")
-        if name not in self.names:
-            message = f"the model {name!r} does not exist; this server has {', '.join(self.names)}"
-            raise APIError(404, message, code="model_not_found", param="model")
+        _, _, suffix = model.partition("@")
         if not suffix:
             return given or NADOptions()
         options = _suffix_options(suffix)

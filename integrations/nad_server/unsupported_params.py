@@ -53,7 +53,7 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "guided_regex": ("",),
     "guided_whitespace_pattern": ("",),
     "ignore_eos": (False,),
-    "include_reasoning": (True,),
+    "include_reasoning": (True, False),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1,),
     "logits_processors": ([],),
@@ -76,7 +76,7 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "stream_options.continuous_usage_stats": (False,),
     "structural_tag": (),
     "structured_outputs": ({},),
-    "thinking_token_budget": (-1,),
+    "thinking_token_budget": (-1, 0),
     "truncate_prompt_tokens": (),
     "use_beam_search": (False,),
     "vllm_xargs": ({},),
@@ -103,10 +103,10 @@ _LOCAL_SERVERS: dict[str, tuple[Any, ...]] = {
     "num_beams": (1,),
     "num_predict": (-1,),
     "options": ({},),
-    "reasoning_budget": (-1,),
+    "reasoning_budget": (-1, 0),
     "separate_reasoning": (True,),
     "stream_reasoning": (True,),
-    "thinking_budget": (-1,),
+    "thinking_budget": (-1, 0),
 }
 _NEUTRAL = _OPENAI | _LOCAL_SERVERS
 """The parameters with their neutral values, which change nothing, as null does everywhere.

@@ -25,6 +25,8 @@ def evidence(selection: Selection, *, include_candidates: bool = False) -> dict[
         "scores": [_finite(c.score) for c in selection.candidates],
         "ranking": list(selection.ranking),
         "agreement": _finite(selection.best.agreement),
+        "confidence": selection.confidence,
+        **({} if selection.low_confidence is None else {"low_confidence": selection.low_confidence}),
         "tokens_generated": selection.usage.generated_tokens,
         "tokens_saved": selection.usage.saved_tokens,
         "seed": selection.seed,

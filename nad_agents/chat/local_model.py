@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AliasChoices,
@@ -31,6 +31,7 @@ from nad_agents.chat.params import (
     Settings,
     check_names,
     configuration_error,
+    field_value,
     fields_of_decoder,
     fields_section,
     nad_config,
@@ -40,7 +41,16 @@ from nad_agents.chat.params import (
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import PendingRequest
-from nad_agents.types import NADConfig, Pruning, SamplingConfig, ScoreName, Similarity, VerificationConfig
+from nad_agents.types import (
+    EngineName,
+    NADConfig,
+    Pruning,
+    SamplingConfig,
+    ScoreName,
+    Similarity,
+    Until,
+    VerificationConfig,
+)
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -94,13 +104,25 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         alias="model",
         description="Hugging Face Hub id, local folder, or GGUF file; weights are loaded at the first call.",
     )
+    adapter: Annotated[str | None, BeforeValidator(_path_to_str)] = Field(
+        default=None,
+        description="LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is.",
+    )
     device: str = Field(default="auto", description='"auto" or a torch device.')
     dtype: str = Field(default="auto", description='"auto", "float32", "bfloat16" or "float16".')
+    engine: EngineName = Field(
+        default="hf",
+        description='What runs the model: transformers in this process ("hf"), or vLLM in processes of its own.',
+    )
+    engine_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Options of the engine; for "vllm" those of vllm.EngineArgs, such as {"max_model_len": 4096}.',
+    )
     decoder: SkipValidation[Any] = Field(
         default=None,
         repr=False,
-        description="A `nad_agents.NeuronAgreementDecoder` to use instead of model, device and dtype; what it was made "
-        "with holds for every parameter that is left out.",
+        description="A `nad_agents.NeuronAgreementDecoder` to use instead of model, adapter, device and dtype; what it "
+        "was made with holds for every parameter that is left out.",
     )
 
     # --- sampling ---
@@ -132,13 +154,18 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     top_k_neurons: int = option("top_k_neurons")
     top_k_neurons_per_layer: int = option("top_k_neurons_per_layer")
     layers: tuple[int, int] | None = option("layers")
+    router_weights: bool = option("router_weights")
     chunk_size: int = option("chunk_size")
     compare_chunks: int | None = option("compare_chunks")
     skip_tokens: int = option("skip_tokens")
     common_prefix: bool = option("common_prefix")
     pruning: Pruning = option("pruning", note="With keep=1 the answer streams from then on.")
+    until: Until | None = option("until")
+    decided_at: float = option("decided_at")
     keep: int = option("keep")
     shrink: int = option("shrink")
+    min_confidence: float | None = option("min_confidence")
+    on_low_confidence: Literal["annotate", "error"] = option("on_low_confidence")
     record: bool = option("record")
     nad_config: NADConfig | None = Field(
         default=None, description="All options of NADConfig in one object, instead of the fields from `selector` on."
@@ -261,6 +288,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             for name, value in overrides.items()
             if value is not None or type(None) in get_args(fields[name].annotation)
         }
+        for name in changes.keys() - SAMPLING_FIELDS.keys() - NAD_FIELDS.keys():
+            # the configs check the others
+            changes[name] = field_value(type(self), name, changes[name])
         values = {name: getattr(self, name) for name in CALL_FIELDS} | changes
         decoder = self.decoder
         sampling = sampling_config(values, SamplingConfig() if decoder is None else decoder.sampling)
@@ -286,6 +316,9 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             ConfigurationError: A value is out of bounds, two parameters do not go together, the selector is unknown
                 or does not fit n, or the verifier is none.
         """
+        if self.decoder is not None and self.adapter is not None:
+            msg = "adapter= and decoder= are both given; make the decoder with the adapter, or give model= instead"
+            raise ConfigurationError(msg)
         if self.nad_config is not None:
             fields = type(self).model_fields
             both = [f for f in NAD_FIELDS if getattr(self, f) != fields[f].get_default(call_default_factory=True)]
@@ -309,8 +342,11 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         verification = settings.verification or VerificationConfig()
         return {
             "model_name": self.effective_model_name,
+            "adapter": self.adapter,
             "device": self.device,
             "dtype": self.dtype,
+            "engine": self.engine,
+            "engine_options": json_value(self.engine_options),
             **{field: json_value(getattr(settings.sampling, name)) for field, name in SAMPLING_FIELDS.items()},
             **{field: json_value(getattr(settings.config, name)) for field, name in NAD_FIELDS.items()},
             "verifier": object_name(settings.verifier),
@@ -324,10 +360,11 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     def get_decoder(self, model: str | None = None) -> NeuronAgreementDecoder:
         """Return the decoder behind this model, and load it if need be.
 
-        The decoder is shared with every other model of the same name, device and dtype in this process.
+        The decoder is shared with every other model in this process that has the same name, adapter, device, dtype
+        and engine.
 
         Args:
-            model: Another model for one call, on the same device and in the same dtype.
+            model: Another model for one call, on the same device, in the same dtype and engine, and without an adapter.
 
         Raises:
             ModelLoadError: The model cannot be loaded.
@@ -337,11 +374,21 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             if self.decoder is not None:
                 msg = f"model={model!r} for one call does not go with decoder=; make another {type(self).__name__}"
                 raise ConfigurationError(msg)
-            return shared_decoder(model, self.device, self.dtype)
+            return self._shared_decoder(model)
         with self._loaded.lock:
             if self._loaded.decoder is None:
-                self._loaded.decoder = self.decoder or shared_decoder(self.model_name, self.device, self.dtype)
+                self._loaded.decoder = self.decoder or self._shared_decoder(self.model_name, self.adapter)
             return self._loaded.decoder
+
+    def _shared_decoder(self, model: str, adapter: str | None = None) -> NeuronAgreementDecoder:
+        return shared_decoder(
+            model,
+            device=self.device,
+            dtype=self.dtype,
+            adapter=adapter,
+            engine=self.engine,
+            engine_options=self.engine_options,
+        )
 
     def submit(self, prepared: PreparedChat, settings: Settings, *, streaming: bool) -> PendingRequest:
         """Queue one prepared prompt and return at once.

@@ -11,9 +11,9 @@ import difflib
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 
 from nad_agents.exceptions import ConfigurationError
@@ -33,6 +33,7 @@ __all__ = [
     "Settings",
     "check_names",
     "configuration_error",
+    "field_value",
     "fields_of_decoder",
     "fields_section",
     "nad_config",
@@ -181,6 +182,25 @@ def fields_of_decoder(decoder: NeuronAgreementDecoder, *, with_config: bool) -> 
         found |= {field: getattr(decoder.config, name) for field, name in NAD_FIELDS.items()}
     found |= {"verifier": decoder.verifier, "verification": decoder.verification}
     return {field: value for field, value in found.items() if field not in {"n", "selector"}}
+
+
+def field_value(model: type[BaseModel], name: str, value: Any) -> Any:
+    """Return a call's value for a model's field, checked and converted as the model's constructor does.
+
+    Args:
+        model: The model's class.
+        name: Name of the field.
+        value: The value of the call.
+
+    Raises:
+        ConfigurationError: The field does not take the value.
+    """
+    field = model.model_fields[name]
+    try:
+        kind: Any = Annotated[(field.annotation, *field.metadata, None)]
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_describe(problem, name) for problem in error.errors())) from error
 
 
 def check_names(given: Iterable[str], known: Iterable[str], where: str) -> None:

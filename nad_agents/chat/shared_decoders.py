@@ -1,11 +1,14 @@
-"""One decoder per model, device and dtype in a process, so that its users share weights and batches."""
+"""One decoder per model, adapter, device, dtype and engine in a process; its users share weights and batches."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nad_agents.fork import ForkSafeLock
+from nad_agents.types import EngineName
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -21,35 +24,53 @@ class _Slot:
     decoder: NeuronAgreementDecoder | None = None
 
 
-_SLOTS: dict[tuple[str, str, str], _Slot] = {}
-"""Slots by model, device and dtype."""
+_SLOTS: dict[tuple[str | None, ...], _Slot] = {}
+"""Slots by model, adapter, device, dtype, engine and the engine's options."""
 
 _SLOTS_LOCK = ForkSafeLock()
 
 
-def shared_decoder(model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
+def shared_decoder(
+    model: str,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    adapter: str | None = None,
+    engine: EngineName = "hf",
+    engine_options: Mapping[str, Any] | None = None,
+) -> NeuronAgreementDecoder:
     """Return the process's decoder for a model; the first call loads it, once, however many threads ask.
 
     Args:
         model: A Hugging Face Hub id, a local folder, or a GGUF file.
         device: "auto" or a torch device.
         dtype: "auto" or the name of a torch dtype.
+        adapter: Folder or hub id of a LoRA adapter; None for none.
+        engine: What runs the model.
+        engine_options: Further options of the engine.
 
     Raises:
         ModelLoadError: The model cannot be loaded; the next call tries again.
-        ConfigurationError: There is no such device or dtype.
+        ConfigurationError: There is no such device or dtype, or the engine does not take an option.
+        MissingDependencyError: The engine's package is not installed.
     """
     # torch and transformers take seconds to import, so not before a model is needed
     from nad_agents.decoder import NeuronAgreementDecoder
     from nad_agents.models import resolve_device, resolve_dtype
 
-    torch_device = resolve_device(device)
-    torch_dtype = resolve_dtype(dtype, torch_device)
+    options = dict(engine_options or {})
+    if engine == "hf":
+        # "auto" and what it stands for are the same decoder; another engine resolves it itself
+        torch_device = resolve_device(device)
+        device, dtype = str(torch_device), str(resolve_dtype(dtype, torch_device)).removeprefix("torch.")
+    key = (model, adapter, device, dtype, engine, json.dumps(options, sort_keys=True, default=repr))
     with _SLOTS_LOCK:
-        slot = _SLOTS.setdefault((model, str(torch_device), str(torch_dtype)), _Slot())
+        slot = _SLOTS.setdefault(key, _Slot())
     with slot.lock:
         if slot.decoder is None:
-            slot.decoder = NeuronAgreementDecoder(model, device=str(torch_device), dtype=torch_dtype)
+            slot.decoder = NeuronAgreementDecoder(
+                model, adapter=adapter, device=device, dtype=dtype, engine=engine, engine_options=options
+            )
         return slot.decoder
 
 

@@ -26,6 +26,15 @@ CALL_MARKS = (_TAG, "</tool_call>", *_MARKERS)
 _INTRODUCTIONS = ("```json", "```tool_call", "```", *_MARKERS)
 """Texts that models put before the JSON of a call; they are not part of the answer's content."""
 
+_MARK = re.compile("|".join(map(re.escape, (_TAG, *_MARKERS))))
+
+_THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+"""Thinking that does not begin the answer, or is marked by a tag of another family."""
+
+_BRACKET = re.compile(r"[{\[]")
+_MOST_BRACKETS = 200
+"""Brackets before a call that are looked at; text with more of them is none that a model writes around a call."""
+
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 
 _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
@@ -136,7 +145,8 @@ def parse_answer(
 
     What stands behind a family's mark is a call, and an invalid one if its arguments do not fit the tool's schema. Bare
     JSON is a call only if it has nothing but the keys of a call, names a tool on offer and has arguments that fit its
-    schema; everything else stays content. `fitting_arguments` says what fits.
+    schema; everything else stays content. `fitting_arguments` says what fits. Nothing within other JSON, or between
+    tags by which models mark their thinking, is a call.
 
     Args:
         text: The answer, without the model's thinking.
@@ -152,7 +162,7 @@ def parse_answer(
     if mark is not None and (bare is None or not bare[0] < mark[0] < bare[1]):
         start, begin = mark
         if begin is None:
-            return _parse_tagged(text, schemas)
+            return _parse_tagged(text, start, schemas)
         return ParsedAnswer.of_parts(_without_introductions(text[:start]), _parse_calls(text[begin:], schemas))
     if bare is None:
         return ParsedAnswer(text)
@@ -169,20 +179,31 @@ def _without_introductions(content: str) -> str:
 
 def _first_mark(text: str) -> tuple[int, int | None] | None:
     """Return where a family's mark stands and where the calls behind it begin, None for a tag; None without a mark."""
-    marks: list[tuple[int, int | None]] = [
-        (at, at + len(marker)) for marker in _MARKERS if (at := text.find(marker)) >= 0
-    ]
-    marks += [(tag, None)] if (tag := text.find(_TAG)) >= 0 else []
-    return min(marks, key=lambda mark: mark[0], default=None)
+    thinking = _thinking_spans(text)
+    for found in _MARK.finditer(text):
+        if not any(start < found.start() < end for start, end in thinking):
+            return found.start(), None if found[0] == _TAG else found.end()
+    return None
+
+
+def _thinking_spans(text: str) -> list[tuple[int, int]]:
+    """Return where tags of thinking begin and end; thinking that does not end goes on to the end of the text."""
+    return [found.span() for found in _THINKING.finditer(text)]
 
 
 def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[str, Any]]) -> tuple[int, int] | None:
     """Return where the first unmarked call begins and ends."""
     named = "|".join(re.escape(json.dumps(name, ensure_ascii=False)) for name in names)
     before = "|".join(r"\s*".join(map(re.escape, parts)) for parts in _BEFORE_NAME)
-    at = 0
-    while found := re.compile(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]").search(text, at):
+    call, thinking, at = re.compile(rf"(?:\[\s*)?(?:{before})\s*(?:{named})\s*[,}}]"), _thinking_spans(text), 0
+    while found := call.search(text, at):
         start = found.start()
+        around = next((end for begin, end in thinking if begin < start < end), 0) or _end_of_json_around(
+            text, at, start
+        )
+        if around:
+            at = around
+            continue
         try:
             value, end = _decode(text, start)
         except _UNREADABLE:
@@ -196,6 +217,21 @@ def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[st
         # text inside JSON that is no call is no call either
         at = max(end, start + 1)
     return None
+
+
+def _end_of_json_around(text: str, at: int, inner: int) -> int:
+    """Return the end of the JSON that begins before a place and goes on behind it; 0 where there is none."""
+    for _ in range(_MOST_BRACKETS):
+        bracket = _BRACKET.search(text, at, inner)
+        if bracket is None:
+            break
+        try:
+            _, at = _decode(text, bracket.start())
+        except _UNREADABLE:
+            at = bracket.end()
+        if at > inner:
+            return at
+    return 0
 
 
 def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -219,9 +255,9 @@ def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
     return fits and named_arguments(written.arguments, schemas.get(written.name, {}))
 
 
-def _parse_tagged(text: str, schemas: Mapping[str, Mapping[str, Any]]) -> ParsedAnswer:
-    """Parse an answer with calls between tags; a tag within the arguments of a call is text."""
-    content, calls, at = "", list[ToolCall | InvalidToolCall](), 0
+def _parse_tagged(text: str, start: int, schemas: Mapping[str, Mapping[str, Any]]) -> ParsedAnswer:
+    """Parse an answer with calls between tags, of which the first is known; a tag within a call's arguments is text."""
+    content, calls, at = text[:start], list[ToolCall | InvalidToolCall](), start
     while (tag := text.find(_TAG, at)) >= 0:
         content, begin = content + text[at:tag], tag + len(_TAG)
         try:

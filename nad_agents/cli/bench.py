@@ -16,8 +16,11 @@ from nad_agents.cli.options import (
     DEFAULT_MODEL,
     NAD,
     SAMPLING,
+    AdapterOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     MaxNewTokensOption,
     ModelOption,
     NOption,
@@ -27,7 +30,9 @@ from nad_agents.cli.options import (
     TimeoutOption,
     TopKOption,
     TopPOption,
+    URLOption,
     WorkersOption,
+    engine_options,
     option,
 )
 from nad_agents.cli.report import parse_selectors, score_recorded
@@ -83,8 +88,12 @@ def bench(
     selectors: SelectorsOption = "all",
     workers: WorkersOption = 1,
     timeout: TimeoutOption = 10.0,
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
 ) -> None:
     """Record N candidates for every problem of a benchmark, score them, and compare the selectors.
 
@@ -110,7 +119,15 @@ def bench(
         from nad_agents.evaluation.recording import record_problems
 
         # a problem's candidates do not depend on which problems came before
-        decoder = NeuronAgreementDecoder(model, device=device, dtype=dtype, prefix_cache_mb=0)
+        decoder = NeuronAgreementDecoder(
+            model,
+            adapter=adapter,
+            device=device,
+            dtype=dtype,
+            prefix_cache_mb=0,
+            engine=engine,
+            engine_options=engine_options(engine, engine_option, url),
+        )
     # 3. the candidates
     with RecordingProgress(console, wanted) as progress:
         record_problems(

@@ -45,6 +45,9 @@ _DROPPABLE = {
 """Columns that a narrow terminal does not show, first ones first, and the width that is to be left for the text."""
 _NAME_WIDTH = 22
 """Width of a selector's name in a narrow terminal, where longer names take two lines."""
+_RUN_CODE = ("behaviour", "behaviour_groups")
+"""Selectors that run the candidates' programs."""
+
 _ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
 
@@ -106,7 +109,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
         width: The width of the terminal; a narrow one shows fewer columns, of which the candidate's number is the last.
     """
     candidates = selection.candidates
-    groups = selection.details.get("groups") if selection.selector == "behaviour" else None
+    groups = selection.details.get("groups") if selection.selector in _RUN_CODE else None
     # 1. what there is to show
     columns: dict[str, list[str]] = {
         "rank": [str(c.rank + 1) for c in candidates],
@@ -163,7 +166,7 @@ def reason(selection: Selection) -> str:
         parts = [f"Candidate #{best.index} is the best-ranked that passed the checks ({failed} failed before it)"]
     elif selection.verified is False:
         parts = [f"No candidate passed the checks; #{best.index} is the best-ranked"]
-    if selection.selector == "behaviour":
+    if selection.selector in _RUN_CODE:
         parts.append(_behaviour(selection))
     if best.agreement is not None:
         mean = sum(c.agreement or 0.0 for c in others) / len(others)
@@ -171,6 +174,8 @@ def reason(selection: Selection) -> str:
     if best.activated_neurons is not None:
         mean_neurons = sum(c.activated_neurons or 0 for c in others) / len(others)
         parts.append(f"{best.activated_neurons:,} activated neurons against {mean_neurons:,.0f}")
+    if selection.confidence is not None:
+        parts.append(f"about {100 * selection.confidence:.0f}% likely to be right")
     return "; ".join(parts) + "."
 
 
@@ -178,7 +183,7 @@ def summary(selection: Selection) -> str:
     """Return one line with tokens and seconds."""
     usage, times = selection.usage, selection.timings
     speed = usage.generated_tokens / times.decode if times.decode > 0 else 0.0
-    saved = f", {usage.saved_tokens} saved by pruning" if usage.saved_tokens else ""
+    saved = f", about {usage.saved_tokens} saved" if usage.saved_tokens else ""
     verify = f", checks {times.verify:.1f} s" if selection.verified is not None else ""
     return (
         f"{selection.model}: {usage.generated_tokens} tokens in {times.decode:.1f} s ({speed:.0f}/s){saved}, "
@@ -235,12 +240,19 @@ def show_table(console: Console, rows: Rows, title: str) -> None:
 def _behaviour(selection: Selection) -> str:
     """Return how many candidates' programs behave like the winner's, with an example of the winner's behavior."""
     details = selection.details
+    if "note" in details or not details["inputs"]:
+        return str(details.get("note", "it is empty"))
     label = details["groups"][selection.winner]
     if label is None:
         return "it is empty"
     same, inputs = details["behaviours"][label]["size"], len(details["inputs"])
     shown = f"{details['inputs'][0].strip()} gives {details['behaviours'][label]['outcomes'][0]}"
-    return f"{same} of {len(selection.candidates)} do the same on {inputs} inputs, such as {shown}"
+    if inputs == 1:
+        return f"{same} of {len(selection.candidates)} do the same: {shown}"
+    if selection.selector == "behaviour":
+        share = f"the others do the same on {100 * selection.best.score:.0f}% of {inputs} inputs on average"
+        return f"{share}, {same} of {len(selection.candidates)} on all of them, such as {shown}"
+    return f"{same} of {len(selection.candidates)} do the same on all of {inputs} inputs, such as {shown}"
 
 
 def _letters(label: int) -> str:

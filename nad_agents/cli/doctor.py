@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nad_agents._version import __version__
 from nad_agents.cli.findings import Finding, Status, show_finding
-from nad_agents.cli.options import DEFAULT_MODEL
+from nad_agents.cli.options import DEFAULT_MODEL, AdapterOption
 
 __all__ = ["doctor"]
 
@@ -25,8 +25,11 @@ _EXTRAS = {
     "grammar": ("llguidance",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "openai": ("openai",),
+    "peft": ("peft",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
+    "vllm": ("llguidance", "vllm"),
 }
 """The packages that each extra brings."""
 
@@ -42,7 +45,15 @@ def doctor(
             "--bench", help="Measure what best-of-N costs on this machine; how long that takes is said first."
         ),
     ] = False,
-    model: Annotated[str, typer.Option("--model", "-m", help="The model that --bench runs.")] = DEFAULT_MODEL,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Load this model and say how its weights are stored and what can be recorded; or run --bench with it.",
+        ),
+    ] = None,
+    adapter: AdapterOption = None,
 ) -> None:
     """Check the model, device, memory, sandbox and optional packages, and say how to fix what is missing."""
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -56,10 +67,15 @@ def doctor(
     sources = [check() for check in checks]
     if clean:
         sources.append(_remove_leftovers())
+    progress = Console(stderr=True, quiet=as_json)
     if bench:
         from nad_agents.cli.speed_check import measure_speed
 
-        sources.append(measure_speed(Console(stderr=True, quiet=as_json), model))
+        sources.append(measure_speed(progress, model or DEFAULT_MODEL))
+    elif model is not None or adapter is not None:
+        from nad_agents.cli.model_check import describe_model
+
+        sources.append(describe_model(progress, model or DEFAULT_MODEL, adapter))
     console, findings = Console(quiet=as_json), []
     for finding in chain.from_iterable(sources):
         findings.append(finding)

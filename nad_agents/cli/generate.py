@@ -16,8 +16,11 @@ from nad_agents.cli.options import (
     NAD,
     REPEATABLE,
     SAMPLING,
+    AdapterOption,
     DeviceOption,
     DtypeOption,
+    EngineOption,
+    EngineOptionsOption,
     MaxNewTokensOption,
     ModelOption,
     NOption,
@@ -28,11 +31,13 @@ from nad_agents.cli.options import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    URLOption,
+    engine_options,
     option,
 )
 from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import NADConfig, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, Until, VerificationConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -57,12 +62,17 @@ HalveOption = Annotated[
         metavar="S",
     ),
 ]
+UntilOption = Annotated[Until | None, option(NADConfig, "until")]
 KeepOption = Annotated[int, option(NADConfig, "keep", text="Candidates that survive --early-stop or --halve.")]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
 CodeSelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is behaviour with a sandbox, else as for nad ask."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability.",
+    ),
 ]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")
@@ -94,8 +104,13 @@ def ask(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -105,13 +120,14 @@ def ask(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed,
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
-    selector = _agreement_selector(n) if selector == "auto" else selector
-    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    if until == "passed":
+        raise ConfigurationError("--until passed needs something to pass; use nad code, which checks in a sandbox")
+    config = _nad_config(selector, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
     console = _progress_console(as_json=as_json, quiet=quiet)
-    decoder = _load_decoder(console, model, device, dtype)
+    decoder = _load_decoder(console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url))
     # 3. the candidates
     with CandidateProgress(console, sampling) as progress:
         selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
@@ -135,19 +151,25 @@ def code(
     early_stop: EarlyStopOption = False,
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
+    until: UntilOption = NAD.until,
     verify: VerifyOption = False,
     tests: TestsOption = None,
     strict: StrictOption = False,
     sandbox_kind: SandboxOption = "auto",
+    adapter: AdapterOption = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
+    engine: EngineOption = "hf",
+    engine_option: EngineOptionsOption = None,
+    url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Generate N programs for a task and print the one that agrees most, checked in a sandbox if you ask for it.
 
     Where there is a sandbox, the programs are run on the same inputs and
-    compared by what they do (behaviour), else by their neurons (knn).
+    compared by what they do (behaviour), else by their neurons and their
+    log-probability.
     """
     from nad_sandbox.checks.code_extraction import extract_code
 
@@ -157,24 +179,27 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    behaviour = selector == "behaviour" or (selector == "auto" and n > 1 and not early_stop and halve is None)
-    without_sandbox = _agreement_selector(n) if behaviour or selector == "auto" else selector
-    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep)
+    required = selector in ("behaviour", "behaviour_groups", "codet", "b4")
+    behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
+    without_sandbox = "auto" if behaviour else selector
+    config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
     console = _progress_console(as_json=as_json, quiet=quiet)
-    verify = verify or tests is not None
+    verify = verify or tests is not None or until == "passed"
     with contextlib.ExitStack() as stack:
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
         if verify or behaviour:
-            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or selector == "behaviour")
+            sandbox = open_sandbox(stack, console, sandbox_kind, required=verify or required)
         if sandbox is not None and verify:
             verifier = code_verifier(sandbox, source)
         # 3. the model
-        decoder = _load_decoder(console, model, device, dtype)
+        decoder = _load_decoder(
+            console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url)
+        )
         if sandbox is not None and behaviour:
-            config = with_behaviour(config, sandbox, decoder)
+            config = with_behaviour(config, sandbox, decoder, "behaviour" if selector == "auto" else selector)
         # 4. the candidates
         with CandidateProgress(console, sampling) as progress:
             selection = decoder.decode(
@@ -194,17 +219,20 @@ def code(
         raise typer.Exit(3)
 
 
-def _agreement_selector(n: int) -> str:
-    """Return the selector that compares neurons, or for one candidate the one that compares nothing."""
-    return "knn" if n > 1 else "first"
-
-
 def _nad_config(
-    selector: str, similarity: str, score: str, *, early_stop: bool, halve: int | None, keep: int
+    selector: str,
+    similarity: str,
+    score: str,
+    *,
+    early_stop: bool,
+    halve: int | None,
+    keep: int,
+    until: Until | None,
 ) -> NADConfig:
     if early_stop and halve is not None:
         raise ConfigurationError("--early-stop and --halve are two ways to drop candidates; choose one")
-    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score, "keep": keep}
+    values: dict[str, Any] = {"selector": selector, "similarity": similarity, "score": score}
+    values |= {"keep": keep, "until": until}
     if halve is not None:
         values |= {"pruning": "halving", "shrink": halve}
     elif early_stop:
@@ -245,11 +273,21 @@ def _progress_console(*, as_json: bool, quiet: bool) -> Console:
     return Console(stderr=True, quiet=as_json or quiet)
 
 
-def _load_decoder(console: Console, model: str, device: str, dtype: str) -> NeuronAgreementDecoder:
+def _load_decoder(
+    console: Console,
+    model: str,
+    adapter: str | None,
+    device: str,
+    dtype: str,
+    engine: EngineName,
+    options: dict[str, Any],
+) -> NeuronAgreementDecoder:
     with loading(console, model):
         from nad_agents.decoder import NeuronAgreementDecoder
 
-        return NeuronAgreementDecoder(model, device=device, dtype=dtype)
+        return NeuronAgreementDecoder(
+            model, adapter=adapter, device=device, dtype=dtype, engine=engine, engine_options=options
+        )
 
 
 def _print_selection(

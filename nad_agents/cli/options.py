@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -9,15 +10,19 @@ from pydantic import BaseModel
 from rich.markup import escape
 
 from nad_agents.config_fields import bounds, description
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.types import EngineName, NADConfig, SamplingConfig
 
 __all__ = [
     "DEFAULT_MODEL",
     "NAD",
     "REPEATABLE",
     "SAMPLING",
+    "AdapterOption",
     "DeviceOption",
     "DtypeOption",
+    "EngineOption",
+    "EngineOptionsOption",
     "MaxNewTokensOption",
     "ModelOption",
     "NOption",
@@ -30,7 +35,9 @@ __all__ = [
     "TimeoutOption",
     "TopKOption",
     "TopPOption",
+    "URLOption",
     "WorkersOption",
+    "engine_options",
     "option",
 ]
 
@@ -65,6 +72,33 @@ def option(config: type[BaseModel], field: str, *names: str, text: str = "", not
     return typer.Option(*names, help=escape(" ".join(filter(None, sentences))), **settings)
 
 
+def engine_options(engine: EngineName, given: list[str] | None, url: str | None) -> dict[str, Any]:
+    """Return the options of an engine.
+
+    Args:
+        engine: The engine.
+        given: The values of `--engine-option`, each of which is JSON if it can be read as such, and else text.
+        url: The value of `--url`.
+
+    Raises:
+        ConfigurationError: One of them is not of the form NAME=VALUE, or the engine has no address.
+    """
+    if url is not None and engine == "hf":
+        msg = "--url is the address of a server, and transformers run here; add --engine openai, or vllm for vLLM's own"
+        raise ConfigurationError(msg)
+    found: dict[str, Any] = {} if url is None else {"base_url": url}
+    for one in given or ():
+        name, equals, value = one.partition("=")
+        if not equals or not name:
+            msg = f"--engine-option {one}: write NAME=VALUE, such as max_model_len=4096"
+            raise ConfigurationError(msg)
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def _interval(limits: dict[str, float]) -> str:
     """Return bounds as typer shows its own, such as ``[x>=1]`` or ``[0<=x<=1]``; nothing without bounds."""
     low = next((f"{limits[name]}{sign}x" for name, sign in (("gt", "<"), ("ge", "<=")) if name in limits), "x")
@@ -75,7 +109,34 @@ def _interval(limits: dict[str, float]) -> str:
 
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="Hub id, local folder or GGUF file.")]
+AdapterOption = Annotated[
+    str | None, typer.Option("--adapter", help="LoRA adapter of the model: hub id or folder that PEFT saved.")
+]
 DeviceOption = Annotated[str, typer.Option(help="Device of the model: auto, cpu, cuda, mps ...")]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        "--engine",
+        help="What runs the model: transformers (hf), vLLM in processes of its own (vllm), or a server with OpenAI's "
+        "protocol, which shows no neurons (openai).",
+    ),
+]
+URLOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Address of the server for --engine openai, such as http://localhost:11434/v1; or for --engine vllm, of a "
+        "vllm serve that was started with VLLM_PLUGINS=nad_agents.",
+    ),
+]
+EngineOptionsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--engine-option",
+        metavar="NAME=VALUE",
+        help=f"Option of the engine, such as max_model_len=4096 of vLLM. {REPEATABLE}",
+    ),
+]
 DtypeOption = Annotated[str, typer.Option(help="Type of the weights: auto, float32, bfloat16, float16 or int8.")]
 
 NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n")]
@@ -86,7 +147,11 @@ TopKOption = Annotated[int, option(SamplingConfig, "top_k")]
 
 SelectorOption = Annotated[
     str,
-    typer.Option("--selector", "-s", help="Name of a selector; auto is knn, or first for a single candidate."),
+    typer.Option(
+        "--selector",
+        "-s",
+        help="Name of a selector; auto votes on stated answers and else ranks by agreement and log-probability.",
+    ),
 ]
 SimilarityOption = Annotated[str, option(NADConfig, "similarity")]
 ScoreOption = Annotated[str, option(NADConfig, "score")]

@@ -62,21 +62,31 @@ def code_verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
         raise ConfigurationError(str(error)) from error
 
 
-def with_behaviour(config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder) -> NADConfig:
+def with_behaviour(
+    config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder, selector: str = "behaviour"
+) -> NADConfig:
     """Return the same configuration with the candidates compared by what their programs do.
 
     Args:
         config: The configuration.
         sandbox: Where the programs are run.
-        decoder: Proposes the inputs to run them on.
-    """
-    from nad_sandbox import BehaviourRunner
+        decoder: Proposes the inputs to run them on, or writes the assertions.
+        selector: The selector that compares them.
 
-    from nad_agents.input_proposals import ModelInputs
+    Raises:
+        MissingDependencyError: Assertions are asked for, and llguidance is not installed.
+    """
+    from nad_sandbox import AssertionRunner, BehaviourRunner
+
+    from nad_agents.input_proposals import ModelAssertions, ModelInputs
+
+    if selector in ("codet", "b4"):
+        checks = {"runner": AssertionRunner(sandbox, ModelAssertions(decoder))}
+        return config.model_copy(update={"selector": selector, "selector_options": checks})
 
     try:
         propose = ModelInputs(decoder)
     except MissingDependencyError:  # without grammars, examples and generated values have to do
         propose = None
     options = {"runner": BehaviourRunner(sandbox, propose=propose)}
-    return config.model_copy(update={"selector": "behaviour", "selector_options": options})
+    return config.model_copy(update={"selector": selector, "selector_options": options})

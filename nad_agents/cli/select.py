@@ -37,7 +37,7 @@ JSONLinesOption = Annotated[bool, typer.Option("--json", help="Print one line of
 
 def select(
     run: RunArgument,
-    selector: SelectorOption = "knn",
+    selector: SelectorOption = "auto",
     parameters: SelectorParameterOption = None,
     similarity: SimilarityOption = NAD.similarity,
     k: KOption = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from transformers import LogitsProcessor
@@ -20,8 +20,10 @@ from nad_agents.constrained.logits_processor import GrammarLogitsProcessor
 from nad_agents.constrained.number_endings import number_limits
 from nad_agents.constrained.regex_width import pattern_growth
 from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
+from nad_agents.constrained.structured_output import StructuredOutput
 from nad_agents.constrained.subschemas import has_keyword
 from nad_agents.constrained.token_budget import JSON_ENDING_TEXTS, TokenBudget
+from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError
 from nad_agents.fork import ForkSafeLock
 
@@ -31,13 +33,17 @@ if TYPE_CHECKING:
 
     from nad_agents.models import LoadedModel
 
+    Model = LoadedModel | ServedModel
+
 __all__ = ["end_tokens", "grammar_tokenizer", "literal_writer", "make_processors", "vocabulary_size"]
 
 _TOKENIZERS: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, LLTokenizer] = weakref.WeakKeyDictionary()
 _TOKENIZERS_LOCK = ForkSafeLock()
 
 
-def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) -> Callable[[], list[LogitsProcessor]]:
+def make_processors(
+    grammar: Grammar, loaded: Model, max_new_tokens: int
+) -> Callable[[], Sequence[LogitsProcessor | StructuredOutput]]:
     """Compile a grammar into `logits_processors` for `NeuronAgreementDecoder.submit`.
 
     Args:
@@ -46,7 +52,8 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
         max_new_tokens: Token limit of a candidate.
 
     Returns:
-        A function that makes the processors of one request.
+        A function that makes the processors of one request; for a model that another process runs, the grammar itself,
+        to which that process holds the candidates.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
@@ -76,6 +83,11 @@ def make_processors(grammar: Grammar, loaded: LoadedModel, max_new_tokens: int) 
         )
     matcher = LLMatcher(tokenizer, grammar.lark)
     budget = _make_token_budget(grammar, matcher, loaded, max_new_tokens)
+    if isinstance(loaded, ServedModel):
+        schemas = list(grammar.schemas.values())
+        # a rule for calls has text around the schema of the arguments
+        only_schema = schemas[0] if len(schemas) == 1 and "calls:" not in grammar.lark else None
+        return lambda: [StructuredOutput(grammar.lark, only_schema)]
     return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget)]
 
 
@@ -92,7 +104,7 @@ def _compile_error(
     return ConfigurationError(f"{grammar.about} cannot be turned into a grammar: {reason}")
 
 
-def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
+def literal_writer(loaded: Model) -> Callable[[str], str]:
     """Make a function that writes literal text into a grammar.
 
     Parts of the text for which the model has a special token, such as <tool_call>, are written as that token.
@@ -111,7 +123,7 @@ def literal_writer(loaded: LoadedModel) -> Callable[[str], str]:
     return write
 
 
-def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel, max_new_tokens: int) -> TokenBudget:
+def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: Model, max_new_tokens: int) -> TokenBudget:
     """Make the token budget of a grammar.
 
     Raises:
@@ -146,7 +158,7 @@ def _make_token_budget(grammar: Grammar, matcher: LLMatcher, loaded: LoadedModel
     return budget
 
 
-def _no_ending_error(grammar: Grammar, budget: TokenBudget, loaded: LoadedModel) -> ConfigurationError:
+def _no_ending_error(grammar: Grammar, budget: TokenBudget, loaded: Model) -> ConfigurationError:
     """Return an error that names the part of a schema for which no way to the end is found."""
     from llguidance import LLMatcher
 
@@ -167,12 +179,14 @@ def _no_ending_error(grammar: Grammar, budget: TokenBudget, loaded: LoadedModel)
     return ConfigurationError(msg)
 
 
-def vocabulary_size(loaded: LoadedModel) -> int:
+def vocabulary_size(loaded: Model) -> int:
     """Return a model's number of logits, which may exceed the size of its tokenizer."""
+    if isinstance(loaded, ServedModel):
+        return loaded.vocabulary_size
     return int(cast("Any", loaded.model).get_output_embeddings().weight.shape[0])
 
 
-def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
+def grammar_tokenizer(loaded: Model) -> LLTokenizer:
     """Return llguidance's view of a model's tokenizer, which takes a second to make and is made once.
 
     Raises:
@@ -197,13 +211,15 @@ def grammar_tokenizer(loaded: LoadedModel) -> LLTokenizer:
     return found
 
 
-def end_tokens(loaded: LoadedModel) -> list[int]:
+def end_tokens(loaded: Model) -> list[int]:
     """Return the ids of the tokens that end a candidate.
 
     Raises:
         ConfigurationError: The model has no such token, so that a grammar could not end an answer.
     """
-    config = loaded.model.generation_config
+    if isinstance(loaded, ServedModel) and loaded.end_tokens:
+        return list(loaded.end_tokens)
+    config = None if isinstance(loaded, ServedModel) else loaded.model.generation_config
     ends = config.eos_token_id if config is not None else None
     ends = loaded.tokenizer.eos_token_id if ends is None else ends
     if ends is None or ends == []:

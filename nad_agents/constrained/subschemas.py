@@ -81,6 +81,7 @@ def inline_root(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_recursive(schema: Mapping[str, Any]) -> bool:
     """Return whether a schema refers to itself, directly or through others."""
+    finite: set[str] = set()
 
     def reaches_itself(part: Any, path: frozenset[str]) -> bool:
         if isinstance(part, list):
@@ -91,8 +92,9 @@ def is_recursive(schema: Mapping[str, Any]) -> bool:
         if isinstance(reference, str):
             if reference in path:
                 return True
-            if reaches_itself(resolve_reference(reference, schema), path | {reference}):
+            if reference not in finite and reaches_itself(resolve_reference(reference, schema), path | {reference}):
                 return True
+            finite.add(reference)
         return any(reaches_itself(inner, path) for name, inner in part.items() if name not in DEFINITIONS)
 
     return reaches_itself(schema, frozenset({"#"}))

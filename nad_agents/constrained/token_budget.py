@@ -39,6 +39,9 @@ _LITERALS = {*string.digits, "true", "false", "null"}
 _MAX_ENDING = 4096
 """Number of tokens after which the search for an ending gives up."""
 
+_MAX_ALTERNATIVES = 64
+"""Most tokens that count as a choice between alternatives, such as keys or constants, and not as free text."""
+
 _MARGIN = 8
 """Tokens that any single token may commit a candidate to: an escape in a string, or several brackets at once."""
 
@@ -117,6 +120,7 @@ class TokenBudget:
         self._end_tokens = list(end_tokens)
         self._numbers = numbers
         self._distinct_keys = distinct_keys
+        self._way_out = ""
         self._opening_tokens = opening_tokens + _MARGIN + numbers.longest
         self._pattern_growth = pattern_growth
         self._mask = np.zeros((vocabulary + 31) // 32, np.int32)
@@ -149,8 +153,10 @@ class TokenBudget:
         within_budget = torch.zeros_like(allowed)
         within_budget[ending[:1] or self._end_tokens] = True
         plain, literals = self._vocabulary.plain, self._vocabulary.literals
-        if remaining > needed + 2 + self._pattern_growth and inside and not escaped:
-            # a string may go on without moving its end further away, except under a pattern
+        free_text = inside and not escaped and int(allowed.sum()) > _MAX_ALTERNATIVES
+        if remaining > needed + 2 + self._pattern_growth and free_text:
+            # a string may go on without moving its end further away, except under a pattern; the choice of a key or a
+            # constant may open more
             within_budget[: len(plain)] |= plain[: len(within_budget)]
         elif remaining > needed + 2 + self._numbers.longest and ending and literals[ending[0]]:
             within_budget[: len(literals)] |= literals[: len(within_budget)]
@@ -176,16 +182,28 @@ class TokenBudget:
         found = self._search(matcher.deep_copy(), text, self._choose_longest, limit)
         if found is not None and self._ending_texts and not self._pattern_growth:
             return found
-        limit = limit if found is None else len(found) - 1
-        shorter = self._search(matcher.deep_copy(), text, self._make_character_choice(), limit)
-        return found if shorter is None else shorter
+        characters: set[str] = set()
+        shorter_than = limit if found is None else len(found) - 1
+        shorter = self._search(matcher.deep_copy(), text, self._make_character_choice(characters), shorter_than)
+        found = found if shorter is None else shorter
+        if found is None and self._ending_texts:
+            # an alternative that leads back to itself was chosen: each of the others may lead to the end
+            for character in sorted(characters, key=lambda c: (c != self._way_out, c)):
+                choice = self._make_character_choice(preferred=character)
+                found = self._search(matcher.deep_copy(), text, choice, limit)
+                if found is not None:
+                    self._way_out = character
+                    break
+        return found
 
     def _updated_ending(
         self, state: EndingState, matcher: LLMatcher, tokens: Sequence[int], limit: int, *, inside: bool
     ) -> list[int] | None:
         known = state.ending or []
-        if known and len(tokens) == state.searched_at + 1 and tokens[-1] == known[0]:
-            return known[1:]
+        # several tokens are new where the grammar allowed only one of each
+        new = list(tokens[state.searched_at :])
+        if known and new and known[: len(new)] == new:
+            return known[len(new) :]
         # within a string the ending is the same after one more token, and under a pattern often is, too
         if known and (inside or not self._ending_texts) and self._completes(matcher, known):
             return known
@@ -246,12 +264,25 @@ class TokenBudget:
         del matcher
         return int(np.where(allowed, self._vocabulary.fill, -1).argmax()) if allowed.any() else None
 
-    def _make_character_choice(self) -> _ChooseToken:
-        """Choose a character after which the end is allowed, else take turns, to meet the one a pattern waits for."""
+    def _make_character_choice(
+        self, alternatives: set[str] | None = None, preferred: str | None = None
+    ) -> _ChooseToken:
+        """Choose a character after which the end is allowed, else take turns, to meet the one a pattern waits for.
+
+        Args:
+            alternatives: Gets the characters of choices between a few, such as keys or constants of a union.
+            preferred: A character to choose wherever it is allowed.
+        """
         written: dict[int, int] = {}
 
         def choose(matcher: LLMatcher, allowed: NDArray[np.bool_]) -> int | None:
-            characters = [token for text, token in self._vocabulary.exact.items() if len(text) == 1 and allowed[token]]
+            exact = self._vocabulary.exact
+            found = {text: token for text, token in exact.items() if len(text) == 1 and allowed[token]}
+            characters = list(found.values())
+            if alternatives is not None and 1 < len(found) <= _MAX_ALTERNATIVES:
+                alternatives.update(found)
+            if preferred in found:
+                return found[preferred]
             if not characters:
                 return self._choose_longest(matcher, allowed)
             final = (token for token in characters if self._may_end_after(matcher, token))

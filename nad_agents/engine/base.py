@@ -8,7 +8,7 @@ lets many callers share it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ import numpy as np
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.prompt import Prompt
 from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
+from nad_agents.selectors.base import Selector
 from nad_agents.types import SamplingConfig
 
 __all__ = ["Engine", "Generation", "GenerationRequest", "Prefill"]
@@ -37,6 +39,9 @@ class GenerationRequest:
         first_candidate: Index of the first candidate, if this request is one of several waves.
         logits_processors: Further processors of the backend's own kind, such as a grammar.
         visible_tokens: Special tokens that stay in the text because the caller parses them.
+        conversation: The prompt as the caller gave it, text or messages, for backends that render it themselves.
+        tools: Tools in OpenAI's form, for the same backends.
+        raw: Whether the text is continued as it is, for the same backends.
 
     Raises:
         ConfigurationError: The sampling has no seed.
@@ -51,6 +56,9 @@ class GenerationRequest:
     first_candidate: int = 0
     logits_processors: Sequence[Any] = field(default_factory=tuple)
     visible_tokens: Collection[int] = ()
+    conversation: Prompt = ""
+    tools: Sequence[Mapping[str, Any]] = ()
+    raw: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a sampling without a seed, whose candidates could not be sampled again."""
@@ -133,6 +141,11 @@ class Generation(Protocol):
         """Number of prompt tokens that the prefill did not read, since an earlier prompt began with them."""
         ...
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """Number of prompt tokens as the backend counts them; None where that is the length of the request's ids."""
+        ...
+
     def group(self) -> RolloutGroup:
         """Return every candidate in its present state, in index order."""
         ...
@@ -177,8 +190,17 @@ class Engine(Protocol):
         ...
 
     @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all; if not, only selectors that need none work."""
+        ...
+
+    @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
+        ...
+
+    def check_selector(self, selector: Selector) -> None:
+        """Raise ConfigurationError if a selector reads what the engine's candidates do not have."""
         ...
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
@@ -215,6 +237,14 @@ class Engine(Protocol):
 
     def release(self, generation: Generation) -> None:
         """Take a generation out of the batch, finished or not."""
+        ...
+
+    def fitting_token_limit(self, request: GenerationRequest) -> int:
+        """Return the largest token limit, up to the request's, that leaves memory for other requests."""
+        ...
+
+    def close(self) -> None:
+        """Free what the engine holds outside this process; it cannot be used afterwards."""
         ...
 
     def reset_after_fork(self) -> None:

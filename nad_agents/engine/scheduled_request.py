@@ -14,7 +14,7 @@ from nad_agents.engine.base import Generation, GenerationRequest, Prefill
 from nad_agents.exceptions import GenerationCancelledError, GenerationError, GenerationTimeoutError
 from nad_agents.rollouts import RolloutGroup
 
-__all__ = ["Cancellation", "GenerationResult", "Observer", "ScheduledRequest"]
+__all__ = ["Cancellation", "GenerationResult", "Observer", "ScheduledRequest", "merge_waves"]
 
 
 class Observer(Protocol):
@@ -80,6 +80,7 @@ class GenerationResult:
         prefill: Seconds that the prefill took, including those spent on other requests between its pieces.
         decode: Seconds from the end of prefill to the last token, including those spent on other requests in the batch.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
+        prompt_tokens: Number of prompt tokens as the backend counts them; None where the prompt's ids are all there is.
     """
 
     group: RolloutGroup
@@ -88,6 +89,7 @@ class GenerationResult:
     prefill: float
     decode: float
     cached_tokens: int = 0
+    prompt_tokens: int | None = None
 
 
 class ScheduledRequest:
@@ -141,14 +143,15 @@ class ScheduledRequest:
         """
         self._finished.append(result)
         if not self._later:
-            self.future.set_result(_merge(self._finished))
+            self.future.set_result(merge_waves(self._finished))
             return False
         self.request, self.generation = self._later.pop(0), None
         self.submitted = time.perf_counter()
         return True
 
 
-def _merge(waves: Sequence[GenerationResult]) -> GenerationResult:
+def merge_waves(waves: Sequence[GenerationResult]) -> GenerationResult:
+    """Return the result of a request from those of its waves, in their order."""
     first = waves[0]
     rollouts = [rollout for wave in waves for rollout in wave.group.rollouts]
     return GenerationResult(
@@ -159,4 +162,5 @@ def _merge(waves: Sequence[GenerationResult]) -> GenerationResult:
         decode=sum(wave.decode for wave in waves),
         # a later wave finds the prompt of the first one
         cached_tokens=first.cached_tokens,
+        prompt_tokens=first.prompt_tokens,
     )

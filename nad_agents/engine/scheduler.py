@@ -196,6 +196,7 @@ class Scheduler:
             return
         # 2. all rows together
         self.steps += 1
+        before = {scheduled: scheduled.generation.tokens for scheduled in self._active if scheduled.generation}
         try:
             self.engine.step(min(limits))
         except Exception as error:  # noqa: BLE001 - as above
@@ -203,9 +204,12 @@ class Scheduler:
             for scheduled in list(self._active):
                 self._fail(scheduled, failure)
             return
-        # 3. every observer
+        # 3. every observer whose candidates have grown; an engine with a queue of its own may let some of them wait
         for scheduled in list(self._active):
-            self._observe(scheduled)
+            generation = scheduled.generation
+            assert generation is not None
+            if generation.tokens > before[scheduled] or generation.error is not None or not generation.live:
+                self._observe(scheduled)
 
     def _observe(self, scheduled: ScheduledRequest) -> None:
         """Show a request to its observer, drop the candidates that the observer names, and finish what has ended."""
@@ -224,15 +228,20 @@ class Scheduler:
             return
         if generation.live:
             return
+        try:
+            result = GenerationResult(
+                group=generation.group(),
+                generated=generation.generated,
+                queued=scheduled.started - scheduled.submitted,
+                prefill=generation.prefill_seconds,
+                cached_tokens=generation.cached_tokens,
+                prompt_tokens=generation.prompt_tokens,
+                decode=time.perf_counter() - scheduled.started - generation.prefill_seconds,
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(scheduled, _as_generation_error(error))
+            return
         self.engine.release(generation)
-        result = GenerationResult(
-            group=generation.group(),
-            generated=generation.generated,
-            queued=scheduled.started - scheduled.submitted,
-            prefill=generation.prefill_seconds,
-            cached_tokens=generation.cached_tokens,
-            decode=time.perf_counter() - scheduled.started - generation.prefill_seconds,
-        )
         with self._changed:  # `stop` must find a request with further waves in one list or the other
             self._active.remove(scheduled)
             if scheduled.finish_wave(result):

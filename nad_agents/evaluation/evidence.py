@@ -17,7 +17,7 @@ from nad_agents.evaluation.statistics import Estimate, Resampling, auroc, residu
 from nad_agents.evaluation.sweeps import SweepPoint, sweep_points, tokens_needed
 from nad_agents.evaluation.variants import Family, Variant
 
-__all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence"]
+__all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence", "reliability_curve"]
 
 Difficulty = Literal["hard", "middle", "easy"]
 """Share of a problem's candidates that are correct: below a third, up to two thirds, or above; 0 and 1 are excluded."""
@@ -87,6 +87,7 @@ class Evidence:
         count_entropy: Correlation of neuron count and mean entropy, by unit and kind.
         counts: Mean neuron counts of right and of wrong candidates, and their difference within problems.
         agreement: Mean similarity of right and right, right and wrong, wrong and wrong candidates within problems.
+        reliability: For each part of the estimated confidences their mean, the accuracy of the picks, and its problems.
     """
 
     problems: int
@@ -105,6 +106,7 @@ class Evidence:
     count_entropy: Mapping[str, Estimate]
     counts: Mapping[str, Estimate]
     agreement: Mapping[str, Estimate]
+    reliability: tuple[tuple[float, Estimate], ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -174,6 +176,23 @@ def collect_evidence(
         count_entropy=count_entropy(measures),
         counts=activated_counts(measures, sample),
         agreement=agreement_by_outcome(measures, sample),
+        reliability=reliability_curve(measures, sample),
+    )
+
+
+def reliability_curve(measures: Sequence[ProblemMeasures], sample: Resampling) -> tuple[tuple[float, Estimate], ...]:
+    """Compare the estimated probability that the pick is right with how often it is, in bins of a fifth.
+
+    Returns:
+        For each bin with problems the mean estimate, and the accuracy with its interval.
+    """
+    confidence = np.array([m.confidence for m in measures])
+    right = np.array([m.correct[m.confident_pick] for m in measures], dtype=np.float64)
+    bins = np.minimum(np.nan_to_num(confidence, nan=-1) * 5 // 1, 4)
+    return tuple(
+        (float(confidence[bins == place].mean()), sample.mean(np.where(bins == place, right, np.nan)))
+        for place in range(5)
+        if (bins == place).any()
     )
 
 

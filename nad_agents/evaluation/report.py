@@ -23,6 +23,7 @@ from nad_agents.evaluation.tables import (
     findings_table,
     frontier_table,
     held_out_table,
+    reliability_table,
     selector_table,
     sweep_table,
     to_markdown,
@@ -48,9 +49,17 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { border-bottom: 2px solid var(--strong); }
-img { max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+figure { margin: 1rem 0; overflow-x: auto; }
+img { max-width: 100%; height: auto; border-radius: 4px; }
 pre { overflow-x: auto; white-space: pre-wrap; border-left: 3px solid var(--line); padding-left: .7rem; }
 h2 { margin-top: 2.5rem; } .note { color: var(--faint); }
+/* plots keep a size at which their labels can be read, and names of selectors leave room for figures */
+@media (max-width: 44rem) {
+  img { max-width: none; width: 44rem; }
+  th:first-child, td:first-child { white-space: normal; min-width: 7rem; }
+}
+/* a plot's colors keep their hue, and white becomes the page's dark */
+@media (prefers-color-scheme: dark) { img { filter: invert(.91) hue-rotate(180deg); } }
 """
 
 
@@ -151,6 +160,10 @@ def _tables(evidence: Evidence) -> dict[str, Table]:
     tables = {"Selectors": selector_table(evidence)}
     if evidence.held_out:
         tables["Chosen on one half of the problems, reported on the other"] = held_out_table(evidence)
+    if evidence.reliability:
+        tables["Confidence: the estimated probability that the pick is right, and how often it is"] = reliability_table(
+            evidence
+        )
     tables["Neurons, entropy, agreement"] = findings_table(evidence)
     for sweep, (title, _) in SWEEPS.items():
         if any(point.sweep == sweep for point in evidence.sweeps):
@@ -183,11 +196,13 @@ def _page(run: RecordedRun, summary: list[str], tables: dict[str, Table], plots:
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in summary)]
     for name, data in plots.items():
         caption = escape(PLOTS[name][1])
-        parts.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/png;base64,{data}">')
+        # reached by the keyboard, since it scrolls sideways on a narrow screen
+        image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
+        parts.append(f'<h2>{caption}</h2><figure tabindex="0">{image}</figure>')
     for heading, (head, rows) in tables.items():
         cells = "".join(f"<th>{escape(cell)}</th>" for cell in head)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        parts.append(f"<h2>{escape(heading)}</h2><table><tr>{cells}</tr>{body}</table>")
+        parts.append(f'<h2>{escape(heading)}</h2><table tabindex="0"><tr>{cells}</tr>{body}</table>')
     parts += _candidates_shown(run)
     settings = json.dumps(run.manifest.model_dump(mode="json", exclude={"problems"}), indent=1)
     parts.append(f"<h2>Settings</h2><pre>{escape(settings)}</pre>")

@@ -3,7 +3,7 @@
 Code is judged twice: by the problem's hidden tests, which decide whether it is correct, and by the examples in its
 prompt, which a user has, too. An answer need not repeat imports and helpers that the prompt brings along. Answers with
 the same fingerprint are run once. In addition, all candidates of a problem run on the same inputs without expected
-output, on which the selector `behaviour` votes.
+output; the selector `behaviour` counts their agreement.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts, rea
 from nad_agents.exceptions import ConfigurationError, VerificationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun
-from nad_agents.selectors import Behaviour
+from nad_agents.selectors.behaviour import label_outcomes
 
 if TYPE_CHECKING:
-    from nad_sandbox import Report, Sandbox
+    from nad_sandbox import BehaviourRunner, Report, Sandbox
 
 __all__ = ["score_run", "unscored"]
 
@@ -80,7 +80,7 @@ def unscored(run: RecordedRun, *, observe: bool = True) -> list[str]:
         problem
         for problem in run.problems
         if problem not in known
-        or (observe and known[problem].behaviour is None and run.header(problem)["task"].get("kind") == "code")
+        or (observe and known[problem].outcomes is None and run.header(problem)["task"].get("kind") == "code")
     ]
 
 
@@ -112,7 +112,7 @@ def _score_code(
     try:
         by_tests = judge(hidden)
         by_examples = judge(shown) if shown is not None else None
-        votes = Behaviour(BehaviourRunner(sandbox, timeout=timeout)).score(group).values if observe else None
+        outcomes = _observe(BehaviourRunner(sandbox, timeout=timeout), texts, task["question"]) if observe else None
     except SandboxError as error:
         msg = f"problem {problem!r} could not be scored: {error}"
         raise VerificationError(msg) from error
@@ -123,8 +123,15 @@ def _score_code(
         reasons=tuple(_reason(by_tests[key]) for key in keys),
         answers=None,
         scorer=f"{type(sandbox).__name__}, {timeout:g} s",
-        behaviour=None if votes is None else tuple(int(v) for v in np.nan_to_num(votes)),
+        outcomes=outcomes,
     )
+
+
+def _observe(runner: BehaviourRunner, texts: list[str], prompt: str) -> tuple[tuple[int, ...], ...]:
+    """Return each candidate's outcomes as numbers; nothing for each where nothing can be observed."""
+    observed = runner.observe(texts, prompt=prompt)
+    labels = label_outcomes(observed.outcomes) if observed.inputs else np.zeros((len(texts), 0), dtype=np.int64)
+    return tuple(tuple(row) for row in labels.tolist())
 
 
 def _reason(report: Report) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nad_agents.evaluation.measures import ProblemMeasures
 from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.statistics import Estimate, Resampling, pass_at
-from nad_agents.evaluation.variants import EVERYTHING, SWEPT, SweepName, Variant
+from nad_agents.evaluation.variants import EVERYTHING, SweepName, Variant
 
 __all__ = ["SweepPoint", "SweepResult", "frontier", "sweep_points", "sweep_results", "tokens_needed", "tokens_spent"]
 
@@ -101,7 +101,7 @@ def sweep_results(measures: Sequence[ProblemMeasures], plan: Plan) -> list[Sweep
                 found.append(SweepResult(name, setting, variant.label, right, np.array(tokens, dtype=np.float64)))
     mean_tokens = np.array([m.tokens.mean() for m in measures])
     whole = {variant.label: index for index, variant in enumerate(plan.standard)}
-    followed = [(index, label) for index, label in enumerate(SWEPT) if label in whole]
+    followed = [(index, variant.label) for index, variant in enumerate(plan.followed)]
     for size in plan.sizes:
         for index, label in followed:
             right = np.array([m.subsets[size][index] for m in measures])

@@ -20,6 +20,7 @@ __all__ = [
     "held_out_table",
     "percent",
     "plain",
+    "reliability_table",
     "selector_table",
     "short_table",
     "significance_marks",
@@ -223,6 +224,12 @@ def findings_table(evidence: Evidence) -> Table:
     found += [(f"activated {name}", plain(e, 0), str(e.n)) for name, e in evidence.counts.items()]
     found += [(f"similarity of {name}", plain(e, 3), str(e.n)) for name, e in evidence.agreement.items()]
     return ("figure", "value, 95% interval", "problems"), found
+
+
+def reliability_table(evidence: Evidence) -> Table:
+    """Make the table of how often picks are right, by the estimated probability that they are."""
+    head = ("estimated probability", "right picks, %", "problems")
+    return head, [(f"{mean:.2f}", percent(accuracy), str(accuracy.n)) for mean, accuracy in evidence.reliability]
 
 
 def to_markdown(table: Table) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nad_agents.neurons.activated_sets import ComparisonConfig
 
 __all__ = [
+    "FOLLOWED",
     "SWEPT",
     "Family",
     "Sweep",
@@ -48,11 +49,31 @@ FAMILIES: Mapping[str, Family] = {
     "first": "baseline",
     "majority": "baseline",
     "behaviour": "execution",
+    "behaviour_groups": "execution",
 }
-"""The built-in selectors that are compared, in the order of a report; `random` is represented by its expectation."""
+"""The built-in selectors that are compared, in the order of a report.
+
+`random` is represented by its expectation, and `auto` is always one of the others.
+"""
 
 SWEPT = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
-"""The selectors that are followed over positions and numbers of candidates."""
+"""The selectors that are followed over positions."""
+
+FOLLOWED = (
+    "knn",
+    "medoid",
+    "copeland",
+    "mean_logprob",
+    "nad_fusion",
+    "nad_fusion, weighted",
+    "majority",
+    "majority, weighted",
+    "behaviour",
+    "behaviour_groups",
+    "nad_fusion, checked by the examples",
+    "behaviour, checked by the examples",
+)
+"""The labels of the variants that are followed over numbers of candidates."""
 
 EVERYTHING = -1
 """The setting of a sweep at which nothing is left out."""
@@ -102,7 +123,7 @@ def standard_variants(
         behaviour: Whether candidates were run on the same inputs.
     """
     plain = ComparisonConfig()
-    present = {"majority": answers, "behaviour": behaviour}
+    present = {"majority": answers, "behaviour": behaviour, "behaviour_groups": behaviour}
     found = [Variant(name, name, plain) for name in FAMILIES if present.get(name, True)]
     weighted = replace(plain, similarity="weighted_jaccard_rates")
     prefix = replace(plain, common_prefix=True)
@@ -114,8 +135,14 @@ def standard_variants(
         Variant("knn, without the shared start", "knn", plain, skip_shared=True),
         Variant("min_act, common length", "min_act", prefix),
         Variant("mean_logprob, without the shared start", "mean_logprob", plain, skip_shared=True),
-        Variant("fusion of weighted knn and logprob", "nad_fusion", weighted, {"sparsity": 0.0}),
+        Variant("medoid, weighted", "medoid", weighted),
+        Variant("copeland, weighted", "copeland", weighted),
+        Variant("nad_fusion, weighted", "nad_fusion", weighted),
+        Variant("nad_fusion, k = 3", "nad_fusion", plain, {"k": 3}),
+        Variant("nad_fusion, cut answers too", "nad_fusion", plain, {"whole_first": False}),
     ]
+    if answers:
+        found.append(Variant("majority, weighted", "majority", plain, {"weighted": True}))
     if n_layers >= 3:
         cuts = [first_layer + n_layers * part // 3 for part in range(4)]
         found += [
@@ -123,7 +150,7 @@ def standard_variants(
             for part, name in enumerate(("first", "middle", "last"))
         ]
     if examples:
-        walked = ("knn", "mean_logprob", *(("behaviour",) if behaviour else ()))
+        walked = ("knn", "nad_fusion", "mean_logprob", *(("behaviour",) if behaviour else ()))
         found += [Variant(f"{name}, checked by the examples", name, plain, checked=True) for name in walked]
     return found
 
@@ -163,7 +190,12 @@ def weight_sweep() -> Sweep:
     names = ("agreement", "sparsity", "confidence")
     return {
         ":".join(map(str, parts)): (
-            Variant("nad_fusion", "nad_fusion", options={n: p / 4 for n, p in zip(names, parts, strict=True)}),
+            Variant(
+                "nad_fusion",
+                "nad_fusion",
+                # with cut candidates last, no weight would give its component alone
+                options={**{n: p / 4 for n, p in zip(names, parts, strict=True)}, "whole_first": False},
+            ),
         )
         for parts in quarters
     }

@@ -32,8 +32,9 @@ class ProblemVerdicts:
         reasons: Why each candidate failed; empty for one that passed.
         answers: Final answers, with None for candidates that give none; None for code.
         scorer: Description of what judged the candidates.
-        behaviour: For each candidate, how many candidates do the same on the same inputs, 0 for one that fails on all
-            of them; None if programs were not observed.
+        outcomes: For each candidate, what its program does on each of the same inputs, as numbers that are equal where
+            the behavior is, and below 0 for a failure (`nad_agents.selectors.behaviour.label_outcomes`); None if
+            programs were not observed.
     """
 
     problem: str
@@ -42,7 +43,7 @@ class ProblemVerdicts:
     reasons: tuple[str, ...]
     answers: tuple[str | None, ...] | None
     scorer: str
-    behaviour: tuple[int, ...] | None = None
+    outcomes: tuple[tuple[int, ...], ...] | None = None
 
 
 def append_verdicts(folder: Path, verdicts: ProblemVerdicts) -> None:
@@ -81,10 +82,14 @@ def read_verdicts(folder: Path) -> Mapping[str, ProblemVerdicts]:
             # cut when a process was killed; the problem is scored again
             continue
         try:
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            fields: dict[str, Any] = {k: _as_tuples(v) for k, v in values.items()}
             verdicts = ProblemVerdicts(**fields)
         except (TypeError, AttributeError) as error:
             msg = f"{path}, line {number}: {error}; delete the file and score again"
             raise RunError(msg) from error
         found[verdicts.problem] = verdicts
     return found
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

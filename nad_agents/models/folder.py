@@ -30,7 +30,7 @@ def check_folder(folder: Path) -> None:
         if ggufs:
             hint = f"it holds GGUF files: give the path of one, such as {ggufs[0]}"
         elif (folder / "adapter_config.json").is_file():
-            hint = "it is an adapter: merge it into its base model (peft's merge_and_unload) and save that"
+            hint = "it is an adapter: give its base model as the model, and this folder as adapter="
         else:
             hint = "give a folder made by save_pretrained"
         msg = f"the folder {folder} has no config.json; {hint}"

@@ -10,8 +10,8 @@ from typing import Any
 from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.cache import cache_dir, cached_folder, find_cached
 from nad_agents.models.disk_space import check_disk_space
-from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata, check_magic, read_metadata
-from nad_agents.models.logging import ProgressCallback, announce, logger
+from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata, check_magic, read_header
+from nad_agents.models.logging import ProgressCallback, announce
 
 __all__ = ["cache_key", "converted_gguf"]
 
@@ -48,7 +48,7 @@ def converted_gguf(
     if found is not None:
         return found
     _check_packages(name)
-    metadata = read_metadata(path)
+    reader, metadata = read_header(path)
     _check_metadata(metadata, path)
 
     def build(folder: Path) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def converted_gguf(
         from nad_agents.models.gguf_conversion import convert, converted_size
 
         check_disk_space({cache_dir(): converted_size(metadata)}, purpose=f"converting {name}")
-        announce(f"converting {name} to safetensors, once (one to two minutes for 500 MB)", progress)
-        return convert(path, metadata, folder) | {"name": name, "sha256": sha256, "size": path.stat().st_size}
+        announce(f"converting {name} to safetensors, once (about 20 seconds for 500 MB)", progress)
+        return convert(path, reader, metadata, folder) | {"name": name, "sha256": sha256, "size": path.stat().st_size}
 
     return cached_folder(
         key, build, on_wait=lambda: announce(f"waiting for another process that is converting {name}", progress)
@@ -76,9 +76,3 @@ def _check_metadata(metadata: GGUFMetadata, path: Path) -> None:
     if metadata.n_splits > 1:
         msg = f"{path} is one of {metadata.n_splits} parts; join them with llama.cpp's llama-gguf-split --merge"
         raise ModelLoadError(msg)
-    if metadata.long_context_factors and metadata.architecture != "gpt-oss":
-        logger.warning(
-            "%s rescales its rotary positions, which is lost in conversion: expect worse answers on long prompts; "
-            "the original safetensors folder keeps it",
-            path.name,
-        )

@@ -11,6 +11,7 @@ cannot save what it read. The conversion
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,12 +21,21 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from tokenizers import normalizers, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
+from nad_agents.exceptions import ModelLoadError, NADError, UnsupportedModelError
 from nad_agents.models.error_text import one_line_error
+from nad_agents.models.gguf_config import check_all_weights_used, completed_config
 from nad_agents.models.gguf_header import CONVERSION_VERSION, GGUFMetadata
+from nad_agents.models.gguf_reading import HeaderReader, reading_once
 from nad_agents.models.logging import logger, silence_libraries
 from nad_agents.models.model_checks import check_decoder_only, context_length
 
@@ -72,12 +82,13 @@ def converted_size(metadata: GGUFMetadata) -> int:
     return metadata.parameters * _storage_dtype(metadata).itemsize
 
 
-def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
+def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     """Write the model, its tokenizer and its generation config to a folder.
 
     Args:
         path: The GGUF file.
-        metadata: The file's header.
+        reader: Has read the file's header.
+        metadata: What the header says.
         folder: Empty folder to write to.
 
     Returns:
@@ -95,13 +106,18 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
         except OSError:  # Windows without the right to create links
             shutil.copyfile(path, link)
         try:
-            config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
-            check_decoder_only(config, path.name)
-            tokenizer = _mended_tokenizer(
-                AutoTokenizer.from_pretrained(alone, gguf_file=link.name), metadata, context_length(config)
-            )
-            model = _read_weights(alone, link.name, _storage_dtype(metadata))
-        except (ValueError, KeyError, TypeError, NotImplementedError, RuntimeError, OSError) as error:
+            with reading_once(reader, _storage_dtype(metadata)):
+                config = AutoConfig.from_pretrained(alone, gguf_file=link.name)
+                check_decoder_only(config, path.name)
+                config = completed_config(config, metadata, reader)
+                tokenizer = _mended_tokenizer(
+                    AutoTokenizer.from_pretrained(alone, gguf_file=link.name), metadata, context_length(config)
+                )
+            model = _read_weights(alone, link.name, config, _storage_dtype(metadata), reader)
+            check_all_weights_used(model, metadata, reader, path.name)
+        except NADError:
+            raise
+        except Exception as error:  # tokenizers raises plain exceptions
             reason = one_line_error(error)
             if "not supported" in reason or isinstance(error, NotImplementedError):
                 msg = f"{path} has the architecture {metadata.architecture!r}, which transformers cannot read: {reason}"
@@ -111,11 +127,10 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
         model.generation_config = _generation_config(tokenizer, metadata)
         try:
             model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            _save_tokenizer(tokenizer, folder)
         except (OSError, SafetensorError) as error:
             msg = f"{path} could not be converted: writing to {folder.parent} failed: {one_line_error(error)}"
             raise ModelLoadError(msg) from error
-        _check_round_trip(tokenizer, folder)
     return {
         "conversion": CONVERSION_VERSION,
         "transformers": transformers.__version__,
@@ -124,19 +139,29 @@ def convert(path: Path, metadata: GGUFMetadata, folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_weights(folder: str, file: str, dtype: torch.dtype) -> PreTrainedModel:
+def _read_weights(
+    folder: str, file: str, config: PreTrainedConfig, dtype: torch.dtype, reader: HeaderReader
+) -> PreTrainedModel:
     """Dequantize the weights into a plain model that can be saved."""
-    options: dict[str, Any] = {"gguf_file": file, "dtype": dtype}
+    options: dict[str, Any] = {"gguf_file": file, "dtype": dtype, "config": copy.deepcopy(config)}
     if hasattr(transformers, "GgufConfig"):  # versions that can keep blocks quantized have to be told not to
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
-    model = factory.from_pretrained(folder, **options)
+    with reading_once(reader, dtype):
+        # what does not fit is refused with its name below
+        options["ignore_mismatched_sizes"] = True
+        model, report = factory.from_pretrained(folder, output_loading_info=True, **options)
+    lacking = sorted(report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]})
+    if lacking:
+        msg = f"the file has no weights of the right shape for {len(lacking)} of its model's, such as {lacking[0]}"
+        raise UnsupportedModelError(msg)
     weights = model.state_dict()
-    if not all(torch.isfinite(weight).all() for weight in weights.values()):
+    # NaN is the least and the greatest of what it is among; several times as fast as looking at each weight
+    if not all(extreme.isfinite() for weight in weights.values() for extreme in torch.aminmax(weight)):
         if dtype == torch.float32:
             msg = "its weights contain infinities or NaN"
             raise ValueError(msg)
-        return _read_weights(folder, file, torch.float32)  # some weights overflow float16
+        return _read_weights(folder, file, config, torch.float32, reader)  # some weights overflow float16
     # transformers does not save a model that it read from GGUF: move the weights to a model that it does save
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
@@ -195,10 +220,27 @@ _SAMPLE_TEXT = (
 """Text whose tokens must be the same after the tokenizer was saved and read again."""
 
 
-def _check_round_trip(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    saved = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    same_tokens = saved.encode(_SAMPLE_TEXT) == tokenizer.encode(_SAMPLE_TEXT)
-    same = same_tokens and saved.chat_template == tokenizer.chat_template
-    if not same or saved.eos_token != tokenizer.eos_token:
+def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Save a tokenizer so that it comes back as it is.
+
+    Raises:
+        ModelLoadError: It does not.
+    """
+    tokenizer.save_pretrained(folder)
+    if _comes_back(tokenizer, folder):
+        return
+    # some classes make their own pre-tokenizer instead of reading the saved one; the general class reads all of it
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2), encoding="utf-8")
+    if not _comes_back(tokenizer, folder):
         msg = "its tokenizer changed when saved and read again; use the original model folder instead of the GGUF file"
         raise ModelLoadError(msg)
+
+
+def _comes_back(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
+    saved = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    same_tokens = saved.encode(_SAMPLE_TEXT) == tokenizer.encode(_SAMPLE_TEXT)
+    return bool(
+        same_tokens and (saved.chat_template, saved.eos_token) == (tokenizer.chat_template, tokenizer.eos_token)
+    )

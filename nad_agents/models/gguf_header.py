@@ -5,20 +5,26 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nad_agents.exceptions import ModelLoadError
 from nad_agents.models.error_text import one_line_error
 
-__all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_metadata"]
+if TYPE_CHECKING:
+    from nad_agents.models.gguf_reading import HeaderReader
 
-CONVERSION_VERSION = 1
+__all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_header"]
+
+CONVERSION_VERSION = 2
 """Part of every cache key; it is raised when the conversion's result changes."""
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
+
+_VOCABULARY = tuple(f"tokenizer.ggml.{part}" for part in ("tokens", "merges", "scores", "token_type"))
+"""Keys whose values have an entry for every token."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class GGUFMetadata:
         quantized: Whether any matrix is stored in quantized blocks.
         matrix_type: llama.cpp's name of the type that most matrices have.
         parameters: Number of weights.
-        long_context_factors: Whether the model rescales its rotary frequencies, which transformers does not read.
+        hyperparameters: The values of the architecture's keys, such as "rope.freq_base".
     """
 
     architecture: str
@@ -43,7 +49,7 @@ class GGUFMetadata:
     quantized: bool
     matrix_type: str
     parameters: int
-    long_context_factors: bool
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_magic(path: Path) -> None:
@@ -70,23 +76,23 @@ def check_magic(path: Path) -> None:
         raise ModelLoadError(msg)
 
 
-def read_metadata(path: Path) -> GGUFMetadata:
+def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
     """Read a GGUF file's header, and check that the file is long enough for every tensor.
+
+    Returns:
+        The reader, which the conversion needs again, and what the header says.
 
     Raises:
         ModelLoadError: The file is truncated, its header is damaged, or it holds no weights.
     """
-    from gguf import GGUFReader
+    from nad_agents.models.gguf_reading import HeaderReader
 
     try:
-        reader = GGUFReader(path)
+        reader = HeaderReader(path)
         values: Mapping[str, Any] = {
-            key: field.contents()
-            for key, field in reader.fields.items()
-            if not key.startswith(("tokenizer.ggml.tokens", "tokenizer.ggml.merges", "tokenizer.ggml.scores"))
+            key: field.contents() for key, field in reader.fields.items() if not key.startswith(_VOCABULARY)
         }
         types = Counter(tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1)
-        names = {tensor.name for tensor in reader.tensors}
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
         architecture = str(values["general.architecture"])
     except (ValueError, KeyError, IndexError, UnicodeDecodeError, OverflowError, OSError) as error:
@@ -96,8 +102,7 @@ def read_metadata(path: Path) -> GGUFMetadata:
         msg = f"{path} holds no weights (a vocabulary-only file); give a GGUF file with weights"
         raise ModelLoadError(msg)
     ends = (values.get(f"tokenizer.ggml.{kind}_token_id") for kind in ("eos", "eot", "eom"))
-    scaling = values.get(f"{architecture}.rope.scaling.type") not in {None, "none"}
-    return GGUFMetadata(
+    metadata = GGUFMetadata(
         architecture=architecture,
         pre_tokenizer=str(values.get("tokenizer.ggml.pre", "")),
         eos_token_ids=tuple(dict.fromkeys(int(end) for end in ends if end is not None)),
@@ -105,5 +110,10 @@ def read_metadata(path: Path) -> GGUFMetadata:
         quantized=any(kind not in {"F32", "F16", "BF16"} for kind in types),
         matrix_type=types.most_common(1)[0][0],
         parameters=parameters,
-        long_context_factors=scaling or bool(names & {"rope_freqs.weight", "rope_factors_long.weight"}),
+        hyperparameters={
+            key.removeprefix(f"{architecture}."): value
+            for key, value in values.items()
+            if key.startswith(f"{architecture}.")
+        },
     )
+    return reader, metadata

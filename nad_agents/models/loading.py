@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.exceptions import ModelLoadError
+from nad_agents.exceptions import ConfigurationError, ModelLoadError
 from nad_agents.fork import ForkSafeLock
+from nad_agents.models.adapter import add_adapter, find_adapter, merge_adapter, sharing_copy
 from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL
 from nad_agents.models.int8 import quantize_linear_layers
 from nad_agents.models.location import ModelSource, locate_model
 from nad_agents.models.logging import ProgressCallback, silence_libraries
-from nad_agents.models.model_checks import check_decoder_only, context_length
+from nad_agents.models.model_checks import (
+    check_decoder_only,
+    check_not_embedding,
+    context_length,
+    quantization_method,
+)
 from nad_agents.models.pretrained import read_config, read_tokenizer, read_weights
 
 __all__ = ["LoadedModel", "load_model", "read_context_length"]
 
 _LOADING = ForkSafeLock()
 """transformers changes process-wide state while it loads (default dtype, verbosity), so one model loads at a time."""
+
+
+_ANY_DTYPE = frozenset({"compressed-tensors", "fp8"})
+"""Quantization methods whose models compute in any type; with others the type is part of the stored weights."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class LoadedModel:
         path: Folder that the weights were read from; for a GGUF file, its converted folder in the cache.
         revision: Hub revision that the caller named; None for the default branch and for local models.
         linear_dtype: Type of the linear layers' weights if it differs from the model's own, as with int8.
+        adapter: Folder or hub id of the LoRA adapter that changes the weights; None if there is none.
     """
 
     model: PreTrainedModel
@@ -47,6 +58,7 @@ class LoadedModel:
     path: Path
     revision: str | None = None
     linear_dtype: torch.dtype | None = None
+    adapter: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -59,9 +71,42 @@ class LoadedModel:
         return self.linear_dtype or self.model.dtype
 
     @property
+    def quantization(self) -> str | None:
+        """How the weights are quantized, such as "bitsandbytes" or "compressed-tensors"; None for plain weights."""
+        if self.linear_dtype:
+            return str(self.linear_dtype).removeprefix("torch.")
+        return quantization_method(self.model.config)
+
+    @property
     def context_length(self) -> int | None:
         """Maximum number of prompt and answer tokens together; None if the config does not say."""
         return context_length(self.model.config)
+
+    def with_adapter(self, adapter: str | Path) -> LoadedModel:
+        """Return the model with a LoRA adapter beside its weights, which both keep sharing.
+
+        The adapter's own weights are all the memory that it takes. Decoders of the two models may run at the same
+        time, each with its own batches.
+
+        Args:
+            adapter: A LoRA adapter that PEFT saved: a folder or a hub id.
+
+        Raises:
+            ConfigurationError: The model has an adapter already, or int8 weights that `dtype="int8"` made.
+            ModelLoadError: There is no such adapter, or it does not fit the model.
+            UnsupportedModelError: It is no LoRA adapter.
+            MissingDependencyError: PEFT is not installed.
+        """
+        if self.adapter is not None:
+            msg = f"{self.name} has an adapter already; give the model without one"
+            raise ConfigurationError(msg)
+        if self.linear_dtype is not None:
+            msg = f"{self.name} has int8 weights, beside which no adapter can be put; load it with adapter= instead"
+            raise ConfigurationError(msg)
+        found = find_adapter(adapter)
+        with _LOADING, silence_libraries():
+            adapted = add_adapter(sharing_copy(self.model), found)
+        return replace(self, model=adapted, name=f"{self.name}+{found.name}", adapter=found.target)
 
 
 def load_model(
@@ -70,6 +115,7 @@ def load_model(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     revision: str | None = None,
+    adapter: str | Path | None = None,
     trust_remote_code: bool = False,
     progress: ProgressCallback | None = None,
 ) -> LoadedModel:
@@ -83,17 +129,21 @@ def load_model(
             a hub id of the same name.
         device: "auto" (cuda, else mps, else cpu) or one of torch's devices.
         dtype: "auto", "float32", "bfloat16", "float16" or "int8"; "auto" is bfloat16 where the device computes in it
-            natively (see `resolve_dtype`).
+            natively (see `resolve_dtype`), and for a model with quantized weights the type that it was saved with.
         revision: Branch, tag or commit on the hub.
+        adapter: A LoRA adapter that PEFT saved: a folder or a hub id. It is merged into the weights, and stays beside
+            them where they are quantized.
         trust_remote_code: Run the Python code that the model's repository brings along, if any.
         progress: Receives one line before each slow step; without a callback the lines are logged as "nad_agents".
 
     Raises:
-        ConfigurationError: The device or dtype is unknown, or a revision was given for a local model.
+        ConfigurationError: The device or dtype is unknown, a revision was given for a local model, or int8 for a
+            model that is quantized already.
         ModelLoadError: The model does not exist, is not accessible, cannot be fetched, or its files are damaged.
-        UnsupportedModelError: The model is not a decoder-only language model.
-        MissingDependencyError: A package that the model's format needs is not installed.
+        UnsupportedModelError: The model is not a decoder-only language model, or the adapter no LoRA adapter.
+        MissingDependencyError: A package that the model's format or the adapter needs is not installed.
     """
+    found = None if adapter is None else find_adapter(adapter)
     target_device = resolve_device(device)
     target_dtype = resolve_dtype(dtype, target_device)
     linear_dtype = torch.int8 if target_dtype == torch.int8 else None
@@ -106,6 +156,10 @@ def load_model(
         with silence_libraries():
             config = read_config(location.target, location.name, options)
             check_decoder_only(config, location.name)
+            check_not_embedding(location.path, location.name)
+            method = quantization_method(config)
+            if method:
+                read_dtype = _quantized_dtype(config, method, dtype, target_dtype, location.name)
             tokenizer = read_tokenizer(location.target, location.name, options)
             loaded = read_weights(location.target, location.name, config, read_dtype, options)
             module: torch.nn.Module = loaded  # transformers wraps `to` in a way that hides its signature
@@ -117,14 +171,55 @@ def load_model(
                     "use a smaller model, dtype or device='cpu'"
                 )
                 raise ModelLoadError(msg) from error
+            if method and quantization_method(loaded.config) is None:
+                # dequantized while it was read; factors of another type make weights of that type
+                module.to(dtype=read_dtype)
+            if found is not None:
+                loaded = (add_adapter if quantization_method(loaded.config) else merge_adapter)(loaded, found)
+                module = loaded
     if linear_dtype:
         quantize_linear_layers(loaded)
     module.eval().requires_grad_(requires_grad=False)
+    if method:
+        # some packages unpack or reorder weights at the first call, so the memory is as it will be from now on
+        with torch.inference_mode():
+            loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
     generation = loaded.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
         generation.eos_token_id = tokenizer.eos_token_id
-    return LoadedModel(loaded, tokenizer, location.name, location.source, location.path, revision, linear_dtype)
+    return LoadedModel(
+        loaded,
+        tokenizer,
+        location.name if found is None else f"{location.name}+{found.name}",
+        location.source,
+        location.path,
+        revision,
+        linear_dtype,
+        None if found is None else found.target,
+    )
+
+
+def _quantized_dtype(
+    config: PreTrainedConfig, method: str, dtype: str | torch.dtype, target: torch.dtype, name: str
+) -> torch.dtype:
+    """Return the type that a model with quantized weights computes in, which is that it was saved with by default.
+
+    Raises:
+        ConfigurationError: The caller asks for a type that the weights cannot be read as.
+    """
+    saved = config.get_text_config(decoder=True).dtype or config.dtype
+    if target == torch.int8:
+        msg = f"{name} is quantized already ({method}), so dtype='int8' does not apply; leave dtype out"
+        raise ConfigurationError(msg)
+    if not isinstance(saved, torch.dtype):
+        return target
+    if dtype == "auto":
+        return saved
+    if target != saved and method not in _ANY_DTYPE:
+        msg = f"{name} is quantized ({method}) for {saved}, and dtype is {target}; leave dtype out"
+        raise ConfigurationError(msg)
+    return target
 
 
 def read_context_length(model: str | Path = DEFAULT_MODEL) -> int | None:

@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.exceptions import MissingDependencyError, ModelLoadError
 from nad_agents.models.error_text import one_line_error
+from nad_agents.models.model_checks import model_factory
 
 __all__ = ["read_config", "read_tokenizer", "read_weights"]
 
@@ -73,7 +74,7 @@ def read_weights(
         ModelLoadError: The weights are absent or damaged, or some of those that the config asks for are missing.
         MissingDependencyError: Reading the weights needs a package that is not installed.
     """
-    factory: Any = AutoModelForCausalLM
+    factory = model_factory(config)
     model: PreTrainedModel
     try:
         model, report = factory.from_pretrained(target, config=config, dtype=dtype, output_loading_info=True, **options)

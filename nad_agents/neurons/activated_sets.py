@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 
+_COUNTED_PER_ACTIVATION = 8
+"""Greatest number of neurons per activation of a candidate that are counted in a dense array and not by sorting."""
+
+
 @dataclass(frozen=True)
 class ComparisonConfig:
     """Options for comparing two candidates.
@@ -185,10 +189,15 @@ def neuron_counts(
         result = []
         for index in range(len(group)):
             neurons = compared_neurons(group, index, comparison)
-            # shifted by one, so that padding is counted in slot 0, which is dropped
-            dense = np.bincount(neurons.ravel() + 1, minlength=group.layout.n_neurons + 1)[1:]
-            ids = np.flatnonzero(dense).astype(np.int32)
-            counts = dense[ids].astype(np.int32)
+            if group.layout.n_neurons > _COUNTED_PER_ACTIVATION * neurons.size:
+                # a mixture of experts has many more neurons than the candidate has activations
+                ids, dense = np.unique(neurons[neurons >= 0], return_counts=True)
+                counts = dense.astype(np.int32)
+            else:
+                # shifted by one, so that padding is counted in slot 0, which is dropped
+                dense = np.bincount(neurons.ravel() + 1, minlength=group.layout.n_neurons + 1)[1:]
+                ids = np.flatnonzero(dense).astype(np.int32)
+                counts = dense[ids].astype(np.int32)
             ids.setflags(write=False)
             counts.setflags(write=False)
             result.append((ids, counts))

@@ -1,70 +1,119 @@
 """Find a model's feed-forward neurons by the model's structure, not by its name.
 
 A neuron is one intermediate unit of a feed-forward block, and its activation is the input of that block's down
-projection (METHOD: gated ``act(W_gate x) * (W_up x)``, fused gate and up in one matrix, or plain ``act(W_in x)``).
-So it suffices to find, in every decoder layer, the projection that leads from the neurons back to the model's width:
+projection (METHOD: gated ``act(W_gate x) * (W_up x)``, fused gate and up in one matrix, or plain ``act(W_in x)``):
 
 ========  ===================================================  =============================================
 kind      projections of one block (d = model, f = neurons)    examples
 ========  ===================================================  =============================================
 gated     d -> f, d -> f, f -> d                               Llama, Qwen 2/3, Mistral, Gemma, OLMo 2
-fused     d -> 2f, f -> d                                      Phi-3
+fused     d -> 2f, f -> d                                      Phi-3, GLM-4
 plain     d -> f, f -> d                                       GPT-2, GPT-NeoX, OPT, Falcon, StarCoder 2
+experts   e blocks in 3-D weights, of which a router takes k   Qwen3-MoE, Mixtral, gpt-oss, Llama 4
 ========  ===================================================  =============================================
+
+A layer may have routed experts and a dense block beside them (a shared expert). Neuron i of expert e has the number
+e * f + i in its layer, and the neurons of the dense block follow those of all experts. Layers without a feed-forward
+block have no number: layers are counted over those that have one.
+
+A model is accepted only if this accounts for everything that its layers' feed-forward blocks do. Every matrix of a
+layer has to belong to a block found here or to a known part of another kind (`nad_agents.neurons.layer_structure`).
+And in one forward pass over a few tokens, before anything is recorded, the neurons have to reproduce the blocks'
+outputs (`nad_agents.neurons.structure_check`). Everything else is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.models.dense_weight import dense_weight
 from nad_agents.models.int8 import Int8Linear
+from nad_agents.neurons.dense import DenseBlock
+from nad_agents.neurons.experts import RoutedExperts
+from nad_agents.neurons.layer_structure import LayerReader, Owner
+from nad_agents.neurons.structure_check import check_structure
 
-__all__ = ["FeedForward", "FeedForwardKind", "Unembedding", "find_feed_forwards", "find_unembedding"]
+__all__ = [
+    "FeedForward",
+    "FeedForwardKind",
+    "Unembedding",
+    "decoder_layers",
+    "find_feed_forwards",
+    "find_unembedding",
+    "verify_feed_forwards",
+]
 
-FeedForwardKind = Literal["gated", "fused", "plain"]
+FeedForwardKind = Literal["gated", "fused", "plain", "experts", "experts and dense"]
+
+_ADVICE = "choose another model, or switch the recorder off with record=False and a selector without neurons"
 
 
 @dataclass(frozen=True)
 class FeedForward:
-    """The feed-forward block of one decoder layer.
+    """The feed-forward neurons of one decoder layer.
 
     Attributes:
-        layer: Index of the decoder layer.
-        name: Qualified name of the down projection in the model.
-        kind: How the block computes its activations.
-        d_ff: Number of neurons.
-        down: The down projection, whose input is the activation of the neurons.
+        layer: Index of the decoder layer in the model.
+        owners: The modules whose outputs are those of the routed experts and of the dense block, or their sum.
     """
 
     layer: int
-    name: str
-    kind: FeedForwardKind
-    d_ff: int
-    down: nn.Module
+    owners: tuple[Owner, ...]
 
-    def down_weight(self) -> torch.Tensor:
-        """Return the weight of the down projection, [d_model, d_ff]; column i is the direction that neuron i writes.
+    @cached_property
+    def routed(self) -> RoutedExperts | None:
+        """The routed experts; None in a dense layer."""
+        return next((owner.routed for owner in self.owners if owner.routed is not None), None)
+
+    @cached_property
+    def dense(self) -> DenseBlock | None:
+        """The block that every token passes, beside the experts or alone; None if there are experts only."""
+        return next((owner.dense for owner in self.owners if owner.dense is not None), None)
+
+    @property
+    def kind(self) -> FeedForwardKind:
+        """What the layer consists of."""
+        if self.routed is not None:
+            return "experts" if self.dense is None else "experts and dense"
+        assert self.dense is not None
+        return self.dense.kind
+
+    @property
+    def d_ff(self) -> int:
+        """Number of neurons in the layer."""
+        routed = self.routed.n_experts * self.routed.d_ff if self.routed is not None else 0
+        return routed + (self.dense.d_ff if self.dense is not None else 0)
+
+    @property
+    def routed_width(self) -> int:
+        """Number of activations of a token that belong to routed experts."""
+        return self.routed.top_k * self.routed.d_ff if self.routed is not None else 0
+
+    @property
+    def width(self) -> int:
+        """Number of activations that the layer computes for one token."""
+        return self.routed_width + (self.dense.d_ff if self.dense is not None else 0)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the layer's output is a weighted sum of its parts."""
+        return self.routed is not None or (self.dense is not None and self.dense.gate is not None)
+
+    def check_attribution(self) -> None:
+        """Check that the down projections can be read.
 
         Raises:
-            UnsupportedModelError: The weight is quantized and cannot be read as a matrix.
+            UnsupportedModelError: One cannot.
         """
-        if isinstance(self.down, Int8Linear):
-            return self.down.weight * self.down.scale[:, None]
-        weight = getattr(self.down, "weight", None)
-        if not isinstance(weight, torch.Tensor) or not weight.is_floating_point():
-            msg = (
-                f"the weight of {self.name} cannot be read as a matrix (quantized?); "
-                "use score='activation', or load the model unquantized"
-            )
-            raise UnsupportedModelError(msg)
-        return weight.detach().T if isinstance(self.down, Conv1D) else weight.detach()
+        if self.dense is not None:
+            self.dense.down_weight()
 
 
 @dataclass(frozen=True)
@@ -85,48 +134,87 @@ class Unembedding:
         return rows if self.scale is None else rows * self.scale[token_ids, None]
 
 
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Find the decoder layers of a model.
+
+    Args:
+        model: A causal language model of transformers, or a multimodal model with a text decoder.
+
+    Returns:
+        The qualified name of the list of layers, and the list.
+
+    Raises:
+        UnsupportedModelError: There is none.
+    """
+    config = _text_config(model)
+    n_layers = getattr(config, "num_hidden_layers", None)
+    getter = getattr(model, "get_decoder", None)
+    decoder = getter() if callable(getter) else None
+    # an image encoder may have as many layers, so the decoder is searched first
+    for root in (decoder, model):
+        if not isinstance(root, nn.Module):
+            continue
+        for module in root.modules():
+            if isinstance(module, nn.ModuleList) and len(module) == n_layers and len(module) > 0:
+                return next(name for name, other in model.named_modules() if other is module), module
+    msg = f"{type(model).__name__} has no list of decoder layers; NAD needs a decoder-only transformer"
+    raise UnsupportedModelError(msg)
+
+
 def find_feed_forwards(model: nn.Module) -> tuple[FeedForward, ...]:
-    """Find the feed-forward block of every decoder layer.
+    """Find the neurons of every decoder layer that has a feed-forward block, without running the model.
 
     Args:
         model: A causal language model of transformers.
 
     Returns:
-        One block per decoder layer, in order.
+        One entry per layer with a feed-forward block, in order.
 
     Raises:
-        UnsupportedModelError: The model has no decoder layers, or a layer has no block of a known kind.
+        UnsupportedModelError: The model has no decoder layers or no feed-forward block, or a layer has a part that is
+            not understood.
     """
+    prefix, stack = decoder_layers(model)
     config = _text_config(model)
     hidden = getattr(config, "hidden_size", None)
-    n_layers = getattr(config, "num_hidden_layers", None)
-    layers = next(
-        (
-            (name, module)
-            for name, module in model.named_modules()
-            if isinstance(module, nn.ModuleList) and len(module) == n_layers and len(module) > 0
-        ),
-        None,
-    )
-    if layers is None or hidden is None:
-        msg = f"{type(model).__name__} has no list of decoder layers; NAD needs a decoder-only transformer"
+    if not isinstance(hidden, int):
+        msg = f"the config of {type(model).__name__} names no hidden_size; NAD needs a decoder-only transformer"
         raise UnsupportedModelError(msg)
-    prefix, stack = layers
+    reader = LayerReader(hidden, config)
     found = []
     for index, layer in enumerate(stack):
-        blocks = [
-            FeedForward(index, f"{prefix}.{index}.{name}", kind, d_ff, down)
-            for name, kind, d_ff, down in _blocks(layer, hidden)
-        ]
-        if not blocks:
-            msg = (
-                f"layer {index} of {type(model).__name__} has no feed-forward block of a known kind "
-                "(gated, fused gate-up or plain); mixture-of-experts and attention-free layers cannot be recorded, "
-                "choose a dense model or switch the recorder off with record=False and a selector without neurons"
-            )
-            raise UnsupportedModelError(msg)
-        found.append(max(blocks, key=lambda block: block.d_ff))
+        try:
+            owners = reader.read(layer, f"{prefix}.{index}")
+        except UnsupportedModelError as error:
+            msg = f"layer {index} of {type(model).__name__}: {error}; {_ADVICE}"
+            raise UnsupportedModelError(msg) from error
+        if owners:
+            found.append(FeedForward(index, tuple(owners)))
+    if not found:
+        msg = f"no layer of {type(model).__name__} has a feed-forward block, so it has no neurons to record; {_ADVICE}"
+        raise UnsupportedModelError(msg)
     return tuple(found)
+
+
+def verify_feed_forwards(model: nn.Module, blocks: Sequence[FeedForward]) -> tuple[FeedForward, ...]:
+    """Check in one forward pass over a few tokens that the neurons account for the blocks' outputs.
+
+    Args:
+        model: The model, in eval mode.
+        blocks: What `find_feed_forwards` found in it.
+
+    Returns:
+        The blocks, with what the forward pass has told of them (see `check_structure`).
+
+    Raises:
+        UnsupportedModelError: The neurons do not account for the output of a block.
+    """
+    try:
+        checked = iter(check_structure(model, [owner for block in blocks for owner in block.owners]))
+    except UnsupportedModelError as error:
+        msg = f"{type(model).__name__}: {error}; {_ADVICE}"
+        raise UnsupportedModelError(msg) from error
+    return tuple(replace(block, owners=tuple(next(checked) for _ in block.owners)) for block in blocks)
 
 
 def find_unembedding(model: nn.Module) -> Unembedding:
@@ -138,9 +226,12 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     config = _text_config(model)
     getter = getattr(model, "get_output_embeddings", None)
     output = getter() if callable(getter) else None
-    weight = getattr(output, "weight", None)
     scale = output.scale if isinstance(output, Int8Linear) else None
-    if not isinstance(weight, torch.Tensor) or not (weight.is_floating_point() or scale is not None):
+    # int8 rows are multiplied when they are needed, since the whole matrix as floats takes four times the memory
+    weight: torch.Tensor | None = None
+    if isinstance(output, nn.Module):
+        weight = output.weight if isinstance(output, Int8Linear) else dense_weight(output)
+    if weight is None:
         msg = f"{type(model).__name__} has no readable unembedding matrix; use score='activation'"
         raise UnsupportedModelError(msg)
     if weight.shape[1] != config.hidden_size:
@@ -156,39 +247,3 @@ def _text_config(model: nn.Module) -> Any:
     config: Any = getattr(model, "config", None)
     getter = getattr(config, "get_text_config", None)
     return getter(decoder=True) if getter is not None else config
-
-
-def _shape(module: nn.Module) -> tuple[int, int] | None:
-    """Return (inputs, outputs) of a linear-like module, and None for any other module."""
-    if isinstance(module, Conv1D):
-        return int(module.weight.shape[0]), int(module.weight.shape[1])
-    inputs, outputs = getattr(module, "in_features", None), getattr(module, "out_features", None)
-    return (inputs, outputs) if isinstance(inputs, int) and isinstance(outputs, int) else None
-
-
-def _blocks(layer: nn.Module, hidden: int) -> Iterator[tuple[str, FeedForwardKind, int, nn.Module]]:
-    """Yield the blocks of a layer: sibling projections outside attention whose shapes fit one of the kinds."""
-    for parent_name, parent in layer.named_modules():
-        if "attn" in parent_name.lower() or "attention" in parent_name.lower():
-            continue
-        if any(isinstance(child, nn.Conv1d) for child in parent.children()):
-            continue  # a state-space mixer: its projections have the shapes of a fused block, but it is no FFN
-        linears = [
-            (name, child, shape) for name, child in parent.named_children() if (shape := _shape(child)) is not None
-        ]
-        for name, down, (d_ff, width) in reversed(linears):
-            if width != hidden:
-                continue
-            ups = [shape[1] for _, other, shape in linears if other is not down and shape[0] == hidden]
-            kind: FeedForwardKind
-            match ups:
-                case [a, b] if a == b == d_ff:
-                    kind = "gated"
-                case [a] if a == 2 * d_ff:
-                    kind = "fused"
-                case [a] if a == d_ff:
-                    kind = "plain"
-                case _:
-                    continue
-            yield (f"{parent_name}.{name}" if parent_name else name), kind, d_ff, down
-            break

@@ -1,164 +1,61 @@
 """Record the activated neurons of generated tokens.
 
-It takes two steps, so that decoding is not slowed:
+`ActivationTap` (`nad_agents.neurons.tap`) copies the activations while the model runs. `activated_neurons` then turns a
+full buffer into neuron ids, for all rows and steps at once: the `per_layer_top` best-scored neurons of each layer, then
+the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B).
 
-1. `ActivationTap` copies the input of every down projection into one preallocated buffer, one slot per step. A hook
-   does nothing else: no top-k, no Python per row.
-2. `activated_neurons` turns a full buffer into neuron ids, for all rows and steps at once: the `per_layer_top`
-   best-scored neurons of each layer, then the `top_k` best of those over all recorded layers (arXiv 2510.26277,
-   appendix B).
-
-Memory: the buffer has steps * layers * rows * d_ff elements of the model's dtype. It takes at most `BUFFER_BYTES` or
-one step, whichever is more, so a chunk may be reduced in several parts. What is kept of a token is top_k int32 ids.
+Memory: the buffer takes at most `BUFFER_BYTES` or one step, whichever is more, so a chunk may be reduced in several
+parts. What is kept of a token is top_k int32 ids. Of a mixture of experts only the activations of the experts that a
+token was routed to are held and compared; no tensor has an entry for every neuron of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
 
-from nad_agents.exceptions import ConfigurationError, RecordingError
-from nad_agents.fork import call_in_forked_child
-from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards
+from nad_agents.exceptions import ConfigurationError, RecordingError, UnsupportedModelError
+from nad_agents.neurons.architectures import FeedForward, Unembedding
 from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.neurons.top_k import top_neurons
+from nad_agents.neurons.tap import LayerActivations
+from nad_agents.neurons.top_k import LayerScores, top_neurons
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.types import ScoreName
 
-__all__ = ["BUFFER_BYTES", "ActivationTap", "activated_neurons", "neuron_layout"]
+__all__ = ["BUFFER_BYTES", "activated_neurons", "neuron_layout"]
 
 BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
 """Greatest size of the buffer for each score; it always holds at least one step. A small buffer stays in the CPU's
 cache, but attribution reads every down projection once per full buffer (both sizes are measured)."""
+
+_LARGEST_ID = 2**31 - 1
 
 
 def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> NeuronLayout:
     """Number the neurons of the recorded layers.
 
     Args:
-        blocks: The feed-forward blocks of all the model's layers.
+        blocks: The neurons of all the model's layers that have a feed-forward block.
         config: Says which layers are recorded.
 
     Raises:
         ConfigurationError: The layer range lies outside the model.
+        UnsupportedModelError: The recorded layers have more neurons than an int32 can number.
     """
     first, end = config.layers or (0, len(blocks))
     if not 0 <= first < end <= len(blocks):
-        msg = f"layers={config.layers} does not fit a model of {len(blocks)} layers; end at {len(blocks)} or before"
-        raise ConfigurationError(msg)
-    return NeuronLayout(end - first, max(block.d_ff for block in blocks), first)
-
-
-class ActivationTap:
-    """Copies the feed-forward activations of decoding steps into a buffer while it is open.
-
-    Use it as a context manager, any number of times: the entry registers the hooks, the exit removes them and leaves
-    the model exactly as before. From `open` to the exit every forward pass with one position per row fills one step.
-    The buffer's memory is kept from one use to the next until `free`.
-
-    Args:
-        model: The model to tap.
-        blocks: The model's feed-forward blocks; None finds them.
-
-    Attributes:
-        blocks: See above.
-        first_layer: Index, in the model, of the first layer that is copied.
-    """
-
-    def __init__(self, model: nn.Module, blocks: Sequence[FeedForward] | None = None) -> None:
-        self.blocks = tuple(blocks if blocks is not None else find_feed_forwards(model))
-        self._handles: list[Any] = []
-        self._memory = torch.empty(0)
-        self._layers: list[torch.Tensor] = []
-        self._slots: list[tuple[torch.Tensor, ...]] = []
-        self.first_layer = 0
-        self._step = 0
-        self._armed = False
-        # the thread that would leave the context is not there in the child
-        call_in_forked_child(self._close)
-
-    def __enter__(self) -> ActivationTap:
-        """Register one hook per block."""
-        for block in self.blocks:
-            self._handles.append(block.down.register_forward_pre_hook(self._hook(block.layer)))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop copying and remove the hooks."""
-        self._close()
-
-    def _close(self) -> None:
-        self._armed = False
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
-    def open(
-        self, rows: int, steps: int, layers: tuple[int, int], *, dtype: torch.dtype, device: torch.device, limit: int
-    ) -> int:
-        """Make room for `steps` decoding steps of `rows` rows and start copying.
-
-        Args:
-            rows: Rows in the batch.
-            steps: Number of steps wanted.
-            layers: (first, end) of the layers to copy.
-            dtype: Dtype of the activations.
-            device: Device of the activations.
-            limit: Greatest size of the buffer in bytes; one step is always held.
-
-        Returns:
-            Number of steps that fit; after that many the caller must call `take`.
-
-        Raises:
-            RecordingError: The tap has not been entered as a context manager.
-        """
-        if not self._handles:
-            msg = "the activation tap is not installed on the model; use it as a context manager"
-            raise RecordingError(msg)
-        first, end = layers
-        widths = [block.d_ff for block in self.blocks[first:end]]
-        steps = max(1, min(steps, limit // (rows * sum(widths) * dtype.itemsize)))
-        elements = steps * rows * sum(widths)
-        if self._memory.numel() < elements or (self._memory.dtype, self._memory.device) != (dtype, device):
-            self._memory = torch.empty(elements, dtype=dtype, device=device)
-        parts = torch.split(self._memory[:elements], [steps * rows * width for width in widths])
-        self._layers = [part.view(steps, rows, width) for part, width in zip(parts, widths, strict=True)]
-        self._slots = [layer.unbind() for layer in self._layers]
-        self.first_layer, self._step, self._armed = first, 0, True
-        return steps
-
-    def next_step(self) -> int:
-        """Go to the next slot and return the number of filled ones."""
-        self._step += 1
-        return self._step
-
-    def take(self) -> list[torch.Tensor]:
-        """Return the filled part of the buffer, one [steps, rows, d_ff] view per layer, and start over."""
-        filled, self._step = self._step, 0
-        return [layer[:filled] for layer in self._layers]
-
-    def free(self) -> None:
-        """Free the buffer's memory."""
-        self._memory, self._layers, self._slots = torch.empty(0), [], []
-
-    def _hook(self, layer: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            index = layer - self.first_layer
-            if self._armed and 0 <= index < len(self._slots):
-                slot = self._slots[index][self._step]
-                slot.copy_(inputs[0].view(slot.shape))
-
-        return copy
+        msg = f"layers={config.layers} does not fit a model with {len(blocks)} layers that have a feed-forward block"
+        raise ConfigurationError(f"{msg}; end at {len(blocks)} or before")
+    layout = NeuronLayout(end - first, max(block.d_ff for block in blocks), first)
+    if layout.n_neurons > _LARGEST_ID:
+        msg = f"{layout.n_layers} layers of up to {layout.d_ff:,} neurons are more than can be numbered"
+        raise UnsupportedModelError(f"{msg}; record at most {_LARGEST_ID // layout.d_ff} of them with layers=")
+    return layout
 
 
 def activated_neurons(
-    activations: Sequence[torch.Tensor],
+    activations: Sequence[LayerActivations],
     token_ids: torch.Tensor,
     config: RecordingConfig,
     layout: NeuronLayout,
@@ -169,11 +66,11 @@ def activated_neurons(
     """Return the neuron ids of every token's activated set, best-scored first.
 
     Args:
-        activations: Activations [steps, rows, d_ff] of each recorded layer.
+        activations: What each recorded layer computed in some steps.
         token_ids: [steps, rows], the token that each position emitted.
         config: Score, top_k and the limit per layer.
         layout: Numbering of the neurons.
-        blocks: Feed-forward blocks of the recorded layers, in the order of `activations`.
+        blocks: The neurons of the recorded layers, in the order of `activations`.
         unembedding: The model's unembedding, which the attribution score needs.
 
     Returns:
@@ -191,16 +88,85 @@ def activated_neurons(
             raise RecordingError(msg)
         directions = unembedding.rows(token_ids.reshape(-1))
 
-    def scores() -> Iterator[torch.Tensor]:
+    def scores() -> Iterator[LayerScores]:
         for block, layer in zip(blocks, activations, strict=True):
-            h = layer.reshape(steps * rows, block.d_ff)
-            if directions is None:
-                yield h
+            flat = _Tokens(block, layer)
+            if directions is not None:
+                values = flat.attributions(directions)
             else:
-                weight = block.down_weight()
-                # in place, as fresh memory for every layer would cost as much as the top-k
-                yield (directions.to(weight.device, weight.dtype) @ weight).to(h.dtype).mul_(h)
+                values = flat.weighted() if config.router_weights else flat.values
+            yield LayerScores(values, flat.number if block.routed is not None else None)
 
     magnitudes = config.score == "activation"
     top = top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff, magnitudes=magnitudes)
     return top.view(steps, rows, -1)
+
+
+class _Tokens:
+    """One layer's activations with steps and rows in one axis of T tokens.
+
+    Args:
+        block: The layer's neurons.
+        layer: Its activations.
+    """
+
+    def __init__(self, block: FeedForward, layer: LayerActivations) -> None:
+        self._block = block
+        self.values = layer.values.reshape(-1, block.width)
+        self._experts = layer.experts.flatten(0, 1) if layer.experts is not None else None
+        self._weights = layer.weights.flatten(0, 1) if layer.weights is not None else None
+
+    def weighted(self) -> torch.Tensor:
+        """Return the activations times the weights of their experts, [T, width]."""
+        if self._weights is None:
+            return self.values
+        block, weights = self._block, self._weights.to(self.values.dtype)
+        scaled = torch.empty_like(self.values)
+        end = block.routed_width
+        if block.routed is not None:
+            parts = (len(scaled), block.routed.top_k, block.routed.d_ff)
+            routed = weights[:, : block.routed.top_k, None]
+            torch.mul(self.values[:, :end].view(parts), routed, out=scaled[:, :end].view(parts))
+        if block.dense is not None:
+            torch.mul(self.values[:, end:], weights[:, -1:], out=scaled[:, end:])
+        return scaled
+
+    def attributions(self, directions: torch.Tensor) -> torch.Tensor:
+        """Return the direct contribution of every activation to the emitted token's logit, [T, width].
+
+        Args:
+            directions: [T, d_model], the unembedding rows of the emitted tokens.
+        """
+        block = self._block
+        if block.routed is None and self._weights is None:
+            assert block.dense is not None
+            weight = block.dense.down_weight()
+            # in place, as fresh memory for every layer would cost as much as the top-k
+            return (directions.to(weight.device, weight.dtype) @ weight).to(self.values.dtype).mul_(self.values)
+        scores = self.weighted()
+        end = block.routed_width
+        if block.routed is not None and self._experts is not None:
+            routed = scores[:, :end].view(len(scores), block.routed.top_k, block.routed.d_ff)
+            for expert in sorted(set(self._experts.flatten().tolist())):
+                token, place = torch.where(self._experts == expert)
+                weight = block.routed.down_weight(expert)
+                along = directions[token.to(directions.device)].to(weight.device, weight.dtype) @ weight
+                routed[token, place] *= along.to(scores.device, scores.dtype)
+        if block.dense is not None:
+            weight = block.dense.down_weight()
+            scores[:, end:] *= (directions.to(weight.device, weight.dtype) @ weight).to(scores.device, scores.dtype)
+        return scores
+
+    def number(self, places: torch.Tensor) -> torch.Tensor:
+        """Return the numbers in the layer of activations at some places of a token's row.
+
+        Args:
+            places: int64 [T, n], from 0 to the width.
+        """
+        routed, experts = self._block.routed, self._experts
+        assert routed is not None
+        assert experts is not None
+        place = places.div(routed.d_ff, rounding_mode="floor").clamp_(max=routed.top_k - 1)
+        numbers = experts.to(places.device).gather(-1, place) * routed.d_ff + places - place * routed.d_ff
+        after = routed.n_experts * routed.d_ff - self._block.routed_width
+        return torch.where(places < self._block.routed_width, numbers, places + after)

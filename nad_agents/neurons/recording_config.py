@@ -18,10 +18,15 @@ class RecordingConfig:
             (arXiv 2504.07440, eq. 5).
         top_k: Number of activated neurons per token.
         per_layer_top: Greatest number of them from one layer.
-        layers: (first, end) of the recorded decoder layers; None records all.
+        layers: (first, end) of the recorded layers, counted over those with a feed-forward block; None records all.
+        router_weights: Whether the activation score of a mixture of experts is |h| times the router's weight of the
+            expert, or |h| alone. Attribution always has the weight. With it, a mixture is scored as the one wide
+            feed-forward block that it is: what the residual stream receives of a neuron is w * h times its direction,
+            so an expert of little weight does not fill the set.
     """
 
     score: ScoreName = "activation"
     top_k: int = 500
     per_layer_top: int = 64
     layers: tuple[int, int] | None = None
+    router_weights: bool = True

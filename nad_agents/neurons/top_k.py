@@ -9,13 +9,14 @@ for which a neuron that was not taken might belong to the best are done again wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["top_neurons"]
+__all__ = ["LayerScores", "top_neurons"]
 
 _WORD_NEURONS = 1 << 16
 """Greatest number of neurons per layer whose numbers fit beside 16 bits of a score in a 32-bit word."""
@@ -27,16 +28,29 @@ _BLOCK = 1 << 16
 """Number of scores processed at a time, so that their words stay in a core's cache (measured)."""
 
 
+class LayerScores(NamedTuple):
+    """The scores of one layer.
+
+    Attributes:
+        scores: [T, n].
+        number: Maps places int64 [T, m] in the rows of `scores` to the neurons' numbers in the layer; None where the
+            place is the number.
+    """
+
+    scores: torch.Tensor
+    number: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+
 def top_neurons(
-    layers: Iterable[torch.Tensor], per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
+    layers: Iterable[LayerScores], per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
 ) -> torch.Tensor:
     """Return the neuron ids of the best scores, best first.
 
     Args:
-        layers: Scores [T, d_ff] of each layer, all of one dtype; an iterator may create them one at a time.
+        layers: Scores of each layer, all of one dtype; an iterator may create them one at a time.
         per_layer_top: Greatest number of neurons from one layer.
         top_k: Greatest number of neurons from all layers.
-        stride: Neuron i of the layer at position l has the id l * stride + i.
+        stride: The neuron with number i of the layer at position l has the id l * stride + i.
         magnitudes: Whether to compare the scores without their sign.
 
     Returns:
@@ -46,14 +60,15 @@ def top_neurons(
     pools: list[NDArray[np.int64]] = []
     values: list[torch.Tensor] = []
     ids: list[torch.Tensor] = []
-    for position, scores in enumerate(layers):
+    for position, (scores, number) in enumerate(layers):
         keep = min(per_layer_top, scores.shape[-1])
         if scores.device.type == "cpu" and scores.itemsize in (2, 4) and scores.shape[-1] <= _WORD_NEURONS:
-            pools.append(_packed_top(scores, keep, position * stride, magnitudes))
+            pools.append(_packed_top(scores, keep, position * stride, magnitudes, number))
         else:
             top = (scores.abs() if magnitudes else scores).topk(keep, dim=-1, sorted=False)
             values.append(top.values)
-            ids.append(torch.where(top.values != 0, top.indices + position * stride, -1))
+            numbers = top.indices if number is None else number(top.indices)
+            ids.append(torch.where(top.values != 0, numbers + position * stride, -1))
     if pools:
         return _best_packed(pools, top_k)
     pooled = torch.cat(values, dim=-1)
@@ -61,7 +76,13 @@ def top_neurons(
     return torch.cat(ids, dim=-1).gather(-1, best).to(torch.int32)
 
 
-def _packed_top(scores: torch.Tensor, keep: int, first_id: int, magnitudes: bool) -> NDArray[np.int64]:
+def _packed_top(
+    scores: torch.Tensor,
+    keep: int,
+    first_id: int,
+    magnitudes: bool,
+    number: Callable[[torch.Tensor], torch.Tensor] | None,
+) -> NDArray[np.int64]:
     """Return the best neurons of one layer as (score << 32 | id), int64 [T, keep], in no order."""
     wide = scores.itemsize == 4
     bits: NDArray[np.int16 | np.int32] = scores.contiguous().view(torch.int32 if wide else torch.int16).numpy()
@@ -69,6 +90,9 @@ def _packed_top(scores: torch.Tensor, keep: int, first_id: int, magnitudes: bool
     for rows in _blocks(*bits.shape):
         order = bits[rows] & np.iinfo(bits.dtype).max if magnitudes else _monotone(bits[rows])
         best[rows] = _top_of_32(order, keep) if wide else _top_of_16(order, keep)
+    if number is not None:
+        numbers = number(torch.from_numpy(best & 0xFFFFFFFF)).numpy()
+        best = best >> 32 << 32 | numbers
     best += first_id
     return best
 

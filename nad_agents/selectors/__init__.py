@@ -7,6 +7,8 @@ file; `nad_agents.selectors.base` states the conventions that all of them follow
 from __future__ import annotations
 
 from nad_agents.selectors.agreement import DBSCAN, KNN, AgreementSelector, Medoid
+from nad_agents.selectors.assertions import B4, CodeT
+from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import (
     Scores,
     Selector,
@@ -16,7 +18,7 @@ from nad_agents.selectors.base import (
     rank,
 )
 from nad_agents.selectors.baselines import First, Random
-from nad_agents.selectors.behaviour import Behaviour, BehaviourObserver
+from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups, BehaviourObserver
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -37,18 +39,23 @@ from nad_agents.selectors.registry import (
     get_selector,
     register_selector,
 )
+from nad_agents.selectors.self_evaluation import PTrue, SelfVerify
 from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
 from nad_agents.selectors.voting import Majority
 
 __all__ = [
+    "B4",
     "DBSCAN",
     "ENTRY_POINT_GROUP",
     "KNN",
     "NEX",
     "AgreementSelector",
+    "Auto",
     "Behaviour",
+    "BehaviourGroups",
     "BehaviourObserver",
     "CallableSelector",
+    "CodeT",
     "ConsensusMin",
     "Copeland",
     "DeepConf",
@@ -61,11 +68,13 @@ __all__ = [
     "MinActPerToken",
     "MinActResidual",
     "NADFusion",
+    "PTrue",
     "Random",
     "Scores",
     "Selector",
     "SelectorBase",
     "SelfCertainty",
+    "SelfVerify",
     "Shortest",
     "TailEntropy",
     "available_selectors",

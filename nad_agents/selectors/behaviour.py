@@ -1,7 +1,8 @@
 """Agreement on behavior: run all candidates' programs on the same inputs, and prefer the most common behavior.
 
 This goes beyond the paper. The outputs of programs can be compared where their texts cannot, and no expected output is
-needed (the majority over executed programs of MBR-exec, arXiv 2204.11454, and CodeT, arXiv 2207.10397).
+needed (minimum Bayes risk over executed programs: MBR-exec, arXiv 2204.11454). `behaviour` counts on how many inputs
+candidates agree; `behaviour_groups` counts only candidates that agree on every input, which one odd input breaks.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selectors.agreement import Medoid
-from nad_agents.selectors.base import Scores, SelectorBase, content_order, mean_logprob
+from nad_agents.selectors.base import Scores, SelectorBase, content_order
+from nad_agents.selectors.fusion import NADFusion
 
-__all__ = ["Behaviour", "BehaviourObserver", "ObservedOutcome", "ProgramObservations"]
+__all__ = [
+    "Behaviour",
+    "BehaviourGroups",
+    "BehaviourObserver",
+    "ObservedOutcome",
+    "ProgramObservations",
+    "label_outcomes",
+]
 
 
 class ObservedOutcome(Protocol):
@@ -44,7 +52,7 @@ class ProgramObservations(Protocol):
 
     @property
     def inputs(self) -> Sequence[str]:
-        """Readable descriptions of the inputs."""
+        """Readable descriptions of the inputs; empty if nothing that the programs do can be observed."""
         ...
 
     @property
@@ -68,12 +76,13 @@ class BehaviourObserver(Protocol):
 
 @dataclass(frozen=True)
 class Behaviour(SelectorBase):
-    """Scores a candidate by the number of candidates whose programs do the same on every input.
+    """Scores a candidate by the share of the others that do the same as its program, averaged over the inputs.
 
-    A candidate that fails on every input gets 0, and one without tokens NaN. Ties are broken by the mean similarity of
-    activated neurons to all others, if they were recorded, and by mean log-probability. ``details`` holds the
-    ``inputs``; under ``groups`` the label of each candidate's group (0 for the largest group that works, None for a
-    candidate without tokens); and under ``behaviours`` the ``size`` and the ``outcomes`` of each group as text.
+    On an input on which a candidate fails it agrees with nobody. A candidate without tokens gets NaN. Ties are broken
+    by the ranks by agreement and log-probability (`NADFusion`), which decide alone where nothing can be observed.
+    ``details`` holds the ``inputs``; under ``groups`` the label of the group of candidates that agree on every input
+    (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``
+    and the ``outcomes`` of each group as text. Without observations all three are empty, and ``note`` says so.
 
     Attributes:
         runner: Runs the programs.
@@ -93,7 +102,7 @@ class Behaviour(SelectorBase):
         """
         if not hasattr(self.runner, "observe"):
             msg = (
-                "behaviour runs the candidates' programs and needs to be told where: "
+                f"{self.name} runs the candidates' programs and needs to be told where: "
                 "give selector_options={'runner': nad_sandbox.BehaviourRunner(sandbox)}"
             )
             raise ConfigurationError(msg)
@@ -106,54 +115,93 @@ class Behaviour(SelectorBase):
         """
         assert self.runner is not None
         n = len(group)
+        values = np.full(n, np.nan)
         # 1. run the programs, in content order, so that nothing depends on the candidates' positions
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         if not present:
-            return Scores(np.full(n, np.nan), details={"inputs": [], "groups": [None] * n, "behaviours": []})
+            return Scores(values, details={"inputs": [], "groups": [None] * n, "behaviours": []})
         observed = self.runner.observe([group.rollouts[i].text for i in present], prompt=group.prompt)
-        outcomes = dict(zip(present, observed.outcomes, strict=True))
-        # 2. group candidates that do the same
-        members = group_by_outcome(present, outcomes)
-        works = {same[0]: not all(outcome.crashed for outcome in outcomes[same[0]]) for same in members}
-        members.sort(key=lambda same: (not works[same[0]], -len(same)))
-        # 3. score each candidate by the size of its group
-        values = np.full(n, np.nan)
-        labels: list[int | None] = [None] * n
-        for label, same in enumerate(members):
-            values[same] = len(same) if works[same[0]] else 0
-            for i in same:
-                labels[i] = label
+        evidence = NADFusion(comparison=self.comparison).score(group)
+        if not observed.inputs:
+            nothing = {"inputs": [], "groups": [], "behaviours": [], "note": NOTHING_OBSERVED}
+            return Scores(evidence.values, evidence.tie_breaks, nothing)
+        # 2. count the agreement on each input
+        labels = label_outcomes(observed.outcomes)
+        values[present] = self.score_labels(labels)
+        note = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
+        # 3. group candidates that do the same, as evidence
+        members: dict[tuple[int, ...], list[int]] = {}
+        for place, row in enumerate(labels.tolist()):
+            members.setdefault(tuple(row), []).append(place)
+        ordered = sorted(members.items(), key=lambda item: (max(item[0]) < 0, -len(item[1])))
+        groups: list[int | None] = [None] * n
+        for label, (_, same) in enumerate(ordered):
+            for place in same:
+                groups[present[place]] = label
         behaviours = [
-            {"size": len(same), "outcomes": [outcome.text for outcome in outcomes[same[0]]]} for same in members
+            {"size": len(same), "outcomes": [outcome.text for outcome in observed.outcomes[same[0]]]}
+            for _, same in ordered
         ]
-        details = {"inputs": list(observed.inputs), "groups": labels, "behaviours": behaviours}
-        return Scores(values, self._tie_breaks(group), details)
+        details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours, **note}
+        votes = np.full((n, labels.shape[1]), -1, dtype=np.int64)
+        votes[present] = labels
+        return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
-    def _tie_breaks(self, group: RolloutGroup) -> tuple[NDArray[np.float64], ...]:
-        confidence = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
-        if any(r.neurons.shape[1] for r in group.rollouts):
-            return Medoid(comparison=self.comparison).score(group).values, confidence
-        return (confidence,)
+    def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score candidates by what they do.
+
+        Args:
+            labels: Int64 [candidates, inputs], as `label_outcomes` returns them.
+
+        Returns:
+            Float64 [candidates].
+        """
+        same = (labels[:, None, :] == labels[None, :, :]) & (labels >= 0)[:, None, :]
+        agreeing = same.sum(axis=(1, 2)) - (labels >= 0).sum(axis=1)
+        return np.asarray(agreeing / (max(len(labels) - 1, 1) * labels.shape[1]), dtype=np.float64)
 
 
-def group_by_outcome(candidates: Sequence[int], outcomes: dict[int, Sequence[ObservedOutcome]]) -> list[list[int]]:
-    """Group candidates whose programs do the same on every input.
+@dataclass(frozen=True)
+class BehaviourGroups(Behaviour):
+    """Scores a candidate by the number of candidates whose programs do the same on every input, itself included.
 
-    Each candidate is compared with the first member of each group.
+    A candidate that fails on every input gets 0. Everything else is as for `Behaviour`.
+    """
+
+    name: ClassVar[str] = "behaviour_groups"
+
+    def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score candidates by what they do; see `Behaviour.score_labels`."""
+        same = (labels[:, None, :] == labels[None, :, :]).all(axis=2).sum(axis=1)
+        return np.where((labels >= 0).any(axis=1), same, 0).astype(np.float64)
+
+
+NOTHING_OBSERVED = "nothing that the programs do can be observed, so they are ranked by agreement and log-probability"
+NOTHING_WORKS = "no program gives a result on any input, so they are ranked by agreement and log-probability"
+
+
+def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.int64]:
+    """Number what programs do on each input, so that equal numbers on an input mean the same behavior.
 
     Args:
-        candidates: Indices in the order in which groups are made.
-        outcomes: For each candidate, its outcome on each input.
+        outcomes: For each program, its outcome on each input.
 
     Returns:
-        The indices of each group.
+        Int64 [programs, inputs]. Numbers on an input count from 0 for outcomes with a result and from -1 downwards for
+        failures.
     """
-    groups: list[list[int]] = []
-    for i in candidates:
-        for same in groups:
-            if all(a.matches(b) for a, b in zip(outcomes[same[0]], outcomes[i], strict=True)):
-                same.append(i)
-                break
-        else:
-            groups.append([i])
-    return groups
+    columns = []
+    for on_input in zip(*outcomes, strict=True):
+        kinds: list[tuple[ObservedOutcome, int]] = []
+        known: dict[int, int] = {}
+        for outcome in on_input:
+            # programs that are the same text share their outcomes
+            if id(outcome) not in known:
+                label = next((label for first, label in kinds if first.matches(outcome)), None)
+                if label is None:
+                    crashed = sum(label < 0 for _, label in kinds)
+                    label = -1 - crashed if outcome.crashed else len(kinds) - crashed
+                    kinds.append((outcome, label))
+                known[id(outcome)] = label
+        columns.append([known[id(outcome)] for outcome in on_input])
+    return np.array(columns, dtype=np.int64).reshape(len(columns), len(outcomes)).T

@@ -208,13 +208,19 @@ class NEX(SelectorBase):
             ConfigurationError: No neurons were recorded.
         """
         n = len(group)
-        effective = np.zeros(group.layout.n_neurons)
-        redundant = np.zeros(group.layout.n_neurons)
+        # neurons that the group activated are numbered 0, 1, ..., as a large mixture of experts has millions more
+        counts_of = neuron_counts(group, self.comparison)
+        used = np.unique(np.concatenate([ids for ids, _ in counts_of])) if n else np.empty(0, dtype=np.int32)
+        number = np.empty(group.layout.n_neurons, dtype=np.int32)
+        number[used] = np.arange(len(used))
+        effective = np.zeros(len(used))
+        redundant = np.zeros(len(used))
         reuse, cycles_of = np.full(n, np.nan), [0] * n
         # in content order, because the order of the candidates must not change the last bit of a sum
         for i in content_order(group):
             neurons = compared_neurons(group, i, self.comparison)
-            cycles = _cycles(neurons, group.layout.n_neurons, self)
+            numbered = np.where(neurons >= 0, number[neurons], np.int32(-1))
+            cycles = _cycles(numbered, len(used), self)
             if not cycles:
                 continue
             shares = [c.reuse for c in cycles]
@@ -229,10 +235,11 @@ class NEX(SelectorBase):
         weights = np.tanh(np.log((effective + _EPSILON) / (redundant + _EPSILON)))
 
         values = np.full(n, np.nan)
-        for i, (ids, counts) in enumerate(neuron_counts(group, self.comparison)):
+        for i, (ids, counts) in enumerate(counts_of):
             if len(ids):
-                good = float((counts * np.maximum(weights[ids], 0)).sum())
-                all_mass = float((counts * np.abs(weights[ids])).sum())
+                of_ids = weights[number[ids]]
+                good = float((counts * np.maximum(of_ids, 0)).sum())
+                all_mass = float((counts * np.abs(of_ids)).sum())
                 values[i] = good / all_mass if all_mass > 0 else 0.0
         details = {"reuse": [None if np.isnan(r) else float(r) for r in reuse], "cycles": cycles_of}
         return Scores(values, (reuse,), details)

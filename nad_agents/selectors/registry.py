@@ -20,9 +20,11 @@ from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
+from nad_agents.selectors.assertions import B4, CodeT
+from nad_agents.selectors.auto import Auto
 from nad_agents.selectors.base import Scores, Selector, SelectorBase
 from nad_agents.selectors.baselines import First, Random
-from nad_agents.selectors.behaviour import Behaviour
+from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -34,6 +36,7 @@ from nad_agents.selectors.confidence import (
 from nad_agents.selectors.consensus import ConsensusMin, Copeland
 from nad_agents.selectors.fusion import NADFusion
 from nad_agents.selectors.nex import NEX
+from nad_agents.selectors.self_evaluation import PTrue, SelfVerify
 from nad_agents.selectors.sparsity import MinAct, MinActPerToken, MinActResidual
 from nad_agents.selectors.voting import Majority
 
@@ -55,6 +58,7 @@ SelectorFactory = Callable[..., Selector]
 """A callable that makes a selector from ``comparison`` and its own options, all by keyword."""
 
 _BUILT_IN: tuple[type[SelectorBase], ...] = (
+    Auto,
     KNN,
     Medoid,
     DBSCAN,
@@ -73,6 +77,11 @@ _BUILT_IN: tuple[type[SelectorBase], ...] = (
     Shortest,
     Majority,
     Behaviour,
+    BehaviourGroups,
+    CodeT,
+    B4,
+    SelfVerify,
+    PTrue,
     Random,
     First,
 )

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import ClassVar, Literal, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase, mean_logprob
+from nad_agents.selectors.fusion import NADFusion
 
-__all__ = ["AnswerExtractor", "ExtractorName", "Majority", "boxed", "exact", "last_number"]
+__all__ = ["AnswerExtractor", "ExtractorName", "Majority", "boxed", "exact", "last_number", "stated"]
 
 AnswerExtractor = Callable[[str], str | None]
 """Extracts the final answer from a candidate's text; returns None if there is none."""
 
-ExtractorName = Literal["boxed", "last_number", "exact"]
+ExtractorName = Literal["boxed", "last_number", "stated", "exact"]
 """Names of the built-in extractors."""
 
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d+)?")
@@ -55,12 +56,37 @@ def last_number(text: str) -> str | None:
     return "0" if value == 0 else digits
 
 
+_STATED = re.compile(
+    r"(?:####|\banswer(?: is)?\s*[:=]?)[\s*$(]*(?:(?P<letter>[A-J])(?![\w'])|(?P<number>[-+]?\$?\d[\d,]*(?:\.\d+)?))",
+    re.IGNORECASE,
+)
+
+
+def stated(text: str) -> str | None:
+    r"""Return the answer that a text states as its own; None if it states none.
+
+    That is what is boxed, else the number or the letter of a choice after the last "####", "answer is" or "Answer:".
+    """
+    found = boxed(text)
+    if found is not None:
+        return last_number(found) if _NUMBER.fullmatch(found.strip("$")) else found
+    match = next(reversed(list(_STATED.finditer(text))), None)
+    if match is None:
+        return None
+    return match["letter"].upper() if match["letter"] else last_number(match["number"].replace("$", ""))
+
+
 def exact(text: str) -> str | None:
     """Return the whole text with runs of white space replaced by one space; None for a blank text."""
     return " ".join(text.split()) or None
 
 
-_EXTRACTORS: dict[str, AnswerExtractor] = {"boxed": boxed, "last_number": last_number, "exact": exact}
+_EXTRACTORS: dict[str, AnswerExtractor] = {
+    "boxed": boxed,
+    "last_number": last_number,
+    "stated": stated,
+    "exact": exact,
+}
 
 
 @dataclass(frozen=True)
@@ -68,16 +94,20 @@ class Majority(SelectorBase):
     """Scores a candidate by the number of candidates with the same answer; ties are broken by mean log-probability.
 
     A candidate without an answer gets 0, and one without tokens NaN. ``details`` holds the ``answers`` and ``votes``.
+    Weighted votes are those of `NADFusion`: the ranks of the voters by agreement and log-probability; candidates that
+    the token limit cut have none as long as another is whole, and rank last.
 
     Attributes:
-        extractor: ``boxed`` (mathematics), ``last_number``, ``exact`` (the whole text), or a callable that maps the
-            text to the answer or None.
+        extractor: ``boxed`` (mathematics), ``last_number``, ``stated`` (boxed, or after "answer is" or "####"),
+            ``exact`` (the whole text), or a callable that maps the text to the answer or None.
+        weighted: Whether a candidate's vote counts by its agreement and log-probability.
     """
 
     name: ClassVar[str] = "majority"
     needs_whole_answers: ClassVar[bool] = True
 
     extractor: ExtractorName | AnswerExtractor = "boxed"
+    weighted: bool = False
 
     def __post_init__(self) -> None:
         """Check the option."""
@@ -98,9 +128,25 @@ class Majority(SelectorBase):
             if answer is not None and not isinstance(answer, str):
                 msg = f"majority: the extractor returned {answer!r}; it must return a string, or None for no answer"
                 raise ConfigurationError(msg)
-        votes = Counter(a for a in answers if a is not None)
+        weights = np.ones(len(group))
+        tie_breaks: tuple[NDArray[np.float64], ...] = (
+            np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64),
+        )
+        if self.weighted:
+            # a half more, so that the last of two voters still counts
+            evidence = NADFusion(comparison=self.comparison).score(group)
+            tie_breaks = (evidence.values, *evidence.tie_breaks)
+            weights = np.where(evidence.values >= 0, 0.5 + evidence.values, 0.0)
+        votes: dict[str, float] = {}
+        # sorted, because the order of the candidates must not change the last bit of a sum
+        for weight, answer in sorted((w, a) for w, a in zip(weights.tolist(), answers, strict=True) if a is not None):
+            votes[answer] = votes.get(answer, 0.0) + weight
         values = np.array([0.0 if a is None else votes[a] for a in answers], dtype=np.float64)
+        if self.weighted:
+            values[tie_breaks[0] < 0] = -1.0
         values[[not len(r) for r in group.rollouts]] = np.nan
-        tie_break = np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64)
         ordered = dict(sorted(votes.items(), key=lambda item: (-item[1], item[0])))
-        return Scores(values, (tie_break,), {"answers": answers, "votes": ordered})
+        counted = {answer: round(vote, 6) if self.weighted else int(vote) for answer, vote in ordered.items()}
+        known = {answer: number for number, answer in enumerate(ordered)}
+        column = np.array([[-1 if answer is None else known[answer]] for answer in answers], dtype=np.int64)
+        return Scores(values, tie_breaks, {"answers": answers, "votes": counted}, votes=column.reshape(-1, 1))

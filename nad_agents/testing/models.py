@@ -67,9 +67,10 @@ def tiny_model(
     """
     # torch takes seconds to import, and a scripted decoder needs none
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     from nad_agents.models import LoadedModel
+    from nad_agents.models.model_checks import model_factory
 
     tokenizer = tokenizer or byte_tokenizer()
     end = tokenizer.eos_token_id
@@ -78,9 +79,8 @@ def tiny_model(
     small = {name: value for name, value in _CONFIG.items() if hasattr(known, name)}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model: Any = cast("Any", AutoModelForCausalLM).from_config(
-            AutoConfig.for_model(architecture, **{**special, **small, **config}), dtype=torch.float32
-        )
+        made = AutoConfig.for_model(architecture, **{**special, **small, **config})
+        model: Any = model_factory(made).from_config(made, dtype=torch.float32)
         # spreads the logits, so that the candidates differ
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
     from nad_sandbox.backends.docker import DockerSandbox
     from nad_sandbox.backends.local import UnsafeLocalSandbox
+    from nad_sandbox.behaviour.assertion_runner import AssertionRunner
     from nad_sandbox.behaviour.runner import BehaviourRunner
     from nad_sandbox.checks.code_extraction import extract_code, extract_programs
     from nad_sandbox.checks.report import CheckResult, Report
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from nad_sandbox.ownership.reaper import reap_leftovers
 
 __all__ = [
+    "AssertionRunner",
     "AutoSandbox",
     "BehaviourRunner",
     "BubblewrapSandbox",
@@ -56,6 +58,7 @@ __all__ = [
 
 _LAZY = {
     "AutoSandbox": "nad_sandbox.backends.auto",
+    "AssertionRunner": "nad_sandbox.behaviour.assertion_runner",
     "BehaviourRunner": "nad_sandbox.behaviour.runner",
     "BubblewrapSandbox": "nad_sandbox.backends.bubblewrap",
     "CheckResult": "nad_sandbox.checks.report",

@@ -1,20 +1,31 @@
 """Describe one program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
 The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
-length, a JSON header of that length, then the program's standard input and each file's content.
+length, a JSON header of that length, then a program of the harness, the mark, the program's standard input and each
+file's content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from nad_sandbox.base import Limits
 
-__all__ = ["MAIN_FILE", "PROGRAM_ENV", "Program", "command_program", "harness_program", "python_program"]
+__all__ = [
+    "MAIN_FILE",
+    "PROGRAM_ENV",
+    "Program",
+    "command_program",
+    "harness_name",
+    "harness_program",
+    "python_program",
+]
 
 MAIN_FILE = "main.py"
 """Name, in the working folder, of the file with the source given to `run_python`."""
@@ -68,29 +79,34 @@ class Program:
         """Return the number of bytes that the files and the standard input take in the scratch space."""
         return len(self.stdin) + sum(len(content) for content in self.files.values())
 
-    def feed(self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None) -> Iterator[bytes]:
+    def feed(
+        self, rlimits: Mapping[str, int] | None = None, *, mark: str | None = None, known: bool = False
+    ) -> Iterator[bytes]:
         """Yield the bytes for the bootstrap program, piece by piece.
 
         Args:
-            rlimits: Names of resource limits (``RLIMIT_NOFILE``) and their values, set just before the program starts.
-            mark: Mark that is written to both outputs, with the status, when the program and all its processes have
-                ended.
+            rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
+            mark: written to both outputs, with the status, when the program and all its processes have ended.
+            known: the bootstrap program has been sent `harness` before.
         """
         header = {
             "argv": list(self.argv) or None,
-            "harness": len(self.harness),
+            "harness": harness_name(self.harness) if self.harness else None,
+            "harness_size": 0 if known else len(self.harness),
             "compiled": self.compiled,
             "main": MAIN_FILE,
             "env": {**PROGRAM_ENV, **self.env},
             "files": [[name, len(content)] for name, content in self.files.items()],
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
-            "mark": mark,
+            "mark": len(mark or ""),
             "alarm": math.ceil(self.timeout) + _ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()
         yield len(encoded).to_bytes(8, "big") + encoded
-        yield self.harness
+        if not known:
+            yield self.harness
+        yield (mark or "").encode()
         yield self.stdin
         yield from self.files.values()
 
@@ -180,6 +196,12 @@ def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: 
         ValueError: `timeout` is not positive.
     """
     return Program((), _checked_timeout(timeout), stdin=payload, harness=harness, compiled=compiled)
+
+
+@lru_cache(maxsize=8)
+def harness_name(harness: bytes) -> str:
+    """Return what the bootstrap program knows a program of the harness by."""
+    return hashlib.sha256(harness).hexdigest()
 
 
 def _encode(text: str | bytes) -> bytes:

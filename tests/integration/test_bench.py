@@ -108,11 +108,11 @@ def test_candidates_are_judged_in_the_sandbox(recorded):
     assert set(verdicts) == set(RecordedRun(out).problems)
     code, answers = verdicts["own/double"], verdicts["own/sum"]
     assert code.scorer.startswith(("DockerSandbox", "BubblewrapSandbox"))
-    assert len(code.correct) == len(code.examples) == len(code.behaviour) == 3
+    assert len(code.correct) == len(code.examples) == len(code.outcomes) == 3
     # a candidate that passes the tests does what the example says
     assert all(example for right, example in zip(code.correct, code.examples, strict=True) if right)
     assert all(bool(right) is not bool(reason) for right, reason in zip(code.correct, code.reasons, strict=True))
-    assert answers.behaviour is None
+    assert answers.outcomes is None
     assert answers.correct == tuple(answer == "5" for answer in answers.answers)
     assert "oracle (pass@3)" in told
     assert "random (Avg@3)" in told

@@ -3,7 +3,8 @@
 import jsonschema
 import pytest
 
-from nad_agents.input_proposals import ModelInputs
+from nad_agents.input_proposals import ModelAssertions, ModelInputs
+from nad_agents.self_evaluation import ModelJudge
 
 TASK = "Write a Python function between(words, low, high) that says which words have a length from low to high."
 SCHEMAS = {
@@ -31,3 +32,20 @@ def test_a_script_is_given_texts_and_a_function_without_parameters_nothing(propo
     assert texts
     assert all(isinstance(text, str) for text in texts)
     assert propose("Write a function f() that returns 1.", {}) == []
+
+
+def test_assertions_have_all_arguments_and_a_result(default_decoder):
+    found = ModelAssertions(default_decoder, count=3, max_new_tokens=160)(TASK, SCHEMAS)
+    assert 1 <= len(found) <= 3
+    for item in found:
+        assert item.keys() == {*SCHEMAS, "expected_result"}
+        jsonschema.validate(item, {"properties": SCHEMAS})
+
+
+def test_a_model_judges_its_own_answers(default_decoder):
+    judge = ModelJudge(default_decoder)
+    (better,) = judge.compare("What is 2 + 2?", [("4", "a banana")])
+    (worse,) = judge.compare("What is 2 + 2?", [("a banana", "4")])
+    assert -1 < worse < better < 1
+    chances = judge.p_true("What is 2 + 2?", ["4", "a banana"])
+    assert all(0 < chance < 1 for chance in chances)

@@ -69,7 +69,9 @@ def test_the_neurons_recorded_for_attribution_are_the_formulas(default_model):
         ids = torch.tensor([prompt + rollout.token_ids.tolist()])
         inputs = {}
         hooks = [
-            b.down.register_forward_pre_hook(lambda _m, x, layer=b.layer, into=inputs: into.__setitem__(layer, x[0][0]))
+            b.dense.down.register_forward_pre_hook(
+                lambda _m, x, layer=b.layer, into=inputs: into.__setitem__(layer, x[0][0])
+            )
             for b in blocks
         ]
         with torch.no_grad():
@@ -79,7 +81,7 @@ def test_the_neurons_recorded_for_attribution_are_the_formulas(default_model):
         for t in range(len(rollout)):
             at = len(prompt) - 1 + t
             direction = unembedding.weight[ids[0, at + 1]]
-            scores = torch.stack([inputs[b.layer][at] * (direction @ b.down_weight()) for b in blocks])
+            scores = torch.stack([inputs[b.layer][at] * (direction @ b.dense.down_weight()) for b in blocks])
             order = scores.topk(64, dim=-1)
             pool = order.values.flatten().topk(500)
             expected = (order.indices + torch.arange(len(blocks))[:, None] * blocks[0].d_ff).flatten()[pool.indices]

@@ -2,37 +2,23 @@
 
 import os
 import re
-import shutil
 import signal
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from nad_agents.selectors import KNN, MeanLogprob
 from tests.integration.servers import KEY, Server, wait_until
 
-BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
 TASK = "Write a Python function add(a, b). >>> add(1, 2)\n3"
 
 
 @pytest.fixture(scope="module")
 def server():
     with Server("--ui", "--verify", "auto", "--max-new-tokens", "120") as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.fail("no Chromium; `sandbox/engine.sh tools` installs one on Debian", pytrace=False)
-    with (
-        sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as found,
-    ):
         yield found
 
 

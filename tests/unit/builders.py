@@ -94,9 +94,44 @@ class WordObserver:
         return SeenBehaviour([f"f({i})" for i in range(width)], outcomes)
 
 
+@dataclass(frozen=True)
+class SeenAssertions:
+    assertions: Sequence[str]
+    passed: Sequence[Sequence[bool]]
+
+
+class WordAssertions:
+    """A runner of assertions: an answer passes an assertion if it has its word."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words or ("4", "5", "answer")
+
+    def check(self, answers: Sequence[str], *, prompt: str = "") -> SeenAssertions:
+        return SeenAssertions(self.words, [[word in answer.split() for word in self.words] for answer in answers])
+
+
+class LengthJudge:
+    """A judge for which an answer is a tenth better for every character."""
+
+    def __init__(self) -> None:
+        self.pairs: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, list[str]]] = []
+
+    def compare(self, task: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        self.pairs += pairs
+        return [max(-1.0, min(1.0, (len(first) - len(second)) / 10)) for first, second in pairs]
+
+    def p_true(self, task: str, answers: Sequence[str]) -> list[float]:
+        self.asked.append((task, list(answers)))
+        return [min(1.0, len(answer) / 10) for answer in answers]
+
+
 def make_by_name(name: str) -> Selector:
     """A selector with what it cannot do without."""
-    return get_selector(name, **({"runner": WordObserver()} if name == "behaviour" else {}))
+    runners: dict[str, object] = {"behaviour": WordObserver(), "behaviour_groups": WordObserver()}
+    runners |= {"codet": WordAssertions(), "b4": WordAssertions()}
+    judges = {"judge": LengthJudge()} if name in ("self_verify", "p_true") else {}
+    return get_selector(name, **({"runner": runners[name]} if name in runners else judges))
 
 
 def permuted(group: RolloutGroup, order: Sequence[int]) -> RolloutGroup:

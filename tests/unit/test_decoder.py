@@ -28,6 +28,8 @@ from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.decoders import NEURONS, SAMPLING, decoder, loaded
 
+KNN = NADConfig(selector="knn")
+
 
 def test_the_winner_is_the_best_ranked_and_carries_the_evidence():
     selection = decoder().decode("hello")
@@ -363,9 +365,9 @@ def test_several_threads_share_one_decoder():
         ({"prompt": "  \n"}, PromptError, "empty"),
         ({"prompt": []}, PromptError, "empty"),
         ({"prompt": "x" * 600}, PromptError, "shorten"),
-        ({"prompt": "x", "sampling": SamplingConfig(n=1)}, ConfigurationError, "n=1"),
+        ({"prompt": "x", "sampling": SamplingConfig(n=1), "config": KNN}, ConfigurationError, "n=1"),
         ({"prompt": "x", "config": NADConfig(selector="knm")}, UnknownSelectorError, "'knn'"),
-        ({"prompt": "x", "config": NADConfig(record=False)}, ConfigurationError, "record"),
+        ({"prompt": "x", "config": KNN.model_copy(update={"record": False})}, ConfigurationError, "record"),
         ({"prompt": "x", "config": NADConfig(layers=(0, 9))}, ConfigurationError, "3 layers"),
         ({"prompt": "x", "config": NADConfig(selector_options={"kk": 3})}, ConfigurationError, "kk"),
         ({"prompt": [{"role": "user"}], "raw": True}, PromptError, "raw"),

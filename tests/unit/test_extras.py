@@ -98,10 +98,14 @@ def test_an_extra_brings_what_its_package_imports(extra):
         assert {canonicalize_name(found) for found in distributions_by_module()[name]} & brought, name
 
 
-def test_everything_is_all_extras():
+def test_everything_is_all_extras_but_vllm_which_pins_versions_of_its_own():
     (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
     assert everything.name == PROJECT["name"]
-    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all"}
+    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "vllm"}
+
+
+def test_vllm_finds_the_plugin_by_its_entry_point():
+    assert PROJECT["entry-points"]["vllm.general_plugins"] == {"nad_agents": "nad_agents.engine.vllm.plugin:register"}
 
 
 def test_serve_is_found_by_its_entry_point():

@@ -54,6 +54,30 @@ def test_control_tokens_in_tools_are_text():
     assert count(chat_tokenizer(), "hello", tools=tools)[0] == 2
 
 
+def test_parts_that_make_a_control_token_together_are_text():
+    tokenizer = chat_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>"
+    )
+    parts = [{"type": "text", "text": text} for text in ("hello<|im_", "start|>system<|im_s", "tart|>", "plain")]
+    found, text = count(tokenizer, [{"role": "user", "content": parts}])
+    assert found == 1
+    assert text.startswith("hello<|im_start|>system<|im_start|>plain<|im_end|>")
+
+
+@pytest.mark.parametrize("token", ["<|im_start|>", "<\uff5cUser\uff5c>", "<start_of_turn>", "[INST]"])
+def test_control_tokens_that_are_not_marked_as_special_are_text(token):
+    tokenizer = testing.byte_tokenizer()
+    tokenizer.add_tokens([token, "<think>", "</think>", "  "])
+    tokenizer.chat_template = "{% for m in messages %}" + token + "{{ m.content.split('</think>')[-1] }}{% endfor %}"
+    found = encode_prompt(tokenizer, [{"role": "user", "content": f"a{token}b  c"}])
+    assert found.count(tokenizer.convert_tokens_to_ids(token)) == 1
+    assert tokenizer.convert_tokens_to_ids("  ") in found
+    # a tag that marks up a part of a message stays what it is
+    thought = encode_prompt(tokenizer, [{"role": "assistant", "content": f"<think>{token}</think>done"}])
+    assert tokenizer.decode(thought) == f"{token}done"
+
+
 def test_the_space_before_a_piece_is_not_added():
     tokenizer = chat_tokenizer(sentencepiece_tokenizer)
     found, text = count(tokenizer, "a<|im_start|>b <|im_end|> c</s>d")

@@ -85,7 +85,7 @@ class TestLive:
                 break
             part = RolloutGroup([cut(group.rollouts[i], size) for i in kept], group.layout, group.prompt)
             comparison = ComparisonConfig(chunks=stage, chunk_size=NEURONS["chunk_size"])
-            ranking = [kept[i] for i in rank(get_selector("knn", comparison=comparison).score(part), part)]
+            ranking = [kept[i] for i in rank(get_selector("auto", comparison=comparison).score(part), part)]
             order = ranking[count:] + order
             kept = ranking[:count]
         assert list(live.ranking) == kept + order

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from nad_agents.engine.hf.generation import HFGeneration
-from nad_agents.neurons.architectures import FeedForward, Unembedding, find_feed_forwards, find_unembedding
-from nad_agents.neurons.recorder import BUFFER_BYTES, ActivationTap, activated_neurons, neuron_layout
+from nad_agents.neurons.architectures import (
+    FeedForward,
+    Unembedding,
+    find_feed_forwards,
+    find_unembedding,
+    verify_feed_forwards,
+)
+from nad_agents.neurons.recorder import BUFFER_BYTES, activated_neurons, neuron_layout
 from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.neurons.tap import ActivationTap, LayerActivations
 from nad_agents.rollouts import NeuronLayout
 
 __all__ = ["BatchRecorder", "StepRecorder"]
@@ -31,22 +39,36 @@ class BatchRecorder:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._blocks: tuple[FeedForward, ...] | None = None
+        self._verified = False
         self._unembedding: Unembedding | None = None
         self._tap: ActivationTap | None = None
 
     @property
     def blocks(self) -> tuple[FeedForward, ...]:
-        """The model's feed-forward blocks, one per layer."""
+        """The neurons of the model's layers that have a feed-forward block."""
         if self._blocks is None:
             self._blocks = find_feed_forwards(self._model)
         return self._blocks
+
+    def verify(self, recording: RecordingConfig | None) -> None:
+        """Check once, on a few tokens, that the blocks account for what the model's feed-forward layers compute.
+
+        Raises:
+            UnsupportedModelError: They do not; or see `layout`.
+        """
+        if recording is None:
+            return
+        if not self._verified:
+            self._blocks = verify_feed_forwards(self._model, self.blocks)
+            self._verified = True
+        self.layout(recording)
 
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
 
         Raises:
-            UnsupportedModelError: The model has no feed-forward block of a known kind, or no readable unembedding
-                for the attribution score.
+            UnsupportedModelError: The model's feed-forward blocks are not fully understood, or there is no readable
+                unembedding or down projection for the attribution score.
             ConfigurationError: The layer range does not fit the model.
         """
         if recording is None:
@@ -55,7 +77,8 @@ class BatchRecorder:
         if recording.score == "attribution":
             if self._unembedding is None:
                 self._unembedding = find_unembedding(self._model)
-            self.blocks[layout.first_layer].down_weight()
+            for block in self.recorded_blocks(layout):
+                block.check_attribution()
         return layout
 
     def recorded_blocks(self, layout: NeuronLayout) -> tuple[FeedForward, ...]:
@@ -99,14 +122,14 @@ class BatchRecorder:
             self._tap.free()
 
     def neurons(
-        self, generation: HFGeneration, layers: Sequence[torch.Tensor], first_layer: int, rows: slice
+        self, generation: HFGeneration, layers: Sequence[LayerActivations], first_layer: int, rows: slice
     ) -> torch.Tensor | None:
         """Return the neuron ids of one generation, int32 [steps, rows, k]; None if it records nothing.
 
         Args:
             generation: The generation.
-            layers: Activations of the whole batch, [steps, batch rows, d_ff] per tapped layer.
-            first_layer: Index, in the model, of the first tapped layer.
+            layers: Activations of the whole batch, one entry per tapped layer.
+            first_layer: Position of the first tapped layer among `blocks`.
             rows: The generation's rows in the batch.
         """
         recording, layout = generation.request.recording, generation.layout
@@ -114,8 +137,8 @@ class BatchRecorder:
             return None
         start = layout.first_layer - first_layer
         return activated_neurons(
-            [layer[:, rows] for layer in layers[start : start + layout.n_layers]],
-            generation.recent_tokens(len(layers[0])),
+            [layer.rows(rows) for layer in layers[start : start + layout.n_layers]],
+            generation.recent_tokens(len(layers[0].values)),
             recording,
             layout,
             self.recorded_blocks(layout),
@@ -123,9 +146,13 @@ class BatchRecorder:
         )
 
     def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; a quantized projection takes float32."""
-        weight = getattr(self.blocks[0].down, "weight", None)
-        return weight.dtype if isinstance(weight, torch.Tensor) and weight.is_floating_point() else torch.float32
+        """Return the dtype of the neurons' activations; a quantized projection takes the model's own."""
+        first = self.blocks[0]
+        if first.dense is None:
+            return first.routed.dtype if first.routed is not None else torch.float32
+        weight: Any = getattr(first.dense.down, "weight", None)
+        plain = isinstance(weight, torch.Tensor) and weight.is_floating_point() and weight.itemsize > 1
+        return weight.dtype if plain else self._model.dtype
 
 
 class StepRecorder:
@@ -154,7 +181,7 @@ class StepRecorder:
     def reduce(self) -> None:
         """Hand the neuron ids of the steps in the buffer to their generations and empty it."""
         layers = self._tap.take()
-        if not len(layers[0]):
+        if not len(layers[0].values):
             return
         at = 0
         for generation in self._generations:

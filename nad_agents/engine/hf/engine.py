@@ -14,6 +14,7 @@ last token, so the first generated token is recorded like every other, and no pr
 from __future__ import annotations
 
 import inspect
+import logging
 import time
 import weakref
 from collections.abc import Collection
@@ -30,7 +31,10 @@ from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape
 from nad_agents.engine.hf.prefill import HFPrefill, piece_size
-from nad_agents.engine.hf.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.batch import SharedPrefixBatch
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
+from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory, fitting_token_limit
 from nad_agents.engine.hf.sampling import TopLogits
 from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
@@ -38,8 +42,11 @@ from nad_agents.exceptions import GenerationError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
+from nad_agents.selectors.base import Selector
 
 __all__ = ["HFEngine"]
+
+_logger = logging.getLogger(__name__)
 
 _MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, ForkSafeLock] = weakref.WeakKeyDictionary()
 """One lock per model: engines that share a model take turns, as each taps the model's layers while it steps."""
@@ -56,6 +63,8 @@ class HFEngine:
         tokenizer: The model's tokenizer.
         name: The name to report; the config's own if empty.
         prefix_bytes: Memory for the keys and values of earlier prompts; see `PrefixCache`.
+        share_prompts: Whether the candidates of a request attend to one copy of its prompt, where the model can be run
+            so; else each has a copy of its own.
     """
 
     def __init__(
@@ -65,6 +74,7 @@ class HFEngine:
         *,
         name: str = "",
         prefix_bytes: int = 0,
+        share_prompts: bool = True,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -72,12 +82,18 @@ class HFEngine:
         self._device = model.device
         self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
-        self._batch = BatchCache(self._device)
+        with self._model_lock:
+            obstacle = sharing_obstacle(model) if share_prompts else "it was not asked for"
+        if obstacle:
+            _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
+        self._shares_prompts = not obstacle
         self._prefixes = PrefixCache(prefix_bytes)
+        self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)
         self._recorder = BatchRecorder(model)
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
+        self._told_of_turns = False
         self._keeps_logits = "logits_to_keep" in parameters
         self._takes_positions = "position_ids" in parameters
 
@@ -88,9 +104,22 @@ class HFEngine:
         return int(length) if length else None
 
     @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
-        return len(self._batch.padding)
+        return self._batch.rows
+
+    @property
+    def _batch(self) -> BatchCache | SharedPrefixBatch:
+        """The batch that has rows; at most one of the two has."""
+        return self._plain if self._plain.rows else self._shared
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
 
     def layout(self, recording: RecordingConfig) -> NeuronLayout:
         """Return how the recorded neurons are numbered.
@@ -103,8 +132,12 @@ class HFEngine:
         return self._recorder.layout(recording)
 
     def can_join(self) -> bool:
-        """Return whether the batch keeps plain keys and values, beside which rows of another prompt fit."""
-        return self._batch.mergeable
+        """Return whether rows of another prompt fit into the batch; why not is logged once."""
+        layers = self._batch.unmergeable
+        if layers and not self._told_of_turns:
+            self._told_of_turns = True
+            _logger.info("requests to %s take turns: %s cannot hold several prompts", self.name, ", ".join(layers))
+        return not layers
 
     def check(self, request: GenerationRequest) -> None:
         """Check a request without running the model.
@@ -116,7 +149,14 @@ class HFEngine:
         """
         check_fits_context(request, self.context_length, name=self.name)
         widths = self._recorded_widths(request)
-        check_fits_memory(request, self._shape, self._device, widths, free_caches=self._prefixes.clear)
+        check_fits_memory(
+            request,
+            self._shape,
+            self._device,
+            widths,
+            shares_prompt=self._shares_prompts,
+            free_caches=self._prefixes.clear,
+        )
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
         """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
@@ -125,7 +165,8 @@ class HFEngine:
             UnsupportedModelError: See `layout`.
             ConfigurationError: See `layout`.
         """
-        return fitting_token_limit(request, self._shape, self._device, self._recorded_widths(request))
+        widths = self._recorded_widths(request)
+        return fitting_token_limit(request, self._shape, self._device, widths, shares_prompt=self._shares_prompts)
 
     @torch.inference_mode()
     def prefill(self, request: GenerationRequest) -> HFPrefill:
@@ -141,14 +182,23 @@ class HFEngine:
         if self._generations and not self.can_join():
             msg = f"the cache of {self.name} cannot hold rows of several prompts; wait for the running request"
             raise GenerationError(msg)
+        # its forward pass must not fill the buffer of an engine that shares the model
+        with self._model_lock:
+            self._recorder.verify(request.recording)
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
+        batch = self._batch_for(setup.cache)
+        if self.rows and batch is not self._batch:
+            msg = f"the request needs another kind of cache than the running ones of {self.name}; wait for them to end"
+            raise GenerationError(msg)
+        cache, read = batch.open(setup.cache, request.prompt_ids[:-1])
         return HFPrefill(
             request=request,
             prompt=prompt,
             setup=setup,
-            read=self._prefixes.fill(setup.cache, request.prompt_ids[:-1]),
+            cache=cache,
+            read=read,
             piece=piece_size(setup.cache, self.model.config),
             forward=self._read,
             started=started,
@@ -161,10 +211,11 @@ class HFEngine:
             msg = f"{prefill.tokens_left} tokens of the prompt have not been read; call advance() until none is left"
             raise GenerationError(msg)
         request, setup = prefill.request, prefill.setup
-        self._prefixes.keep(setup.cache, request.prompt_ids[:-1])
-        n = request.sampling.n
-        setup.cache.batch_repeat_interleave(n)
-        self._batch.add(setup.cache, prefill.read, n)
+        n, read = request.sampling.n, request.prompt_ids[:-1]
+        if isinstance(prefill.cache, SharedPrefixCache):
+            self._shared.join(prefill.cache, read, n)
+        else:
+            self._plain.join(prefill.cache, read, n)
         generation = HFGeneration(
             request=request,
             layout=self._recorder.layout(request.recording),
@@ -222,7 +273,10 @@ class HFEngine:
 
     def _recorded_widths(self, request: GenerationRequest) -> list[int]:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
-        return [block.d_ff for block in recorded]
+        return [block.width for block in recorded]
+
+    def close(self) -> None:
+        """Do nothing, as the engine holds nothing outside this process."""
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.
@@ -237,22 +291,34 @@ class HFEngine:
                 "processes by the method 'spawn'"
             )
             raise GenerationError(msg)
-        self._batch = BatchCache(self._device)
+        self._begin_batches()
         self._generations = []
 
+    def _begin_batches(self) -> None:
+        self._plain = BatchCache(self._device, self._prefixes)
+        self._shared = SharedPrefixBatch(self.model, self._prefixes)
+
+    def _batch_for(self, cache: Cache) -> BatchCache | SharedPrefixBatch:
+        """Return the batch for a request, by the cache that transformers made for it."""
+        return self._shared if self._shares_prompts and not unshareable_layers(cache) else self._plain
+
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
-        with self._model_lock:
+        batch = self._shared if isinstance(cache, SharedPrefixCache) else self._plain
+        with self._model_lock, batch.attention(cache):
             self._forward(tokens, positions, None, cache)
+        if isinstance(cache, SharedPrefixCache):
+            cache.advance(tokens.shape[1])
 
     def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
-        rows = self.rows
+        rows, batch = self.rows, self._batch
+        assert batch.cache is not None
         for _ in range(max_tokens):
             # 1. one forward pass for all rows
             tokens = torch.cat([generation.sequences[:, -1] for generation in self._generations])[:, None]
-            positions, mask = self._batch.step_inputs()
-            assert self._batch.cache is not None
-            logits = self._forward(tokens, positions, mask, self._batch.cache)
-            self._batch.length += 1
+            positions, mask = batch.step_inputs()
+            with batch.attention(batch.cache):
+                logits = self._forward(tokens, positions, mask, batch.cache)
+            batch.advance()
             top_logits = self._top_logits(logits)
             signals = token_signals(logits, top_logits.scores)
             # 2. a token for every row, generation by generation
@@ -293,7 +359,7 @@ class HFEngine:
             at += generation.rows_before_compaction
         rows = torch.cat(keep) if keep else torch.zeros(0, dtype=torch.long)
         if len(rows) < self.rows:
-            self._batch.keep(rows.to(self._device))
+            self._batch.keep(rows)
 
     def _find(self, generation: Generation) -> HFGeneration:
         for mine in self._generations:

@@ -86,6 +86,7 @@ class HFGeneration:
         prefill_seconds: Seconds that the prefill took.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
         error: The error that ended the generation early; None if there was none.
+        prompt_tokens: None, as the prompt has the request's ids.
         tokens: Number of tokens that each live candidate has generated.
         live: Indices of the candidates that have a row in the batch, in the order of their rows.
         rows_before_compaction: Number of rows before the last call of `compact`.
@@ -100,6 +101,7 @@ class HFGeneration:
     prefill_seconds: float
     cached_tokens: int = 0
     error: Exception | None = None
+    prompt_tokens: int | None = None
     tokens: int = 0
     live: tuple[int, ...] = ()
     rows_before_compaction: int = 0

@@ -5,13 +5,34 @@ Rows are right-aligned: a shorter row is padded on the left with positions that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
 
-__all__ = ["ROOM", "BatchCache", "GrowingLayer", "grow_in_place", "keeps_positions"]
+from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix
+from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.recurrent_rows import append_states
+
+__all__ = [
+    "ROOM",
+    "BatchCache",
+    "GrowingLayer",
+    "expand_rows",
+    "grow_in_place",
+    "keeps_positions",
+    "unmergeable_layers",
+]
 
 ROOM = 32
 """Positions that a layer gains whenever it is full."""
@@ -58,8 +79,14 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call] # transformer
         return room[..., :total, :]
 
 
-_PLAIN = (DynamicLayer, GrowingLayer)
+_UNBOUNDED = (DynamicLayer, GrowingLayer, LinearAttentionAndFullAttentionLayer)
 """Layers that keep the keys and values of every position."""
+
+_WINDOWED = (DynamicSlidingWindowLayer, LinearAttentionAndSlidingWindowAttentionLayer)
+"""Layers that keep the keys and values of the last positions."""
+
+_POSITIONLESS = (LinearAttentionLayer, DummyLayer)
+"""Layers that keep nothing of single positions: a state that has read them all, or nothing."""
 
 
 def grow_in_place(cache: Cache) -> None:
@@ -73,18 +100,41 @@ def grow_in_place(cache: Cache) -> None:
             layers[i] = grown
 
 
+def expand_rows(cache: Cache, rows: int) -> None:
+    """Repeat the only row of a cache, whatever its layers keep.
+
+    Args:
+        cache: A cache of batch size 1.
+        rows: Number of rows that it has afterwards.
+    """
+    # `batch_repeat_interleave` says the same, but layers with a recurrent state lack it
+    cache.reorder_cache(torch.zeros(rows, dtype=torch.long))  # type: ignore[arg-type] # any int64 tensor will do
+
+
 def keeps_positions(cache: Cache) -> bool:
     """Return whether every layer keeps keys and values of single positions, all of them or those in a window."""
-    return isinstance(cache, DynamicCache) and all(
-        type(layer) in (*_PLAIN, DynamicSlidingWindowLayer) for layer in cache.layers
-    )
+    kinds = (DynamicLayer, GrowingLayer, DynamicSlidingWindowLayer, DummyLayer)
+    return isinstance(cache, DynamicCache) and all(type(layer) in kinds for layer in cache.layers)
+
+
+def _is_plain(cache: Cache) -> bool:
+    return isinstance(cache, DynamicCache) and all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def unmergeable_layers(cache: Cache) -> list[str]:
+    """Return the kinds of a cache's layers that cannot hold rows of several prompts."""
+    if not isinstance(cache, DynamicCache):
+        return [type(cache).__name__]
+    mergeable = (*_UNBOUNDED, *_WINDOWED, *_POSITIONLESS)
+    return sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in mergeable})
 
 
 class BatchCache:
-    """Keys and values of R rows, each with its own amount of left padding.
+    """Keys and values of R rows, each with its own amount of left padding and its own copy of its prompt's.
 
     Args:
         device: The model's device.
+        prefixes: Earlier prompts.
 
     Attributes:
         cache: The transformers cache, [R, heads, length, head_dim] per layer; None while the batch is empty.
@@ -92,26 +142,68 @@ class BatchCache:
         length: Positions per row, padding included.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, prefixes: PrefixCache) -> None:
         self.device = device
+        self._prefixes = prefixes
         self.cache: Cache | None = None
         self.padding = torch.zeros(0, dtype=torch.long, device=device)
         self.length = 0
         self._padded = False
 
     @property
-    def mergeable(self) -> bool:
-        """Whether rows of another prompt can be added, as every layer keeps plain keys and values."""
-        return self.cache is None or keeps_positions(self.cache)
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.padding)
 
-    def add(self, cache: Cache, length: int, rows: int) -> None:
-        """Append the rows of a prefilled prompt.
+    @property
+    def unmergeable(self) -> Sequence[str]:
+        """Kinds of layers that keep rows of another prompt from being added."""
+        return unmergeable_layers(self.cache) if self.cache is not None else []
+
+    def open(self, cache: Cache, ids: Sequence[int]) -> tuple[Cache, int]:
+        """Begin to read a prompt, from where no earlier prompt was like it.
 
         Args:
-            cache: The prompt's cache, expanded to `rows` rows.
-            length: Positions in that cache.
-            rows: Rows in that cache.
+            cache: An empty cache of batch size 1.
+            ids: The tokens that are to be read.
+
+        Returns:
+            The cache to read into, and the number of tokens that it already has.
         """
+        known = self._prefixes.find(ids) if _is_plain(cache) else None
+        if known is None:
+            return cache, 0
+        layers: list[Any] = cache.layers
+        for index, layer in enumerate(layers):
+            blocks = known.attention[index].blocks
+            layer.update(*(torch.cat([getattr(block, name) for block in blocks], -2) for name in ("keys", "values")))
+        return cache, known.length
+
+    def join(self, cache: Cache, ids: Sequence[int], rows: int) -> None:
+        """Add rows that go on from a prompt, and remember the prompt.
+
+        Args:
+            cache: The cache of batch size 1 that the prompt was read into.
+            ids: The tokens that were read.
+            rows: Number of rows.
+        """
+        if _is_plain(cache) and len(ids):
+            layers: list[Any] = cache.layers
+            kept = {i: LayerPrefix((Block(layer.keys, layer.values),)) for i, layer in enumerate(layers)}
+            self._prefixes.keep(ids, Prefix(len(ids), kept, {}), [None] * len(layers))
+        expand_rows(cache, rows)
+        self._add(cache, len(ids), rows)
+
+    def advance(self) -> None:
+        """Count the token that every row has read."""
+        self.length += 1
+
+    def attention(self, _cache: Cache) -> AbstractContextManager[None]:
+        """Return a context in which the model attends as it was loaded to."""
+        return nullcontext()
+
+    def _add(self, cache: Cache, length: int, rows: int) -> None:
+        """Append the rows of a prefilled prompt, `length` positions each."""
         grow_in_place(cache)
         if self.cache is None or len(self.padding) == 0:
             self.cache, self.length = cache, length
@@ -127,17 +219,19 @@ class BatchCache:
         self.length = total
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows (int64 indices) and cut padding that no row needs any more."""
+        """Keep only these rows (int64 indices on the host) and cut padding that no row needs any more."""
+        rows = rows.to(self.device)
         self.padding = self.padding[rows]
         if len(rows) == 0 or self.cache is None:
             self.cache, self.length = None, 0
             return
-        self.cache.batch_select_indices(rows)
+        self.cache.reorder_cache(rows)  # type: ignore[arg-type] # any int64 tensor will do
         unused = int(self.padding.min())
-        if unused and all(type(layer) in _PLAIN for layer in self.cache.layers):
+        if unused and all(type(layer) in (*_UNBOUNDED, *_POSITIONLESS) for layer in self.cache.layers):
             layers: list[Any] = self.cache.layers
             for layer in layers:
-                layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
+                if type(layer) in _UNBOUNDED:
+                    layer.keys, layer.values = layer.keys[..., unused:, :], layer.values[..., unused:, :]
             self.padding = self.padding - unused
             self.length -= unused
         self._padded = bool(self.padding.any())
@@ -152,7 +246,15 @@ class BatchCache:
 
 
 def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
-    """Stack another prompt's rows below mine; a layer without positions (a one-token prompt) counts as all padding."""
+    """Stack another prompt's rows below mine."""
+    if isinstance(mine, LinearAttentionLayer):
+        append_states(mine, theirs, my_rows, their_rows)
+    if isinstance(mine, DynamicLayer):
+        _append_positions(mine, theirs, my_rows, their_rows, total)
+
+
+def _append_positions(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
+    """Stack keys and values; a layer without positions (a one-token prompt) counts as all padding."""
     source = mine if _positions(mine) else theirs
     positions = max(_positions(mine), _positions(theirs))
     if not positions:

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 
-__all__ = ["MemoryNeed", "ModelShape", "check_memory", "memory_need"]
+__all__ = ["LayerShape", "MemoryNeed", "ModelShape", "check_memory", "memory_need"]
 
 _LOGIT_COPIES = 5
 """float32 tensors [N, vocabulary] alive at once: logits, their clone, a processor's output, and two while drawing."""
@@ -34,19 +35,34 @@ _HEAP_HOLES = 1
 
 
 @dataclass(frozen=True)
+class LayerShape:
+    """What one layer keeps of a row.
+
+    Attributes:
+        width: Elements of the keys and values of one position, all heads together; 0 if no position is kept.
+        window: Greatest number of positions that are kept; None if all are.
+        state: Elements of the recurrent state; 0 if there is none.
+    """
+
+    width: int
+    window: int | None = None
+    state: int = 0
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """The dimensions of a model that determine how much memory a row takes.
 
     Attributes:
-        windows: For each layer the greatest number of positions that it keeps; None if it keeps all.
-        kv_heads: Number of key and value heads.
-        heads: Number of attention heads.
-        head_dim: Dimension of a head.
+        layers: What each layer keeps.
+        kv_heads: Greatest number of key and value heads of a layer.
+        heads: Greatest number of attention heads of a layer.
+        head_dim: Greatest dimension of a head.
         vocabulary: Size of the vocabulary.
         itemsize: Bytes per element of the model's dtype.
     """
 
-    windows: tuple[int | None, ...]
+    layers: tuple[LayerShape, ...]
     kv_heads: int
     heads: int
     head_dim: int
@@ -57,29 +73,87 @@ class ModelShape:
     def of(cls, config: PreTrainedConfig, dtype: torch.dtype) -> ModelShape:
         """Return the shape that a config describes; a model without attention has no heads."""
         text: Any = config.get_text_config(decoder=True)
-        heads = int(getattr(text, "num_attention_heads", 0) or 0)
-        hidden = int(getattr(text, "hidden_size", 0) or 0)
-        head_dim = int(getattr(text, "head_dim", 0) or (hidden // heads if heads else 0))
-        layers = int(getattr(text, "num_hidden_layers", 0) or 0)
-        window = getattr(text, "sliding_window", None)
-        kinds: Sequence[str] = getattr(text, "layer_types", None) or ("full_attention",) * layers
-        windows = tuple(window if "sliding" in kind else None for kind in kinds)
-        return cls(windows, _kv_heads(text, heads), heads, head_dim, int(text.vocab_size), dtype.itemsize)
+        # layers of one model may have heads of different number and size, and its global config then has neither
+        configs: Sequence[Any] = getattr(text, "per_layer_config", None) or (text,) * int(text.num_hidden_layers)
+        kinds: Sequence[str] = getattr(text, "layer_types", None) or ("full_attention",) * len(configs)
+        sharing: Sequence[str] = getattr(text, "kv_sharing_modes", None) or ("store",) * len(configs)
+        layers = [
+            LayerShape(0) if mode == "reuse" else _layer_shape(layer, kind)
+            for layer, kind, mode in zip(configs, kinds, sharing, strict=True)
+        ]
+        heads = [_heads(layer) for layer in configs]
+        return cls(
+            tuple(layers),
+            max(kv_heads for _, kv_heads, _ in heads),
+            max(queries for queries, _, _ in heads),
+            max(head_dim for _, _, head_dim in heads),
+            int(text.vocab_size),
+            dtype.itemsize,
+        )
 
-    def cache_bytes(self, rows: int, positions: int) -> int:
-        """Return the bytes of the keys and values of `rows` rows with `positions` positions each."""
-        kept = sum(positions if window is None else min(positions, window) for window in self.windows)
-        return 2 * rows * kept * self.kv_heads * self.head_dim * self.itemsize
+    def cache_bytes(self, rows: int, positions: int, *, spare: int = 0) -> int:
+        """Return the bytes of the caches of some rows.
+
+        Args:
+            rows: Number of rows.
+            positions: Number of positions of each row.
+            spare: Positions that a layer with a sliding window keeps for a while although no token sees them any more.
+        """
+        elements = 0
+        for layer in self.layers:
+            kept = positions if layer.window is None else min(positions, layer.window + spare)
+            elements += kept * layer.width + layer.state
+        return rows * elements * self.itemsize
 
 
-def _kv_heads(text: Any, heads: int) -> int:
-    if getattr(text, "multi_query", False) and not getattr(text, "new_decoder_architecture", False):
+def _layer_shape(config: Any, kind: str) -> LayerShape:
+    """Return what a layer of a kind, one of transformers' `layer_types`, keeps."""
+    if kind in {"mlp", "moe", "dummy"}:
+        return LayerShape(0)
+    state = _state_elements(config) if kind in {"linear_attention", "conv", "mamba", "hybrid", "hybrid_sliding"} else 0
+    if kind in {"linear_attention", "conv", "mamba"}:
+        return LayerShape(0, state=state)
+    _, kv_heads, head_dim = _heads(config)
+    latent = int(getattr(config, "kv_lora_rank", 0) or 0)
+    width = latent + int(config.qk_rope_head_dim) if latent else 2 * kv_heads * head_dim
+    return LayerShape(width, getattr(config, "sliding_window", None) if "sliding" in kind else None, state)
+
+
+def _heads(config: Any) -> tuple[int, int, int]:
+    """Return a layer's number of attention heads, its number of key and value heads, and their dimension."""
+    heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    hidden = int(getattr(config, "hidden_size", 0) or 0)
+    head_dim = int(getattr(config, "head_dim", 0) or (hidden // heads if heads else 0))
+    return heads, _kv_heads(config, heads), head_dim
+
+
+def _kv_heads(config: Any, heads: int) -> int:
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
         return 1
     for name in ("num_key_value_heads", "num_kv_heads"):
-        found = getattr(text, name, None)
+        found = getattr(config, name, None)
         if found:
             return int(found)
     return heads
+
+
+def _state_elements(config: Any) -> int:
+    """Return the elements of a recurrent state and of the convolution before it, by the names that configs use."""
+
+    def first(*names: str) -> int:
+        return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
+
+    kernel = first("linear_conv_kernel_dim", "mamba_d_conv", "conv_kernel", "conv_L_cache")
+    if keys := first("linear_num_key_heads") * first("linear_key_head_dim"):
+        values = first("linear_num_value_heads") * first("linear_value_head_dim")
+        return values * first("linear_key_head_dim") + (2 * keys + values) * kernel
+    channels = first("mamba_n_heads", "mamba_num_heads", "n_mamba_heads") * first(
+        "mamba_d_head", "mamba_head_dim", "mamba_headdim"
+    )
+    channels = channels or first("mamba_expand", "expand") * first("hidden_size") or first("hidden_size")
+    state = first("mamba_d_state", "ssm_state_size", "state_size")
+    groups = first("mamba_n_groups", "n_groups", "mamba_ngroups")
+    return channels * state + (channels + 2 * groups * state) * kernel
 
 
 @dataclass(frozen=True)
@@ -119,6 +193,7 @@ def memory_need(
     widths: Sequence[int] = (),
     chunk_size: int = 32,
     on_heap: bool = False,
+    shares_prompt: bool = False,
 ) -> MemoryNeed:
     """Estimate the memory that `n` candidates of full length take in addition to the weights.
 
@@ -131,14 +206,21 @@ def memory_need(
         widths: Feed-forward width of each recorded layer.
         chunk_size: Number of steps that the recorder's buffer holds if its size limit allows.
         on_heap: Whether the device's tensors come from the C library's heap, as those of the CPU do.
+        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
     """
     positions = prompt + sampling.max_new_tokens
-    # 1. a step makes the new keys of one layer before it frees the old ones, and repeats grouped heads for all queries
-    head = n * positions * shape.head_dim * shape.itemsize
-    held = shape.cache_bytes(n, positions)
-    cache = held + head * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
+    # 1. a step makes the new keys of one layer before it frees the old ones
+    head = n * shape.head_dim * shape.itemsize
+    if shares_prompt:
+        own = sampling.max_new_tokens + SUFFIX_ROOM
+        held = shape.cache_bytes(1, prompt) + shape.cache_bytes(n, own, spare=SUFFIX_ROOM)
+        cache = held + head * own * shape.kv_heads
+    else:
+        # it also repeats grouped heads for all queries
+        held = shape.cache_bytes(n, positions)
+        cache = held + head * positions * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
     if on_heap:
-        cache += _HEAP_HOLES * min(held, 2 * len(shape.windows) * _HEAP_TENSOR)
+        cache += _HEAP_HOLES * min(held, 2 * len(shape.layers) * _HEAP_TENSOR)
     # 2. one step's logits
     sorts = sampling.top_p < 1 and sampling.temperature > 0 and not sampling.top_k
     copies = _LOGIT_COPIES_SORTED if sorts else _LOGIT_COPIES

@@ -17,6 +17,7 @@ from transformers import Cache, PreTrainedConfig
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.generation_setup import GenerationSetup
 from nad_agents.engine.hf.kv_cache import keeps_positions
+from nad_agents.engine.hf.prefix.support import continues_states
 
 __all__ = ["PREFILL_TOKENS", "HFPrefill", "piece_size"]
 
@@ -35,12 +36,13 @@ def piece_size(cache: Cache, config: PreTrainedConfig) -> int | None:
         config: The model's config.
 
     Returns:
-        `PREFILL_TOKENS`, or None if the prompt has to be read in one forward pass: recurrent layers begin anew with
-        every pass of several tokens, and some rotary embeddings depend on the length of the pass.
+        `PREFILL_TOKENS`, or None if the prompt has to be read in one forward pass: the recurrent layers of some models
+        begin anew with every pass of several tokens, and some rotary embeddings depend on the length of the pass.
     """
     parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = {part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)}
-    return PREFILL_TOKENS if keeps_positions(cache) and not kinds & _LENGTH_DEPENDENT_ROPE else None
+    goes_on = keeps_positions(cache) or continues_states(config)
+    return PREFILL_TOKENS if goes_on and not kinds & _LENGTH_DEPENDENT_ROPE else None
 
 
 @dataclass(eq=False)
@@ -50,7 +52,8 @@ class HFPrefill:
     Attributes:
         request: The request.
         prompt: int64 [1, T], the prompt's tokens on the model's device.
-        setup: The request as transformers prepared it, with the prompt's cache.
+        setup: The request as transformers prepared it.
+        cache: The prompt's cache.
         read: Tokens whose keys and values are in the cache.
         piece: Greatest number of tokens per forward pass; None for all of them in one.
         forward: Reads tokens [1, t] at positions [1, t] into the cache.
@@ -61,6 +64,7 @@ class HFPrefill:
     request: GenerationRequest
     prompt: torch.Tensor
     setup: GenerationSetup
+    cache: Cache
     read: int
     piece: int | None
     forward: Callable[[torch.Tensor, torch.Tensor, Cache], object]
@@ -88,6 +92,6 @@ class HFPrefill:
         if tokens:
             end = self.read + tokens
             positions = torch.arange(self.read, end, device=self.prompt.device)[None]
-            self.forward(self.prompt[:, self.read : end], positions, self.setup.cache)
+            self.forward(self.prompt[:, self.read : end], positions, self.cache)
             self.read = end
         return tokens

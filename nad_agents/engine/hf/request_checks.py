@@ -54,6 +54,7 @@ def check_fits_memory(
     device: torch.device,
     widths: Sequence[int],
     *,
+    shares_prompt: bool,
     free_caches: Callable[[], None],
 ) -> None:
     """Refuse a request whose candidates do not fit into the memory that is available now.
@@ -63,13 +64,14 @@ def check_fits_memory(
         shape: The model's dimensions.
         device: The model's device.
         widths: Feed-forward width of each recorded layer.
+        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
         free_caches: Frees what earlier requests have left behind; called before a request is refused.
 
     Raises:
         ConfigurationError: The candidates do not fit.
     """
     sampling, shared = request.sampling, device.type != "cuda"
-    need = _need(request, shape, device, widths)
+    need = _need(request, shape, device, widths, shares_prompt=shares_prompt)
 
     def check() -> None:
         available, host = _available(device)
@@ -85,7 +87,12 @@ def check_fits_memory(
 
 
 def fitting_token_limit(
-    request: GenerationRequest, shape: ModelShape, device: torch.device, widths: Sequence[int]
+    request: GenerationRequest,
+    shape: ModelShape,
+    device: torch.device,
+    widths: Sequence[int],
+    *,
+    shares_prompt: bool,
 ) -> int:
     """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
 
@@ -94,6 +101,7 @@ def fitting_token_limit(
         shape: The model's dimensions.
         device: The model's device.
         widths: Feed-forward width of each recorded layer.
+        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
 
     Returns:
         The token limit; 0 if the prompt alone takes more.
@@ -103,7 +111,7 @@ def fitting_token_limit(
 
     def fits(limit: int) -> bool:
         limited = replace(request, sampling=sampling.model_copy(update={"max_new_tokens": limit}))
-        wanted = _need(limited, shape, device, widths)(sampling.n)
+        wanted = _need(limited, shape, device, widths, shares_prompt=shares_prompt)(sampling.n)
         if device.type != "cuda":
             return on_device is None or wanted.total <= _SHARE * on_device
         device_fits = on_device is None or wanted.device <= _SHARE * on_device
@@ -114,7 +122,12 @@ def fitting_token_limit(
 
 
 def _need(
-    request: GenerationRequest, shape: ModelShape, device: torch.device, widths: Sequence[int]
+    request: GenerationRequest,
+    shape: ModelShape,
+    device: torch.device,
+    widths: Sequence[int],
+    *,
+    shares_prompt: bool,
 ) -> Callable[[int], MemoryNeed]:
     """Return a function that maps a number of candidates to the memory that they take."""
     return partial(
@@ -126,6 +139,7 @@ def _need(
         widths=widths,
         chunk_size=request.chunk_size,
         on_heap=device.type == "cpu",
+        shares_prompt=shares_prompt,
     )
 
 

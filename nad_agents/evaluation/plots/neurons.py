@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["classical_mds", "plot_entropy", "plot_growth", "plot_map", "plot_similarity"]
 
 _CHUNK_SIZE = ComparisonConfig().chunk_size
+_LONGEST_TITLE = 20
+"""Characters for which there is room above one of several plots beside each other."""
 
 
 def plot_similarity(data: PlotData) -> Figure | None:
@@ -41,7 +43,7 @@ def plot_similarity(data: PlotData) -> Figure | None:
             label.set_color(CORRECT_COLOR if m.correct[candidate] else INCORRECT_COLOR)
             label.set_fontweight("bold" if m.correct[candidate] else "normal")
         axes.tick_params(length=0)
-        axes.set_title(m.problem, fontsize=10)
+        axes.set_title(_short(m.problem), fontsize=10)
     figure.colorbar(image, ax=row, shrink=0.75, label="Jaccard similarity")
     figure.supxlabel("candidates, ordered by knn score, best first", fontsize=10)
     return figure
@@ -63,7 +65,7 @@ def plot_map(data: PlotData) -> Figure | None:
             )
         pick = points[m.rankings[knn, 0]]
         axes.scatter(*pick, s=190, facecolors="none", edgecolors="black", linewidths=1.4)
-        axes.set_title(m.problem, fontsize=10)
+        axes.set_title(_short(m.problem), fontsize=10)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.margins(0.18)
@@ -101,7 +103,9 @@ def plot_entropy(data: PlotData) -> Figure | None:
     figure: Figure = data.new_figure(figsize=(6.5, 4.4))
     axes = figure.subplots()
     drawn = axes.hexbin(points[:, 1], points[:, 0], gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0)
-    figure.colorbar(drawn, label="chunks")
+    counts = np.asarray(drawn.get_array(), dtype=float)
+    # they are whole numbers, which matplotlib writes as powers of ten on a logarithmic scale
+    figure.colorbar(drawn, label="chunks", format="%d", ticks=_round_counts(int(np.nanmax(counts))))
     pearson, spearman = (data.evidence.count_entropy[f"chunk, {kind}"] for kind in ("Pearson", "Spearman"))
     axes.set_title(
         f"Pearson {pearson.value:.2f} [{pearson.low:.2f}, {pearson.high:.2f}], "
@@ -110,6 +114,20 @@ def plot_entropy(data: PlotData) -> Figure | None:
     axes.set_xlabel("mean entropy of a chunk, nats")
     axes.set_ylabel("unique activated neurons of the chunk")
     return figure
+
+
+def _round_counts(most: int) -> list[int]:
+    """Return 1, 2, 5, 10, 20, ... up to a count, and the count itself."""
+    steps = [step * 10**power for power in range(len(str(most))) for step in (1, 2, 5)]
+    return [step for step in steps if step < 0.8 * most] + [most]
+
+
+def _short(problem: str) -> str:
+    """Return a problem's name without its middle if it is too long for a title."""
+    if len(problem) <= _LONGEST_TITLE:
+        return problem
+    half = (_LONGEST_TITLE - 1) // 2
+    return f"{problem[:half]}…{problem[-half:]}"
 
 
 def plot_growth(data: PlotData) -> Figure | None:

@@ -291,6 +291,7 @@ def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
         make=lambda: OneShotProcess(setup.layout, setup.groups),
         discard=lambda process: process.remove(),
         is_usable=lambda process: process.is_usable(),
+        goes_on=lambda process: process.goes_on,
         size=size,
         workers=max(1, size),
     )

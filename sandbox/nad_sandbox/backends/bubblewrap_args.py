@@ -206,12 +206,12 @@ class Layout:
         return {
             "workdir": WORKDIR,
             "landlock": [SCRATCH, SHARED_MEMORY],
+            "user": [user, NOGROUP] if self.as_root else None,
             "confinement": {
                 "writable": {
-                    SCRATCH: scratch_options(self.limits, user),
+                    SCRATCH: scratch_options(self.limits),
                     SHARED_MEMORY: f"size={shared_memory_mb(self.limits)}m,mode=1777",
                 },
-                "user": [user, NOGROUP] if self.as_root else None,
                 "filter": compile_filter().hex(),
             },
         }
@@ -224,10 +224,10 @@ class Layout:
         yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")
         path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin"))
         yield from ("--setenv", "PATH", ":".join(path), "--setenv", "TMPDIR", SCRATCH)
-        # the bootstrap program gives these up before it accepts a program
+        # given up by the bootstrap program before it takes a job, or by the process that becomes the program
         yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
         if self.as_root:
-            yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID")
+            yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL")
 
     def _python3(self) -> Iterator[str]:
         """Yield arguments that make "python3" this interpreter for commands too."""

@@ -17,7 +17,7 @@ from nad_sandbox.backends.launcher import READY_SIZE, START_SECONDS, hit_memory_
 from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
 from nad_sandbox.isolation.cgroup import ControlGroup, ControlGroups
 from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
-from nad_sandbox.program import Program
+from nad_sandbox.program import Program, harness_name
 
 __all__ = ["OneShotProcess"]
 
@@ -45,6 +45,8 @@ class OneShotProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._group: ControlGroup | None = None
         self._python_version = ""
+        self._harnesses: set[str] = set()
+        self.goes_on = False
         try:
             if groups is not None:
                 self._group = groups.make(layout.limits)
@@ -64,7 +66,7 @@ class OneShotProcess:
         return not poll.poll(0)  # a readable pipe means that the process wrote something unasked, or has ended
 
     def run(self, program: Program, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
-        """Run a program; the sandbox cannot be used again afterwards, whatever happens.
+        """Run a program; the sandbox is of no more use afterwards, unless `goes_on` says otherwise.
 
         Args:
             program: Program to run.
@@ -76,15 +78,20 @@ class OneShotProcess:
         """
         assert self._process is not None
         mark = secrets.token_hex(16)
+        self.goes_on = False
+        harness = harness_name(program.harness) if program.harness else ""
         ended = supervise(
             self._process,
-            program.feed(rlimits, mark=mark),
+            program.feed(rlimits, mark=mark, known=harness in self._harnesses),
             timeout=program.timeout,
             output_bytes=self._limits.output_bytes,
             cancelled=cancelled,
             kill=self.kill,
             mark=mark.encode(),
+            keep_open=bool(harness),
         )
+        self.goes_on = ended.goes_on
+        self._harnesses.add(harness)
         returncode = None if ended.timed_out or ended.cancelled else ended.returncode
         stderr = ended.stderr.text()
         return ExecResult(

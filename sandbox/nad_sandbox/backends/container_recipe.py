@@ -48,16 +48,17 @@ class ContainerRecipe:
             volumes: Folders that the image declares as volumes; they are covered, since they would be writable.
         """
         user = fresh_user(self.users)
-        settings = _host_config(self.limits, user, self.runtime)
+        settings = _host_config(self.limits, self.runtime)
         for volume in volumes:
             if volume.rstrip("/") != SCRATCH:
                 settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
-        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH, SHARED_MEMORY]})
+        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH, SHARED_MEMORY], "user": [user, NOGROUP]})
         return {
             "Image": self.image,
             "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],
             "Cmd": [],
-            "User": f"{user}:{NOGROUP}",
+            # the bootstrap program is root with the rights below; the process that becomes the program is another user
+            "User": "0:0",
             "Hostname": "sandbox",
             "WorkingDir": "/",
             "Env": [f"TMPDIR={SCRATCH}"],
@@ -74,8 +75,8 @@ class ContainerRecipe:
         }
 
 
-def _host_config(limits: Limits, user: int, runtime: str | None) -> dict[str, Any]:
-    """Return the container's limits and rights in the format of the engine's API."""
+def _host_config(limits: Limits, runtime: str | None) -> dict[str, Any]:
+    """The container's limits and rights, as the engine's API has them."""
     memory = limits.memory_mb * 2**20
     fsize = limits.fsize_mb * 2**20
     settings: dict[str, Any] = {
@@ -83,8 +84,9 @@ def _host_config(limits: Limits, user: int, runtime: str | None) -> dict[str, An
         "IpcMode": "private",
         "ShmSize": shared_memory_mb(limits) * 2**20,
         "ReadonlyRootfs": True,
-        "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits, user)}"},
+        "Tmpfs": {SCRATCH: f"rw,noexec,nosuid,nodev,{scratch_options(limits)}"},
         "CapDrop": ["ALL"],
+        "CapAdd": ["KILL", "SETGID", "SETUID", "SETPCAP"],
         "SecurityOpt": ["no-new-privileges:true", f"seccomp={json.dumps(seccomp_profile())}"],
         "Init": True,
         "PidsLimit": limits.pids,

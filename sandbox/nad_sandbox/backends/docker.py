@@ -184,6 +184,7 @@ class DockerSandbox(ThreadedSandbox):
             make=lambda: OneShotContainer(api, recipe, volumes),
             discard=lambda container: container.remove(),
             is_usable=lambda container: container.is_usable(),
+            goes_on=lambda container: container.goes_on,
             size=self.prestart,
         )
 

@@ -20,7 +20,7 @@ from nad_sandbox.backends.launcher import READY_SIZE, START_SECONDS, python_vers
 from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
 from nad_sandbox.process.container_stream import FRAME_HEADER, STDERR_STREAM, ContainerStream
 from nad_sandbox.process.supervisor import POLL_SECONDS
-from nad_sandbox.program import Program
+from nad_sandbox.program import Program, harness_name
 
 if TYPE_CHECKING:
     import docker
@@ -52,6 +52,8 @@ class OneShotContainer:
         self._api = api
         self._limits = recipe.limits
         self._stream: Any = None
+        self._harnesses: set[str] = set()
+        self.goes_on = False
         with engine_errors(recipe.image):
             self.id: str = api.create_container_from_config(recipe.create_request(volumes))["Id"]
         try:
@@ -74,7 +76,7 @@ class OneShotContainer:
             return not selector.select(0)  # readable: it wrote unasked, or has ended
 
     def run(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        """Run a program; the container cannot be used again afterwards, whatever happens.
+        """Run a program; the container is of no more use afterwards, unless `goes_on` says otherwise.
 
         Args:
             program: Program to run.
@@ -84,7 +86,10 @@ class OneShotContainer:
             SandboxFailureError: The engine broke.
         """
         mark = secrets.token_hex(16)
-        stream = ContainerStream(self._socket, program.feed(mark=mark), self._limits.output_bytes, mark.encode())
+        self.goes_on = False
+        harness = harness_name(program.harness) if program.harness else ""
+        feed = program.feed(mark=mark, known=harness in self._harnesses)
+        stream = ContainerStream(self._socket, feed, self._limits.output_bytes, mark.encode())
         started = time.monotonic()
         returncode: int | None = None
         ended = timed_out = oom_killed = False
@@ -106,6 +111,8 @@ class OneShotContainer:
         finally:
             if not ended:
                 self._end(stream)
+        self.goes_on = ended and stream.stdout.goes_on
+        self._harnesses.add(harness)
         return ExecResult(
             returncode,
             stream.stdout.text(),

@@ -47,7 +47,7 @@ class UnsafeLocalSandbox(ThreadedSandbox):
 
     def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
         with owned_folder() as folder:
-            settings = json.dumps({"workdir": str(folder), "landlock": []})
+            settings = json.dumps({"workdir": str(folder), "landlock": [], "user": None})
             process = subprocess.Popen(
                 [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), settings],
                 stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A pool of items that take long to make and are used once."""
+"""A stock of things that take long to make and are used once, or until they are worn."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ class OneShotPool(Generic[T]):
     process that is to die with its parent when the parent's thread ends.
 
     Args:
-        make: Function that makes an item; may raise.
-        discard: Function that destroys an item; must not raise for an item that is already broken.
-        is_usable: Function that tells whether an item that has waited can still be used.
-        size: Number of items to keep ready; 0: each item is made when it is taken.
-        workers: Number of threads that make and discard items.
+        make: makes an item; may raise.
+        discard: destroys an item; must not raise for one that is broken already.
+        is_usable: tells whether an item that has waited can still be used.
+        goes_on: tells whether an item that comes back may be given out again.
+        size: items to keep ready; 0: each is made when it is asked for.
+        workers: threads that make and discard items.
     """
 
     def __init__(
@@ -35,15 +36,19 @@ class OneShotPool(Generic[T]):
         is_usable: Callable[[T], bool],
         size: int,
         workers: int = 1,
+        goes_on: Callable[[T], bool] = lambda _: False,
     ) -> None:
         self._make = make
         self._discard = discard
         self._is_usable = is_usable
+        self._goes_on = goes_on
         self._size = size
         self._workers = workers
         self._ready: deque[T] = deque()
         self._used: deque[T] = deque()
         self._making = 0
+        self._in_use = 0
+        self._made_by_takers: set[int] = set()  # ids of items that may end with the thread that took them
         self._discarding = 0
         self._failed = False
         self._closed = False
@@ -64,21 +69,43 @@ class OneShotPool(Generic[T]):
         while True:
             with self._changed:
                 item = self._ready.popleft() if self._ready else None
+                self._in_use += 1
             if item is None:
-                return self._make()
+                return self._make_for_taker()
             if self._is_usable(item):
                 return item
-            self.give_back(item)
+            self._take_back(item, goes_on=False)
 
     def give_back(self, item: T) -> None:
-        """Destroy a used item and refill the pool, both in the background.
+        """Have a used item destroyed and the stock filled up, both in the background; one that goes on is stock again.
 
         The pool is refilled when a use ends and not when it begins, so that making the next item does not compete with
         the program that uses this one.
         """
+        self._take_back(item, goes_on=self._goes_on(item))
+
+    def _make_for_taker(self) -> T:
+        try:
+            item = self._make()
+        except BaseException:
+            with self._changed:
+                self._in_use -= 1
+            raise
         with self._changed:
+            self._made_by_takers.add(id(item))
+        return item
+
+    def _take_back(self, item: T, *, goes_on: bool) -> None:
+        with self._changed:
+            self._in_use -= 1
+            if id(item) in self._made_by_takers:
+                self._made_by_takers.remove(id(item))
+                goes_on = False
             if not self._closed:
-                self._used.append(item)
+                if goes_on and self._missing() > 0:
+                    self._ready.appendleft(item)  # the next program takes the one that is warm
+                else:
+                    self._used.append(item)
                 self._fill()
                 return
         self._discard(item)
@@ -126,8 +153,8 @@ class OneShotPool(Generic[T]):
             self._changed.notify_all()
 
     def _missing(self) -> int:
-        """Return the number of items that are missing and that no thread is making."""
-        return 0 if self._failed else self._size - len(self._ready) - self._making
+        """How many items nobody makes yet; what is in use may come back."""
+        return 0 if self._failed else self._size - len(self._ready) - self._making - self._in_use
 
     def _has_work(self) -> bool:
         return self._missing() > 0 or bool(self._used) or self._making > 0 or self._discarding > 0

@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import Any
 
+from nad_sandbox.behaviour.input_set import InputProposer, Inputs
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
 from nad_sandbox.behaviour.parameter_types import ValueType, parameter_types
+from nad_sandbox.behaviour.script_source import generate_standard_input
 from nad_sandbox.behaviour.target_function import TargetFunction
 from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.examples import find_examples
 from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, parse_expression, unparse
 
-__all__ = ["InputProposer", "Inputs", "call_inputs", "script_inputs"]
-
-InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable[object]]
-"""Function that proposes inputs for a prompt. It gets the prompt and, by name, the JSON schema of each parameter of the
-function that is called (None for a script). It returns inputs: lists of positional arguments, mappings of keyword
-arguments, or text (a call as source, or a script's standard input). In a mapping that has all parameters, JSON arrays
-stand for tuples and sets too."""
+__all__ = ["call_inputs", "script_inputs"]
 
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
 )
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The inputs on which all programs are run.
-
-    Attributes:
-        texts: Calls as source text, or contents of standard input.
-        examples: Number of texts, at the beginning, that are the prompt's own examples.
-    """
-
-    texts: tuple[str, ...]
-    examples: int
 
 
 def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: InputProposer | None = None) -> Inputs:
@@ -70,12 +51,15 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
     return _mixed(given, generated, proposed, count)
 
 
-def script_inputs(prompt: str, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Return contents of standard input: the prompt's samples, then proposed ones; one empty input if there are none.
+def script_inputs(
+    prompt: str, *, count: int, programs: Sequence[str] = (), propose: InputProposer | None = None
+) -> Inputs:
+    """Return contents of standard input: the prompt's samples, then proposed ones, else ones that fit the programs.
 
     Args:
         prompt: The prompt that the model answered.
         count: Largest number of inputs to return.
+        programs: Programs that will read them; if they read nothing there is one empty input.
         propose: Function that proposes further inputs as text.
 
     Raises:
@@ -87,7 +71,9 @@ def script_inputs(prompt: str, *, count: int, propose: InputProposer | None = No
         if not isinstance(item, str):
             raise ValueError(f"the proposed input {item!r} is not text, which is what a script reads")  # noqa: TRY004 - a value
         proposed.append(item)
-    return _mixed(list(dict.fromkeys(samples)), [], proposed, count) if samples or proposed else Inputs(("",), 0)
+    generated = list(generate_standard_input(programs, count)) if not samples else []
+    made = _mixed(list(dict.fromkeys(samples)), generated, proposed, count)
+    return Inputs(made.texts or ("",), made.examples, kind="script")
 
 
 def _mixed(given: list[str], generated: list[str], proposed: list[str], count: int) -> Inputs:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nad_sandbox.behaviour.target_function import Parameter
-from nad_sandbox.checks.guarded_parse import parse_expression
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression
 
 __all__ = ["ValueType", "parameter_types"]
 
@@ -100,7 +100,10 @@ def _from_hint(annotation: str | None) -> ValueType | None:
     if not annotation:
         return None
     tree = parse_expression(annotation.strip("'\""))
-    return _from_node(tree.body) if tree is not None else None
+    try:
+        return _from_node(tree.body) if tree is not None else None
+    except PARSE_ERRORS:  # it is nested too deeply
+        return None
 
 
 def _from_node(node: ast.expr) -> ValueType | None:

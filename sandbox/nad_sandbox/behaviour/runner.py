@@ -6,13 +6,19 @@ import json
 import math
 import re
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
-from nad_sandbox.behaviour.inputs import InputProposer, Inputs, call_inputs, script_inputs
+from nad_sandbox.behaviour.input_set import InputProposer, Inputs
+from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
+from nad_sandbox.behaviour.object_sequences import object_inputs
+from nad_sandbox.behaviour.script_source import without_prompts
+from nad_sandbox.behaviour.target_class import find_target_class
 from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.checks.fingerprint import normalise_program
@@ -23,6 +29,7 @@ __all__ = ["BehaviourRunner", "Observations", "Outcome"]
 
 _START_SECONDS = 4.0
 _TEXT = 160
+_KEPT = 8
 _TOO_LONG = "too long"
 
 
@@ -82,7 +89,8 @@ class Observations:
     """The outcomes of all programs.
 
     Attributes:
-        inputs: Calls as source text, or contents of standard input.
+        inputs: Descriptions of the observations: calls as source text, contents of standard input, or the steps that
+            lead to an object's state; none where no program shows anything.
         examples: Number of inputs, at the beginning, that are the prompt's own examples.
         outcomes: For each answer, in order, its outcome on each input.
     """
@@ -90,6 +98,10 @@ class Observations:
     inputs: tuple[str, ...]
     examples: int
     outcomes: tuple[tuple[Outcome, ...], ...]
+
+
+_NOTHING = Outcome({"returned": None})
+"""What a program does that neither reads nor prints, and of which nothing can be called."""
 
 
 class BehaviourRunner:
@@ -125,19 +137,27 @@ class BehaviourRunner:
         self.seconds_per_input = seconds_per_input
         self.timeout = timeout
         self.propose = propose
+        # a caller that samples in waves observes the earlier candidates again with each wave
+        self._known: OrderedDict[Inputs, dict[str, tuple[Outcome, ...]]] = OrderedDict()
+        self._lock = threading.Lock()
 
-    def inputs(self, programs: Sequence[str], prompt: str) -> tuple[str, Inputs]:
-        """Return how the programs are run, `call` or `script`, and their inputs.
+    def inputs(self, programs: Sequence[str], prompt: str) -> Inputs:
+        """Return the inputs of the programs, and how the programs are run on them.
 
         Raises:
             ValueError: A proposed input cannot be used.
             SandboxUnavailableError: The package hypothesis is not installed.
         """
         scripts = sum(map(reads_standard_input, programs))
-        target = None if 2 * scripts > len(programs) else find_target_function(prompt, programs)
-        if target is None:
-            return "script", script_inputs(prompt, count=self.max_inputs, propose=self.propose)
-        return "call", call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
+        if 2 * scripts <= len(programs):
+            made = find_target_class(prompt, programs)
+            if made is not None:
+                return object_inputs(prompt, made, count=self.max_inputs, propose=self.propose)
+            target = find_target_function(prompt, programs)
+            if target is not None:
+                return call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
+        propose = self.propose if scripts else None  # a program that reads nothing does the same on every input
+        return script_inputs(prompt, count=self.max_inputs, programs=programs, propose=propose)
 
     def observe(self, answers: Sequence[str], *, prompt: str = "") -> Observations:
         """Run every answer's program twice on the same inputs; programs that differ only in form share their outcomes.
@@ -151,25 +171,59 @@ class BehaviourRunner:
             SandboxFailureError: The sandbox broke.
             ValueError: A proposed input cannot be used.
         """
-        programs = [_extracted(answer, prompt) for answer in answers]
+        programs = self.programs(answers, prompt)
         short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
-        kind, inputs = self.inputs(short, prompt)
+        inputs = self.inputs(short, prompt)
+        if inputs.kind == "script":
+            programs = [without_prompts(program) for program in programs]
+        outcomes = self.run(programs, inputs)
+        if all(outcome == _NOTHING for row in outcomes for outcome in row):
+            return Observations((), 0, ((),) * len(programs))
+        return Observations(inputs.descriptions, inputs.examples, outcomes)
+
+    def programs(self, answers: Sequence[str], prompt: str) -> list[str]:
+        """The programs in the candidates' answers to a prompt."""
+        return [_extracted(answer, prompt) for answer in answers]
+
+    def run(self, programs: Sequence[str], inputs: Inputs) -> tuple[tuple[Outcome, ...], ...]:
+        """What each program does on each input, in two runs; programs that differ in form alone run once.
+
+        What was seen on the latest few sets of inputs is kept.
+
+        Raises:
+            SandboxUnavailableError: there is nowhere to run them.
+            SandboxFailureError: the sandbox broke.
+        """
         keys = [_key(program) for program in programs]
+        with self._lock:
+            known = self._known.setdefault(inputs, {})
+            self._known.move_to_end(inputs)
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
         unique = dict(zip(reversed(keys), reversed(programs), strict=True))
+        unique = {key: program for key, program in unique.items() if key not in known}
         with ThreadPoolExecutor(getattr(self.sandbox, "parallel", 1), thread_name_prefix="nad-observe") as pool:
-            running = {key: pool.submit(self._observe, program, kind, inputs) for key, program in unique.items()}
+            running = {key: pool.submit(self._observe, program, inputs) for key, program in unique.items()}
             try:
-                seen = {key: future.result() for key, future in running.items()}
+                for key, future in running.items():
+                    known[key] = future.result()
             finally:
                 for future in running.values():
                     future.cancel()
-        return Observations(inputs.texts, inputs.examples, tuple(seen[key] for key in keys))
+        return tuple(known[key] for key in keys)
 
-    def _observe(self, program: str, kind: str, inputs: Inputs) -> tuple[Outcome, ...]:
-        count = len(inputs.texts)
+    def _observe(self, program: str, inputs: Inputs) -> tuple[Outcome, ...]:
+        count = len(inputs.descriptions)
         if len(program) > LONGEST_PROGRAM:
             return (Outcome({"ended": "exit"}),) * count
-        result, told = self._told(program, kind, inputs.texts)
+        source = f"{program}\n\n\n{inputs.driver}" if inputs.driver else program
+        result, told = self._told(source, "script" if inputs.kind == "script" else "call", inputs.texts)
+        if told is not None and inputs.kind == "object":
+            return tuple(
+                outcome
+                for whole, steps in zip(told, inputs.shown, strict=True)
+                for outcome in read_steps(whole, len(steps))
+            )
         if told is not None:
             return told
         if result.timed_out:
@@ -240,6 +294,31 @@ def read_outcome(told: Any) -> Outcome:
     except RecursionError:
         pass
     return Outcome({"ended": "exit"})
+
+
+def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
+    """What came of each step on an object, from what the driver returned of all of them.
+
+    Args:
+        whole: the outcome of the call of the driver.
+        count: the number of steps.
+
+    Returns:
+        One outcome for each step; the same for all of them where no object was made, or too much was told.
+    """
+    returned = whole.seen.get("returned")
+    if isinstance(returned, list) and returned[:1] == ["list"] and len(returned[1]) == count:
+        steps = []
+        for told in returned[1]:
+            match told:
+                case ["list", [["str", "returned"], form]]:
+                    steps.append(Outcome({"returned": form}, whole.stable))
+                case ["list", [["str", "raised"], ["str", str(name)]]]:
+                    steps.append(Outcome({"raised": name}, whole.stable))
+                case _:
+                    return (Outcome({"ended": "exit"}),) * count
+        return tuple(steps)
+    return (whole if whole.crashed or returned is not None else Outcome({"ended": "exit"}),) * count
 
 
 def _is_form(data: Any) -> bool:

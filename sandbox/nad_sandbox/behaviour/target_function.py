@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nad_sandbox.checks.guarded_parse import parse_program, unparse
 
-__all__ = ["Parameter", "TargetFunction", "find_target_function", "reads_standard_input"]
+__all__ = ["Parameter", "TargetFunction", "find_target_function", "reads_standard_input", "required_parameters"]
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,16 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
     found = {}
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found[node.name] = _parameters(node)
+            found[node.name] = required_parameters(node)
         elif isinstance(node, ast.ClassDef) and node.name == "Solution":
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
-                    found[f"Solution().{method.name}"] = _parameters(method)[1:]
+                    found[f"Solution().{method.name}"] = required_parameters(method)[1:]
     return {name: parameters for name, parameters in found.items() if name != "main" or len(found) == 1}
 
 
-def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
-    """Return the parameters without a default."""
+def required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
+    """Return the parameters without a default, in order; of a method, the object too."""
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
     return tuple(Parameter(a.arg, unparse(a.annotation) if a.annotation else None) for a in required)
@@ -111,4 +111,4 @@ def _hints(prompt: str, function: str) -> dict[str, str]:
     node = tree.body[0] if tree is not None else None
     if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         return {}
-    return {p.name: p.annotation for p in _parameters(node) if p.annotation}
+    return {p.name: p.annotation for p in required_parameters(node) if p.annotation}

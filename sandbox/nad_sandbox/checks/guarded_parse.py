@@ -1,17 +1,32 @@
 """Parse Python source that a model wrote: the result is a tree or None, never an exception, whatever the text is.
 
-Every part of this package that parses a model's text with `ast` does so through this module.
+Every part of this package that parses with `ast` does so through this module, the user's tests included, since parsers
+in two threads disturb one another.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Literal
 
-__all__ = ["LONGEST_PROGRAM", "PARSE_ERRORS", "error_line", "parse_expression", "parse_program", "unparse"]
+__all__ = [
+    "LONGEST_PROGRAM",
+    "PARSE_ERRORS",
+    "bounded_parsing",
+    "children",
+    "descendants",
+    "error_line",
+    "parse_expression",
+    "parse_program",
+    "parse_tests",
+    "unparse",
+]
 
 LONGEST_PROGRAM = 1 << 18
 """Largest number of characters that is extracted or parsed: longer text would keep this process busy without limit."""
@@ -31,6 +46,33 @@ _WARNED_OF = re.compile(r"\\|\d[A-Za-z]")
 _lock = threading.Lock()
 
 
+class _Parsed:
+    """What was parsed while one answer is looked at: each text once, and no more than so many characters."""
+
+    def __init__(self, characters: int) -> None:
+        self.left = characters
+        self.trees: dict[str, ast.Module | None] = {}
+
+
+_parsed: ContextVar[_Parsed | None] = ContextVar("_parsed", default=None)
+
+
+@contextlib.contextmanager
+def bounded_parsing(characters: int) -> Iterator[None]:
+    """Parse no more than so many characters in programs within the block; what comes after them is no Python.
+
+    Each text is parsed once. Its tree is shared, so that nobody may change it.
+
+    Args:
+        characters: of all programs together.
+    """
+    token = _parsed.set(_Parsed(characters))
+    try:
+        yield
+    finally:
+        _parsed.reset(token)
+
+
 def parse_program(source: str) -> ast.Module | None:
     """Parse a program.
 
@@ -43,8 +85,41 @@ def parse_program(source: str) -> ast.Module | None:
     """
     if len(source) > LONGEST_PROGRAM:
         return None
-    tree = _guarded(source, "exec")
-    return tree if isinstance(tree, ast.Module) else None
+    parsed = _parsed.get()
+    if parsed is not None:
+        if source in parsed.trees:
+            return parsed.trees[source]
+        parsed.left -= len(source)
+        if parsed.left < 0:
+            return None
+    found = _guarded(source, "exec")
+    tree = found if isinstance(found, ast.Module) else None
+    if parsed is not None:
+        parsed.trees[source] = tree
+    return tree
+
+
+def descendants(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and all below it, in no particular order, less those that say how a name is used.
+
+    It takes a third of the time of `ast.walk`.
+    """
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += children(node)
+
+
+def children(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes directly below a node, less the one that says how a name is used."""
+    found: list[ast.AST] = []
+    for value in vars(node).values():
+        if type(value) is list:
+            found += [item for item in value if isinstance(item, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+            found.append(value)
+    return found
 
 
 def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.Expression | None:
@@ -63,10 +138,32 @@ def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.
     return tree if isinstance(tree, ast.Expression) else None
 
 
+def parse_tests(source: str) -> ast.Module:
+    """Parse tests that a user wrote, whose errors are reported.
+
+    Args:
+        source: Python source, or any other text.
+
+    Raises:
+        SyntaxError: The text is not valid in this version of Python; others of `PARSE_ERRORS` likewise.
+    """
+    tree = _tried(source, "exec")
+    assert isinstance(tree, ast.Module)
+    return tree
+
+
 def error_line(source: str) -> int | None:
-    """Return the line, from 1, at which source stops being valid Python; None when all of it is valid."""
+    """Return the line, from 1, at which source stops being Python; None when it is Python to its end.
+
+    It is 1 where no more may be parsed; see `bounded_parsing`.
+    """
+    parsed = _parsed.get()
+    if parsed is not None:
+        parsed.left -= len(source)
+        if parsed.left < 0:
+            return 1
     try:
-        _parse(source, "exec")
+        _tried(source, "exec")
     except SyntaxError as error:
         return error.lineno or 1
     except PARSE_ERRORS:
@@ -83,14 +180,19 @@ def unparse(tree: ast.AST) -> str | None:
 
 
 def _guarded(source: str, mode: Literal["exec", "eval"]) -> ast.AST | None:
-    for _ in range(_TRIES):
+    try:
+        return _tried(source, mode)
+    except PARSE_ERRORS:
+        return None
+
+
+def _tried(source: str, mode: Literal["exec", "eval"]) -> ast.AST:
+    for _ in range(_TRIES - 1):
         try:
             return _parse(source, mode)
         except SystemError:  # a thread outside this module was parsing at the same time
             continue
-        except PARSE_ERRORS:
-            return None
-    return None
+    return _parse(source, mode)
 
 
 def _parse(source: str, mode: Literal["exec", "eval"]) -> ast.AST:

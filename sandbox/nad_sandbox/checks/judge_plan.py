@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_tests
 from nad_sandbox.checks.plain_tests import find_obstacle
 
 __all__ = ["PROGRAM_MODULES", "TestPlan", "TestsError", "plan_tests"]
@@ -75,9 +76,9 @@ def plan_tests(tests: str, entry_point: str | None = None) -> TestPlan:
     """
     try:
         compile(tests, "tests.py", "exec", dont_inherit=True)
-        tree = ast.parse(tests)
+        tree = parse_tests(tests)
         table = symtable.symtable(tests, "tests.py", "exec")
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except PARSE_ERRORS as error:
         if any(line.lstrip().startswith(">>> ") for line in tests.splitlines()):
             return TestPlan("doctest", subjects=_words(tests), not_plain="an interactive session is compared as text")
         raise TestsError(f"the tests do not compile: {error}") from error

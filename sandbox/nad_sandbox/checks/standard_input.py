@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from nad_sandbox.checks.guarded_parse import parse_program
+from nad_sandbox.checks.guarded_parse import children, descendants, parse_program
 
 __all__ = ["reads_standard_input_when_loaded"]
 
@@ -24,7 +24,7 @@ def reads_standard_input_when_loaded(program: str) -> bool:
     if tree is None:
         return False
     bodies: dict[str, list[ast.AST]] = {}
-    for node in ast.walk(tree):
+    for node in descendants(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             bodies.setdefault(node.name, []).extend(_run_by(node.body))
         elif isinstance(node, ast.ClassDef):
@@ -54,7 +54,7 @@ def _run_by(statements: list[ast.stmt]) -> Iterator[ast.AST]:
                 waiting.extend(node.decorator_list)
             waiting.extend(node.args.defaults)
         else:
-            waiting.extend(ast.iter_child_nodes(node))
+            waiting += children(node)
 
 
 def _is_main_guard(node: ast.stmt) -> bool:

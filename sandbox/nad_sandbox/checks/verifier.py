@@ -23,6 +23,7 @@ from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_programs
 from nad_sandbox.checks.code_extraction.program_facts import is_idle
 from nad_sandbox.checks.examples import Example, FoundExamples, read_examples
 from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression, parse_tests
 from nad_sandbox.checks.judge_plan import TestPlan, TestsError, plan_tests
 from nad_sandbox.checks.report import CheckResult, Report, Trust
 from nad_sandbox.checks.standard_input import reads_standard_input_when_loaded
@@ -237,8 +238,8 @@ def _planned(tests: str, entry_point: str | None) -> tuple[str, TestPlan]:
         UnsupportedTestsError: The tests check nothing.
     """
     try:
-        tree = ast.parse(tests)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parse_tests(tests)
+    except PARSE_ERRORS:
         tree = None  # the tests are an interactive session, or have an error that the plan reports
     if tree is not None:
         if entry_point is None and _defines_check_alone(tree):
@@ -255,9 +256,12 @@ def _planned(tests: str, entry_point: str | None) -> tuple[str, TestPlan]:
 
 def _is_literal(example: Example) -> bool:
     """Return whether the text that an example expects is the source of a literal."""
+    tree = parse_expression(example.expected, longest=LONGEST_PROGRAM)
+    if tree is None:
+        return False
     try:
-        ast.literal_eval(example.expected)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        ast.literal_eval(tree)
+    except PARSE_ERRORS:
         return False
     return True
 

@@ -41,18 +41,18 @@ _JUDGE = (
 
 @cache
 def judge_source() -> str:
-    """Return the judges' program, which runs on Python 3.8 or later with the standard library alone.
+    """The judges' program, whose function ``main`` is called; for Python 3.8 or later with its standard library alone.
 
     Tests that need pytest find it in the sandbox; see `nad_sandbox.image.pytest_files`.
     """
-    return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE)) + "\nmain()\n"
+    return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE))
 
 
 @cache
 def observer_source() -> str:
     """Return the program that observes, twice, what a candidate returns, prints and raises on many inputs."""
     parts = [f"OBSERVED_PROGRAM = {_module('observed_program.py')!r}\n", _module("child.py"), _module("observer.py")]
-    return "from __future__ import annotations\n" + "".join(parts) + "\nmain()\n"
+    return "from __future__ import annotations\n" + "".join(parts)
 
 
 def _module(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from nad_sandbox.harness.equality import ATOMS, always_equal
+from nad_sandbox.harness.equality import ATOMS, always_equal, suits_too_much
 from nad_sandbox.harness.program import PROGRAM_FILE, PROGRAM_MODULES
 
 TESTS_FILE = "tests.py"
@@ -55,11 +55,14 @@ class Assertions:
             "@failed": self.failed,
             "@honest": self.honest,
             "@counted": self.counted,
+            "@together": self.together,
         }
 
     def compare(self, operator, left, right):
         """Evaluate `left OP right`, count it, and keep the operands of a comparison that fails."""
         self.evaluated += 1
+        if operator == "Eq":
+            self.see_that_they_differ(left, right)
         result = COMPARISONS_OF_NODES[operator](left, right)
         # operands of a passed comparison are released: a test may check that an object was garbage-collected
         self.last = () if result is True else (left, right)
@@ -102,6 +105,22 @@ class Assertions:
             self.failure = self.failure or CheckError("a value that compares equal to everything", detail)
             raise self.failure
         return value
+
+    def together(self, *values):
+        """The arguments of an assertion's method, of which none suits too much beside another."""
+        for value in values:
+            self.honest(value)
+        if len(values) > 1:
+            self.see_that_they_differ(values[0], values[1])
+        return values
+
+    def see_that_they_differ(self, one, other):
+        """Fail where a value equals a plain one, and most of those beside that."""
+        for value, expected in ((one, other), (other, one)):
+            if type(value).__name__ not in self.equal_to_all and suits_too_much(value, expected):
+                detail = {"error": "the program's value compares equal to whatever is expected"}
+                self.failure = self.failure or CheckError("a value that compares equal to whatever is expected", detail)
+                raise self.failure
 
 
 def called_by_program():
@@ -194,7 +213,9 @@ class AssertionRewriter:
             self.wrap_operands(node)
         elif isinstance(node, self.ast.Call) and isinstance(node.func, self.ast.Attribute):
             if node.func.attr.lower().startswith("assert"):
-                node.args = [self.honest(argument) for argument in node.args]
+                if node.args:
+                    values = self.call(node, "@together", *node.args)
+                    node.args = [self.place(self.ast.Starred(value=values, ctx=self.ast.Load()), node)]
                 node.func = self.call(node.func, "@counted", node.func)
         return node
 

@@ -12,6 +12,7 @@ import sys
 
 ATOMS = frozenset([int, float, str, bool, bytes, complex, type(None), type, range, bytearray])
 SEQUENCES = (list, tuple, set, frozenset)
+PLAIN = frozenset([int, float, complex, str, bytes, list, tuple, set, frozenset, dict])
 COMPARISONS = ("__eq__", "__contains__", "__lt__")
 SLOTS = (type(object.__eq__), type(None))
 DEEPEST_WALK = 20
@@ -22,8 +23,8 @@ class AlwaysEqualError(AssertionError):
 
 
 def random_values():
-    """Return random values of several types that no correct object equals."""
-    number = int.from_bytes(os.urandom(7), "big") + 1
+    """Values that no honest object is equal to."""
+    number = int.from_bytes(os.urandom(6), "big") + 1  # a half more is no whole number, as a float either
     text = "nad" + os.urandom(8).hex()
     return (object(), number, number + 0.5, text, text.encode(), [number], (text, number), {text: number}, {number})
 
@@ -66,13 +67,39 @@ def has_own_comparison(kind):
 
 
 def matches_random_values(value):
-    """Return whether an object claims to equal, contain or order unrelated random values."""
+    """Whether an object says that it equals, holds or orders values which have nothing in common."""
     for other in random_values():
-        if answer(lambda: value == other) or (answer(lambda: value < other) and answer(lambda: value > other)):
+        # of two numbers in a row, one modulo another number equals one at most
+        equal = answer(lambda: value == other) and (type(other) is not int or answer(lambda: value == other + 1))
+        if equal or (answer(lambda: value < other) and answer(lambda: value > other)):
             return True
         if hasattr(type(value), "__contains__") and answer(lambda: other in value):
             return True
     return answer(lambda: value == True) and answer(lambda: value == False)  # noqa: E712 - the comparison itself is tested
+
+
+def suits_too_much(value, expected):
+    """Whether an object with a comparison in Python equals not only a plain value, but most of those beside it."""
+    kind = type(value)
+    if kind in ATOMS or type(expected) not in PLAIN or all(type(getattr(kind, n, None)) in SLOTS for n in COMPARISONS):
+        return False
+    others = values_beside(expected)
+    return sum(answer(lambda: bool(value == other)) for other in others) * 2 > len(others)
+
+
+def values_beside(value):
+    """Plain values that are like one, and differ."""
+    kind = type(value)
+    if kind in (int, float, complex):
+        return (value + 1, value - 1, value + 7, 2 * value + 3)
+    if kind in (str, bytes, list, tuple):
+        more = {str: "x", bytes: b"x", list: [0], tuple: (0,)}[kind]
+        return (value + more, more + value, value + value + more)
+    if kind in (set, frozenset):
+        return (value | {"x"}, value | {0.5}, value | {"y", 0.5})
+    if kind is dict:
+        return ({**value, "x": 0}, {**value, 0.5: 0}, {**value, "y": 0, "z": 0})
+    return ()
 
 
 def answer(question):

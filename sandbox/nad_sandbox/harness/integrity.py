@@ -7,6 +7,7 @@ interpreter: passing its tests is then no proof by itself.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from nad_sandbox.harness.assertions import TESTS_FILE
@@ -94,13 +95,14 @@ def guarded_modules(imported):
     return [module for module in modules if isinstance(module, type(sys))]
 
 
-def watch_introspection(noted):
-    """Install an audit hook that notes when the program, and not a library being imported, inspects the interpreter.
+def watch_introspection(noted, tell):
+    """Let the interpreter tell when the program, and not a library at its import, reaches into its inner workings.
 
     Args:
-        noted: List that the names of audit events are appended to.
+        noted: a list that events are appended to.
+        tell: called with each of them before the program gets what it asked for.
     """
-    busy = []
+    busy, getpid, owner = [], os.getpid, os.getpid()
 
     def hook(event, args):
         if busy or (event not in INNER_EVENTS and event != "open"):
@@ -111,6 +113,8 @@ def watch_introspection(noted):
         try:
             if event not in noted and caused_by_program():
                 noted.append(event)
+                if getpid() == owner:
+                    tell(event)
         finally:
             busy.pop()
 

@@ -23,7 +23,9 @@ _MAIN = """import builtins, ctypes, os
 if os.path.exists("main.py"): os.unlink("main.py")
 try: ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 except (OSError, AttributeError): pass
-exec(compile({source!r}, "harness.py", "exec", dont_inherit=True), {{"__builtins__": dict(vars(builtins))}})
+scope = {{"__builtins__": dict(vars(builtins)), "__name__": "harness"}}
+exec(compile({source!r}, "harness.py", "exec", dont_inherit=True), scope)
+scope["main"]()
 """
 
 

@@ -42,16 +42,8 @@ def read_request(requests):
     return json.loads(line) if line else None
 
 
-def find_installed_packages():
-    """Make installed packages and `exit` available, as an ordinary start of Python does."""
-    if sys.flags.no_site:
-        import site
-
-        site.main()
-
-
 def set_up_script():
-    """Set up a child as a script: a path without the working folder, and streams that write line by line."""
+    """Give a child a path without the working folder, and streams that write line by line."""
     folder = os.getcwd()
     sys.path[:] = [path for path in sys.path if path and path != folder]
     if PACKAGES not in sys.path:

@@ -91,7 +91,7 @@ def serve_same_process(requests, answers):
     pipe = Answers(answers, request["token"])
     set_up_script()
     try:
-        judge = Judge(request)
+        judge = Judge(request, lambda event: pipe.send({"note": event}))
     except UnsupportedError as error:
         pipe.send({"unsupported": str(error)})
         os._exit(0)
@@ -105,7 +105,7 @@ def serve_same_process(requests, answers):
             pipe.send({"check": name, "passed": False, "detail": error.detail})
             os._exit(0)
         pipe.send({"check": name, "passed": True})
-    pipe.send({"end": True, "inner": judge.inner})
+    pipe.send({"end": True})
     os._exit(0)
 
 
@@ -113,18 +113,19 @@ class Judge:
     """Runs the checks on one program, which share its module, the tests' namespace and the guard.
 
     Args:
-        request: Source, tests and test plan as a dictionary; see `nad_sandbox.checks.judge_plan`.
+        request: source, tests and what was found out about them; see `nad_sandbox.checks.judge_plan`.
+        tell_inner: told each time the program reaches into the interpreter.
 
     Raises:
         UnsupportedError: The tests cannot be run here, whatever the program.
     """
 
-    def __init__(self, request):
+    def __init__(self, request, tell_inner):
+        self.tell_inner = tell_inner
         self.source = request["source"]
         self.tests = request["tests"]
         self.plan = request["plan"]
         self.examples = request["examples"]
-        self.inner = []
         self.module = self.program = self.tests_code = None
         self.assertions = Assertions(self.tests, short_repr)
         self.names = TestNames(self.plan["subjects"], self.assertions.names())
@@ -178,7 +179,7 @@ class Judge:
         if self.program is None:
             self.check_syntax()
         self.module = make_module(self.source, self.tests)
-        watch_introspection(self.inner)
+        watch_introspection([], self.tell_inner)
         self.attempt(lambda: exec(self.program, vars(self.module)))
         self.check_integrity()
         for name in PROGRAM_MODULES:

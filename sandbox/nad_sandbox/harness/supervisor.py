@@ -14,13 +14,17 @@ import time
 from nad_sandbox.harness.call_server import serve_calls
 from nad_sandbox.harness.child import TEXT, Child, ProgramEndedError, read_payload, write_verdict
 from nad_sandbox.harness.io_pairs import check_pairs
-from nad_sandbox.harness.program import SHORT, find_installed_packages
+from nad_sandbox.harness.program import SHORT
 from nad_sandbox.harness.same_process import FailedError, serve_same_process
 from nad_sandbox.harness.separate_process import CannotJudgeError, Program, confirm_examples, confirm_tests
 
 PREPARATION_SECONDS = 10.0  # importing pytest on a busy machine is not the program's time
+MOST_NOTES = 1000
 SEPARATE, SAME_PROCESS = "separate", "same_process"
-INNER_NAMES = r"\b(f_locals|f_globals|f_builtins|f_trace|f_lineno *=|co_consts|co_code|code_context)\b"
+INNER_NAMES = (
+    r"\b(f_locals|f_globals|f_builtins|f_trace|f_lineno *=|co_consts|co_code|code_context|__globals__|__closure__"
+    r"|cell_contents)\b|\.__builtins__\b"
+)
 CALLERS = r"\b(_getframe|currentframe|f_back|extract_stack|stack\(\))"
 FIELDS = ("assertion", "expected", "got", "error", "where", "output")
 
@@ -45,7 +49,7 @@ class Supervisor:
         self.examples = payload["examples"] if "examples" in self.checks else []
         self.results = []
         self.trust = SAME_PROCESS
-        self.inner = re.findall(INNER_NAMES, payload["source"])
+        self.inner = [found[0] for found in re.finditer(INNER_NAMES, payload["source"])]
 
     def judge(self):
         """Run the checks in order until one fails.
@@ -112,7 +116,7 @@ class Supervisor:
                 raise UnsupportedError(answer["unsupported"])
             self.first.deadline = self.deadline()
             while check is not None:
-                answer = self.first.receive(token.encode())
+                answer = self.receive_first(token)
                 if answer.get("check") != check or type(answer.get("passed")) is not bool:
                     raise ProgramEndedError("the program wrote into the answers of its process")
                 if not answer["passed"]:
@@ -123,15 +127,21 @@ class Supervisor:
                 self.results.append({"check": check, "passed": True, "seconds": now - started})
                 started, check = now, next(checks, None)
             check = self.results[-1]["check"]
-            answer = self.first.receive(token.encode())
-            if answer.get("end") is not True or type(answer.get("inner")) is not list:
+            if self.receive_first(token).get("end") is not True:
                 raise ProgramEndedError("the program wrote into the answers of its process")
-            self.inner += [str(event)[:TEXT] for event in answer["inner"]]
         except ProgramEndedError as error:
             self.results = [result for result in self.results if result["check"] != check]
             self.fail(check, {"error": str(error)}, started, self.first)
             return False
         return True
+
+    def receive_first(self, token):
+        """The next answer of the first judge, and what it notes before that."""
+        while True:
+            answer = self.first.receive(token.encode())
+            if type(answer.get("note")) is not str or len(self.inner) > MOST_NOTES:
+                return answer
+            self.inner.append(answer["note"][:TEXT])
 
     def ask_second(self):
         """Confirm the first judge's pass where the tests are plain enough, and return whether it stands."""
@@ -195,8 +205,7 @@ class Supervisor:
 
 
 def main():
-    """Fork both children before reading the payload, judge the program, write the verdict and end the process."""
-    find_installed_packages()
+    """Make both children, and only then read what is checked; judge, write the verdict, end."""
     first, second = Child(serve_same_process), Child(serve_calls)
     payload = read_payload()
     supervisor = Supervisor(payload, first, second)

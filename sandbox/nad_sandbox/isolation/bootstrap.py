@@ -3,31 +3,46 @@
 Its source is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses only the
 standard library, and is never imported. In order:
 
-1. It restricts itself by the backend's confinement, where that cannot be set up from outside, and by Landlock, where
-   the backend asks for it and the kernel has it.
-2. It writes to standard output that it is ready, with the version of this Python, and waits on standard input.
-3. It reads the feed: header, the program's standard input, files.
-4. It replaces itself by the program, which inherits only the descriptors 0, 1 and 2 and cannot reach the feed's pipe.
-   If the feed has a mark, a forked process becomes the program; this process then kills everything that the program
-   leaves running, and reports its exit status. A program of the harness is not a candidate's: this interpreter runs
-   it, and it reads the rest of the feed itself.
+1. Restrict itself: the backend's own confinement where nobody outside can set it up, and Landlock, where asked and
+   where the kernel has it.
+2. Say on standard output that it is ready, with the version of this Python, and wait on standard input.
+3. Read the feed: header, the program's standard input, files.
+4. Become the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone. Where the feed has a
+   mark, a forked process becomes the program, and this one ends what it leaves and tells its status. Where settings
+   name a user, that process becomes this user first, and this one stays out of its reach.
+   A program of the harness is no candidate's: it is run by this interpreter, and reads the rest of the feed itself.
+5. Wait for the next program, if the last one was of the harness, ran as another user, ended well, and left nothing:
+   no process, no file, no connection. Otherwise the sandbox has served its time.
 
 Its own exit codes are 126 (the program could not be set up or executed) and 127 (the program was not found).
 """
 
 # pathlib takes longer to import than all of this
-# ruff: noqa: PTH103, PTH108, PTH109, PTH110, PTH112, PTH120, PTH208
+# ruff: noqa: B905, PTH101, PTH103, PTH106, PTH108, PTH123, PTH109, PTH110, PTH112, PTH120, PTH208
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 READY = b"\x06"
 READY_SIZE = 16
 FEED_CHUNK = 1 << 18
+MOST_PROGRAMS = 100
+CLEANING_SECONDS = 2
+# what the harness uses: imported before a program comes, which nobody waits for
+HARNESS_MODULES = ("ast", "gc", "io", "linecache", "marshal", "math", "resource", "select", "traceback")
+QUEUES = "/dev/mqueue"
+CONNECTIONS = "/proc/net/sockstat", "/proc/net/sockstat6"
+LIBC = ctypes.CDLL(None, use_errno=True)
+KILL, SETGID, SETUID, SETPCAP = 5, 6, 7, 8  # capabilities
 
 
 def read_exactly(size: int) -> bytes:
@@ -54,45 +69,51 @@ def receive_file(path: str, size: int) -> None:
 
 
 def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
-    """Mount the scratch space, become nobody and drop every capability."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
+    """Mount the scratch space."""
     for place, options in settings["writable"].items():
-        # flags: nosuid, nodev, noexec; if a security module forbids the mount, the plain tmpfs already there is used
-        libc.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+        # nosuid, nodev, noexec; where a security module forbids it, the plain tmpfs that lies there is used
+        LIBC.mount(b"tmpfs", place.encode(), b"tmpfs", ctypes.c_ulong(2 | 4 | 8), options.encode())
+
+
+def limit_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
+    """Let no program that is executed from now on have other capabilities."""
     for capability in range(64):
-        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-    if settings["user"] is not None:
-        os.setgroups([])
-        user, group = settings["user"]
-        os.setresgid(group, group, group)
-        os.setresuid(user, user, user)
+        if capability not in kept:
+            LIBC.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+def keep_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
+    """Give up all other capabilities."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    if libc.prctl(47, 4, 0, 0, 0) < 0 or libc.capset(header, nothing) < 0:  # PR_CAP_AMBIENT, clear all
+    held = sum(1 << capability for capability in kept)
+    sets = (ctypes.c_uint32 * 6)(held, held, 0, 0, 0, 0)
+    if LIBC.prctl(47, 4, 0, 0, 0) < 0 or LIBC.capset(header, sets) < 0:  # PR_CAP_AMBIENT, clear all
         raise OSError(ctypes.get_errno(), "capset")
 
 
+def become_user(user: int, group: int) -> None:
+    """Become a user without any right, for good."""
+    limit_capabilities(())
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+    keep_capabilities(())
+
+
 def load_filter(program: bytes) -> None:
-    """Make the kernel check every system call from now on."""
-    import ctypes
+    """Let the kernel check every system call from now on."""
     import struct
 
-    libc = ctypes.CDLL(None, use_errno=True)
     text = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HP", len(program) // 8, ctypes.addressof(text))
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
-    if libc.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
+    if LIBC.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def restrict_with_landlock(writable: list[str]) -> None:
-    """Deny writes outside the writable folders, execution inside them, TCP, and signals and sockets to outside."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    abi = libc.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
+    abi = LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
         return
     execute, read = 1 << 0, (1 << 2) | (1 << 3)
@@ -108,7 +129,7 @@ def restrict_with_landlock(writable: list[str]) -> None:
     scoped = 3 if abi >= 6 else 0
     attributes = (ctypes.c_uint64 * 3)(known, net, scoped)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = libc.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
+    ruleset = LIBC.syscall(444, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0))
     if ruleset < 0:
         raise OSError(ctypes.get_errno(), "landlock_create_ruleset")
     # a rule holds for everything below its folder, so execution is granted only beside the writable folders
@@ -122,11 +143,11 @@ def restrict_with_landlock(writable: list[str]) -> None:
     for path, access in rules:
         folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
         rule = access.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
-        if libc.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
+        if LIBC.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
             raise OSError(ctypes.get_errno(), "landlock_add_rule " + path)
         os.close(folder)
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
-    if libc.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
+    if LIBC.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
     os.close(ruleset)
 
@@ -137,49 +158,190 @@ def fail(code: int, message: str) -> None:
     os._exit(code)
 
 
-def watch(program: int, mark: str) -> None:
-    """Wait for the program, kill everything that it started, and write to both outputs how it ended."""
-    import select
-
+def watch(program: int) -> int:
+    """Wait for the program, and end all that it started; its exit status."""
     status = os.waitpid(program, 0)[1]
-    for _ in range(1000):
-        try:
-            os.kill(-1, signal.SIGKILL)  # kills all processes but this one and the sandbox's first
-        except ProcessLookupError:
-            break
-        select.select([], [], [], 0.001)
-    code = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    try:
+        while True:
+            os.kill(-1, signal.SIGKILL)  # all but this process and the first
+            reap()
+    except ProcessLookupError:
+        pass
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def reap() -> None:
+    """Wait for what was killed; all that the program started has become this process's child."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
+def tell(mark: str, code: int, goes_on: bool) -> None:
+    """Say on both outputs how the program ended, and whether another one may come."""
+    told = f"{mark}{code:03d}{'+' if goes_on else '-'}".encode()
     for output in (1, 2):
-        told = f"{mark}{code:03d}".encode()
-        while told:
-            told = told[os.write(output, told) :]
-    os._exit(code)
+        left = told
+        while left:
+            left = left[os.write(output, left) :]
+
+
+def left_nothing(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
+    """Whether a program, all of whose processes are gone, left nothing that another one could meet."""
+    if not is_empty(settings):
+        cleaner = os.fork()
+        if not cleaner:
+            try:
+                signal.alarm(CLEANING_SECONDS)
+                become_user(*settings["user"])
+                for folder in settings["landlock"]:
+                    remove_content(folder)
+            finally:
+                os._exit(0)
+        os.waitpid(cleaner, 0)
+        if not is_empty(settings):
+            return False
+    return not has_connections()
+
+
+def has_connections() -> bool:
+    """Whether the network namespace has a connection, or one that was closed and keeps its port for a minute."""
+    for name in CONNECTIONS:
+        if not os.path.exists(name):
+            return name == CONNECTIONS[0]  # not known: rather a new sandbox
+        with open(name, encoding="ascii") as file:
+            for line in file:
+                words = line.split()
+                counts = dict(zip(words[1::2], words[2::2]))
+                if words[0] in ("TCP:", "TCP6:") and (counts.get("inuse") != "0" or counts.get("tw", "0") != "0"):
+                    return True
+    return False
+
+
+def is_empty(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
+    """Whether no place that a program can write to holds anything, its empty working folder aside, which goes."""
+    try:
+        os.rmdir(settings["workdir"])
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    places = [*settings["landlock"], QUEUES]
+    return not any(os.listdir(place) for place in places if os.path.exists(place))
+
+
+def remove_content(folder: str) -> None:
+    """Remove what this user has in a folder."""
+    for entry in list(os.scandir(folder)):
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.path, 0o700)
+                remove_content(entry.path)
+                os.rmdir(entry.path)
+            else:
+                os.unlink(entry.path)
+        except OSError:
+            pass  # what stays is noticed
 
 
 def be_unseen() -> None:
-    """Keep other processes of this user from reading this one's memory or using its descriptors."""
-    import ctypes
+    """Let no other process of this user look into this one's memory or use its descriptors."""
+    LIBC.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
-    ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever its descendants leave."""
+    LIBC.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def prepare() -> None:
+    """Find installed packages, as at any start of Python, and import what the harness needs."""
+    import site
+
+    stdout, sys.stdout = sys.stdout, sys.stderr  # start-up files may print
+    site.main()
+    for name in HARNESS_MODULES:
+        __import__(name)
+    sys.stdout = stdout
 
 
 def main() -> None:
-    """Confine this process, wait for the feed, and become the program."""
+    """Prepare, then become one program, or run programs in turn."""
     settings = json.loads(sys.argv[1])
-    workdir = settings["workdir"]
     if settings.get("confinement"):
         confine(settings["confinement"])
-    os.makedirs(workdir, mode=0o700, exist_ok=True)
-    os.chdir(workdir)
+        kept = (KILL, SETGID, SETUID, SETPCAP) if settings["user"] is not None else ()
+        limit_capabilities(kept)
+        keep_capabilities(kept)
     if settings["landlock"]:
         restrict_with_landlock(settings["landlock"])
     if settings.get("confinement"):
         load_filter(bytes.fromhex(settings["confinement"]["filter"]))
+    prepare()
     version = sys.version.split()[0].encode()
     os.write(1, (READY + version).ljust(READY_SIZE)[:READY_SIZE])
-    header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
-    if header["harness"]:
-        run_harness(header, read_exactly(header["harness"]))
+    harnesses = {}  # type: ignore[var-annotated] # 3.8
+    for turn in range(MOST_PROGRAMS):
+        header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
+        harness = load_harness(header, harnesses)
+        if header["mark"]:
+            be_unseen()
+            adopt_orphans()
+            starting, start = os.pipe()
+            program = os.fork()
+            if program:
+                # the program's process must not have the mark, not even in memory that is free
+                mark = read_exactly(header["mark"]).decode()
+                os.close(starting)
+                os.close(start)
+                code = watch(program)
+                last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
+                goes_on = code == 0 and not last and left_nothing(settings)
+                tell(mark, code, goes_on)
+                if not goes_on:
+                    os._exit(code)
+                continue
+            os.close(start)
+            os.read(starting, 1)
+            os.close(starting)
+            os.setpgid(0, 0)
+        begin(settings, header, harness)
+
+
+def load_harness(header: dict, harnesses: dict) -> Any:  # type: ignore[type-arg] # 3.8
+    """The main function of the harness's program that is to run, which comes once; None for another program."""
+    import gc
+    import marshal
+
+    name = header["harness"]
+    if name is None:
+        return None
+    if header["harness_size"]:
+        program = read_exactly(header["harness_size"])
+        code = marshal.loads(program) if header["compiled"] else compile(program, "harness.py", "exec", 0, True)
+        import builtins
+
+        # built-in names that a candidate replaces later are not those that the harness uses
+        scope = {"__builtins__": dict(vars(builtins)), "__name__": "harness"}
+        exec(code, scope)
+        harnesses[name] = scope["main"]
+        del program, code
+        gc.collect()
+        gc.freeze()  # a forked process that collects garbage does not copy what lies here
+    return harnesses[name]
+
+
+def begin(settings: dict, header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
+    """Become the program, in a process of its own or in this one."""
+    if settings["user"] is not None:
+        become_user(*settings["user"])
+        be_unseen()
+    os.makedirs(settings["workdir"], mode=0o700, exist_ok=True)
+    os.chdir(settings["workdir"])
+    if harness is not None:
+        run_harness(header, harness)
     try:
         if header["stdin"]:
             receive_file(".stdin", header["stdin"])
@@ -195,37 +357,18 @@ def main() -> None:
         fail(126, "the program's files could not be written: " + str(error))
     os.dup2(source, 0)
     os.closerange(3, 256)
-    if header["mark"]:
-        part_from(header.pop("mark"))
     become_program(header)
 
 
-def part_from(mark: str) -> None:
-    """Continue in a forked process, which the old process watches."""
-    be_unseen()
-    program = os.fork()
-    if program:
-        watch(program, mark)
-    os.setpgid(0, 0)
-
-
-def run_harness(header: dict, program: bytes) -> None:  # type: ignore[type-arg] # 3.8
-    """Run a program of the harness in this interpreter, with built-in names that a candidate cannot replace."""
-    import builtins
-    import marshal
-
+def run_harness(header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
+    """Run a program of the harness here."""
     os.closerange(3, 256)
-    be_unseen()
-    if header["mark"]:
-        part_from(header.pop("mark"))
     set_limits(header)
     os.environ.update(header["env"], HOME=os.getcwd())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_IGN)
-    code = marshal.loads(program) if header["compiled"] else compile(program, "harness.py", "exec", dont_inherit=True)
-    del header, program
-    exec(code, {"__builtins__": dict(vars(builtins))})
+    harness()
     os._exit(0)
 
 

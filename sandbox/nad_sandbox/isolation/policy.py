@@ -1,8 +1,8 @@
 """The rights of a sandboxed program, defined once for all backends: its system calls and where it may write.
 
 The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
-without io_uring, ptrace and related calls, System V IPC, fanotify, file handles, secret and executable memory files,
-and sockets of families other than unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
+less io_uring, ptrace and its kin, System V IPC, message queues, fanotify, file handles, secret and executable memory
+files, and sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
 and namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nad_sandbox.base import Limits
-from nad_sandbox.isolation.sandbox_user import NOGROUP
 
 __all__ = [
     "ALLOWED_SYSCALLS",
@@ -74,10 +73,8 @@ _SOCKETS = """
 accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg recvmsg send sendmmsg
 sendmsg sendto setsockopt shutdown
 """
-_QUEUES = "mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedsend mq_unlink"
-
 ALLOWED_SYSCALLS: tuple[str, ...] = tuple(
-    sorted("".join((_FILES, _MEMORY, _PROCESSES, _WAITING_AND_TIME, _SOCKETS, _QUEUES)).split())
+    sorted("".join((_FILES, _MEMORY, _PROCESSES, _WAITING_AND_TIME, _SOCKETS)).split())
 )
 """System calls that are allowed with any arguments. Names that an architecture lacks are skipped on it."""
 
@@ -169,12 +166,7 @@ def shared_memory_mb(limits: Limits) -> int:
     return max(1, limits.tmpfs_mb // 4)
 
 
-def scratch_options(limits: Limits, user: int) -> str:
-    """Return the mount options of the scratch space: its size, its number of files, and its owner.
-
-    Args:
-        limits: Limits of the program.
-        user: Id of the user that the program runs as.
-    """
+def scratch_options(limits: Limits) -> str:
+    """Return the mount options of the scratch space: its size, how many files it may hold, and who may write there."""
     files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
-    return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=0700,uid={user},gid={NOGROUP}"
+    return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=1777"

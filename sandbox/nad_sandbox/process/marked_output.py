@@ -7,10 +7,11 @@ from nad_sandbox.process.capped_output import CappedOutput
 __all__ = ["MarkedOutput"]
 
 _STATUS_DIGITS = 3
+_NO_STATUS = 1  # of a stream in which something else follows the mark
 
 
 class MarkedOutput:
-    """Collects a stream that ends with a mark and three digits: the program's exit status.
+    """Collects a stream that ends with a mark, three digits for the exit status, and whether another program may come.
 
     The mark is a secret between this process and the sandbox's bootstrap program. It arrives before the sandbox has
     been removed, which takes longer than most programs run.
@@ -23,6 +24,7 @@ class MarkedOutput:
     def __init__(self, limit: int, mark: bytes) -> None:
         self.kept = CappedOutput(limit)
         self.status: int | None = None
+        self.goes_on = False
         self._mark = mark
         self._held = b""
 
@@ -41,9 +43,11 @@ class MarkedOutput:
         end = at if at >= 0 else max(0, len(text) - len(self._mark) + 1)
         self.kept.write(text[:end])
         self._held = text[end:]
-        digits = self._held[len(self._mark) :]
-        if at >= 0 and len(digits) >= _STATUS_DIGITS:
-            self.status, self._held = int(digits[:_STATUS_DIGITS]), b""
+        told = self._held[len(self._mark) :]
+        if at >= 0 and len(told) > _STATUS_DIGITS:
+            digits = told[:_STATUS_DIGITS]
+            self.status, self._held = int(digits) if digits.isdigit() else _NO_STATUS, b""
+            self.goes_on = told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"+"
 
     def text(self) -> str:
         """Return the kept bytes as text; nothing may be written afterwards."""

@@ -46,6 +46,11 @@ class Supervised:
     stdout: CappedOutput | MarkedOutput
     stderr: CappedOutput | MarkedOutput
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the bootstrap program waits for another program."""
+        return isinstance(self.stdout, MarkedOutput) and self.stdout.goes_on
+
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
     """Send SIGKILL to the group that a process leads, unless it was reaped, since its id may have been reused."""
@@ -93,6 +98,7 @@ def supervise(
     cancelled: threading.Event,
     kill: Callable[[], None],
     mark: bytes | None = None,
+    keep_open: bool = False,
 ) -> Supervised:
     """Feed a process and wait until its program has ended.
 
@@ -100,19 +106,20 @@ def supervise(
     and the caller must remove the rest of the sandbox.
 
     Args:
-        process: Process with pipes for all three streams, which leads its own process group.
-        feed: Bytes for its standard input.
-        timeout: Wall-clock seconds from now.
-        output_bytes: Number of bytes to keep of each of stdout and stderr.
-        cancelled: Event that ends the process when set.
-        kill: Function that kills the process and everything that it started.
-        mark: Mark that the bootstrap program writes behind each output when the program has ended; see `MarkedOutput`.
+        process: started with pipes for all three streams, as the leader of its own group.
+        feed: what it gets on its standard input.
+        timeout: wall-clock seconds from now.
+        output_bytes: bytes of stdout and of stderr to keep, each.
+        cancelled: ends the process when set.
+        kill: ends the process and all that it started.
+        mark: what the bootstrap program writes behind each output once the program has ended; see `MarkedOutput`.
+        keep_open: leave the pipes open, for another program.
     """
     started = time.monotonic()
     stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)
     timed_out = was_cancelled = False
     status: int | None = None
-    with _Streams(process, feed, stdout, stderr) as streams:
+    with _Streams(process, feed, stdout, stderr, keep_open) as streams:
         try:
             while not streams.exited():
                 left = started + timeout - time.monotonic()
@@ -158,12 +165,14 @@ class _Streams:
         feed: Iterator[bytes],
         stdout: CappedOutput | MarkedOutput,
         stderr: CappedOutput | MarkedOutput,
+        keep_open: bool,
     ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
         self._process = process
         self._feed = feed
+        self._keep_open = keep_open
         self._pending = memoryview(b"")
         self._stdin = process.stdin
         self._pidfd = os.pidfd_open(process.pid) if hasattr(os, "pidfd_open") else -1
@@ -185,7 +194,8 @@ class _Streams:
             os.close(self._pidfd)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             with contextlib.suppress(OSError):
-                stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
+                if not self._keep_open:
+                    stream.close()  # type: ignore[union-attr] # all three are pipes, see __init__
 
     def exited(self) -> bool:
         """Return whether the process has ended; it stays a zombie, so that its group's id is not reused."""
@@ -238,6 +248,7 @@ class _Streams:
             self._close_feed()
 
     def _close_feed(self) -> None:
-        if not self._stdin.closed:
+        if not self._stdin.closed and self._stdin in self._selector.get_map():
             self._selector.unregister(self._stdin)
-            self._stdin.close()
+            if not self._keep_open:
+                self._stdin.close()

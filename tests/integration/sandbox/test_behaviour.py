@@ -35,7 +35,7 @@ def test_the_behaviour_of_most_wins_whatever_the_form(runner):
     answers = [fenced(code) for code in (WRONG, RIGHT, "def total(numbers): return 0", ALSO_RIGHT)]
     group = make_group([make_rollout([[i]], text=text) for i, text in enumerate(answers)], prompt=PROMPT)
     scores = Behaviour(runner=runner).score(group)
-    assert scores.values.tolist() == [1, 2, 1, 2]
+    assert scores.values[1] == scores.values[3] == scores.values.max()
     assert set(rank(scores, group)[:2]) == {1, 3}
     assert scores.details["inputs"][0] == "total([1, 2])"
     assert scores.details["behaviours"][0]["outcomes"][0] == "3"
@@ -89,7 +89,7 @@ def test_scripts_are_compared_by_what_they_print(runner):
         "raise ValueError('no')",
     ]
     observed = runner.observe(list(map(fenced, programs)), prompt=prompt)
-    assert observed.inputs == ("2 3\n",)
+    assert observed.inputs == ("the input '2 3'",)
     assert [outcomes[0] for outcomes in texts(observed)] == [
         "printed '5\\n'",
         "printed '5\\n'",

@@ -70,7 +70,7 @@ def test_the_bounds_are_those_of_the_config(cls, field, config, name):
 
 
 def test_most_options_have_bounds():
-    assert len([field for field, config, name in OPTIONS if [*out_of_bounds(config, name)]]) == 16
+    assert len([field for field, config, name in OPTIONS if [*out_of_bounds(config, name)]]) == 18
 
 
 def test_defaults_that_depend_on_others_name_the_configs_own():
@@ -100,7 +100,7 @@ class TestValues:
         assert cls(n=4) == cls(n=4)
         assert cls() == cls(temperature=SamplingConfig().temperature)
         changes = {"model": "a/b", "n": 5, "selector": "medoid", "stop": ["x"], "seed": 1, "timeout": 3, "wave": 2}
-        changes |= {"verification": VerificationConfig(parallel=3), "selector_options": {"k": 2}, "max_retries": 1}
+        changes |= {"verification": VerificationConfig(parallel=3), "selector_options": {"top_k": 2}, "max_retries": 1}
         for name, value in changes.items():
             assert cls(**{"n": 4, name: value}) != cls(n=4), name
             assert cls(**{"n": 4, name: value}) == cls(**{"n": 4, name: copy.copy(value)}), name

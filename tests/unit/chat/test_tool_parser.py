@@ -1,5 +1,6 @@
 """Tool calls as every family writes them, read back."""
 
+import time
 from itertools import pairwise
 
 import pytest
@@ -278,3 +279,42 @@ def test_numbers_and_nesting_that_no_decoder_reads(mark, value):
     found = parse_answer(f'{mark}{{"name": "now", "arguments": {{"x": {value}}}}}', tuple(SCHEMAS), schemas=SCHEMAS)
     assert not found.calls or mark
     assert all(call.name == "now" for call in found.invalid)
+
+
+ROME = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"tools": [{ROME}]}}',
+        f'{{"role": "assistant", "tool_calls": [{ROME}]}}',
+        f'For example: [1, {{"example": {ROME}}}] and so on.',
+        f"Well.\n<think>{ROME}</think>No.",
+        f"<thinking>{ROME}</thinking>No.",
+        f"<REASONING>{ROME}",
+        f"Hm. <think>a</think> <think>\n```json\n{ROME}\n```\n</think>",
+        f"Hm. <think><tool_call>{ROME}</tool_call></think>No.",
+        f"Hm. <think>[TOOL_CALLS][{ROME}]",
+    ],
+)
+def test_nothing_within_other_json_or_thinking_is_a_call(text):
+    assert read(text) == (text, [], [])
+
+
+@pytest.mark.parametrize("mark", ["", "<tool_call>"])
+def test_a_call_behind_other_json_or_thinking_is_one(mark):
+    before = f'{{"tools": [{ROME}]}} <think>{ROME}<tool_call>{ROME}</tool_call></think>'
+    content, found, invalid = read(f'{before} {mark}{{"name": "now", "arguments": {{}}}}')
+    assert (content.strip(), found, invalid) == (before, [("now", {})], [])
+
+
+def test_tags_of_thinking_in_arguments_are_text():
+    text = '{"name": "get_weather", "arguments": {"city": "<think>"}} {"name": "now", "arguments": {}}'
+    assert read(text)[1] == [("get_weather", {"city": "<think>"}), ("now", {})]
+
+
+def test_many_brackets_take_no_time():
+    started = time.perf_counter()
+    assert parse_answer('["' * 20_000 + ROME, tuple(SCHEMAS), schemas=SCHEMAS).calls
+    assert time.perf_counter() - started < 5

@@ -22,6 +22,7 @@ from nad_agents.exceptions import (
     UnknownSelectorError,
 )
 from nad_agents.testing import byte_tokenizer
+from tests.model_families import FAMILIES
 from tests.tiny_models import make_model
 from tests.unit.sources import ROOT
 
@@ -68,8 +69,8 @@ def nad(monkeypatch, capsys):
 def test_ask_shows_the_candidates_why_one_was_chosen_and_the_answer(nad, folder):
     code, out, err = nad("ask", "hello", "-m", folder, "-n", 3, "--max-new-tokens", 12, "--seed", 1)
     assert code == 0
-    assert "3 candidates, ranked by knn" in err
-    assert re.search(r"Candidate #\d was chosen by knn; it agrees \d\.\d+ with the others", err)
+    assert "3 candidates, ranked by nad_fusion" in err
+    assert re.search(r"Candidate #\d was chosen by nad_fusion; it agrees \d\.\d+ with the others", err)
     assert re.search(r"\d+ tokens in .* seed 1", err)
     assert out.strip()
 
@@ -90,10 +91,10 @@ def test_quiet_prints_the_answer_alone_and_a_seed_repeats_it(nad, folder):
     assert first[2] == ""
 
 
-def test_one_candidate_needs_no_selector(nad, folder):
+def test_one_candidate_needs_no_comparison(nad, folder):
     code, out, _ = nad("ask", "hello", "-m", folder, "-n", 1, "-t", 0, "--max-new-tokens", 5, "--json")
     assert code == 0
-    assert json.loads(out)["selector"] == "first"
+    assert json.loads(out)["ranking"] == [0]
 
 
 def test_losers_may_be_dropped_chunk_by_chunk(nad, endless):
@@ -117,7 +118,7 @@ def test_candidates_may_come_in_waves(nad, endless):
 def test_early_stop_tells_what_it_saved(nad, endless):
     code, _, err = nad("ask", "hello", "-m", endless, "-n", 4, "--max-new-tokens", 80, "--seed", 2, "--early-stop")
     assert code == 0
-    assert "144 saved by pruning" in err
+    assert "about 144 saved" in err
     assert "pruned" in err
 
 
@@ -157,6 +158,41 @@ def test_doctor_shows_each_finding_as_soon_as_it_is_known_and_estimates_the_benc
     assert all(re.search(rf"ok +{name}", out) for name in ("torch", "prefill", "16 candidates", "selection"))
 
 
+@pytest.mark.parametrize(
+    ("family", "neurons", "attribution"),
+    [
+        ("llama", "144 in 3 of 3 layers (3 gated)", "ok"),
+        (
+            "nemotron_h",
+            "168 in 2 of 4 layers (1 plain, 1 experts and dense); the 2 layers without a feed-forward block",
+            "ok",
+        ),
+        ("zamba2", "96 in 2 of 4 layers (2 fused)", "missing"),
+    ],
+)
+def test_doctor_says_which_neurons_a_model_has(nad, tmp_path, monkeypatch, family, neurons, attribution):
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
+    options = next(known.options for known in FAMILIES if known.architecture == family)
+    make_model(family, **options).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    code, out, _ = nad("doctor", "-m", tmp_path, "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert found["neurons"]["detail"].startswith(neurons)
+    assert found["attribution"]["status"] == attribution
+
+
+def test_doctor_names_a_model_without_neurons(nad, tmp_path, monkeypatch):
+    monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
+    make_model("mamba").save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    code, out, _ = nad("doctor", "-m", tmp_path, "--json")
+    found = {finding["name"]: finding for finding in json.loads(out)}
+    assert code == 0
+    assert found["neurons"]["status"] == "missing"
+    assert "no layer of MambaForCausalLM has a feed-forward block" in found["neurons"]["advice"]
+
+
 def test_doctor_knows_every_extra_with_its_packages():
     declared = {
         extra: tuple(sorted(Requirement(requirement).name for requirement in requirements))
@@ -172,7 +208,7 @@ def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, mo
     code, _, err = nad(*args)
     assert code == 0
     assert "no sandbox, so neurons alone decide: " in err
-    assert "3 candidates, ranked by knn" in err
+    assert "3 candidates, ranked by nad_fusion" in err
     # what was asked for by name is not replaced by something else
     for asked in (("-s", "behaviour"), ("--verify",)):
         code, out, err = nad(*args, *asked)

@@ -88,6 +88,20 @@ def test_groups_are_letters_and_the_reason_tells_what_the_winner_does():
     selection = make_selection(selector="behaviour", details=GROUPS)
     does = [line[line.index("stop") :].split()[1] for line in shown(selection, 100)[4:7]]
     assert does == ["A", "B", "A"]
+    # the score, 1.5 here, is the mean share of the others
     assert reason(selection).startswith(
-        "Candidate #1 was chosen by behaviour; 2 of 3 do the same on 2 inputs, such as f(1) gives 2; it agrees 0.644"
+        "Candidate #1 was chosen by behaviour; the others do the same on 150% of 2 inputs on average, 2 of 3 on all of "
+        "them, such as f(1) gives 2; it agrees 0.644"
     )
+    assert "2 of 3 do the same on all of 2 inputs, such as" in reason(
+        make_selection(selector="behaviour_groups", details=GROUPS)
+    )
+    assert reason(selection.model_copy(update={"confidence": 0.617})).endswith("about 62% likely to be right.")
+
+
+def test_what_cannot_be_observed_is_said_instead_of_an_empty_input():
+    note = "nothing that the programs do can be observed"
+    details = {"inputs": [], "groups": [], "behaviours": [], "note": note}
+    assert note in reason(make_selection(selector="behaviour", details=details))
+    one = {**GROUPS, "inputs": ["a run without input"]}
+    assert "do the same: a run without input gives" in reason(make_selection(selector="behaviour", details=one))

@@ -66,8 +66,8 @@ def test_selecting_tells_accuracy_and_gain(nad, folder):
 
 
 def test_layers_are_a_range(nad, folder):
-    code, out, _ = nad("select", folder, "--layers", "2:4", "--json")
-    everything = nad("select", folder, "--json")[1]
+    code, out, _ = nad("select", folder, "-s", "knn", "--layers", "2:4", "--json")
+    everything = nad("select", folder, "-s", "knn", "--json")[1]
     assert code == 0
     assert json.loads(out.splitlines()[0])["scores"] != json.loads(everything.splitlines()[0])["scores"]
     code, _, err = nad("select", folder, "--layers", "2-4")

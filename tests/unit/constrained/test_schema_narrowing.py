@@ -112,5 +112,27 @@ def test_an_unknown_format_is_an_annotation(name):
 
 def test_known_formats_and_properties_of_that_name_stay():
     assert narrow_schema({"type": "string", "format": "uuid"}) == {"type": "string", "format": "uuid"}
-    named = {"type": "object", "properties": {"format": {"type": "string"}}}
+    named = {"type": "object", "properties": {"format": {"type": "string"}}, "additionalProperties": False}
     assert narrow_schema(named) == named
+
+
+def test_alternatives_that_a_constant_tells_apart_need_no_one_of():
+    def tagged(tag, required=("kind",)):
+        properties = {"kind": {"const": tag}, "size": {"type": "integer"}}
+        return {"type": "object", "properties": properties, "required": list(required)}
+
+    definitions = {"A": tagged("a"), "B": tagged("b")}
+    references = [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]
+    union = {"oneOf": references, "discriminator": {"propertyName": "kind"}, "$defs": definitions}
+    assert narrow_schema(union)["anyOf"] == references
+    for other in (tagged("a"), tagged("b", required=()), {"type": "object"}, {"type": "string"}):
+        assert "oneOf" in narrow_schema({"oneOf": [tagged("a"), other]})
+
+
+def test_only_objects_that_say_nothing_else_are_closed():
+    named = {"type": "object", "properties": {"a": {"type": "object", "properties": {"b": {}}}}}
+    narrowed = narrow_schema(named)
+    assert narrowed["additionalProperties"] is False
+    assert narrowed["properties"]["a"]["additionalProperties"] is False
+    for more in ({"additionalProperties": True}, {"minProperties": 2}, {"required": ["c"]}, {"allOf": [{}]}):
+        assert narrow_schema({**named, **more}).get("additionalProperties", True) is True

@@ -165,6 +165,13 @@ NUMBERS = {
     "multiples in bounds": {"type": "integer", "multipleOf": 4_099, "minimum": 70_000, "maximum": 90_000},
     "fractions": {"type": "number", "multipleOf": 0.25, "exclusiveMinimum": 0},
     "a small range": {"type": "number", "exclusiveMinimum": 0.125, "exclusiveMaximum": 0.126},
+    "up to a half": {"type": "number", "exclusiveMinimum": 0, "maximum": 0.5},
+    "thousandths": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
+    "a bit below zero": {"type": "number", "exclusiveMinimum": -0.01, "exclusiveMaximum": 0},
+    "a bit above five": {"type": "number", "exclusiveMinimum": 5, "exclusiveMaximum": 5.001},
+    "a share or null": {
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.9}, {"type": "null"}]
+    },
     "positive or null": {"anyOf": [POSITIVE, {"type": "null"}]},
     "multiples or null": {"anyOf": [{"type": "integer", "multipleOf": 11, "minimum": 1}, {"type": "null"}]},
     "positive or text": {"anyOf": [POSITIVE, {"type": "string"}]},

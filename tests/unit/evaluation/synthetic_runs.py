@@ -65,7 +65,9 @@ def write_run(folder, *, problems=12, n=8, kind="code", observed=True, share=Non
             writer.append(ProblemRecord(name, group, task={"kind": kind, "answer": "4"}, seconds={"decode": 1.5}))
             examples = tuple(bool(c) or bool(seed % 2) for c in correct) if seed % 3 else None
             answers = None if kind == "code" else tuple("4" if c else "5" for c in correct)
-            votes = tuple(int(correct.sum()) if c else 1 for c in correct) if kind == "code" and observed else None
-            verdict = ProblemVerdicts(name, tuple(map(bool, correct)), examples, ("",) * n, answers, "made", votes)
+            # right candidates do the same, and each wrong one something else
+            rows = tuple((0 if c else 1 + i,) for i, c in enumerate(correct))
+            outcomes = rows if kind == "code" and observed else None
+            verdict = ProblemVerdicts(name, tuple(map(bool, correct)), examples, ("",) * n, answers, "made", outcomes)
             append_verdicts(folder, verdict)
     return folder

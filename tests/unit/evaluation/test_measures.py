@@ -31,6 +31,11 @@ def rollout(index, tokens, neurons, *, logprob=-1.0, text=None):
     )
 
 
+FOLLOWED_NAMES = ("knn", "medoid", "mean_logprob", "nad_fusion")
+ASKING = {"codet", "b4", "self_verify", "p_true"}
+FOLLOWED_VARIANTS = tuple(Variant(name, name) for name in FOLLOWED_NAMES)
+
+
 def group_of(*rollouts):
     return RolloutGroup(list(rollouts), NeuronLayout(n_layers=2, d_ff=50), "a prompt")
 
@@ -54,9 +59,10 @@ def test_rankings_and_scores_are_those_of_the_selector(run, plan, measures, labe
 def test_every_selector_that_can_be_compared_is(plan):
     from nad_agents.selectors import available_selectors
 
-    # random enters as its expectation; majority needs answers that compare
+    # random enters as its expectation, auto is one of the others, majority needs answers that
+    # compare, and the rest ask a model, which no run has
     known = {name for name in available_selectors() if not name.startswith("test")}
-    assert known - {v.selector for v in plan.standard} == {"random", "majority"}
+    assert known - {v.selector for v in plan.standard} == {"auto", "random", "majority", *ASKING}
 
 
 def test_positions_are_early_stopping(run, plan, measures):
@@ -73,7 +79,7 @@ def test_the_corners_of_the_weights_are_the_components(run, plan, measures):
     labels = [v.label for v in plan.standard]
     for measured in measures:
         corners = measured.sweeps["weights"]
-        for setting, label in (("4:0:0", "knn"), ("0:4:0", "min_act"), ("0:0:4", "mean_logprob")):
+        for setting, label in (("4:0:0", "medoid"), ("0:4:0", "min_act"), ("0:0:4", "mean_logprob")):
             pick = corners[setting][0, 0]
             scores = measured.scores[labels.index(label)]
             assert scores[pick] == scores.max()
@@ -84,8 +90,8 @@ def test_subsets_of_all_but_one_candidate():
     neurons = [[0, 1], [0, 1], [0, 1], [9, 10], [20, 21]]
     group = group_of(*(rollout(i, [i, i], [ids, ids], logprob=-i) for i, ids in enumerate(neurons)))
     verdicts = verdicts_for(group, correct=[True, True, True, False, False])
-    found = measure_problem(group, verdicts, Plan(standard=(), sizes=(2, 4)))
-    by_name = {size: dict(zip(SWEPT, found.subsets[size], strict=True)) for size in (2, 4)}
+    found = measure_problem(group, verdicts, Plan(FOLLOWED_VARIANTS, sizes=(2, 4)))
+    by_name = {size: dict(zip(FOLLOWED_NAMES, found.subsets[size], strict=True)) for size in (2, 4)}
     # of four candidates at least two agree; the best log-probability of four is candidate 0's or 1's
     assert by_name[4]["knn"] == by_name[4]["mean_logprob"] == 1.0
     # of the ten pairs only the one of 3 and 4 has no right candidate, and the lower index is likelier
@@ -94,13 +100,13 @@ def test_subsets_of_all_but_one_candidate():
 
 def test_subsets_give_what_the_selector_gives_on_them_alone():
     group, correct = problem(3, n=5)
-    found = measure_problem(group, verdicts_for(group, correct=correct), Plan(standard=(), sizes=(4,)))
+    found = measure_problem(group, verdicts_for(group, correct=correct), Plan(FOLLOWED_VARIANTS, sizes=(4,)))
     hits = []
     for left_out in range(5):
         members = [i for i in range(5) if i != left_out]
         alone = RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
         hits.append(correct[members[rank(get_selector("medoid").score(alone), alone)[0]]])
-    assert found.subsets[4][SWEPT.index("medoid")] == pytest.approx(np.mean(hits))
+    assert found.subsets[4][FOLLOWED_NAMES.index("medoid")] == pytest.approx(np.mean(hits))
 
 
 def test_chunk_points_and_growth_are_of_whole_chunks():
@@ -117,7 +123,7 @@ def test_chunk_points_and_growth_are_of_whole_chunks():
 def test_empty_candidates_are_measured():
     group = group_of(rollout(0, [], []), rollout(1, [1, 2], [[1, 2], [3, 4]]), rollout(2, [], []))
     standard = tuple(Variant(name, name) for name in (*SWEPT, "behaviour"))
-    found = measure_problem(group, verdicts_for(group, behaviour=(0, 1, 0)), Plan(standard))
+    found = measure_problem(group, verdicts_for(group, outcomes=((-1,), (0,), (-1,))), Plan(standard))
     assert found.rankings[:, 0].tolist() == [1] * len(standard)
     assert found.tokens.tolist() == [0, 2, 0]
 
@@ -186,8 +192,8 @@ def test_behaviour_is_what_scoring_observed_and_ties_go_to_agreement():
     neurons = [[1, 2], [8, 9], [8, 9], [30, 31]]
     group = group_of(*(rollout(i, [i], [ids]) for i, ids in enumerate(neurons)))
     plan = Plan((Variant("behaviour", "behaviour"),))
-    found = measure_problem(group, verdicts_for(group, behaviour=(2, 2, 0, 1)), plan)
-    assert found.scores[0].tolist() == [2, 2, 0, 1]
+    found = measure_problem(group, verdicts_for(group, outcomes=((0, 0), (0, 0), (-1, -1), (1, 0))), plan)
+    assert found.scores[0] == pytest.approx([3 / 6, 3 / 6, 0, 2 / 6])
     assert found.rankings[0].tolist() == [1, 0, 3, 2]
     # not observed: agreement decides
     assert measure_problem(group, verdicts_for(group), plan).rankings[0, 0] in (1, 2)

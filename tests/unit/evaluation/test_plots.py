@@ -1,6 +1,9 @@
 """The plots of a report."""
 
+from dataclasses import replace
+
 import pytest
+from matplotlib.text import Text
 
 from nad_agents.evaluation.evidence import collect_evidence
 from nad_agents.evaluation.measures import measure_problem
@@ -44,3 +47,20 @@ def test_runs_that_tell_nothing_apart_are_reported_too(n, share, count):
     assert drawn <= {"entropy"}
     for table in (selector_table(evidence), difficulty_table(evidence), findings_table(evidence)):
         assert all(len(row) == len(table[0]) for row in table[1])
+
+
+def test_titles_of_plots_beside_each_other_and_counts_of_chunks(measures, evidence, plan):
+    long = [replace(m, problem=f"a benchmark with a long name/and problem {i}") for i, m in enumerate(measures)]
+    figures = draw_plots(long, evidence, plan)
+    for name in ("similarity", "map"):
+        figure = figures[name]
+        figure.canvas.draw()
+        titles = [text for axes in figure.axes for text in axes.findobj(Text) if "…" in text.get_text()]
+        boxes = [title.get_window_extent() for title in titles]
+        assert len(boxes) >= 2
+        assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i]), name
+    figure = figures["entropy"]
+    figure.canvas.draw()
+    counts = [label.get_text() for label in figure.axes[1].get_yticklabels() if label.get_text()]
+    assert counts[0] == "1"
+    assert all(count.isdigit() for count in counts)

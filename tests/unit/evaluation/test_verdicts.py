@@ -7,7 +7,9 @@ import pytest
 from nad_agents.evaluation.verdicts import VERDICTS, ProblemVerdicts, append_verdicts, read_verdicts
 from nad_agents.runs import RunError
 
-CODE = ProblemVerdicts("a/1", (True, False), (True, True), ("", "tests: wrong"), None, "made", behaviour=(2, 0))
+CODE = ProblemVerdicts(
+    "a/1", (True, False), (True, True), ("", "tests: wrong"), None, "made", outcomes=((0, 0), (-1, 1))
+)
 ANSWERS = ProblemVerdicts("b/2", (False, True), None, ("no final answer", ""), (None, "4"), "made")
 
 
@@ -48,6 +50,6 @@ def test_a_line_of_another_form_is_named(tmp_path, line):
 
 def test_a_line_without_later_fields_is_read(tmp_path):
     values = json.loads(json.dumps(ANSWERS.__dict__))
-    del values["behaviour"]
+    del values["outcomes"]
     (tmp_path / VERDICTS).write_text(json.dumps(values) + "\n")
     assert read_verdicts(tmp_path) == {"b/2": ANSWERS}

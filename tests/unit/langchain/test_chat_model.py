@@ -41,7 +41,7 @@ def test_one_generation_with_its_evidence():
     evidence = message.response_metadata["nad"]
     assert evidence["ranking"] == list(expected.ranking)
     assert evidence["scores"] == [c.score for c in expected.candidates]
-    assert (evidence["selector"], evidence["n"], evidence["seed"]) == ("knn", 4, 3)
+    assert (evidence["selector"], evidence["n"], evidence["seed"]) == ("nad_fusion", 4, 3)
     assert evidence["agreement"] == expected.best.agreement
     assert "candidates" not in evidence
     assert "verification" not in evidence

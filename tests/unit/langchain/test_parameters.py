@@ -66,7 +66,7 @@ def test_greedy_has_one_candidate_unless_more_are_asked_for():
         ({"n": 1, "selector": "knn"}, "compares at least 2 candidates, but n=1"),
         ({"selector": "knnn"}, "did you mean 'knn'"),
         ({"similarity": "jacard"}, "similarity='jacard'"),
-        ({"stop": [""]}, "a stop string is empty"),
+        ({"stop": [""]}, r"stop=\[''\] has an empty string"),
         ({"timeout": 0}, "timeout=0"),
         ({"max_retries": -1}, "max_retries=-1"),
         ({"record": False, "selector": "knn"}, "record"),
@@ -87,6 +87,25 @@ def test_refused_in_a_call_before_anything_runs():
             chat.invoke("hi", **kwargs)
     with pytest.raises(UnknownSelectorError):
         tiny_chat().invoke("hi", selector="nothing")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_tokens": 0},
+        {"n": 0},
+        {"temperature": -1},
+        {"stop": [""]},
+        {"timeout": 0},
+        {"timeout": "soon"},
+        {"timeout": float("nan")},
+        {"include_candidates": "some"},
+    ],
+)
+def test_a_value_of_a_call_is_refused_by_the_name_that_the_caller_wrote(options):
+    (name,) = options
+    with pytest.raises(ConfigurationError, match=f"^{name}="):
+        tiny_chat().invoke("hi", **options)
 
 
 def test_nad_config_is_taken_whole():
@@ -141,7 +160,8 @@ def test_the_cache_key_holds_everything_that_changes_the_answer():
     base = {"model": "a/b", "n": 4, "temperature": 0.5}
     variants = [
         {}, {"model": "a/c"}, {"n": 5}, {"temperature": 0.6}, {"top_p": 0.5}, {"seed": 1}, {"selector": "medoid"},
-        {"selector_options": {"k": 2}}, {"pruning": "first_chunk"}, {"keep": 2}, {"chunk_size": 16}, {"stop": ["x"]},
+        {"selector_options": {"top_k": 2}}, {"pruning": "first_chunk"}, {"keep": 2}, {"chunk_size": 16},
+        {"stop": ["x"]},
         {"max_tokens": 9}, {"verifier": Anything()}, {"generation_options": {"no_repeat_ngram_size": 3}},
         {"dtype": "float32"}, {"include_candidates": True}, {"output_version": "v1"},
     ]  # fmt: skip

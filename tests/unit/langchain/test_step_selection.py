@@ -52,6 +52,56 @@ class TestGroups:
         assert group_steps(answers, ["why"]) == [[0, 1]]
 
 
+def edit(old, new):
+    args = {"path": "a.py", "old_string": old, "new_string": new}
+    return {"name": "edit", "args": args, "id": "c", "type": "tool_call"}
+
+
+def test_an_edit_of_what_was_never_shown_comes_last_and_equal_code_is_one_step():
+    steps = [edit("x = 9", "y = 1"), edit("x = 1", "y = 1\nz = 2"), edit("x = 1", "y = 1  # so\nz = 2\n")]
+    made = [
+        {
+            "message": {"content": "", "tool_calls": [step]},
+            "index": i,
+            "rank": i,
+            "agreement": 0.5,
+            "finish_reason": "stop",
+        }
+        for i, step in enumerate(steps)
+    ]
+    before = [HumanMessage("The file:\nx = 1\n")]
+    chosen = choose_step(message(made), conversation=before)
+    assert chosen.response_metadata["nad"]["winner"] == 1
+    first, last = chosen.response_metadata["nad"]["steps"]
+    assert first["candidates"] == [1, 2]
+    assert "'old_string' is nowhere in the conversation" in last["fault"]
+    # without a conversation nothing is looked up, but arguments have to fit the tools
+    assert "fault" not in choose_step(message(made)).response_metadata["nad"]["steps"][-1]
+    tool = {"name": "edit", "description": "Edit.", "parameters": {"type": "object", "required": ["mode"]}}
+    faults = choose_step(message(made), tools=[tool]).response_metadata["nad"]["steps"]
+    assert all("'mode' is missing" in step["fault"] for step in faults)
+
+
+def test_a_judges_scores_choose_the_step_whatever_the_neurons_agree_on():
+    steps = [edit("", f"y = {1 if i < 2 else 2}") for i in range(3)]
+    made = [
+        {
+            "message": {"content": "", "tool_calls": [step]},
+            "index": i,
+            "rank": 2 - i,
+            "score": 0.3 * i,
+            "agreement": 0.5,
+            "finish_reason": "stop",
+        }
+        for i, step in enumerate(steps)
+    ]
+    by_neurons = message(made)
+    assert choose_step(by_neurons).response_metadata["nad"]["winner"] in (0, 1)
+    judged = message(made)
+    judged.response_metadata["nad"]["selector"] = "self_verify"
+    assert choose_step(judged).response_metadata["nad"]["winner"] == 2
+
+
 def message(candidates, winner=0):
     evidence = {"winner": winner, "ranking": [], "candidates": candidates}
     return AIMessage(
@@ -325,6 +375,7 @@ class TestRepeatedCalls:
             structured_response = None
 
         class Request:
+            system_message, tools = None, []
             messages = self.conversation(self.REPEATED)
 
         for demoted in (False, True):

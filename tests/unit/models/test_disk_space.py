@@ -54,12 +54,12 @@ def test_the_default_model_is_not_fetched_where_it_has_no_room(free, monkeypatch
 
 
 def test_a_file_is_not_converted_where_its_weights_have_no_room(free, monkeypatch, tmp_path, own_cache):
-    metadata = GGUFMetadata("llama", "", (), 1, True, "Q4_1", 100_000_000, False)
+    metadata = GGUFMetadata("llama", "", (), 1, True, "Q4_1", 100_000_000)
     assert converted_size(metadata) == 200_000_000
     free(150_000_000)
     path = tmp_path / "model.gguf"
     path.write_bytes(b"GGUF\x03\x00\x00\x00")
-    monkeypatch.setattr(gguf, "read_metadata", lambda _path: metadata)
+    monkeypatch.setattr(gguf, "read_header", lambda _path: (None, metadata))
     monkeypatch.setattr(gguf_conversion, "convert", lambda *_: pytest.fail("it was converted"))
     with pytest.raises(ModelLoadError, match=r"converting model.gguf needs about 217 MB") as error:
         load_model(path)

@@ -10,7 +10,7 @@ from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model, resolve_dtype
 from nad_agents.models.int8 import Int8Linear, check_int8_support, quantize_linear_layers
-from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding
+from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding, verify_feed_forwards
 from tests.tiny_models import FAMILIES, byte_tokenizer, make_model
 
 CPU = torch.device("cpu")
@@ -67,6 +67,10 @@ class TestLayer:
         x[7] *= 1000
         assert torch.equal(layer(x)[:7], layer(x[:7]))
 
+    def test_a_transposed_weight(self):
+        weight, x = random(96, 64).T, random(5, 96, seed=1)
+        torch.testing.assert_close(Int8Linear(weight)(x), Int8Linear(weight.contiguous())(x), rtol=0, atol=0)
+
     def test_nothing_but_zeros(self):
         layer = Int8Linear(torch.zeros(8, 16))
         assert layer(torch.zeros(2, 16)).tolist() == [[0.0] * 8] * 2
@@ -77,7 +81,7 @@ class TestLayer:
 def test_every_family_keeps_its_neurons(family):
     model = make_model(family)
     floats = find_feed_forwards(model)
-    weights = [block.down_weight().clone() for block in floats]
+    weights = [block.dense.down_weight().clone() for block in floats]
     parameters = model.num_parameters()
     ids = torch.tensor([list(range(3, 40))])
     with torch.no_grad():
@@ -85,10 +89,12 @@ def test_every_family_keeps_its_neurons(family):
         quantize_linear_layers(model)
         after = model(ids).logits.log_softmax(-1)
     assert (before.exp() * (before - after)).sum(-1).mean() < 0.05
-    found = find_feed_forwards(model)
-    assert [(b.name, b.kind, b.d_ff) for b in found] == [(b.name, b.kind, b.d_ff) for b in floats]
+    found = verify_feed_forwards(model, find_feed_forwards(model))
+    for block in found:
+        block.check_attribution()
+    assert [(b.dense.name, b.kind, b.d_ff) for b in found] == [(b.dense.name, b.kind, b.d_ff) for b in floats]
     for block, weight in zip(found, weights, strict=True):
-        assert (block.down_weight() - weight).abs().max() <= weight.abs().max() / 127
+        assert (block.dense.down_weight() - weight).abs().max() <= weight.abs().max() / 127
     assert model.num_parameters() == parameters
 
 

@@ -52,7 +52,7 @@ class TestErrorsBeforeAnythingExpensive:
 
     def test_adapter_folder(self, tmp_path):
         (tmp_path / "adapter_config.json").write_text("{}")
-        assert "merge" in self.fails(tmp_path)
+        assert "this folder as adapter=" in self.fails(tmp_path)
 
     def test_folder_without_weights(self, tmp_path):
         (tmp_path / "config.json").write_text('{"model_type": "llama"}')

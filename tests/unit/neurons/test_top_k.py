@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nad_agents.neurons.top_k import top_neurons
+from nad_agents.neurons.top_k import LayerScores, top_neurons
 
 
 def by_definition(layers, per_layer, k):
@@ -18,7 +18,7 @@ def by_definition(layers, per_layer, k):
 def test_the_best_scores_are_found_in_order(dtype, per_layer, k, signed):
     generator = torch.Generator().manual_seed(1)
     layers = [torch.randn(9, 40, generator=generator).to(dtype) * 10**i for i in range(-1, 2)]
-    ids = top_neurons(iter(layers), per_layer, k, 64, magnitudes=not signed)
+    ids = top_neurons(map(LayerScores, layers), per_layer, k, 64, magnitudes=not signed)
     layers = layers if signed else [layer.abs() for layer in layers]
     assert ids.dtype == torch.int32
     assert ids.shape == (9, min(k, 3 * min(per_layer, 40)))
@@ -33,7 +33,7 @@ def test_the_best_scores_are_found_in_order(dtype, per_layer, k, signed):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_zero_of_either_sign_is_not_activated_and_negative_scores_are(dtype):
     scores = torch.tensor([[0.0, -0.0, 3.0, -2.0]], dtype=dtype)
-    ids = top_neurons([scores], 4, 4, 4).tolist()[0]
+    ids = top_neurons([LayerScores(scores)], 4, 4, 4).tolist()[0]
     assert ids[0] == 2
     assert ids[1:] == [-1, -1, 3]
 
@@ -46,17 +46,27 @@ def test_scores_that_only_their_low_bits_tell_apart_are_told_apart(spread, signe
     scores = 1 + spread * torch.randn(tokens, 700, generator=generator)
     if signed:
         scores = -scores
-    ids = top_neurons([scores], 30, 30, 700)
+    ids = top_neurons([LayerScores(scores)], 30, 30, 700)
     torch.testing.assert_close(scores.gather(1, ids.long()), by_definition([scores], 30, 30).float(), rtol=0, atol=0)
 
 
 def test_a_layer_with_less_than_is_wanted_gives_no_zeros():
     scores = torch.zeros(2, 700)
     scores[0, 5], scores[0, 600], scores[1, 9] = 1e-42, 2.0, 1e-45
-    assert top_neurons([scores], 30, 3, 700).tolist() == [[600, 5, -1], [9, -1, -1]]
+    assert top_neurons([LayerScores(scores)], 30, 3, 700).tolist() == [[600, 5, -1], [9, -1, -1]]
 
 
 def test_wide_layers_take_the_general_way():
     scores = torch.zeros(1, (1 << 16) + 5, dtype=torch.bfloat16)
     scores[0, -1], scores[0, 3] = 2, 1
-    assert top_neurons([scores], 2, 2, 1 << 17).tolist() == [[(1 << 16) + 4, 3]]
+    assert top_neurons([LayerScores(scores)], 2, 2, 1 << 17).tolist() == [[(1 << 16) + 4, 3]]
+
+
+@pytest.mark.parametrize("general", [False, True])
+def test_places_are_turned_into_numbers_of_their_layer(general):
+    scores = torch.zeros(2, (1 << 16) + 5 if general else 40)
+    scores[0, 3], scores[0, 5], scores[1, 4] = 2, 1, 3
+    numbers = torch.stack([torch.arange(scores.shape[1]) * 10, torch.arange(scores.shape[1]) * 10 + 7])
+    layers = [LayerScores(scores, lambda places: numbers.gather(1, places))] * 2
+    assert top_neurons(layers, 2, 3, 10**6).tolist()[0][:2] in ([30, 1_000_030], [1_000_030, 30])
+    assert top_neurons(layers, 2, 3, 10**6).tolist()[1] in ([47, 1_000_047, -1], [1_000_047, 47, -1])

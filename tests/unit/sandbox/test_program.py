@@ -4,7 +4,7 @@ import json
 
 import pytest
 from nad_sandbox import UnsafeLocalSandbox
-from nad_sandbox.program import MAIN_FILE, command_program, python_program
+from nad_sandbox.program import MAIN_FILE, command_program, harness_program, python_program
 
 
 def program(files, **options):
@@ -69,9 +69,16 @@ def test_a_command_that_cannot_be_run_is_refused(cmd, env, error, reason):
         command_program(cmd, stdin=None, env=env, timeout=1.0)
 
 
-def test_the_feed_is_a_header_the_standard_input_and_the_files():
+def test_the_feed_is_a_header_the_mark_the_standard_input_and_the_files():
     whole = b"".join(program({"a": "file"}, stdin="input").feed(mark="secret"))
     size = int.from_bytes(whole[:8], "big")
     header = json.loads(whole[8 : 8 + size])
-    assert (header["stdin"], header["files"], header["mark"]) == (5, [[MAIN_FILE, 4], ["a", 4]], "secret")
-    assert whole[8 + size :] == b"inputpassfile"
+    assert (header["stdin"], header["files"], header["mark"]) == (5, [[MAIN_FILE, 4], ["a", 4]], 6)
+    assert whole[8 + size :] == b"secretinputpassfile"
+
+
+def test_a_program_of_the_harness_is_sent_once():
+    judged = harness_program(b"harness", b"payload", compiled=True, timeout=1.0)
+    first, second = (b"".join(judged.feed(mark="secret", known=known)) for known in (False, True))
+    assert first.endswith(b"}harnesssecretpayload")
+    assert second.endswith(b"}secretpayload")

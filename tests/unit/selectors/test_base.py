@@ -10,6 +10,7 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.rollouts import NeuronLayout
 from nad_agents.selectors import Scores, available_selectors, content_order, mean_logprob, rank
 from tests.unit.builders import group_of_sets, groups, make_by_name, make_group, make_rollout, permuted
 
@@ -125,3 +126,19 @@ def test_one_candidate_and_none(name):
     assert np.isfinite(scores.values).all()
     assert rank(scores, group) == [0]
     assert rank(make_by_name(name).score(make_group([])), make_group([])) == []
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_millions_of_neurons_that_nobody_activates_change_nothing(name):
+    """Qwen3-30B-A3B, a mixture of experts, has about as many."""
+    rng = np.random.default_rng(4)
+    spread = 50_000
+    near, far = [], []
+    for _ in range(5):
+        rows = [rng.choice(100, 12, replace=False) for _ in range(30)]
+        near.append(make_rollout(rows, text="x"))
+        far.append(make_rollout([row * spread for row in rows], text="x"))
+    wide = NeuronLayout(n_layers=4, d_ff=25 * spread)
+    expected, scores = (make_by_name(name).score(group) for group in (make_group(near), make_group(far, layout=wide)))
+    np.testing.assert_array_equal(scores.values, expected.values)
+    assert rank(scores, make_group(far, layout=wide)) == rank(expected, make_group(near))

@@ -5,9 +5,10 @@ import pytest
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.selection import check_configuration
-from nad_agents.selectors import Behaviour, get_selector, rank
+from nad_agents.selectors import Behaviour, BehaviourGroups, NADFusion, get_selector, rank
+from nad_agents.selectors.behaviour import label_outcomes
 from nad_agents.types import NADConfig, SamplingConfig
-from tests.unit.builders import WordObserver, make_group, make_rollout
+from tests.unit.builders import SeenBehaviour, WordObserver, make_group, make_rollout
 
 
 def candidates(*texts, logprobs=-1.0, neurons=None):
@@ -20,11 +21,12 @@ def candidates(*texts, logprobs=-1.0, neurons=None):
     )
 
 
-def test_the_largest_group_wins_and_what_fails_everywhere_comes_last():
+def test_agreement_counts_on_each_input_and_a_crash_agrees_with_nobody():
     observer = WordObserver()
     group = candidates("2 4", "crash crash", "2 5", "crash crash", "2 4", "crash crash", "2 crash")
     scores = Behaviour(runner=observer).score(group)
-    assert scores.values.tolist() == [2, 0, 1, 0, 2, 0, 1]
+    # of 6 others and 2 inputs: on the first, 3 others do the same as each of four; on the second, two agree
+    assert scores.values == pytest.approx([4 / 12, 0, 3 / 12, 0, 4 / 12, 0, 3 / 12])
     assert scores.details["groups"] == [0, 3, 1, 3, 0, 3, 2]
     assert scores.details["behaviours"][0] == {"size": 2, "outcomes": ["2", "4"]}
     assert scores.details["behaviours"][3] == {"size": 3, "outcomes": ["crash", "crash"]}
@@ -33,7 +35,31 @@ def test_the_largest_group_wins_and_what_fails_everywhere_comes_last():
     assert rank(scores, group)[:2] == [0, 4]
 
 
-def test_ties_are_broken_by_neuron_agreement_then_by_log_probability():
+def test_one_odd_input_breaks_a_group_but_not_the_soft_vote():
+    # the first three agree on all inputs but one each; the last two are wrong in the same way everywhere
+    group = candidates("1 2 9", "1 8 3", "7 2 3", "0 0 0", "0 0 0")
+    soft, exact = Behaviour(runner=WordObserver()), BehaviourGroups(runner=WordObserver())
+    assert soft.score(group).values == pytest.approx([2 / 12, 2 / 12, 2 / 12, 3 / 12, 3 / 12])
+    assert exact.score(group).values.tolist() == [1, 1, 1, 2, 2]
+    group = candidates("1 2 9", "1 8 3", "7 2 3", "1 2 3", "0 0 0", "0 0 0")
+    assert rank(soft.score(group), group)[0] == 3
+    assert rank(exact.score(group), group)[0] in (4, 5)
+
+
+def test_groups_count_candidates_that_do_the_same_on_every_input():
+    group = candidates("2 4", "crash crash", "2 5", "crash crash", "2 4", "crash crash", "2 crash")
+    scores = BehaviourGroups(runner=WordObserver()).score(group)
+    assert scores.values.tolist() == [2, 0, 1, 0, 2, 0, 1]
+    assert scores.details["groups"] == [0, 3, 1, 3, 0, 3, 2]
+
+
+def test_outcomes_are_numbered_on_each_input_failures_below_zero():
+    seen = WordObserver().observe(["a crash", "b x", "a y", "crash x"])
+    assert label_outcomes(seen.outcomes).tolist() == [[0, -1], [1, 0], [0, 1], [-1, 0]]
+    assert label_outcomes([]).shape == (0, 0)
+
+
+def test_ties_are_broken_by_neuron_agreement_and_log_probability():
     # all alike in what they do; 1 and 2 share neurons
     group = candidates("2", "2", "2", neurons=[[9], [1], [1]])
     assert rank(Behaviour(runner=WordObserver()).score(group), group) == [1, 2, 0]
@@ -43,12 +69,29 @@ def test_ties_are_broken_by_neuron_agreement_then_by_log_probability():
     assert rank(Behaviour(runner=WordObserver()).score(unrecorded), unrecorded) == [1, 2, 0]
 
 
+def test_where_nothing_can_be_observed_agreement_ranks_and_the_evidence_says_so():
+    class Nothing:
+        def observe(self, answers, *, prompt=""):
+            return SeenBehaviour([], [[] for _ in answers])
+
+    group = candidates("2", "2", "2", neurons=[[9], [1], [1]])
+    scores = Behaviour(runner=Nothing()).score(group)
+    assert rank(scores, group) == [1, 2, 0]
+    assert scores.values.tolist() == NADFusion().score(group).values.tolist()
+    assert scores.details["inputs"] == scores.details["groups"] == []
+    assert "nothing that the programs do can be observed" in scores.details["note"]
+    failing = candidates("crash", "crash", "crash", neurons=[[9], [1], [1]])
+    scores = Behaviour(runner=WordObserver()).score(failing)
+    assert rank(scores, failing) == [1, 2, 0]
+    assert "no program gives a result" in scores.details["note"]
+
+
 def test_empty_candidates_are_not_run_and_rank_last():
     observer = WordObserver()
     group = make_group([make_rollout([]), make_rollout([[0]], text="2"), make_rollout([[0]], text="2")])
     scores = Behaviour(runner=observer).score(group)
     assert np.isnan(scores.values[0])
-    assert scores.values[1:].tolist() == [2, 2]
+    assert scores.values[1:].tolist() == [1, 1]
     assert scores.details["groups"] == [None, 0, 0]
     assert len(observer.asked[0][0]) == 2
     assert np.isnan(Behaviour(runner=observer).score(make_group([make_rollout([])])).values).all()

@@ -95,7 +95,7 @@ def test_unknown_name_names_the_nearest_and_lists_all():
     assert isinstance(caught.value, LookupError | ValueError)
     with pytest.raises(UnknownSelectorError, match="did you mean 'min_act'"):
         get_selector("Min-Act")
-    with pytest.raises(UnknownSelectorError, match="'zzzz'; available: behaviour, consensus_min"):
+    with pytest.raises(UnknownSelectorError, match="'zzzz'; available: auto, b4, behaviour"):
         get_selector("zzzz")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.selectors import Majority, rank
-from nad_agents.selectors.voting import boxed, exact, last_number
+from nad_agents.selectors.voting import boxed, exact, last_number, stated
 from tests.unit.builders import make_group, make_rollout
 
 
@@ -89,5 +89,55 @@ def test_own_extractor():
 
 
 def test_unknown_extractor():
-    with pytest.raises(ConfigurationError, match="extractor='box' is unknown; choose one of boxed, last_number, exact"):
+    with pytest.raises(
+        ConfigurationError, match="extractor='box' is unknown; choose one of boxed, last_number, stated, exact"
+    ):
         Majority("box")
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \boxed{1,200} in all", "1200"),
+        (r"\boxed{x+1}", "x+1"),
+        ("She has 5, then 7.\n#### 12", "12"),
+        ("#### $1,080.00", "1080"),
+        ("I have 5 apples.", None),
+        ("The answer is: B. Because 5 is wrong", "B"),
+        ("**Answer:** (c)", "C"),
+        ("the answer is Beta", None),
+        ("Answer: 3. No, wait. The answer is 4.", "4"),
+        ("unanswered: 4", None),
+        ("", None),
+    ],
+)
+def test_a_stated_answer_is_said_to_be_one(text, answer):
+    assert stated(text) == answer
+
+
+def test_weighted_votes_count_by_agreement_and_log_probability():
+    # candidate 0 is nearest to all others and likeliest; of three, its vote weighs as much as the last two together
+    sets = [{0, 1, 2, 3}, {0, 1, 8, 9}, {2, 3, 6, 7}]
+    group = make_group(
+        [
+            make_rollout([s], tokens=[i], text=rf"\boxed{{{answer}}}", logprobs=-1.0 - i)
+            for i, (s, answer) in enumerate(zip(sets, (4, 5, 6), strict=True))
+        ]
+    )
+    scores = Majority(weighted=True).score(group)
+    # shares of rank: agreement 1, 1/4, 1/4; log-probability 1, 1/2, 0; and a half for each vote
+    assert scores.values == pytest.approx([1.5, 0.875, 0.625])
+    assert scores.details["votes"] == {"4": 1.5, "5": 0.875, "6": 0.625}
+    assert Majority().score(group).values.tolist() == [1, 1, 1]
+
+
+def test_cut_answers_have_no_weighted_vote():
+    group = make_group(
+        [
+            make_rollout([[1]], tokens=[i], text=rf"\boxed{{{a}}}", finish_reason=end)
+            for i, (a, end) in enumerate([(5, "length"), (5, "length"), (4, "stop")])
+        ]
+    )
+    scores = Majority(weighted=True).score(group)
+    assert rank(scores, group)[0] == 2
+    assert scores.values[:2].tolist() == [-1, -1]

@@ -11,6 +11,7 @@ from nad_server.python_verifier import ProposedInputs
 
 from nad_agents import PromptError
 from nad_agents.cli import main
+from tests.adapters import write_adapter
 from tests.tiny_models import byte_tokenizer, make_model
 
 
@@ -152,3 +153,44 @@ def test_names():
     assert _default_names("org/model") == ("org/model", "model")
     assert _default_names("/somewhere/model.gguf") == ("model",)
     assert _default_names("gpt2") == ("gpt2",)
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adapters")
+    for seed, name in enumerate(("first", "second")):
+        write_adapter(make_model("llama"), folder / name, seed=seed)
+    return folder
+
+
+class TestAdapters:
+    def test_each_has_a_name_and_all_share_the_weights(self, serve, folder, adapters):
+        code, [(app, _)], _ = serve(
+            "-m", folder, "--adapter", f"one={adapters / 'first'}", "--adapter", f"two={adapters / 'second'}"
+        )
+        state = app.state.server
+        assert code == 0
+        assert state.names == ("tiny-model", "one", "two")
+        base = {parameter.data_ptr() for parameter in state.decoder.loaded.model.parameters()}
+        for decoder in state.adapters.values():
+            assert {parameter.data_ptr() for parameter in decoder.loaded.model.parameters()} > base
+            assert decoder.config == state.decoder.config
+
+    @pytest.mark.parametrize("value", ["no-equals-sign", "=folder", "name=", "a@b=folder"])
+    def test_not_name_and_adapter(self, serve, folder, value):
+        code, served, err = serve("-m", folder, "--adapter", value)
+        assert code != 0
+        assert not served
+        assert "write NAME=ADAPTER" in err
+
+    def test_the_name_of_the_model(self, serve, folder, adapters):
+        code, served, err = serve("-m", folder, "--adapter", f"tiny-model={adapters / 'first'}")
+        assert code != 0
+        assert not served
+        assert "not all different" in err
+
+    def test_no_adapter_there(self, serve, folder, tmp_path):
+        code, served, err = serve("-m", "owner/never-fetched", "--adapter", f"one={tmp_path}")
+        assert code != 0
+        assert not served
+        assert "adapter_config.json" in err

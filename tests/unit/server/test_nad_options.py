@@ -86,6 +86,7 @@ OPTIONS = {
     "top_k": 10,
     "per_layer_top": 9,
     "layers": (0, 1),
+    "router_weights": False,
     "chunk_size": 4,
     "chunks": 2,
     "skip_tokens": 1,
@@ -93,11 +94,14 @@ OPTIONS = {
     "pruning": "halving",
     "keep": 2,
     "shrink": 3,
+    "decided_at": 0.9,
+    "min_confidence": 0.1,
+    "on_low_confidence": "annotate",
 }
 
 
 async def test_every_option_reaches_the_decoder(app, monkeypatch):
-    assert set(NADConfig.model_fields) - set(OPTIONS) == {"selector_options", "record"}
+    assert set(NADConfig.model_fields) - set(OPTIONS) == {"selector_options", "record", "until"}
     answer, (config,) = await configs_of(app, monkeypatch, **OPTIONS)
     assert answer.status_code == 200, answer.text
     assert {name: getattr(config, name) for name in OPTIONS} == OPTIONS
@@ -107,6 +111,9 @@ async def test_every_option_reaches_the_decoder(app, monkeypatch):
     answer, (config,) = await configs_of(app, monkeypatch, selector="knn", selector_options={"k": 2})
     assert answer.status_code == 200, answer.text
     assert config.selector_options == {"k": 2}
+    answer, (config,) = await configs_of(app, monkeypatch, until="decided")
+    assert answer.status_code == 200, answer.text
+    assert config.until == "decided"
 
 
 async def test_null_keeps_what_the_server_was_started_with(app, monkeypatch):
@@ -122,8 +129,9 @@ async def test_null_keeps_what_the_server_was_started_with(app, monkeypatch):
         ({"layers": [2, 1]}, "nad.layers"),
         ({"layers": [0]}, "nad.layers"),
         ({"layers": [0, 99]}, "nad.layers"),
-        ({"record": False}, "nad.record"),
+        ({"selector": "knn", "record": False}, "nad.record"),
         ({"chunk_size": 5000}, "nad.chunk_size"),
+        ({"until": "passed"}, "nad.until"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])

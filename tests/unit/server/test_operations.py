@@ -63,7 +63,7 @@ async def test_what_is_counted(app):
     assert await counted(app, 'nad_requests_total{endpoint="other",status="404"}') == 1
     assert await counted(app, 'nad_tokens_total{kind="generated"}') == 2 * usage["nad"]["tokens_generated"]
     assert await counted(app, f'nad_first_token_seconds_count{{endpoint="{PATH}"}}') == 1
-    assert await counted(app, 'nad_selections_total{check="none",selector="knn"}') == 2
+    assert await counted(app, 'nad_selections_total{check="none",selector="nad_fusion"}') == 2
 
 
 async def test_checks_are_left_out_on_request_only():

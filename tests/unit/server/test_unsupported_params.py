@@ -42,7 +42,7 @@ EVERYWHERE = [
     ("thinking_budget", 5, None),
     ("think", True, None),
     ("thinking", {"type": "enabled"}, None),
-    ("reasoning_budget", 0, -1),
+    ("reasoning_budget", 256, -1),
     ("options", {"num_ctx": 5}, {}),
 ]
 
@@ -116,6 +116,12 @@ HINTS = [
     *((path, {"think": False}, "think") for path in MINIMAL),
     *((path, {"thinking": {"type": "disabled"}}, "thinking") for path in MINIMAL),
     *((path, {"enable_thinking": False}, "enable_thinking") for path in MINIMAL),
+    *(
+        (path, {name: 0}, name)
+        for path in MINIMAL
+        for name in ("reasoning_budget", "thinking_budget", "thinking_token_budget")
+    ),
+    *((path, {"include_reasoning": False}, "include_reasoning") for path in MINIMAL),
     *((path, {"frequency_penalty": 0}, "frequency_penalty") for path in MINIMAL),
     *((path, {"logit_bias": {}}, "logit_bias") for path in MINIMAL),
     *((path, {"repeat_penalty": 1.0}, "repeat_penalty") for path in MINIMAL),

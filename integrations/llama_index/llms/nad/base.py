@@ -59,7 +59,7 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
 
             from llama_index.llms.nad import NADLLM
 
-            llm = NADLLM(model="Qwen/Qwen2.5-Coder-1.5B-Instruct", n=16, selector="knn")
+            llm = NADLLM(model="Qwen/Qwen2.5-Coder-1.5B-Instruct", n=16)
             answer = llm.complete("Write a Python function that reverses a string.")
             answer.raw["nad"]["ranking"]
 

@@ -22,7 +22,7 @@ from nad_sandbox.checks.code_extraction.program_facts import (
     is_stub,
     unbound_names,
 )
-from nad_sandbox.checks.guarded_parse import parse_program, unparse
+from nad_sandbox.checks.guarded_parse import children, descendants, parse_program, unparse
 
 __all__ = ["with_missing_names"]
 
@@ -137,8 +137,10 @@ def _usual_imports(missing: set[str], called: set[str]) -> dict[str, str]:
 
 
 def _called(tree: ast.AST) -> set[str]:
-    """Return the names that are called as functions."""
-    return {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    """Names that are called as functions."""
+    return {
+        node.func.id for node in descendants(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
 
 
 def _read_at_run_time(tree: ast.AST) -> set[str]:
@@ -149,6 +151,6 @@ def _read_at_run_time(tree: ast.AST) -> set[str]:
         node = waiting.pop()
         if isinstance(node, ast.Name):
             names.add(node.id)
-        annotations = {id(getattr(node, "annotation", None)), id(getattr(node, "returns", None))}
-        waiting.extend(child for child in ast.iter_child_nodes(node) if id(child) not in annotations)
+        annotations = (id(getattr(node, "annotation", None)), id(getattr(node, "returns", None)))
+        waiting += [child for child in children(node) if id(child) not in annotations]
     return names

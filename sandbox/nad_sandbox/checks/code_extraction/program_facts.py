@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from nad_sandbox.checks.guarded_parse import parse_program
+from nad_sandbox.checks.guarded_parse import children, descendants, parse_program
 
 __all__ = ["FUNCTIONS", "ProgramFacts", "bound_by_import", "facts", "is_idle", "is_stub", "unbound_names"]
 
@@ -94,7 +94,7 @@ def unbound_names(tree: ast.AST) -> frozenset[str]:
     """
     read: set[str] = set()
     bound: set[str] = set()
-    for node in ast.walk(tree):
+    for node in descendants(tree):
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         else:
@@ -126,5 +126,5 @@ def _returns_outside_functions(tree: ast.Module) -> bool:
         if isinstance(node, (ast.Return, ast.Yield, ast.YieldFrom)):
             return True
         if not isinstance(node, (*FUNCTIONS, ast.Lambda)):
-            waiting.extend(ast.iter_child_nodes(node))
+            waiting += children(node)
     return False

@@ -31,11 +31,12 @@ from nad_sandbox.checks.code_extraction.text_cleanup import (
     session_statements,
     visible_answer,
 )
-from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, parse_program
+from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, bounded_parsing, descendants, parse_program
 
 __all__ = ["extract_code", "extract_programs"]
 
 _MOST_PROGRAMS = 3
+_MOST_PARSED = 4 * LONGEST_PROGRAM
 _CODE_LINE = re.compile(r"^[ \t]*(?:(?:async )?def|class|import|from|return|for|while|if)\b", re.MULTILINE)
 _OUTER_DEFINITION = re.compile(r"^(?:(?:async )?def|class)[ \t]+\w", re.MULTILINE)
 _FUTURE = re.compile(r"^from __future__ import [^\n(]+\n?", re.MULTILINE)
@@ -73,7 +74,8 @@ def extract_programs(answer: str, prompt: str = "") -> tuple[str, ...]:
     text = visible_answer(answer)
     prompt = visible_answer(prompt) if len(prompt) <= LONGEST_PROGRAM else ""
     try:
-        found = [with_missing_names(_in_class(code, prompt), prompt) for code in _choices(text, prompt)]
+        with bounded_parsing(_MOST_PARSED):
+            found = [with_missing_names(_in_class(code, prompt), prompt) for code in _choices(text, prompt)]
     finally:
         facts.cache_clear()  # the syntax trees of a long answer take much memory
     return tuple(dict.fromkeys(found))[:_MOST_PROGRAMS]
@@ -203,7 +205,7 @@ def _imports_from(code: str, others: list[str]) -> bool:
         isinstance(node, ast.ImportFrom)
         and (node.module or "").split(".")[0] not in sys.stdlib_module_names
         and (bound_by_import(node) <= defined or bound_by_import(node) == {"*"})
-        for node in ast.walk(known.tree)
+        for node in descendants(known.tree)
     )
 
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 from nad_sandbox.checks.examples.prose import read_calls
 from nad_sandbox.checks.examples.scanner import Reading, literal, plain_call
 from nad_sandbox.checks.examples.wording import doubt_before
-from nad_sandbox.checks.guarded_parse import parse_expression
+from nad_sandbox.checks.guarded_parse import parse_expression, unparse
 
 __all__ = ["read_doctests"]
 
@@ -138,7 +138,7 @@ def _compared(source: str, want: str) -> Reading | None:
     if not isinstance(tree.body.ops[0], ast.Eq | ast.Is) or want not in ("", "True"):
         return Reading(shown, doubt="it does not say what the call gives")
     for one, other in ((left, right), (right, left)):
-        call, value = plain_call(ast.unparse(one)), literal(ast.unparse(other))
+        call, value = plain_call(unparse(one) or ""), literal(unparse(other) or "")
         if call is not None and call[1] and value is not None:
             return Reading(shown.removesuffix(" gives"), call[0], value[0])
     return Reading(shown, doubt="it does not compare a call with plain data")

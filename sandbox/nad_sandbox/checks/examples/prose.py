@@ -16,7 +16,7 @@ from nad_sandbox.checks.examples.scanner import (
     scan_value,
 )
 from nad_sandbox.checks.examples.wording import RELATION, doubt_after, doubt_before, is_approximate
-from nad_sandbox.checks.guarded_parse import parse_expression
+from nad_sandbox.checks.guarded_parse import parse_expression, unparse
 
 __all__ = ["read_calls", "read_named_arguments"]
 
@@ -28,10 +28,10 @@ _ROUNDING = re.compile(r"\bround|\bdecimal|\bdigits?\b|\bprecision|\bplaces\b|\b
 _BLANK = re.compile(r"\n[ \t]*\n")
 _MOST_CALLS = 1000
 _INPUT = re.compile(
-    r"^[ \t]*[*#>-]*[ \t]*\**Input\**[ \t]*:\**[ \t]*`*(?P<given>[^\s`][^\n`]{0,1000})`*[ \t]*$",
+    r"^[ \t]*(?:[*#>-]{1,9}[ \t]*)?\*{0,3}Input\**[ \t]*:\**[ \t]*`*(?P<given>[^\s`][^\n`]{0,1000})`*[ \t]*$",
     re.IGNORECASE | re.MULTILINE,
 )
-_OUTPUT = re.compile(r"\n[ \t]*[*#>-]*[ \t]*\**Output\**[ \t]*:\**[ \t]*`*", re.IGNORECASE)
+_OUTPUT = re.compile(r"\n[ \t]*(?:[*#>-]{1,9}[ \t]*)?\*{0,3}Output\**[ \t]*:\**[ \t]*`*", re.IGNORECASE)
 _FOR = re.compile(r"\bFor (?P<given>\w+ = )")
 _GIVES = re.compile(r"[ \t]*,?[ \t]+the (?:output|result) should be[ \t]+`*")
 
@@ -238,7 +238,7 @@ def _by_name(
     if not isinstance(call, ast.Call) or call.args or not call.keywords:
         return
     values: Mapping[str | None, tuple[str, object] | None] = {
-        keyword.arg: literal(ast.unparse(keyword.value)) for keyword in call.keywords
+        keyword.arg: literal(unparse(keyword.value) or "") for keyword in call.keywords
     }
     shown = " ".join(f"{given.strip()} gives {_line(prompt, at)}".split())
     if list(values) != list(order) or any(value is None for value in values.values()):

@@ -1,5 +1,7 @@
 """Generations on an engine without a scheduler."""
 
+import torch
+
 from nad_agents.engine.base import GenerationRequest
 from tests.tiny_models import byte_tokenizer
 
@@ -21,3 +23,11 @@ def run(engine, *requests, chunk=32):
         engine.release(g)
     assert engine.rows == 0
     return groups
+
+
+def teacher_forced(model, prompt, tokens):
+    """The log-probabilities of a candidate's tokens by one forward pass over the whole text."""
+    sequence = torch.tensor([[*prompt, *tokens]])
+    with torch.inference_mode():
+        logprobs = model(sequence).logits[0, -len(tokens) - 1 : -1].float().log_softmax(-1)
+    return logprobs.gather(-1, sequence[0, -len(tokens) :, None])[:, 0]

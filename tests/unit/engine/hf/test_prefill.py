@@ -63,12 +63,13 @@ def test_prompts_are_read_whole_where_the_length_turns_the_keys(monkeypatch):
     [
         ("llama", {}, True),
         ("gemma2", {"sliding_window": 16}, True),
-        ("lfm2", {"layer_types": ["conv", "full_attention"]}, False),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, True),
+        ("jamba", {"attn_layer_period": 2, "attn_layer_offset": 1}, False),
         ("phi3", {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}}, False),
         ("gemma3_text", {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "factor": 2.0}}}, False),
     ],
 )
-def test_recurrent_layers_and_length_dependent_positions_take_no_pieces(family, options, pieces):
+def test_some_recurrent_layers_and_length_dependent_positions_take_no_pieces(family, options, pieces):
     config = AutoConfig.for_model(family, num_hidden_layers=2)
     for name, value in options.items():
         setattr(config, name, value)

@@ -8,6 +8,7 @@ from nad_agents.engine.hf.engine import HFEngine
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.decoders import loaded
 from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.unit.engine.hf.hybrids import hybrid_model
 
 FIRST = "You are a helpful assistant. What is the capital of France?"
 NEXT = FIRST + " It is Paris. And of Italy?"
@@ -62,27 +63,62 @@ def test_rows_that_grow_do_not_touch_what_is_kept():
     assert answers(engine, FIRST) == before
 
 
-def test_beginnings_too_short_and_layers_with_windows_are_read_anew():
+def test_beginnings_too_short_are_read_anew():
     engine = Counting(make_model("llama"))
     for text in ("Hello there, you.", "Hello there, me.", "Hello there, me."):
         answers(engine, text)
     assert len(engine.read) == 3
-    windows = Counting(make_model("mistral", sliding_window=16))
-    for text in (FIRST, NEXT):
-        answers(windows, text)
-    assert windows.read == [len(ids(FIRST)) - 1, len(ids(NEXT)) - 1]
+
+
+@pytest.mark.parametrize(
+    ("model", "another"),
+    [
+        (lambda: make_model("llama"), 46),
+        # a window and a state have left the tokens behind with which the other prompt begins
+        (lambda: make_model("mistral", sliding_window=16), 0),
+        (lambda: hybrid_model("qwen3_5_text"), 0),
+        (lambda: hybrid_model("zamba2"), 0),
+    ],
+)
+def test_what_can_be_used_again_of_a_prompt_depends_on_what_its_layers_keep(model, another):
+    model = model()
+    engine = Counting(model)
+    other = FIRST[:46] + "of the whole of Sweden?"
+    for text in (FIRST, NEXT, other, FIRST):
+        assert answers(engine, text) == answers(HFEngine(model, byte_tokenizer()), text)
+    added = len(ids(NEXT)) - len(ids(FIRST))
+    assert engine.read == [len(ids(FIRST)) - 1, added, len(ids(other)) - 1 - another]
+
+
+def test_a_state_that_several_tokens_cannot_be_read_from_serves_the_same_prompt_only():
+    engine = Counting(hybrid_model("jamba"))
+    for text in (FIRST, NEXT, FIRST):
+        answers(engine, text)
+    assert engine.read == [len(ids(FIRST)) - 1, len(ids(NEXT)) - 1]
+
+
+def test_prompts_that_begin_alike_share_their_blocks():
+    engine = HFEngine(make_model("llama"), byte_tokenizer(), prefix_bytes=2**30)
+    long = FIRST * 6
+    sizes = []
+    for text in (long + "a", long + "b" * 40, long + "a, then more"):
+        answers(engine, text)
+        sizes.append(engine._prefixes._bytes())
+    per_token = sizes[0] / len(ids(long))
+    assert sizes[2] < sizes[0] + per_token * 60
+    blocks = [prompt.prefix.attention[0].blocks[0].keys.data_ptr() for prompt in engine._prefixes._prompts]
+    assert len(set(blocks)) == 1
 
 
 def test_the_oldest_prompts_are_given_up_first():
     model = make_model("llama")
     probe = HFEngine(model, byte_tokenizer(), prefix_bytes=2**30)
     answers(probe, FIRST)
-    (one,) = probe._prefixes._prompts
-    engine = Counting(model, prefix_bytes=int(2.5 * one.bytes))
+    engine = Counting(model, prefix_bytes=int(2.5 * probe._prefixes._bytes()))
     others = [letter * len(FIRST) for letter in "ab"]
     for text in (FIRST, *others):
         answers(engine, text)
-    assert sum(prompt.bytes for prompt in engine._prefixes._prompts) <= engine._prefixes.max_bytes
+    assert 0 < engine._prefixes._bytes() <= engine._prefixes.max_bytes
     engine.read.clear()
     answers(engine, others[1])
     assert engine.read == []

@@ -84,6 +84,49 @@ def test_an_item_that_cannot_be_made_is_the_takers_error_and_is_tried_again(item
     pool.close()
 
 
+class TestItemsThatGoOn:
+    """Items may be given out again while they say so."""
+
+    @pytest.fixture
+    def worn(self):
+        return set()
+
+    @pytest.fixture
+    def pool(self, items, worn):
+        made = OneShotPool(
+            items.make, items.gone.append, lambda _: True, 2, workers=2, goes_on=lambda item: item not in worn
+        )
+        made.prepare()
+        made.wait_idle()
+        yield made
+        made.close()
+
+    def test_they_are_given_out_again_and_no_others_are_made_meanwhile(self, pool, items):
+        first, second = pool.take(), pool.take()
+        for _ in range(5):
+            pool.give_back(first)
+            assert pool.take() == first
+        pool.give_back(second)
+        pool.give_back(first)
+        pool.wait_idle()
+        assert (len(pool), items.gone, next(items.numbers)) == (2, [], 2)
+
+    def test_what_is_worn_is_replaced(self, pool, items, worn):
+        item = pool.take()
+        worn.add(item)
+        pool.give_back(item)
+        pool.wait_idle()
+        assert (len(pool), items.gone) == (2, [item])
+
+    def test_what_a_taker_made_ends_with_its_thread_and_is_used_once(self, pool, items):
+        taken = [pool.take() for _ in range(3)]
+        assert taken[2] == 2
+        for item in taken[::-1]:
+            pool.give_back(item)
+        pool.wait_idle()
+        assert items.gone == [2]
+
+
 def test_what_is_taken_when_it_closes_is_destroyed_when_it_comes_back(items):
     pool = items.pool(0)
     item = pool.take()

@@ -132,3 +132,8 @@ def test_what_a_script_reads_comes_from_the_samples():
     assert script_inputs("print hello", count=4).texts == ("",)
     with pytest.raises(ValueError, match="is not text"):
         script_inputs("", count=4, propose=lambda _, names: [[1]])
+
+
+def test_a_hint_that_is_nested_too_deeply_says_nothing():
+    for hint in ("int" + " | int" * 330, "1" + "+1" * 900):
+        assert parameter_types([Parameter("p", hint)], [])

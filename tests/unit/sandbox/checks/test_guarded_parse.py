@@ -5,7 +5,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from nad_sandbox.checks.examples import Example
 from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, error_line, parse_expression, parse_program, unparse
+from nad_sandbox.checks.judge_plan import plan_tests
+from nad_sandbox.checks.verifier import _is_literal
 
 BROKEN = {
     "no Python": "x = = 1",
@@ -52,3 +55,16 @@ def test_threads_that_parse_at_the_same_time_do_not_disturb_one_another():
     with ThreadPoolExecutor(4) as threads:
         trees = list(threads.map(lambda _: parse_program(source), range(60)))
     assert all(tree is not None and len(tree.body) == 200 for tree in trees)
+
+
+def test_tests_are_planned_while_other_threads_parse():
+    tests = "assert f(1) == [1, {1: (2, 3)}]\n" * 400
+    with ThreadPoolExecutor(4) as threads:
+        plans = list(threads.map(lambda i: plan_tests(tests) if i % 2 else parse_program(tests), range(40)))
+    assert all(plan is not None for plan in plans)
+
+
+def test_an_expected_value_that_cannot_be_parsed_is_no_literal():
+    long_list = repr(list(range(2000)))
+    for expected, literal in (("1" + " + 1" * 9000, False), ("(" * 500 + ")" * 500, False), (long_list, True)):
+        assert _is_literal(Example("f(1)", expected, ())) is literal

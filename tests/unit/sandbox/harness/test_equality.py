@@ -6,7 +6,7 @@ from decimal import Decimal
 from unittest import mock
 
 import pytest
-from nad_sandbox.harness.equality import always_equal
+from nad_sandbox.harness.equality import always_equal, suits_too_much
 
 
 class Everything:
@@ -98,3 +98,33 @@ def test_mocks_are_no_exception():
 )  # fmt: skip
 def test_what_is_equal_to_something_is_honest(value):
     assert not always_equal(value)
+
+
+class Modular:
+    def __init__(self, modulus):
+        self.modulus = modulus
+
+    def __eq__(self, other):
+        return other % self.modulus == 1
+
+    __hash__ = None
+
+
+class Range(Modular):
+    __hash__ = None
+
+    def __eq__(self, other):
+        return other in range(self.modulus)
+
+
+@pytest.mark.parametrize("modulus", [2, 3, 7])
+def test_numbers_modulo_another_are_honest(modulus):
+    assert not any(always_equal(Modular(modulus)) for _ in range(60))
+    assert not suits_too_much(Modular(modulus), 1)
+
+
+def test_what_equals_an_expected_value_and_those_beside_it_suits_too_much():
+    assert not any(always_equal(Range(modulus)) for modulus in (0, 1))
+    assert suits_too_much(Range(1000), 3)
+    assert not suits_too_much(Range(2), 1)
+    assert not suits_too_much(3, 3)

@@ -1,5 +1,7 @@
 """Which user a sandbox runs as."""
 
+import json
+
 from nad_sandbox.backends.container_recipe import ContainerRecipe
 from nad_sandbox.base import Limits
 from nad_sandbox.isolation.sandbox_user import REMAPPED_USERS, UNUSED_USERS, fresh_user, users_of_engine
@@ -19,9 +21,12 @@ def test_an_engine_in_a_user_namespace_has_fewer_users():
     assert REMAPPED_USERS.stop < 65536
 
 
-def test_each_container_and_its_scratch_space_belong_to_one_user():
+def test_the_programs_of_a_container_are_one_user_and_its_bootstrap_program_is_out_of_their_reach():
     recipe = ContainerRecipe("image", "python3", Limits(), None, range(7, 8))
     request = recipe.create_request(["/data", "/tmp"])
-    assert request["User"] == "7:65534"
-    assert "uid=7,gid=65534" in request["HostConfig"]["Tmpfs"]["/tmp"]
+    assert request["User"] == "0:0"
+    assert json.loads(request["Entrypoint"][-1])["user"] == [7, 65534]
+    assert request["HostConfig"]["CapDrop"] == ["ALL"]
+    assert set(request["HostConfig"]["CapAdd"]) == {"KILL", "SETGID", "SETPCAP", "SETUID"}
+    assert "no-new-privileges:true" in request["HostConfig"]["SecurityOpt"]
     assert request["HostConfig"]["Tmpfs"]["/data"].startswith("ro,noexec")

@@ -3,9 +3,11 @@
 import ast
 import textwrap
 import time
+from typing import ClassVar
 
 import pytest
-from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code, extract_programs
+from nad_sandbox.checks import guarded_parse
+from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code, extract_programs, programs
 from nad_sandbox.checks.fingerprint import normalise_program
 
 ADD = "def add(a, b):\n    return a + b\n"
@@ -181,6 +183,45 @@ def test_bare_code_between_prose_is_found(answer):
 def test_an_answer_that_is_too_long_is_given_back():
     answer = "x" * (LONGEST_PROGRAM + 1)
     assert extract_programs(answer) == (answer,)
+
+
+class TestTheLongestAnswers:
+    """However an answer is made, so many characters are parsed as four programs of the longest length have."""
+
+    LONGEST = 20_000
+    CODE = "def f(x):\n    y = [x, 1]\n    return {'y': y}\n\n"
+    KINDS: ClassVar = {
+        "prose between lines of code": "x = 1\nThis is prose\n",
+        "decorators": "@x\n",
+        "entities": "x = 1 &lt; 2\n",
+        "blocks": f"```python\n{CODE}```\n",
+        "blocks in strings": "```python\nx = '''\n```\n",
+        "no-break spaces": "x\u00a0= 1\n",
+        "broken lines": "x = (\n",
+        "remarks": "Explanation\nx = 1\n",
+        "continued lines": "\\\n",
+        "stars": "from x import *\n",
+    }
+
+    @pytest.fixture
+    def parsed(self, monkeypatch):
+        lengths = []
+        monkeypatch.setattr(programs, "_MOST_PARSED", 4 * self.LONGEST)
+        parse = guarded_parse._parse
+        monkeypatch.setattr(guarded_parse, "_parse", lambda text, mode: lengths.append(len(text)) or parse(text, mode))
+        return lengths
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("prompt", ["", "class A:\n    def f(self):\n        ..."])
+    def test_the_parser_gets_four_times_as_much_at_most(self, kind, prompt, parsed):
+        text = self.KINDS[kind]
+        assert extract_programs(text * (self.LONGEST // len(text)), prompt)
+        assert 0 < sum(parsed) <= 4 * self.LONGEST
+
+    def test_a_program_is_found_in_full(self, parsed):
+        program = (self.CODE * (self.LONGEST // len(self.CODE)))[:-50].rpartition("\n\n")[0]
+        assert extract_code(f"```python\n{program}\n```").strip() == program
+        assert sum(parsed) <= 3 * self.LONGEST
 
 
 @pytest.mark.parametrize(

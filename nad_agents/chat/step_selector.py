@@ -1,0 +1,117 @@
+"""Selection among an agent's next steps: candidates that do the same are counted together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from nad_agents.chat.edit_steps import ShownText, call_key, step_fault
+from nad_agents.chat.response_parser import ResponseParser
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors import Scores, Selector, rank
+from nad_agents.selectors.fusion import rank_share
+
+__all__ = ["StepSelector", "shown_text"]
+
+
+@dataclass(frozen=True)
+class StepSelector:
+    """Ranks steps by the votes of the candidates that take the same one; those that cannot be carried out come last.
+
+    A vote counts by the voter's rank under the other selector, which also decides within a step and wherever no
+    candidate calls a tool or edits a file. ``details["steps"]`` holds for each step its ``candidates`` and, where there
+    is one, its ``fault``.
+
+    Attributes:
+        selector: Ranks single candidates.
+        parser: Finds the calls in an answer.
+        shown: What the conversation has shown.
+        schemas: JSON schema of the arguments by the tool's name.
+    """
+
+    selector: Selector
+    parser: ResponseParser
+    shown: ShownText = field(default_factory=lambda: ShownText(()))
+    schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    needs_whole_answers: bool = True
+
+    @property
+    def name(self) -> str:
+        """The other selector's name."""
+        return self.selector.name
+
+    @property
+    def needs_neurons(self) -> bool:
+        """Whether the other selector reads activated neurons."""
+        return self.selector.needs_neurons
+
+    @property
+    def min_candidates(self) -> int:
+        """Smallest number of candidates that the other selector can compare."""
+        return self.selector.min_candidates
+
+    def score(self, group: RolloutGroup) -> Scores:
+        """Score every candidate, in index order."""
+        scores = self.selector.score(group)
+        steps: dict[str, list[int]] = {}
+        faults: dict[int, str] = {}
+        for i, rollout in enumerate(group.rollouts):
+            parsed = self.parser.parse(rollout.text)
+            calls = [(call.name, call.arguments) for call in parsed.calls]
+            fault = parsed.invalid[0].error if parsed.invalid else None
+            fault = fault or step_fault(parsed.content, calls, shown=self.shown, schemas=self.schemas)
+            key = " ".join(call_key(name, arguments) for name, arguments in calls)
+            if fault is not None:
+                faults[i] = fault
+                key = f"fault {i}"
+            steps.setdefault(key, []).append(i)
+        if not faults and list(steps) in ([], [""]):
+            return scores
+        order = np.empty(len(group))
+        order[rank(scores, group)] = -np.arange(len(group))
+        weights = 0.5 + rank_share(order)
+        values = np.array(order)
+        for members in steps.values():
+            votes = float(np.sort(weights[members]).sum())
+            values[members] = -1.0 if members[0] in faults else votes
+        values[np.isnan(scores.values)] = np.nan
+        told = [
+            {"candidates": members, **({"fault": faults[members[0]]} if members[0] in faults else {})}
+            for members in sorted(steps.values(), key=lambda members: (-values[members[0]], members))
+        ]
+        ties, details = (scores.values, *scores.tie_breaks), {**scores.details, "steps": told}
+        return replace(scores, values=values, tie_breaks=ties, details=details)
+
+
+def shown_text(messages: Sequence[Mapping[str, Any]]) -> ShownText:
+    """Collect what a conversation in OpenAI's form has shown: every text, and the arguments of earlier calls."""
+    texts: list[str] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, Mapping):
+            for part in value.values():
+                collect(part)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+
+    for message in messages:
+        collect(message.get("content"))
+        for call in message.get("tool_calls") or ():
+            arguments = call["function"]["arguments"]
+            # JSON writes line ends as two characters
+            collect(_read(arguments) if isinstance(arguments, str) else arguments)
+    return ShownText.of(texts)
+
+
+def _read(arguments: str) -> Any:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments

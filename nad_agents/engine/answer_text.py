@@ -1,0 +1,58 @@
+"""The text of a candidate from its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+__all__ = ["AnswerText"]
+
+_CONTEXT = 8
+"""Number of the prompt's last tokens with which a candidate is decoded."""
+
+
+class AnswerText:
+    """Decodes the candidates of one request.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompt_ids: The prompt's tokens; at the beginning of a text, SentencePiece tokenizers leave out the space that a
+            token stands for, so an answer is decoded behind the end of its prompt.
+        stop: Strings before which the text is cut.
+        visible_tokens: Special tokens that stay in the text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt_ids: Sequence[int],
+        *,
+        stop: Sequence[str] = (),
+        visible_tokens: Collection[int] = (),
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._keeps_special = bool(visible_tokens)
+        added = tokenizer.added_tokens_decoder.items() if visible_tokens else ()
+        self._hidden = {i for i, token in added if token.special and i not in visible_tokens}
+        self._context = list(prompt_ids[-_CONTEXT:])
+        self._context_text = self._plain(self._context)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of a candidate's tokens, cut before the first stop string."""
+        text = self._plain([*self._context, *tokens]) if self._context_text else ""
+        if self._context_text and text.startswith(self._context_text):
+            text = text[len(self._context_text) :]
+        else:
+            text = self._plain(tokens)
+        cuts = [at for stop in self._stop if (at := text.find(stop)) >= 0]
+        return text[: min(cuts)] if cuts else text
+
+    def _plain(self, tokens: Sequence[int]) -> str:
+        """Return the text of tokens, without the special tokens that nobody asked to see."""
+        if self._keeps_special:
+            return str(self._tokenizer.decode([token for token in tokens if token not in self._hidden]))
+        return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))

@@ -1,0 +1,255 @@
+"""The attention function over a shared prefix, and how a model is made to call it for a while.
+
+transformers looks an attention function up by the name in the model's config for every call. The name is changed while
+the engine steps, and the function serves the engine's thread only: whatever else uses the model meanwhile gets the
+attention and the masks of the implementation that the model was loaded with.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypedDict
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from nad_agents.engine.hf.prefix.blocks import Block
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
+from nad_agents.engine.hf.prefix.layers import SharedAttentionLayer, Suffix
+from nad_agents.engine.hf.prefix.partial_attention import PartialAttention, attend, merge, merged_output
+
+__all__ = ["UnsplittableAttentionError", "shared_prefix_attention"]
+
+_NAME = "nad_shared_prefix"
+
+_UNKNOWN = ("position_bias", "indices", "block_indices", "sinks", "alibi")
+"""Arguments that change the scores in ways that the parts of an attention do not know."""
+
+_originals: dict[str, str] = {}
+"""Name of the implementation that each registered one stands in for."""
+
+_configs: weakref.WeakKeyDictionary[PreTrainedModel, list[Any]] = weakref.WeakKeyDictionary()
+"""The configs in which the decoder's layers look up their attention, each once."""
+
+
+class _Running(threading.local):
+    cache: SharedPrefixCache | None = None
+
+
+_running = _Running()
+
+
+class UnsplittableAttentionError(Exception):
+    """The model's attention does something that cannot be computed in parts; the engine takes the plain path then."""
+
+
+@contextmanager
+def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) -> Iterator[None]:
+    """Let a model attend to the prefixes of a cache while the block runs in this thread.
+
+    Args:
+        model: The model; its attention must go through transformers' `AttentionInterface`.
+        cache: The cache that the model is called with.
+    """
+    configs = _configs.get(model) or _configs.setdefault(model, _attention_configs(model))
+    before = [config._attn_implementation for config in configs]
+    for config, name in zip(configs, before, strict=True):
+        config._attn_implementation_internal = _registered(name or "eager")
+    _running.cache = cache
+    try:
+        yield
+    finally:
+        _running.cache = None
+        for config, name in zip(configs, before, strict=True):
+            config._attn_implementation_internal = name
+
+
+def _attention_configs(model: PreTrainedModel) -> list[Any]:
+    text = model.config.get_text_config(decoder=True)
+    # a layer's own config where the layers differ
+    found: list[Any] = [text]
+    found += [module.config for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "config")]
+    return list({id(config): config for config in found}.values())
+
+
+def _registered(original: str) -> str:
+    """Return the name of the function that stands in for an implementation, registering it first if need be."""
+    if original in _originals:  # left behind by a block that another thread is in
+        return original
+    for name, known in _originals.items():
+        if known == original:
+            return name
+    # without the original's name, as transformers looks for words in it
+    name = f"{_NAME}_{len(_originals)}"
+    _originals[name] = original
+
+    def attention(module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
+        if _running.cache is not None:
+            return _attention(_running.cache, module, *args, **kwargs)
+        # another thread's call: the model's own
+        eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+        function: Any = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager)
+        result: tuple[torch.Tensor, torch.Tensor | None] = function(module, *args, **kwargs)
+        return result
+
+    def mask(*args: Any, **kwargs: Any) -> Any:
+        return None if _running.cache is not None else ALL_MASK_ATTENTION_FUNCTIONS[original](*args, **kwargs)
+
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, mask)
+    return name
+
+
+def _attention(
+    cache: SharedPrefixCache,
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None = None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Compute attention as transformers' functions do, [rows, heads, tokens, head_dim] to [rows, tokens, heads, dim].
+
+    Raises:
+        UnsplittableAttentionError: The attention depends on more than queries, keys and positions.
+    """
+    unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
+    if attention_mask is not None:
+        unknown.append("a mask of its own")
+    if unknown:
+        raise UnsplittableAttentionError(f"its attention takes {', '.join(unknown)}")
+    layer = cache.layer_of(key, value, expanded=hasattr(module, "expand_kv"))
+    if layer is None:
+        raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
+    scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
+    # the rows of one group are all rows
+    parts = query.split([group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
+    outputs = []
+    for number, rows in enumerate(parts):
+        split = _GroupAttention(layer, number, module, scale=scale, softcap=softcap, sinks=s_aux)
+        outputs.append(split.next_token(rows) if rows.shape[2] == 1 else split.prompt(rows))
+    return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).to(query.dtype), None
+
+
+class _Options(TypedDict):
+    scale: float
+    softcap: float | None
+
+
+class _GroupAttention:
+    """Attention of the rows of one request in one layer.
+
+    Args:
+        layer: The cache's layer.
+        number: Number of the group.
+        module: The model's attention module.
+        scale: Factor of the scores.
+        softcap: Bound of the scores; None if there is none.
+        sinks: [heads], a score per head that takes its share of the weights and adds no value.
+    """
+
+    def __init__(
+        self,
+        layer: SharedAttentionLayer,
+        number: int,
+        module: Any,
+        *,
+        scale: float,
+        softcap: float | None,
+        sinks: torch.Tensor | None,
+    ) -> None:
+        self._group = layer.groups[number]
+        self._prefix = layer.prefixes[number]
+        self._suffix: Suffix = layer.suffixes[number]
+        self._window = layer.window
+        self._sinks = sinks
+        self._options: _Options = {"scale": scale, "softcap": softcap}
+        # multi-head latent attention caches what keys and values are made of
+        self._expand = getattr(module, "expand_kv", None)
+
+    def next_token(self, query: torch.Tensor) -> torch.Tensor:
+        """Attend from one token of every row: [rows, heads, 1, dim] to [rows, 1, heads, dim]."""
+        rows, heads, _, dim = query.shape
+        position = self._group.position
+        first = 0 if self._window is None else max(0, position - self._window + 1)
+        own = self._expanded(self._suffix.between(first - self._group.prefix, self._group.suffix + 1))
+        kv_heads = own.keys.shape[1]
+        query = query.view(rows, kv_heads, heads // kv_heads, dim)
+        # 1. every row's own tokens
+        result = attend(query, own.keys, own.values, **self._options)
+        # 2. the prefix, to which the queries of all rows attend as one block
+        block = query.transpose(0, 1).reshape(1, kv_heads, -1, dim)
+        part: PartialAttention | None = None
+        for keys_and_values in self._prefix.between(first, self._group.prefix):
+            kept = self._expanded(keys_and_values)
+            attended = attend(block, kept.keys, kept.values, **self._options)
+            part = attended if part is None else merge(part, attended)
+        # 3. both
+        if part is not None:
+            output = part.output.reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
+            lse = part.lse.reshape(kv_heads, rows, heads // kv_heads).transpose(0, 1)
+            if self._sinks is None:
+                return merged_output(result, PartialAttention(output, lse)).reshape(rows, 1, heads, -1)
+            result = merge(result, PartialAttention(output, lse))
+        output = result.output
+        if self._sinks is not None:
+            output = output * self._share_beside_sinks(result.lse, self._sinks.view(kv_heads, -1))
+        return output.reshape(rows, 1, heads, -1)
+
+    def prompt(self, query: torch.Tensor) -> torch.Tensor:
+        """Attend from several tokens of the only row: [1, heads, tokens, dim] to [1, tokens, heads, dim]."""
+        _, heads, tokens, dim = query.shape
+        read = self._group.suffix
+        own = self._expanded(self._suffix.between(read, read + tokens))
+        kv_heads = own.keys.shape[1]
+        groups = heads // kv_heads
+        mask = self._window_mask(tokens, query.device)
+        # 1. the tokens of this piece, each of which sees those before it
+        repeated = Block(own.keys.repeat_interleave(groups, 1), own.values.repeat_interleave(groups, 1))
+        piece = None if mask is None else mask[:, -tokens:]
+        result = attend(query, repeated.keys, repeated.values, causal=True, mask=piece, **self._options)
+        # 2. all earlier ones, whose heads are shared by groups of queries
+        block = query.reshape(1, kv_heads, groups * tokens, dim)
+        position = self._group.position
+        first = 0 if self._window is None else max(0, position - self._window + 1)
+        earlier = self._prefix.between(first, self._group.prefix)
+        if read > self._suffix.dropped:
+            earlier.append(self._suffix.between(max(self._suffix.dropped, first - self._group.prefix), read))
+        at = 0
+        for keys_and_values in earlier:
+            kept = self._expanded(keys_and_values)
+            shown = None if mask is None else mask[:, at : (at := at + len(kept))].repeat(groups, 1)
+            part = attend(block, kept.keys, kept.values, mask=shown, **self._options)
+            output = part.output.reshape(1, heads, tokens, -1)
+            result = merge(result, PartialAttention(output, part.lse.reshape(1, heads, tokens)))
+        output = result.output
+        if self._sinks is not None:
+            output = output * self._share_beside_sinks(result.lse, self._sinks.view(heads, 1))
+        return output.transpose(1, 2)
+
+    def _window_mask(self, tokens: int, device: torch.device) -> torch.Tensor | None:
+        """Return which earlier positions the tokens of a piece see, bool [tokens, positions]; None if all of them."""
+        position = self._group.position
+        if self._window is None or position + tokens <= self._window:
+            return None
+        queries = torch.arange(position, position + tokens, device=device)[:, None]
+        keys = torch.arange(max(0, position - self._window + 1), position + tokens, device=device)
+        return keys > queries - self._window
+
+    def _expanded(self, block: Block) -> Block:
+        return block if self._expand is None else Block(*self._expand(block.keys, block.values))
+
+    @staticmethod
+    def _share_beside_sinks(lse: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
+        """Return the share of the weights that the keys get, [..., 1]."""
+        return torch.sigmoid(lse - sinks.float())[..., None]

@@ -1,0 +1,94 @@
+"""The rows of a batch whose prompts are kept once each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from transformers import Cache, PreTrainedModel
+
+from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
+from nad_agents.engine.hf.prefix.blocks import Prefix
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
+from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.support import continues_states
+
+__all__ = ["SharedPrefixBatch"]
+
+
+class SharedPrefixBatch:
+    """Rows that attend to the prefix of their request and to their own suffix.
+
+    Args:
+        model: A model of which `sharing_obstacle` knows none.
+        prefixes: Earlier prompts.
+
+    Attributes:
+        cache: The cache of all rows; None while the batch is empty.
+    """
+
+    unmergeable: Sequence[str] = ()
+    """Kinds of layers that keep rows of another prompt from being added."""
+
+    def __init__(self, model: PreTrainedModel, prefixes: PrefixCache) -> None:
+        self._model = model
+        self._prefixes = prefixes
+        self.cache: SharedPrefixCache | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return self.cache.rows if self.cache is not None else 0
+
+    def open(self, like: Cache, ids: Sequence[int]) -> tuple[SharedPrefixCache, int]:
+        """Begin to read a prompt, from where no earlier prompt was like it.
+
+        Args:
+            like: An empty cache that transformers made for the model.
+            ids: The tokens that are to be read.
+
+        Returns:
+            The cache to read into, of batch size 1, and the number of tokens that it already has.
+        """
+        cache = SharedPrefixCache(like)
+        whole = cache.has_states and not continues_states(self._model.config)
+        known = self._prefixes.find(ids, whole=whole) or Prefix(0, {}, {})
+        cache.add_group(known, 1, reserve=len(ids) - known.length)
+        return cache, known.length
+
+    def join(self, read: SharedPrefixCache, ids: Sequence[int], rows: int) -> None:
+        """Add rows that go on from a prompt, and remember the prompt.
+
+        Args:
+            read: The cache that the prompt was read into.
+            ids: The tokens that were read.
+            rows: Number of rows.
+        """
+        prefix = read.freeze()
+        self._prefixes.keep(ids, prefix, read.windows)
+        if self.cache is None:
+            self.cache = read.empty()
+        self.cache.add_group(prefix, rows)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep some rows, int64 indices in ascending order on the host."""
+        if self.cache is not None:
+            self.cache.keep(rows)
+        if not len(rows):
+            self.cache = None
+
+    def step_inputs(self) -> tuple[torch.Tensor, None]:
+        """Return position ids [rows, 1] of the next token, and no mask, as nothing is padded."""
+        assert self.cache is not None
+        return self.cache.positions(1, self._model.device), None
+
+    def advance(self) -> None:
+        """Count the token that every row has read."""
+        assert self.cache is not None
+        self.cache.advance(1)
+
+    def attention(self, cache: Cache) -> AbstractContextManager[None]:
+        """Return a context in which the model attends to the prefixes and suffixes of a cache."""
+        assert isinstance(cache, SharedPrefixCache)
+        return shared_prefix_attention(self._model, cache)

@@ -1,0 +1,239 @@
+"""A transformers cache that holds the prefix of each request once and the suffix of every row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import (
+    DummyLayer,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    LinearAttentionAndFullAttentionLayer,
+    LinearAttentionAndSlidingWindowAttentionLayer,
+    LinearAttentionLayer,
+)
+
+from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix, RecurrentState
+from nad_agents.engine.hf.prefix.layers import RowGroup, SharedAttentionLayer, SharedHybridLayer, Suffix
+from nad_agents.engine.hf.recurrent_rows import append_states, select_states, set_states
+
+__all__ = ["SharedPrefixCache", "unshareable_layers"]
+_SHORT = 256
+"""Positions up to which the last blocks of a prefix become one, as every block costs a call in every step."""
+
+
+def unshareable_layers(cache: Cache) -> list[str]:
+    """Return the kinds of layers of a cache of which no prefix can be shared.
+
+    Args:
+        cache: The cache that transformers makes for the model.
+    """
+    if type(cache) is not DynamicCache or cache.offloading:
+        return [type(cache).__name__]
+    return sorted({type(layer).__name__ for layer in cache.layers if _shared_layer(layer) is None})
+
+
+def _shared_layer(layer: Any) -> Any:
+    """Return the empty layer that takes the place of one of transformers' own; None where there is none."""
+    if type(layer) is DynamicLayer:
+        return SharedAttentionLayer()
+    if type(layer) is DynamicSlidingWindowLayer:
+        return SharedAttentionLayer(layer.sliding_window)
+    if type(layer) is LinearAttentionLayer:
+        return LinearAttentionLayer(number_of_states=layer.number_of_states)
+    if type(layer) is LinearAttentionAndFullAttentionLayer:
+        return SharedHybridLayer(number_of_states=layer.number_of_states)
+    if type(layer) is LinearAttentionAndSlidingWindowAttentionLayer:
+        return SharedHybridLayer(layer.sliding_window, layer.number_of_states)
+    return type(layer)() if type(layer) is DummyLayer else None
+
+
+class _NewKeys(NamedTuple):
+    """What a layer was given in this forward pass; held, as its address would be another tensor's once it is freed."""
+
+    layer: SharedAttentionLayer
+    keys: torch.Tensor
+    values: torch.Tensor
+
+
+class SharedPrefixCache(Cache):
+    """Groups of rows, each with a prefix of its own.
+
+    Args:
+        like: An empty cache that transformers made for the model, whose layers say what each layer keeps.
+
+    Attributes:
+        groups: The groups, in the order of their rows.
+    """
+
+    def __init__(self, like: Cache) -> None:
+        super().__init__(layers=[_shared_layer(layer) for layer in like.layers])
+        self._like = like
+        self.groups: list[RowGroup] = []
+        self._attention: dict[int, SharedAttentionLayer] = {}
+        self._recurrent: dict[int, LinearAttentionLayer] = {}
+        layers: Sequence[Any] = self.layers
+        for index, layer in enumerate(layers):
+            if isinstance(layer, SharedAttentionLayer):
+                layer.groups = self.groups
+                self._attention[index] = layer
+            if isinstance(layer, LinearAttentionLayer):
+                self._recurrent[index] = layer
+        self._updated: SharedAttentionLayer | None = None
+        self._new: dict[int, _NewKeys] = {}
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of all groups."""
+        return sum(group.rows for group in self.groups)
+
+    @property
+    def windows(self) -> list[int | None]:
+        """For each layer the number of positions that a token sees; None if all, or if it has no attention."""
+        return [getattr(layer, "window", None) for layer in self.layers]
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether any layer has kept keys and values."""
+        return any(suffix.length for layer in self._attention.values() for suffix in layer.suffixes)
+
+    @property
+    def has_states(self) -> bool:
+        """Whether any layer keeps a recurrent state."""
+        return bool(self._recurrent)
+
+    def empty(self) -> SharedPrefixCache:
+        """Return a cache of the same kind without rows."""
+        return SharedPrefixCache(self._like)
+
+    def add_group(self, prefix: Prefix, rows: int, *, reserve: int = 0) -> None:
+        """Add rows that go on from a prefix; nothing of the prefix or of other groups is copied.
+
+        Args:
+            prefix: What the layers keep of the prompt.
+            rows: Number of rows.
+            reserve: Number of tokens that the rows are going to read, if that is known.
+        """
+        had = self.rows
+        self.groups.append(RowGroup(rows, prefix.length, reserve=reserve))
+        for index, layer in self._attention.items():
+            layer.prefixes.append(prefix.attention.get(index, LayerPrefix()))
+            layer.suffixes.append(Suffix())
+        for index, recurrent in self._recurrent.items():
+            append_states(recurrent, _state_rows(prefix.states.get(index), recurrent, rows), had, rows)
+
+    def freeze(self) -> Prefix:
+        """Return what the only row has read, as a prefix for other caches; this one must read nothing more."""
+        (group,) = self.groups
+        attention = {}
+        for index, layer in self._attention.items():
+            (prefix,), (suffix,) = layer.prefixes, layer.suffixes
+            read = suffix.between(suffix.dropped, group.suffix) if suffix.length else None
+            # a suffix that dropped positions has dropped those of the prefix too, as no later token sees them
+            blocks = prefix.blocks if not suffix.dropped else ()
+            start = prefix.start if not suffix.dropped else group.prefix + suffix.dropped
+            whole = LayerPrefix((*blocks, read) if read is not None else blocks, start)
+            attention[index] = whole.joined(_SHORT) if layer.window is None else _last(whole, layer.window - 1)
+        states = {
+            index: RecurrentState(dict(layer.conv_states), dict(layer.recurrent_states))
+            for index, layer in self._recurrent.items()
+            if any(layer.has_previous_state.values())
+        }
+        return Prefix(group.position, attention, states)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep some rows, int64 indices in ascending order; groups of which no row stays are gone with their prefix."""
+        at, kept = 0, []
+        for number, group in enumerate(self.groups):
+            local = rows[(rows >= at) & (rows < at + group.rows)] - at
+            at += group.rows
+            if not len(local):
+                continue
+            kept.append(number)
+            if len(local) < group.rows:
+                group.rows = len(local)
+                for layer in self._attention.values():
+                    layer.suffixes[number].keep(local)
+        for layer in self._attention.values():
+            layer.prefixes = [layer.prefixes[number] for number in kept]
+            layer.suffixes = [layer.suffixes[number] for number in kept]
+        self.groups[:] = [self.groups[number] for number in kept]
+        for recurrent in self._recurrent.values():
+            select_states(recurrent, rows)
+
+    def advance(self, tokens: int) -> None:
+        """Count the tokens that every row has read in a forward pass."""
+        for group in self.groups:
+            group.suffix += tokens
+
+    def positions(self, tokens: int, device: torch.device) -> torch.Tensor:
+        """Return the positions of the next tokens, int64 [rows, tokens]."""
+        first = [group.position for group in self.groups for _ in range(group.rows)]
+        return torch.tensor(first, device=device)[:, None] + torch.arange(tokens, device=device)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_args: Any, **_kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the keys and values of new tokens to a layer and return just these."""
+        layer: Any = self.layers[layer_idx]
+        layer.update(key_states, value_states)
+        self._updated = layer
+        self._new[key_states.data_ptr()] = _NewKeys(layer, key_states, value_states)
+        return key_states, value_states
+
+    def layer_of(self, keys: torch.Tensor, values: torch.Tensor, *, expanded: bool) -> SharedAttentionLayer | None:
+        """Return the layer whose new keys and values an attention function is given; None if they come from no layer.
+
+        Args:
+            keys: The keys, as `update` has returned them to the model.
+            values: The values.
+            expanded: Whether the model has made keys and values of what `update` has returned.
+        """
+        layer = self._updated
+        if expanded and layer is not None and not layer.attended:
+            layer.attended = True
+            return layer
+        # not the last layer that was updated, as some layers use the keys of an earlier one, which the model has kept
+        new = self._new.get(keys.data_ptr())
+        if new is None or new.keys.shape != keys.shape or not _same(new.values, values):
+            return None
+        new.layer.attended = True
+        return new.layer
+
+    def unattended(self) -> bool:
+        """Return whether the last forward pass left a layer whose attention did not go through the function."""
+        self._updated = None
+        self._new.clear()
+        return any(not layer.attended for layer in self._attention.values())
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
+
+
+def _last(prefix: LayerPrefix, positions: int) -> LayerPrefix:
+    """Return the last positions as one block that keeps no other memory alive."""
+    start = max(prefix.start, prefix.end - positions)
+    if start == prefix.start:
+        return prefix
+    blocks = prefix.between(start, prefix.end)
+    if not blocks:
+        return LayerPrefix((), start)
+    keys = torch.cat([block.keys for block in blocks], dim=-2)
+    values = torch.cat([block.values for block in blocks], dim=-2)
+    return LayerPrefix((Block(keys, values),), start)
+
+
+def _state_rows(state: RecurrentState | None, like: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
+    """Return a layer with a state for each of several rows; the state itself is not changed by what they read."""
+    layer = LinearAttentionLayer(number_of_states=like.number_of_states)
+    if state is None:
+        return layer
+    for name, tensors in (("conv_states", state.conv), ("recurrent_states", state.recurrent)):
+        for index, tensor in tensors.items():
+            if tensor is not None:
+                set_states(layer, name, index, tensor.repeat_interleave(rows, 0))
+    return layer

@@ -1,0 +1,169 @@
+"""Cache layers that keep one prefix per request and the keys and values of each row's own tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import CacheLayerMixin, LinearAttentionLayer
+
+from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix
+
+__all__ = ["SUFFIX_ROOM", "RowGroup", "SharedAttentionLayer", "SharedHybridLayer", "Suffix"]
+
+SUFFIX_ROOM = 32
+"""Positions that a suffix gains whenever it is full."""
+
+
+@dataclass(eq=False)
+class RowGroup:
+    """The rows of one request, which are all at the same position.
+
+    Attributes:
+        rows: Number of rows.
+        prefix: Tokens of the prefix.
+        suffix: Tokens that each row has read since.
+        reserve: Positions for which the suffix allocates memory at once, where its final length is known.
+    """
+
+    rows: int
+    prefix: int
+    suffix: int = 0
+    reserve: int = 0
+
+    @property
+    def position(self) -> int:
+        """Position of the next token."""
+        return self.prefix + self.suffix
+
+
+@dataclass(eq=False)
+class Suffix:
+    """Keys and values of the tokens that follow a prefix, the filled part of larger tensors.
+
+    Attributes:
+        keys: [rows, heads, room, head_dim]; None before the first token.
+        values: [rows, heads, room, value_dim].
+        length: Positions that are filled.
+        dropped: Positions before these that a sliding window has left behind.
+    """
+
+    keys: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+    length: int = 0
+    dropped: int = 0
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor, *, window: int | None, reserve: int) -> None:
+        """Add the keys and values of new tokens.
+
+        Args:
+            keys: [rows, heads, new, head_dim].
+            values: [rows, heads, new, value_dim].
+            window: Number of positions that a token sees, itself included; None if all.
+            reserve: Final length of the suffix; 0 if it is not known.
+        """
+        total = self.length + keys.shape[-2]
+        if self.keys is None or self.values is None or total > self.keys.shape[-2]:
+            # before it grows: what no later token sees, if that is worth a copy anyway
+            unseen = 0 if window is None else max(0, self.length - window + 1)
+            self.length, self.dropped, total = self.length - unseen, self.dropped + unseen, total - unseen
+            # a window leaves positions behind, so its suffix never reaches the final length
+            known = reserve if window is None else total
+            room = known if reserve else total - total % -SUFFIX_ROOM
+            self.keys = _grown(self.keys, keys, self.length, unseen, room)
+            self.values = _grown(self.values, values, self.length, unseen, room)
+        self.keys[..., self.length : total, :] = keys
+        self.values[..., self.length : total, :] = values
+        self.length = total
+
+    def between(self, start: int, end: int) -> Block:
+        """Return keys and values of the positions from `start` up to `end`, counted from the end of the prefix."""
+        assert self.keys is not None
+        assert self.values is not None
+        part = slice(max(0, start - self.dropped), end - self.dropped)
+        return Block(self.keys[..., part, :], self.values[..., part, :])
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Keep some rows, int64 indices."""
+        if self.keys is not None and self.values is not None:
+            rows = rows.to(self.keys.device)
+            self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
+
+
+def _grown(filled: torch.Tensor | None, new: torch.Tensor, length: int, skip: int, room: int) -> torch.Tensor:
+    grown = new.new_empty(*new.shape[:2], room, new.shape[-1])
+    if filled is not None:
+        grown[..., :length, :] = filled[..., skip : skip + length, :]
+    return grown
+
+
+class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers leaves it untyped
+    """Prefixes and suffixes of one attention layer.
+
+    `update` returns the new keys and values only; the attention function finds the others here (see
+    `nad_agents.engine.hf.prefix.attention`).
+
+    Args:
+        window: Number of positions that a token sees, itself included; None if all.
+
+    Attributes:
+        window: See above.
+        prefixes: The prefix of each group.
+        suffixes: The suffixes of each group's rows.
+        attended: Whether attention has been computed since the last update.
+    """
+
+    is_sliding = False
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # as above
+        self.window = window
+        self.groups: list[RowGroup] = []
+        self.prefixes: list[LayerPrefix] = []
+        self.suffixes: list[Suffix] = []
+        self.attended = True
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Do nothing, as memory is allocated for every suffix apart."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Add the keys and values of new tokens, [rows of all groups, heads, new, dim], and return just these."""
+        rows = [group.rows for group in self.groups]
+        # the rows of one group are all rows
+        keys = key_states.split(rows) if len(rows) > 1 else (key_states,)
+        values = value_states.split(rows) if len(rows) > 1 else (value_states,)
+        for group, suffix, new_keys, new_values in zip(self.groups, self.suffixes, keys, values, strict=True):
+            suffix.append(new_keys, new_values, window=self.window, reserve=group.reserve)
+        self.attended = False
+        return key_states, value_states
+
+    def get_seq_length(self) -> int:
+        """Return the greatest position of a row."""
+        return max((group.position for group in self.groups), default=0)
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return length and offset of the keys, for models that ask although no mask is made."""
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        """Return -1, as there is none."""
+        return -1
+
+
+class SharedHybridLayer(LinearAttentionLayer, SharedAttentionLayer):  # type: ignore[no-untyped-call, override] # as above
+    """A layer with attention and a recurrent state of every row.
+
+    Args:
+        window: See `SharedAttentionLayer`.
+        number_of_states: Number of recurrent states.
+    """
+
+    is_compileable = False
+
+    def __init__(self, window: int | None = None, number_of_states: int = 1) -> None:
+        SharedAttentionLayer.__init__(self, window)
+        LinearAttentionLayer.__init__(self, number_of_states=number_of_states)

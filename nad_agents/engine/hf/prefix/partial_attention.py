@@ -1,0 +1,146 @@
+"""Attention over a part of the keys, with the log-sum-exp of the scores by which parts are merged exactly."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+__all__ = ["PartialAttention", "attend", "merge", "merged_output"]
+
+_SPLIT_KEYS = {"cpu": 1024, "cuda": 512}
+"""Keys of one split where there are many: on a CPU those that stay in its cache, on a GPU the fewest that are worth an
+output that has to be merged with the others."""
+
+_FLASH_HEAD_DIM = 256
+"""Greatest head size of the CUDA kernels."""
+
+
+class PartialAttention(NamedTuple):
+    """The attention of queries over some of their keys.
+
+    Attributes:
+        output: [batch, heads, queries, head_dim], the average of the values.
+        lse: float32 [batch, heads, queries], the log-sum-exp of the scores; -inf where a query may see no key.
+    """
+
+    output: torch.Tensor
+    lse: torch.Tensor
+
+
+def attend(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    *,
+    scale: float,
+    causal: bool = False,
+    softcap: float | None = None,
+    mask: torch.Tensor | None = None,
+) -> PartialAttention:
+    """Compute attention over all of the given keys.
+
+    Args:
+        query: [batch, heads, queries, head_dim].
+        keys: [batch, heads, positions, head_dim].
+        values: [batch, heads, positions, value_dim].
+        scale: Factor of the scores.
+        causal: Whether query i sees the keys up to i only; needs as many queries as positions.
+        softcap: Bound to which scores are squashed by tanh; None leaves them as they are.
+        mask: bool [queries, positions], which keys a query may see; None shows all.
+    """
+    same_size = query.shape[-1] == keys.shape[-1] == values.shape[-1]
+    if softcap is None and mask is None and same_size and _has_kernel(query):
+        return _attend_by_kernel(query, keys, values, scale, causal=causal)
+    if causal:
+        shown = torch.ones(query.shape[-2], keys.shape[-2], dtype=torch.bool, device=query.device).tril()
+        mask = shown if mask is None else shown & mask
+    return _attend_by_products(query, keys, values, scale, softcap, mask)
+
+
+def _has_kernel(query: torch.Tensor) -> bool:
+    head_dim = query.shape[-1]
+    return query.device.type == "cpu" or (query.is_cuda and head_dim <= _FLASH_HEAD_DIM and head_dim % 8 == 0)
+
+
+def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
+    """Return the attention over the keys of both parts; the output is float32."""
+    return PartialAttention(merged_output(one, other), torch.logaddexp(one.lse, other.lse))
+
+
+def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tensor:
+    """Return the output of the attention over the keys of both parts, float32, where nothing else is merged with it."""
+    share = torch.sigmoid(one.lse - other.lse).unsqueeze(-1)
+    return torch.lerp(other.output.float(), one.output.float(), share)
+
+
+def _attend_by_kernel(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
+) -> PartialAttention:
+    """Compute attention by the flash kernel of the device that returns the log-sum-exp, over splits of many keys."""
+    splits = 1 if causal or len(query) > 1 else _splits(query, keys)
+    if splits > 1:
+        return _attend_in_splits(query, keys, values, scale, splits)
+    if query.device.type == "cpu":
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            query, keys, values, is_causal=causal, scale=scale
+        )
+    elif query.dtype in (torch.float16, torch.bfloat16):
+        output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+            query, keys, values, is_causal=causal, scale=scale
+        )
+    else:
+        output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+            query, keys, values, None, True, is_causal=causal, scale=scale
+        )
+    return PartialAttention(output, lse[..., : query.shape[-2]])
+
+
+def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
+    """Return into how many parts the keys of a block of queries are cut."""
+    device, positions = query.device, keys.shape[2]
+    if device.type == "cpu":
+        # few queries, as then the time goes into reading the keys
+        return positions // _SPLIT_KEYS["cpu"] if positions >= 4 * _SPLIT_KEYS["cpu"] and query.shape[2] <= 512 else 1
+    # as many as give every multiprocessor some work
+    tiles = query.shape[1] * -(-query.shape[2] // 128)
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(processors // tiles, positions // _SPLIT_KEYS["cuda"]))
+
+
+def _attend_in_splits(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, splits: int
+) -> PartialAttention:
+    """Attend to equal parts of the keys in one call, as a batch, then merge them; the remainder is one more part."""
+    length = keys.shape[2] // splits
+    cut = [
+        tensor[0, :, : splits * length].view(-1, splits, length, tensor.shape[-1]).transpose(0, 1)
+        for tensor in (keys, values)
+    ]
+    parts = _attend_by_kernel(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
+    lse = parts.lse.logsumexp(0, keepdim=True)
+    share = (parts.lse - lse).exp()[..., None]
+    merged = PartialAttention((parts.output.float() * share).sum(0, keepdim=True), lse)
+    if splits * length == keys.shape[2]:
+        return merged
+    rest = slice(splits * length, None)
+    return merge(merged, _attend_by_kernel(query, keys[:, :, rest], values[:, :, rest], scale, causal=False))
+
+
+def _attend_by_products(
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    scale: float,
+    softcap: float | None,
+    mask: torch.Tensor | None,
+) -> PartialAttention:
+    scores: Any = (query @ keys.mT).float() * scale
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    lse = scores.logsumexp(-1)
+    # a query that sees no key has no weights; its output is zero and counts for nothing when parts are merged
+    weights = (scores - lse[..., None]).exp().nan_to_num_(0.0) if mask is not None else (scores - lse[..., None]).exp()
+    return PartialAttention(weights.to(values.dtype) @ values, lse)

@@ -1,0 +1,85 @@
+"""Load a model into the engine that a caller names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from nad_agents.engine.base import Engine
+from nad_agents.engine.served_model import ServedModel
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.models import LoadedModel, load_model
+from nad_agents.types import EngineName
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["load_engine"]
+
+
+def load_engine(
+    name: EngineName,
+    model: str | Path | LoadedModel,
+    *,
+    adapter: str | Path | None = None,
+    device: str,
+    dtype: str | torch.dtype,
+    max_rows: int,
+    prefix_bytes: int,
+    options: Mapping[str, Any],
+) -> tuple[LoadedModel | ServedModel, Engine]:
+    """Load a model into an engine; the engine's packages are imported here, and not before.
+
+    Args:
+        name: The engine.
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or, for "hf", a model that is loaded already.
+        adapter: Folder or hub id of a LoRA adapter, for "hf"; None for none.
+        device: "auto", or a torch device.
+        dtype: "auto", or a torch dtype or its name.
+        max_rows: Greatest number of candidates that are advanced together.
+        prefix_bytes: Memory for the keys and values of earlier prompts, for "hf".
+        options: Further options of the engine.
+
+    Returns:
+        The model as front ends see it, and the engine.
+
+    Raises:
+        ConfigurationError: There is no such engine, or it does not take an option.
+        ModelLoadError: The model cannot be loaded.
+        MissingDependencyError: The engine's package is not installed.
+    """
+    if name not in get_args(EngineName):
+        msg = f"engine={name!r} is unknown; choose one of {', '.join(get_args(EngineName))}"
+        raise ConfigurationError(msg)
+    if name == "hf":
+        from nad_agents.engine.hf.engine import HFEngine
+
+        if options:
+            msg = f"engine_options={dict(options)!r} are for other engines; engine='hf' has none, leave them out"
+            raise ConfigurationError(msg)
+        if not isinstance(model, LoadedModel):
+            loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
+        else:
+            loaded = model if adapter is None else model.with_adapter(adapter)
+        return loaded, HFEngine(loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes)
+    if adapter is not None:
+        msg = f"adapter={str(adapter)!r} works with engine='hf' only, not {name!r}; name a model that has it merged"
+        raise ConfigurationError(msg)
+    if isinstance(model, LoadedModel):
+        msg = f"{model.name} is loaded already, but engine={name!r} loads a model itself; give its name or path"
+        raise ConfigurationError(msg)
+    if name == "openai":
+        from nad_agents.engine.openai.start import connect_openai
+
+        connected = connect_openai(model, max_rows=max_rows, options=options)
+        return connected.loaded, connected
+    from nad_agents.engine.vllm.start import connect_vllm, start_vllm
+
+    if "base_url" in options:
+        server = connect_vllm(model, max_rows=max_rows, options=options)
+        return server.loaded, server
+    engine = start_vllm(
+        model, device=device, dtype=str(dtype).removeprefix("torch."), max_rows=max_rows, options=options
+    )
+    return engine.loaded, engine

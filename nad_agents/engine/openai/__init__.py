@@ -1,0 +1,1 @@
+"""The backend over any server with OpenAI's protocol: candidates and their log-probabilities, without neurons."""

@@ -1,0 +1,132 @@
+"""The answer of a server, piece by piece: text, log-probabilities, thinking and tool calls."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["AnswerPiece", "PieceReader", "PieceTable"]
+
+_CONFIDENCE_TOP = 20
+"""Number of likeliest tokens that the confidence averages over (arXiv 2508.15260), and the most that servers give."""
+
+
+@dataclass(frozen=True)
+class AnswerPiece:
+    """A token of an answer, or, where the server does not tell tokens apart, what it sent at a time.
+
+    Attributes:
+        text: The text that it adds.
+        logprob: Log-probability in nats; NaN if the server does not give it.
+        confidence: Negative mean log-probability of the likeliest tokens in nats; NaN if the server does not give them.
+        token: The token's id where the server tells it; the text is empty then.
+    """
+
+    text: str
+    logprob: float = math.nan
+    confidence: float = math.nan
+    token: int | None = None
+
+
+@dataclass(eq=False)
+class PieceReader:
+    """Reads the chunks of one streamed answer.
+
+    Thinking that the server separates from the text is put between <think> and </think> again, and its tool calls are
+    written as text (<tool_call>), so that an answer is read like that of a local model.
+    """
+
+    _thinking: bool = False
+    _calls: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def read(self, choice: Any) -> Iterator[AnswerPiece]:
+        """Yield the pieces of one chunk.
+
+        Args:
+            choice: The first of the chunk's `choices`.
+        """
+        delta = getattr(choice, "delta", None)
+        text = getattr(choice, "text", None) if delta is None else delta.content
+        thinking = _extra(delta, "reasoning_content") or _extra(delta, "reasoning")
+        if thinking:
+            yield AnswerPiece(("" if self._thinking else "<think>") + thinking)
+            self._thinking = True
+        for call in getattr(delta, "tool_calls", None) or ():
+            known = self._calls.setdefault(call.index, {"name": "", "arguments": ""})
+            known["name"] += getattr(call.function, "name", None) or ""
+            known["arguments"] += getattr(call.function, "arguments", None) or ""
+        if text:
+            opening = "</think>\n" if self._thinking else ""
+            self._thinking = False
+            yield from _with_logprobs(opening, text, getattr(choice, "logprobs", None))
+
+    def end(self) -> Iterator[AnswerPiece]:
+        """Yield what is left when the answer has ended: the tool calls."""
+        if self._thinking:
+            yield AnswerPiece("</think>\n")
+        for _, call in sorted(self._calls.items()):
+            try:
+                arguments = json.loads(call["arguments"] or "{}")
+            except ValueError:
+                arguments = call["arguments"]
+            body = json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
+            yield AnswerPiece(f"<tool_call>\n{body}\n</tool_call>\n")
+
+
+def _extra(delta: Any, name: str) -> str:
+    """Return a field of a delta that OpenAI's own protocol does not have, empty if it is absent."""
+    value = getattr(delta, name, None)
+    return value if isinstance(value, str) else ""
+
+
+def _with_logprobs(opening: str, text: str, logprobs: Any) -> Iterator[AnswerPiece]:
+    tokens = list(_tokens(logprobs))
+    if not tokens:
+        yield AnswerPiece(opening + text)
+        return
+    # half a character is a token without text; what does not add up to the text goes with the first token
+    adds_up = "".join(token for token, _, _ in tokens) == text
+    for i, (token, logprob, top) in enumerate(tokens):
+        piece = token if adds_up else text if i == 0 else ""
+        confidence = -sum(top) / len(top) if top else math.nan
+        yield AnswerPiece((opening if i == 0 else "") + piece, logprob, confidence)
+
+
+def _tokens(logprobs: Any) -> Iterator[tuple[str, float, list[float]]]:
+    """Yield each token with its log-probability and those of the likeliest ones, for chats and for completions."""
+    for entry in getattr(logprobs, "content", None) or ():
+        top = sorted((other.logprob for other in entry.top_logprobs or ()), reverse=True)
+        yield entry.token, entry.logprob, top[:_CONFIDENCE_TOP]
+    tops = getattr(logprobs, "top_logprobs", None) or []
+    for i, token in enumerate(getattr(logprobs, "tokens", None) or ()):
+        top = sorted((tops[i] or {}).values(), reverse=True) if i < len(tops) else []
+        yield token, logprobs.token_logprobs[i], top[:_CONFIDENCE_TOP]
+
+
+class PieceTable:
+    """Numbers the pieces of one generation, in the place of a tokenizer's vocabulary.
+
+    Args:
+        stop: Strings before which the text is cut.
+    """
+
+    def __init__(self, stop: tuple[str, ...]) -> None:
+        self._stop = stop
+        self._texts: list[str] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, piece: str) -> int:
+        """Return the number of a piece of text."""
+        if piece not in self._numbers:
+            self._numbers[piece] = len(self._texts)
+            self._texts.append(piece)
+        return self._numbers[piece]
+
+    def decode(self, tokens: Any) -> str:
+        """Return the text of numbered pieces, cut before the first stop string."""
+        text = "".join(self._texts[number] for number in tokens)
+        cuts = [at for stop in self._stop if (at := text.find(stop)) >= 0]
+        return text[: min(cuts)] if cuts else text

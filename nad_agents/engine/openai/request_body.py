@@ -1,0 +1,88 @@
+"""From a request of ours to the body of a request of OpenAI's protocol, and the refusal of what it has no field for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nad_agents.constrained.structured_output import StructuredOutput
+from nad_agents.engine.base import GenerationRequest
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.types import SamplingConfig
+
+__all__ = ["check_supported", "request_body"]
+
+
+def check_supported(request: GenerationRequest) -> None:
+    """Refuse what the protocol cannot carry, before any request is sent.
+
+    Raises:
+        ConfigurationError: Names the option and what to do instead.
+    """
+    if request.recording is not None:
+        msg = "an OpenAI-compatible server gives no neurons; set record=False and a selector that needs none"
+        raise ConfigurationError(msg)
+    for processor in request.logits_processors:
+        if not isinstance(processor, StructuredOutput):
+            msg = f"{type(processor).__name__} runs inside a model, which is not at hand here; use engine='hf'"
+            raise ConfigurationError(msg)
+        if processor.json_schema is None:
+            msg = (
+                "engine='openai' holds answers to a JSON schema only, and not to forced tool calls, patterns or "
+                "choices; set tool_choice='auto', or use engine='hf' or 'vllm'"
+            )
+            raise ConfigurationError(msg)
+    if request.sampling.generation:
+        name = next(iter(request.sampling.generation))
+        msg = f"generation option {name!r} is one of transformers; engine='openai' cannot send it, leave it out"
+        raise ConfigurationError(msg)
+
+
+def request_body(
+    request: GenerationRequest, seed: int, *, model: str, logprobs: bool, top_logprobs: int
+) -> dict[str, Any]:
+    """Return the body of the request for one candidate.
+
+    What the protocol has no field for (top_k, min_p, repetition_penalty) is sent under the names that vLLM, llama.cpp,
+    Ollama and LM Studio know, where it differs from the default; a server that does not know a name refuses or
+    ignores it.
+
+    Args:
+        request: The request.
+        seed: Seed of the candidate's random stream; its last 31 bits are sent.
+        model: Name of the model at the server.
+        logprobs: Whether log-probabilities are asked for.
+        top_logprobs: Number of likeliest tokens whose log-probabilities are asked for as well.
+    """
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "model": model,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": seed & 0x7FFFFFFF,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    fields = SamplingConfig.model_fields
+    body["extra_body"] = {
+        name: getattr(sampling, name)
+        for name in ("top_k", "min_p", "repetition_penalty")
+        if getattr(sampling, name) != fields[name].default
+    }
+    if request.raw:
+        return body | {"prompt": request.conversation} | ({"logprobs": top_logprobs} if logprobs else {})
+    conversation = request.conversation
+    messages = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else list(conversation)
+    body |= {"messages": messages}
+    if logprobs:
+        body["logprobs"] = True
+    if top_logprobs:
+        body["top_logprobs"] = top_logprobs
+    if request.tools:
+        body["tools"] = list(request.tools)
+    for processor in request.logits_processors:
+        schema = {"name": "answer", "schema": dict(processor.json_schema), "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body

@@ -1,0 +1,281 @@
+"""The engine over vLLM: continuous batching, a paged cache, CUDA graphs, quantized kernels, tensor parallelism.
+
+The N candidates of a prompt are N requests of vLLM, which share the prompt's blocks through its prefix cache. The
+plugin in vLLM's workers (`nad_agents.engine.vllm.plugin`) records their neurons and signals, and this engine takes them
+from there when somebody wants to see them: at the end of a chunk at which candidates are compared, and at the end.
+
+Dropped candidates are aborted. Those that go on lose nothing, as their cache stays where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nad_agents.constrained.structured_output import StructuredOutput
+from nad_agents.engine.answer_text import AnswerText
+from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.engine.hf.request_checks import check_fits_context
+from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.streamed_generation import StreamedGeneration
+from nad_agents.engine.vllm.layout import layout_of
+from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
+from nad_agents.exceptions import GenerationError
+from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.rollouts import FinishReason, NeuronLayout
+from nad_agents.selectors.base import Selector
+
+__all__ = ["VLLMEngine", "VLLMPrefill"]
+
+
+@dataclass(eq=False)
+class VLLMPrefill:
+    """A prompt on its way to vLLM, which reads it in pieces of its own beside everything else."""
+
+    request: GenerationRequest
+    tokens_left: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Count the prompt's tokens."""
+        self.tokens_left = len(self.request.prompt_ids)
+
+    def advance(self) -> int:
+        """Leave the prompt to vLLM and return its number of tokens."""
+        read, self.tokens_left = self.tokens_left, 0
+        return read
+
+
+class VLLMEngine:
+    """A batch of rows over one engine of vLLM; see `nad_agents.engine.base.Engine`.
+
+    Args:
+        llm: A `vllm.v1.engine.llm_engine.LLMEngine`, used by the scheduler's thread alone from now on.
+        loaded: The model that it runs.
+
+    Attributes:
+        loaded: See above.
+    """
+
+    def __init__(self, llm: Any, loaded: ServedModel) -> None:
+        self.loaded = loaded
+        self._llm = llm
+        self._generations: list[StreamedGeneration] = []
+        self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
+        self._requests = 0
+        described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
+        self._widths: tuple[int, ...] = tuple(described[0]["widths"])
+        self._refusal = str(described[0]["refusal"])
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.loaded.name
+
+    @property
+    def context_length(self) -> int | None:
+        """Greatest length of prompt and answer together, in tokens: vLLM's `max_model_len`."""
+        return self.loaded.context_length
+
+    @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    @property
+    def rows(self) -> int:
+        """Number of live candidates."""
+        return sum(len(generation.live) for generation in self._generations)
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
+
+    def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
+        """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
+
+        Raises:
+            UnsupportedModelError: vLLM's model, or its settings, allow no recording.
+            ConfigurationError: The layer range does not fit the model.
+        """
+        return layout_of(recording, self._widths, self._refusal)
+
+    def can_join(self) -> bool:
+        """Return whether another generation may enter the batch: always."""
+        return True
+
+    def check(self, request: GenerationRequest) -> None:
+        """Check a request without running the model.
+
+        Raises:
+            PromptError: The prompt has no tokens, or prompt and answer do not fit `max_model_len`.
+            UnsupportedModelError: See `layout`.
+            ConfigurationError: See `layout`; or vLLM has no counterpart for what is asked.
+        """
+        check_fits_context(request, self.context_length, name=self.name)
+        check_supported(request)
+        self.layout(request.recording)
+
+    def fitting_token_limit(self, request: GenerationRequest) -> int:
+        """Return the request's own token limit: what does not fit into the cache waits in vLLM's queue."""
+        return request.sampling.max_new_tokens
+
+    def prefill(self, request: GenerationRequest) -> VLLMPrefill:
+        """Begin with a prompt.
+
+        Raises:
+            NADError: See `check`.
+        """
+        self.check(request)
+        return VLLMPrefill(request)
+
+    def join(self, prefill: VLLMPrefill) -> StreamedGeneration:
+        """Hand the N candidates of a prompt to vLLM."""
+        request, sampling = prefill.request, prefill.request.sampling
+        text = AnswerText(
+            self.loaded.tokenizer, request.prompt_ids, stop=sampling.stop, visible_tokens=request.visible_tokens
+        )
+        generation = StreamedGeneration(request, self.layout(request.recording), text, self._take)
+        for candidate, seed in request.candidate_seeds().items():
+            external = f"nad-{self._requests}"
+            self._requests += 1
+            self._owners[external] = (generation, candidate)
+            state = generation.candidates[candidate]
+            state.request_id = self._llm.add_request(
+                external, {"prompt_token_ids": list(request.prompt_ids)}, self._sampling_params(request, seed)
+            )
+            state.external_id = external
+        self._generations.append(generation)
+        return generation
+
+    def start(self, request: GenerationRequest) -> StreamedGeneration:
+        """Hand a prompt and its N candidates to vLLM.
+
+        Raises:
+            NADError: See `check`.
+        """
+        return self.join(self.prefill(request))
+
+    def step(self, max_tokens: int) -> None:
+        """Let vLLM work until a generation has `max_tokens` further tokens of every live candidate, or has ended.
+
+        Raises:
+            GenerationError: The process of vLLM's engine has ended.
+        """
+        generations = [generation for generation in self._generations if generation.live]
+        if not generations:
+            return
+        while not any(one.all_finished or one.ready >= one.tokens + max_tokens for one in generations):
+            self._receive()
+        for generation in generations:
+            generation.advance(max_tokens)
+
+    def drop(self, generation: Generation, candidates: Collection[int]) -> None:
+        """Prune candidates: vLLM aborts them, and what they have generated is kept."""
+        found = self._find(generation)
+        self._take(found, [candidate for candidate in candidates if candidate in found.live])
+        self._abort([state.external_id for state in found.prune(candidates)])
+
+    def release(self, generation: Generation) -> None:
+        """Take a generation out of vLLM, finished or not."""
+        found = self._find(generation)
+        states, running = found.candidates.values(), found.prune(found.live)
+        self._generations.remove(found)
+        for state in states:
+            self._owners.pop(state.external_id, None)
+        # an engine that has ended has nothing to free, and its error is that of the request already
+        with contextlib.suppress(GenerationError):
+            self._abort([state.external_id for state in running])
+            self._call("nad_forget", [state.request_id for state in states])
+
+    def reset_after_fork(self) -> None:
+        """Refuse to work in a forked process, whose parent owns the connection to vLLM.
+
+        Raises:
+            GenerationError: Always.
+        """
+        msg = (
+            f"{self.name} runs in a vLLM engine that the process before the fork owns; construct the decoder in the "
+            "worker itself (gunicorn without --preload), or start processes by the method 'spawn'"
+        )
+        raise GenerationError(msg)
+
+    def close(self) -> None:
+        """End vLLM's processes and free their memory; the engine cannot be used afterwards."""
+        self._llm.engine_core.shutdown()
+
+    # --- vLLM ---
+
+    def _sampling_params(self, request: GenerationRequest, seed: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+
+        structured = [
+            StructuredOutputsParams(grammar=processor.lark)
+            for processor in request.logits_processors
+            if isinstance(processor, StructuredOutput)
+        ]
+        return SamplingParams(
+            **candidate_options(request, seed),
+            output_kind=RequestOutputKind.DELTA,
+            structured_outputs=structured[0] if structured else None,
+        )
+
+    def _receive(self) -> None:
+        """Wait for vLLM's next step and give each candidate its tokens."""
+        for output in self._guarded(self._llm.step):
+            owner = self._owners.get(output.request_id)
+            if owner is None:
+                continue
+            generation, candidate = owner
+            completion = output.outputs[0]
+            reason: FinishReason = "running"
+            if completion.finish_reason is not None:
+                reason = "length" if completion.finish_reason == "length" else "stop"
+            if completion.finish_reason == "error":
+                generation.error = GenerationError("vLLM failed while it generated a candidate; its log says why")
+            generation.receive(candidate, completion.token_ids, _drawn_logprobs(completion.logprobs), reason)
+            if output.num_cached_tokens and candidate == generation.request.first_candidate:
+                generation.cached_tokens = int(output.num_cached_tokens)
+
+    def _take(self, generation: StreamedGeneration, candidates: Collection[int]) -> None:
+        """Take what the workers have recorded of some candidates."""
+        states = {generation.candidates[i].request_id: generation.candidates[i] for i in candidates}
+        if not states:
+            return
+        # every tensor-parallel worker has the neurons of all; the first one has the signals
+        for request_id, recorded in self._call("nad_take", list(states))[0].items():
+            states[request_id].add_recorded(recorded)
+
+    def _abort(self, external_ids: Sequence[str]) -> None:
+        if external_ids:
+            self._guarded(lambda: self._llm.abort_request(list(external_ids)))
+
+    def _call(self, method: str, request_ids: Sequence[str]) -> Any:
+        return self._guarded(lambda: self._llm.collective_rpc(method, args=(list(request_ids),)))
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        """Call vLLM.
+
+        Raises:
+            GenerationError: The process of its engine has ended.
+        """
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        try:
+            return call()
+        except EngineDeadError as error:
+            msg = f"the vLLM engine of {self.name} has ended, and its log says why; construct the decoder again"
+            raise GenerationError(msg) from error
+
+    def _find(self, generation: Generation) -> StreamedGeneration:
+        for mine in self._generations:
+            if mine is generation:
+                return mine
+        msg = "the generation is not in this engine's batch; it was released already"
+        raise GenerationError(msg)
+
+
+def _drawn_logprobs(logprobs: Any) -> list[float]:
+    """Return the log-probability of the drawn token at each position; vLLM puts it first."""
+    return [logprobs.logprobs[start] for start in logprobs.start_indices]

@@ -1,0 +1,170 @@
+"""The engine over a `vllm serve` of another process or machine, in which the plugin records.
+
+Prompts go there as tokens, candidates come back as tokens, and NAD's parameters travel in `vllm_xargs`. What the
+workers have recorded is taken through the routes of `nad_agents.engine.vllm.endpoint`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nad_agents.constrained.structured_output import StructuredOutput
+from nad_agents.engine.answer_text import AnswerText
+from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.engine.hf.request_checks import check_fits_context
+from nad_agents.engine.openai.answer_pieces import AnswerPiece
+from nad_agents.engine.openai.engine import OpenAIEngine, OpenAIPrefill
+from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.streamed_generation import StreamedGeneration
+from nad_agents.engine.vllm.endpoint import FORGET_ROUTE, TAKE_ROUTE
+from nad_agents.engine.vllm.layout import layout_of
+from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
+from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
+from nad_agents.exceptions import GenerationError
+from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.rollouts import NeuronLayout
+from nad_agents.selectors.base import Selector
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["VLLMServerEngine"]
+
+_EXTRA = ("top_k", "min_p", "repetition_penalty", "min_tokens", "skip_special_tokens")
+"""Sampling parameters of vLLM that OpenAI's protocol does not have."""
+
+
+class VLLMServerEngine(OpenAIEngine):
+    """Candidates from a `vllm serve`; see `nad_agents.engine.base.Engine`.
+
+    Args:
+        client: An `openai.OpenAI` for the server.
+        routes: A client for the plugin's routes.
+        loaded: The model as front ends see it.
+        served_name: Name of the model at the server.
+        widths: Number of neurons of each layer.
+        refusal: Why the model cannot be recorded; empty if it can.
+        max_rows: Greatest number of requests that are sent at the same time.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        routes: httpx.Client,
+        loaded: ServedModel,
+        *,
+        served_name: str,
+        widths: Sequence[int],
+        refusal: str,
+        max_rows: int,
+    ) -> None:
+        super().__init__(client, loaded, max_rows=max_rows, logprobs=True, top_logprobs=0)
+        self._routes = routes
+        self._served_name = served_name
+        self._widths = tuple(widths)
+        self._refusal = refusal
+
+    @property
+    def context_length(self) -> int | None:
+        """Greatest length of prompt and answer together, in tokens: the server's `max_model_len`."""
+        return self.loaded.context_length
+
+    @property
+    def records_neurons(self) -> bool:
+        """Whether the engine can record neurons at all."""
+        return True
+
+    def check_selector(self, selector: Selector) -> None:
+        """Do nothing, as candidates have everything that a selector may read."""
+
+    def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
+        """Return how the recorded neurons are numbered; see `layout_of` for the errors."""
+        return layout_of(recording, self._widths, self._refusal)
+
+    def check(self, request: GenerationRequest) -> None:
+        """Check a request without sending anything; see `VLLMEngine.check` for the errors."""
+        check_fits_context(request, self.context_length, name=self.name)
+        check_supported(request)
+        self.layout(request.recording)
+
+    def join(self, prefill: OpenAIPrefill) -> StreamedGeneration:
+        """Send the requests of the N candidates."""
+        request = prefill.request
+        text = AnswerText(
+            self.loaded.tokenizer,
+            request.prompt_ids,
+            stop=request.sampling.stop,
+            visible_tokens=request.visible_tokens,
+        )
+        generation = StreamedGeneration(request, self.layout(request.recording), text, self._take)
+        bodies = {}
+        for candidate, seed in request.candidate_seeds().items():
+            key = generation.candidates[candidate].external_id = uuid.uuid4().hex
+            bodies[candidate] = self._body(request, seed, key)
+        return self._send(generation, bodies)
+
+    def drop(self, generation: Generation, candidates: Collection[int]) -> None:
+        """Prune candidates: their connections are closed, and what they have generated is kept."""
+        found = self._find(generation)
+        self._take(found, [candidate for candidate in candidates if candidate in found.live])
+        super().drop(generation, candidates)
+
+    def release(self, generation: Generation) -> None:
+        """Close the connections of a generation, and let the server forget it."""
+        found = self._find(generation)
+        super().release(generation)
+        keys = [state.external_id for state in found.candidates.values()]
+        self._threads.submit(self._routes.post, FORGET_ROUTE, json=keys)
+
+    def close(self) -> None:
+        """Close the connections."""
+        super().close()
+        self._routes.close()
+
+    def _body(self, request: GenerationRequest, seed: int, key: str) -> dict[str, Any]:
+        options = candidate_options(request, seed)
+        recorded = RequestOptions.of(request.recording).model_copy(update={"key": key})
+        extra = {name: options[name] for name in _EXTRA if name in options}
+        for processor in request.logits_processors:
+            if isinstance(processor, StructuredOutput):
+                extra["structured_outputs"] = {"grammar": processor.lark}
+        return {
+            "model": self._served_name,
+            "prompt": list(request.prompt_ids),
+            "max_tokens": options["max_tokens"],
+            "temperature": options["temperature"],
+            "top_p": options["top_p"],
+            "seed": seed,
+            "stop": options["stop"],
+            "logprobs": 0,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "extra_body": {**extra, "return_token_ids": True, "vllm_xargs": {EXTRA_ARG: recorded.model_dump_json()}},
+        }
+
+    def _read(self, reader: Any, choice: Any) -> Iterator[AnswerPiece]:  # noqa: ARG002 - the base class's signature
+        """Yield the tokens of a chunk."""
+        ids = getattr(choice, "token_ids", None) or ()
+        logprobs = getattr(choice.logprobs, "token_logprobs", None) or ()
+        for token, logprob in zip(ids, logprobs, strict=True):
+            yield AnswerPiece("", logprob, token=token)
+
+    def _take(self, generation: StreamedGeneration, candidates: Collection[int]) -> None:
+        """Take what the server's workers have recorded of some candidates."""
+        states = {generation.candidates[i].external_id: generation.candidates[i] for i in candidates}
+        if not states:
+            return
+        import httpx
+
+        try:
+            answer = self._routes.post(TAKE_ROUTE, json=list(states)).raise_for_status()
+        except httpx.HTTPError as error:
+            msg = f"the server of {self.name} did not hand over what it has recorded: {error}"
+            raise GenerationError(msg) from error
+        for key, recorded in answer.json().items():
+            for name in ("neurons", "signals"):
+                recorded[name] = base64.b64decode(recorded[name])
+            states[key].add_recorded(recorded)

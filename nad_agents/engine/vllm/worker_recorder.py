@@ -1,0 +1,242 @@
+"""What a worker of vLLM keeps of the requests that ask for it: activated neurons and signals of every token.
+
+Each step of the runner has two moments: before the forward pass it is known which rows emit a token of which request
+(`begin_step`), and when the logits are computed the activations of these rows lie in the buffer (`end_step`). What is
+recorded stays in the worker, on its device, until the engine takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nad_agents.engine.hf.signals import token_signals
+from nad_agents.engine.vllm.activation_buffer import ActivationBuffer
+from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
+from nad_agents.engine.vllm.step_neurons import Gather, step_neurons
+from nad_agents.neurons.recording_config import RecordingConfig
+
+__all__ = ["RecordedModel", "WorkerRecorder", "emitted_positions"]
+
+_KEPT_REQUESTS = 4096
+"""Requests that ended without being taken, of which the oldest are forgotten beyond this number."""
+
+
+def emitted_positions(
+    computed: NDArray[np.integer], scheduled: NDArray[np.integer], prompt_lengths: NDArray[np.integer]
+) -> NDArray[np.int64]:
+    """Return which token of its answer each row emits; negative where a part of the prompt is still to be read.
+
+    Args:
+        computed: Number of each request's tokens that are in the cache before the step.
+        scheduled: Number of its tokens that the step computes.
+        prompt_lengths: Number of its prompt's tokens.
+    """
+    return computed.astype(np.int64) + scheduled.astype(np.int64) - prompt_lengths.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class RecordedModel:
+    """What can be recorded of the worker's model.
+
+    Attributes:
+        widths: Number of neurons of each layer, over all tensor-parallel workers.
+        buffer: Where the forward pass copies activations; None if the model cannot be recorded.
+        first_neurons: Number, within each layer, of this worker's first neuron.
+        gather: Collects the parts of all tensor-parallel workers; None if there is one worker.
+        refusal: Why the model cannot be recorded; empty if it can.
+    """
+
+    widths: tuple[int, ...] = ()
+    buffer: ActivationBuffer | None = None
+    first_neurons: tuple[int, ...] = ()
+    gather: Gather | None = None
+    refusal: str = ""
+
+    def neurons(self, rows: torch.Tensor, config: RecordingConfig) -> torch.Tensor:
+        """Return the activated neurons of some rows of the buffer, int32 [R, k]."""
+        assert self.buffer is not None
+        first, end = config.layers or (0, len(self.widths))
+        layers = [slot[rows] for slot in self.buffer.slots[first:end]]
+        return step_neurons(
+            layers,
+            config,
+            stride=max(self.widths[first:end]),
+            first_neuron=self.first_neurons[first],
+            gather=self.gather,
+        )
+
+
+@dataclass(eq=False)
+class _Block:
+    """What one step recorded for the rows that share a config; moved to host memory when it is first taken."""
+
+    neurons: torch.Tensor | None  # int32 [R, k]
+    signals: torch.Tensor | None  # float32 [R, 3]
+
+    def on_host(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        self.neurons = None if self.neurons is None else self.neurons.cpu()
+        self.signals = None if self.signals is None else self.signals.cpu()
+        return self.neurons, self.signals
+
+
+@dataclass(eq=False)
+class _Record:
+    """What is kept of one request: for each position of its answer the block and the row that hold it."""
+
+    options: RequestOptions
+    prompt_length: int
+    rows: dict[int, tuple[_Block, int]] = field(default_factory=dict)
+    taken: int = 0
+
+
+class WorkerRecorder:
+    """Records the requests of one worker that ask for it.
+
+    Args:
+        model: What can be recorded of the worker's model.
+    """
+
+    def __init__(self, model: RecordedModel) -> None:
+        self._model = model
+        self._records: dict[str, _Record] = {}
+        self._keys: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._ended: dict[str, None] = {}
+        self._step: list[tuple[int, int, _Record]] = []  # row, position, record
+
+    # --- called by the runner ---
+
+    def add_request(self, request_id: str, extra_args: Mapping[str, Any] | None, prompt_length: int) -> None:
+        """Notice a request that enters the batch; one that was preempted comes again.
+
+        Args:
+            request_id: The id by which the runner knows the request.
+            extra_args: `SamplingParams.extra_args`.
+            prompt_length: Number of the prompt's tokens.
+        """
+        if not extra_args or EXTRA_ARG not in extra_args or request_id in self._records:
+            return
+        options = RequestOptions.parse(extra_args[EXTRA_ARG])
+        if isinstance(options, str):
+            # an exception here would end the engine for everybody
+            self._refused[request_id] = options
+            return
+        self._records[request_id] = _Record(options, prompt_length)
+        if options.key:
+            self._keys[options.key] = request_id
+
+    def end_requests(self, request_ids: Sequence[str]) -> None:
+        """Notice requests that have ended; what was recorded of them stays until it is taken."""
+        for request_id in request_ids:
+            self._refused.pop(request_id, None)
+            if request_id in self._records:
+                self._ended[request_id] = None
+        while len(self._ended) > _KEPT_REQUESTS:
+            oldest = next(iter(self._ended))
+            self.forget([oldest])
+
+    def prompt_length(self, request_id: str) -> int:
+        """Return the number of prompt tokens of a request that is recorded; 0 for any other."""
+        record = self._records.get(request_id)
+        return 0 if record is None else record.prompt_length
+
+    def begin_step(self, request_ids: Sequence[str], positions: NDArray[np.int64], rows: torch.Tensor) -> None:
+        """Prepare the next forward pass.
+
+        Args:
+            request_ids: The requests of the step's batch, in the order of its logits.
+            positions: Which token of its answer each of them emits, int64 [R]; negative for none.
+            rows: Index of the token that emits it among the step's tokens, int64 [R] on the worker's device.
+        """
+        self._step = [
+            (row, int(position), record)
+            for row, (request_id, position) in enumerate(zip(request_ids, positions, strict=True))
+            if position >= 0 and (record := self._records.get(request_id)) is not None and position >= record.taken
+        ]
+        buffer = self._model.buffer
+        if buffer is not None:
+            buffer.select(rows if any(record.options.record for _, _, record in self._step) else None)
+
+    def end_step(self, logits: torch.Tensor | None) -> None:
+        """Keep what the forward pass has left in the buffer, and the signals of its logits.
+
+        Args:
+            logits: float [R, vocabulary]; None on a worker that does not get them.
+        """
+        step, self._step = self._step, []
+        if not step:
+            return
+        by_config: dict[RecordingConfig | None, list[tuple[int, int, _Record]]] = {}
+        for entry in step:
+            by_config.setdefault(entry[2].options.recording, []).append(entry)
+        for config, entries in by_config.items():
+            block = self._block(config, [row for row, _, _ in entries], logits)
+            for place, (_, position, record) in enumerate(entries):
+                record.rows[position] = (block, place)
+
+    def _block(self, recording: RecordingConfig | None, rows: list[int], logits: torch.Tensor | None) -> _Block:
+        neurons = signals = None
+        if recording is not None and self._model.buffer is not None:
+            slots = self._model.buffer.slots
+            neurons = self._model.neurons(torch.tensor(rows, device=slots[0].device), recording)
+        if logits is not None:
+            chosen = logits if rows == list(range(len(logits))) else logits[torch.tensor(rows, device=logits.device)]
+            found = token_signals(chosen.float())
+            signals = torch.stack([found.entropy, found.self_certainty, found.confidence], dim=-1)
+        return _Block(neurons, signals)
+
+    # --- called by the engine, through vLLM's collective_rpc ---
+
+    def describe(self) -> dict[str, Any]:
+        """Return what can be recorded: the number of neurons of each layer, or why there is nothing."""
+        return {"widths": list(self._model.widths), "refusal": self._model.refusal}
+
+    def take(self, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what was recorded of some requests since it was last taken, and forget it.
+
+        Args:
+            request_ids: The requests' ids in this worker, or the keys of their options.
+
+        Returns:
+            For each request: `start`, the position of the first token; `tokens`, their number T; `neurons`, the bytes
+            of int32 [T, k]; and `signals`, the bytes of float32 [T, 3] (entropy, self-certainty, confidence; nats),
+            empty on a worker that has no logits. An unknown request has no entry.
+        """
+        found = {}
+        for request_id in request_ids:
+            record = self._records.get(self._keys.get(request_id, request_id))
+            if record is None:
+                continue
+            start, end = record.taken, record.taken
+            neurons, signals = [], []
+            while end in record.rows:
+                block, row = record.rows.pop(end)
+                host_neurons, host_signals = block.on_host()
+                if host_neurons is not None:
+                    neurons.append(host_neurons[row].numpy())
+                if host_signals is not None:
+                    signals.append(host_signals[row].numpy())
+                end += 1
+            record.taken = end
+            found[request_id] = {
+                "start": start,
+                "tokens": end - start,
+                "neurons": np.stack(neurons).tobytes() if neurons else b"",
+                "signals": np.stack(signals).tobytes() if signals else b"",
+            }
+        return found
+
+    def forget(self, request_ids: Sequence[str]) -> None:
+        """Free what is kept of some requests."""
+        for name in request_ids:
+            request_id = self._keys.get(name, name)
+            record = self._records.pop(request_id, None)
+            self._ended.pop(request_id, None)
+            if record is not None:
+                self._keys.pop(record.options.key, None)

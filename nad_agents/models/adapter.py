@@ -1,0 +1,144 @@
+"""LoRA adapters of PEFT: merged into a model's weights, or beside them, so that several share one model.
+
+A merged adapter costs nothing at decoding. One beside the weights costs two narrow products per adapted layer, and its
+own memory alone: each adapter gets module objects of its own around the same weights, so that decoders with different
+adapters may run at the same time.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from nad_agents.exceptions import MissingDependencyError, ModelLoadError, UnsupportedModelError
+from nad_agents.models.error_text import one_line_error
+from nad_agents.models.folder import looks_like_path
+from nad_agents.models.hub import check_repo_id, fetch_file
+
+__all__ = ["Adapter", "add_adapter", "find_adapter", "merge_adapter", "sharing_copy"]
+
+_CONFIG = "adapter_config.json"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter that has been found and can be applied.
+
+    Attributes:
+        target: What PEFT is given: a folder or a hub id.
+        name: Short name for display.
+    """
+
+    target: str
+    name: str
+
+
+def find_adapter(adapter: str | Path) -> Adapter:
+    """Find an adapter and check that it can be applied, before any weights are read.
+
+    Args:
+        adapter: A folder with an `adapter_config.json`, or a hub id; an existing folder takes precedence.
+
+    Raises:
+        MissingDependencyError: PEFT is not installed.
+        ModelLoadError: There is no such adapter, or its config is damaged.
+        UnsupportedModelError: It is no LoRA adapter of a language model.
+    """
+    if importlib.util.find_spec("peft") is None:
+        msg = f'adapter={str(adapter)!r} needs the package peft; run: pip install "nad-agents[peft]"'
+        raise MissingDependencyError(msg)
+    path = Path(adapter).expanduser()
+    if path.is_dir():
+        folder, found = path, Adapter(str(path), path.resolve().name)
+    elif isinstance(adapter, Path) or looks_like_path(adapter) or not adapter.strip():
+        msg = f"there is no folder {path} with an adapter; give a folder that PEFT saved, or a hub id"
+        raise ModelLoadError(msg)
+    else:
+        check_repo_id(adapter)
+        folder, found = fetch_file(adapter, _CONFIG, None), Adapter(adapter, adapter.rsplit("/", 1)[-1])
+    _check_config(folder / _CONFIG, adapter)
+    return found
+
+
+def _check_config(path: Path, adapter: str | Path) -> None:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, task = str(config["peft_type"]), config.get("task_type")
+    except FileNotFoundError as error:
+        msg = f"{adapter} has no {_CONFIG}; give a folder that PEFT saved (model.save_pretrained)"
+        raise ModelLoadError(msg) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        msg = f"the config of the adapter {adapter} cannot be read: {one_line_error(error)}"
+        raise ModelLoadError(msg) from error
+    if kind != "LORA":
+        msg = f"the adapter {adapter} is of the type {kind}, not LORA; merge it into its model and save that"
+        raise UnsupportedModelError(msg)
+    if task not in {None, "CAUSAL_LM"}:
+        msg = f"the adapter {adapter} was trained for the task {task}; use one for CAUSAL_LM"
+        raise UnsupportedModelError(msg)
+
+
+def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """Put an adapter beside a model's weights, in place; the result is the model itself.
+
+    Raises:
+        ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
+    """
+    adapted: Any = _with_adapter(model, adapter)
+    inner: PreTrainedModel = adapted.get_base_model()
+    inner.requires_grad_(requires_grad=False)
+    return inner
+
+
+def merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
+    """Add an adapter to a model's weights, in place.
+
+    Raises:
+        ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
+    """
+    adapted: Any = _with_adapter(model, adapter)
+    try:
+        merged: PreTrainedModel = adapted.merge_and_unload(safe_merge=True)
+    except (ValueError, NotImplementedError) as error:
+        msg = f"the adapter {adapter.name} cannot be merged: {one_line_error(error)}"
+        raise ModelLoadError(msg) from error
+    return merged
+
+
+def _with_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
+    from peft import PeftModel
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            adapted = PeftModel.from_pretrained(model, adapter.target, is_trainable=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        msg = f"the adapter {adapter.name} cannot be applied: {one_line_error(error)}"
+        raise ModelLoadError(msg) from error
+    missing = next((str(w.message) for w in caught if "missing adapter keys" in str(w.message)), None)
+    if missing is not None:
+        msg = (
+            f"the adapter {adapter.name} lacks weights that its config asks for: {one_line_error(ValueError(missing))}"
+        )
+        raise ModelLoadError(msg)
+    return adapted.eval()
+
+
+def sharing_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """Return a copy of a model with module objects of its own and the same weights in memory."""
+    shared: dict[int, Any] = {}
+    for module in model.modules():
+        # bitsandbytes keeps weights in an object beside the parameters
+        beside = getattr(getattr(module, "state", None), "__dict__", {})
+        parts = [*module._parameters.values(), *module._buffers.values(), *beside.values()]
+        shared |= {id(part): part for part in parts if isinstance(part, torch.Tensor)}
+    return copy.deepcopy(model, shared)

@@ -1,0 +1,175 @@
+"""Selectors on assertions that a model wrote: candidates and assertions are evidence for one another.
+
+No assertion is known to be right. Candidates that pass the same assertions support one another, and so do assertions
+that the same candidates pass: `codet` (arXiv 2207.10397) and `b4` (arXiv 2409.08692) weigh both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betaln
+
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order
+from nad_agents.selectors.fusion import NADFusion
+
+__all__ = ["B4", "AssertionResults", "AssertionRunner", "CodeT", "b4_scores", "codet_scores"]
+
+
+class AssertionResults(Protocol):
+    """Which assertions each program passes."""
+
+    @property
+    def assertions(self) -> Sequence[str]:
+        """The assertions as source; empty if none could be written."""
+        ...
+
+    @property
+    def passed(self) -> Sequence[Sequence[bool]]:
+        """For each answer, in order, whether its program passes each assertion."""
+        ...
+
+
+class AssertionRunner(Protocol):
+    """An object that has assertions written and runs programs on them, such as ``nad_sandbox.AssertionRunner``."""
+
+    def check(self, answers: Sequence[str], *, prompt: str = "") -> AssertionResults:
+        """Run the programs in the answers on the same assertions.
+
+        Args:
+            answers: The candidates' texts, including prose and code fences.
+            prompt: What the candidates answer.
+        """
+        ...
+
+
+def codet_scores(passed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Score programs by the square root of how many pass the same assertions, times the number of these assertions.
+
+    Args:
+        passed: Bool [programs, assertions].
+    """
+    _, group, size = np.unique(passed, axis=0, return_inverse=True, return_counts=True)
+    return np.asarray(np.sqrt(size[group.ravel()]) * passed.sum(axis=1), dtype=np.float64)
+
+
+def b4_scores(passed: NDArray[np.bool_], *, alpha: float = 1e3, beta: float = 1e5) -> NDArray[np.float64]:
+    """Score programs by how likely the assertions that they pass, and they alone, are right (arXiv 2409.08692).
+
+    Args:
+        passed: Bool [programs, assertions].
+        alpha: Prior on wrong programs and assertions being many.
+        beta: Prior on wrong programs passing wrong assertions rarely.
+    """
+    rows, group, size = np.unique(passed, axis=0, return_inverse=True, return_counts=True)
+    n, m = passed.shape
+    scores = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        others = passed[group.ravel() != place]
+        inside, outside = others[:, row], others[:, ~row]
+        ones_inside, ones_outside = int(inside.sum()), int(outside.sum())
+        scores[place] = (
+            betaln(size[place] + alpha, n - size[place] + 1)
+            + betaln(row.sum() + alpha, m - row.sum() + 1)
+            + betaln(ones_inside + 1, inside.size - ones_inside + 1)
+            + betaln(ones_outside + 1, outside.size - ones_outside + beta)
+        )
+    return np.asarray(scores[group.ravel()], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class CodeT(SelectorBase):
+    """Scores a candidate by the square root of how many pass the same assertions, times the number of assertions.
+
+    A candidate without tokens gets NaN. Ties are broken by agreement and log-probability (`NADFusion`), which decide
+    alone where no assertion could be written. ``details`` holds the ``assertions``, and under ``passed`` for each
+    candidate how many of them it passes, None for a candidate without tokens.
+
+    Attributes:
+        runner: Has assertions written and runs programs on them.
+    """
+
+    name: ClassVar[str] = "codet"
+    min_candidates: ClassVar[int] = 2
+    needs_whole_answers: ClassVar[bool] = True
+
+    runner: AssertionRunner | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is something to run programs with.
+
+        Raises:
+            ConfigurationError: There is no runner.
+        """
+        if not hasattr(self.runner, "check"):
+            msg = (
+                f"{self.name} runs the candidates' programs on assertions and needs to be told where, and who writes "
+                "them: give selector_options={'runner': nad_sandbox.AssertionRunner(sandbox, write)}"
+            )
+            raise ConfigurationError(msg)
+
+    def score(self, group: RolloutGroup) -> Scores:
+        """Score every candidate, in index order.
+
+        Raises:
+            Exception: Anything that the runner raises if it cannot run programs.
+        """
+        assert self.runner is not None
+        n = len(group)
+        evidence = NADFusion(comparison=self.comparison).score(group)
+        # in content order, so that nothing depends on the candidates' positions
+        present = [i for i in content_order(group) if len(group.rollouts[i])]
+        results = self.runner.check([group.rollouts[i].text for i in present], prompt=group.prompt) if present else None
+        if results is None or not results.assertions:
+            details: dict[str, Any] = {"assertions": [], "passed": [None] * n, "note": NO_ASSERTIONS}
+            return Scores(evidence.values, evidence.tie_breaks, details)
+        passed = np.array(results.passed, dtype=bool)
+        values = np.full(n, np.nan)
+        values[present] = self.score_passed(passed)
+        counts: list[int | None] = [None] * n
+        votes = np.full((n, passed.shape[1]), -1, dtype=np.int64)
+        votes[present] = passed
+        for place, candidate in enumerate(present):
+            counts[candidate] = int(passed[place].sum())
+        details = {"assertions": list(results.assertions), "passed": counts}
+        return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
+
+    def score_passed(self, passed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Score programs by which assertions they pass, bool [programs, assertions]."""
+        return codet_scores(passed)
+
+
+NO_ASSERTIONS = "no assertion could be written, so candidates are ranked by agreement and log-probability"
+
+
+@dataclass(frozen=True)
+class B4(CodeT):
+    """Scores a candidate by the posterior of its passing all and only the right assertions (arXiv 2409.08692).
+
+    Everything else is as for `CodeT`.
+
+    Attributes:
+        alpha: Prior on wrong candidates and assertions being many.
+        beta: Prior on wrong candidates passing wrong assertions rarely.
+    """
+
+    name: ClassVar[str] = "b4"
+
+    alpha: float = 1e3
+    beta: float = 1e5
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        check_number(self.name, "alpha", self.alpha, 1e-9)
+        check_number(self.name, "beta", self.beta, 1e-9)
+
+    def score_passed(self, passed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Score programs by which assertions they pass, bool [programs, assertions]."""
+        return b4_scores(passed, alpha=self.alpha, beta=self.beta)

@@ -1,0 +1,146 @@
+"""The model as its own judge: it compares two answers, or says whether one is right, by the probabilities of letters.
+
+A judgment is one token. Its value is the expectation over the letters' probabilities, which is finer than the letter
+that the model would write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nad_agents.exceptions import ConfigurationError
+from nad_agents.types import NADConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    import torch
+
+    from nad_agents.decoder import NeuronAgreementDecoder
+
+__all__ = ["ModelJudge"]
+
+_GRADES = "ABCDEFGHIJKLMNOPQRST"
+"""Letters from the worst to the best grade."""
+
+_ANSWERS = (
+    "Here are a task and two answers to it.\n\n# Task\n\n{task}\n\n# Answer 1\n\n{first}\n\n# Answer 2\n\n{second}\n\n"
+)
+_GRADE = (
+    "How likely is answer {number} to be completely correct? Write one letter from A (certainly wrong) to T (certainly "
+    "correct), and nothing else."
+)
+_ALONE = (
+    "Here are a task and an answer to it.\n\n# Task\n\n{task}\n\n# Answer\n\n{answer}\n\n"
+    "Is the answer correct?\nA: yes\nB: no\nWrite A or B, and nothing else."
+)
+
+
+class ModelJudge:
+    """Asks a model about its own answers; the judge of the selectors ``self_verify`` and ``p_true``.
+
+    All questions of one call run in one batch, and those about the same answers share their beginning.
+
+    Args:
+        decoder: The decoder that answers.
+        max_characters: Characters of an answer that are shown; the middle of a longer one is left out.
+
+    Attributes:
+        questions: Number of questions asked so far.
+    """
+
+    def __init__(self, decoder: NeuronAgreementDecoder, *, max_characters: int = 6000) -> None:
+        self.decoder = decoder
+        self.max_characters = max_characters
+        self.questions = 0
+
+    def compare(self, task: str, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Grade both answers of each pair.
+
+        Args:
+            task: What the answers answer.
+            pairs: Two answers each.
+
+        Returns:
+            For each pair the grade of the first answer minus that of the second, in [-1, 1].
+
+        Raises:
+            ConfigurationError: The model has no single tokens for the letters.
+            NADError: The model could not answer.
+        """
+        asked = []
+        for first, second in pairs:
+            shown = _ANSWERS.format(task=task, first=self._cut(first), second=self._cut(second))
+            # the question comes last, so that both share everything before
+            asked += [shown + _GRADE.format(number=number) for number in (1, 2)]
+        chances = self._letter_chances(asked, _GRADES)
+        grades = chances @ np.linspace(0, 1, len(_GRADES))
+        return [float(a - b) for a, b in grades.reshape(-1, 2)]
+
+    def p_true(self, task: str, answers: Sequence[str]) -> list[float]:
+        """Return the probability that each answer is right, as the model says.
+
+        Args:
+            task: What the answers answer.
+            answers: The answers.
+
+        Raises:
+            ConfigurationError: The model has no single tokens for the letters.
+            NADError: The model could not answer.
+        """
+        asked = [_ALONE.format(task=task, answer=self._cut(answer)) for answer in answers]
+        return [float(chance) for chance in self._letter_chances(asked, "AB")[:, 0]]
+
+    def _cut(self, text: str) -> str:
+        if len(text) <= self.max_characters:
+            return text.strip()
+        half = self.max_characters // 2
+        return f"{text[:half]}\n...\n{text[-half:]}".strip()
+
+    def _letter_chances(self, prompts: Sequence[str], letters: str) -> NDArray[np.float64]:
+        """Return the probabilities of the letters as first token of the answer, float64 [prompts, letters]."""
+        import torch
+        from transformers import LogitsProcessor
+
+        if not prompts:
+            return np.zeros((0, len(letters)))
+        ids = torch.tensor([self._token(letter) for letter in letters])
+        seen: list[Any] = []
+
+        class Reader(LogitsProcessor):
+            """Keeps the letters' logits of the first token."""
+
+            def __init__(self) -> None:
+                self.logits: torch.Tensor | None = None
+                seen.append(self)
+
+            def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+                del input_ids
+                if self.logits is None:
+                    self.logits = scores[0].float().cpu()[ids]
+                return scores
+
+        self.questions += len(prompts)
+        pending = self.decoder.submit(
+            list(prompts),
+            sampling=SamplingConfig(n=1, temperature=0.0, max_new_tokens=1),
+            config=NADConfig(selector="first", record=False),
+            verifier=None,
+            logits_processors=lambda: [Reader()],
+        )
+        for request in pending:
+            request.outcome()
+        return torch.stack([reader.logits for reader in seen]).double().softmax(-1).numpy()
+
+    def _token(self, letter: str) -> int:
+        """Return the token of a letter at the beginning of an answer."""
+        tokenizer = self.decoder.loaded.tokenizer
+        ids = tokenizer(letter, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) != 1:
+            msg = (
+                f"the model has no single token for the letter {letter}, by which it would judge; use another selector"
+            )
+            raise ConfigurationError(msg)
+        return int(ids[0])

@@ -1,0 +1,183 @@
+"""When enough candidates have been sampled: one passes the verifier, or more samples would not change the choice.
+
+Both are asked between the waves in which `nad_agents.waves` generates the candidates, and keep what they find out, so
+that the selection that follows computes nothing twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors import Scores, Selector, rank
+from nad_agents.types import VerificationConfig
+from nad_agents.verification import Verdict, Verifier, call_verifier
+
+__all__ = ["KeptScores", "KeptVerdicts", "StoppingRule", "UntilDecided", "UntilPassed", "probability_decided"]
+
+
+class StoppingRule(Protocol):
+    """Decides after each wave whether the candidates so far are enough."""
+
+    def enough(self, group: RolloutGroup) -> bool:
+        """Return whether no further candidate need be generated.
+
+        Args:
+            group: All candidates so far, which have ended.
+        """
+        ...
+
+
+class KeptVerdicts:
+    """A verifier that asks another one once for each distinct answer; safe for several threads.
+
+    Args:
+        verifier: The other verifier.
+    """
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self._known: dict[str, Verdict] = {}
+        self._lock = threading.Lock()
+
+    def verify(self, answer: str, *, prompt: str = "") -> Verdict:
+        """Judge an answer, or return the verdict that is known."""
+        with self._lock:
+            known = self._known.get(answer)
+        if known is None:
+            known = self._verifier.verify(answer, prompt=prompt)
+            with self._lock:
+                self._known[answer] = known
+        return known
+
+    def fingerprint(self, answer: str) -> str:
+        """Return the other verifier's fingerprint."""
+        return self._verifier.fingerprint(answer)
+
+
+class UntilPassed:
+    """Stops sampling as soon as a candidate passes the verifier.
+
+    Args:
+        verifier: Judges the answers.
+        prompt: The user's text, for the verifier.
+        verification: How many candidates are checked, and how many at a time.
+    """
+
+    def __init__(self, verifier: Verifier, prompt: str, verification: VerificationConfig) -> None:
+        self._verifier = verifier
+        self._prompt = prompt
+        self._parallel = verification.parallel
+        self._checks_left = verification.max_checks
+        self._judged: set[str] = set()
+
+    def enough(self, group: RolloutGroup) -> bool:
+        """Return whether one of the candidates passes; those judged before have all failed.
+
+        Raises:
+            VerificationError: The verifier failed, which says nothing about the candidates.
+        """
+        fresh: dict[str, str] = {}
+        for rollout in group.rollouts:
+            key = call_verifier(self._verifier.fingerprint, rollout.text)
+            if key not in self._judged:
+                fresh.setdefault(key, rollout.text)
+        answers = list(fresh.values())[: self._checks_left]
+        if self._checks_left is not None:
+            self._checks_left -= len(answers)
+        self._judged |= fresh.keys()
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="nad-verify") as pool:
+            verdicts = pool.map(lambda text: call_verifier(self._verifier.verify, text, prompt=self._prompt), answers)
+            return any([verdict.passed for verdict in verdicts])  # noqa: C419 - all checks end before the next wave
+
+
+class KeptScores:
+    """A selector that scores the same group once.
+
+    Args:
+        selector: The selector that scores.
+    """
+
+    def __init__(self, selector: Selector) -> None:
+        self._selector = selector
+        self._scored: tuple[RolloutGroup, Scores] | None = None
+
+    @property
+    def name(self) -> str:
+        """The selector's name."""
+        return self._selector.name
+
+    @property
+    def needs_neurons(self) -> bool:
+        """Whether the selector reads activated neurons."""
+        return self._selector.needs_neurons
+
+    @property
+    def min_candidates(self) -> int:
+        """Smallest number of candidates that the selector can compare."""
+        return self._selector.min_candidates
+
+    def score(self, group: RolloutGroup) -> Scores:
+        """Score every candidate, in index order."""
+        if self._scored is None or self._scored[0] is not group:
+            self._scored = (group, self._selector.score(group))
+        return self._scored[1]
+
+
+class UntilDecided:
+    """Stops sampling when the leading candidate's answers are those of most further candidates, too, almost certainly.
+
+    The criterion is that of adaptive consistency (arXiv 2305.11860): with v1 votes for the leader and v2 for the next
+    best, the probability that the leader has the majority of the two is P(Beta(v1 + 1, v2 + 1) > 1/2). Where programs
+    run on several inputs, it is the mean over the inputs.
+
+    Args:
+        selector: Ranks the candidates and says what each of them votes for (`Scores.votes`). Without such votes, the
+            candidates' texts are compared, apart from white space.
+        threshold: The probability from which on the leader is decided.
+    """
+
+    def __init__(self, selector: Selector, threshold: float) -> None:
+        self._selector = selector
+        self._threshold = threshold
+
+    def enough(self, group: RolloutGroup) -> bool:
+        """Return whether the leader is decided; never among fewer than two candidates."""
+        if len(group) < max(2, self._selector.min_candidates):
+            return False
+        scores = self._selector.score(group)
+        votes = scores.votes if scores.votes is not None else _votes_by_text(group)
+        return probability_decided(votes, rank(scores, group)[0]) >= self._threshold
+
+
+def probability_decided(votes: NDArray[np.int64], leader: int) -> float:
+    """Return the probability that more candidates would not change what the leader stands for.
+
+    Args:
+        votes: Int64 [N, questions], what each candidate answers to each question: equal numbers for equal answers, and
+            below 0 for none.
+        leader: The candidate that is ranked first.
+
+    Returns:
+        The mean over the questions; 0 without any.
+    """
+    found = []
+    for column in votes.T:
+        answers, counts = np.unique(column[column >= 0], return_counts=True)
+        own = counts[answers == column[leader]]
+        others = counts[answers != column[leader]]
+        first, second = (int(own[0]) if len(own) else 0), int(others.max(initial=0))
+        found.append(float(beta.sf(0.5, first + 1, second + 1)) if first else 0.0)
+    return float(np.mean(found)) if found else 0.0
+
+
+def _votes_by_text(group: RolloutGroup) -> NDArray[np.int64]:
+    known: dict[str, int] = {}
+    texts: list[Any] = [" ".join(rollout.text.split()) for rollout in group.rollouts]
+    return np.array([[known.setdefault(text, len(known)) if text else -1] for text in texts], dtype=np.int64)

@@ -1,0 +1,97 @@
+"""Programs that read standard input: what they ask for is not compared, and what they may read can be made up."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Sequence
+
+from nad_sandbox.checks.guarded_parse import parse_program, unparse
+
+__all__ = ["generate_standard_input", "without_prompts"]
+
+_LINES: dict[str, tuple[str, ...]] = {
+    "int": ("3", "5", "0", "12", "-4", "7", "1", "100"),
+    "float": ("2.5", "10", "0", "-1.5", "100.25", "3"),
+    "ints": ("3 1 2", "5 5", "10 -4 0 7", "1 2 3 4 5", "8 6", "0 0"),
+    "words": ("the cat the hat", "a", "Hello World again", "b a c"),
+    "text": ("hello", "racecar", "Hello, World!", "a b c", "12", "yes"),
+}
+"""Lines by what a program makes of them."""
+_REPEATS = 6
+"""Further lines of the last kind, which a loop may read."""
+
+
+def without_prompts(program: str) -> str:
+    """Return a program whose calls of `input` print nothing, so that programs are compared by their answers.
+
+    Args:
+        program: source; it is returned as it is where it does not parse, and where it prompts for nothing.
+    """
+    tree = parse_program(program)
+    if tree is None:
+        return program
+    prompts = [node for node in ast.walk(tree) if _is_input(node) and isinstance(node, ast.Call) and node.args]
+    if not prompts:
+        return program
+    for node in prompts:
+        # the prompt is still made, since making it may fail
+        made = ast.Tuple([*node.args, ast.Constant("")], ast.Load())
+        node.args = [ast.Subscript(made, ast.Constant(len(made.elts) - 1), ast.Load())]
+    return unparse(ast.fix_missing_locations(tree)) or program
+
+
+def generate_standard_input(programs: Sequence[str], count: int) -> tuple[str, ...]:
+    """Return contents of standard input that fit what most programs read; nothing where they read nothing.
+
+    Args:
+        programs: source texts.
+        count: the most contents to return.
+    """
+    reads = Counter(kinds for program in programs if (kinds := _lines_read(program)))
+    if not reads:
+        return ()
+    kinds = max(reads, key=lambda kinds: (reads[kinds], kinds))
+    made = []
+    for place in range(count):
+        lines = [_LINES[kind][(place + 2 * i) % len(_LINES[kind])] for i, kind in enumerate(kinds)]
+        lines += [_LINES[kinds[-1]][(place + i + 1) % len(_LINES[kinds[-1]])] for i in range(_REPEATS)]
+        made.append("\n".join(lines) + "\n")
+    return tuple(dict.fromkeys(made))
+
+
+def _is_input(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "input"
+
+
+def _lines_read(program: str) -> tuple[str, ...]:
+    """The kinds of lines that a program reads, in the order of its source."""
+    tree = parse_program(program)
+    if tree is None:
+        return ()
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    found = []
+    for node in ast.walk(tree):
+        line = _is_input(node) or (
+            isinstance(node, ast.Attribute) and unparse(node) in ("sys.stdin.readline", "sys.stdin.read", "sys.stdin")
+        )
+        if line and not (isinstance(node, ast.Attribute) and isinstance(parents.get(node), ast.Attribute)):
+            found.append((getattr(node, "lineno", 0), getattr(node, "col_offset", 0), _kind(node, parents)))
+    return tuple(kind for _, _, kind in sorted(found))
+
+
+def _kind(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
+    """What a program makes of a line: by the calls around where it is read."""
+    split = False
+    statement: ast.AST = node
+    while not isinstance(statement, ast.stmt) and statement in parents:
+        statement = parents[statement]
+        if isinstance(statement, ast.Attribute) and statement.attr == "split":
+            split = True
+        called = statement.func if isinstance(statement, ast.Call) else None
+        if isinstance(called, ast.Name) and called.id in ("int", "float") and not split:
+            return called.id
+    numbers = any(isinstance(inner, ast.Name) and inner.id in ("int", "float") for inner in ast.walk(statement))
+    if split:
+        return "ints" if numbers else "words"
+    return "text"

@@ -1,0 +1,182 @@
+"""engine="openai" against a real server, our own with a tiny model on a port, through OpenAI's client."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import uvicorn
+from langchain_core.messages import AIMessage
+from langchain_nad import NADChatModel
+from nad_server import ServerSettings, create_app
+from typer.testing import CliRunner
+
+from nad_agents import (
+    ConfigurationError,
+    Finished,
+    GenerationCancelledError,
+    GenerationError,
+    NADConfig,
+    NeuronAgreementDecoder,
+    SamplingConfig,
+    TextDelta,
+)
+from nad_agents.cli import app as command
+from nad_agents.models import LoadedModel
+from tests.tiny_models import byte_tokenizer, tiny_model
+
+SAMPLING = SamplingConfig(n=3, max_new_tokens=24, temperature=1.0, seed=3)
+SCHEMA = {"title": "Answer", "type": "object", "properties": {"sure": {"type": "boolean"}}, "required": ["sure"]}
+
+
+@pytest.fixture(scope="module")
+def served():
+    loaded = LoadedModel(tiny_model(num_hidden_layers=1), byte_tokenizer(), "tiny", "folder", Path())
+    return NeuronAgreementDecoder(
+        loaded, sampling=SamplingConfig(n=1), config=NADConfig(selector="first", record=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def url(served):
+    settings = ServerSettings(model_names=("tiny",), min_temperature=0.0, hosts=())
+    server = uvicorn.Server(uvicorn.Config(create_app(served, settings), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    (port,) = {sock.getsockname()[1] for one in server.servers for sock in one.sockets}
+    yield f"http://127.0.0.1:{port}/v1"
+    server.should_exit = True
+    thread.join(30)
+
+
+@pytest.fixture
+def decoder(url):
+    options = {"base_url": url}
+    config = NADConfig(selector="mean_logprob", chunk_size=8)
+    decoder = NeuronAgreementDecoder("tiny", engine="openai", engine_options=options, sampling=SAMPLING, config=config)
+    yield decoder
+    decoder.close()
+
+
+def long(**changes):
+    return SAMPLING.model_copy(update={"max_new_tokens": 3000, "temperature": 1.5, **changes})
+
+
+def test_candidates_are_ranked_by_the_servers_log_probabilities(decoder, served):
+    selection = decoder.decode("hello")
+    assert len({candidate.text for candidate in selection.candidates}) == 3
+    means = [candidate.mean_logprob for candidate in selection.candidates]
+    assert selection.winner == max(range(3), key=means.__getitem__)
+    assert selection.similarity_matrix is None
+    assert selection.usage.prompt_tokens == len(b"[user]hello\n[assistant]")
+    # each is what the server gives for the candidate's own seed
+    for candidate in selection.candidates:
+        assert candidate.tokens <= 24
+        assert candidate.mean_logprob < 0
+
+
+def test_a_seed_repeats_the_candidates(decoder):
+    first, second = decoder.decode("hello"), decoder.decode("hello")
+    assert [c.text for c in first.candidates] == [c.text for c in second.candidates]
+
+
+def test_text_is_continued_by_the_servers_completions(decoder):
+    selection = decoder.decode("hello", raw=True)
+    assert selection.usage.prompt_tokens == len(b"hello")
+    assert all(candidate.mean_logprob < 0 for candidate in selection.candidates)
+
+
+@pytest.mark.parametrize("selector", ["majority", "shortest", "random", "first"])
+def test_selectors_that_need_no_neurons_work(decoder, selector):
+    assert sorted(decoder.decode("hello", config=NADConfig(selector=selector)).ranking) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("selector", "reason"),
+    [
+        ("knn", "compares activated neurons, which no server shows"),
+        ("nex", "compares activated neurons, which no server shows"),
+        ("entropy", "reads the probability of every token"),
+        ("self_certainty", "reads the probability of every token"),
+        ("deepconf", "reads the likeliest tokens, for which top_logprobs=20"),
+    ],
+)
+def test_other_selectors_are_refused_by_name_before_anything_is_sent(selector, reason):
+    # nothing answers at this address
+    options = {"base_url": "http://127.0.0.1:9/v1"}
+    decoder = NeuronAgreementDecoder("tiny", engine="openai", engine_options=options)
+    with pytest.raises(ConfigurationError, match=f"{selector!r} {reason}.* choose one of mean_logprob"):
+        decoder.decode("hello", config=NADConfig(selector=selector))
+
+
+def test_losers_are_dropped_and_the_winner_streams(decoder):
+    config = NADConfig(selector="mean_logprob", pruning="first_chunk", chunk_size=8)
+    events = list(decoder.stream("hello", sampling=long(max_new_tokens=60), config=config))
+    assert isinstance(events[-1], Finished)
+    selection = events[-1].selection
+    pruned = [candidate for candidate in selection.candidates if candidate.finish_reason == "pruned"]
+    assert all(candidate.tokens == 8 for candidate in pruned)
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == selection.text
+
+
+def test_stop_strings_and_token_limits_hold(decoder):
+    whole = decoder.decode("hello").candidates[0].text
+    stop = whole[2:4]
+    stopped = decoder.decode("hello", sampling=SAMPLING.model_copy(update={"stop": (stop,)})).candidates[0]
+    assert stopped.text == whole.partition(stop)[0]
+    cut = decoder.decode("hello", sampling=SAMPLING.model_copy(update={"max_new_tokens": 4}))
+    assert [candidate.tokens for candidate in cut.candidates] == [4, 4, 4]
+    assert {candidate.finish_reason for candidate in cut.candidates} == {"length"}
+
+
+def test_cancelling_closes_the_connections(decoder, served):
+    running = threading.Event()
+    (pending,) = decoder.submit(["hello"], sampling=long(), on_progress=lambda _: running.set())
+    assert running.wait(30)
+    pending.cancel()
+    with pytest.raises(GenerationCancelledError):
+        pending.result()
+    assert decoder.engine.rows == 0
+    for _ in range(2000):
+        if served.engine.rows == 0:
+            break
+        threading.Event().wait(0.01)
+    assert served.engine.rows == 0
+
+
+def test_a_chat_model_gives_objects_by_the_servers_response_format(decoder):
+    model = NADChatModel(decoder=decoder, max_tokens=64)
+    assert isinstance(model.invoke("hello"), AIMessage)
+    assert set(model.with_structured_output(SCHEMA, method="json_schema").invoke("hello")) == {"sure"}
+
+
+def test_a_forced_call_is_refused_by_name(decoder):
+    tool = {"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": SCHEMA}}
+    with pytest.raises(ConfigurationError, match="to a JSON schema only, and not to forced tool calls"):
+        NADChatModel(decoder=decoder, max_tokens=96).bind_tools([tool], tool_choice="any").invoke("hello")
+
+
+def test_a_failing_server_is_named(url):
+    absent = NeuronAgreementDecoder("no-such-model", engine="openai", engine_options={"base_url": url})
+    with pytest.raises(GenerationError, match="no-such-model"):
+        absent.decode("hello", config=NADConfig(selector="first"))
+    absent.close()
+
+
+def test_options_are_checked(monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with pytest.raises(ConfigurationError, match="needs the address of a server"):
+        NeuronAgreementDecoder("tiny", engine="openai")
+    with pytest.raises(ConfigurationError, match="no option 'url'; known are base_url"):
+        NeuronAgreementDecoder("tiny", engine="openai", engine_options={"url": "http://localhost"})
+
+
+def test_the_command_line_asks_a_server(url):
+    options = ["-m", "tiny", "--engine", "openai", "--url", url, "-n", "2", "--json", "--max-new-tokens", "8"]
+    result = CliRunner().invoke(command, ["ask", "hello", *options])
+    assert result.exit_code == 0, result.output
+    selection = json.loads(result.stdout)
+    assert selection["selector"] == "mean_logprob"
+    assert len(selection["candidates"]) == 2

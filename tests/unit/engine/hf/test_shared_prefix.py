@@ -1,0 +1,165 @@
+"""Candidates that attend to one copy of their prompt: the same logits, whatever the model's attention is like."""
+
+import copy
+import threading
+
+import pytest
+import torch
+
+from nad_agents.engine.hf import prefill
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
+from nad_agents.engine.hf.prefix.support import sharing_obstacle
+from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.types import SamplingConfig
+from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
+from tests.unit.engine.hf.generations import ids, run, seeded, teacher_forced
+from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
+
+_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_LATENT = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": None,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 12,
+    "moe_intermediate_size": 24,
+    "num_key_value_heads": 4,
+}
+ODD = {
+    "sinks and windows": ("gpt_oss", {**_EXPERTS, "head_dim": 8, "sliding_window": 16}),
+    "latent attention": ("deepseek_v3", _LATENT),
+    "windows": ("mistral", {"sliding_window": 16}),
+    "windows without positions": ("cohere2", {"head_dim": 8, "sliding_window": 16}),
+    "one head of keys": ("gpt_bigcode", {}),
+    "partial rotary": ("stablelm", {}),
+    "queries scaled by position": ("ministral3", {}),
+}
+OWN_COPIES = {
+    "falcon": ({}, "such a cache"),
+    "bloom": ({}, "no positions"),
+    "doge": ({}, "a mask of its own"),
+    "diffllama": ({}, "changes keys or values"),
+}
+START = "a rather long prompt, longer than the window of sixteen, read in several pieces "
+PROMPTS = [
+    START,
+    "b",
+    "short one",
+    START + "and a second turn that goes on for a good while",
+    START[:50] + "or not",
+    START,
+]
+SAMPLING = SamplingConfig(n=4, max_new_tokens=25, temperature=1.0, top_k=0, top_p=1.0)
+
+
+def model_of(name):
+    if name in HYBRIDS:
+        return hybrid_model(name)
+    family, options = ODD.get(name, (name, {}))
+    return tiny_model(family) if not options else make_model(family, **options)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *HYBRIDS, *ODD, *OWN_COPIES])
+def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch):
+    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
+    model = model_of(name)
+    assert bool(sharing_obstacle(model)) == (name in OWN_COPIES)
+    engine = HFEngine(model, byte_tokenizer(), prefix_bytes=2**24)
+    requests = [seeded(ids(text), SAMPLING, seed) for seed, text in enumerate(PROMPTS)]
+    generations = []
+    for request in requests:
+        generations.append(engine.start(request))
+        engine.step(4)
+        if len(generations) == 3:
+            engine.drop(generations[0], {1, 2})
+    assert generations[-1].cached_tokens == len(ids(START)) - 1
+    while any(generation.live for generation in generations):
+        engine.step(7)
+    for generation, request in zip(generations, requests, strict=True):
+        for rollout in generation.group().rollouts:
+            expected = teacher_forced(model, request.prompt_ids, rollout.token_ids.tolist())
+            torch.testing.assert_close(torch.tensor(rollout.logprobs), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "qwen3_5_text"])
+def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family):
+    model, recording = model_of(family), RecordingConfig(top_k=16)
+    request = seeded(ids(START), SAMPLING, 5, None if family in HYBRIDS else recording)
+    (shared,) = run(HFEngine(model, byte_tokenizer()), request)
+    (copied,) = run(HFEngine(model, byte_tokenizer(), share_prompts=False), request)
+    for mine, other in zip(shared.rollouts, copied.rollouts, strict=True):
+        assert mine.token_ids.tolist() == other.token_ids.tolist()
+        assert (mine.neurons != other.neurons).sum() <= 0.01 * mine.neurons.size
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_neox"])
+def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family):
+    exact = make_model(family, seed=3)
+    rough = copy.deepcopy(exact).to(torch.bfloat16)
+    prompt = ids(START * 4)
+    sampling = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
+
+    def error(*, share_prompts):
+        engine = HFEngine(rough, byte_tokenizer(), share_prompts=share_prompts)
+        (group,) = run(engine, seeded(prompt, sampling, 5))
+        errors = [
+            torch.tensor(rollout.logprobs) - teacher_forced(exact, prompt, rollout.token_ids.tolist())
+            for rollout in group.rollouts
+        ]
+        return float(torch.cat(errors).square().mean().sqrt())
+
+    assert error(share_prompts=True) <= 1.1 * error(share_prompts=False)
+
+
+def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves_touches_suffixes_only():
+    engine = HFEngine(tiny_model(), byte_tokenizer())
+    sampling = SAMPLING.model_copy(update={"generation": {"min_new_tokens": 25}})
+    first = engine.start(seeded(ids(START), sampling, 1))
+    engine.step(5)
+    layer = engine._batch.cache.layers[0]
+    prefix, suffix = layer.prefixes[0].blocks[0].keys.data_ptr(), layer.suffixes[0].keys.data_ptr()
+    second = engine.start(seeded(ids(START * 2), sampling, 2))
+    assert layer.prefixes[0].blocks[0].keys.data_ptr() == prefix
+    assert layer.suffixes[0].keys.data_ptr() == suffix
+    joined = layer.suffixes[1]
+    engine.step(1)
+    kept = joined.keys.data_ptr()
+    engine.drop(first, {0, 3})
+    assert layer.prefixes[0].blocks[0].keys.data_ptr() == prefix
+    assert layer.suffixes[0].keys.shape[0] == 2
+    assert joined.keys.data_ptr() == kept
+    engine.release(first)
+    assert len(layer.prefixes) == len(layer.suffixes) == 1
+    engine.release(second)
+    assert engine.rows == 0
+
+
+def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_it_runs():
+    model = make_model("gemma2")
+    before = model.config._attn_implementation
+    prompt = torch.tensor([ids(START)])
+    with torch.inference_mode():
+        expected = model(prompt).logits
+        engine = HFEngine(model, byte_tokenizer())
+        assert model.config._attn_implementation == before
+        generation = engine.start(seeded(ids(START), SAMPLING, 1))
+        seen = []
+        with shared_prefix_attention(model, engine._batch.cache):
+            assert model.config._attn_implementation != before
+            other = threading.Thread(target=lambda: seen.append(model(prompt).logits))
+            other.start()
+            other.join()
+    assert torch.equal(seen[0], expected)
+    assert model.config._attn_implementation == before
+    engine.release(generation)
+
+
+@pytest.mark.parametrize("family", OWN_COPIES)
+def test_what_cannot_be_shared_is_said(family):
+    options, words = OWN_COPIES[family]
+    assert words in sharing_obstacle(make_model(family, **options))
