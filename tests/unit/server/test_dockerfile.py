@@ -6,7 +6,7 @@ import re
 from tests.unit.docs_scripts import reference
 from tests.unit.sources import ROOT
 
-TEXT = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
+TEXT = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_the_server_does_not_run_as_root():
