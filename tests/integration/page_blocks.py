@@ -82,7 +82,7 @@ def _dedent(part: re.Match[str]) -> str:
 def _replace_models(script: Script, monkeypatch: Any) -> None:
     decoders: dict[str, Any] = {}
 
-    def shared(model: str, device: str, dtype: str) -> Any:
+    def shared(model: str, *_: Any, **__: Any) -> Any:
         return decoders.setdefault(model, script.decoder(model))
 
     monkeypatch.setattr(local_model, "shared_decoder", shared)
