@@ -73,10 +73,10 @@ def open_sandbox(clock: Clock) -> Sandbox | None:
 
 def candidate_table(selection: Selection, verdicts: dict[int, Verdict]) -> Table:
     """Return the candidates in rank order, each with what the sandbox said of it."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     for header in ("rank", "#", "agreement", "neurons", "tokens"):
-        table.add_column(header, justify="right")
-    table.add_column("sandbox", no_wrap=True)
+        table.add_column(header, justify="right", no_wrap=True, min_width=len(header))
+    table.add_column("sandbox", no_wrap=True, overflow="ellipsis", ratio=1)
     for index in selection.ranking:
         candidate = selection.candidates[index]
         cells = [str(candidate.rank + 1), str(index), f"{candidate.score:.4f}", f"{candidate.activated_neurons:,}"]
@@ -152,7 +152,7 @@ def main() -> None:
         with clock.step("walking down the ranking in the sandbox") as found:
             answers = [candidate.text for candidate in selection.candidates]
             walk = walk_ranking(selection.ranking, answers, CodeVerifier(sandbox, tests=TESTS), prompt=TASK)
-            found.append(f"#{walk.winner} passes" if walk.passed else "none passes; another eight")
+            found.append(f"#{walk.winner} passes" if walk.passed else "none passes")
         if walk.passed:
             break
     show_result(console, selection, walk)
