@@ -330,15 +330,8 @@ def errors_page() -> str:
             ]
             meaning = re.split(r"\n\s*\n", inspect.getdoc(cls) or "")[0]
             code = exit_code(cls.__new__(cls))
-            rows.append(
-                (
-                    f"`{cls.__name__}`",
-                    f"`{cls.__module__}`",
-                    meaning,
-                    ", ".join(name for name in also if name != "OSError"),
-                    str(code),
-                )
-            )
+            parents = ", ".join(name for name in also if name != "OSError")
+            rows.append((f"`{cls.__name__}`", f"`{cls.__module__}`", parents, str(code), meaning))
         sections += [f"## {title}\n", "```text\n" + "\n".join(lines) + "\n```\n"]
         sections.append(table(("error", "module", "is also a", "exit status", "meaning"), rows))
     return "\n".join(sections)
