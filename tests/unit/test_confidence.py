@@ -7,7 +7,7 @@ from nad_agents import LowConfidenceError, NADConfig
 from nad_agents.confidence import agreeing_share, estimate_confidence
 from nad_agents.selectors import Scores
 from tests.unit.decoders import NEURONS, decoder
-from tests.unit.test_stopping import Passes
+from tests.unit.verifiers import Passes
 
 ALIKE, SPLIT = np.zeros((8, 3), dtype=np.int64), np.arange(8)[:, None] * np.ones((1, 3), dtype=np.int64)
 

@@ -9,28 +9,7 @@ from nad_agents.selectors import Behaviour, Majority, Medoid
 from nad_agents.stopping import KeptScores, KeptVerdicts, UntilDecided, UntilPassed, probability_decided
 from nad_agents.types import VerificationConfig
 from tests.unit.builders import WordObserver, make_group, make_rollout
-
-
-class Seen:
-    def __init__(self, passed):
-        self.passed, self.feedback = passed, "" if passed else "wrong"
-
-    def to_dict(self):
-        return {"passed": self.passed}
-
-
-class Passes:
-    """Passes one text; remembers what it was asked."""
-
-    def __init__(self, right="right"):
-        self.right, self.asked = right, []
-
-    def verify(self, answer, *, prompt=""):
-        self.asked.append((answer, prompt))
-        return Seen(answer == self.right)
-
-    def fingerprint(self, answer):
-        return answer.strip()
+from tests.unit.verifiers import Passes
 
 
 def of_texts(*texts):

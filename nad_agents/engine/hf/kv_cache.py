@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import (
-    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
@@ -22,7 +21,7 @@ from transformers.cache_utils import (
 
 from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix
 from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
-from nad_agents.engine.hf.recurrent_rows import append_states
+from nad_agents.engine.hf.recurrent_rows import append_states, keeps_nothing
 
 __all__ = [
     "ROOM",
@@ -85,8 +84,10 @@ _UNBOUNDED = (DynamicLayer, GrowingLayer, LinearAttentionAndFullAttentionLayer)
 _WINDOWED = (DynamicSlidingWindowLayer, LinearAttentionAndSlidingWindowAttentionLayer)
 """Layers that keep the keys and values of the last positions."""
 
-_POSITIONLESS = (LinearAttentionLayer, DummyLayer)
-"""Layers that keep nothing of single positions: a state that has read them all, or nothing."""
+
+def _is_positionless(layer: Any) -> bool:
+    """Return whether a layer keeps nothing of single positions: a state that has read them all, or nothing."""
+    return type(layer) is LinearAttentionLayer or keeps_nothing(layer)
 
 
 def grow_in_place(cache: Cache) -> None:
@@ -113,8 +114,10 @@ def expand_rows(cache: Cache, rows: int) -> None:
 
 def keeps_positions(cache: Cache) -> bool:
     """Return whether every layer keeps keys and values of single positions, all of them or those in a window."""
-    kinds = (DynamicLayer, GrowingLayer, DynamicSlidingWindowLayer, DummyLayer)
-    return isinstance(cache, DynamicCache) and all(type(layer) in kinds for layer in cache.layers)
+    kinds = (DynamicLayer, GrowingLayer, DynamicSlidingWindowLayer)
+    return isinstance(cache, DynamicCache) and all(
+        type(layer) in kinds or keeps_nothing(layer) for layer in cache.layers
+    )
 
 
 def _is_plain(cache: Cache) -> bool:
@@ -125,8 +128,9 @@ def unmergeable_layers(cache: Cache) -> list[str]:
     """Return the kinds of a cache's layers that cannot hold rows of several prompts."""
     if not isinstance(cache, DynamicCache):
         return [type(cache).__name__]
-    mergeable = (*_UNBOUNDED, *_WINDOWED, *_POSITIONLESS)
-    return sorted({type(layer).__name__ for layer in cache.layers if type(layer) not in mergeable})
+    mergeable = (*_UNBOUNDED, *_WINDOWED)
+    others = [layer for layer in cache.layers if type(layer) not in mergeable and not _is_positionless(layer)]
+    return sorted({type(layer).__name__ for layer in others})
 
 
 class BatchCache:
@@ -227,7 +231,7 @@ class BatchCache:
             return
         self.cache.reorder_cache(rows)  # type: ignore[arg-type] # any int64 tensor will do
         unused = int(self.padding.min())
-        if unused and all(type(layer) in (*_UNBOUNDED, *_POSITIONLESS) for layer in self.cache.layers):
+        if unused and all(type(layer) in _UNBOUNDED or _is_positionless(layer) for layer in self.cache.layers):
             layers: list[Any] = self.cache.layers
             for layer in layers:
                 if type(layer) in _UNBOUNDED:

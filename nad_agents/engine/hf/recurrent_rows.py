@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers.cache_utils import LinearAttentionLayer
+from transformers.cache_utils import CacheLayerMixin, LinearAttentionCacheLayerMixin, LinearAttentionLayer
 
-__all__ = ["append_states", "select_states", "set_states"]
+__all__ = ["append_states", "keeps_nothing", "select_states", "set_states"]
 
 _STATES = ("conv_states", "recurrent_states")
+
+
+def keeps_nothing(layer: Any) -> bool:
+    """Return whether a cache's layer stands for one that keeps neither positions nor a state."""
+    # not by its class, which older versions of transformers lack
+    return not isinstance(layer, (CacheLayerMixin, LinearAttentionCacheLayerMixin))
 
 
 def append_states(mine: LinearAttentionLayer, theirs: LinearAttentionLayer, my_rows: int, their_rows: int) -> None:

@@ -10,6 +10,7 @@ Dropped candidates are aborted. Those that go on lose nothing, as their cache st
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,8 @@ class VLLMEngine:
         self._generations: list[StreamedGeneration] = []
         self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
         self._requests = 0
+        # also when the interpreter exits, or nobody uses the engine any more
+        self._shut_down = weakref.finalize(self, llm.engine_core.shutdown)
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
         self._widths: tuple[int, ...] = tuple(described[0]["widths"])
         self._refusal = str(described[0]["refusal"])
@@ -202,7 +205,7 @@ class VLLMEngine:
 
     def close(self) -> None:
         """End vLLM's processes and free their memory; the engine cannot be used afterwards."""
-        self._llm.engine_core.shutdown()
+        self._shut_down()
 
     # --- vLLM ---
 

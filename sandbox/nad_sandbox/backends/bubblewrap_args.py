@@ -224,7 +224,7 @@ class Layout:
         yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")
         path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin"))
         yield from ("--setenv", "PATH", ":".join(path), "--setenv", "TMPDIR", SCRATCH)
-        # given up by the bootstrap program before it takes a job, or by the process that becomes the program
+        # dropped by the bootstrap program before it takes a job, or by the process that becomes the program
         yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
         if self.as_root:
             yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL")

@@ -66,7 +66,7 @@ class OneShotProcess:
         return not poll.poll(0)  # a readable pipe means that the process wrote something unasked, or has ended
 
     def run(self, program: Program, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
-        """Run a program; the sandbox is of no more use afterwards, unless `goes_on` says otherwise.
+        """Run a program; the sandbox cannot be used again afterwards unless `goes_on` is true.
 
         Args:
             program: Program to run.

@@ -57,7 +57,7 @@ class ContainerRecipe:
             "Image": self.image,
             "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],
             "Cmd": [],
-            # the bootstrap program is root with the rights below; the process that becomes the program is another user
+            # the bootstrap program runs as root with the capabilities below; the program runs as another user
             "User": "0:0",
             "Hostname": "sandbox",
             "WorkingDir": "/",
@@ -76,7 +76,7 @@ class ContainerRecipe:
 
 
 def _host_config(limits: Limits, runtime: str | None) -> dict[str, Any]:
-    """The container's limits and rights, as the engine's API has them."""
+    """Return the container's limits and rights in the form of the engine's API."""
     memory = limits.memory_mb * 2**20
     fsize = limits.fsize_mb * 2**20
     settings: dict[str, Any] = {

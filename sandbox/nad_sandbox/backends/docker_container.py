@@ -76,7 +76,7 @@ class OneShotContainer:
             return not selector.select(0)  # readable: it wrote unasked, or has ended
 
     def run(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        """Run a program; the container is of no more use afterwards, unless `goes_on` says otherwise.
+        """Run a program; the container cannot be used again afterwards unless `goes_on` is true.
 
         Args:
             program: Program to run.

@@ -1,4 +1,4 @@
-"""A stock of things that take long to make and are used once, or until they are worn."""
+"""A pool of items that take long to make and are used once, or again as long as they stay clean."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class OneShotPool(Generic[T]):
     process that is to die with its parent when the parent's thread ends.
 
     Args:
-        make: makes an item; may raise.
-        discard: destroys an item; must not raise for one that is broken already.
-        is_usable: tells whether an item that has waited can still be used.
-        goes_on: tells whether an item that comes back may be given out again.
-        size: items to keep ready; 0: each is made when it is asked for.
-        workers: threads that make and discard items.
+        make: Function that makes an item; it may raise.
+        discard: Function that destroys an item; it must not raise for an item that is already broken.
+        is_usable: Function that returns whether an item that has waited in the pool can still be used.
+        size: Number of items to keep ready; with 0, each item is made when it is requested.
+        workers: Number of threads that make and discard items.
+        goes_on: Function that returns whether an item that was given back may be used again.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class OneShotPool(Generic[T]):
         self._used: deque[T] = deque()
         self._making = 0
         self._in_use = 0
-        self._made_by_takers: set[int] = set()  # ids of items that may end with the thread that took them
+        self._made_by_takers: set[int] = set()  # ids of items that die with the thread that took them
         self._discarding = 0
         self._failed = False
         self._closed = False
@@ -77,7 +77,7 @@ class OneShotPool(Generic[T]):
             self._take_back(item, goes_on=False)
 
     def give_back(self, item: T) -> None:
-        """Have a used item destroyed and the stock filled up, both in the background; one that goes on is stock again.
+        """Return an item to the pool if it may be used again; otherwise destroy and replace it in the background.
 
         The pool is refilled when a use ends and not when it begins, so that making the next item does not compete with
         the program that uses this one.
@@ -103,7 +103,7 @@ class OneShotPool(Generic[T]):
                 goes_on = False
             if not self._closed:
                 if goes_on and self._missing() > 0:
-                    self._ready.appendleft(item)  # the next program takes the one that is warm
+                    self._ready.appendleft(item)  # the next program takes this item, whose memory is warm
                 else:
                     self._used.append(item)
                 self._fill()
@@ -153,7 +153,7 @@ class OneShotPool(Generic[T]):
             self._changed.notify_all()
 
     def _missing(self) -> int:
-        """How many items nobody makes yet; what is in use may come back."""
+        """Return how many items remain to be made; items in use are not missing, since they may come back."""
         return 0 if self._failed else self._size - len(self._ready) - self._making - self._in_use
 
     def _has_work(self) -> bool:

@@ -1,11 +1,11 @@
-"""Appended to a program inside the sandbox: calls a function and compares what it returns with what is expected.
+"""Source that is appended to a program in the sandbox: it calls a function and checks the result.
 
-It is never imported outside of a sandbox, and what it returns is data of the program's own process.
+It is never imported outside a sandbox, and its result comes from the program's own process, so it cannot be trusted.
 """
 
 
 def _nad_check(function: str, arguments: tuple, expected: object) -> bool:  # type: ignore[type-arg]
-    """Return whether a call gives a value; lists and tuples compare alike, and floats to six digits."""
+    """Return whether a call gives the expected value; a list equals a tuple, and floats are compared to six digits."""
     import math
 
     def same(a: object, b: object) -> bool:

@@ -1,6 +1,6 @@
-"""Assertions that somebody writes for a prompt, and which of them candidates' programs pass.
+"""Run the candidates' programs on assertions that were written for the prompt, usually by the model itself.
 
-Nobody knows which assertions are right; see the selectors `codet` and `b4` of nad-agents for what to make of them.
+Nothing guarantees that an assertion is right; the selectors `codet` and `b4` of nad-agents take that into account.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 __all__ = ["EXPECTED", "AssertionResults", "AssertionRunner", "AssertionWriter"]
 
 EXPECTED = "expected_result"
-"""Name of what a call should return, beside its arguments."""
+"""Key of the expected result, next to the arguments, in a written assertion."""
 
 AssertionWriter = Callable[[str, Mapping[str, Mapping[str, Any]]], Iterable[object]]
-"""Maps a prompt, and the JSON schema of each parameter by its name, to mappings that have every parameter and
-`expected_result`; JSON arrays stand for tuples and sets too. What is not of this form is left out."""
+"""Function that maps a prompt, and the JSON schema of each parameter by its name, to mappings of every parameter and
+`expected_result` to a value. JSON arrays stand for tuples and sets too. Items of any other form are ignored."""
 
 
 @dataclass(frozen=True)
 class AssertionResults:
-    """Which assertions each program passes.
+    """The assertions for a prompt, and which of them each program passes.
 
     Attributes:
-        assertions: the assertions as source; empty where the prompt asks for no function, or none was written.
-        passed: for each answer, in order, whether its program passes each assertion.
+        assertions: Source of the assertions; empty if the prompt asks for no function or no assertion was written.
+        passed: For each answer, in order, whether its program passes each assertion.
     """
 
     assertions: tuple[str, ...]
@@ -46,14 +46,14 @@ class AssertionRunner:
     """Runs programs on assertions; the runner for the selectors `codet` and `b4`.
 
     Args:
-        sandbox: where the programs run.
-        write: writes the assertions for a prompt; see `AssertionWriter`.
-        max_assertions: assertions per prompt.
-        seconds_per_input: wall-clock limit of one assertion.
-        timeout: wall-clock limit of everything that one program does; default: the sandbox's own limit.
+        sandbox: Sandbox in which the programs run.
+        write: Function that writes the assertions for a prompt; see `AssertionWriter`.
+        max_assertions: Largest number of assertions per prompt.
+        seconds_per_input: Wall-clock limit for one assertion, in seconds.
+        timeout: Wall-clock limit for all assertions of one program, in seconds; default: the sandbox's own limit.
 
     Raises:
-        ValueError: a number is not positive.
+        ValueError: A number is not positive.
     """
 
     def __init__(
@@ -75,12 +75,12 @@ class AssertionRunner:
         """Run every answer's program on the same assertions.
 
         Args:
-            answers: candidates' texts, prose and fences included.
-            prompt: what they were asked.
+            answers: The candidates' texts, including prose and fences.
+            prompt: The prompt that the candidates answer.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run them.
-            SandboxFailureError: the sandbox broke.
+            SandboxUnavailableError: No sandbox is available.
+            SandboxFailureError: The sandbox broke.
         """
         programs = self._programs.programs(answers, prompt)
         target = find_target_function(prompt, programs)
@@ -93,7 +93,7 @@ class AssertionRunner:
         return AssertionResults(tuple(written), passed)
 
     def _written(self, prompt: str, target: TargetFunction) -> dict[str, str]:
-        """The assertions as people write them, each with the call of the driver that checks it."""
+        """Map each assertion, as a person would write it, to the driver's call that checks it."""
         value_types = parameter_types(target.parameters, [])
         named = {
             parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)
@@ -109,7 +109,7 @@ class AssertionRunner:
 
 
 def _parts(item: object, named: Mapping[str, ValueType]) -> tuple[list[object], object] | None:
-    """The arguments and the expected result of a written assertion; None for anything that is not plain data."""
+    """Return the arguments and the expected result of a written assertion; None if it is not plain data."""
     if not isinstance(item, Mapping) or item.keys() != {*named, EXPECTED}:
         return None
     arguments = [json_value(value_type, item[name]) for name, value_type in named.items()]

@@ -1,4 +1,4 @@
-"""The inputs of one prompt, and who may propose further ones."""
+"""The inputs for one prompt, and the type of the functions that propose inputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Literal
 __all__ = ["InputProposer", "Inputs"]
 
 InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable[object]]
-"""Maps a prompt, and the JSON schema of each parameter of the function that is called by its name (None for a script),
-to inputs: lists of positional arguments, mappings of keyword arguments, or text (a call as source, or what a script
-reads). In a mapping that has all parameters, JSON arrays stand for tuples and sets too. Where objects of a class are
-observed, the parameters are the constructor's arguments and the calls of methods that follow."""
+"""Function that maps a prompt, and the JSON schema of each parameter of the called function by its name (None for a
+script), to inputs. An input is a list of positional arguments, a mapping of keyword arguments, or text: the source of
+a call, or a script's standard input. In a mapping that has all parameters, JSON arrays stand for tuples and sets too.
+If objects of a class are observed, the parameters are the constructor's arguments and the method calls that follow."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Inputs:
     """The inputs on which all programs are run.
 
     Attributes:
-        texts: calls as source text, or contents of standard input.
-        examples: how many of them, at the beginning, are the prompt's own examples.
-        kind: `call` of a function, `script` that reads standard input, or steps on an `object`.
-        shown: for each input what is observed on it, for people; several descriptions for the steps on an object.
-        driver: source of functions that the calls need, which is appended to every program.
+        texts: Source text of the calls, or contents of standard input.
+        examples: Number of inputs, at the beginning, that are the prompt's own examples.
+        kind: `call` for calls of a function, `script` for standard input, or `object` for steps on an object.
+        shown: For each input, readable descriptions of its observations; one for each step on an object.
+        driver: Source of functions that the calls need; it is appended to every program.
     """
 
     texts: tuple[str, ...]
@@ -35,7 +35,7 @@ class Inputs:
 
     @property
     def descriptions(self) -> tuple[str, ...]:
-        """One description, never an empty one, for everything that is observed."""
+        """The description of every observation; no description is empty."""
         if self.shown:
             return tuple(text for texts in self.shown for text in texts)
         if self.kind == "script":

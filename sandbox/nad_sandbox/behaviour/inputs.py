@@ -54,12 +54,12 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
 def script_inputs(
     prompt: str, *, count: int, programs: Sequence[str] = (), propose: InputProposer | None = None
 ) -> Inputs:
-    """Return contents of standard input: the prompt's samples, then proposed ones, else ones that fit the programs.
+    """Return contents of standard input: the prompt's samples, or generated ones if it has none, and proposed ones.
 
     Args:
         prompt: The prompt that the model answered.
         count: Largest number of inputs to return.
-        programs: Programs that will read them; if they read nothing there is one empty input.
+        programs: Programs that will read the inputs; if they read nothing, one empty input is returned.
         propose: Function that proposes further inputs as text.
 
     Raises:

@@ -1,11 +1,11 @@
-"""Appended to a program inside the sandbox: makes an object, takes steps on it, and returns what came of each.
+"""Source that is appended to a program in the sandbox: it makes an object and returns the outcome of steps on it.
 
-It is never imported outside of a sandbox, and what it returns is data of the program's own process.
+It is never imported outside a sandbox, and its result comes from the program's own process, so it cannot be trusted.
 """
 
 
 def _nad_observe_object(name: str, arguments: tuple, steps: list) -> list:  # type: ignore[type-arg]
-    """Return for each step `("returned", value)` or `("raised", exception)`; raise what the constructor raises."""
+    """Return `("returned", value)` or `("raised", exception)` for each step; the constructor's exceptions propagate."""
     import contextlib
     import io
 

@@ -1,4 +1,4 @@
-"""Sequences of steps on an object of the class that candidates define: construct it, call methods, look at it."""
+"""Sequences of steps on an object of the candidates' class: construct it, call methods, then read its state."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 __all__ = ["Step", "object_inputs", "sequence_schema"]
 
 _CALLS = 3
-"""Methods that are called in a generated sequence, before the object is looked at."""
+"""Number of method calls in a generated sequence, before the object's state is read."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is done with an object.
+    """One operation on an object.
 
     Attributes:
-        kind: `call` of a method, `get` of an attribute, or `view` by a built-in function such as `str`.
-        name: the method, attribute or function.
-        arguments: a method's positional arguments.
+        kind: `call` calls a method, `get` reads an attribute, `view` applies a built-in function such as `str`.
+        name: Name of the method, attribute or function.
+        arguments: Positional arguments of the method.
     """
 
     kind: Literal["call", "get", "view"]
@@ -38,7 +38,7 @@ class Step:
 
     @property
     def text(self) -> str:
-        """The step as people write it, without the object."""
+        """The step as a person would write it, without the object."""
         if self.kind == "call":
             return f"{self.name}({_shown(self.arguments)})"
         return self.name if self.kind == "get" else f"{self.name}()"
@@ -49,20 +49,20 @@ def _driver_source() -> str:
 
 
 def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: InputProposer | None = None) -> Inputs:
-    """Return sequences of steps on objects of a class, proposed and generated ones in turn.
+    """Return sequences of steps on objects of a class; proposed and generated sequences alternate.
 
-    Every method is called in some sequence, with usual values more often than with edge cases, and each sequence ends
-    by looking at the object.
+    The generated sequences call each method first in turn, with usual values more often than with edge cases. Each
+    sequence ends by reading the object's state.
 
     Args:
-        prompt: what the model was asked.
-        target: the class.
-        count: the most sequences to return.
-        propose: returns further sequences, as mappings of the form that `sequence_schema` describes.
+        prompt: The prompt that the model answered.
+        target: The class.
+        count: Largest number of sequences to return.
+        propose: Function that proposes further sequences, as mappings of the form that `sequence_schema` describes.
 
     Raises:
-        ValueError: a proposed sequence is not plain data of that form.
-        SandboxUnavailableError: hypothesis, which generates values, is not installed.
+        ValueError: A proposed sequence is not plain data of that form.
+        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
     """
     proposed = [_proposed(item, target) for item in (propose(prompt, sequence_schema(target)) if propose else ())]
     generated = _generated(target, count)
@@ -78,7 +78,7 @@ def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: Inpu
 
 
 def sequence_schema(target: TargetClass) -> dict[str, dict[str, Any]]:
-    """Return what a proposer is asked for: the constructor's arguments, and the calls that follow."""
+    """Return the JSON schemas that a proposer gets: of the constructor's arguments and of the calls that follow."""
     value = {"anyOf": [{"type": kind} for kind in ("integer", "number", "string", "boolean")]}
     values = {"type": "array", "items": value, "maxItems": 6}
     call = {
@@ -97,7 +97,7 @@ _Sequence = tuple[tuple[object, ...], tuple[Step, ...]]
 
 
 def _generated(target: TargetClass, count: int) -> list[_Sequence]:
-    """Sequences that begin with each method in turn, and then call others at random, always the same ones."""
+    """Return sequences that begin with each method in turn and go on with random calls from a fixed seed."""
     constructors = _rows(target.constructor, count)
     rows = {method.name: _rows(method.parameters, count) for method in target.methods}
     looks = [Step("get", name) for name in target.attributes] + [Step("view", name) for name in target.views]
@@ -112,13 +112,13 @@ def _generated(target: TargetClass, count: int) -> list[_Sequence]:
 
 
 def _rows(parameters: Sequence[Parameter], count: int) -> list[tuple[object, ...]]:
-    """Rows of arguments, the most usual first."""
+    """Return rows of arguments, beginning with the most usual ones."""
     rows = generate_arguments(parameter_types(parameters, []), count)
     return sorted(rows, key=lambda row: any(not value for value in row))
 
 
 def _proposed(item: object, target: TargetClass) -> _Sequence:
-    """A proposed sequence."""
+    """Return a proposed sequence as steps; raise ValueError if it does not have the form of `sequence_schema`."""
     try:
         assert isinstance(item, Mapping)
         known = {method.name for method in target.methods}
@@ -140,7 +140,7 @@ def _plain(values: Iterable[object]) -> tuple[object, ...]:
 
 
 def _written(target: TargetClass, arguments: Sequence[object], steps: Sequence[Step]) -> tuple[str, tuple[str, ...]]:
-    """A sequence as a call of the driver, and each of its steps as people write what leads to it."""
+    """Return the driver's call for a sequence, and for each step the statements that lead to it, for people."""
     told = [(step.kind, step.name, step.arguments) for step in steps]
     call = f"_nad_observe_object({target.name!r}, {tuple(arguments)!r}, {told!r})"
     done = [f"{target.name}({_shown(arguments)})"]

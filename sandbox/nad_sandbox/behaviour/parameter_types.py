@@ -102,7 +102,7 @@ def _from_hint(annotation: str | None) -> ValueType | None:
     tree = parse_expression(annotation.strip("'\""))
     try:
         return _from_node(tree.body) if tree is not None else None
-    except PARSE_ERRORS:  # it is nested too deeply
+    except PARSE_ERRORS:  # the annotation is nested too deeply
         return None
 
 

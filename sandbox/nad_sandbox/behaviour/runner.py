@@ -89,8 +89,8 @@ class Observations:
     """The outcomes of all programs.
 
     Attributes:
-        inputs: Descriptions of the observations: calls as source text, contents of standard input, or the steps that
-            lead to an object's state; none where no program shows anything.
+        inputs: Descriptions of the observations: source text of calls, contents of standard input, or the steps that
+            lead to an object's state; empty if no program does anything that can be observed.
         examples: Number of inputs, at the beginning, that are the prompt's own examples.
         outcomes: For each answer, in order, its outcome on each input.
     """
@@ -101,7 +101,7 @@ class Observations:
 
 
 _NOTHING = Outcome({"returned": None})
-"""What a program does that neither reads nor prints, and of which nothing can be called."""
+"""Outcome of a program that neither reads nor prints and defines nothing that can be called."""
 
 
 class BehaviourRunner:
@@ -156,7 +156,7 @@ class BehaviourRunner:
             target = find_target_function(prompt, programs)
             if target is not None:
                 return call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
-        propose = self.propose if scripts else None  # a program that reads nothing does the same on every input
+        propose = self.propose if scripts else None  # without scripts nothing reads the proposed inputs
         return script_inputs(prompt, count=self.max_inputs, programs=programs, propose=propose)
 
     def observe(self, answers: Sequence[str], *, prompt: str = "") -> Observations:
@@ -182,17 +182,17 @@ class BehaviourRunner:
         return Observations(inputs.descriptions, inputs.examples, outcomes)
 
     def programs(self, answers: Sequence[str], prompt: str) -> list[str]:
-        """The programs in the candidates' answers to a prompt."""
+        """Return the programs in the candidates' answers to a prompt."""
         return [_extracted(answer, prompt) for answer in answers]
 
     def run(self, programs: Sequence[str], inputs: Inputs) -> tuple[tuple[Outcome, ...], ...]:
-        """What each program does on each input, in two runs; programs that differ in form alone run once.
+        """Return each program's outcome on each input, from two runs; programs that differ only in form run once.
 
-        What was seen on the latest few sets of inputs is kept.
+        The outcomes on the latest few sets of inputs are cached.
 
         Raises:
-            SandboxUnavailableError: there is nowhere to run them.
-            SandboxFailureError: the sandbox broke.
+            SandboxUnavailableError: No sandbox is available.
+            SandboxFailureError: The sandbox broke.
         """
         keys = [_key(program) for program in programs]
         with self._lock:
@@ -297,14 +297,14 @@ def read_outcome(told: Any) -> Outcome:
 
 
 def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
-    """What came of each step on an object, from what the driver returned of all of them.
+    """Split the outcome of the driver's call into one outcome per step on the object.
 
     Args:
-        whole: the outcome of the call of the driver.
-        count: the number of steps.
+        whole: The outcome of the driver's call.
+        count: The number of steps.
 
     Returns:
-        One outcome for each step; the same for all of them where no object was made, or too much was told.
+        One outcome per step; all are the same if no object was made or the driver's result was too long.
     """
     returned = whole.seen.get("returned")
     if isinstance(returned, list) and returned[:1] == ["list"] and len(returned[1]) == count:

@@ -1,4 +1,4 @@
-"""Programs that read standard input: what they ask for is not compared, and what they may read can be made up."""
+"""Prepare programs that read standard input: remove their prompts, and generate input that fits them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LINES: dict[str, tuple[str, ...]] = {
     "words": ("the cat the hat", "a", "Hello World again", "b a c"),
     "text": ("hello", "racecar", "Hello, World!", "a b c", "12", "yes"),
 }
-"""Lines by what a program makes of them."""
+"""Example lines by what a program converts a line to."""
 _REPEATS = 6
-"""Further lines of the last kind, which a loop may read."""
+"""Number of further lines of the last kind, for programs that read in a loop."""
 
 
 def without_prompts(program: str) -> str:
     """Return a program whose calls of `input` print nothing, so that programs are compared by their answers.
 
     Args:
-        program: source; it is returned as it is where it does not parse, and where it prompts for nothing.
+        program: The program's source; it is returned unchanged if it does not parse or has no prompts.
     """
     tree = parse_program(program)
     if tree is None:
@@ -35,18 +35,18 @@ def without_prompts(program: str) -> str:
     if not prompts:
         return program
     for node in prompts:
-        # the prompt is still made, since making it may fail
+        # the prompt is still evaluated, since its evaluation may fail
         made = ast.Tuple([*node.args, ast.Constant("")], ast.Load())
         node.args = [ast.Subscript(made, ast.Constant(len(made.elts) - 1), ast.Load())]
     return unparse(ast.fix_missing_locations(tree)) or program
 
 
 def generate_standard_input(programs: Sequence[str], count: int) -> tuple[str, ...]:
-    """Return contents of standard input that fit what most programs read; nothing where they read nothing.
+    """Return contents of standard input that fit what most programs read; empty if no program reads anything.
 
     Args:
-        programs: source texts.
-        count: the most contents to return.
+        programs: Source texts of the programs.
+        count: Largest number of contents to return.
     """
     reads = Counter(kinds for program in programs if (kinds := _lines_read(program)))
     if not reads:
@@ -65,7 +65,7 @@ def _is_input(node: ast.AST) -> bool:
 
 
 def _lines_read(program: str) -> tuple[str, ...]:
-    """The kinds of lines that a program reads, in the order of its source."""
+    """Return the kinds of lines that a program reads, in the order of its source."""
     tree = parse_program(program)
     if tree is None:
         return ()
@@ -81,7 +81,7 @@ def _lines_read(program: str) -> tuple[str, ...]:
 
 
 def _kind(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> str:
-    """What a program makes of a line: by the calls around where it is read."""
+    """Return what a program converts a line to, judged by the calls around the place where it reads the line."""
     split = False
     statement: ast.AST = node
     while not isinstance(statement, ast.stmt) and statement in parents:

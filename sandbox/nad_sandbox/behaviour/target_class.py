@@ -1,4 +1,4 @@
-"""Which class of the candidates' programs answers a prompt, with its constructor, methods and visible state."""
+"""Find the class in the candidates' programs that answers a prompt, with its constructor, methods and public state."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from nad_sandbox.checks.guarded_parse import parse_program, unparse
 __all__ = ["Method", "TargetClass", "find_target_class"]
 
 _NO_OBJECTS = {"Solution", "Exception", "ValueError", "Enum", "IntEnum", "Protocol", "ABC", "TypedDict", "TestCase"}
-"""A class that is called so is called as functions are, and one that is derived from another of these has no use."""
+"""Names of classes whose objects are not observed, neither their own nor those of a derived class."""
 
 _VIEWS = {"__str__": "str", "__len__": "len", "__iter__": "list"}
-"""Built-in functions that show an object, by the method that they call."""
+"""Built-in functions that show an object's state, by the special method that they call."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Method:
     """A method that can be called on an object.
 
     Attributes:
-        name: its name.
-        parameters: the parameters without a default, in order.
+        name: The method's name.
+        parameters: The parameters without a default, in order.
     """
 
     name: str
@@ -38,11 +38,11 @@ class TargetClass:
     """The class whose objects are observed.
 
     Attributes:
-        name: its name.
-        constructor: the constructor's parameters without a default.
-        methods: the public methods that most programs have.
-        attributes: the public attributes and properties that most programs have.
-        views: built-in functions that most programs' objects can be given to: `str`, `len`, `list`.
+        name: The class's name.
+        constructor: The constructor's parameters without a default, in order.
+        methods: The public methods that most programs have.
+        attributes: The public attributes and properties that most programs have.
+        views: Built-in functions that accept the objects of most programs: `str`, `len`, `list`.
     """
 
     name: str
@@ -54,7 +54,7 @@ class TargetClass:
 
 @dataclass(frozen=True)
 class _Defined:
-    """A class as one program defines it."""
+    """The class as one program defines it."""
 
     constructor: tuple[Parameter, ...]
     methods: dict[str, tuple[Parameter, ...]]
@@ -63,14 +63,14 @@ class _Defined:
 
 
 def find_target_class(prompt: str, programs: Sequence[str]) -> TargetClass | None:
-    """Find the class to observe; None where the prompt asks for a function, or most programs define no class.
+    """Return the class to observe; None if the prompt asks for a function, or most programs define no class.
 
-    The prompt asks for a class if it names one that most programs define, or has the word "class". Of several the one
-    that the prompt names counts, else the last that most programs define.
+    The prompt asks for a class if it names a class that most programs define, or contains the word "class". Among
+    several classes, those that the prompt names come first, then the one in most programs, then the last one defined.
 
     Args:
-        prompt: what the model was asked.
-        programs: source texts; those that do not parse have no say.
+        prompt: The prompt that the model answered.
+        programs: Source texts of the programs; those that do not parse are ignored.
     """
     trees = [tree for program in programs if (tree := parse_program(program)) is not None]
     defined = [_classes(tree.body) for tree in trees]
@@ -94,7 +94,7 @@ def _has_methods(name: str, defined: Iterable[dict[str, _Defined]]) -> bool:
 
 
 def _classes(body: list[ast.stmt]) -> dict[str, _Defined]:
-    """The classes in a program's statements whose objects can be observed."""
+    """Return the classes among a program's statements whose objects can be observed."""
     found = {}
     for node in body:
         if isinstance(node, ast.ClassDef) and node.name not in _NO_OBJECTS:
@@ -135,7 +135,7 @@ def _described(node: ast.ClassDef) -> _Defined:
 
 
 def _assigned(constructor: ast.FunctionDef) -> set[str]:
-    """The attributes that a constructor gives an object."""
+    """Return the names of the attributes that a constructor assigns."""
     return {
         node.attr
         for node in ast.walk(constructor)
@@ -147,7 +147,7 @@ def _assigned(constructor: ast.FunctionDef) -> set[str]:
 
 
 def _merged(name: str, seen: Sequence[_Defined]) -> TargetClass:
-    """What most of the programs agree on."""
+    """Merge the programs' definitions of a class into what most of them have in common."""
     methods = Counter(method for one in seen for method in one.methods)
     order = [method for one in seen for method in one.methods]
     kept = [method for method in dict.fromkeys(order) if 2 * methods[method] >= len(seen)]
@@ -163,7 +163,7 @@ def _merged(name: str, seen: Sequence[_Defined]) -> TargetClass:
 
 
 def _usual(signatures: Sequence[tuple[Parameter, ...]]) -> tuple[Parameter, ...]:
-    """The most frequent signature among those with the most frequent number of parameters."""
+    """Return the most frequent signature among those with the most frequent number of parameters."""
     lengths = Counter(map(len, signatures))
     length = max(lengths, key=lambda n: (lengths[n], -n))
     counts = Counter(signature for signature in signatures if len(signature) == length)

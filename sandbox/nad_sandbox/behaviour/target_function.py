@@ -96,7 +96,7 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
 
 
 def required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
-    """Return the parameters without a default, in order; of a method, the object too."""
+    """Return the parameters without a default, in order; those of a method include the object."""
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
     return tuple(Parameter(a.arg, unparse(a.annotation) if a.annotation else None) for a in required)

@@ -1,7 +1,7 @@
 """Parse Python source that a model wrote: the result is a tree or None, never an exception, whatever the text is.
 
-Every part of this package that parses with `ast` does so through this module, the user's tests included, since parsers
-in two threads disturb one another.
+All parsing with `ast` in this package, including that of the user's tests, goes through this module, since parsers in
+two threads disturb one another.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _lock = threading.Lock()
 
 
 class _Parsed:
-    """What was parsed while one answer is looked at: each text once, and no more than so many characters."""
+    """The trees parsed within one `bounded_parsing` block, and the number of characters that may still be parsed."""
 
     def __init__(self, characters: int) -> None:
         self.left = characters
@@ -59,12 +59,12 @@ _parsed: ContextVar[_Parsed | None] = ContextVar("_parsed", default=None)
 
 @contextlib.contextmanager
 def bounded_parsing(characters: int) -> Iterator[None]:
-    """Parse no more than so many characters in programs within the block; what comes after them is no Python.
+    """Limit how much `parse_program` parses within the block; beyond the limit it returns None.
 
-    Each text is parsed once. Its tree is shared, so that nobody may change it.
+    Each text is parsed once, and its tree is shared, so callers must not change it.
 
     Args:
-        characters: of all programs together.
+        characters: Largest number of characters to parse in all programs together.
     """
     token = _parsed.set(_Parsed(characters))
     try:
@@ -100,7 +100,7 @@ def parse_program(source: str) -> ast.Module | None:
 
 
 def descendants(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all below it, in no particular order, less those that say how a name is used.
+    """Yield a node and all nodes below it, in no particular order, except expression contexts such as `ast.Load`.
 
     It takes a third of the time of `ast.walk`.
     """
@@ -112,7 +112,7 @@ def descendants(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def children(node: ast.AST) -> list[ast.AST]:
-    """Return the nodes directly below a node, less the one that says how a name is used."""
+    """Return the nodes directly below a node, except an expression context such as `ast.Load`."""
     found: list[ast.AST] = []
     for value in vars(node).values():
         if type(value) is list:
@@ -139,13 +139,13 @@ def parse_expression(source: str, *, longest: int = _LONGEST_EXPRESSION) -> ast.
 
 
 def parse_tests(source: str) -> ast.Module:
-    """Parse tests that a user wrote, whose errors are reported.
+    """Parse tests that a user wrote; unlike a model's programs, they raise their syntax errors.
 
     Args:
         source: Python source, or any other text.
 
     Raises:
-        SyntaxError: The text is not valid in this version of Python; others of `PARSE_ERRORS` likewise.
+        SyntaxError: The text is not valid in this version of Python; other exceptions of `PARSE_ERRORS` mean the same.
     """
     tree = _tried(source, "exec")
     assert isinstance(tree, ast.Module)
@@ -153,9 +153,9 @@ def parse_tests(source: str) -> ast.Module:
 
 
 def error_line(source: str) -> int | None:
-    """Return the line, from 1, at which source stops being Python; None when it is Python to its end.
+    """Return the line, counted from 1, at which source stops being valid Python; None if all of it is valid.
 
-    It is 1 where no more may be parsed; see `bounded_parsing`.
+    The result is 1 if the limit of `bounded_parsing` is reached.
     """
     parsed = _parsed.get()
     if parsed is not None:

@@ -103,7 +103,7 @@ class Report:
         return text if len(text) <= _FEEDBACK_CHARACTERS else text[: _FEEDBACK_CHARACTERS - 4] + " ..."
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-serializable data; ``code`` is there if a program was found."""
+        """Return the report as JSON-serializable data; it has ``code`` if a program was found."""
         checks = [
             {key: value for key, value in asdict(check).items() if value not in ("", None)} for check in self.checks
         ]

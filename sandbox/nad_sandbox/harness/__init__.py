@@ -41,9 +41,10 @@ _JUDGE = (
 
 @cache
 def judge_source() -> str:
-    """The judges' program, whose function ``main`` is called; for Python 3.8 or later with its standard library alone.
+    """Return the source of the judges' program; it needs Python 3.8 or later and only the standard library.
 
-    Tests that need pytest find it in the sandbox; see `nad_sandbox.image.pytest_files`.
+    The bootstrap program calls its function ``main``. Tests that need pytest find it in the sandbox; see
+    `nad_sandbox.image.pytest_files`.
     """
     return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE))
 

@@ -107,7 +107,7 @@ class Assertions:
         return value
 
     def together(self, *values):
-        """The arguments of an assertion's method, of which none suits too much beside another."""
+        """Return the arguments of an assertion method after checking that they compare honestly with one another."""
         for value in values:
             self.honest(value)
         if len(values) > 1:
@@ -115,7 +115,7 @@ class Assertions:
         return values
 
     def see_that_they_differ(self, one, other):
-        """Fail where a value equals a plain one, and most of those beside that."""
+        """Raise CheckError if a value equals not only the expected plain value but also most other values."""
         for value, expected in ((one, other), (other, one)):
             if type(value).__name__ not in self.equal_to_all and suits_too_much(value, expected):
                 detail = {"error": "the program's value compares equal to whatever is expected"}

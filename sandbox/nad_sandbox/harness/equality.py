@@ -23,8 +23,8 @@ class AlwaysEqualError(AssertionError):
 
 
 def random_values():
-    """Values that no honest object is equal to."""
-    number = int.from_bytes(os.urandom(6), "big") + 1  # a half more is no whole number, as a float either
+    """Return random values, none of which an honest object equals."""
+    number = int.from_bytes(os.urandom(6), "big") + 1  # small enough that a float holds number + 0.5 exactly
     text = "nad" + os.urandom(8).hex()
     return (object(), number, number + 0.5, text, text.encode(), [number], (text, number), {text: number}, {number})
 
@@ -67,9 +67,9 @@ def has_own_comparison(kind):
 
 
 def matches_random_values(value):
-    """Whether an object says that it equals, holds or orders values which have nothing in common."""
+    """Return whether an object claims to equal, contain or order random values that have nothing in common."""
     for other in random_values():
-        # of two numbers in a row, one modulo another number equals one at most
+        # an object that compares modulo a number equals at most one of two consecutive numbers
         equal = answer(lambda: value == other) and (type(other) is not int or answer(lambda: value == other + 1))
         if equal or (answer(lambda: value < other) and answer(lambda: value > other)):
             return True
@@ -79,7 +79,7 @@ def matches_random_values(value):
 
 
 def suits_too_much(value, expected):
-    """Whether an object with a comparison in Python equals not only a plain value, but most of those beside it."""
+    """Return whether an object that defines comparison in Python equals most values other than the expected one."""
     kind = type(value)
     if kind in ATOMS or type(expected) not in PLAIN or all(type(getattr(kind, n, None)) in SLOTS for n in COMPARISONS):
         return False
@@ -88,7 +88,7 @@ def suits_too_much(value, expected):
 
 
 def values_beside(value):
-    """Plain values that are like one, and differ."""
+    """Return plain values of the same type that differ from a value."""
     kind = type(value)
     if kind in (int, float, complex):
         return (value + 1, value - 1, value + 7, 2 * value + 3)

@@ -96,11 +96,11 @@ def guarded_modules(imported):
 
 
 def watch_introspection(noted, tell):
-    """Let the interpreter tell when the program, and not a library at its import, reaches into its inner workings.
+    """Install an audit hook that reports when the program, not a library at import, reaches into the interpreter.
 
     Args:
-        noted: a list that events are appended to.
-        tell: called with each of them before the program gets what it asked for.
+        noted: List to which the hook appends the names of the events.
+        tell: Function that the hook calls with each new event before the program's access takes effect.
     """
     busy, getpid, owner = [], os.getpid, os.getpid()
 

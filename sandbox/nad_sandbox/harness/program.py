@@ -43,7 +43,7 @@ def read_request(requests):
 
 
 def set_up_script():
-    """Give a child a path without the working folder, and streams that write line by line."""
+    """Remove the working folder from a child's import path, and give the child line-buffered streams."""
     folder = os.getcwd()
     sys.path[:] = [path for path in sys.path if path and path != folder]
     if PACKAGES not in sys.path:

@@ -110,11 +110,11 @@ def serve_same_process(requests, answers):
 
 
 class Judge:
-    """Runs the checks on one program, which share its module, the tests' namespace and the guard.
+    """Runs the checks on one program; all checks share the program's module, the tests' namespace and the guard.
 
     Args:
-        request: source, tests and what was found out about them; see `nad_sandbox.checks.judge_plan`.
-        tell_inner: told each time the program reaches into the interpreter.
+        request: The program's source, the tests and the plan for them; see `nad_sandbox.checks.judge_plan`.
+        tell_inner: Function that is called each time the program reaches into the interpreter.
 
     Raises:
         UnsupportedError: The tests cannot be run here, whatever the program.

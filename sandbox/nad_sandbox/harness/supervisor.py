@@ -136,7 +136,7 @@ class Supervisor:
         return True
 
     def receive_first(self, token):
-        """The next answer of the first judge, and what it notes before that."""
+        """Return the first judge's next answer, and record the notes that it sends before the answer."""
         while True:
             answer = self.first.receive(token.encode())
             if type(answer.get("note")) is not str or len(self.inner) > MOST_NOTES:
@@ -205,7 +205,7 @@ class Supervisor:
 
 
 def main():
-    """Make both children, and only then read what is checked; judge, write the verdict, end."""
+    """Fork both children before the payload is read, then judge the program, write the verdict and end the process."""
     first, second = Child(serve_same_process), Child(serve_calls)
     payload = read_payload()
     supervisor = Supervisor(payload, first, second)

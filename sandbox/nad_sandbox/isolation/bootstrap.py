@@ -3,16 +3,17 @@
 Its source is passed to ``python3 -I -S -c``: it runs in the sandbox's own interpreter (3.8 or later), uses only the
 standard library, and is never imported. In order:
 
-1. Restrict itself: the backend's own confinement where nobody outside can set it up, and Landlock, where asked and
-   where the kernel has it.
-2. Say on standard output that it is ready, with the version of this Python, and wait on standard input.
-3. Read the feed: header, the program's standard input, files.
-4. Become the program, which inherits no descriptor but 0, 1, 2, and finds the feed's pipe gone. Where the feed has a
-   mark, a forked process becomes the program, and this one ends what it leaves and tells its status. Where settings
-   name a user, that process becomes this user first, and this one stays out of its reach.
-   A program of the harness is no candidate's: it is run by this interpreter, and reads the rest of the feed itself.
-5. Wait for the next program, if the last one was of the harness, ran as another user, ended well, and left nothing:
-   no process, no file, no connection. Otherwise the sandbox has served its time.
+1. It restricts itself: it sets up the confinement that the backend cannot set up from outside, and Landlock if the
+   settings ask for it and the kernel supports it.
+2. It reports on standard output that it is ready, with the version of this Python, and waits on standard input.
+3. It reads the feed: the header, the program's standard input and the files.
+4. It becomes the program, which inherits only the descriptors 0, 1 and 2 and cannot read the feed's pipe. If the feed
+   has a mark, a forked process becomes the program, and this process kills what the program leaves behind and reports
+   its exit status. If the settings name a user, the forked process changes to that user first, so that it cannot reach
+   this process. This interpreter runs a program of the harness, which is trusted, itself; that program reads the rest
+   of the feed.
+5. It waits for the next program if the last one belonged to the harness, ran as another user, exited with status 0,
+   and left no process, file or connection behind. Otherwise it exits, and the sandbox is not used again.
 
 Its own exit codes are 126 (the program could not be set up or executed) and 127 (the program was not found).
 """
@@ -37,7 +38,7 @@ READY_SIZE = 16
 FEED_CHUNK = 1 << 18
 MOST_PROGRAMS = 100
 CLEANING_SECONDS = 2
-# what the harness uses: imported before a program comes, which nobody waits for
+# modules that the harness uses; importing them before a program arrives delays no program
 HARNESS_MODULES = ("ast", "gc", "io", "linecache", "marshal", "math", "resource", "select", "traceback")
 QUEUES = "/dev/mqueue"
 CONNECTIONS = "/proc/net/sockstat", "/proc/net/sockstat6"
@@ -76,14 +77,14 @@ def confine(settings: dict) -> None:  # type: ignore[type-arg] # 3.8
 
 
 def limit_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
-    """Let no program that is executed from now on have other capabilities."""
+    """Drop all other capabilities from the bounding set, so that no program executed from now on can gain them."""
     for capability in range(64):
         if capability not in kept:
             LIBC.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 def keep_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
-    """Give up all other capabilities."""
+    """Drop all other capabilities of this process."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     held = sum(1 << capability for capability in kept)
     sets = (ctypes.c_uint32 * 6)(held, held, 0, 0, 0, 0)
@@ -92,7 +93,7 @@ def keep_capabilities(kept: tuple) -> None:  # type: ignore[type-arg] # 3.8
 
 
 def become_user(user: int, group: int) -> None:
-    """Become a user without any right, for good."""
+    """Change irrevocably to a user without any capability."""
     limit_capabilities(())
     os.setgroups([])
     os.setresgid(group, group, group)
@@ -101,18 +102,18 @@ def become_user(user: int, group: int) -> None:
 
 
 def load_filter(program: bytes) -> None:
-    """Let the kernel check every system call from now on."""
+    """Load a seccomp filter, which the kernel applies to every system call from now on."""
     import struct
 
     text = ctypes.create_string_buffer(program, len(program))
     pointer = struct.pack("HP", len(program) // 8, ctypes.addressof(text))
-    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which filters ask for
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which seccomp filters require
     if LIBC.prctl(22, 2, pointer, 0, 0) < 0:  # PR_SET_SECCOMP
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
 def restrict_with_landlock(writable: list[str]) -> None:
-    """Deny writes outside `writable`, execution inside it, TCP, signals and abstract sockets to outside."""
+    """Deny writes outside `writable`, execution inside it, TCP, and signals and abstract sockets to the outside."""
     abi = LIBC.syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     if abi < 1:
         return
@@ -146,7 +147,7 @@ def restrict_with_landlock(writable: list[str]) -> None:
         if LIBC.syscall(445, ruleset, 1, rule, ctypes.c_uint32(0)) < 0:
             raise OSError(ctypes.get_errno(), "landlock_add_rule " + path)
         os.close(folder)
-    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock asks for
+    LIBC.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which Landlock requires
     if LIBC.syscall(446, ruleset, ctypes.c_uint32(0)) < 0:
         raise OSError(ctypes.get_errno(), "landlock_restrict_self")
     os.close(ruleset)
@@ -159,11 +160,11 @@ def fail(code: int, message: str) -> None:
 
 
 def watch(program: int) -> int:
-    """Wait for the program, and end all that it started; its exit status."""
+    """Wait for the program, kill every process that it started, and return its exit status."""
     status = os.waitpid(program, 0)[1]
     try:
         while True:
-            os.kill(-1, signal.SIGKILL)  # all but this process and the first
+            os.kill(-1, signal.SIGKILL)  # kills every process but this one and the init process
             reap()
     except ProcessLookupError:
         pass
@@ -171,7 +172,7 @@ def watch(program: int) -> int:
 
 
 def reap() -> None:
-    """Wait for what was killed; all that the program started has become this process's child."""
+    """Wait for the killed processes; all that the program started have become children of this process."""
     try:
         while True:
             os.waitpid(-1, 0)
@@ -180,7 +181,7 @@ def reap() -> None:
 
 
 def tell(mark: str, code: int, goes_on: bool) -> None:
-    """Say on both outputs how the program ended, and whether another one may come."""
+    """Write to both outputs the mark, the program's exit status, and whether another program may follow."""
     told = f"{mark}{code:03d}{'+' if goes_on else '-'}".encode()
     for output in (1, 2):
         left = told
@@ -189,7 +190,7 @@ def tell(mark: str, code: int, goes_on: bool) -> None:
 
 
 def left_nothing(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
-    """Whether a program, all of whose processes are gone, left nothing that another one could meet."""
+    """Return whether an ended program left nothing behind for the next one; remove its files first."""
     if not is_empty(settings):
         cleaner = os.fork()
         if not cleaner:
@@ -207,10 +208,10 @@ def left_nothing(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
 
 
 def has_connections() -> bool:
-    """Whether the network namespace has a connection, or one that was closed and keeps its port for a minute."""
+    """Return whether the network namespace has a connection, or a closed one that keeps its port for a minute."""
     for name in CONNECTIONS:
         if not os.path.exists(name):
-            return name == CONNECTIONS[0]  # not known: rather a new sandbox
+            return name == CONNECTIONS[0]  # without the file the answer is unknown, so a new sandbox is safer
         with open(name, encoding="ascii") as file:
             for line in file:
                 words = line.split()
@@ -221,7 +222,7 @@ def has_connections() -> bool:
 
 
 def is_empty(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
-    """Whether no place that a program can write to holds anything, its empty working folder aside, which goes."""
+    """Remove the working folder if it is empty, and return whether every place a program can write to is empty."""
     try:
         os.rmdir(settings["workdir"])
     except FileNotFoundError:
@@ -233,7 +234,7 @@ def is_empty(settings: dict) -> bool:  # type: ignore[type-arg] # 3.8
 
 
 def remove_content(folder: str) -> None:
-    """Remove what this user has in a folder."""
+    """Remove everything in a folder that this user may remove."""
     for entry in list(os.scandir(folder)):
         try:
             if entry.is_dir(follow_symlinks=False):
@@ -243,24 +244,24 @@ def remove_content(folder: str) -> None:
             else:
                 os.unlink(entry.path)
         except OSError:
-            pass  # what stays is noticed
+            pass  # the caller checks whether anything is left
 
 
 def be_unseen() -> None:
-    """Let no other process of this user look into this one's memory or use its descriptors."""
+    """Keep other processes of this user from reading this process's memory or using its descriptors."""
     LIBC.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
 def adopt_orphans() -> None:
-    """Become the parent of whatever its descendants leave."""
+    """Make this process the parent of its descendants' orphans."""
     LIBC.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def prepare() -> None:
-    """Find installed packages, as at any start of Python, and import what the harness needs."""
+    """Make installed packages importable, as Python's usual start does, and import the modules of the harness."""
     import site
 
-    stdout, sys.stdout = sys.stdout, sys.stderr  # start-up files may print
+    stdout, sys.stdout = sys.stdout, sys.stderr  # site's start-up files may print
     site.main()
     for name in HARNESS_MODULES:
         __import__(name)
@@ -268,7 +269,7 @@ def prepare() -> None:
 
 
 def main() -> None:
-    """Prepare, then become one program, or run programs in turn."""
+    """Restrict this process, then become one program, or run several programs in turn."""
     settings = json.loads(sys.argv[1])
     if settings.get("confinement"):
         confine(settings["confinement"])
@@ -292,7 +293,7 @@ def main() -> None:
             starting, start = os.pipe()
             program = os.fork()
             if program:
-                # the program's process must not have the mark, not even in memory that is free
+                # the mark is read after the fork, so that the program's process never has it, not even in freed memory
                 mark = read_exactly(header["mark"]).decode()
                 os.close(starting)
                 os.close(start)
@@ -311,7 +312,10 @@ def main() -> None:
 
 
 def load_harness(header: dict, harnesses: dict) -> Any:  # type: ignore[type-arg] # 3.8
-    """The main function of the harness's program that is to run, which comes once; None for another program."""
+    """Return the main function of the harness program that the header names, None if it names none.
+
+    The feed contains the source of each harness program once; later headers only name it.
+    """
     import gc
     import marshal
 
@@ -323,18 +327,18 @@ def load_harness(header: dict, harnesses: dict) -> Any:  # type: ignore[type-arg
         code = marshal.loads(program) if header["compiled"] else compile(program, "harness.py", "exec", 0, True)
         import builtins
 
-        # built-in names that a candidate replaces later are not those that the harness uses
+        # the harness gets its own copy of the built-in names, which a candidate cannot replace
         scope = {"__builtins__": dict(vars(builtins)), "__name__": "harness"}
         exec(code, scope)
         harnesses[name] = scope["main"]
         del program, code
         gc.collect()
-        gc.freeze()  # a forked process that collects garbage does not copy what lies here
+        gc.freeze()  # garbage collection in a forked process then does not copy these objects
     return harnesses[name]
 
 
 def begin(settings: dict, header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
-    """Become the program, in a process of its own or in this one."""
+    """Turn the current process into the program."""
     if settings["user"] is not None:
         become_user(*settings["user"])
         be_unseen()
@@ -361,7 +365,7 @@ def begin(settings: dict, header: dict, harness: Any) -> None:  # type: ignore[t
 
 
 def run_harness(header: dict, harness: Any) -> None:  # type: ignore[type-arg] # 3.8
-    """Run a program of the harness here."""
+    """Run a program of the harness in this process."""
     os.closerange(3, 256)
     set_limits(header)
     os.environ.update(header["env"], HOME=os.getcwd())

@@ -1,8 +1,8 @@
 """The rights of a sandboxed program, defined once for all backends: its system calls and where it may write.
 
 The system-call policy is an allow list: Docker's default profile as it applies to a process without capabilities,
-less io_uring, ptrace and its kin, System V IPC, message queues, fanotify, file handles, secret and executable memory
-files, and sockets of any family but unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
+without io_uring, ptrace and related calls, System V IPC, message queues, fanotify, file handles, secret and executable
+memory files, and sockets other than unix and IP. Everything else (keyctl, bpf, userfaultfd, perf_event_open, the mount
 and namespace families, module loading, clocks) is refused with EPERM because it is not on the list.
 """
 
@@ -167,6 +167,6 @@ def shared_memory_mb(limits: Limits) -> int:
 
 
 def scratch_options(limits: Limits) -> str:
-    """Return the mount options of the scratch space: its size, how many files it may hold, and who may write there."""
+    """Return the mount options of the scratch space: its size, its largest number of files, and its permissions."""
     files = max(1024, limits.tmpfs_mb * _INODES_PER_MIB)
     return f"size={limits.tmpfs_mb}m,nr_inodes={files},mode=1777"

@@ -7,11 +7,11 @@ from nad_sandbox.process.capped_output import CappedOutput
 __all__ = ["MarkedOutput"]
 
 _STATUS_DIGITS = 3
-_NO_STATUS = 1  # of a stream in which something else follows the mark
+_NO_STATUS = 1  # exit status if the mark is not followed by digits
 
 
 class MarkedOutput:
-    """Collects a stream that ends with a mark, three digits for the exit status, and whether another program may come.
+    """Collects a stream that ends with a mark, three digits of exit status, and "+" if another program may follow.
 
     The mark is a secret between this process and the sandbox's bootstrap program. It arrives before the sandbox has
     been removed, which takes longer than most programs run.

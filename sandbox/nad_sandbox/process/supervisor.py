@@ -106,14 +106,14 @@ def supervise(
     and the caller must remove the rest of the sandbox.
 
     Args:
-        process: started with pipes for all three streams, as the leader of its own group.
-        feed: what it gets on its standard input.
-        timeout: wall-clock seconds from now.
-        output_bytes: bytes of stdout and of stderr to keep, each.
-        cancelled: ends the process when set.
-        kill: ends the process and all that it started.
-        mark: what the bootstrap program writes behind each output once the program has ended; see `MarkedOutput`.
-        keep_open: leave the pipes open, for another program.
+        process: Process that leads its own group and has pipes for all three streams.
+        feed: Bytes for the process's standard input, in pieces.
+        timeout: Wall-clock limit from now, in seconds.
+        output_bytes: Number of bytes to keep of stdout and of stderr, each.
+        cancelled: Event that ends the process when set.
+        kill: Function that ends the process and everything that it started.
+        mark: Mark that the bootstrap program writes after each output once the program has ended; see `MarkedOutput`.
+        keep_open: Whether to leave the pipes open for another program.
     """
     started = time.monotonic()
     stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)

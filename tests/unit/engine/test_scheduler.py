@@ -312,3 +312,35 @@ def test_engines_that_share_a_model_take_turns():
     for group in together:
         for mine, other in zip(alone.rollouts, group.rollouts, strict=True):
             np.testing.assert_array_equal(mine.neurons, other.neurons)
+
+
+def test_candidates_that_cannot_be_put_together_fail_their_request_and_no_other(monkeypatch):
+    scheduler = Scheduler(engine())
+
+    def broken(_generation):
+        raise ValueError("rows are missing")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nad_agents.engine.hf.generation.HFGeneration.group", broken)
+        with pytest.raises(GenerationError, match="rows are missing"):
+            submit(scheduler, (request(), Watcher()))[0].future.result(20)
+    assert len(submit(scheduler, (request(), Watcher()))[0].future.result(20).group) == 2
+
+
+class Waiting(HFEngine):
+    """Takes a few steps to begin, as an engine with a queue of its own may."""
+
+    idle = 3
+
+    def step(self, max_tokens):
+        if self.idle:
+            self.idle -= 1
+            return
+        super().step(max_tokens)
+
+
+def test_an_observer_is_not_called_for_candidates_that_have_not_grown():
+    backend, watcher = Waiting(tiny_model(num_hidden_layers=1), byte_tokenizer()), Watcher()
+    submit(Scheduler(backend), (request(tokens=16), watcher))[0].future.result(20)
+    assert backend.idle == 0
+    assert watcher.seen == [(8, True), (16, True)]

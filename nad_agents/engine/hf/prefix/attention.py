@@ -133,7 +133,7 @@ def _attention(
         raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
     scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
     # the rows of one group are all rows
-    parts = query.split([group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
+    parts = torch.split(query, [group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
     outputs = []
     for number, rows in enumerate(parts):
         split = _GroupAttention(layer, number, module, scale=scale, softcap=softcap, sinks=s_aux)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import (
-    DummyLayer,
     DynamicLayer,
     DynamicSlidingWindowLayer,
     LinearAttentionAndFullAttentionLayer,
@@ -18,7 +17,7 @@ from transformers.cache_utils import (
 
 from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix, RecurrentState
 from nad_agents.engine.hf.prefix.layers import RowGroup, SharedAttentionLayer, SharedHybridLayer, Suffix
-from nad_agents.engine.hf.recurrent_rows import append_states, select_states, set_states
+from nad_agents.engine.hf.recurrent_rows import append_states, keeps_nothing, select_states, set_states
 
 __all__ = ["SharedPrefixCache", "unshareable_layers"]
 _SHORT = 256
@@ -48,7 +47,7 @@ def _shared_layer(layer: Any) -> Any:
         return SharedHybridLayer(number_of_states=layer.number_of_states)
     if type(layer) is LinearAttentionAndSlidingWindowAttentionLayer:
         return SharedHybridLayer(layer.sliding_window, layer.number_of_states)
-    return type(layer)() if type(layer) is DummyLayer else None
+    return type(layer)() if keeps_nothing(layer) else None
 
 
 class _NewKeys(NamedTuple):

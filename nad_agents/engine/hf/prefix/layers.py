@@ -134,8 +134,8 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
         """Add the keys and values of new tokens, [rows of all groups, heads, new, dim], and return just these."""
         rows = [group.rows for group in self.groups]
         # the rows of one group are all rows
-        keys = key_states.split(rows) if len(rows) > 1 else (key_states,)
-        values = value_states.split(rows) if len(rows) > 1 else (value_states,)
+        keys = torch.split(key_states, rows) if len(rows) > 1 else (key_states,)
+        values = torch.split(value_states, rows) if len(rows) > 1 else (value_states,)
         for group, suffix, new_keys, new_values in zip(self.groups, self.suffixes, keys, values, strict=True):
             suffix.append(new_keys, new_values, window=self.window, reserve=group.reserve)
         self.attended = False

@@ -137,7 +137,7 @@ def _usual_imports(missing: set[str], called: set[str]) -> dict[str, str]:
 
 
 def _called(tree: ast.AST) -> set[str]:
-    """Names that are called as functions."""
+    """Return the names that are called as functions."""
     return {
         node.func.id for node in descendants(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }

@@ -60,9 +60,9 @@ def facts(code: str) -> ProgramFacts | None:
 
 
 def is_idle(code: str) -> bool:
-    """Return whether source is no code that could be checked: blank, comments alone, or words that happen to parse.
+    """Return whether source has no code to check: it is blank, has only comments, or is words that happen to parse.
 
-    "42", "Yes" and "not True" are such words, which a program that only has to load would pass with.
+    "42", "Yes" and "not True" are such words; they would pass a check that only loads the program.
     """
     tree = parse_program(code)
     return not code.strip() or (tree is not None and all(_is_idle(statement) for statement in tree.body))
