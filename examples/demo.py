@@ -75,7 +75,7 @@ def candidate_table(selection: Selection, verdicts: dict[int, Verdict]) -> Table
     """Return the candidates in rank order, each with what the sandbox said of it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     for header in ("rank", "#", "agreement", "neurons", "tokens"):
-        table.add_column(header, justify="right", no_wrap=True, min_width=len(header))
+        table.add_column(header, justify="right", no_wrap=True, min_width=max(2, len(header)))
     table.add_column("sandbox", no_wrap=True, overflow="ellipsis", ratio=1)
     for index in selection.ranking:
         candidate = selection.candidates[index]
