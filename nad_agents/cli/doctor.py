@@ -136,7 +136,8 @@ def _installed(package: str) -> str | None:
 
 def _check_extras() -> Iterator[Finding]:
     for extra, packages in _EXTRAS.items():
-        installed, absent = [], []
+        installed: list[str] = []
+        absent: list[str] = []
         for package in packages:
             found = next(filter(None, map(_installed, (package, *_SAME_AS.get(package, ())))), None)
             (absent if found is None else installed).append(found or package)
