@@ -75,7 +75,8 @@ class NeuronAgreementDecoder:
             only selectors that need none work with it.
         engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
             ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
-            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``.
+            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``. With
+            a `base_url`, "vllm" is a ``vllm serve`` that was started with ``VLLM_PLUGINS=nad_agents``.
 
     Attributes:
         loaded: The model with its tokenizer.
