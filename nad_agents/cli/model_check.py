@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from nad_agents.cli.cache_check import check_cache
 from nad_agents.cli.display import loading
 from nad_agents.cli.findings import Finding
 from nad_agents.exceptions import NADError, UnsupportedModelError
@@ -45,6 +46,7 @@ def describe_model(console: Console, model: str, adapter: str | None) -> Iterato
     )
     yield Finding("weights", "ok", _weights(loaded))
     yield from _neurons(loaded)
+    yield from check_cache(loaded.model)
 
 
 def _weights(loaded: LoadedModel) -> str:
