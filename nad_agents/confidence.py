@@ -1,9 +1,9 @@
-"""How likely it is that a chosen answer is right, estimated from how many candidates answer alike.
+"""Estimate the probability that a chosen answer is right from how many candidates give the same answer.
 
-The estimate is a logistic curve over the share of the other candidates that answer as the winner does. The curves were
+The estimate is a logistic curve over the share of the other candidates that give the winner's answer. The curves were
 fitted on 64 candidates each of HumanEval (76 problems) and GSM8K (60 problems) of a model with half a billion
-parameters; fitted on one half of the problems, they were off by 6 to 14 points on average on the other, most where
-programs were not checked. Other models and tasks may differ: `nad report` shows the curve of a run.
+parameters. Fitted on one half of the problems, they were off by 6 to 14 points on average on the other half, most of
+all for unchecked programs. Other models and tasks may differ: `nad report` shows the curve of a run.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 __all__ = ["agreeing_share", "estimate_confidence"]
 
 _CURVES = {"programs": (-0.51, 2.37), "checked": (0.97, 1.78), "answers": (-3.27, 7.96)}
-"""Intercept and slope, by what the candidates agree on."""
+"""Intercept and slope by the kind of agreement."""
 
 _KINDS = {"behaviour": "programs", "behaviour_groups": "programs", "majority": "answers"}
-"""What candidates agree on, by the selector."""
+"""Kind of agreement that each selector measures."""
 
 _FAILED = 0.05
-"""Where no candidate passed the checks."""
+"""Probability that the answer is right if no candidate passed the checks."""
 
 
 def agreeing_share(votes: NDArray[np.int64], winner: int) -> float:
-    """Return the smoothed share of candidates that answer as the winner, averaged over the questions.
+    """Return the smoothed share of candidates that give the winner's answer, averaged over the questions.
 
     Args:
         votes: Int64 [N, questions]; see `Scores.votes`.
@@ -44,13 +44,13 @@ def estimate_confidence(
 
     Args:
         selector: Name of the selector that decided.
-        votes: What each candidate answers; None if the selector compares no answers.
+        votes: Each candidate's answers (see `Scores.votes`); None if the selector compares no answers.
         winner: The chosen candidate.
         passed: Whether the winner passed the verifier; None without one.
 
     Returns:
-        The probability; None if nothing that was calibrated speaks for or against the answer, as where only neurons
-        and log-probabilities were compared.
+        The probability; None if no calibrated evidence exists, for example if only neurons and log-probabilities were
+        compared.
     """
     if passed is False:
         return _FAILED

@@ -75,7 +75,8 @@ class NeuronAgreementDecoder:
             only selectors that need none work with it.
         engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
             ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
-            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``.
+            `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``. With
+            a `base_url`, "vllm" is a ``vllm serve`` that was started with ``VLLM_PLUGINS=nad_agents``.
 
     Attributes:
         loaded: The model with its tokenizer.
@@ -154,7 +155,7 @@ class NeuronAgreementDecoder:
         return self.engine.fitting_token_limit(request)
 
     def close(self) -> None:
-        """Cancel every request and free what the engine holds outside this process; of use with engine "vllm"."""
+        """Cancel every request, and free what the engine holds outside this process, such as vLLM's workers."""
         self._scheduler.stop()
         self.engine.close()
 
@@ -499,7 +500,7 @@ class NeuronAgreementDecoder:
             )
         if config.until == "passed" and verifier is None:
             raise ConfigurationError("until='passed' needs to know what passes; give a verifier, or until='decided'")
-        if timeout is not None and not timeout > 0:  # which NaN is not
+        if timeout is not None and not timeout > 0:  # the condition also rejects NaN
             raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
         if sampling.seed is None:
             sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
@@ -588,7 +589,7 @@ class NeuronAgreementDecoder:
         return pending
 
     def _recording(self, config: NADConfig) -> RecordingConfig | None:
-        """Return what is recorded: nothing where nobody wants it, or where the engine has no neurons to show."""
+        """Return the recording config; None if nothing needs neurons or the engine cannot record them."""
         if not config.record or not self.engine.records_neurons:
             return None
         return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)

@@ -1,4 +1,4 @@
-"""Test inputs and assertions that the model itself proposes, on which candidates' programs are compared."""
+"""Let the model propose test inputs and assertions on which the candidates' programs are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelAssertions", "ModelInputs"]
 
 _KEPT = 16
-"""Answers that are kept, as a caller that samples in waves asks again with each of them."""
+"""Number of cached answers; a caller that samples in waves repeats its question with each wave."""
 
 _TASK = "Here is a programming task. Do not solve it: it will be tested, and you choose the inputs.\n\n{task}\n\n"
 _CALLS = (
@@ -82,7 +82,7 @@ class ModelInputs:
         return self._list(ask, item)
 
     def _list(self, ask: str, item: Mapping[str, Any]) -> list[object]:
-        """Return the model's answer to a question for a list, under a grammar; the same question is asked once."""
+        """Return the list with which the model answers a question under a grammar; answers are cached."""
         asked = ask + json.dumps(item, sort_keys=True)
         known = self._known.get(asked)
         if known is not None:
@@ -112,7 +112,7 @@ _ASSERTIONS = (
 
 
 class ModelAssertions(ModelInputs):
-    """Asks a model for calls with their results; the `write` function for ``nad_sandbox.AssertionRunner``.
+    """Asks a model for calls with their expected results; the `write` function for ``nad_sandbox.AssertionRunner``.
 
     The list is one greedy answer that a grammar constrains, as for `ModelInputs`.
 
@@ -136,7 +136,7 @@ class ModelAssertions(ModelInputs):
             parameters: The JSON schema of each of the function's parameters, by name.
 
         Returns:
-            Mappings from the parameters' names to arguments, and from ``expected_result`` to what the call returns.
+            Mappings from the parameters' names to arguments, and from ``expected_result`` to the expected result.
 
         Raises:
             ConfigurationError: The model's tokenizer does not work with grammars, or the token limit is too low.

@@ -119,7 +119,7 @@ class RequestObserver:
                 self._events.put(WinnerChosen(self.winner))
 
     def report_end(self) -> None:
-        """Tell that no further candidate is generated, although later waves were announced."""
+        """Report that no further candidate is generated, although later waves were announced."""
         if self._remaining and self._on_rows_freed is not None:
             self._on_rows_freed(0)
         self._remaining = 0

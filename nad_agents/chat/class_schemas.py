@@ -18,7 +18,7 @@ __all__ = ["class_schema", "plain_class_schema", "typed_dict_schema"]
 class _NumbersForDecimals(GenerateJsonSchema):
     """Describes a Decimal as a number; pydantic also allows strings, but cannot read all of those back."""
 
-    # what cannot be written as JSON, such as a factory, is no default of the answer either
+    # a default that JSON cannot express, such as a factory, cannot be the answer's default either
     ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
 
     def decimal_schema(self, schema: Any) -> JsonSchemaValue:
@@ -41,12 +41,12 @@ def class_schema(cls: Any) -> dict[str, Any]:
 
 
 def plain_class_schema(cls: Any) -> dict[str, Any]:
-    """Return the same as pydantic by itself writes it."""
+    """Return the JSON schema of a class as pydantic writes it."""
     return inline_root(TypeAdapter(cls).json_schema(schema_generator=_Plain))
 
 
 def typed_dict_schema(cls: Any) -> dict[str, Any] | None:
-    """Return the JSON schema of a TypedDict; None where a type of its fields has none.
+    """Return the JSON schema of a TypedDict; None if the type of one of its fields has no JSON schema.
 
     Args:
         cls: A TypedDict of `typing` or `typing_extensions`.
@@ -58,11 +58,11 @@ def typed_dict_schema(cls: Any) -> dict[str, Any] | None:
 
 
 def _readable(cls: Any, copies: dict[Any, Any]) -> Any:
-    """Return a type in which every TypedDict is one of `typing_extensions`; before Python 3.12 pydantic wants those.
+    """Replace every TypedDict in a type by one of `typing_extensions`, which pydantic requires before Python 3.12.
 
     Args:
         cls: The type.
-        copies: The classes copied so far, by their original.
+        copies: The copies made so far, by the original class.
     """
     if is_typeddict(cls):
         if cls in copies:
@@ -90,5 +90,5 @@ def _readable(cls: Any, copies: dict[Any, Any]) -> Any:
 
 
 def _is_type(part: Any) -> bool:
-    """Return whether an argument of a type is one itself, and not a value of a Literal or what Annotated adds."""
+    """Return whether an argument of a type is itself a type, not a value of a Literal or metadata of an Annotated."""
     return isinstance(part, type) or get_origin(part) is not None

@@ -1,8 +1,8 @@
-"""Steps of coding agents: which of them are the same, and which cannot be carried out.
+"""Compare the steps of coding agents, and find those that cannot be carried out.
 
-Known are the edits of Cline (``replace_in_file``, ``write_to_file``), opencode (``edit``, ``write``), Codex
-(``apply_patch``), Qwen Code (``edit``, ``replace``, ``write_file``) and aider's blocks in the text. Nothing is run: the
-code is parsed, and the text that an edit replaces is looked for in what the conversation has shown.
+The module knows the edits of Cline (``replace_in_file``, ``write_to_file``), opencode (``edit``, ``write``), Codex
+(``apply_patch``), Qwen Code (``edit``, ``replace``, ``write_file``) and aider's blocks in the text. It runs nothing: it
+parses the code, and looks for the text that an edit replaces in what the conversation has shown.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 __all__ = ["ShownText", "call_key", "edit_fault", "schema_fault", "step_fault"]
 
 _WRITTEN = ("content", "file_text", "contents", "code", "new_source")
-"""Arguments that hold a whole file."""
+"""Names of arguments that hold a whole file."""
 _REPLACED = ("old_string", "oldString", "old_str", "old_text", "search", "target_content")
-"""Arguments that hold the text to be replaced."""
+"""Names of arguments that hold the text to be replaced."""
 _PATCHES = ("diff", "patch", "patchText", "input")
-"""Arguments that hold blocks of text to be replaced, or a patch."""
+"""Names of arguments that hold blocks of text to be replaced, or a patch."""
 _PATHS = ("path", "file_path", "filePath", "absolute_path", "file", "filename", "target_file")
 
 _BLOCK = re.compile(r"^[<-]{5,}\s*SEARCH>?\s*\n(.*?)^={5,}\s*$", re.MULTILINE | re.DOTALL)
@@ -59,7 +59,7 @@ def _normal(value: Any) -> Any:
     if not isinstance(value, str) or "\n" not in value:
         return value
     tree = _parsed(value)
-    # prose of one word a line parses, too, and is no code
+    # prose with one word per line parses as Python too, but it is not code
     code = tree is not None and any(not isinstance(node, ast.Expr) for node in tree.body)
     return ast.dump(tree) if tree is not None and code else "\n".join(map(str.rstrip, value.strip().splitlines()))
 
@@ -77,7 +77,7 @@ def _parsed(source: str) -> ast.Module | None:
 
 @dataclass(frozen=True)
 class ShownText:
-    """The lines that a conversation has shown, without line numbers before them.
+    """The lines that a conversation has shown, without their line numbers.
 
     Attributes:
         lines: The lines, without white space at their ends.
@@ -92,7 +92,7 @@ class ShownText:
         return cls(tuple(lines))
 
     def has(self, text: str) -> bool:
-        """Return whether the lines of a text follow one another, apart from indentation of the first and line ends."""
+        """Return whether a text's lines were shown in a row, ignoring line ends and the first line's indentation."""
         wanted = [line.rstrip() for line in text.strip("\n").splitlines()]
         if not any(line.strip() for line in wanted):
             return True
@@ -118,7 +118,7 @@ def step_fault(
     shown: ShownText,
     schemas: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str | None:
-    """Return why a step cannot be carried out, in words; None if nothing speaks against it.
+    """Return why a step cannot be carried out, in words; None if no obstacle is known.
 
     Args:
         content: The text of the answer, in which aider's blocks are looked for.
@@ -134,7 +134,7 @@ def step_fault(
 
 
 def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Return how arguments break the outermost level of their schema; None if they do not."""
+    """Return how arguments violate the outermost level of their schema; None if they do not."""
     properties = schema.get("properties") or {}
     missing = [name for name in schema.get("required") or () if name not in arguments]
     if missing:
@@ -155,7 +155,7 @@ def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str
 
 
 def edit_fault(arguments: Mapping[str, Any], shown: ShownText) -> str | None:
-    """Return why an edit cannot be applied: its Python does not parse, or what it replaces was not shown."""
+    """Return why an edit cannot be applied: its Python does not parse, or the text that it replaces was not shown."""
     texts = {name: value for name, value in arguments.items() if isinstance(value, str)}
     path = next((texts[name] for name in _PATHS if name in texts), "")
     if path.endswith(".py"):
@@ -182,7 +182,7 @@ def _blocks_fault(text: str, shown: ShownText) -> str | None:
 
 
 def _patch_fault(text: str, shown: ShownText) -> str | None:
-    """Return what is wrong with a patch of Codex: each hunk's old lines have to be there."""
+    """Return what is wrong with a Codex patch: the conversation must have shown each hunk's old lines."""
     if "*** Begin Patch" not in text:
         return None
     old: list[str] = []

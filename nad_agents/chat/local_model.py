@@ -289,7 +289,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             if value is not None or type(None) in get_args(fields[name].annotation)
         }
         for name in changes.keys() - SAMPLING_FIELDS.keys() - NAD_FIELDS.keys():
-            # the configs check the others
+            # the configs check the other parameters
             changes[name] = field_value(type(self), name, changes[name])
         values = {name: getattr(self, name) for name in CALL_FIELDS} | changes
         decoder = self.decoder

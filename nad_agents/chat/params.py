@@ -193,7 +193,7 @@ def field_value(model: type[BaseModel], name: str, value: Any) -> Any:
         value: The value of the call.
 
     Raises:
-        ConfigurationError: The field does not take the value.
+        ConfigurationError: The field does not accept the value.
     """
     field = model.model_fields[name]
     try:

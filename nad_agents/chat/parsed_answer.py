@@ -27,7 +27,7 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class InvalidToolCall:
-    """Text that was meant as a tool call and is none: it cannot be read, or its arguments do not fit the tool's schema.
+    """A tool call that cannot be made: its text cannot be parsed, or its arguments do not fit the tool's schema.
 
     Attributes:
         id: An identifier that no other call has.

@@ -1,4 +1,4 @@
-"""One decoder per model, adapter, device, dtype and engine in a process; its users share weights and batches."""
+"""Keep one decoder per model, adapter, device, dtype and engine in a process; its users share weights and batches."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def shared_decoder(
         device: "auto" or a torch device.
         dtype: "auto" or the name of a torch dtype.
         adapter: Folder or hub id of a LoRA adapter; None for none.
-        engine: What runs the model.
+        engine: Name of the engine that runs the model.
         engine_options: Further options of the engine.
 
     Raises:
         ModelLoadError: The model cannot be loaded; the next call tries again.
-        ConfigurationError: There is no such device or dtype, or the engine does not take an option.
+        ConfigurationError: The device or dtype does not exist, or the engine does not accept an option.
         MissingDependencyError: The engine's package is not installed.
     """
     # torch and transformers take seconds to import, so not before a model is needed
@@ -60,7 +60,7 @@ def shared_decoder(
 
     options = dict(engine_options or {})
     if engine == "hf":
-        # "auto" and what it stands for are the same decoder; another engine resolves it itself
+        # "auto" and the device or dtype that it stands for share a decoder; other engines resolve "auto" themselves
         torch_device = resolve_device(device)
         device, dtype = str(torch_device), str(resolve_dtype(dtype, torch_device)).removeprefix("torch.")
     key = (model, adapter, device, dtype, engine, json.dumps(options, sort_keys=True, default=repr))

@@ -1,4 +1,4 @@
-"""Selection among an agent's next steps: candidates that do the same are counted together."""
+"""Select among an agent's next steps, counting candidates that take the same step together."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class StepSelector:
 
     @property
     def name(self) -> str:
-        """The other selector's name."""
+        """Name of the other selector."""
         return self.selector.name
 
     @property

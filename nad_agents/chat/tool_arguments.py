@@ -1,4 +1,4 @@
-"""The arguments of tool calls, held against the tool's schema."""
+"""Check the arguments of tool calls against the tool's schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ArgumentsError", "fitting_arguments", "named_arguments"]
 
 _LONGEST_REASON = 300
 _PYTHON_WORDS = {"True": "true", "False": "false"}
-"""How models that know Python write JSON's words."""
+"""Python's names of JSON's constants, which some models write instead."""
 
 
 class ArgumentsError(ValueError):
@@ -25,16 +25,16 @@ class ArgumentsError(ValueError):
 def fitting_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a call after checking that they fit the tool's schema.
 
-    Two habits of models are mended where the meaning is certain. A string where the schema takes no string, whose text
-    is JSON that the schema takes there, becomes that JSON, such as "5" for an integer. A null for a property that is
-    neither required nor takes null is left out.
+    Two common faults are repaired if the meaning is certain. If a string stands where the schema allows none, but its
+    text is JSON that the schema allows there, it becomes that JSON, such as "5" for an integer. A null for an optional
+    property that does not allow null is removed.
 
     Patterns, formats and multiples of fractions are left to the tool: a pattern may take forever on some texts, and
-    fractions are not exact. A schema that is no valid JSON Schema lets every argument through.
+    fractions are not exact. A schema that is not valid JSON Schema accepts all arguments.
 
     Args:
         arguments: The arguments as the model wrote them.
-        parameters: The tool's schema; an empty one takes every argument.
+        parameters: The tool's schema; an empty one accepts all arguments.
 
     Raises:
         ArgumentsError: The arguments do not fit the schema, are a copy of it, or hold a number that JSON cannot write.
@@ -48,7 +48,7 @@ def fitting_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any
     if {"type", "properties"} <= arguments.keys() - (properties.keys() if isinstance(properties, Mapping) else set()):
         msg = "the arguments are a schema, not values"
         raise ArgumentsError(msg)
-    # a mended value may show a fault within the value, such as in a list that was written as a string
+    # a repaired value may itself contain a fault, such as a list that was written as a string
     while faults := _faults(fitting, parameters):
         mended = next(filter(None, (_mended(fitting, parameters, fault) for fault in faults)), None)
         if mended is None:
@@ -58,10 +58,10 @@ def fitting_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any
 
 
 def named_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> bool:
-    """Return whether the schema names every argument, or says that there may be others.
+    """Return whether the schema names every argument, or explicitly allows others.
 
     Args:
-        arguments: The arguments of what may be a call.
+        arguments: The arguments of the JSON that may be a call.
         parameters: The tool's schema.
     """
     properties = parameters.get("properties")
@@ -71,7 +71,7 @@ def named_arguments(arguments: Mapping[str, Any], parameters: Mapping[str, Any])
 
 
 def _faults(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[ValidationError]:
-    """Return what does not fit; nothing where the schema itself cannot be used."""
+    """Return the arguments' violations of the schema; nothing if the schema itself is invalid."""
     from jsonschema import SchemaError
     from jsonschema.exceptions import UndefinedTypeCheck, UnknownType
     from referencing.exceptions import Unresolvable
@@ -86,7 +86,7 @@ def _faults(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> list
 def _validator(schema: Mapping[str, Any]) -> Validator:
     from referencing import Registry
 
-    # with a registry of its own the validator fetches no schema from an address that a client names
+    # its own registry keeps the validator from fetching a schema from an address that a client names
     validator: Validator = _validator_class()(schema, registry=Registry())
     return validator
 
@@ -115,14 +115,14 @@ def _validator_class() -> Any:
             **dict.fromkeys(patterns, unchecked),
             "multipleOf": multiple_of,
             "additionalProperties": additional_properties,
-            # as in the grammars, which keep to one of several alternatives
+            # the grammars also follow only one of several alternatives
             "oneOf": rules["anyOf"],
         },
     )
 
 
 def _mended(arguments: dict[str, Any], parameters: Mapping[str, Any], fault: ValidationError) -> dict[str, Any] | None:
-    """Return the arguments with one fault mended where it is certain what the model meant, else None."""
+    """Return the arguments with one fault repaired if it is certain what the model meant, else None."""
     path = list(fault.absolute_path)
     if not path or not (fault.instance is None or isinstance(fault.instance, str)):
         return None
@@ -140,7 +140,7 @@ def _mended(arguments: dict[str, Any], parameters: Mapping[str, Any], fault: Val
         del holder[path[-1]]
     else:
         return None
-    # what is wrong within the new value comes next; what is wrong with the value must be gone
+    # the new value itself must be valid; faults inside it are repaired next
     before, after = (
         sum(len(found.absolute_path) <= len(path) for found in _faults(given, parameters))
         for given in (arguments, mended)
@@ -149,8 +149,8 @@ def _mended(arguments: dict[str, Any], parameters: Mapping[str, Any], fault: Val
 
 
 def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of JSON; raises a ValueError for infinite numbers and NaN."""
-    # the decoder goes as deep as the one that read the arguments, which copy.deepcopy does not
+    """Return a copy of JSON data; raise ValueError for infinite numbers and NaN."""
+    # the JSON decoder copes with the nesting that the arguments were read with, unlike copy.deepcopy
     copied: dict[str, Any] = json.loads(json.dumps(arguments, allow_nan=False))
     return copied
 
@@ -158,7 +158,7 @@ def _copied(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _reason(faults: Sequence[ValidationError]) -> str:
     from jsonschema.exceptions import best_match
 
-    # of several alternatives the one that is nearest to the value
+    # if several alternatives failed, the one nearest to the value is reported
     fault = best_match(iter(faults)) or faults[0]
     where = ".".join(map(str, fault.absolute_path))
     text = " ".join(f"{where}: {fault.message}".split()) if where else fault.message

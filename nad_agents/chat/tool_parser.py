@@ -29,11 +29,11 @@ _INTRODUCTIONS = ("```json", "```tool_call", "```", *_MARKERS)
 _MARK = re.compile("|".join(map(re.escape, (_TAG, *_MARKERS))))
 
 _THINKING = re.compile(r"<(think|thinking|thought|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-"""Thinking that does not begin the answer, or is marked by a tag of another family."""
+"""Matches thinking that does not begin the answer, or is marked by a tag of another family."""
 
 _BRACKET = re.compile(r"[{\[]")
 _MOST_BRACKETS = 200
-"""Brackets before a call that are looked at; text with more of them is none that a model writes around a call."""
+"""Largest number of brackets examined before a call; models never write more of them around a call."""
 
 _NAME = re.compile(r'"name"\s*:\s*"([^"\\]*)"')
 
@@ -57,7 +57,8 @@ _BEFORE_NAME = (
 """Token sequences with which the JSON of a call may begin before the tool's name: the bare form, and OpenAI's."""
 
 _UNREADABLE = (ValueError, RecursionError)
-"""What Python's JSON decoder raises: syntax errors, integers of thousands of digits, nesting of thousands of levels."""
+"""Exceptions of Python's JSON decoder: for syntax errors, integers of thousands of digits, nesting of thousands of
+levels."""
 
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "(?:arguments|parameters)": ')
 """How a call begins where a grammar allows nothing else."""
@@ -143,10 +144,10 @@ def parse_answer(
 ) -> ParsedAnswer:
     """Find the calls in an answer, in whichever format they are written.
 
-    What stands behind a family's mark is a call, and an invalid one if its arguments do not fit the tool's schema. Bare
-    JSON is a call only if it has nothing but the keys of a call, names a tool on offer and has arguments that fit its
-    schema; everything else stays content. `fitting_arguments` says what fits. Nothing within other JSON, or between
-    tags by which models mark their thinking, is a call.
+    The text after a family's mark is a call; the call is invalid if its arguments do not fit the tool's schema. Bare
+    JSON is a call only if it has no keys but those of a call, names an offered tool and has arguments that fit the
+    tool's schema (see `fitting_arguments`); everything else stays content. Text within other JSON, or between the tags
+    by which models mark their thinking, is never a call.
 
     Args:
         text: The answer, without the model's thinking.
@@ -187,7 +188,7 @@ def _first_mark(text: str) -> tuple[int, int | None] | None:
 
 
 def _thinking_spans(text: str) -> list[tuple[int, int]]:
-    """Return where tags of thinking begin and end; thinking that does not end goes on to the end of the text."""
+    """Return the spans of tagged thinking; a span without an end tag extends to the end of the text."""
     return [found.span() for found in _THINKING.finditer(text)]
 
 
@@ -220,7 +221,7 @@ def _bare_call(text: str, names: Sequence[str], schemas: Mapping[str, Mapping[st
 
 
 def _end_of_json_around(text: str, at: int, inner: int) -> int:
-    """Return the end of the JSON that begins before a place and goes on behind it; 0 where there is none."""
+    """Return the end of the JSON value that begins before a position and ends after it; 0 if there is none."""
     for _ in range(_MOST_BRACKETS):
         bracket = _BRACKET.search(text, at, inner)
         if bracket is None:
@@ -235,7 +236,7 @@ def _end_of_json_around(text: str, at: int, inner: int) -> int:
 
 
 def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether JSON is a call, or a list of nothing but calls."""
+    """Return whether a JSON value is a call, or a list that holds only calls."""
     if isinstance(value, list) and value:
         return all(isinstance(item, dict) and _is_bare_call(item, schemas) for item in value)
     if (
@@ -256,7 +257,7 @@ def _is_bare_call(value: Any, schemas: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _parse_tagged(text: str, start: int, schemas: Mapping[str, Mapping[str, Any]]) -> ParsedAnswer:
-    """Parse an answer with calls between tags, of which the first is known; a tag within a call's arguments is text."""
+    """Parse an answer with calls between tags, given the first tag; a tag within a call's arguments is text."""
     content, calls, at = text[:start], list[ToolCall | InvalidToolCall](), start
     while (tag := text.find(_TAG, at)) >= 0:
         content, begin = content + text[at:tag], tag + len(_TAG)
@@ -279,10 +280,10 @@ def _parse_calls(
     Args:
         body: The text from the first call on.
         schemas: Schema of the arguments by the tool's name.
-        bare: Whether no mark stands before the calls, so that JSON which is no call ends them.
+        bare: Whether the calls have no mark before them, so that JSON which is not a call ends them.
     """
     found: list[ToolCall | InvalidToolCall] = []
-    # a list is read item by item, so that one which breaks off keeps its first calls
+    # a list is read item by item, so that an incomplete list still yields its first calls
     at = _between_calls(body, 0)
     while at < len(body) and (not found or body[at] == "{"):
         try:
@@ -299,14 +300,14 @@ def _parse_calls(
 
 
 def _between_calls(text: str, at: int) -> int:
-    """Return where the next call begins: behind brackets of lists, separators and space."""
+    """Return where the next call begins, after list brackets, separators and white space."""
     while at < len(text) and text[at] in " \t\r\n,;[]":
         at += 1
     return at
 
 
 def _decode(text: str, at: int) -> tuple[Any, int]:
-    """Return the JSON value that begins at a place of a text, and its end; raises what `_UNREADABLE` lists."""
+    """Return the JSON value at a position of a text, and its end; raise an exception of `_UNREADABLE` without one."""
     return json.JSONDecoder(strict=False).raw_decode(text, at)
 
 

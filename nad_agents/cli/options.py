@@ -77,11 +77,11 @@ def engine_options(engine: EngineName, given: list[str] | None, url: str | None)
 
     Args:
         engine: The engine.
-        given: The values of `--engine-option`, each of which is JSON if it can be read as such, and else text.
+        given: The values of `--engine-option`; each is parsed as JSON if possible, and is text otherwise.
         url: The value of `--url`.
 
     Raises:
-        ConfigurationError: One of them is not of the form NAME=VALUE, or the engine has no address.
+        ConfigurationError: A value is not of the form NAME=VALUE, or the engine has no address.
     """
     if url is not None and engine == "hf":
         msg = "--url is the address of a server, and transformers run here; add --engine openai, or vllm for vLLM's own"

@@ -69,7 +69,7 @@ def with_behaviour(
 
     Args:
         config: The configuration.
-        sandbox: Where the programs are run.
+        sandbox: Sandbox in which the programs run.
         decoder: Proposes the inputs to run them on, or writes the assertions.
         selector: The selector that compares them.
 

@@ -52,14 +52,13 @@ def make_processors(
         max_new_tokens: Token limit of a candidate.
 
     Returns:
-        A function that makes the processors of one request; for a model that another process runs, the grammar itself,
-        to which that process holds the candidates.
+        A function that makes the processors of one request. For a model that another process runs, these carry the
+        grammar, which that process enforces.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
-        ConfigurationError: The grammar cannot be compiled, no finite value fits it, or no way to the end of an answer
-            is found, and the message names the part at fault; or not even the shortest answer fits into the token
-            limit.
+        ConfigurationError: The grammar cannot be compiled, no finite value fits it, or no complete answer is found (the
+            message names the part at fault); or even the shortest answer exceeds the token limit.
     """
     for about, schema in grammar.schemas.items():
         endless = endless_reference(schema)
@@ -85,7 +84,7 @@ def make_processors(
     budget = _make_token_budget(grammar, matcher, loaded, max_new_tokens)
     if isinstance(loaded, ServedModel):
         schemas = list(grammar.schemas.values())
-        # a rule for calls has text around the schema of the arguments
+        # a rule for calls surrounds the schema of the arguments with text
         only_schema = schemas[0] if len(schemas) == 1 and "calls:" not in grammar.lark else None
         return lambda: [StructuredOutput(grammar.lark, only_schema)]
     return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget)]

@@ -41,7 +41,7 @@ _KNOWN_FORMATS = {"email", "hostname", "ipv4", "ipv6", "uuid", "uri", *_FORMAT_P
 """Formats that a grammar can hold an answer to; JSON Schema takes every other one as an annotation."""
 
 _ANNOTATIONS = {"title", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "$comment"}
-"""Keywords that say nothing about the values; llguidance takes none beside a reference that leads back to itself."""
+"""Keywords that do not constrain values; llguidance accepts none of them next to a recursive reference."""
 
 _LOOKAROUND = re.compile(r"\(\?<?[=!]")
 
@@ -82,7 +82,7 @@ def _narrow(schema: Any, root: Any, *, close: bool) -> Any:
 
 
 def _names_all_properties(schema: Mapping[str, Any]) -> bool:
-    """Return whether an object's own keywords name properties, leave others open by saying nothing, and need none."""
+    """Return whether an object's own keywords name properties, do not mention others, and require no others."""
     properties = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(properties, Mapping) or not properties:
         return False
@@ -114,7 +114,7 @@ def _without_open_ends(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _are_exclusive(alternatives: list[Any], root: Any) -> bool:
-    """Return whether alternatives are objects that differ in the constant of a property which all of them require."""
+    """Return whether all alternatives are objects with a required property whose constant differs in each."""
     objects = [_resolved(part, root) for part in alternatives]
     tags = [
         {name: _constants(part["properties"][name]) for name in part["required"] if name in part["properties"]}
@@ -138,7 +138,7 @@ def _resolved(schema: Any, root: Any) -> Mapping[str, Any]:
 
 
 def _constants(schema: Any) -> list[str]:
-    """Return the strings that a schema allows; nothing where it allows others."""
+    """Return the strings that a schema lists; empty if it allows any other value."""
     if not isinstance(schema, Mapping):
         return []
     allowed = [schema["const"]] if "const" in schema else schema.get("enum")

@@ -1,4 +1,4 @@
-"""`StructuredOutput`: a grammar for a backend that holds the candidates to it by its own means."""
+"""`StructuredOutput`: a grammar for a backend that enforces grammars itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["StructuredOutput"]
 
 @dataclass(frozen=True)
 class StructuredOutput:
-    """Takes the place of a logits processor in a request to a backend that runs its own.
+    """Stands in for a logits processor in a request to a backend that enforces grammars itself.
 
-    Unlike `GrammarLogitsProcessor`, such a backend does not complete an answer before the token limit: an answer that
-    reaches the limit is cut.
+    Unlike `GrammarLogitsProcessor`, such a backend does not complete an answer before the token limit; it cuts an
+    answer that reaches the limit.
 
     Attributes:
         lark: The grammar in llguidance's dialect of Lark.
-        json_schema: The schema, where the grammar is that of one JSON schema and nothing else.
+        json_schema: The JSON schema, if the grammar consists of nothing else.
     """
 
     lark: str

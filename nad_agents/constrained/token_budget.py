@@ -40,7 +40,7 @@ _MAX_ENDING = 4096
 """Number of tokens after which the search for an ending gives up."""
 
 _MAX_ALTERNATIVES = 64
-"""Most tokens that count as a choice between alternatives, such as keys or constants, and not as free text."""
+"""Largest number of allowed tokens that counts as a choice between alternatives, such as keys, not as free text."""
 
 _MARGIN = 8
 """Tokens that any single token may commit a candidate to: an escape in a string, or several brackets at once."""
@@ -155,8 +155,8 @@ class TokenBudget:
         plain, literals = self._vocabulary.plain, self._vocabulary.literals
         free_text = inside and not escaped and int(allowed.sum()) > _MAX_ALTERNATIVES
         if remaining > needed + 2 + self._pattern_growth and free_text:
-            # a string may go on without moving its end further away, except under a pattern; the choice of a key or a
-            # constant may open more
+            # a string may continue without moving its end further away, unless it has a pattern; the choice of a key or
+            # a constant may move the end
             within_budget[: len(plain)] |= plain[: len(within_budget)]
         elif remaining > needed + 2 + self._numbers.longest and ending and literals[ending[0]]:
             within_budget[: len(literals)] |= literals[: len(within_budget)]
@@ -187,7 +187,7 @@ class TokenBudget:
         shorter = self._search(matcher.deep_copy(), text, self._make_character_choice(characters), shorter_than)
         found = found if shorter is None else shorter
         if found is None and self._ending_texts:
-            # an alternative that leads back to itself was chosen: each of the others may lead to the end
+            # a recursive alternative was chosen, so one of the others may lead to the end
             for character in sorted(characters, key=lambda c: (c != self._way_out, c)):
                 choice = self._make_character_choice(preferred=character)
                 found = self._search(matcher.deep_copy(), text, choice, limit)
@@ -200,7 +200,7 @@ class TokenBudget:
         self, state: EndingState, matcher: LLMatcher, tokens: Sequence[int], limit: int, *, inside: bool
     ) -> list[int] | None:
         known = state.ending or []
-        # several tokens are new where the grammar allowed only one of each
+        # the grammar allowed each of these tokens alone, so several of them are new
         new = list(tokens[state.searched_at :])
         if known and new and known[: len(new)] == new:
             return known[len(new) :]
@@ -267,11 +267,11 @@ class TokenBudget:
     def _make_character_choice(
         self, alternatives: set[str] | None = None, preferred: str | None = None
     ) -> _ChooseToken:
-        """Choose a character after which the end is allowed, else take turns, to meet the one a pattern waits for.
+        """Choose a character after which the end is allowed, else rotate, so that a pattern's character comes up.
 
         Args:
-            alternatives: Gets the characters of choices between a few, such as keys or constants of a union.
-            preferred: A character to choose wherever it is allowed.
+            alternatives: Receives the characters of choices between a few, such as keys or constants of a union.
+            preferred: Character to choose wherever it is allowed.
         """
         written: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""The text of a candidate from its tokens."""
+"""Decode a candidate's tokens to text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 __all__ = ["AnswerText"]
 
 _CONTEXT = 8
-"""Number of the prompt's last tokens with which a candidate is decoded."""
+"""Number of tokens at the end of the prompt that are decoded together with a candidate."""
 
 
 class AnswerText:
@@ -19,9 +19,9 @@ class AnswerText:
 
     Args:
         tokenizer: The model's tokenizer.
-        prompt_ids: The prompt's tokens; at the beginning of a text, SentencePiece tokenizers leave out the space that a
-            token stands for, so an answer is decoded behind the end of its prompt.
-        stop: Strings before which the text is cut.
+        prompt_ids: The prompt's tokens. SentencePiece tokenizers drop a leading space at the beginning of a text, so an
+            answer is decoded after the end of its prompt.
+        stop: Stop strings; the text ends before the first one.
         visible_tokens: Special tokens that stay in the text.
     """
 
@@ -52,7 +52,7 @@ class AnswerText:
         return text[: min(cuts)] if cuts else text
 
     def _plain(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, without the special tokens that nobody asked to see."""
+        """Return the text of tokens, without special tokens that are not in `visible_tokens`."""
         if self._keeps_special:
             return str(self._tokenizer.decode([token for token in tokens if token not in self._hidden]))
         return str(self._tokenizer.decode(list(tokens), skip_special_tokens=True))

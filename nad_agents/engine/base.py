@@ -143,7 +143,7 @@ class Generation(Protocol):
 
     @property
     def prompt_tokens(self) -> int | None:
-        """Number of prompt tokens as the backend counts them; None where that is the length of the request's ids."""
+        """Number of prompt tokens as the backend counts them; None if it is the length of the request's ids."""
         ...
 
     def group(self) -> RolloutGroup:

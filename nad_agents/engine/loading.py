@@ -1,4 +1,4 @@
-"""Load a model into the engine that a caller names."""
+"""Load a model into the engine that the caller names."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def load_engine(
     prefix_bytes: int,
     options: Mapping[str, Any],
 ) -> tuple[LoadedModel | ServedModel, Engine]:
-    """Load a model into an engine; the engine's packages are imported here, and not before.
+    """Load a model into an engine, importing the engine's packages only now.
 
     Args:
         name: The engine.
-        model: A Hugging Face Hub id, a local folder, a GGUF file, or, for "hf", a model that is loaded already.
+        model: A Hugging Face Hub id, a local folder, a GGUF file, or, for "hf", a loaded model.
         adapter: Folder or hub id of a LoRA adapter, for "hf"; None for none.
         device: "auto", or a torch device.
         dtype: "auto", or a torch dtype or its name.
@@ -42,10 +42,10 @@ def load_engine(
         options: Further options of the engine.
 
     Returns:
-        The model as front ends see it, and the engine.
+        The model that front ends use, and the engine.
 
     Raises:
-        ConfigurationError: There is no such engine, or it does not take an option.
+        ConfigurationError: The engine does not exist, or it does not accept an option.
         ModelLoadError: The model cannot be loaded.
         MissingDependencyError: The engine's package is not installed.
     """

@@ -80,7 +80,7 @@ class GenerationResult:
         prefill: Seconds that the prefill took, including those spent on other requests between its pieces.
         decode: Seconds from the end of prefill to the last token, including those spent on other requests in the batch.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
-        prompt_tokens: Number of prompt tokens as the backend counts them; None where the prompt's ids are all there is.
+        prompt_tokens: Number of prompt tokens as the backend counts them; None if it is the number of the prompt's ids.
     """
 
     group: RolloutGroup

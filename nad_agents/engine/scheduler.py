@@ -204,7 +204,7 @@ class Scheduler:
             for scheduled in list(self._active):
                 self._fail(scheduled, failure)
             return
-        # 3. every observer whose candidates have grown; an engine with a queue of its own may let some of them wait
+        # 3. every observer whose candidates have grown; an engine with its own queue may keep some generations waiting
         for scheduled in list(self._active):
             generation = scheduled.generation
             assert generation is not None

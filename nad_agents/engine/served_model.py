@@ -1,4 +1,4 @@
-"""`ServedModel`: a model whose weights another process holds."""
+"""`ServedModel`: a model whose weights are in another process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ServedModel"]
 
 @dataclass(frozen=True)
 class ServedModel:
-    """What front ends ask of a `nad_agents.models.LoadedModel`, for a model that another process runs.
+    """A model that another process runs, with the properties of `nad_agents.models.LoadedModel` that front ends use.
 
     Attributes:
         tokenizer: The model's tokenizer.
@@ -30,7 +30,7 @@ class ServedModel:
         architecture: Class name of the model.
         dtype: Name of the weights' dtype.
         device: Name of the device.
-        engine: Name of the engine that runs it.
+        engine: Name of the engine that runs the model.
         revision: Hub revision that the caller named; None for the default branch and for local models.
     """
 

@@ -1,8 +1,8 @@
-"""A generation whose candidates grow elsewhere, each at its own pace, seen as if all of them went in step.
+"""Present a generation whose candidates grow in another process, each at its own pace, as if all grew in step.
 
-vLLM, or a server, advances each candidate as it sees fit, and goes on while the engine's thread looks at the others.
-What callers see is a view of that: every live candidate has `tokens` tokens, and what was generated beyond them is
-shown later, or never if the candidate is dropped. So the end of a chunk means the same as with every other engine.
+vLLM, or a server, schedules the candidates itself, and continues while the engine's thread reads their tokens. Callers
+see a view in which every live candidate has `tokens` tokens. Tokens beyond these are shown later, or never if the
+candidate is dropped, so the end of a chunk means the same as with every other engine.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["CandidateState", "CandidateText", "StreamedGeneration"]
 
 @dataclass(eq=False)
 class CandidateState:
-    """What has been generated for one candidate.
+    """The output generated so far for one candidate.
 
     Attributes:
-        external_id: The id by which the engine gave the candidate to the backend.
-        request_id: The id that the backend made of it.
-        token_ids: All its tokens so far.
-        logprobs: Their log-probabilities in nats.
-        neurons: int32 [T', k] parts as they came; T' sums to at most the number of tokens.
+        external_id: The id with which the engine submitted the candidate to the backend.
+        request_id: The id that the backend derived from the external one.
+        token_ids: All the candidate's tokens so far.
+        logprobs: The tokens' log-probabilities in nats.
+        neurons: int32 [T', k] parts in the order of arrival; T' sums to at most the number of tokens.
         signals: float32 [T', 3] parts: entropy, self-certainty and confidence.
-        finish_reason: Why the backend ended it; "running" if it has not.
+        finish_reason: Why the backend ended the candidate; "running" if it has not.
         ended: Number of tokens and reason with which the candidate has ended for its caller; None while it is live.
     """
 
@@ -47,11 +47,11 @@ class CandidateState:
 
     @property
     def taken(self) -> int:
-        """Number of tokens whose neurons and signals are here."""
+        """Number of tokens whose neurons and signals have been fetched."""
         return sum(len(part) for part in self.signals)
 
     def add_recorded(self, recorded: dict[str, Any]) -> None:
-        """Keep what the workers have recorded since the last time; see `WorkerRecorder.take`."""
+        """Append the neurons and signals recorded since the last call; see `WorkerRecorder.take`."""
         tokens = recorded["tokens"]
         if tokens:
             self.neurons.append(np.frombuffer(recorded["neurons"], np.int32).reshape(tokens, -1))
@@ -59,7 +59,7 @@ class CandidateState:
 
 
 class CandidateText(Protocol):
-    """Turns the tokens of a candidate into its text."""
+    """Decodes the tokens of a candidate to text."""
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of a candidate's tokens, cut before the first stop string."""
@@ -73,16 +73,16 @@ class StreamedGeneration:
         request: The request.
         layout: Numbering of the recorded neurons.
         text: Decodes the candidates.
-        take: Fetches the neurons and signals of some of the candidates, where they do not come with the tokens.
+        take: Function that fetches the neurons and signals of some candidates if they do not come with the tokens.
 
     Attributes:
         request: See above.
-        candidates: What has been generated, by candidate.
+        candidates: The output generated so far, by candidate.
         error: The error that ended the generation early; None if there was none.
         tokens: Number of tokens that each live candidate shows.
         prefill_seconds: Seconds until every candidate had its first token.
         cached_tokens: Number of prompt tokens that an earlier request had left in the backend's cache.
-        prompt_tokens: Number of prompt tokens as the backend counts them; None where it says nothing.
+        prompt_tokens: Number of prompt tokens as the backend counts them; None if it does not report the number.
     """
 
     def __init__(
@@ -112,12 +112,12 @@ class StreamedGeneration:
 
     @property
     def generated(self) -> int:
-        """Number of tokens generated so far by all candidates, as far as they are shown."""
+        """Number of tokens of all candidates that are shown so far."""
         return sum(self._length(candidate) for candidate in self.candidates)
 
     @property
     def ready(self) -> int:
-        """Number of tokens that could be shown of every live candidate now."""
+        """Number of tokens that every live candidate could show now."""
         live = [self.candidates[candidate] for candidate in self.live]
         running = [len(state.token_ids) for state in live if state.finish_reason == "running"]
         return min(running) if running else max((len(state.token_ids) for state in live), default=self.tokens)
@@ -132,13 +132,13 @@ class StreamedGeneration:
     def receive(
         self, candidate: int, token_ids: Sequence[int], logprobs: Sequence[float], finish_reason: FinishReason
     ) -> None:
-        """Keep what the backend has generated for a candidate.
+        """Append output that the backend has generated for a candidate.
 
         Args:
             candidate: The candidate.
-            token_ids: Its new tokens.
-            logprobs: Their log-probabilities in nats.
-            finish_reason: Why it has ended with them; "running" if it has not.
+            token_ids: The candidate's new tokens.
+            logprobs: The new tokens' log-probabilities in nats.
+            finish_reason: Why the candidate ended with these tokens; "running" if it did not.
         """
         state = self.candidates[candidate]
         state.token_ids += token_ids
@@ -149,7 +149,7 @@ class StreamedGeneration:
             self.prefill_seconds = time.perf_counter() - self._joined
 
     def advance(self, max_tokens: int) -> None:
-        """Show at most so many further tokens of every live candidate, and end those that have no more."""
+        """Show up to `max_tokens` further tokens of every live candidate, and end those that have no more."""
         self.tokens = max(self.tokens, min(self.tokens + max_tokens, self.ready))
         for candidate in self.live:
             state = self.candidates[candidate]
@@ -164,7 +164,7 @@ class StreamedGeneration:
         return [state for state in dropped if state.finish_reason == "running"]
 
     def group(self) -> RolloutGroup:
-        """Return every candidate in its present state, in index order."""
+        """Return every candidate in its current state, in index order."""
         self._take(self, [i for i, state in self.candidates.items() if state.taken < self._length(i)])
         return RolloutGroup([self._rollout(i) for i in self.candidates], self._layout, self.request.prompt)
 

@@ -54,7 +54,7 @@ class ProblemMeasures:
         chunk_points: Float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
         growth: For each candidate its number of unique neurons after each whole chunk.
         confidence: Estimated probability that the candidate which `auto` picks is right; NaN if there is no estimate.
-        confident_pick: That candidate.
+        confident_pick: The candidate that `auto` picks.
     """
 
     problem: str
@@ -199,7 +199,7 @@ def _rank_variant(variant: Variant, group: RolloutGroup, verdicts: ProblemVerdic
 def _selector(
     variant: Variant, comparison: ComparisonConfig, group: RolloutGroup, verdicts: ProblemVerdicts
 ) -> Selector:
-    """Make a variant's selector; those that compare answers or run programs get what scoring found out."""
+    """Make a variant's selector; one that compares answers or runs programs gets the results of scoring instead."""
     options = dict(variant.options)
     if variant.selector == "majority" and verdicts.answers is not None:
         options["extractor"] = canonical_answers([r.text for r in group.rollouts], verdicts.answers).get
@@ -210,13 +210,13 @@ def _selector(
 
 @dataclass(frozen=True)
 class RecordedOutcome:
-    """What a program did on one input when the run was scored, as a number; see `ProblemVerdicts.outcomes`."""
+    """A program's outcome on one input, as the number that scoring stored; see `ProblemVerdicts.outcomes`."""
 
     label: int
 
     @property
     def crashed(self) -> bool:
-        """Whether the program gave no result."""
+        """Whether the program failed to give a result."""
         return self.label < 0
 
     @property
@@ -225,24 +225,24 @@ class RecordedOutcome:
         return str(self.label)
 
     def matches(self, other: RecordedOutcome) -> bool:
-        """Return whether the other program did the same."""
+        """Return whether the other program had the same outcome."""
         return self.label == other.label
 
 
 @dataclass(frozen=True)
 class RecordedObservations:
-    """What programs did when the run was scored."""
+    """The programs' outcomes that scoring stored."""
 
     inputs: tuple[str, ...]
     outcomes: tuple[tuple[RecordedOutcome, ...], ...]
 
 
 class RecordedBehaviour:
-    """Tells what the candidates of a scored problem did, for the selectors that would otherwise run them.
+    """Returns the stored outcomes of a scored problem's candidates, in place of a runner that would run them again.
 
     Args:
         group: The problem's candidates.
-        verdicts: What scoring observed; without observations nothing is told.
+        verdicts: The verdicts of scoring, which may include observed outcomes.
     """
 
     def __init__(self, group: RolloutGroup, verdicts: ProblemVerdicts) -> None:
@@ -252,7 +252,7 @@ class RecordedBehaviour:
         self._inputs = tuple(f"input {i}" for i in range(max(map(len, outcomes), default=0)))
 
     def observe(self, answers: Sequence[str], *, prompt: str = "") -> RecordedObservations:
-        """Return what the programs in the answers did."""
+        """Return the stored outcomes of the programs in the answers."""
         del prompt
         return RecordedObservations(self._inputs, tuple(self._by_text[answer] for answer in answers))
 
@@ -271,7 +271,7 @@ def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonCo
 
 
 def _confidence(group: RolloutGroup, verdicts: ProblemVerdicts) -> tuple[float, int]:
-    """Return the confidence in the pick that a user gets who can run the programs or compare the answers, and it."""
+    """Return the confidence in the candidate that `auto` picks with a runner, and that candidate."""
     name = (
         "behaviour" if verdicts.outcomes is not None else "majority" if verdicts.answers is not None else "nad_fusion"
     )
@@ -303,7 +303,7 @@ def _subset_accuracy(group: RolloutGroup, verdicts: ProblemVerdicts, plan: Plan,
         subsets = [sorted(rng.choice(n, size, replace=False).tolist()) for _ in range(_SUBSET_DRAWS)]
     selectors = [_selector(variant, variant.comparison, group, verdicts) for variant in plan.followed]
     for members in subsets:
-        # what is known of the whole group under one comparison holds for its parts
+        # similarities that were computed for the whole group also hold for its parts
         parts: dict[ComparisonConfig, RolloutGroup] = {}
         for index, (variant, selector) in enumerate(zip(plan.followed, selectors, strict=True)):
             comparison = variant.comparison

@@ -39,7 +39,7 @@ class Plan:
 
     @property
     def followed(self) -> tuple[Variant, ...]:
-        """The variants of the main table that are followed over the number of candidates."""
+        """The variants of the main table that are evaluated for several numbers of candidates."""
         return tuple(variant for variant in self.standard if variant.label in FOLLOWED)
 
     @classmethod

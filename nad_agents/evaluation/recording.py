@@ -47,7 +47,7 @@ def describe_model(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
             "architecture": loaded.architecture,
             "dtype": loaded.dtype,
             "device": loaded.device,
-            # sets of one engine are not compared with those of another
+            # activated sets from different engines must not be compared
             "engine": loaded.engine,
         }
     return {

@@ -196,7 +196,7 @@ def _page(run: RecordedRun, summary: list[str], tables: dict[str, Table], plots:
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in summary)]
     for name, data in plots.items():
         caption = escape(PLOTS[name][1])
-        # reached by the keyboard, since it scrolls sideways on a narrow screen
+        # focusable by keyboard, since the element scrolls sideways on a narrow screen
         image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
         parts.append(f'<h2>{caption}</h2><figure tabindex="0">{image}</figure>')
     for heading, (head, rows) in tables.items():

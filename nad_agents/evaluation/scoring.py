@@ -128,7 +128,7 @@ def _score_code(
 
 
 def _observe(runner: BehaviourRunner, texts: list[str], prompt: str) -> tuple[tuple[int, ...], ...]:
-    """Return each candidate's outcomes as numbers; nothing for each where nothing can be observed."""
+    """Return each candidate's outcomes as numbers; without observations, every list is empty."""
     observed = runner.observe(texts, prompt=prompt)
     labels = label_outcomes(observed.outcomes) if observed.inputs else np.zeros((len(texts), 0), dtype=np.int64)
     return tuple(tuple(row) for row in labels.tolist())

@@ -227,7 +227,7 @@ def findings_table(evidence: Evidence) -> Table:
 
 
 def reliability_table(evidence: Evidence) -> Table:
-    """Make the table of how often picks are right, by the estimated probability that they are."""
+    """Make the table that compares the estimated probability that a pick is right with the share of right picks."""
     head = ("estimated probability", "right picks, %", "problems")
     return head, [(f"{mean:.2f}", percent(accuracy), str(accuracy.n)) for mean, accuracy in evidence.reliability]
 

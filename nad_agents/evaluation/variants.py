@@ -51,13 +51,13 @@ FAMILIES: Mapping[str, Family] = {
     "behaviour": "execution",
     "behaviour_groups": "execution",
 }
-"""The built-in selectors that are compared, in the order of a report.
+"""Families of the built-in selectors in a report, in its order.
 
-`random` is represented by its expectation, and `auto` is always one of the others.
+`random` is represented by its expectation, and `auto` always chooses one of the others.
 """
 
 SWEPT = ("knn", "medoid", "min_act", "mean_logprob", "deepconf", "nad_fusion")
-"""The selectors that are followed over positions."""
+"""Names of the selectors that are evaluated at several positions."""
 
 FOLLOWED = (
     "knn",
@@ -73,7 +73,7 @@ FOLLOWED = (
     "nad_fusion, checked by the examples",
     "behaviour, checked by the examples",
 )
-"""The labels of the variants that are followed over numbers of candidates."""
+"""Labels of the variants that are evaluated for several numbers of candidates."""
 
 EVERYTHING = -1
 """The setting of a sweep at which nothing is left out."""
@@ -193,7 +193,7 @@ def weight_sweep() -> Sweep:
             Variant(
                 "nad_fusion",
                 "nad_fusion",
-                # with cut candidates last, no weight would give its component alone
+                # if cut candidates ranked last, no weight would reproduce a component alone
                 options={**{n: p / 4 for n, p in zip(names, parts, strict=True)}, "whole_first": False},
             ),
         )

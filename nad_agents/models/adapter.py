@@ -1,8 +1,8 @@
-"""LoRA adapters of PEFT: merged into a model's weights, or beside them, so that several share one model.
+"""Apply LoRA adapters of PEFT: merged into a model's weights, or beside them, so that several share one model.
 
-A merged adapter costs nothing at decoding. One beside the weights costs two narrow products per adapted layer, and its
-own memory alone: each adapter gets module objects of its own around the same weights, so that decoders with different
-adapters may run at the same time.
+A merged adapter costs nothing at decoding. An adapter beside the weights costs two narrow matrix products per adapted
+layer, and only its own memory: each adapter gets its own module objects around the same weights, so decoders with
+different adapters may run at the same time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Adapter:
     """An adapter that has been found and can be applied.
 
     Attributes:
-        target: What PEFT is given: a folder or a hub id.
+        target: The folder or hub id that PEFT loads the adapter from.
         name: Short name for display.
     """
 
@@ -50,8 +50,8 @@ def find_adapter(adapter: str | Path) -> Adapter:
 
     Raises:
         MissingDependencyError: PEFT is not installed.
-        ModelLoadError: There is no such adapter, or its config is damaged.
-        UnsupportedModelError: It is no LoRA adapter of a language model.
+        ModelLoadError: The adapter does not exist, or its config is damaged.
+        UnsupportedModelError: The adapter is not a LoRA adapter of a language model.
     """
     if importlib.util.find_spec("peft") is None:
         msg = f'adapter={str(adapter)!r} needs the package peft; run: pip install "nad-agents[peft]"'
@@ -88,7 +88,7 @@ def _check_config(path: Path, adapter: str | Path) -> None:
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    """Put an adapter beside a model's weights, in place; the result is the model itself.
+    """Put an adapter beside a model's weights, in place, and return the model itself.
 
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
@@ -100,7 +100,7 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
 
 def merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
-    """Add an adapter to a model's weights, in place.
+    """Merge an adapter into a model's weights, in place.
 
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
@@ -134,10 +134,10 @@ def _with_adapter(model: PreTrainedModel, adapter: Adapter) -> Any:
 
 
 def sharing_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """Return a copy of a model with module objects of its own and the same weights in memory."""
+    """Return a copy of a model that has its own module objects and shares the weights in memory."""
     shared: dict[int, Any] = {}
     for module in model.modules():
-        # bitsandbytes keeps weights in an object beside the parameters
+        # bitsandbytes also keeps weights in an object next to the parameters
         beside = getattr(getattr(module, "state", None), "__dict__", {})
         parts = [*module._parameters.values(), *module._buffers.values(), *beside.values()]
         shared |= {id(part): part for part in parts if isinstance(part, torch.Tensor)}

@@ -1,7 +1,7 @@
 """Read the weight of a linear layer as a matrix of floats, however the layer stores it.
 
-The layers of quantization packages differ in names and layouts, and most of the packages are not installed where no
-model needs them. So a layer is known by its attributes, and the package that made the layer dequantizes it.
+The layers of quantization packages differ in names and layouts, and most installations lack most of these packages. So
+a layer is recognized by its attributes, and the package that made the layer dequantizes it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def dense_weight(module: nn.Module) -> torch.Tensor | None:
         module: A linear layer of torch, transformers, PEFT, or a quantization package.
 
     Returns:
-        [outputs, inputs]; the layer's own memory where it is stored in this form, and None where it cannot be read.
+        [outputs, inputs]; the layer's own memory if it is stored in this form, and None if it cannot be read.
     """
     layer: Any = module
     if _is_lora(layer):
@@ -64,7 +64,7 @@ def dense_weight(module: nn.Module) -> torch.Tensor | None:
     try:
         with torch.no_grad():
             return read(layer).detach()
-    except (NotImplementedError, RuntimeError):  # kernels that keep their weights in an order of their own
+    except (NotImplementedError, RuntimeError):  # some kernels keep the weights in their own order
         return None
 
 
@@ -77,7 +77,7 @@ def _is_lora(layer: Any) -> bool:
 
 
 def _merged_lora(layer: Any) -> torch.Tensor | None:
-    """Return the base weight plus what the active adapters of PEFT add; None if they do more than add."""
+    """Return the base weight plus the active PEFT adapters' weights; None if an adapter does more than add."""
     base = dense_weight(layer.base_layer)
     active = [name for name in layer.active_adapters if name in layer.lora_A]
     # DoRA rescales the sum, and other variants compute it in another way
@@ -102,7 +102,7 @@ def _bitsandbytes_4_bit(layer: Any) -> torch.Tensor:
 
     packed, state = layer.weight.data, layer.weight.quant_state
     if getattr(state, "packing_format_for_cpu", False):
-        # CPUs with bfloat16 get the weights in another order at the first call; the layer keeps that order
+        # on CPUs with bfloat16 the first call reorders the weights permanently
         state = copy.copy(state)
         state.absmax, state.original_nested = state.absmax.T.reshape(-1).float(), False
         packed, state = functional._convert_weight_packed_for_cpu_inverse(packed, state)
@@ -127,7 +127,7 @@ def _weight_is(name: str) -> Callable[[Any], bool]:
 
 
 def _has_tensor_subclass(layer: Any) -> bool:
-    """Return whether the weight is a tensor of torchao or optimum-quanto, which knows its own values."""
+    """Return whether the weight is a tensor of torchao or optimum-quanto, which can dequantize itself."""
     kind = type(getattr(layer, "weight", None))
     return kind.__module__.split(".")[0] in {"torchao", "optimum"} and hasattr(kind, "dequantize")
 
@@ -158,7 +158,7 @@ def _gptq(layer: Any) -> torch.Tensor:
 
 
 def _awq(layer: Any) -> torch.Tensor:
-    """Unpack eight 4-bit numbers of every int32 [inputs, outputs / 8], which AWQ stores in an order of its own."""
+    """Unpack eight 4-bit numbers from every int32 [inputs, outputs / 8], undoing AWQ's order."""
     order = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7], device=layer.qweight.device)
 
     def unpack(packed: torch.Tensor) -> torch.Tensor:
@@ -196,4 +196,4 @@ _FORMATS: tuple[tuple[str, Callable[[Any], bool], Callable[[Any], torch.Tensor]]
     ("AWQ", _is_awq, _awq),
     ("HQQ", lambda layer: hasattr(layer, "W_q") and hasattr(layer, "dequantize"), _hqq),
 )
-"""Name of each format, how its layers are known, and how they are read; the first that matches is taken."""
+"""Name of each format, the test that recognizes its layers, and the function that reads them, in order of priority."""

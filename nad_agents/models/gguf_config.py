@@ -1,8 +1,8 @@
-"""Complete the config that transformers makes of a GGUF file's header, and refuse what it would leave out.
+"""Complete the config that transformers makes of a GGUF file's header, and refuse models that would still differ.
 
-transformers takes over part of the hyperparameters and replaces the rest by the defaults of the family, which are those
-of one model: a file of another model of the family would then be computed wrongly. What the header says is put into the
-config here. A model that still differs from its file is refused, since every weight of the file must have a place.
+transformers copies some of the hyperparameters and replaces the others by the defaults of the family, which are those
+of one model: other models of the family would then give wrong results. This module copies the missing values from the
+header to the config. It refuses a model that does not have a place for every weight of the file.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "attn_logit_softcapping": ("attn_logit_softcapping",),
     "final_logit_softcapping": ("final_logit_softcapping",),
 }
-"""Hyperparameters that transformers does not read for every architecture, with their names in configs."""
+"""Hyperparameters that transformers reads only for some architectures, with their names in configs."""
 
 _WIDE_HEADS: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}
-"""Number of layers of the one model of a family whose attention is scaled by the width per head (llama.cpp)."""
+"""Number of layers, by family, of the one model whose attention is scaled by the width per head (llama.cpp)."""
 
 _READ_WHOLE = frozenset({"qwen35", "lfm2"})
-"""Architectures whose configs transformers reads completely, but for rescaled rotary frequencies."""
+"""Architectures whose configs transformers reads completely, except for rescaled rotary frequencies."""
 
 _EXACT = _READ_WHOLE | {
     *("falcon", "gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe"),
     *("stablelm", "starcoder2"),
 }
-"""Architectures whose converted models answer as the originals do, which the tests check for each of them."""
+"""Architectures whose converted models give the originals' outputs, which tests check for each of them."""
 
 _FACTORS = re.compile(r"rope_freqs\.weight|rope_factors_(long|short)\.weight")
 """Tensors by which the rotary frequencies are divided."""
 
 _NO_WEIGHTS = re.compile(rf"{_FACTORS.pattern}|blk\.\d+\.attn_rot_embd\.weight")
-"""Tensors that are part of the config."""
+"""Names of tensors that belong to the config."""
 
 
 def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: HeaderReader) -> PreTrainedConfig:
@@ -60,11 +60,11 @@ def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: H
 
     Args:
         config: The config that transformers made of the header.
-        metadata: What the header says.
-        reader: Has read the header.
+        metadata: The metadata in the header.
+        reader: The reader that has read the header.
 
     Raises:
-        UnsupportedModelError: Models of the architecture, or of this variant, would not answer as their files do.
+        UnsupportedModelError: Converted models of the architecture, or of this variant, would give wrong outputs.
     """
     if metadata.architecture not in _EXACT:
         msg = (
@@ -100,7 +100,7 @@ def check_all_weights_used(model: PreTrainedModel, metadata: GGUFMetadata, reade
     """Check that a model that transformers made of a file has as many weights as the file.
 
     Raises:
-        UnsupportedModelError: Weights of the file have no place in the model, so the model would answer otherwise.
+        UnsupportedModelError: Weights of the file have no place in the model, so the model's outputs would be wrong.
     """
     config: Any = model.config
     tied = config.tie_word_embeddings
@@ -108,9 +108,9 @@ def check_all_weights_used(model: PreTrainedModel, metadata: GGUFMetadata, reade
         int(tensor.n_elements)
         for tensor in reader.tensors
         if not _NO_WEIGHTS.fullmatch(tensor.name)
-        # the embedding once more, possibly in another type
+        # this is a copy of the embedding, possibly of another type
         and not (tied and tensor.name == "output.weight")
-        # layers after the last one predict several tokens at a time
+        # these layers after the last one only predict several tokens at a time
         and not ((layer := re.match(r"blk\.(\d+)\.", tensor.name)) and int(layer[1]) >= config.num_hidden_layers)
     )
     used = sum(parameter.numel() for parameter in model.parameters())
@@ -147,7 +147,7 @@ def _scaling(config: Any, metadata: GGUFMetadata, reader: HeaderReader) -> dict[
     }
     original = values.get("rope.scaling.original_context_length", config.max_position_embeddings)
     if factors:
-        # Llama 3's factors hold for any length, so that short and long are the same
+        # Llama 3's factors hold for any length, so the short and long factors are equal
         shared = factors.get("rope_freqs.weight")
         return {
             "rope_type": "longrope",
@@ -169,7 +169,7 @@ def _scaling(config: Any, metadata: GGUFMetadata, reader: HeaderReader) -> dict[
 def _rotary(
     config: Any, rope: Mapping[str, Any], values: Mapping[str, Any], scaling: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what the header says of the rotary positions, as entries of the config."""
+    """Return the header's parameters of rotary positions, as entries of the config."""
     found: dict[str, Any] = dict(scaling)
     if "rope.freq_base" in values:
         found["rope_theta"] = float(values["rope.freq_base"])
@@ -183,7 +183,7 @@ def _rotary(
     if "partial_rotary_factor" in found and hasattr(config, "partial_rotary_factor"):
         changes["partial_rotary_factor"] = found["partial_rotary_factor"]
     if all(isinstance(part, Mapping) for part in rope.values()):
-        # layers with a sliding window have frequencies of their own, which no key names
+        # layers with a sliding window have their own frequencies, for which there is no key
         whole = {**rope, "full_attention": {**rope["full_attention"], **found}} if "full_attention" in rope else rope
         return changes | {"rope_parameters": whole}
     return changes | {"rope_parameters": {**rope, **found}}

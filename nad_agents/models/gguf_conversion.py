@@ -87,8 +87,8 @@ def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Pa
 
     Args:
         path: The GGUF file.
-        reader: Has read the file's header.
-        metadata: What the header says.
+        reader: The reader that has read the file's header.
+        metadata: The metadata in the header.
         folder: Empty folder to write to.
 
     Returns:
@@ -148,7 +148,7 @@ def _read_weights(
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
     with reading_once(reader, dtype):
-        # what does not fit is refused with its name below
+        # weights that do not fit are refused by name below
         options["ignore_mismatched_sizes"] = True
         model, report = factory.from_pretrained(folder, output_loading_info=True, **options)
     lacking = sorted(report["missing_keys"] | {name for name, *_ in report["mismatched_keys"]})
@@ -156,7 +156,7 @@ def _read_weights(
         msg = f"the file has no weights of the right shape for {len(lacking)} of its model's, such as {lacking[0]}"
         raise UnsupportedModelError(msg)
     weights = model.state_dict()
-    # NaN is the least and the greatest of what it is among; several times as fast as looking at each weight
+    # minimum and maximum propagate NaN, and are several times as fast as a test of each weight
     if not all(extreme.isfinite() for weight in weights.values() for extreme in torch.aminmax(weight)):
         if dtype == torch.float32:
             msg = "its weights contain infinities or NaN"
@@ -221,15 +221,15 @@ _SAMPLE_TEXT = (
 
 
 def _save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save a tokenizer so that it comes back as it is.
+    """Save a tokenizer, and check that loading restores it.
 
     Raises:
-        ModelLoadError: It does not.
+        ModelLoadError: The loaded tokenizer differs from the saved one.
     """
     tokenizer.save_pretrained(folder)
     if _comes_back(tokenizer, folder):
         return
-    # some classes make their own pre-tokenizer instead of reading the saved one; the general class reads all of it
+    # some classes make their own pre-tokenizer instead of reading the saved one; the general class reads everything
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(config | {"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2), encoding="utf-8")

@@ -24,7 +24,7 @@ _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 
 _VOCABULARY = tuple(f"tokenizer.ggml.{part}" for part in ("tokens", "merges", "scores", "token_type"))
-"""Keys whose values have an entry for every token."""
+"""Keys whose values have one entry per token."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def read_header(path: Path) -> tuple[HeaderReader, GGUFMetadata]:
     """Read a GGUF file's header, and check that the file is long enough for every tensor.
 
     Returns:
-        The reader, which the conversion needs again, and what the header says.
+        The reader, which the conversion needs again, and the parts of the header.
 
     Raises:
         ModelLoadError: The file is truncated, its header is damaged, or it holds no weights.

@@ -1,8 +1,8 @@
 """Read a GGUF file's header once, and dequantize its weights on several cores in pieces that fit a core's cache.
 
-transformers opens a GGUF file anew for the config, the tokenizer and the weights, which parses the vocabulary each
-time, makes the list of tensor names once per module, and dequantizes each matrix as a whole on one core. `reading_once`
-gives transformers one reader and quicker functions while it converts a file; what is read stays the same, bit for bit.
+transformers opens a GGUF file separately for the config, the tokenizer and the weights, and parses the vocabulary each
+time. It also makes the list of tensor names once per module, and dequantizes each matrix as a whole on one core.
+`reading_once` gives transformers one reader and faster functions while it converts a file; the results are identical.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 __all__ = ["HeaderReader", "reading_once"]
 
 _PIECE = 1 << 16
-"""Weights that are dequantized at a time; with larger pieces the intermediate arrays leave the cache (measured)."""
+"""Number of weights dequantized at a time; with larger pieces the intermediate arrays leave the cache (measured)."""
 
 _BESIDE_TOKENS = tuple(f"tokenizer.ggml.{part}" for part in ("merges", "scores", "token_type"))
-"""Keys with an entry for every token that transformers would convert to Python and then not use."""
+"""Keys with one entry per token that transformers would convert to Python objects without using them."""
 
 _PLAIN = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 
@@ -43,13 +43,13 @@ class HeaderReader(gguf.GGUFReader):
 
 @contextmanager
 def reading_once(reader: HeaderReader, dtype: torch.dtype) -> Iterator[None]:
-    """Let transformers use one reader, and dequantize straight to a type, while the block runs.
+    """Make transformers use one reader, and dequantize directly to a type, while the block runs.
 
-    The replacement holds for the whole process, so one file at a time may be converted.
+    The replacement affects the whole process, so only one file may be converted at a time.
 
     Args:
         reader: A reader of the only file that transformers will be asked for.
-        dtype: The type that transformers will convert the weights to. float16 is reached without a float32 copy.
+        dtype: The type that transformers will convert the weights to; float16 needs no float32 copy.
     """
     for key in _BESIDE_TOKENS:
         reader.fields.pop(key, None)
@@ -83,7 +83,7 @@ def _dequantized(
 
     def convert(start: int) -> None:
         piece = gguf.quants.dequantize(blocks[start : start + step].reshape(1, -1), kind).reshape(-1, block_weights)
-        # torch converts to float16 with the CPU's instruction for that, and without numpy's warning of an overflow
+        # torch uses the CPU's instruction for float16, and unlike numpy does not warn about overflow
         torch.from_numpy(weights[start : start + step]).copy_(torch.from_numpy(piece))
 
     for _ in pool.map(convert, range(0, len(blocks), step)):

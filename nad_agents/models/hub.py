@@ -39,7 +39,7 @@ _WEIGHTS = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""Files of which the first that there is says where the weights are, as transformers looks for them."""
+"""Names of weight files in the order in which transformers looks for them; the first that exists is used."""
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 _TIMEOUT_SECONDS = 3.0
 
@@ -83,7 +83,7 @@ def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
 
 
 def _is_whole(weights: Path) -> bool:
-    """Return whether a file of weights, or every file that an index names, is there."""
+    """Return whether a file of weights exists, and for an index every file that it names."""
     if weights.suffix != ".json":
         return True
     try:
@@ -94,14 +94,14 @@ def _is_whole(weights: Path) -> bool:
 
 
 def check_space_for_weights(model: str, revision: str | None, *, api: HfApi | None = None) -> None:
-    """Refuse a model for whose weights the disk has no room, before they are fetched.
+    """Refuse a model whose weights do not fit on the disk, before they are fetched.
 
-    Where the hub does not tell the sizes nothing is refused.
+    The check is skipped if the hub does not report the sizes.
 
     Args:
         model: A hub id.
         revision: Branch, tag or commit.
-        api: Asks the hub for the sizes; None makes one.
+        api: Client that asks the hub for the sizes; None makes one.
 
     Raises:
         ModelLoadError: The disk of the hub's local cache has less room than the weights that are not in it yet.
@@ -125,7 +125,7 @@ def check_space_for_weights(model: str, revision: str | None, *, api: HfApi | No
 
 
 def _fetched_weights(files: Sequence[str]) -> list[str]:
-    """Return the files of weights that transformers fetches of a model: of one format, and none of subfolders."""
+    """Return the weight files that transformers fetches for a model: those of one format outside subfolders."""
     first = next((name for name in _WEIGHTS if name in files), None)
     if first is None or not first.endswith(".json"):
         return [first] if first else []

@@ -48,7 +48,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, shared: bool = False) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        # the kernels read the memory in order, and a Conv1D's weight comes transposed
+        # the kernels require contiguous memory, and a Conv1D's weight is transposed
         weight = weight.detach().float().contiguous()
         scale = (weight.abs().amax(1) / _LEVELS).clamp_min(torch.finfo(torch.float32).tiny)
         whole = (weight / scale[:, None]).round().clamp_(-_LEVELS, _LEVELS).to(torch.int8)

@@ -33,7 +33,7 @@ _LOADING = ForkSafeLock()
 
 
 _ANY_DTYPE = frozenset({"compressed-tensors", "fp8"})
-"""Quantization methods whose models compute in any type; with others the type is part of the stored weights."""
+"""Quantization methods whose models can compute in any type; other methods fix the type in the stored weights."""
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,18 @@ class LoadedModel:
         return context_length(self.model.config)
 
     def with_adapter(self, adapter: str | Path) -> LoadedModel:
-        """Return the model with a LoRA adapter beside its weights, which both keep sharing.
+        """Return the model with a LoRA adapter beside its weights, which both models share.
 
-        The adapter's own weights are all the memory that it takes. Decoders of the two models may run at the same
-        time, each with its own batches.
+        The adapter needs memory only for its own weights. Decoders of the two models may run at the same time, each
+        with its own batches.
 
         Args:
             adapter: A LoRA adapter that PEFT saved: a folder or a hub id.
 
         Raises:
             ConfigurationError: The model has an adapter already, or int8 weights that `dtype="int8"` made.
-            ModelLoadError: There is no such adapter, or it does not fit the model.
-            UnsupportedModelError: It is no LoRA adapter.
+            ModelLoadError: The adapter does not exist, or it does not fit the model.
+            UnsupportedModelError: The adapter is not a LoRA adapter.
             MissingDependencyError: PEFT is not installed.
         """
         if self.adapter is not None:
@@ -172,7 +172,7 @@ def load_model(
                 )
                 raise ModelLoadError(msg) from error
             if method and quantization_method(loaded.config) is None:
-                # dequantized while it was read; factors of another type make weights of that type
+                # the weight was dequantized at loading; factors of another type give the weight that type
                 module.to(dtype=read_dtype)
             if found is not None:
                 loaded = (add_adapter if quantization_method(loaded.config) else merge_adapter)(loaded, found)
@@ -181,7 +181,7 @@ def load_model(
         quantize_linear_layers(loaded)
     module.eval().requires_grad_(requires_grad=False)
     if method:
-        # some packages unpack or reorder weights at the first call, so the memory is as it will be from now on
+        # some packages unpack or reorder weights at the first call, which fixes the memory use from now on
         with torch.inference_mode():
             loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
     generation = loaded.generation_config
@@ -203,10 +203,10 @@ def load_model(
 def _quantized_dtype(
     config: PreTrainedConfig, method: str, dtype: str | torch.dtype, target: torch.dtype, name: str
 ) -> torch.dtype:
-    """Return the type that a model with quantized weights computes in, which is that it was saved with by default.
+    """Return the type that a model with quantized weights computes in; by default, the type that it was saved with.
 
     Raises:
-        ConfigurationError: The caller asks for a type that the weights cannot be read as.
+        ConfigurationError: The weights do not support the requested type.
     """
     saved = config.get_text_config(decoder=True).dtype or config.dtype
     if target == torch.int8:

@@ -25,11 +25,11 @@ _OTHER_TASKS = re.compile(
     r"\w*(For(MaskedLM|PreTraining|QuestionAnswering|SequenceClassification|TokenClassification|MultipleChoice|"
     r"ImageClassification|CTC|\w*Reward\w*|\w*Regression|\w*Embedding\w*|\w*Retrieval)|Reward\w*|Score\w*)"
 )
-"""Names of classes that do not generate text, even where their family also has one that does."""
+"""Matches names of classes that do not generate text, even if another class of the family does."""
 
 
 _HEADLESS = set(MODEL_MAPPING_NAMES.values()) - set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-"""Names of classes that end at the last hidden state."""
+"""Names of classes whose output is the last hidden state."""
 
 
 def check_decoder_only(config: PreTrainedConfig, name: str) -> None:
@@ -70,7 +70,7 @@ def check_not_embedding(folder: Path, name: str) -> None:
         name: Name for error messages.
 
     Raises:
-        UnsupportedModelError: The folder says how to pool the hidden states.
+        UnsupportedModelError: The folder has a file that configures the pooling of hidden states.
     """
     modules = folder / "modules.json"
     if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8", errors="replace"):
@@ -79,7 +79,7 @@ def check_not_embedding(folder: Path, name: str) -> None:
 
 
 def model_factory(config: PreTrainedConfig) -> Any:
-    """Return the class of transformers that makes the model of a config: that of text, else that of images and text."""
+    """Return transformers' class for a config: the text-only class if there is one, else that for images and text."""
     return AutoModelForCausalLM if _is_causal(config) else AutoModelForImageTextToText
 
 
@@ -92,7 +92,7 @@ def _is_causal(config: PreTrainedConfig) -> bool:
 
 
 def _reads_text_alone(config: PreTrainedConfig) -> bool:
-    """Return whether a model of images and text generates from token ids alone."""
+    """Return whether a model for images and text can generate from token ids alone."""
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         return False
     kind: Any = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
@@ -121,7 +121,7 @@ def context_length(config: PreTrainedConfig) -> int | None:
 
 
 def quantization_method(config: PreTrainedConfig) -> str | None:
-    """Return the name of the method that a model's weights are quantized with; None for plain weights."""
+    """Return the name of the quantization method of a model's weights; None for plain weights."""
     found = getattr(config, "quantization_config", None)
     if found is None:
         return None

@@ -38,7 +38,7 @@ __all__ = [
 
 
 _COUNTED_PER_ACTIVATION = 8
-"""Greatest number of neurons per activation of a candidate that are counted in a dense array and not by sorting."""
+"""Largest ratio of neurons to a candidate's activations at which a dense array counts them; above it, sorting does."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def neuron_counts(
                 ids, dense = np.unique(neurons[neurons >= 0], return_counts=True)
                 counts = dense.astype(np.int32)
             else:
-                # shifted by one, so that padding is counted in slot 0, which is dropped
+                # ids are shifted by one, so that padding is counted in slot 0, which is dropped
                 dense = np.bincount(neurons.ravel() + 1, minlength=group.layout.n_neurons + 1)[1:]
                 ids = np.flatnonzero(dense).astype(np.int32)
                 counts = dense[ids].astype(np.int32)

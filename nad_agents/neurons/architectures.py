@@ -16,10 +16,10 @@ A layer may have routed experts and a dense block beside them (a shared expert).
 e * f + i in its layer, and the neurons of the dense block follow those of all experts. Layers without a feed-forward
 block have no number: layers are counted over those that have one.
 
-A model is accepted only if this accounts for everything that its layers' feed-forward blocks do. Every matrix of a
-layer has to belong to a block found here or to a known part of another kind (`nad_agents.neurons.layer_structure`).
-And in one forward pass over a few tokens, before anything is recorded, the neurons have to reproduce the blocks'
-outputs (`nad_agents.neurons.structure_check`). Everything else is refused by name.
+A model is accepted only if these neurons account for the whole output of its layers' feed-forward blocks. Every matrix
+of a layer must belong to a block found here or to a known part of another kind (`nad_agents.neurons.layer_structure`).
+In one forward pass over a few tokens, before anything is recorded, the neurons must reproduce the blocks' outputs
+(`nad_agents.neurons.structure_check`). For any other model, an error names the part that is not understood.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FeedForward:
 
     Attributes:
         layer: Index of the decoder layer in the model.
-        owners: The modules whose outputs are those of the routed experts and of the dense block, or their sum.
+        owners: The modules whose output is that of the routed experts, of the dense block, or the sum of both.
     """
 
     layer: int
@@ -74,12 +74,12 @@ class FeedForward:
 
     @cached_property
     def dense(self) -> DenseBlock | None:
-        """The block that every token passes, beside the experts or alone; None if there are experts only."""
+        """The dense block, which every token passes; None if the layer has only experts."""
         return next((owner.dense for owner in self.owners if owner.dense is not None), None)
 
     @property
     def kind(self) -> FeedForwardKind:
-        """What the layer consists of."""
+        """The parts of the layer: the routed experts and the dense block, as far as they exist."""
         if self.routed is not None:
             return "experts" if self.dense is None else "experts and dense"
         assert self.dense is not None
@@ -110,7 +110,7 @@ class FeedForward:
         """Check that the down projections can be read.
 
         Raises:
-            UnsupportedModelError: One cannot.
+            UnsupportedModelError: A down projection cannot be read.
         """
         if self.dense is not None:
             self.dense.down_weight()
@@ -144,13 +144,13 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
         The qualified name of the list of layers, and the list.
 
     Raises:
-        UnsupportedModelError: There is none.
+        UnsupportedModelError: The model has no such list.
     """
     config = _text_config(model)
     n_layers = getattr(config, "num_hidden_layers", None)
     getter = getattr(model, "get_decoder", None)
     decoder = getter() if callable(getter) else None
-    # an image encoder may have as many layers, so the decoder is searched first
+    # an image encoder may have the same number of layers, so the decoder is searched first
     for root in (decoder, model):
         if not isinstance(root, nn.Module):
             continue
@@ -201,10 +201,10 @@ def verify_feed_forwards(model: nn.Module, blocks: Sequence[FeedForward]) -> tup
 
     Args:
         model: The model, in eval mode.
-        blocks: What `find_feed_forwards` found in it.
+        blocks: The blocks that `find_feed_forwards` returned.
 
     Returns:
-        The blocks, with what the forward pass has told of them (see `check_structure`).
+        The blocks, completed by the results of the forward pass (see `check_structure`).
 
     Raises:
         UnsupportedModelError: The neurons do not account for the output of a block.
@@ -227,7 +227,7 @@ def find_unembedding(model: nn.Module) -> Unembedding:
     getter = getattr(model, "get_output_embeddings", None)
     output = getter() if callable(getter) else None
     scale = output.scale if isinstance(output, Int8Linear) else None
-    # int8 rows are multiplied when they are needed, since the whole matrix as floats takes four times the memory
+    # int8 rows are converted when they are needed, since the whole matrix as floats takes four times the memory
     weight: torch.Tensor | None = None
     if isinstance(output, nn.Module):
         weight = output.weight if isinstance(output, Int8Linear) else dense_weight(output)

@@ -1,4 +1,4 @@
-"""A feed-forward block that every token passes, and the linear layers it consists of."""
+"""Recognize a feed-forward block that every token passes, by the linear layers that it consists of."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class DenseBlock:
         kind: How the block computes its activations.
         d_ff: Number of neurons.
         down: The down projection, whose input is the activation of the neurons.
-        gate: For a shared expert with a gate of its own, the projection whose sigmoid is the weight of its output.
+        gate: For a shared expert with its own gate, the projection whose sigmoid is the weight of the expert's output.
         scale: Constant by which the output is multiplied before it is added to that of the routed experts.
-        no_attribution: Why a neuron has no direct contribution to a logit that could be computed; empty if it has one.
+        no_attribution: Why a neuron's direct contribution to a logit cannot be computed; empty if it can.
     """
 
     name: str
@@ -44,7 +44,7 @@ class DenseBlock:
         """Return the weight of the down projection, [d_model, d_ff]; column i is the direction that neuron i writes.
 
         Raises:
-            UnsupportedModelError: The weight is quantized and cannot be read as a matrix, or there is no attribution.
+            UnsupportedModelError: The weight is quantized and cannot be read as a matrix, or `no_attribution` is set.
         """
         if self.no_attribution:
             msg = f"{self.no_attribution}; use score='activation'"

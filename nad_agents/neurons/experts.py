@@ -1,11 +1,11 @@
-"""The activations of routed experts, which no hook on a module can see.
+"""Record the activations of routed experts, which hooks on modules cannot access.
 
-transformers keeps the experts of a layer in one module with 3-D weights, and computes between the two projections
-inside a function that `set_experts_implementation` exchanges. `RECORDING_EXPERTS` names such a function: it computes
-what the others compute, and hands the activations of every token's experts to whoever watches the module.
+transformers keeps the experts of a layer in one module with 3-D weights, and computes the activations inside a function
+that `set_experts_implementation` can replace. `RECORDING_EXPERTS` names such a function: it gives the same results as
+the other implementations, and passes the activations of every token's experts to the module's watcher.
 
-A dense block is the special case of one expert with weight 1, and a mixture is one wide feed-forward block whose
-activations are the router's weight times those of the chosen experts, and zero for all others.
+A mixture is one wide feed-forward block. Its activations are those of the chosen experts times the router's weights,
+and zero for all other experts. A dense block is the special case of one expert with weight 1.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ RECORDING_EXPERTS = "nad_recording"
 """Name of the experts implementation that records; transformers' `set_experts_implementation` takes it."""
 
 Watcher = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Receives what one forward pass computed for T tokens, each routed to k experts of f neurons: the activations
-[T, k, f], the numbers of the experts [T, k], and their weights in the output [T, k]."""
+"""Function that receives the results of one forward pass for T tokens, each routed to k experts of f neurons: the
+activations [T, k, f], the numbers of the experts [T, k], and their weights in the output [T, k]."""
 
 _WATCHERS: WeakKeyDictionary[nn.Module, Watcher] = WeakKeyDictionary()
-"""The watched experts modules."""
+"""The watcher of each watched experts module."""
 
 
 class Removable(Protocol):
-    """A handle of something installed on a module."""
+    """A handle that removes a hook or a watcher from a module."""
 
     def remove(self) -> None:
-        """Remove it again."""
+        """Remove the hook or the watcher."""
         ...
 
 
 class _Watching:
-    """The handle of an entry in `_WATCHERS`."""
+    """The handle that removes an entry of `_WATCHERS`."""
 
     def __init__(self, experts: nn.Module, watcher: Watcher) -> None:
         self._experts = experts
@@ -76,7 +76,7 @@ class RoutedExperts(ABC):
         n_experts: Number of experts.
         d_ff: Neurons of one expert.
         top_k: Number of experts per token.
-        scale: Constant by which the experts' output is multiplied, beside the router's weights.
+        scale: Constant by which the experts' output is multiplied, in addition to the router's weights.
     """
 
     name: str
@@ -98,7 +98,7 @@ class RoutedExperts(ABC):
 
     @abstractmethod
     def watch(self, watcher: Watcher) -> list[Removable]:
-        """Hand the activations of every forward pass to `watcher` until the returned handles are removed."""
+        """Pass the activations of every forward pass to `watcher` until the returned handles are removed."""
 
     def output(self, activations: torch.Tensor, experts: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return what the experts add to the residual stream according to a watcher's arguments, [T, d_model]."""
@@ -114,7 +114,7 @@ class RoutedExperts(ABC):
 
 
 class SwitchedExperts(RoutedExperts):
-    """Experts whose implementation transformers can exchange (`use_experts_implementation`)."""
+    """Experts whose implementation transformers can replace (`use_experts_implementation`)."""
 
     def down_weight(self, expert: int) -> torch.Tensor:
         """Return the down projection of one expert, [d_model, d_ff]."""
@@ -128,10 +128,11 @@ class SwitchedExperts(RoutedExperts):
 
 @dataclass(frozen=True)
 class Llama4Experts(RoutedExperts):
-    """Llama 4's experts, all of which compute every token, scaled by the router before the first projection.
+    """Llama 4's experts: each expert computes every token, and the router scales the inputs of the first projection.
 
-    Their implementation cannot be exchanged, so the activations of the chosen experts are computed a second time. That
-    is a small part of the layer, as the others' inputs are zeros. A chosen expert's weight in the output is 1.
+    Their implementation cannot be replaced, so the activations of the chosen experts are computed a second time. That
+    is a small part of the layer's work. The inputs of all other experts are zeros. A chosen expert's weight in the
+    output is 1.
 
     Attributes:
         router: The router, which returns the scores [T, experts] and the logits they come from.
@@ -166,7 +167,7 @@ class Llama4Experts(RoutedExperts):
 
 
 def is_switchable(module: nn.Module) -> bool:
-    """Return whether transformers can exchange the implementation of an experts module with unquantized weights."""
+    """Return whether an experts module has unquantized weights and an implementation that can be replaced."""
     weight = getattr(module, "down_proj", None)
     flags = ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm", "_apply_gate")
     return (
@@ -181,7 +182,7 @@ def is_switchable(module: nn.Module) -> bool:
 def recorded_experts_forward(
     experts: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
-    """Compute what transformers' experts implementations compute, and hand the activations to the module's watcher.
+    """Compute the same as transformers' experts implementations, and pass the activations to the module's watcher.
 
     Args:
         experts: The experts' module, as `use_experts_implementation` makes it.
@@ -205,7 +206,7 @@ def expert_activations(
     """Run routed experts; the arguments are those of `recorded_experts_forward`.
 
     Returns:
-        The output [T, d_model], and what a `Watcher` receives.
+        The output [T, d_model], and the arguments for a `Watcher`.
     """
     tokens, top_k = top_k_index.shape
     # 1. the pairs of token and expert, ordered by expert
@@ -227,7 +228,7 @@ def expert_activations(
 
 
 class _ByExpert:
-    """Multiplies rows that are ordered by expert with the weights of their experts.
+    """Multiplies rows, which are ordered by expert, with the weights of their experts.
 
     Args:
         experts: The experts' module.
@@ -268,7 +269,7 @@ def _runs(counts: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _can_group(weight: torch.Tensor) -> bool:
-    """Return whether one kernel of torch multiplies all experts; on a CPU a loop is as fast (measured)."""
+    """Return whether one torch kernel can multiply all experts; on a CPU a loop is equally fast (measured)."""
     return (
         weight.device.type == "cuda"
         and weight.dtype == torch.bfloat16
@@ -278,7 +279,7 @@ def _can_group(weight: torch.Tensor) -> bool:
 
 
 def check_supported(routed: RoutedExperts) -> None:
-    """Refuse experts whose output is more than their weighted down projections.
+    """Refuse experts whose output is not just the weighted sum of their down projections.
 
     Raises:
         UnsupportedModelError: The experts are spread over several devices, or their outputs are normalized.

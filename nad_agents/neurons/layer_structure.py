@@ -1,8 +1,8 @@
-"""Divides a decoder layer into its feed-forward blocks and the parts that are none, and refuses what is neither.
+"""Divide a decoder layer into feed-forward blocks and other known parts, and refuse a layer with unknown parts.
 
-Every matrix of a layer is accounted for: it belongs to a dense block, to routed experts with their router, to the token
-mixer (attention, a state-space model, a convolution), or to one of the few named parts that carry the residual stream.
-Vectors need no account, as norms, biases and scales have no neurons.
+Every matrix of a layer must belong to a dense block, to routed experts with their router, to the token mixer
+(attention, a state-space model, a convolution), or to one of the few named parts that carry the residual stream.
+Vectors are ignored, as norms, biases and scales have no neurons.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _MIXER_NAME = re.compile(
     r"(self_|linear_|cross_)?(attn|attention|att)|mamba|conv|short_conv|attn_sconv|temporal_block|time_mixer"
 )
 _MIXER_CLASS = re.compile(r"\w*(Attention|FlashAttention2|SdpaAttention|Mamba2?Mixer|MambaLayer|DeltaNet|ShortConv)")
-"""Names and classes of modules that mix tokens; the whole of either has to match."""
+"""Matches names and classes of modules that mix tokens; the whole name or the whole class name must match."""
 
 _FEED_FORWARD_NAME = re.compile(r"\w*(mlp|ffn|feed_forward|moe|experts?)", re.IGNORECASE)
-"""Names that have no place inside a token mixer."""
+"""Names of modules that a token mixer must not contain."""
 
 _RESIDUAL_NAME = re.compile(r"altup|laurel|per_layer_input_gate|per_layer_projection|(attn|ffn)_hc")
 """Parts of a layer that neither mix tokens nor are a feed-forward block: Gemma 3n's and 4's injection of per-layer
 embeddings and their low-rank residual, and the mixing of DeepSeek V4's parallel residual streams."""
 
 _AFTER_BLOCK = {"Zamba2HybridLayer": "linear", "ZambaHybridLayer": "linear"}
-"""Layers whose feed-forward output passes another matrix, by that matrix's name."""
+"""Names of matrices that a layer applies to its feed-forward output."""
 
 _ROUTER_NAME = re.compile(r"gate|router")
 _TOP_K_OPTIONS = ("num_experts_per_tok", "top_k_experts", "num_experts_per_token", "moe_topk", "moe_k")
@@ -47,10 +47,10 @@ class Owner:
     """A module whose output is that of a dense block, of routed experts, or the sum of both.
 
     Attributes:
-        name: Its qualified name in the model.
+        name: The module's qualified name in the model.
         module: The module.
-        routed: The routed experts.
-        dense: The dense block.
+        routed: The routed experts; None if there are none.
+        dense: The dense block; None if there is none.
     """
 
     name: str
@@ -64,7 +64,7 @@ class LayerReader:
 
     Args:
         hidden: Width of the model.
-        config: Its text config, which names the number of experts per token.
+        config: The model's text config, which has the number of experts per token.
     """
 
     def __init__(self, hidden: int, config: Any) -> None:
@@ -76,11 +76,11 @@ class LayerReader:
 
         Args:
             layer: The layer.
-            name: Its qualified name in the model.
+            name: The layer's qualified name in the model.
 
         Returns:
-            The owners of the layer's feed-forward outputs: at most one dense block and one module of experts in all.
-            Empty for a layer that only mixes tokens.
+            The owners of the layer's feed-forward outputs, with at most one dense block and one experts module in
+            total; empty for a layer that only mixes tokens.
 
         Raises:
             UnsupportedModelError: A part of the layer is not understood.
@@ -108,14 +108,14 @@ class LayerReader:
             elif linear_shape(child) is not None:
                 linears.append((child_name, child))
             elif _is_router(child_name) and any(_is_experts(other) for other in parent.children()):
-                continue  # a router beside experts that belong to the layer itself
+                continue  # this is a router next to experts that belong to the layer itself
             elif (owner := self._owner(child, full)) is not None:
                 yield owner
             else:
                 inner = self._search(child, full)
                 yield from (_without_attribution(owner, f"{name}.{after}") for owner in inner) if after else inner
         if linears:
-            # projections that belong to the layer itself, as those of OPT
+            # some layers, such as OPT's, own the projections directly
             found = find_down_projection(linears, self._hidden)
             if found is None:
                 msg = f"the purpose of {name}.{linears[0][0]} ({type(linears[0][1]).__name__}) is unknown"
@@ -125,7 +125,7 @@ class LayerReader:
             yield Owner(full, down, dense=DenseBlock(full, kind, d_ff, down))
 
     def _owner(self, module: nn.Module, name: str) -> Owner | None:
-        """Return a module as the owner of a feed-forward output; None if it is none itself."""
+        """Return a module as the owner of a feed-forward output; None if it is not an owner itself."""
         if _is_experts(module):
             return Owner(name, module, routed=self._experts(module, name, None, module))
         dense = self._dense(module, name)
@@ -161,7 +161,7 @@ class LayerReader:
         return Owner(name, module, routed, replace(shared[0], gate=gate) if shared else None)
 
     def _dense(self, module: nn.Module, name: str) -> DenseBlock | None:
-        """Return a module whose matrices are exactly those of a dense block, and of adapters before the neurons."""
+        """Return an owner if a module's matrices are exactly those of a dense block and of adapters before neurons."""
         if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
             return None
         parts = [
@@ -189,7 +189,7 @@ class LayerReader:
         return routed
 
     def _top_k(self, name: str, *modules: nn.Module | None) -> int:
-        """Return the number of experts per token according to the router, the block around it, or the config."""
+        """Return the number of experts per token from the router, the block around the router, or the config."""
         known = [getattr(module, "top_k", None) for module in modules]
         known += [getattr(self._config, option, None) for option in _TOP_K_OPTIONS]
         for number in known:
@@ -215,7 +215,7 @@ def _is_router(name: str) -> bool:
 
 
 def _has_matrix(module: nn.Module) -> bool:
-    """Return whether a module has a matrix; quantized ones may keep it in a buffer."""
+    """Return whether a module has a matrix; quantized modules may keep it in a buffer."""
     if linear_shape(module) is not None:
         return True
     if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False)):
@@ -231,7 +231,7 @@ def _check_own_matrices(module: nn.Module, name: str) -> None:
 
 
 def _check_mixer(mixer: nn.Module, name: str) -> None:
-    """Refuse a token mixer with a feed-forward block inside, which would go unrecorded."""
+    """Refuse a token mixer that contains a feed-forward block, whose neurons would not be recorded."""
     for inner, module in mixer.named_modules():
         if inner and _has_matrix(module) and _FEED_FORWARD_NAME.fullmatch(inner.rpartition(".")[2]):
             msg = f"the token mixer {name} has a feed-forward block inside ({inner})"

@@ -5,8 +5,8 @@ full buffer into neuron ids, for all rows and steps at once: the `per_layer_top`
 the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B).
 
 Memory: the buffer takes at most `BUFFER_BYTES` or one step, whichever is more, so a chunk may be reduced in several
-parts. What is kept of a token is top_k int32 ids. Of a mixture of experts only the activations of the experts that a
-token was routed to are held and compared; no tensor has an entry for every neuron of the model.
+parts. Each token keeps top_k int32 ids. In a mixture of experts, only the activations of the experts that a token was
+routed to are held and compared; no tensor has an entry for every neuron of the model.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def neuron_layout(blocks: Sequence[FeedForward], config: RecordingConfig) -> Neu
 
     Args:
         blocks: The neurons of all the model's layers that have a feed-forward block.
-        config: Says which layers are recorded.
+        config: Config with the range of recorded layers.
 
     Raises:
         ConfigurationError: The layer range lies outside the model.
@@ -66,7 +66,7 @@ def activated_neurons(
     """Return the neuron ids of every token's activated set, best-scored first.
 
     Args:
-        activations: What each recorded layer computed in some steps.
+        activations: Activations of each recorded layer in some steps.
         token_ids: [steps, rows], the token that each position emitted.
         config: Score, top_k and the limit per layer.
         layout: Numbering of the neurons.
@@ -103,11 +103,11 @@ def activated_neurons(
 
 
 class _Tokens:
-    """One layer's activations with steps and rows in one axis of T tokens.
+    """One layer's activations, with steps and rows flattened to one axis of T tokens.
 
     Args:
         block: The layer's neurons.
-        layer: Its activations.
+        layer: The layer's activations.
     """
 
     def __init__(self, block: FeedForward, layer: LayerActivations) -> None:
@@ -141,7 +141,7 @@ class _Tokens:
         if block.routed is None and self._weights is None:
             assert block.dense is not None
             weight = block.dense.down_weight()
-            # in place, as fresh memory for every layer would cost as much as the top-k
+            # in place, as new memory for every layer would take as much time as the top-k
             return (directions.to(weight.device, weight.dtype) @ weight).to(self.values.dtype).mul_(self.values)
         scores = self.weighted()
         end = block.routed_width
@@ -158,7 +158,7 @@ class _Tokens:
         return scores
 
     def number(self, places: torch.Tensor) -> torch.Tensor:
-        """Return the numbers in the layer of activations at some places of a token's row.
+        """Return the neuron numbers within the layer for some places in the tokens' rows.
 
         Args:
             places: int64 [T, n], from 0 to the width.

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 __all__ = ["cosine_matrix", "intersection_sizes", "jaccard_matrix", "weighted_jaccard_matrix"]
 
 _PACKED_NEURONS = 1 << 20
-"""Greatest number of neurons that are packed as they are numbered; large mixtures of experts are renumbered."""
+"""Largest number of neurons that are packed without renumbering; large mixtures of experts are renumbered first."""
 
 _COLUMNS = 4096
 """Number of neurons whose counts are dense at a time."""
@@ -50,7 +50,7 @@ def intersection_sizes(sets: Sequence[NDArray[np.int32]], n_neurons: int) -> NDA
     if not len(sets):
         return np.zeros((0, 0), dtype=np.int64)
     if n_neurons > _PACKED_NEURONS:
-        # of the millions of neurons of a mixture of experts, the sets have a small part
+        # the sets contain a small part of the millions of neurons of a mixture of experts
         used = np.unique(np.concatenate(sets))
         sets, n_neurons = [np.searchsorted(used, ids).astype(np.int32) for ids in sets], len(used)
     distances = numkong.hammings_symmetric(_packed(sets, n_neurons), dtype="uint1")

@@ -1,8 +1,8 @@
-"""Checks in one forward pass that the neurons found in a model account for the outputs of its feed-forward blocks.
+"""Check in one forward pass that the neurons found in a model account for the outputs of its feed-forward blocks.
 
-The model reads a few tokens as it would without this library. Then, for every module that owns a feed-forward output:
-the sum of its down projections and experts has to be that output, and the down projections of the recorded
-activations, with the weights that the attribution score reads, have to be that sum.
+The model reads a few tokens as it would without this library. Then two sums are compared for every module that owns a
+feed-forward output. The sum of its down projections and experts must equal that output. The down projections of the
+recorded activations, computed with the weights that the attribution score reads, must equal that sum.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _TOKENS = 3
 """Number of tokens that the model reads."""
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
-"""Greatest error of an output by its dtype, relative to its norm."""
+"""Largest permitted error of an output by its dtype, relative to its norm."""
 
 _QUANTIZED = 0.1
-"""The same for layers that round their inputs, as those of int8 do."""
+"""Largest permitted relative error for layers that round their inputs, such as int8 layers."""
 
 
 @dataclass
 class _Seen:
-    """The computations of one owner, one entry per call; `outputs` has the inputs of its width as well."""
+    """The recorded calls of one owner, one entry per call; `outputs` also has its inputs of the model's width."""
 
     outputs: list[tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=list)
     dense: list[tuple[torch.Tensor, torch.Tensor]] = field(default_factory=list)
@@ -49,11 +49,11 @@ def check_structure(model: nn.Module, owners: Sequence[Owner]) -> list[Owner]:
 
     Args:
         model: The model, in eval mode.
-        owners: The owners found in its layers.
+        owners: The owners found in the model's layers.
 
     Returns:
-        The owners with what the forward pass has told of them: by which constants the owner multiplies its parts, and
-        whether the weight of a down projection is what it multiplies by, as it is not where it has an adapter.
+        The owners, completed by the results of the forward pass: the constants by which the owner multiplies its parts,
+        and whether a down projection really multiplies by its weight, which it does not if it has an adapter.
 
     Raises:
         UnsupportedModelError: An owner is not run exactly once per forward pass, or its output has other parts.
@@ -82,7 +82,7 @@ def _watch(owner: Owner, record: _Seen) -> list[Any]:
         return hook
 
     def take_output(_module: Any, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
-        # copied, as a layer may go on in place
+        # copied, as a layer may modify the tensor in place
         rows = _rows(output[0] if isinstance(output, tuple) else output).clone()
         given = [_rows(value) for value in (*inputs, *named.values()) if isinstance(value, torch.Tensor)]
         record.outputs.append((rows, [value.clone() for value in given if value.shape == rows.shape]))
@@ -132,7 +132,7 @@ def _checked(owner: Owner, record: _Seen) -> Owner:
 
 
 def _scales(owner: Owner, record: _Seen) -> tuple[float, float]:
-    """Return by which constants the owner multiplies its experts and its dense block, which together are its output."""
+    """Return the constants by which the owner multiplies its experts and its dense block to get its output."""
     parts: list[Sequence[Any]] = [record.outputs]
     if owner.dense is not None:
         parts.append(record.dense)
@@ -154,9 +154,9 @@ def _scales(owner: Owner, record: _Seen) -> tuple[float, float]:
             raise UnsupportedModelError(msg)
         routed = owner.routed.output(*record.experts[0])
     scale = float(getattr(owner.module, "routed_scaling_factor", None) or 1.0)
-    # MiniMax-M3 scales its experts here and not in the router, and Cohere averages experts and shared expert
+    # MiniMax-M3 scales its experts here instead of in the router, and Cohere averages experts and shared expert
     known = ((1.0, 1.0), (scale, 1.0), (0.5, 0.5))
-    # Bloom and MPT hand their blocks the residual stream, which the block adds
+    # Bloom and MPT pass the residual stream to their blocks, which add it to the output
     added = (torch.zeros_like(dense), *inputs)
     errors = {
         (a, b): min(_relative_error(a * routed + b * dense + given, expected) for given in added) for a, b in known
@@ -172,7 +172,7 @@ def _scales(owner: Owner, record: _Seen) -> tuple[float, float]:
 
 
 def _is_readable(dense: DenseBlock, activations: torch.Tensor, output: torch.Tensor) -> bool:
-    """Return whether the weight that the attribution score reads is what the down projection multiplies by."""
+    """Return whether the down projection multiplies by the weight that the attribution score reads."""
     try:
         weight = dense.down_weight().float()
     except UnsupportedModelError:
@@ -181,7 +181,8 @@ def _is_readable(dense: DenseBlock, activations: torch.Tensor, output: torch.Ten
     bias = getattr(dense.down, "bias", None)
     if isinstance(bias, torch.Tensor):
         expected = expected - bias.float()
-    exact = isinstance(dense.down, nn.Linear | Conv1D)
+    # compressed-tensors leaves the class of a layer whose inputs it rounds
+    exact = isinstance(dense.down, nn.Linear | Conv1D) and not hasattr(dense.down, "quantization_scheme")
     tolerance = _tolerance(output) if exact else _QUANTIZED
     return _relative_error(activations.float() @ weight.T, expected) <= tolerance
 

@@ -1,10 +1,10 @@
-"""Copies the feed-forward activations of decoding steps out of a model while it runs.
+"""Copy the feed-forward activations of decoding steps out of a model while it runs.
 
-A hook on every down projection, and for routed experts an experts implementation that records, copy the activations
-into one preallocated buffer, one slot per step. They do nothing else: no top-k, no Python per row.
+A hook on every down projection, and a recording experts implementation for routed experts, copy the activations into
+one preallocated buffer with one slot per step. They do nothing else: no top-k, and no Python code per row.
 
-The buffer has steps * layers * rows * width elements of the model's dtype, where the width of a mixture of experts is
-that of the k experts of one token and never that of all experts.
+The buffer has steps * layers * rows * width elements of the model's dtype. The width of a mixture of experts is that of
+the k experts of one token, not that of all experts.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ __all__ = ["ActivationTap", "LayerActivations"]
 
 @dataclass(frozen=True)
 class LayerActivations:
-    """What one layer computed in some decoding steps.
+    """The activations of one layer in some decoding steps.
 
     Attributes:
-        values: [steps, rows, width], the activations: those of the token's k experts one after the other, then those of
-            the dense block.
+        values: [steps, rows, width], the activations of the token's k experts in order, followed by those of the dense
+            block.
         experts: int64 [steps, rows, k], the numbers of these experts; None without routed experts.
-        weights: float32 [steps, rows, parts], the weight in the layer's output of each expert and then of the dense
-            block, if there is one; None where no weight depends on the token.
+        weights: float32 [steps, rows, parts], the weights in the layer's output of the experts, followed by that of the
+            dense block if there is one; None if no weight depends on the token.
     """
 
     values: torch.Tensor
@@ -59,14 +59,14 @@ class LayerActivations:
 class ActivationTap:
     """Copies the feed-forward activations of decoding steps into a buffer while it is open.
 
-    Use it as a context manager, any number of times: the entry registers the hooks and switches the experts
-    implementation, the exit removes the hooks and restores the implementation that the model had, so that the model is
-    exactly as before. From `open` to the exit every forward pass with one position per row fills one step. The buffer's
-    memory is kept from one use to the next until `free`.
+    Use the tap as a context manager, any number of times: the entry registers the hooks and switches the experts
+    implementation; the exit removes the hooks and restores the implementation, so the model is exactly as before.
+    Between `open` and the exit, every forward pass with one position per row fills one step. The buffer's memory is
+    kept between uses until `free`.
 
     Args:
         model: The model to tap.
-        blocks: The neurons of the model's layers; None finds them.
+        blocks: The neurons of the model's layers; None searches the model for them.
 
     Attributes:
         blocks: See above.
@@ -85,11 +85,11 @@ class ActivationTap:
         self._step = 0
         self._copies = self._copies_per_step = 0
         self._armed = False
-        # the thread that would leave the context is not there in the child
+        # in a forked child the thread that would leave the context does not exist
         call_in_forked_child(self._close)
 
     def __enter__(self) -> ActivationTap:
-        """Register the hooks, and switch the experts implementation where there are routed experts."""
+        """Register the hooks, and switch the experts implementation if there are routed experts."""
         for position, block in enumerate(self.blocks):
             if block.dense is not None:
                 handles: list[Any] = [block.dense.down.register_forward_pre_hook(self._copy_dense(position))]
@@ -110,7 +110,7 @@ class ActivationTap:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop copying and leave the model as it was."""
+        """Stop copying and restore the model."""
         self._close()
 
     def _close(self) -> None:
@@ -124,14 +124,14 @@ class ActivationTap:
 
         Args:
             rows: Rows in the batch.
-            steps: Number of steps wanted.
+            steps: Desired number of steps.
             layers: (first, end) of the layers to copy, as positions in `blocks`.
             dtype: Dtype of the activations.
             device: Device of the activations.
             limit: Greatest size of the buffer in bytes; one step is always held.
 
         Returns:
-            Number of steps that fit; after that many the caller must call `take`.
+            Number of steps that fit; after this number of steps the caller must call `take`.
 
         Raises:
             RecordingError: The tap has not been entered as a context manager.
@@ -157,7 +157,7 @@ class ActivationTap:
         return steps
 
     def next_step(self) -> int:
-        """Go to the next slot and return the number of filled ones.
+        """Advance to the next slot and return the number of filled slots.
 
         Raises:
             RecordingError: Not every layer has been copied exactly once in this step.
@@ -178,7 +178,7 @@ class ActivationTap:
         self._memory, self._layers, self._dense_slots = torch.empty(0), [], []
 
     def _copied(self, position: int) -> LayerActivations | None:
-        """Return where the activations of a layer go; None if the layer is not copied."""
+        """Return the slot for the activations of a layer; None if the layer is not copied."""
         index = position - self.first_layer
         return self._layers[index] if self._armed and 0 <= index < len(self._layers) else None
 
@@ -221,6 +221,6 @@ def _layer(block: FeedForward, values: torch.Tensor) -> LayerActivations:
         experts = torch.empty(steps, rows, block.routed.top_k, dtype=torch.int64, device=values.device)
     if block.weighted:
         parts = (block.routed.top_k if block.routed is not None else 0) + (block.dense is not None)
-        # the routed experts and a gate overwrite theirs
+        # routed experts and a gate overwrite their own weights
         weights = torch.full((steps, rows, parts), block.dense.scale if block.dense else 1.0, device=values.device)
     return LayerActivations(values, experts, weights)

@@ -395,7 +395,7 @@ def test_messages_without_a_chat_template_are_refused():
         ({"n": 0}, "n=0"),
         ({"n": 4, "temperature": 0}, "temperature 0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
-        ({"stop": ["a", ""]}, "stop string"),
+        ({"stop": ["a", ""]}, "stop"),
         ({"temprature": 1}, "'temperature'"),
         ({"top_p": 0.0}, "top_p"),
         ({"seed": -1}, "seed"),

@@ -5,7 +5,7 @@ import torch
 
 from nad_agents.engine.hf.signals import token_signals
 from nad_agents.neurons.architectures import find_feed_forwards
-from nad_agents.neurons.top_k import top_neurons
+from nad_agents.neurons.top_k import LayerScores, top_neurons
 from tests.vllm.conftest import CONFIG
 
 
@@ -15,7 +15,9 @@ def forced(hf, prompt, tokens, layers=slice(None)):
     blocks = find_feed_forwards(model)
     seen = {}
     handles = [
-        block.down.register_forward_pre_hook(lambda _, inputs, i=block.layer: seen.__setitem__(i, inputs[0][0].clone()))
+        block.dense.down.register_forward_pre_hook(
+            lambda _, inputs, i=block.layer: seen.__setitem__(i, inputs[0][0].clone())
+        )
         for block in blocks
     ]
     with torch.inference_mode():
@@ -24,7 +26,7 @@ def forced(hf, prompt, tokens, layers=slice(None)):
         handle.remove()
     at = slice(len(prompt) - 1, len(prompt) - 1 + len(tokens))
     wanted = [seen[i][at].contiguous() for i in range(len(blocks))[layers]]
-    neurons = top_neurons(wanted, CONFIG["per_layer_top"], CONFIG["top_k"], 96, magnitudes=True)
+    neurons = top_neurons(map(LayerScores, wanted), CONFIG["per_layer_top"], CONFIG["top_k"], 96, magnitudes=True)
     logprobs = logits[at].log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
     return neurons.numpy(), token_signals(logits[at]), logprobs.numpy()
 

@@ -54,7 +54,7 @@ class BatchRecorder:
         """Check once, on a few tokens, that the blocks account for what the model's feed-forward layers compute.
 
         Raises:
-            UnsupportedModelError: They do not; or see `layout`.
+            UnsupportedModelError: The blocks do not account for it, or `layout` raises it.
         """
         if recording is None:
             return
@@ -146,7 +146,7 @@ class BatchRecorder:
         )
 
     def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; a quantized projection takes the model's own."""
+        """Return the dtype of the neurons' activations; the input of a quantized projection has the model's dtype."""
         first = self.blocks[0]
         if first.dense is None:
             return first.routed.dtype if first.routed is not None else torch.float32

@@ -63,8 +63,8 @@ class HFEngine:
         tokenizer: The model's tokenizer.
         name: The name to report; the config's own if empty.
         prefix_bytes: Memory for the keys and values of earlier prompts; see `PrefixCache`.
-        share_prompts: Whether the candidates of a request attend to one copy of its prompt, where the model can be run
-            so; else each has a copy of its own.
+        share_prompts: Whether the candidates of a request attend to one copy of its prompt if the model supports it;
+            otherwise each candidate has its own copy.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class HFEngine:
 
     @property
     def _batch(self) -> BatchCache | SharedPrefixBatch:
-        """The batch that has rows; at most one of the two has."""
+        """The batch that has rows; at most one of the two batches has any."""
         return self._plain if self._plain.rows else self._shared
 
     def check_selector(self, selector: Selector) -> None:
@@ -132,7 +132,7 @@ class HFEngine:
         return self._recorder.layout(recording)
 
     def can_join(self) -> bool:
-        """Return whether rows of another prompt fit into the batch; why not is logged once."""
+        """Return whether rows of another prompt can join the batch; the reason why they cannot is logged once."""
         layers = self._batch.unmergeable
         if layers and not self._told_of_turns:
             self._told_of_turns = True
@@ -299,7 +299,7 @@ class HFEngine:
         self._shared = SharedPrefixBatch(self.model, self._prefixes)
 
     def _batch_for(self, cache: Cache) -> BatchCache | SharedPrefixBatch:
-        """Return the batch for a request, by the cache that transformers made for it."""
+        """Return the batch for a request, chosen by the type of cache that transformers made for it."""
         return self._shared if self._shares_prompts and not unshareable_layers(cache) else self._plain
 
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:

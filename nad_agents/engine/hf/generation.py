@@ -86,7 +86,7 @@ class HFGeneration:
         prefill_seconds: Seconds that the prefill took.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
         error: The error that ended the generation early; None if there was none.
-        prompt_tokens: None, as the prompt has the request's ids.
+        prompt_tokens: Always None, since the request's ids are the prompt's tokens.
         tokens: Number of tokens that each live candidate has generated.
         live: Indices of the candidates that have a row in the batch, in the order of their rows.
         rows_before_compaction: Number of rows before the last call of `compact`.

@@ -82,7 +82,7 @@ _UNBOUNDED = (DynamicLayer, GrowingLayer, LinearAttentionAndFullAttentionLayer)
 """Layers that keep the keys and values of every position."""
 
 _WINDOWED = (DynamicSlidingWindowLayer, LinearAttentionAndSlidingWindowAttentionLayer)
-"""Layers that keep the keys and values of the last positions."""
+"""Classes of layers that keep the keys and values of the last positions."""
 
 
 def _is_positionless(layer: Any) -> bool:
@@ -102,13 +102,13 @@ def grow_in_place(cache: Cache) -> None:
 
 
 def expand_rows(cache: Cache, rows: int) -> None:
-    """Repeat the only row of a cache, whatever its layers keep.
+    """Repeat the only row of a cache, whichever kinds of layers it has.
 
     Args:
         cache: A cache of batch size 1.
-        rows: Number of rows that it has afterwards.
+        rows: Number of rows that the cache has afterwards.
     """
-    # `batch_repeat_interleave` says the same, but layers with a recurrent state lack it
+    # `batch_repeat_interleave` would do the same, but layers with a recurrent state lack it
     cache.reorder_cache(torch.zeros(rows, dtype=torch.long))  # type: ignore[arg-type] # any int64 tensor will do
 
 
@@ -125,7 +125,7 @@ def _is_plain(cache: Cache) -> bool:
 
 
 def unmergeable_layers(cache: Cache) -> list[str]:
-    """Return the kinds of a cache's layers that cannot hold rows of several prompts."""
+    """Return the names of a cache's layer classes that cannot hold rows of several prompts."""
     if not isinstance(cache, DynamicCache):
         return [type(cache).__name__]
     mergeable = (*_UNBOUNDED, *_WINDOWED)
@@ -134,7 +134,7 @@ def unmergeable_layers(cache: Cache) -> list[str]:
 
 
 class BatchCache:
-    """Keys and values of R rows, each with its own amount of left padding and its own copy of its prompt's.
+    """Keys and values of R rows; each row has its own left padding and its own copy of its prompt's keys and values.
 
     Args:
         device: The model's device.
@@ -161,18 +161,18 @@ class BatchCache:
 
     @property
     def unmergeable(self) -> Sequence[str]:
-        """Kinds of layers that keep rows of another prompt from being added."""
+        """Names of the layer classes that prevent rows of another prompt from being added."""
         return unmergeable_layers(self.cache) if self.cache is not None else []
 
     def open(self, cache: Cache, ids: Sequence[int]) -> tuple[Cache, int]:
-        """Begin to read a prompt, from where no earlier prompt was like it.
+        """Start reading a prompt at the first token that no cached prompt covers.
 
         Args:
             cache: An empty cache of batch size 1.
-            ids: The tokens that are to be read.
+            ids: The prompt's tokens.
 
         Returns:
-            The cache to read into, and the number of tokens that it already has.
+            The cache to read into, and the number of tokens that it already holds.
         """
         known = self._prefixes.find(ids) if _is_plain(cache) else None
         if known is None:
@@ -184,11 +184,11 @@ class BatchCache:
         return cache, known.length
 
     def join(self, cache: Cache, ids: Sequence[int], rows: int) -> None:
-        """Add rows that go on from a prompt, and remember the prompt.
+        """Add rows that continue a prompt, and put the prompt into the prefix cache.
 
         Args:
             cache: The cache of batch size 1 that the prompt was read into.
-            ids: The tokens that were read.
+            ids: The prompt's tokens.
             rows: Number of rows.
         """
         if _is_plain(cache) and len(ids):
@@ -203,7 +203,7 @@ class BatchCache:
         self.length += 1
 
     def attention(self, _cache: Cache) -> AbstractContextManager[None]:
-        """Return a context in which the model attends as it was loaded to."""
+        """Return a context in which the model keeps the attention that it was loaded with."""
         return nullcontext()
 
     def _add(self, cache: Cache, length: int, rows: int) -> None:
@@ -223,7 +223,7 @@ class BatchCache:
         self.length = total
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep only these rows (int64 indices on the host) and cut padding that no row needs any more."""
+        """Keep only these rows (int64 indices on the host), and remove padding that no row needs any more."""
         rows = rows.to(self.device)
         self.padding = self.padding[rows]
         if len(rows) == 0 or self.cache is None:
@@ -250,7 +250,7 @@ class BatchCache:
 
 
 def _append_rows(mine: Any, theirs: Any, my_rows: int, their_rows: int, total: int) -> None:
-    """Stack another prompt's rows below mine."""
+    """Append the rows of another prompt's layer to a layer."""
     if isinstance(mine, LinearAttentionLayer):
         append_states(mine, theirs, my_rows, their_rows)
     if isinstance(mine, DynamicLayer):

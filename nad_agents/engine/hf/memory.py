@@ -36,7 +36,7 @@ _HEAP_HOLES = 1
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What one layer keeps of a row.
+    """The size of one layer's cache for a row.
 
     Attributes:
         width: Elements of the keys and values of one position, all heads together; 0 if no position is kept.
@@ -54,7 +54,7 @@ class ModelShape:
     """The dimensions of a model that determine how much memory a row takes.
 
     Attributes:
-        layers: What each layer keeps.
+        layers: Cache size of each layer.
         kv_heads: Greatest number of key and value heads of a layer.
         heads: Greatest number of attention heads of a layer.
         head_dim: Greatest dimension of a head.
@@ -73,7 +73,7 @@ class ModelShape:
     def of(cls, config: PreTrainedConfig, dtype: torch.dtype) -> ModelShape:
         """Return the shape that a config describes; a model without attention has no heads."""
         text: Any = config.get_text_config(decoder=True)
-        # layers of one model may have heads of different number and size, and its global config then has neither
+        # the layers of a model may differ in number and size of heads, and its global config then has neither
         configs: Sequence[Any] = getattr(text, "per_layer_config", None) or (text,) * int(text.num_hidden_layers)
         kinds: Sequence[str] = getattr(text, "layer_types", None) or ("full_attention",) * len(configs)
         sharing: Sequence[str] = getattr(text, "kv_sharing_modes", None) or ("store",) * len(configs)
@@ -97,7 +97,7 @@ class ModelShape:
         Args:
             rows: Number of rows.
             positions: Number of positions of each row.
-            spare: Positions that a layer with a sliding window keeps for a while although no token sees them any more.
+            spare: Positions that a layer with a sliding window keeps for a while after they have left the window.
         """
         elements = 0
         for layer in self.layers:
@@ -107,7 +107,7 @@ class ModelShape:
 
 
 def _layer_shape(config: Any, kind: str) -> LayerShape:
-    """Return what a layer of a kind, one of transformers' `layer_types`, keeps."""
+    """Return the cache size of a layer, given its kind among transformers' `layer_types`."""
     if kind in {"mlp", "moe", "dummy"}:
         return LayerShape(0)
     state = _state_elements(config) if kind in {"linear_attention", "conv", "mamba", "hybrid", "hybrid_sliding"} else 0
@@ -138,7 +138,7 @@ def _kv_heads(config: Any, heads: int) -> int:
 
 
 def _state_elements(config: Any) -> int:
-    """Return the elements of a recurrent state and of the convolution before it, by the names that configs use."""
+    """Return the number of elements of a recurrent state and its convolution, from whichever names the config uses."""
 
     def first(*names: str) -> int:
         return next((int(value) for name in names if isinstance(value := getattr(config, name, None), int)), 0)
@@ -216,7 +216,7 @@ def memory_need(
         held = shape.cache_bytes(1, prompt) + shape.cache_bytes(n, own, spare=SUFFIX_ROOM)
         cache = held + head * own * shape.kv_heads
     else:
-        # it also repeats grouped heads for all queries
+        # plain attention also repeats grouped heads for all queries
         held = shape.cache_bytes(n, positions)
         cache = held + head * positions * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
     if on_heap:

@@ -37,7 +37,7 @@ def piece_size(cache: Cache, config: PreTrainedConfig) -> int | None:
 
     Returns:
         `PREFILL_TOKENS`, or None if the prompt has to be read in one forward pass: the recurrent layers of some models
-        begin anew with every pass of several tokens, and some rotary embeddings depend on the length of the pass.
+        restart with every pass over several tokens, and some rotary embeddings depend on the length of the pass.
     """
     parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}
     kinds = {part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)}

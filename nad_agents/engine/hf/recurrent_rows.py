@@ -1,4 +1,4 @@
-"""Rows of recurrent layers: their states have no positions, so rows of several prompts are stacked as they are."""
+"""Stack and select rows of recurrent layers; their states have no positions, so rows of any prompts can be stacked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def keeps_nothing(layer: Any) -> bool:
 
 
 def append_states(mine: LinearAttentionLayer, theirs: LinearAttentionLayer, my_rows: int, their_rows: int) -> None:
-    """Stack the states of another prompt's rows below mine; a prompt of one token has a state of zeros.
+    """Append the states of another prompt's rows to a layer; a prompt of one token has a state of zeros.
 
     Args:
         mine: The layer that gains rows.
@@ -50,7 +50,7 @@ def select_states(layer: LinearAttentionLayer, rows: torch.Tensor) -> None:
 
 
 def set_states(layer: LinearAttentionLayer, name: str, index: int, states: torch.Tensor) -> None:
-    """Give a layer the states of its rows.
+    """Set the states of a layer's rows.
 
     Args:
         layer: The layer.
@@ -60,7 +60,7 @@ def set_states(layer: LinearAttentionLayer, name: str, index: int, states: torch
     """
     part: dict[str, Any] = {name: states}
     if not getattr(layer, f"is_{name}_initialized")[index]:
-        # not the layer's own method, which a layer that also attends takes for its keys
+        # the layer's own method is not used, as a layer with attention uses that method for its keys
         LinearAttentionLayer.lazy_initialization(layer, state_idx=index, **part)
     layer.has_previous_state[index] = True
     getattr(layer, name)[index] = states

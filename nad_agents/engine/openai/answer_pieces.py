@@ -1,4 +1,4 @@
-"""The answer of a server, piece by piece: text, log-probabilities, thinking and tool calls."""
+"""Read a server's answer piece by piece: text, log-probabilities, thinking and tool calls."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 __all__ = ["AnswerPiece", "PieceReader", "PieceTable"]
 
 _CONFIDENCE_TOP = 20
-"""Number of likeliest tokens that the confidence averages over (arXiv 2508.15260), and the most that servers give."""
+"""Number of likeliest tokens that the confidence averages over (arXiv 2508.15260); servers return no more."""
 
 
 @dataclass(frozen=True)
 class AnswerPiece:
-    """A token of an answer, or, where the server does not tell tokens apart, what it sent at a time.
+    """A token of an answer, or one chunk of text if the server does not separate tokens.
 
     Attributes:
-        text: The text that it adds.
-        logprob: Log-probability in nats; NaN if the server does not give it.
-        confidence: Negative mean log-probability of the likeliest tokens in nats; NaN if the server does not give them.
-        token: The token's id where the server tells it; the text is empty then.
+        text: The text that the token adds to the answer.
+        logprob: Log-probability in nats; NaN if the server does not return it.
+        confidence: Negative mean log-probability of the likeliest tokens in nats; NaN if the server returns none.
+        token: The token's id if the server returns it; the text is empty then.
     """
 
     text: str
@@ -35,8 +35,8 @@ class AnswerPiece:
 class PieceReader:
     """Reads the chunks of one streamed answer.
 
-    Thinking that the server separates from the text is put between <think> and </think> again, and its tool calls are
-    written as text (<tool_call>), so that an answer is read like that of a local model.
+    Thinking that the server separates from the text is put back between <think> and </think>, and tool calls are
+    written as text (<tool_call>), so that front ends read the answer like that of a local model.
     """
 
     _thinking: bool = False
@@ -64,7 +64,7 @@ class PieceReader:
             yield from _with_logprobs(opening, text, getattr(choice, "logprobs", None))
 
     def end(self) -> Iterator[AnswerPiece]:
-        """Yield what is left when the answer has ended: the tool calls."""
+        """Yield the tool calls, which are complete only when the answer has ended."""
         if self._thinking:
             yield AnswerPiece("</think>\n")
         for _, call in sorted(self._calls.items()):
@@ -77,7 +77,7 @@ class PieceReader:
 
 
 def _extra(delta: Any, name: str) -> str:
-    """Return a field of a delta that OpenAI's own protocol does not have, empty if it is absent."""
+    """Return a field of a delta that OpenAI's own protocol lacks; an empty text if the delta lacks it too."""
     value = getattr(delta, name, None)
     return value if isinstance(value, str) else ""
 
@@ -87,7 +87,7 @@ def _with_logprobs(opening: str, text: str, logprobs: Any) -> Iterator[AnswerPie
     if not tokens:
         yield AnswerPiece(opening + text)
         return
-    # half a character is a token without text; what does not add up to the text goes with the first token
+    # a token with part of a character has no text; if the tokens' texts do not add up, the first token gets all text
     adds_up = "".join(token for token, _, _ in tokens) == text
     for i, (token, logprob, top) in enumerate(tokens):
         piece = token if adds_up else text if i == 0 else ""
@@ -107,10 +107,10 @@ def _tokens(logprobs: Any) -> Iterator[tuple[str, float, list[float]]]:
 
 
 class PieceTable:
-    """Numbers the pieces of one generation, in the place of a tokenizer's vocabulary.
+    """Numbers the pieces of one generation, replacing a tokenizer's vocabulary.
 
     Args:
-        stop: Strings before which the text is cut.
+        stop: Stop strings; the text ends before the first one.
     """
 
     def __init__(self, stop: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """The engine over a server with OpenAI's protocol: Ollama, llama.cpp, LM Studio, vLLM, or a hosted one.
 
-The N candidates of a prompt are N streamed requests, each with a seed of its own. There are no neurons; what the server
-gives of log-probabilities becomes `logprobs` and, from the likeliest tokens, `confidences`.
+The N candidates of a prompt are N streamed requests, each with its own seed. A server shows no neurons. Its
+log-probabilities become `logprobs`, and those of the likeliest tokens give `confidences`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from nad_agents.selectors.base import Selector
 __all__ = ["OpenAIEngine", "OpenAIPrefill"]
 
 _WAIT_SECONDS = 0.2
-"""How long a step waits for the servers' next piece before the scheduler looks whether anybody has cancelled."""
+"""Seconds that a step waits for the next piece before the scheduler checks for cancelled requests."""
 
 _WHOLE_DISTRIBUTION = ("entropy", "self_certainty", "tail_entropy")
-"""Selectors that read the probabilities of all tokens."""
+"""Names of the selectors that read the probabilities of all tokens."""
 
 _NO_SIGNAL = ("majority", "behaviour", "shortest", "first", "random")
-"""Selectors that read the answers alone."""
+"""Names of the selectors that read nothing but the answers."""
 
 
 @dataclass(eq=False)
 class OpenAIPrefill:
-    """A prompt on its way to the server."""
+    """A prompt that has not been sent yet."""
 
     request: GenerationRequest
     tokens_left: int = field(init=False)
@@ -49,14 +49,14 @@ class OpenAIPrefill:
         self.tokens_left = 1
 
     def advance(self) -> int:
-        """Leave the prompt to the server."""
+        """Do nothing, as the server reads the prompt."""
         read, self.tokens_left = self.tokens_left, 0
         return read
 
 
 @dataclass(frozen=True)
 class _News:
-    """What a stream has brought for one candidate."""
+    """An event of one candidate's stream."""
 
     generation: StreamedGeneration
     candidate: int
@@ -67,14 +67,14 @@ class _News:
 
 
 class OpenAIEngine:
-    """Candidates from one model of a server; see `nad_agents.engine.base.Engine`.
+    """Generates candidates with one model of a server; see `nad_agents.engine.base.Engine`.
 
     Args:
-        client: An `openai.OpenAI`, which threads share.
-        loaded: The model as front ends see it.
+        client: An `openai.OpenAI`, which the connections' threads share.
+        loaded: The model that front ends use.
         max_rows: Greatest number of requests that are sent at the same time.
-        logprobs: Whether the server is asked for log-probabilities; it must give them then.
-        top_logprobs: Number of likeliest tokens whose log-probabilities are asked for as well.
+        logprobs: Whether to request log-probabilities; the server must then return them.
+        top_logprobs: Number of likeliest tokens whose log-probabilities are also requested.
 
     Attributes:
         loaded: See above.
@@ -98,12 +98,12 @@ class OpenAIEngine:
 
     @property
     def context_length(self) -> int | None:
-        """None: the server itself refuses what is too long."""
+        """None, since the server itself refuses prompts that are too long."""
         return None
 
     @property
     def records_neurons(self) -> bool:
-        """Whether the engine can record neurons at all: a server does not show them."""
+        """Whether the engine can record neurons; always false, since a server does not show them."""
         return False
 
     @property
@@ -112,10 +112,10 @@ class OpenAIEngine:
         return sum(len(generation.live) for generation in self._generations)
 
     def check_selector(self, selector: Selector) -> None:
-        """Refuse a selector that reads what servers do not show.
+        """Refuse a selector that reads data which servers do not return.
 
         Raises:
-            ConfigurationError: Names the selector, and those that work.
+            ConfigurationError: The selector does not work with a server; the message names those that do.
         """
         if selector.needs_neurons and selector.name != "auto":
             reason = "compares activated neurons, which no server shows"
@@ -135,7 +135,7 @@ class OpenAIEngine:
         """Return an empty layout.
 
         Raises:
-            UnsupportedModelError: Neurons are asked for.
+            UnsupportedModelError: The request records neurons.
         """
         if recording is not None:
             msg = f"{self.name} runs at a server that shows no neurons; set record=False and a selector without them"
@@ -143,14 +143,14 @@ class OpenAIEngine:
         return NeuronLayout(0, 0)
 
     def can_join(self) -> bool:
-        """Return whether another generation may join: always."""
+        """Return True, since another generation may always join."""
         return True
 
     def check(self, request: GenerationRequest) -> None:
         """Check a request without sending anything.
 
         Raises:
-            ConfigurationError: The protocol cannot carry what is asked.
+            ConfigurationError: The protocol cannot express an option of the request.
         """
         check_supported(request)
 
@@ -159,7 +159,7 @@ class OpenAIEngine:
         return request.sampling.max_new_tokens
 
     def prefill(self, request: GenerationRequest) -> OpenAIPrefill:
-        """Begin with a prompt.
+        """Start with a prompt.
 
         Raises:
             ConfigurationError: See `check`.
@@ -244,7 +244,7 @@ class OpenAIEngine:
     def _stream(
         self, generation: StreamedGeneration, candidate: int, body: dict[str, Any], stopped: threading.Event
     ) -> None:
-        """Read one candidate's stream into the queue, until it ends or nobody wants it any more."""
+        """Read one candidate's stream into the queue until the stream ends or the candidate is dropped."""
         if stopped.is_set():
             return
         reader, reason, usage = PieceReader(), "stop", {}
@@ -279,7 +279,7 @@ class OpenAIEngine:
             generation.error = generation.error or news.error
             return
         state = generation.candidates[candidate]
-        # a server may go on where the limit was asked for in another unit
+        # a server that counts tokens differently may exceed the limit
         room = generation.request.sampling.max_new_tokens - len(state.token_ids)
         pieces = news.pieces[: max(room, 0)]
         if self._logprobs and any(np.isnan(piece.logprob) for piece in pieces if _from_the_text(piece)):
@@ -307,7 +307,7 @@ class OpenAIEngine:
 
 
 def _from_the_text(piece: AnswerPiece) -> bool:
-    """Return whether a server that gives log-probabilities gives one of this piece: not of thinking and calls."""
+    """Return whether a server with log-probabilities returns one for this piece; thinking and calls have none."""
     return not piece.text.startswith(("<think>", "</think>", "<tool_call>"))
 
 

@@ -1,4 +1,4 @@
-"""From a request of ours to the body of a request of OpenAI's protocol, and the refusal of what it has no field for."""
+"""Convert a generation request to the body of a request of OpenAI's protocol; refuse options that it cannot express."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_supported", "request_body"]
 
 
 def check_supported(request: GenerationRequest) -> None:
-    """Refuse what the protocol cannot carry, before any request is sent.
+    """Refuse options that the protocol cannot express, before any request is sent.
 
     Raises:
-        ConfigurationError: Names the option and what to do instead.
+        ConfigurationError: An option cannot be expressed; the message names it and an alternative.
     """
     if request.recording is not None:
         msg = "an OpenAI-compatible server gives no neurons; set record=False and a selector that needs none"
@@ -42,16 +42,15 @@ def request_body(
 ) -> dict[str, Any]:
     """Return the body of the request for one candidate.
 
-    What the protocol has no field for (top_k, min_p, repetition_penalty) is sent under the names that vLLM, llama.cpp,
-    Ollama and LM Studio know, where it differs from the default; a server that does not know a name refuses or
-    ignores it.
+    Options that the protocol has no field for (top_k, min_p, repetition_penalty) are sent, if they differ from their
+    defaults, under the names that vLLM, llama.cpp, Ollama and LM Studio use; other servers refuse or ignore them.
 
     Args:
         request: The request.
         seed: Seed of the candidate's random stream; its last 31 bits are sent.
         model: Name of the model at the server.
-        logprobs: Whether log-probabilities are asked for.
-        top_logprobs: Number of likeliest tokens whose log-probabilities are asked for as well.
+        logprobs: Whether to request log-probabilities.
+        top_logprobs: Number of likeliest tokens whose log-probabilities are also requested.
     """
     sampling = request.sampling
     body: dict[str, Any] = {

@@ -20,11 +20,11 @@ _TEMPLATE = (
     "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}\n{% endfor %}"
     "{% if tools %}{{ tools | tojson }}<tool_call></tool_call>{% endif %}"
 )
-"""Stands in for the chat template, which is the server's; it says how the engine writes the server's tool calls."""
+"""Placeholder for the chat template, which only the server has; it shows how the engine writes tool calls."""
 
 
 def connect_openai(model: str | Path, *, max_rows: int, options: Mapping[str, Any]) -> OpenAIEngine:
-    """Prepare the connections to a server; nothing is sent yet.
+    """Prepare the connections to a server without sending anything yet.
 
     Args:
         model: Name of the model at the server.
@@ -55,7 +55,7 @@ def connect_openai(model: str | Path, *, max_rows: int, options: Mapping[str, An
         raise ConfigurationError(msg)
     client = openai.OpenAI(
         base_url=str(base_url),
-        # local servers ask for none, and the client for any
+        # local servers need no key, but the client requires one
         api_key=options.get("api_key") or os.environ.get("OPENAI_API_KEY") or "none",
         default_headers=options.get("headers"),
         timeout=options.get("timeout", openai.NOT_GIVEN),

@@ -1,8 +1,8 @@
 """A persistent buffer inside the worker, into which the model's forward pass copies feed-forward activations.
 
 Only the rows from which a token is drawn are copied: one per request and step, at the positions that emit a token. The
-copy is a custom operator, so that it is part of a compiled model and of a captured CUDA graph; whatever depends on the
-request (score, top-k, layers) happens outside, on the copied rows.
+copy is a custom operator, so it is part of a compiled model and of a captured CUDA graph. Everything that depends on
+the request (score, top-k, layers) is computed outside the model, from the copied rows.
 """
 
 from __future__ import annotations
@@ -62,19 +62,19 @@ class ActivationBuffer:
         self.slots = [torch.zeros(max_rows, one.local_width, dtype=dtype, device=device) for one in projections]
         self._rows = torch.zeros(max_rows, dtype=torch.int64, device=device)
         for projection, slot in zip(projections, self.slots, strict=True):
-            # as buffers of the module, so that the compiler takes them for inputs of the graph
+            # registered as buffers of the module, so that the compiler treats them as inputs of the graph
             projection.module.register_buffer("nad_rows", self._rows, persistent=False)
             projection.module.register_buffer("nad_slot", slot, persistent=False)
             projection.module.register_forward_pre_hook(_copy_before)
 
     def select(self, rows: torch.Tensor | None) -> None:
-        """Say which rows the next forward pass copies.
+        """Set the rows that the next forward pass copies.
 
         Args:
             rows: Indices [R] of the rows among the step's tokens; None switches the copies off.
         """
         _Switch.on = rows is not None
         if rows is not None:
-            # a padded graph copies more rows than there are requests, and each has to exist
+            # a padded graph copies more rows than there are requests, so all rows need a valid index
             self._rows.zero_()
             self._rows[: len(rows)].copy_(rows)

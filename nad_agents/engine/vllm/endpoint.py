@@ -1,6 +1,6 @@
-"""Routes of `vllm serve` through which another process takes what the workers have recorded.
+"""Routes of `vllm serve` through which another process fetches the data that the workers have recorded.
 
-vLLM loads them by the entry point `nad_agents` of `vllm.endpoint_plugins` where its operator names it:
+vLLM loads them by the entry point `nad_agents` of `vllm.endpoint_plugins` if the operator enables it:
 `VLLM_PLUGINS=nad_agents vllm serve MODEL`.
 """
 
@@ -39,7 +39,7 @@ class NADEndpoint:
         self._client = engine_client
 
     async def describe(self) -> dict[str, Any]:
-        """Return what can be recorded of the model, and the sizes that its front end has to know."""
+        """Return whether the model can be recorded, and the sizes that the model's front end needs."""
         described = (await self._client.collective_rpc("nad_describe"))[0]
         config = self._client.model_config
         return {
@@ -52,7 +52,7 @@ class NADEndpoint:
         }
 
     async def take(self, keys: list[str]) -> dict[str, dict[str, Any]]:
-        """Return what was recorded of some requests since the last time, with bytes in base64."""
+        """Return the data recorded for some requests since the last call, with bytes in base64."""
         taken = (await self._client.collective_rpc("nad_take", args=(keys,)))[0]
         return {
             key: {
@@ -63,5 +63,5 @@ class NADEndpoint:
         }
 
     async def forget(self, keys: list[str]) -> None:
-        """Free what is kept of some requests."""
+        """Free the data kept for some requests."""
         await self._client.collective_rpc("nad_forget", args=(keys,))

@@ -1,10 +1,10 @@
 """The engine over vLLM: continuous batching, a paged cache, CUDA graphs, quantized kernels, tensor parallelism.
 
 The N candidates of a prompt are N requests of vLLM, which share the prompt's blocks through its prefix cache. The
-plugin in vLLM's workers (`nad_agents.engine.vllm.plugin`) records their neurons and signals, and this engine takes them
-from there when somebody wants to see them: at the end of a chunk at which candidates are compared, and at the end.
+plugin in vLLM's workers (`nad_agents.engine.vllm.plugin`) records their neurons and signals, and this engine fetches
+them when they are needed: after a chunk at which candidates are compared, and at the end.
 
-Dropped candidates are aborted. Those that go on lose nothing, as their cache stays where it is.
+Dropped candidates are aborted. The others are not affected, as their cache stays in place.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["VLLMEngine", "VLLMPrefill"]
 
 @dataclass(eq=False)
 class VLLMPrefill:
-    """A prompt on its way to vLLM, which reads it in pieces of its own beside everything else."""
+    """A prompt that has not been submitted to vLLM yet; vLLM reads it in pieces together with other requests."""
 
     request: GenerationRequest
     tokens_left: int = field(init=False)
@@ -43,7 +43,7 @@ class VLLMPrefill:
         self.tokens_left = len(self.request.prompt_ids)
 
     def advance(self) -> int:
-        """Leave the prompt to vLLM and return its number of tokens."""
+        """Return the prompt's number of tokens; vLLM reads them later."""
         read, self.tokens_left = self.tokens_left, 0
         return read
 
@@ -52,8 +52,8 @@ class VLLMEngine:
     """A batch of rows over one engine of vLLM; see `nad_agents.engine.base.Engine`.
 
     Args:
-        llm: A `vllm.v1.engine.llm_engine.LLMEngine`, used by the scheduler's thread alone from now on.
-        loaded: The model that it runs.
+        llm: A `vllm.v1.engine.llm_engine.LLMEngine`; from now on only the scheduler's thread may use it.
+        loaded: The model that vLLM runs.
 
     Attributes:
         loaded: See above.
@@ -65,7 +65,7 @@ class VLLMEngine:
         self._generations: list[StreamedGeneration] = []
         self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
         self._requests = 0
-        # also when the interpreter exits, or nobody uses the engine any more
+        # the finalizer also runs when the interpreter exits or the engine is garbage-collected
         self._shut_down = weakref.finalize(self, llm.engine_core.shutdown)
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
         self._widths: tuple[int, ...] = tuple(described[0]["widths"])
@@ -98,13 +98,13 @@ class VLLMEngine:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
 
         Raises:
-            UnsupportedModelError: vLLM's model, or its settings, allow no recording.
+            UnsupportedModelError: vLLM's model or settings do not allow recording.
             ConfigurationError: The layer range does not fit the model.
         """
         return layout_of(recording, self._widths, self._refusal)
 
     def can_join(self) -> bool:
-        """Return whether another generation may enter the batch: always."""
+        """Return True, since another generation may always join."""
         return True
 
     def check(self, request: GenerationRequest) -> None:
@@ -113,18 +113,18 @@ class VLLMEngine:
         Raises:
             PromptError: The prompt has no tokens, or prompt and answer do not fit `max_model_len`.
             UnsupportedModelError: See `layout`.
-            ConfigurationError: See `layout`; or vLLM has no counterpart for what is asked.
+            ConfigurationError: See `layout`; or vLLM has no counterpart for an option.
         """
         check_fits_context(request, self.context_length, name=self.name)
         check_supported(request)
         self.layout(request.recording)
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
-        """Return the request's own token limit: what does not fit into the cache waits in vLLM's queue."""
+        """Return the request's own token limit; requests that do not fit into the cache wait in vLLM's queue."""
         return request.sampling.max_new_tokens
 
     def prefill(self, request: GenerationRequest) -> VLLMPrefill:
-        """Begin with a prompt.
+        """Start with a prompt.
 
         Raises:
             NADError: See `check`.
@@ -133,7 +133,7 @@ class VLLMEngine:
         return VLLMPrefill(request)
 
     def join(self, prefill: VLLMPrefill) -> StreamedGeneration:
-        """Hand the N candidates of a prompt to vLLM."""
+        """Submit the N candidates of a prompt to vLLM."""
         request, sampling = prefill.request, prefill.request.sampling
         text = AnswerText(
             self.loaded.tokenizer, request.prompt_ids, stop=sampling.stop, visible_tokens=request.visible_tokens
@@ -152,7 +152,7 @@ class VLLMEngine:
         return generation
 
     def start(self, request: GenerationRequest) -> StreamedGeneration:
-        """Hand a prompt and its N candidates to vLLM.
+        """Submit a prompt and its N candidates to vLLM.
 
         Raises:
             NADError: See `check`.
@@ -180,13 +180,13 @@ class VLLMEngine:
         self._abort([state.external_id for state in found.prune(candidates)])
 
     def release(self, generation: Generation) -> None:
-        """Take a generation out of vLLM, finished or not."""
+        """Remove a generation from vLLM, finished or not."""
         found = self._find(generation)
         states, running = found.candidates.values(), found.prune(found.live)
         self._generations.remove(found)
         for state in states:
             self._owners.pop(state.external_id, None)
-        # an engine that has ended has nothing to free, and its error is that of the request already
+        # an engine that has ended has nothing to free, and its error has already reached the request
         with contextlib.suppress(GenerationError):
             self._abort([state.external_id for state in running])
             self._call("nad_forget", [state.request_id for state in states])
@@ -225,7 +225,7 @@ class VLLMEngine:
         )
 
     def _receive(self) -> None:
-        """Wait for vLLM's next step and give each candidate its tokens."""
+        """Wait for vLLM's next step, and append the new tokens to each candidate."""
         for output in self._guarded(self._llm.step):
             owner = self._owners.get(output.request_id)
             if owner is None:
@@ -242,11 +242,11 @@ class VLLMEngine:
                 generation.cached_tokens = int(output.num_cached_tokens)
 
     def _take(self, generation: StreamedGeneration, candidates: Collection[int]) -> None:
-        """Take what the workers have recorded of some candidates."""
+        """Fetch the neurons and signals that the workers have recorded for some candidates."""
         states = {generation.candidates[i].request_id: generation.candidates[i] for i in candidates}
         if not states:
             return
-        # every tensor-parallel worker has the neurons of all; the first one has the signals
+        # every tensor-parallel worker has all neurons; the first one also has the signals
         for request_id, recorded in self._call("nad_take", list(states))[0].items():
             states[request_id].add_recorded(recorded)
 
@@ -261,7 +261,7 @@ class VLLMEngine:
         """Call vLLM.
 
         Raises:
-            GenerationError: The process of its engine has ended.
+            GenerationError: The process of vLLM's engine has ended.
         """
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -280,5 +280,5 @@ class VLLMEngine:
 
 
 def _drawn_logprobs(logprobs: Any) -> list[float]:
-    """Return the log-probability of the drawn token at each position; vLLM puts it first."""
+    """Return the log-probability of the drawn token at each position; vLLM lists it first."""
     return [logprobs.logprobs[start] for start in logprobs.start_indices]

@@ -1,6 +1,6 @@
-"""Where a model of vLLM keeps its feed-forward neurons, found by structure as in `nad_agents.neurons.architectures`.
+"""Find the feed-forward neurons of a vLLM model by its structure, as `nad_agents.neurons.architectures` does.
 
-vLLM's linear layers know their whole size (`input_size`, `output_size`) and the part that this worker holds
+vLLM's linear layers have attributes for their whole size (`input_size`, `output_size`) and for this worker's part
 (`input_size_per_partition`). Gate and up projection are one merged layer in most of its models.
 """
 
@@ -18,14 +18,14 @@ __all__ = ["DownProjection", "find_down_projections"]
 
 @dataclass(frozen=True)
 class DownProjection:
-    """The down projection of one decoder layer, whose input is the activation of the layer's neurons.
+    """The down projection of one decoder layer; its input is the activation of the layer's neurons.
 
     Attributes:
         layer: Index of the decoder layer.
         module: The projection.
-        d_ff: Number of neurons of the layer, over all tensor-parallel workers.
+        d_ff: Number of the layer's neurons on all tensor-parallel workers together.
         local_width: Number of neurons that this worker computes.
-        first_neuron: Number, within the layer, of this worker's first neuron.
+        first_neuron: Index within the layer of this worker's first neuron.
     """
 
     layer: int
@@ -39,7 +39,7 @@ def find_down_projections(model: nn.Module, *, n_layers: int, hidden_size: int) 
     """Find the down projection of every decoder layer.
 
     Args:
-        model: A language model as vLLM has loaded it.
+        model: A language model that vLLM has loaded.
         n_layers: Number of decoder layers, from the model's config.
         hidden_size: Width of the residual stream, from the model's config.
 
@@ -79,7 +79,7 @@ def find_down_projections(model: nn.Module, *, n_layers: int, hidden_size: int) 
 
 
 def _down_projections(layer: nn.Module, hidden_size: int) -> Iterator[nn.Module]:
-    """Yield the projections outside attention that lead from their siblings' neurons back to the model's width."""
+    """Yield the projections outside attention that map neurons back to the model's width."""
     for name, parent in layer.named_modules():
         if "attn" in name.lower() or "attention" in name.lower():
             continue

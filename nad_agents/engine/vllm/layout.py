@@ -1,4 +1,4 @@
-"""How the neurons that vLLM's workers record are numbered."""
+"""Number the neurons that vLLM's workers record."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["layout_of"]
 
 
 def layout_of(recording: RecordingConfig | None, widths: Sequence[int], refusal: str) -> NeuronLayout:
-    """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
+    """Return how the recorded neurons are numbered; an empty layout if nothing is recorded.
 
     Args:
-        recording: What is recorded; None for nothing.
+        recording: Which neurons are recorded; None records nothing.
         widths: Number of neurons of each layer.
         refusal: Why the model cannot be recorded; empty if it can.
 
     Raises:
-        UnsupportedModelError: vLLM's model, or its settings, allow no recording.
+        UnsupportedModelError: vLLM's model or settings do not allow recording.
         ConfigurationError: The layer range does not fit the model.
     """
     if recording is None:

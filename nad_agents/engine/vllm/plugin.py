@@ -1,11 +1,11 @@
 """The plugin that vLLM loads in each of its processes, by the entry point `nad_agents` of `vllm.general_plugins`.
 
 It changes nothing until a worker has loaded its model. Then, before vLLM profiles, compiles and captures the model, it
-puts a copy of each down projection's input into the forward pass, and wraps three methods of the model's runner:
+adds to the forward pass a copy of each down projection's input, and wraps three methods of the model's runner:
 
-1. `execute_model`, which tells which requests enter and leave the batch
-2. the preparation of a step's inputs, after which it is known which row emits which token of which request
-3. `compute_logits`, at which the activations of these rows have been copied
+1. `execute_model`, whose argument shows which requests enter and leave the batch
+2. the preparation of a step's inputs, which determines which row emits which token of which request
+3. `compute_logits`, before which the activations of these rows have been copied
 
 Both of vLLM's runners have them: V1 (`vllm.v1.worker.gpu_model_runner`, and its subclass for CPUs) and V2
 (`vllm.v1.worker.gpu.model_runner`).
@@ -35,7 +35,7 @@ _LOGGER = logging.getLogger("vllm.nad_agents")
 
 
 def register() -> None:
-    """Prepare this process's workers for recording; vLLM calls it once or more in each of its processes."""
+    """Prepare this process's workers for recording; vLLM calls this function at least once in each of its processes."""
     from vllm.config import VllmConfig
     from vllm.v1.worker.worker_base import WorkerWrapperBase
 
@@ -74,7 +74,7 @@ def _record_after_loading(worker: Any) -> None:
         result = load_model(*args, **options)
         recorder = WorkerRecorder(_recorded_model(worker))
         _wrap_runner(runner, recorder)
-        # the names by which the engine calls them through vLLM's collective_rpc
+        # the engine calls these names through vLLM's collective_rpc
         worker.nad_describe = recorder.describe
         worker.nad_take = recorder.take
         worker.nad_forget = recorder.forget
@@ -84,7 +84,7 @@ def _record_after_loading(worker: Any) -> None:
 
 
 def _recorded_model(worker: Any) -> RecordedModel:
-    """Put the copies into the worker's model; say why if that is not possible."""
+    """Add the copies to the worker's model, or give the reason why that is impossible."""
     config, runner = worker.vllm_config, worker.model_runner
     text = config.model_config.hf_text_config
     try:
@@ -110,10 +110,10 @@ def _recorded_model(worker: Any) -> RecordedModel:
 
 
 def _check_configuration(config: Any) -> None:
-    """Refuse settings of vLLM under which rows and requests do not correspond as the recorder expects.
+    """Refuse settings of vLLM under which the recorder cannot assign rows to requests.
 
     Raises:
-        UnsupportedModelError: Names the setting.
+        UnsupportedModelError: A setting does not allow recording; the message names it.
     """
     refusals = {
         "speculative_config": config.speculative_config is not None,

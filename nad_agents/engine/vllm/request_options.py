@@ -1,4 +1,4 @@
-"""What a request asks of the plugin in the workers; it travels as one JSON text in vLLM's `extra_args`."""
+"""Options of a request for the plugin in the workers; they are sent as one JSON text in vLLM's `extra_args`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from nad_agents.neurons.recording_config import RecordingConfig
 __all__ = ["EXTRA_ARG", "RequestOptions"]
 
 EXTRA_ARG = "nad"
-"""Name under which the options stand in `SamplingParams.extra_args`, and in `vllm_xargs` of an HTTP request."""
+"""Key of the options in `SamplingParams.extra_args`, and in `vllm_xargs` of an HTTP request."""
 
 
 class RequestOptions(BaseModel):
-    """What is recorded of one request of vLLM.
+    """Options for recording one request of vLLM.
 
     Attributes:
         record: Whether the activated neurons are recorded; the token-level signals always are.
         top_k: Number of activated neurons per token.
-        per_layer_top: Greatest number of them from one layer.
+        per_layer_top: Largest number of activated neurons per token from one layer.
         layers: (first, end) of the recorded decoder layers; None records all.
-        key: Name by which the caller asks for what was recorded; empty if it knows the request's id in the workers.
+        key: Name under which the caller fetches the recorded data; empty if the caller knows the request's id.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,14 +33,14 @@ class RequestOptions(BaseModel):
 
     @classmethod
     def of(cls, recording: RecordingConfig | None) -> RequestOptions:
-        """Return the options of a request that records with a config, or records nothing."""
+        """Return the options of a request that records with a config, or records nothing if the config is None."""
         if recording is None:
             return cls(record=False)
         return cls(top_k=recording.top_k, per_layer_top=recording.per_layer_top, layers=recording.layers)
 
     @classmethod
     def parse(cls, text: object) -> RequestOptions | str:
-        """Read the options of a request; return what is wrong with them if they cannot be read."""
+        """Parse the options of a request; return the reason as text if they are invalid."""
         try:
             return cls.model_validate_json(text if isinstance(text, str | bytes) else repr(text))
         except ValidationError as error:
@@ -50,7 +50,7 @@ class RequestOptions(BaseModel):
 
     @property
     def recording(self) -> RecordingConfig | None:
-        """The recording that the options ask for; None if nothing is recorded."""
+        """The recording config of these options; None if nothing is recorded."""
         if not self.record:
             return None
         return RecordingConfig("activation", self.top_k, self.per_layer_top, self.layers)

@@ -1,4 +1,4 @@
-"""From a request of ours to the sampling parameters of vLLM, and the refusal of what vLLM has no counterpart for."""
+"""Convert a generation request to vLLM's sampling parameters; refuse options that vLLM has no counterpart for."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nad_agents.exceptions import ConfigurationError
 __all__ = ["candidate_options", "check_supported"]
 
 _GENERATION_OPTIONS = {"min_new_tokens": "min_tokens"}
-"""Maps options of transformers.GenerationConfig to the same option of vLLM's SamplingParams."""
+"""Maps the name of an option in transformers.GenerationConfig to its name in vLLM's SamplingParams."""
 
 
 def check_supported(request: GenerationRequest) -> None:
-    """Refuse what vLLM cannot do, before anything is generated.
+    """Refuse options that vLLM does not support, before anything is generated.
 
     Raises:
-        ConfigurationError: Names the option and what to do instead.
+        ConfigurationError: An option is not supported; the message names it and an alternative.
     """
     if request.recording is not None and request.recording.score != "activation":
         msg = (
@@ -48,7 +48,7 @@ def check_supported(request: GenerationRequest) -> None:
 
 
 def candidate_options(request: GenerationRequest, seed: int) -> dict[str, Any]:
-    """Return the keywords of `vllm.SamplingParams` for one candidate, but for its structured output.
+    """Return the keywords of `vllm.SamplingParams` for one candidate, except for structured output.
 
     Args:
         request: The request.
@@ -65,7 +65,7 @@ def candidate_options(request: GenerationRequest, seed: int) -> dict[str, Any]:
         "repetition_penalty": sampling.repetition_penalty,
         "seed": seed,
         "stop": list(sampling.stop) or None,
-        # the text is made of the tokens here; vLLM needs it only to find stop strings
+        # this process decodes the tokens itself; vLLM needs the text only to find stop strings
         "detokenize": bool(sampling.stop),
         "skip_special_tokens": not request.visible_tokens,
         "max_tokens": sampling.max_new_tokens,

@@ -1,7 +1,7 @@
-"""The engine over a `vllm serve` of another process or machine, in which the plugin records.
+"""The engine over a `vllm serve` in another process or on another machine, in which the plugin records.
 
-Prompts go there as tokens, candidates come back as tokens, and NAD's parameters travel in `vllm_xargs`. What the
-workers have recorded is taken through the routes of `nad_agents.engine.vllm.endpoint`.
+Prompts and candidates are sent as tokens, and NAD's parameters are sent in `vllm_xargs`. The engine fetches the data
+that the workers have recorded through the routes of `nad_agents.engine.vllm.endpoint`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
 __all__ = ["VLLMServerEngine"]
 
 _EXTRA = ("top_k", "min_p", "repetition_penalty", "min_tokens", "skip_special_tokens")
-"""Sampling parameters of vLLM that OpenAI's protocol does not have."""
+"""Names of vLLM's sampling parameters that OpenAI's protocol lacks."""
 
 
 class VLLMServerEngine(OpenAIEngine):
-    """Candidates from a `vllm serve`; see `nad_agents.engine.base.Engine`.
+    """Generates candidates with a `vllm serve`; see `nad_agents.engine.base.Engine`.
 
     Args:
         client: An `openai.OpenAI` for the server.
         routes: A client for the plugin's routes.
-        loaded: The model as front ends see it.
+        loaded: The model that front ends use.
         served_name: Name of the model at the server.
         widths: Number of neurons of each layer.
         refusal: Why the model cannot be recorded; empty if it can.
@@ -113,7 +113,7 @@ class VLLMServerEngine(OpenAIEngine):
         super().drop(generation, candidates)
 
     def release(self, generation: Generation) -> None:
-        """Close the connections of a generation, and let the server forget it."""
+        """Close the connections of a generation, and make the server free its recorded data."""
         found = self._find(generation)
         super().release(generation)
         keys = [state.external_id for state in found.candidates.values()]
@@ -146,14 +146,14 @@ class VLLMServerEngine(OpenAIEngine):
         }
 
     def _read(self, reader: Any, choice: Any) -> Iterator[AnswerPiece]:  # noqa: ARG002 - the base class's signature
-        """Yield the tokens of a chunk."""
+        """Yield the tokens in a chunk of a stream."""
         ids = getattr(choice, "token_ids", None) or ()
         logprobs = getattr(choice.logprobs, "token_logprobs", None) or ()
         for token, logprob in zip(ids, logprobs, strict=True):
             yield AnswerPiece("", logprob, token=token)
 
     def _take(self, generation: StreamedGeneration, candidates: Collection[int]) -> None:
-        """Take what the server's workers have recorded of some candidates."""
+        """Fetch the neurons and signals that the server's workers have recorded for some candidates."""
         states = {generation.candidates[i].external_id: generation.candidates[i] for i in candidates}
         if not states:
             return

@@ -1,4 +1,4 @@
-"""Start vLLM with a model, or connect to a server of vLLM that runs."""
+"""Start vLLM with a model, or connect to a running vLLM server."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from nad_agents.models.pretrained import read_tokenizer
 __all__ = ["connect_vllm", "start_vllm"]
 
 _OURS = {"model", "tokenizer", "dtype", "disable_log_stats", "structured_outputs_config"}
-"""Options of vLLM that this library sets itself."""
+"""Names of vLLM's options that this library sets itself."""
 
 _CPU_CACHE_SHARE, _CPU_CACHE_LIMIT = 0.25, 8 * 2**30
-"""Part of the available memory, and greatest number of bytes, for keys and values on a CPU, unless options say more."""
+"""Share of the available memory, and largest number of bytes, for keys and values on a CPU, unless options set it."""
 
 
 def start_vllm(
@@ -33,7 +33,7 @@ def start_vllm(
 
     Args:
         model: A Hugging Face Hub id, a local folder, or a GGUF file, as for `nad_agents.load_model`.
-        device: "auto", or the type of device that this installation of vLLM is for.
+        device: "auto", or the type of device that this installation of vLLM supports.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_rows: Greatest number of candidates that vLLM advances together.
         options: Further options of `vllm.EngineArgs`, such as max_model_len, tensor_parallel_size, quantization,
@@ -41,10 +41,11 @@ def start_vllm(
 
     Raises:
         MissingDependencyError: vLLM is not installed.
-        ConfigurationError: An option is unknown to vLLM or set by this library, or device or dtype cannot be had.
+        ConfigurationError: vLLM does not know an option, this library sets it itself, or the device or dtype is not
+            available.
         ModelLoadError: The model does not exist, or vLLM cannot run it.
     """
-    # vLLM tells at length how it starts; its warnings and errors remain
+    # vLLM logs its start at length; only its warnings and errors are shown
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         from vllm import EngineArgs
@@ -68,7 +69,7 @@ def start_vllm(
         "dtype": dtype,
         "max_num_seqs": max_rows,
         "disable_log_stats": True,
-        # reads the grammars that `nad_agents.constrained` writes
+        # this backend reads the grammars that `nad_agents.constrained` writes
         "structured_outputs_config": {"backend": "guidance"},
         **(_cpu_options() if platform == "cpu" else {}),
         **(options or {}),
@@ -95,15 +96,15 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
     """Connect to a `vllm serve` that was started with VLLM_PLUGINS=nad_agents.
 
     Args:
-        model: The model that the server runs, whose tokenizer is read here.
+        model: The model that the server runs; its tokenizer is loaded here.
         max_rows: Greatest number of candidates that are sent at the same time.
         options: `base_url`, the server's address without a path, `api_key`, and `served_name`, the model's name at the
-            server (default: the first one that the server names).
+            server (default: the first one that the server lists).
 
     Raises:
         MissingDependencyError: OpenAI's client is not installed.
         ConfigurationError: An option is unknown.
-        ModelLoadError: No such server answers, or it runs without the plugin.
+        ModelLoadError: The server does not answer, or it runs without the plugin.
     """
     try:
         import httpx
@@ -163,7 +164,7 @@ def _check_options(options: Mapping[str, Any], known: list[str]) -> None:
 
 
 def _dtype(dtype: str, platform: str) -> str:
-    """Return the name of the weights' dtype, chosen as for the other engine where it is "auto"."""
+    """Return the name of the weights' dtype; "auto" is resolved as for engine "hf"."""
     import torch
 
     from nad_agents.models.device import resolve_dtype
@@ -175,11 +176,11 @@ def _dtype(dtype: str, platform: str) -> str:
 
 
 def _cpu_options() -> dict[str, Any]:
-    """Return options without which vLLM's CPU backend takes most of the memory, or fails."""
+    """Return options without which vLLM's CPU backend would reserve most of the memory, or fail."""
     from nad_agents.engine.hf.available_memory import available_host_memory
 
     options: dict[str, Any] = {
-        # vLLM's CPU runner cannot rewind the random stream of a seeded request whose prompt is read in parts
+        # vLLM's CPU runner cannot rewind the random stream of a seeded request if it reads the prompt in parts
         "enable_chunked_prefill": False
     }
     if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):

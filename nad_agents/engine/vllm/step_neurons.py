@@ -1,4 +1,4 @@
-"""From the copied activations of one step to the activated neurons of its tokens."""
+"""Compute the activated neurons of one step's tokens from the copied activations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nad_agents.neurons.top_k import LayerScores, top_neurons
 __all__ = ["step_neurons"]
 
 Gather = Callable[[torch.Tensor], torch.Tensor]
-"""Concatenates the tensors [R, m] of all tensor-parallel workers along their last dimension."""
+"""Function that concatenates the tensors [R, m] of all tensor-parallel workers along their last dimension."""
 
 
 def step_neurons(
@@ -26,11 +26,11 @@ def step_neurons(
     """Return the neuron ids of every row's activated set, best-scored first.
 
     Args:
-        layers: Activations [R, width] of each recorded layer; the part of the layer that this worker computes.
-        config: top_k and the limit per layer.
+        layers: Activations [R, width] of this worker's part of each recorded layer.
+        config: Config with top_k and the limit per layer.
         stride: Neuron i of the layer at position l among the recorded layers has the id l * stride + i.
-        first_neuron: Number, within its layer, of this worker's first neuron.
-        gather: Collects the parts of all tensor-parallel workers; None if there is one worker.
+        first_neuron: Index within its layer of this worker's first neuron.
+        gather: Function that collects the parts of all tensor-parallel workers; None if there is one worker.
 
     Returns:
         int32 [R, k], where k = min(top_k, what all layers offer). -1 stands in the place of a neuron whose activation
@@ -40,13 +40,13 @@ def step_neurons(
         return top_neurons(map(LayerScores, layers), config.per_layer_top, config.top_k, stride, magnitudes=True)
     values, ids = [], []
     for position, activations in enumerate(layers):
-        # 1. each worker's best of the layer contain the layer's best
+        # 1. select each worker's best neurons, which include the layer's best
         local = activations.abs().float()
         best = local.topk(min(config.per_layer_top, local.shape[-1]), dim=-1)
         layer_values = gather(best.values.contiguous())
-        # as floats, which hold these numbers exactly, since not every backend gathers integers
+        # the numbers are gathered as floats, which hold them exactly, since not every backend gathers integers
         layer_ids = gather((best.indices + first_neuron).float()).long() + position * stride
-        # 2. the best of the whole layer
+        # 2. select the best neurons of the whole layer
         kept = layer_values.topk(min(config.per_layer_top, layer_values.shape[-1]), dim=-1, sorted=False)
         values.append(kept.values)
         ids.append(torch.where(kept.values != 0, layer_ids.gather(-1, kept.indices), -1))

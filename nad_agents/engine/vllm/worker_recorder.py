@@ -1,8 +1,8 @@
-"""What a worker of vLLM keeps of the requests that ask for it: activated neurons and signals of every token.
+"""Record the activated neurons and signals of every token in a vLLM worker, for the requests that need them.
 
-Each step of the runner has two moments: before the forward pass it is known which rows emit a token of which request
-(`begin_step`), and when the logits are computed the activations of these rows lie in the buffer (`end_step`). What is
-recorded stays in the worker, on its device, until the engine takes it.
+The runner calls the recorder twice per step. Before the forward pass, `begin_step` receives which rows emit a token of
+which request; when the logits are computed, `end_step` reads the activations of these rows from the buffer. The data
+stays on the worker's device until the engine fetches it.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from nad_agents.neurons.recording_config import RecordingConfig
 __all__ = ["RecordedModel", "WorkerRecorder", "emitted_positions"]
 
 _KEPT_REQUESTS = 4096
-"""Requests that ended without being taken, of which the oldest are forgotten beyond this number."""
+"""Largest number of ended requests whose data is kept for fetching; beyond it the oldest are removed."""
 
 
 def emitted_positions(
     computed: NDArray[np.integer], scheduled: NDArray[np.integer], prompt_lengths: NDArray[np.integer]
 ) -> NDArray[np.int64]:
-    """Return which token of its answer each row emits; negative where a part of the prompt is still to be read.
+    """Return which token of its answer each row emits; negative if a part of the prompt is still unread.
 
     Args:
-        computed: Number of each request's tokens that are in the cache before the step.
-        scheduled: Number of its tokens that the step computes.
-        prompt_lengths: Number of its prompt's tokens.
+        computed: For each request, the number of tokens in the cache before the step.
+        scheduled: For each request, the number of tokens that the step computes.
+        prompt_lengths: For each request, the number of prompt tokens.
     """
     return computed.astype(np.int64) + scheduled.astype(np.int64) - prompt_lengths.astype(np.int64)
 
 
 @dataclass(frozen=True)
 class RecordedModel:
-    """What can be recorded of the worker's model.
+    """The recordable neurons of the worker's model.
 
     Attributes:
-        widths: Number of neurons of each layer, over all tensor-parallel workers.
-        buffer: Where the forward pass copies activations; None if the model cannot be recorded.
-        first_neurons: Number, within each layer, of this worker's first neuron.
-        gather: Collects the parts of all tensor-parallel workers; None if there is one worker.
+        widths: Number of neurons of each layer on all tensor-parallel workers together.
+        buffer: Buffer to which the forward pass copies activations; None if the model cannot be recorded.
+        first_neurons: Index within each layer of this worker's first neuron.
+        gather: Function that collects the parts of all tensor-parallel workers; None if there is one worker.
         refusal: Why the model cannot be recorded; empty if it can.
     """
 
@@ -74,7 +74,7 @@ class RecordedModel:
 
 @dataclass(eq=False)
 class _Block:
-    """What one step recorded for the rows that share a config; moved to host memory when it is first taken."""
+    """The data of one step for the rows that share a config; it moves to host memory when it is first fetched."""
 
     neurons: torch.Tensor | None  # int32 [R, k]
     signals: torch.Tensor | None  # float32 [R, 3]
@@ -87,7 +87,7 @@ class _Block:
 
 @dataclass(eq=False)
 class _Record:
-    """What is kept of one request: for each position of its answer the block and the row that hold it."""
+    """The data of one request: the block and the row for each position of the answer."""
 
     options: RequestOptions
     prompt_length: int
@@ -96,10 +96,10 @@ class _Record:
 
 
 class WorkerRecorder:
-    """Records the requests of one worker that ask for it.
+    """Records those requests of one worker whose options request it.
 
     Args:
-        model: What can be recorded of the worker's model.
+        model: The recordable neurons of the worker's model.
     """
 
     def __init__(self, model: RecordedModel) -> None:
@@ -113,18 +113,18 @@ class WorkerRecorder:
     # --- called by the runner ---
 
     def add_request(self, request_id: str, extra_args: Mapping[str, Any] | None, prompt_length: int) -> None:
-        """Notice a request that enters the batch; one that was preempted comes again.
+        """Register a request that enters the batch; a preempted request enters again.
 
         Args:
-            request_id: The id by which the runner knows the request.
+            request_id: The request's id in the runner.
             extra_args: `SamplingParams.extra_args`.
-            prompt_length: Number of the prompt's tokens.
+            prompt_length: Number of prompt tokens.
         """
         if not extra_args or EXTRA_ARG not in extra_args or request_id in self._records:
             return
         options = RequestOptions.parse(extra_args[EXTRA_ARG])
         if isinstance(options, str):
-            # an exception here would end the engine for everybody
+            # an exception here would end the engine for all requests
             self._refused[request_id] = options
             return
         self._records[request_id] = _Record(options, prompt_length)
@@ -132,7 +132,7 @@ class WorkerRecorder:
             self._keys[options.key] = request_id
 
     def end_requests(self, request_ids: Sequence[str]) -> None:
-        """Notice requests that have ended; what was recorded of them stays until it is taken."""
+        """Register requests that have ended; their data stays until it is fetched."""
         for request_id in request_ids:
             self._refused.pop(request_id, None)
             if request_id in self._records:
@@ -151,8 +151,8 @@ class WorkerRecorder:
 
         Args:
             request_ids: The requests of the step's batch, in the order of its logits.
-            positions: Which token of its answer each of them emits, int64 [R]; negative for none.
-            rows: Index of the token that emits it among the step's tokens, int64 [R] on the worker's device.
+            positions: Which token of its answer each request emits, int64 [R]; negative for none.
+            rows: Index among the step's tokens of the row that emits the token, int64 [R] on the worker's device.
         """
         self._step = [
             (row, int(position), record)
@@ -164,7 +164,7 @@ class WorkerRecorder:
             buffer.select(rows if any(record.options.record for _, _, record in self._step) else None)
 
     def end_step(self, logits: torch.Tensor | None) -> None:
-        """Keep what the forward pass has left in the buffer, and the signals of its logits.
+        """Store the neurons of the activations in the buffer, and the signals of the logits.
 
         Args:
             logits: float [R, vocabulary]; None on a worker that does not get them.
@@ -194,11 +194,11 @@ class WorkerRecorder:
     # --- called by the engine, through vLLM's collective_rpc ---
 
     def describe(self) -> dict[str, Any]:
-        """Return what can be recorded: the number of neurons of each layer, or why there is nothing."""
+        """Return the number of neurons of each layer, or the reason why the model cannot be recorded."""
         return {"widths": list(self._model.widths), "refusal": self._model.refusal}
 
     def take(self, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return what was recorded of some requests since it was last taken, and forget it.
+        """Return and remove the data recorded for some requests since the last call.
 
         Args:
             request_ids: The requests' ids in this worker, or the keys of their options.
@@ -233,7 +233,7 @@ class WorkerRecorder:
         return found
 
     def forget(self, request_ids: Sequence[str]) -> None:
-        """Free what is kept of some requests."""
+        """Free the data kept for some requests."""
         for name in request_ids:
             request_id = self._keys.get(name, name)
             record = self._records.pop(request_id, None)

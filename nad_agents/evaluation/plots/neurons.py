@@ -19,7 +19,7 @@ __all__ = ["classical_mds", "plot_entropy", "plot_growth", "plot_map", "plot_sim
 
 _CHUNK_SIZE = ComparisonConfig().chunk_size
 _LONGEST_TITLE = 20
-"""Characters for which there is room above one of several plots beside each other."""
+"""Number of title characters that fit above one of several adjacent plots."""
 
 
 def plot_similarity(data: PlotData) -> Figure | None:
@@ -104,7 +104,7 @@ def plot_entropy(data: PlotData) -> Figure | None:
     axes = figure.subplots()
     drawn = axes.hexbin(points[:, 1], points[:, 0], gridsize=40, bins="log", cmap="cividis", mincnt=1, linewidths=0)
     counts = np.asarray(drawn.get_array(), dtype=float)
-    # they are whole numbers, which matplotlib writes as powers of ten on a logarithmic scale
+    # matplotlib would write these whole numbers as powers of ten on a logarithmic scale
     figure.colorbar(drawn, label="chunks", format="%d", ticks=_round_counts(int(np.nanmax(counts))))
     pearson, spearman = (data.evidence.count_entropy[f"chunk, {kind}"] for kind in ("Pearson", "Spearman"))
     axes.set_title(
@@ -123,7 +123,7 @@ def _round_counts(most: int) -> list[int]:
 
 
 def _short(problem: str) -> str:
-    """Return a problem's name without its middle if it is too long for a title."""
+    """Return a problem's name, without its middle if the name is too long for a title."""
     if len(problem) <= _LONGEST_TITLE:
         return problem
     half = (_LONGEST_TITLE - 1) // 2

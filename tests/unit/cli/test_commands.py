@@ -223,7 +223,7 @@ def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, mo
         (["ask", "x", "-n", "1", "-s", "knn"], 2, "n=1"),
         (["ask", "x", "-s", "medoit"], 2, "did you mean 'medoid'"),
         (["ask", "x", "-t", "0"], 2, "temperature 0"),
-        (["ask", "x", "--stop", ""], 2, "stop string"),
+        (["ask", "x", "--stop", ""], 2, "stop="),
         (["ask", "x", "--max-new-tokens", "0"], 2, "max_new_tokens=0"),
         (["ask", "x", "--similarity", "dice"], 2, "jaccard"),
         (["ask", "x", "-m", "/no/such/folder"], 4, "no file or folder"),

@@ -56,5 +56,5 @@ def test_neurons_are_those_of_the_constrained_tokens():
     chat = tiny_chat(max_tokens=60)
     message = chat.invoke("hello", response_format=shaped(SCHEMAS["flat"]), include_candidates=True)
     evidence = message.response_metadata["nad"]
-    assert evidence["selector"] == "knn"
+    assert evidence["selector"] == "nad_fusion"
     assert all(c["activated_neurons"] >= 12 for c in evidence["candidates"])

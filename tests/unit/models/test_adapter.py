@@ -69,14 +69,14 @@ def test_recording_equals_the_merged_model(saved, score, shared):
 def test_the_down_projection_is_the_merged_one(saved):
     base, lora = saved
     loaded = load_model(base, device="cpu", dtype="float32")
-    before = [block.down_weight().clone() for block in find_feed_forwards(loaded.model)]
-    expected = [block.down_weight() for block in find_feed_forwards(merged_by_hand(base, lora).model)]
+    before = [block.dense.down_weight().clone() for block in find_feed_forwards(loaded.model)]
+    expected = [block.dense.down_weight() for block in find_feed_forwards(merged_by_hand(base, lora).model)]
     adapted = find_feed_forwards(loaded.with_adapter(lora).model)
     for block, merged, plain in zip(adapted, expected, before, strict=True):
-        torch.testing.assert_close(block.down_weight(), merged)
-        assert not torch.allclose(block.down_weight(), plain, atol=1e-3)
+        torch.testing.assert_close(block.dense.down_weight(), merged)
+        assert not torch.allclose(block.dense.down_weight(), plain, atol=1e-3)
     for block, plain in zip(find_feed_forwards(loaded.model), before, strict=True):
-        assert torch.equal(block.down_weight(), plain), "the base model has changed"
+        assert torch.equal(block.dense.down_weight(), plain), "the base model has changed"
 
 
 def test_models_with_adapters_share_the_weights(saved):

@@ -139,7 +139,7 @@ def test_attribution_on_a_weight_that_cannot_be_read_is_refused_by_name():
     down = model.model.layers[0].mlp.down_proj
     down.weight = nn.Parameter(down.weight.to(torch.float8_e4m3fn), requires_grad=False)
     with pytest.raises(UnsupportedModelError, match=r"layers\.0\.mlp\.down_proj .*score='activation'"):
-        find_feed_forwards(model)[0].down_weight()
+        find_feed_forwards(model)[0].dense.down_weight()
 
 
 class TestLoading:

@@ -81,7 +81,7 @@ def test_recorded_neurons_are_those_of_the_formula(quantized, score):
 
 
 def test_the_weight_is_what_the_projection_multiplies_by(quantized):
-    down = find_feed_forwards(quantized.model)[0]
+    down = find_feed_forwards(quantized.model)[0].dense
     with torch.no_grad():
         product = down.down(torch.eye(down.d_ff, dtype=quantized.model.dtype))
     for _ in range(2):

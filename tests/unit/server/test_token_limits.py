@@ -89,7 +89,7 @@ async def test_scarce_memory_shortens_the_default_and_refuses_nothing(monkeypatc
         return submit(prompts, sampling=sampling.model_copy(update={"max_new_tokens": 4}), **options)
 
     monkeypatch.setattr(decoder, "submit", shortened)
-    monkeypatch.setattr(request_checks, "available_device_memory", lambda _: 8 * 2**20)
+    monkeypatch.setattr(request_checks, "available_device_memory", lambda _: 6 * 2**20)
     assert (await ask(app, "/v1/chat/completions", max_tokens=limit)).status_code == 200
     assert 1024 < asked[0] < 3900
 

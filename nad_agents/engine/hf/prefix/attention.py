@@ -1,8 +1,8 @@
-"""The attention function over a shared prefix, and how a model is made to call it for a while.
+"""The attention function over a shared prefix, and a context in which a model calls it.
 
-transformers looks an attention function up by the name in the model's config for every call. The name is changed while
-the engine steps, and the function serves the engine's thread only: whatever else uses the model meanwhile gets the
-attention and the masks of the implementation that the model was loaded with.
+For every call, transformers looks up an attention function by the name in the model's config. The context changes that
+name while the engine steps. The function serves the engine's thread only: other threads that use the model meanwhile
+get the attention and the masks of the implementation that the model was loaded with.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ __all__ = ["UnsplittableAttentionError", "shared_prefix_attention"]
 _NAME = "nad_shared_prefix"
 
 _UNKNOWN = ("position_bias", "indices", "block_indices", "sinks", "alibi")
-"""Arguments that change the scores in ways that the parts of an attention do not know."""
+"""Arguments that change the scores in ways that partial attention does not support."""
 
 _originals: dict[str, str] = {}
-"""Name of the implementation that each registered one stands in for."""
+"""Name of the implementation that each registered implementation replaces."""
 
 _configs: weakref.WeakKeyDictionary[PreTrainedModel, list[Any]] = weakref.WeakKeyDictionary()
-"""The configs in which the decoder's layers look up their attention, each once."""
+"""The distinct configs in which the decoder's layers look up their attention, by model."""
 
 
 class _Running(threading.local):
@@ -46,16 +46,16 @@ _running = _Running()
 
 
 class UnsplittableAttentionError(Exception):
-    """The model's attention does something that cannot be computed in parts; the engine takes the plain path then."""
+    """The model's attention cannot be computed in parts, so the engine uses a batch without shared prompts."""
 
 
 @contextmanager
 def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) -> Iterator[None]:
-    """Let a model attend to the prefixes of a cache while the block runs in this thread.
+    """Make a model attend to the prefixes of a cache while the block runs in this thread.
 
     Args:
         model: The model; its attention must go through transformers' `AttentionInterface`.
-        cache: The cache that the model is called with.
+        cache: The cache that the caller passes to the model.
     """
     configs = _configs.get(model) or _configs.setdefault(model, _attention_configs(model))
     before = [config._attn_implementation for config in configs]
@@ -72,27 +72,27 @@ def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) ->
 
 def _attention_configs(model: PreTrainedModel) -> list[Any]:
     text = model.config.get_text_config(decoder=True)
-    # a layer's own config where the layers differ
+    # a layer has its own config if the layers differ
     found: list[Any] = [text]
     found += [module.config for module in model.modules() if hasattr(module, "layer_idx") and hasattr(module, "config")]
     return list({id(config): config for config in found}.values())
 
 
 def _registered(original: str) -> str:
-    """Return the name of the function that stands in for an implementation, registering it first if need be."""
-    if original in _originals:  # left behind by a block that another thread is in
+    """Return the name of the function that replaces an implementation, registering the function if necessary."""
+    if original in _originals:  # another thread is inside such a block, so the name is already changed
         return original
     for name, known in _originals.items():
         if known == original:
             return name
-    # without the original's name, as transformers looks for words in it
+    # the name must not contain the original's, as transformers searches names for words
     name = f"{_NAME}_{len(_originals)}"
     _originals[name] = original
 
     def attention(module: torch.nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor | None]:
         if _running.cache is not None:
             return _attention(_running.cache, module, *args, **kwargs)
-        # another thread's call: the model's own
+        # calls of other threads use the model's own implementation
         eager: Any = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
         function: Any = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager)
         result: tuple[torch.Tensor, torch.Tensor | None] = function(module, *args, **kwargs)
@@ -132,7 +132,7 @@ def _attention(
     if layer is None:
         raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
     scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
-    # the rows of one group are all rows
+    # a single group has all rows
     parts = torch.split(query, [group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
     outputs = []
     for number, rows in enumerate(parts):
@@ -147,7 +147,7 @@ class _Options(TypedDict):
 
 
 class _GroupAttention:
-    """Attention of the rows of one request in one layer.
+    """Computes the attention of one request's rows in one layer.
 
     Args:
         layer: The cache's layer.
@@ -174,7 +174,7 @@ class _GroupAttention:
         self._window = layer.window
         self._sinks = sinks
         self._options: _Options = {"scale": scale, "softcap": softcap}
-        # multi-head latent attention caches what keys and values are made of
+        # multi-head latent attention caches the latents from which keys and values are computed
         self._expand = getattr(module, "expand_kv", None)
 
     def next_token(self, query: torch.Tensor) -> torch.Tensor:
@@ -194,7 +194,7 @@ class _GroupAttention:
             kept = self._expanded(keys_and_values)
             attended = attend(block, kept.keys, kept.values, **self._options)
             part = attended if part is None else merge(part, attended)
-        # 3. both
+        # 3. merge both
         if part is not None:
             output = part.output.reshape(kv_heads, rows, heads // kv_heads, -1).transpose(0, 1)
             lse = part.lse.reshape(kv_heads, rows, heads // kv_heads).transpose(0, 1)
@@ -218,7 +218,7 @@ class _GroupAttention:
         repeated = Block(own.keys.repeat_interleave(groups, 1), own.values.repeat_interleave(groups, 1))
         piece = None if mask is None else mask[:, -tokens:]
         result = attend(query, repeated.keys, repeated.values, causal=True, mask=piece, **self._options)
-        # 2. all earlier ones, whose heads are shared by groups of queries
+        # 2. all earlier tokens, whose heads are shared by groups of queries
         block = query.reshape(1, kv_heads, groups * tokens, dim)
         position = self._group.position
         first = 0 if self._window is None else max(0, position - self._window + 1)
@@ -238,7 +238,7 @@ class _GroupAttention:
         return output.transpose(1, 2)
 
     def _window_mask(self, tokens: int, device: torch.device) -> torch.Tensor | None:
-        """Return which earlier positions the tokens of a piece see, bool [tokens, positions]; None if all of them."""
+        """Return which earlier positions each token of a piece sees, bool [tokens, positions]; None if all see all."""
         position = self._group.position
         if self._window is None or position + tokens <= self._window:
             return None
@@ -251,5 +251,5 @@ class _GroupAttention:
 
     @staticmethod
     def _share_beside_sinks(lse: torch.Tensor, sinks: torch.Tensor) -> torch.Tensor:
-        """Return the share of the weights that the keys get, [..., 1]."""
+        """Return the share of the attention weights that is left for the keys, [..., 1]."""
         return torch.sigmoid(lse - sinks.float())[..., None]

@@ -1,4 +1,4 @@
-"""The rows of a batch whose prompts are kept once each."""
+"""A batch of rows that keeps each request's prompt once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SharedPrefixBatch:
     """Rows that attend to the prefix of their request and to their own suffix.
 
     Args:
-        model: A model of which `sharing_obstacle` knows none.
+        model: A model for which `sharing_obstacle` returns an empty text.
         prefixes: Earlier prompts.
 
     Attributes:
@@ -29,7 +29,7 @@ class SharedPrefixBatch:
     """
 
     unmergeable: Sequence[str] = ()
-    """Kinds of layers that keep rows of another prompt from being added."""
+    """Names of the layer classes that prevent rows of another prompt from being added."""
 
     def __init__(self, model: PreTrainedModel, prefixes: PrefixCache) -> None:
         self._model = model
@@ -42,14 +42,14 @@ class SharedPrefixBatch:
         return self.cache.rows if self.cache is not None else 0
 
     def open(self, like: Cache, ids: Sequence[int]) -> tuple[SharedPrefixCache, int]:
-        """Begin to read a prompt, from where no earlier prompt was like it.
+        """Start reading a prompt at the first token that no cached prompt covers.
 
         Args:
             like: An empty cache that transformers made for the model.
-            ids: The tokens that are to be read.
+            ids: The prompt's tokens.
 
         Returns:
-            The cache to read into, of batch size 1, and the number of tokens that it already has.
+            The cache to read into, of batch size 1, and the number of tokens that it already holds.
         """
         cache = SharedPrefixCache(like)
         whole = cache.has_states and not continues_states(self._model.config)
@@ -58,11 +58,11 @@ class SharedPrefixBatch:
         return cache, known.length
 
     def join(self, read: SharedPrefixCache, ids: Sequence[int], rows: int) -> None:
-        """Add rows that go on from a prompt, and remember the prompt.
+        """Add rows that continue a prompt, and put the prompt into the prefix cache.
 
         Args:
             read: The cache that the prompt was read into.
-            ids: The tokens that were read.
+            ids: The prompt's tokens.
             rows: Number of rows.
         """
         prefix = read.freeze()
@@ -79,7 +79,7 @@ class SharedPrefixBatch:
             self.cache = None
 
     def step_inputs(self) -> tuple[torch.Tensor, None]:
-        """Return position ids [rows, 1] of the next token, and no mask, as nothing is padded."""
+        """Return the position ids [rows, 1] of the next token, and None as mask, since nothing is padded."""
         assert self.cache is not None
         return self.cache.positions(1, self._model.device), None
 

@@ -12,7 +12,7 @@ __all__ = ["Block", "LayerPrefix", "Prefix", "RecurrentState"]
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Keys and values of consecutive positions of one layer; nothing changes them once they are in a block.
+    """Keys and values of consecutive positions of one layer; a block is immutable.
 
     Attributes:
         keys: [1, heads, positions, head_dim].
@@ -35,11 +35,11 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class LayerPrefix:
-    """What an attention layer keeps of a prompt.
+    """The keys and values of a prompt in one attention layer.
 
     Attributes:
-        blocks: Its keys and values, in order; none of a prompt of one token.
-        start: Position of the first key; above 0 where a sliding window has left the prompt's beginning behind.
+        blocks: The blocks, in order; empty for a prompt of one token.
+        start: Position of the first key; above 0 if a sliding window has dropped the prompt's beginning.
     """
 
     blocks: tuple[Block, ...] = ()
@@ -51,7 +51,7 @@ class LayerPrefix:
         return self.start + sum(map(len, self.blocks))
 
     def between(self, start: int, end: int) -> list[Block]:
-        """Return the keys and values of the positions from `start` up to `end`, those that are kept."""
+        """Return the kept keys and values of the positions from `start` up to `end`."""
         found, at = [], self.start
         for block in self.blocks:
             part = block.cut(start - at, end - at) if start < at + len(block) and end > at else None
@@ -61,7 +61,7 @@ class LayerPrefix:
         return found
 
     def joined(self, positions: int) -> LayerPrefix:
-        """Return the same with its last blocks copied into one as long as that has at most so many positions."""
+        """Return a copy whose last blocks are merged into one block of at most `positions` positions."""
         blocks = list(self.blocks)
         tail = [blocks.pop()] if blocks else []
         while blocks and sum(map(len, tail)) + len(blocks[-1]) <= positions:
@@ -72,17 +72,17 @@ class LayerPrefix:
         return LayerPrefix((*blocks, Block(keys, values)), self.start)
 
     def up_to(self, end: int) -> LayerPrefix:
-        """Return the same without the positions from `end` on."""
+        """Return a copy without the positions from `end` on."""
         return LayerPrefix(tuple(self.between(self.start, end)), self.start)
 
 
 @dataclass(frozen=True, eq=False)
 class RecurrentState:
-    """What a recurrent layer keeps of a prompt: the state after its last token, batch size 1.
+    """The state of one recurrent layer after the last token of a prompt, batch size 1.
 
     Attributes:
         conv: States of the layer's convolutions by index.
-        recurrent: Its recurrent states by index; None for a convolution without one.
+        recurrent: Recurrent states by index; None for a convolution without a recurrent state.
     """
 
     conv: dict[int, torch.Tensor | None]
@@ -91,12 +91,12 @@ class RecurrentState:
 
 @dataclass(frozen=True, eq=False)
 class Prefix:
-    """What all layers keep of a prompt that has been read.
+    """The keys, values and states of all layers for a prompt that has been read.
 
     Attributes:
         length: Number of tokens.
-        attention: What each attention layer keeps, by the layer's index.
-        states: What each recurrent layer keeps, by the layer's index; a layer may have both.
+        attention: Keys and values by the index of the attention layer.
+        states: States by the index of the recurrent layer; a layer may have keys, values and states.
     """
 
     length: int
@@ -104,7 +104,7 @@ class Prefix:
     states: dict[int, RecurrentState]
 
     def storages(self) -> Iterator[tuple[int, int]]:
-        """Yield address and bytes of the memory behind the prefix; prefixes that share blocks share memory."""
+        """Yield the address and size in bytes of each piece of memory; prefixes that share blocks share memory."""
         tensors: list[torch.Tensor | None] = []
         for layer in self.attention.values():
             tensors += [tensor for block in layer.blocks for tensor in (block.keys, block.values)]
@@ -120,11 +120,11 @@ class Prefix:
 
         Args:
             length: Number of tokens.
-            windows: For each layer the number of positions that a token sees, itself included; None if all.
+            windows: For each layer, the number of positions that a token sees, including its own; None if all.
 
         Returns:
-            The prefix, whose blocks are views of these; None if a recurrent layer or a sliding window has already left
-            these tokens behind.
+            The prefix, whose blocks are views of the original blocks; None if a recurrent layer or a sliding window no
+            longer has the state after these tokens.
         """
         if length == self.length:
             return self

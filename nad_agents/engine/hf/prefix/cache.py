@@ -21,11 +21,11 @@ from nad_agents.engine.hf.recurrent_rows import append_states, keeps_nothing, se
 
 __all__ = ["SharedPrefixCache", "unshareable_layers"]
 _SHORT = 256
-"""Positions up to which the last blocks of a prefix become one, as every block costs a call in every step."""
+"""Largest size, in positions, of a block merged from a prefix's last blocks; every block costs a call in every step."""
 
 
 def unshareable_layers(cache: Cache) -> list[str]:
-    """Return the kinds of layers of a cache of which no prefix can be shared.
+    """Return the names of a cache's layer classes whose prefixes cannot be shared.
 
     Args:
         cache: The cache that transformers makes for the model.
@@ -36,7 +36,7 @@ def unshareable_layers(cache: Cache) -> list[str]:
 
 
 def _shared_layer(layer: Any) -> Any:
-    """Return the empty layer that takes the place of one of transformers' own; None where there is none."""
+    """Return the empty layer that replaces one of transformers' layers; None if no layer can replace it."""
     if type(layer) is DynamicLayer:
         return SharedAttentionLayer()
     if type(layer) is DynamicSlidingWindowLayer:
@@ -51,7 +51,7 @@ def _shared_layer(layer: Any) -> Any:
 
 
 class _NewKeys(NamedTuple):
-    """What a layer was given in this forward pass; held, as its address would be another tensor's once it is freed."""
+    """The tensors that a layer received in this forward pass; keeping them prevents the reuse of their addresses."""
 
     layer: SharedAttentionLayer
     keys: torch.Tensor
@@ -59,10 +59,10 @@ class _NewKeys(NamedTuple):
 
 
 class SharedPrefixCache(Cache):
-    """Groups of rows, each with a prefix of its own.
+    """Cache of several groups of rows, each with its own prefix.
 
     Args:
-        like: An empty cache that transformers made for the model, whose layers say what each layer keeps.
+        like: An empty cache that transformers made for the model; its layers show what each layer stores.
 
     Attributes:
         groups: The groups, in the order of their rows.
@@ -91,17 +91,17 @@ class SharedPrefixCache(Cache):
 
     @property
     def windows(self) -> list[int | None]:
-        """For each layer the number of positions that a token sees; None if all, or if it has no attention."""
+        """The number of positions that a token sees in each layer; None if it sees all, or without attention."""
         return [getattr(layer, "window", None) for layer in self.layers]
 
     @property
     def has_keys(self) -> bool:
-        """Whether any layer has kept keys and values."""
+        """Whether any layer holds keys and values."""
         return any(suffix.length for layer in self._attention.values() for suffix in layer.suffixes)
 
     @property
     def has_states(self) -> bool:
-        """Whether any layer keeps a recurrent state."""
+        """Whether any layer has a recurrent state."""
         return bool(self._recurrent)
 
     def empty(self) -> SharedPrefixCache:
@@ -109,12 +109,12 @@ class SharedPrefixCache(Cache):
         return SharedPrefixCache(self._like)
 
     def add_group(self, prefix: Prefix, rows: int, *, reserve: int = 0) -> None:
-        """Add rows that go on from a prefix; nothing of the prefix or of other groups is copied.
+        """Add rows that continue a prefix, without copying the prefix or other groups.
 
         Args:
-            prefix: What the layers keep of the prompt.
+            prefix: The keys, values and states of the prompt.
             rows: Number of rows.
-            reserve: Number of tokens that the rows are going to read, if that is known.
+            reserve: Number of tokens that the rows will read, if it is known.
         """
         had = self.rows
         self.groups.append(RowGroup(rows, prefix.length, reserve=reserve))
@@ -125,13 +125,13 @@ class SharedPrefixCache(Cache):
             append_states(recurrent, _state_rows(prefix.states.get(index), recurrent, rows), had, rows)
 
     def freeze(self) -> Prefix:
-        """Return what the only row has read, as a prefix for other caches; this one must read nothing more."""
+        """Return what the only row has read as a prefix for other caches; this cache must not be used afterwards."""
         (group,) = self.groups
         attention = {}
         for index, layer in self._attention.items():
             (prefix,), (suffix,) = layer.prefixes, layer.suffixes
             read = suffix.between(suffix.dropped, group.suffix) if suffix.length else None
-            # a suffix that dropped positions has dropped those of the prefix too, as no later token sees them
+            # a suffix that has dropped positions has also dropped all of the prefix, which no later token sees
             blocks = prefix.blocks if not suffix.dropped else ()
             start = prefix.start if not suffix.dropped else group.prefix + suffix.dropped
             whole = LayerPrefix((*blocks, read) if read is not None else blocks, start)
@@ -144,7 +144,7 @@ class SharedPrefixCache(Cache):
         return Prefix(group.position, attention, states)
 
     def keep(self, rows: torch.Tensor) -> None:
-        """Keep some rows, int64 indices in ascending order; groups of which no row stays are gone with their prefix."""
+        """Keep some rows, int64 indices in ascending order; groups without rows are removed with their prefix."""
         at, kept = 0, []
         for number, group in enumerate(self.groups):
             local = rows[(rows >= at) & (rows < at + group.rows)] - at
@@ -184,18 +184,18 @@ class SharedPrefixCache(Cache):
         return key_states, value_states
 
     def layer_of(self, keys: torch.Tensor, values: torch.Tensor, *, expanded: bool) -> SharedAttentionLayer | None:
-        """Return the layer whose new keys and values an attention function is given; None if they come from no layer.
+        """Return the layer from whose `update` an attention function's keys and values come; None if from no layer.
 
         Args:
-            keys: The keys, as `update` has returned them to the model.
-            values: The values.
-            expanded: Whether the model has made keys and values of what `update` has returned.
+            keys: The keys that `update` returned to the model.
+            values: The values that `update` returned to the model.
+            expanded: Whether the model has computed its keys and values from the tensors that `update` returned.
         """
         layer = self._updated
         if expanded and layer is not None and not layer.attended:
             layer.attended = True
             return layer
-        # not the last layer that was updated, as some layers use the keys of an earlier one, which the model has kept
+        # this need not be the last updated layer, since some layers reuse the keys of an earlier one
         new = self._new.get(keys.data_ptr())
         if new is None or new.keys.shape != keys.shape or not _same(new.values, values):
             return None
@@ -203,7 +203,7 @@ class SharedPrefixCache(Cache):
         return new.layer
 
     def unattended(self) -> bool:
-        """Return whether the last forward pass left a layer whose attention did not go through the function."""
+        """Return whether a layer's attention did not go through the function in the last forward pass."""
         self._updated = None
         self._new.clear()
         return any(not layer.attended for layer in self._attention.values())
@@ -214,7 +214,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _last(prefix: LayerPrefix, positions: int) -> LayerPrefix:
-    """Return the last positions as one block that keeps no other memory alive."""
+    """Return the last positions as one block with its own memory."""
     start = max(prefix.start, prefix.end - positions)
     if start == prefix.start:
         return prefix
@@ -227,7 +227,7 @@ def _last(prefix: LayerPrefix, positions: int) -> LayerPrefix:
 
 
 def _state_rows(state: RecurrentState | None, like: LinearAttentionLayer, rows: int) -> LinearAttentionLayer:
-    """Return a layer with a state for each of several rows; the state itself is not changed by what they read."""
+    """Return a layer with a copy of a state for each of several rows."""
     layer = LinearAttentionLayer(number_of_states=like.number_of_states)
     if state is None:
         return layer

@@ -13,18 +13,18 @@ from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix
 __all__ = ["SUFFIX_ROOM", "RowGroup", "SharedAttentionLayer", "SharedHybridLayer", "Suffix"]
 
 SUFFIX_ROOM = 32
-"""Positions that a suffix gains whenever it is full."""
+"""Number of positions by which a full suffix grows."""
 
 
 @dataclass(eq=False)
 class RowGroup:
-    """The rows of one request, which are all at the same position.
+    """The rows of one request; all are at the same position.
 
     Attributes:
         rows: Number of rows.
-        prefix: Tokens of the prefix.
-        suffix: Tokens that each row has read since.
-        reserve: Positions for which the suffix allocates memory at once, where its final length is known.
+        prefix: Number of tokens of the prefix.
+        suffix: Number of tokens that each row has read after the prefix.
+        reserve: Number of positions for which the suffix allocates memory at once, if its final length is known.
     """
 
     rows: int
@@ -40,13 +40,13 @@ class RowGroup:
 
 @dataclass(eq=False)
 class Suffix:
-    """Keys and values of the tokens that follow a prefix, the filled part of larger tensors.
+    """Keys and values of the tokens after a prefix, stored at the beginning of larger tensors.
 
     Attributes:
         keys: [rows, heads, room, head_dim]; None before the first token.
         values: [rows, heads, room, value_dim].
-        length: Positions that are filled.
-        dropped: Positions before these that a sliding window has left behind.
+        length: Number of filled positions.
+        dropped: Number of earlier positions that have left the sliding window.
     """
 
     keys: torch.Tensor | None = None
@@ -60,15 +60,15 @@ class Suffix:
         Args:
             keys: [rows, heads, new, head_dim].
             values: [rows, heads, new, value_dim].
-            window: Number of positions that a token sees, itself included; None if all.
+            window: Number of positions that a token sees, including its own; None if all.
             reserve: Final length of the suffix; 0 if it is not known.
         """
         total = self.length + keys.shape[-2]
         if self.keys is None or self.values is None or total > self.keys.shape[-2]:
-            # before it grows: what no later token sees, if that is worth a copy anyway
+            # before growing, drop the positions that no later token sees, as growing copies the suffix anyway
             unseen = 0 if window is None else max(0, self.length - window + 1)
             self.length, self.dropped, total = self.length - unseen, self.dropped + unseen, total - unseen
-            # a window leaves positions behind, so its suffix never reaches the final length
+            # positions leave the window, so the suffix never reaches the final length
             known = reserve if window is None else total
             room = known if reserve else total - total % -SUFFIX_ROOM
             self.keys = _grown(self.keys, keys, self.length, unseen, room)
@@ -101,7 +101,7 @@ def _grown(filled: torch.Tensor | None, new: torch.Tensor, length: int, skip: in
 class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transformers leaves it untyped
     """Prefixes and suffixes of one attention layer.
 
-    `update` returns the new keys and values only; the attention function finds the others here (see
+    `update` returns only the new keys and values; the attention function reads the others from this layer (see
     `nad_agents.engine.hf.prefix.attention`).
 
     Args:
@@ -126,14 +126,14 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Do nothing, as memory is allocated for every suffix apart."""
+        """Do nothing, as each suffix allocates its own memory."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_args: Any, **_kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Add the keys and values of new tokens, [rows of all groups, heads, new, dim], and return just these."""
         rows = [group.rows for group in self.groups]
-        # the rows of one group are all rows
+        # a single group has all rows
         keys = torch.split(key_states, rows) if len(rows) > 1 else (key_states,)
         values = torch.split(value_states, rows) if len(rows) > 1 else (value_states,)
         for group, suffix, new_keys, new_values in zip(self.groups, self.suffixes, keys, values, strict=True):
@@ -146,11 +146,11 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
         return max((group.position for group in self.groups), default=0)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Return length and offset of the keys, for models that ask although no mask is made."""
+        """Return the length and offset of the keys, which some models request although there is no mask."""
         return self.get_seq_length() + query_length, 0
 
     def get_max_length(self) -> int:
-        """Return -1, as there is none."""
+        """Return -1, as the cache has no maximum length."""
         return -1
 
 

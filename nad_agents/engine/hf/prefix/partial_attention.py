@@ -1,4 +1,4 @@
-"""Attention over a part of the keys, with the log-sum-exp of the scores by which parts are merged exactly."""
+"""Compute attention over a part of the keys, with the log-sum-exp of the scores, and merge such parts exactly."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 __all__ = ["PartialAttention", "attend", "merge", "merged_output"]
 
 _SPLIT_KEYS = {"cpu": 1024, "cuda": 512}
-"""Keys of one split where there are many: on a CPU those that stay in its cache, on a GPU the fewest that are worth an
-output that has to be merged with the others."""
+"""Number of keys per split if there are many keys: on a CPU as many as stay in its cache, on a GPU the fewest that
+justify another output to merge."""
 
 _FLASH_HEAD_DIM = 256
 """Greatest head size of the CUDA kernels."""
@@ -64,12 +64,12 @@ def _has_kernel(query: torch.Tensor) -> bool:
 
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
-    """Return the attention over the keys of both parts; the output is float32."""
+    """Merge two parts into the attention over the keys of both; the output is float32."""
     return PartialAttention(merged_output(one, other), torch.logaddexp(one.lse, other.lse))
 
 
 def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tensor:
-    """Return the output of the attention over the keys of both parts, float32, where nothing else is merged with it."""
+    """Merge two parts into the float32 output over the keys of both, without the log-sum-exp for further merging."""
     share = torch.sigmoid(one.lse - other.lse).unsqueeze(-1)
     return torch.lerp(other.output.float(), one.output.float(), share)
 
@@ -77,7 +77,7 @@ def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tenso
 def _attend_by_kernel(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
 ) -> PartialAttention:
-    """Compute attention by the flash kernel of the device that returns the log-sum-exp, over splits of many keys."""
+    """Compute attention with the device's flash kernel, which returns the log-sum-exp; many keys are split."""
     splits = 1 if causal or len(query) > 1 else _splits(query, keys)
     if splits > 1:
         return _attend_in_splits(query, keys, values, scale, splits)
@@ -97,12 +97,12 @@ def _attend_by_kernel(
 
 
 def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
-    """Return into how many parts the keys of a block of queries are cut."""
+    """Return the number of parts into which the keys for a block of queries are split."""
     device, positions = query.device, keys.shape[2]
     if device.type == "cpu":
-        # few queries, as then the time goes into reading the keys
+        # with few queries, reading the keys dominates the time
         return positions // _SPLIT_KEYS["cpu"] if positions >= 4 * _SPLIT_KEYS["cpu"] and query.shape[2] <= 512 else 1
-    # as many as give every multiprocessor some work
+    # enough splits to keep every multiprocessor busy
     tiles = query.shape[1] * -(-query.shape[2] // 128)
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     return max(1, min(processors // tiles, positions // _SPLIT_KEYS["cuda"]))
@@ -111,7 +111,7 @@ def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
 def _attend_in_splits(
     query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, splits: int
 ) -> PartialAttention:
-    """Attend to equal parts of the keys in one call, as a batch, then merge them; the remainder is one more part."""
+    """Attend to equal parts of the keys as one batch, then merge them with the remainder as one more part."""
     length = keys.shape[2] // splits
     cut = [
         tensor[0, :, : splits * length].view(-1, splits, length, tensor.shape[-1]).transpose(0, 1)
@@ -141,6 +141,6 @@ def _attend_by_products(
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     lse = scores.logsumexp(-1)
-    # a query that sees no key has no weights; its output is zero and counts for nothing when parts are merged
+    # a query that sees no key has no weights; its output is zero and does not count when parts are merged
     weights = (scores - lse[..., None]).exp().nan_to_num_(0.0) if mask is not None else (scores - lse[..., None]).exp()
     return PartialAttention(weights.to(values.dtype) @ values, lse)

@@ -1,4 +1,4 @@
-"""Prefixes of earlier prompts, so that a prompt that begins like one of them is read from where it is new."""
+"""Cache the prefixes of earlier prompts, so that a prompt that begins like one of them is read only from there on."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nad_agents.fork import ForkSafeLock
 __all__ = ["PrefixCache"]
 
 _MIN_SHARED_TOKENS = 32
-"""Tokens that two prompts must share. The few tokens with which every chat template begins would save no time, and
-reusing them can change the last bits of the logits."""
+"""Smallest number of tokens that two prompts must share. Reusing the few tokens with which every chat template begins
+would save no time, and can change the last bits of the logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,12 @@ class _CachedPrompt:
 
 
 class PrefixCache:
-    """Prompts in order of their last use, of which the oldest are evicted first; safe to use from several threads.
+    """Cache of prompts that evicts the least recently used ones first; safe to use from several threads.
 
-    Prompts that begin alike hold the same blocks, whose memory counts once.
+    Prompts with a common beginning share blocks, whose memory counts once.
 
     Args:
-        max_bytes: Memory for keys, values and states; 0 keeps nothing.
+        max_bytes: Memory limit for keys, values and states; 0 disables the cache.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -48,15 +48,15 @@ class PrefixCache:
         self._lock = ForkSafeLock()
 
     def find(self, ids: Sequence[int], *, whole: bool = False) -> Prefix | None:
-        """Return the longest known beginning of a prompt, None if none is long enough.
+        """Return the longest cached prefix of a prompt; None if no prefix is long enough.
 
         Args:
             ids: The prompt's tokens.
-            whole: Whether only the whole prompt is of use, as the model's state cannot read on from a prefix.
+            whole: Whether only the whole prompt is useful, because the model cannot continue reading from a prefix.
         """
         wanted = torch.tensor(ids, dtype=torch.long)
         with self._lock:
-            # among equals the one that was used last comes first
+            # of equally long prefixes, the most recently used one is taken
             known = [(prompt.shared_tokens(wanted), prompt) for prompt in self._prompts[::-1]]
             least = max(_MIN_SHARED_TOKENS, len(wanted) if whole else 0)
             for common, prompt in sorted(known, key=lambda pair: -pair[0]):
@@ -70,12 +70,12 @@ class PrefixCache:
         return None
 
     def keep(self, ids: Sequence[int], prefix: Prefix, windows: Sequence[int | None]) -> None:
-        """Remember a prompt that was read.
+        """Add a prompt that was read.
 
         Args:
             ids: The prompt's tokens.
-            prefix: What the layers keep of exactly these tokens.
-            windows: For each layer the number of positions that a token sees; None if all.
+            prefix: The keys, values and states of exactly these tokens.
+            windows: For each layer, the number of positions that a token sees; None if all.
         """
         if len(ids) < _MIN_SHARED_TOKENS:
             return
@@ -87,7 +87,7 @@ class PrefixCache:
                 self._prompts.pop(0)
 
     def clear(self) -> None:
-        """Forget every prompt."""
+        """Remove every prompt."""
         with self._lock:
             self._prompts.clear()
 
@@ -96,6 +96,6 @@ class PrefixCache:
 
 
 def _covers(prompt: _CachedPrompt, known: _CachedPrompt) -> bool:
-    """Return whether all of a known prompt can be had from another one."""
+    """Return whether `prompt` contains everything that is cached for `known`."""
     length = len(known.ids)
     return known.shared_tokens(prompt.ids) == length and prompt.up_to(length) is not None

@@ -1,4 +1,4 @@
-"""Which models can attend to a prefix that is kept once, found out by trying, and why others cannot."""
+"""Find out by a trial which models can attend to a shared prefix, and why others cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_lay
 __all__ = ["continues_states", "reusable_prefixes", "sharing_obstacle"]
 
 _PROBE_TOKENS = 2
-"""Tokens of the forward pass by which the model's attention is tried."""
+"""Number of tokens in the forward pass that tries the model's attention."""
 
 _CONTINUING = {
     "bamba",
@@ -30,7 +30,7 @@ _CONTINUING = {
     "qwen3_next",
     "zamba2",
 }
-"""Model types whose recurrent layers read several tokens from the state that earlier ones have left."""
+"""Model types whose recurrent layers can read several tokens starting from an earlier state."""
 
 _obstacles: weakref.WeakKeyDictionary[PreTrainedModel, str] = weakref.WeakKeyDictionary()
 
@@ -38,7 +38,7 @@ _obstacles: weakref.WeakKeyDictionary[PreTrainedModel, str] = weakref.WeakKeyDic
 def continues_states(config: PreTrainedConfig) -> bool:
     """Return whether the model's recurrent layers, if it has any, can read a prompt in pieces.
 
-    The recurrent layers of other models begin anew with every pass of several tokens.
+    The recurrent layers of other models restart with every pass over several tokens.
     """
     return config.get_text_config(decoder=True).model_type in _CONTINUING
 
@@ -46,7 +46,7 @@ def continues_states(config: PreTrainedConfig) -> bool:
 def sharing_obstacle(model: PreTrainedModel) -> str:
     """Return why the candidates of a request cannot attend to one prefix; an empty text if they can.
 
-    The first call for a model reads two tokens with it, which must not happen while it generates.
+    The first call for a model runs it on two tokens, so it must not be made while the model generates.
     """
     if model not in _obstacles:
         _obstacles[model] = _find_obstacle(model)
@@ -54,7 +54,7 @@ def sharing_obstacle(model: PreTrainedModel) -> str:
 
 
 def reusable_prefixes(model: PreTrainedModel) -> str:
-    """Return, in words, what a prompt can use again of an earlier one that begins like it."""
+    """Describe how much of an earlier prompt with the same beginning a new prompt can reuse."""
     cache = DynamicCache(config=model.config)
     windows = [layer for layer in cache.layers if isinstance(layer, DynamicSlidingWindowLayer)]
     states = [layer for layer in cache.layers if isinstance(layer, LinearAttentionLayer)]
@@ -82,7 +82,7 @@ def _find_obstacle(model: PreTrainedModel) -> str:
 
 @torch.inference_mode()
 def _try(model: PreTrainedModel, like: DynamicCache) -> str:
-    """Read two tokens and see whether the attention of every layer that keeps keys was computed in parts."""
+    """Run the model on two tokens, and check that the attention of every layer with keys was computed in parts."""
     cache = SharedPrefixCache(like)
     cache.add_group(Prefix(0, {}, {}), 1)
     tokens = torch.zeros(1, _PROBE_TOKENS, dtype=torch.long, device=model.device)

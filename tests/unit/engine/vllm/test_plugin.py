@@ -14,7 +14,7 @@ from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
 from nad_agents.engine.vllm.worker_recorder import RecordedModel, WorkerRecorder
 from nad_agents.exceptions import UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.neurons.top_k import top_neurons
+from nad_agents.neurons.top_k import LayerScores, top_neurons
 from tests.unit.engine.vllm.layers import HIDDEN, WIDTH, Block, Model
 
 OPTIONS = RequestOptions.of(RecordingConfig(top_k=6, per_layer_top=4))
@@ -113,7 +113,7 @@ def expected(runner, name, first, tokens):
             hidden = hidden + inner @ block.fc2.weight.T
         logits = runner.model.head(hidden)
     at = slice(runner.prompts[name] - 1 + first, runner.prompts[name] - 1 + first + tokens)
-    ids = top_neurons([a[at].contiguous() for a in activations], 4, 6, WIDTH, magnitudes=True)
+    ids = top_neurons([LayerScores(a[at].contiguous()) for a in activations], 4, 6, WIDTH, magnitudes=True)
     return ids.numpy(), token_signals(logits[at])
 
 

