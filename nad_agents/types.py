@@ -47,7 +47,7 @@ ScoreName = Literal["activation", "attribution"]
 2504.07440, eq. 5)."""
 
 EngineName = Literal["hf", "vllm", "openai"]
-"""What runs the model: transformers in the caller's process, vLLM in processes of its own, or a server with OpenAI's
+"""Engine that runs the model: transformers in the caller's process, vLLM in its own processes, or a server with OpenAI's
 protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
@@ -88,11 +88,11 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 Until = Literal["passed", "decided"]
-"""When sampling stops before there are n candidates: once one passes the verifier, or once the leading one is decided
-by the criterion of adaptive consistency (arXiv 2305.11860)."""
+"""Rule for stopping before n candidates are sampled: when one passes the verifier, or when the leading one is decided by
+the criterion of adaptive consistency (arXiv 2305.11860)."""
 
 _WAVES = {"passed": 2, "decided": 4}
-"""Candidates generated at a time where sampling may stop early; fewer save more tokens and take more time."""
+"""Number of candidates per wave if sampling may stop early; a smaller number saves more tokens but takes more time."""
 
 
 class SamplingConfig(_Config):

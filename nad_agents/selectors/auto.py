@@ -1,4 +1,4 @@
-"""The default selector, which chooses among the others by what the candidates' answers are."""
+"""The default selector, which chooses another selector by the kind of the candidates' answers."""
 
 from __future__ import annotations
 
