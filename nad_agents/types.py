@@ -47,8 +47,8 @@ ScoreName = Literal["activation", "attribution"]
 2504.07440, eq. 5)."""
 
 EngineName = Literal["hf", "vllm", "openai"]
-"""Engine that runs the model: transformers in the caller's process, vLLM in its own processes, or a server with OpenAI's
-protocol, which shows no neurons."""
+"""Engine that runs the model: transformers in the caller's process, vLLM in its own processes, or a server with
+OpenAI's protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""
@@ -88,8 +88,8 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 Until = Literal["passed", "decided"]
-"""Rule for stopping before n candidates are sampled: when one passes the verifier, or when the leading one is decided by
-the criterion of adaptive consistency (arXiv 2305.11860)."""
+"""Rule for stopping before n candidates are sampled: when one passes the verifier, or when the leading one is decided
+by the criterion of adaptive consistency (arXiv 2305.11860)."""
 
 _WAVES = {"passed": 2, "decided": 4}
 """Number of candidates per wave if sampling may stop early; a smaller number saves more tokens but takes more time."""

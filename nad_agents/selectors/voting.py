@@ -134,7 +134,7 @@ class Majority(SelectorBase):
             np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64),
         )
         if self.weighted:
-            # half a rank is added, so that the last of two voters still counts
+            # 0.5 is added, so that the lower-ranked of two voters still counts
             evidence = NADFusion(comparison=self.comparison).score(group)
             tie_breaks = (evidence.values, *evidence.tie_breaks)
             weights = np.where(evidence.values >= 0, 0.5 + evidence.values, 0.0)
