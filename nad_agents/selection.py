@@ -119,7 +119,7 @@ class SelectionPlan:
 
         Raises:
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
-            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
+            LowConfidenceError: The answer's confidence is below the minimum, and the config asks for an error.
             VerificationError: The verifier failed.
             GenerationCancelledError: The request was cancelled while candidates were checked.
             GenerationTimeoutError: Its deadline passed meanwhile.

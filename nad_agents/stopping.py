@@ -29,7 +29,7 @@ class StoppingRule(Protocol):
         """Return whether no further candidate is needed.
 
         Args:
-            group: All candidates so far; all of them have ended.
+            group: All candidates so far, which must have ended.
         """
         ...
 

@@ -247,7 +247,7 @@ class NADConfig(_Config):
 
     @classmethod
     def paper(cls, *, early_stopping: bool = False) -> NADConfig:
-        """Return neuron agreement as the paper has it (arXiv 2510.26277): knn with three neighbors, Jaccard similarity.
+        """Return the config for the paper's neuron agreement (arXiv 2510.26277): Jaccard knn with three neighbors.
 
         Args:
             early_stopping: Whether all candidates but the chosen one are dropped after the first chunk of 32 tokens.
@@ -359,9 +359,9 @@ class Selection(_Config):
         usage: Token counts.
         timings: Seconds per phase.
         verified: True if the winner passed the verifier, False if no candidate did, None without a verifier.
-        confidence: Estimated probability that the winner is right; None if nothing that was calibrated speaks for it
+        confidence: Estimated probability that the winner is right; None without calibrated evidence
             (`nad_agents.confidence`).
-        low_confidence: Whether the confidence is below the least that was asked for; None if none was.
+        low_confidence: Whether the confidence is below the required minimum; None if there is no minimum.
         model: Name of the model.
         details: The selector's own evidence (clusters, groups) as JSON-serializable data.
     """

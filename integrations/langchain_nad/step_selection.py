@@ -1,4 +1,4 @@
-"""The next step of an agent, chosen among N candidates: those that do the same are counted together."""
+"""Choose the next step of an agent among N candidates, counting candidates that take the same step together."""
 
 from __future__ import annotations
 

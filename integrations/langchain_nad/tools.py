@@ -87,8 +87,7 @@ def recursive_type_schema(cls: Any) -> dict[str, Any] | None:
 def whole_class_schema(cls: Any) -> dict[str, Any] | None:
     """Return the schema of a class if langchain-core's conversion would lose a part of it, else None.
 
-    langchain-core writes references out, which leaves nothing of those that lead back to themselves, and describes a
-    Decimal as any string.
+    langchain-core inlines references, which drops recursive ones, and describes a Decimal as any string.
 
     Args:
         cls: A pydantic class or a dataclass; the function returns None for any other class.

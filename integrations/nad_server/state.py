@@ -41,7 +41,7 @@ class ServerState:
         verifier: Checks candidates in a sandbox; None checks nothing.
         runner: Runs programs in a sandbox for the selector `behaviour`.
         sandbox: The sandbox of the verifier and the runner.
-        started: Unix time at which the server was started.
+        started: Unix time at which the server started.
         threads: Threads that prepare and submit requests; slow checks of other requests never occupy them.
     """
 

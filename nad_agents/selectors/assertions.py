@@ -89,7 +89,7 @@ class CodeT(SelectorBase):
 
     A candidate without tokens gets NaN. Ties are broken by agreement and log-probability (`NADFusion`), which decide
     alone where no assertion could be written. ``details`` holds the ``assertions``, and under ``passed`` for each
-    candidate how many of them it passes, None for a candidate without tokens.
+    candidate the number of assertions that it passes, None for a candidate without tokens.
 
     Attributes:
         runner: Obtains assertions and runs programs on them.
