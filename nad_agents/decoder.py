@@ -193,7 +193,7 @@ class NeuronAgreementDecoder:
             GenerationError: The model failed.
             GenerationTimeoutError: `timeout` seconds have passed.
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
-            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
+            LowConfidenceError: The answer's confidence is below the minimum, and the config asks for an error.
             VerificationError: The verifier failed.
         """
         (pending,) = self.submit(

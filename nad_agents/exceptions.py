@@ -111,8 +111,8 @@ class LowConfidenceError(NADError):
     """The chosen answer is less likely to be right than the caller asked for.
 
     Args:
-        confidence: The estimate; None if nothing could be estimated.
-        least: What was asked for.
+        confidence: The estimated probability that the answer is right; None if there is no estimate.
+        least: The lowest acceptable probability.
 
     Attributes:
         confidence: See above.

@@ -18,7 +18,7 @@ _METHODS: set[weakref.WeakMethod[Callable[[], None]]] = set()
 
 
 def call_in_forked_child(method: Callable[[], None]) -> None:
-    """Have a bound method called in every forked child, before the child goes on, while its object lives.
+    """Register a bound method to be called in every forked child, before the child continues, while its object lives.
 
     Args:
         method: It must take no lock and start no thread.

@@ -101,15 +101,15 @@ def encode_prompt(
 
 
 class _EscapedTokens:
-    """The texts of special tokens in messages, kept apart from the special tokens that the template writes.
+    """Distinguishes texts of special tokens in messages from the special tokens that the template writes.
 
     Each such text is one private-use character while the template is rendered. The rendered prompt is then encoded in
     pieces that end within these texts, so that no piece holds one of them whole. Neighboring parts of a content that
-    make such a text together have a character of their own between them.
+    together form such a text are separated by another private-use character.
 
     Args:
         tokenizer: The model's tokenizer.
-        given: Messages and tools, nested as they are.
+        given: Nested messages and tools.
         template: Source of the chat template.
     """
 
@@ -144,7 +144,7 @@ class _EscapedTokens:
         return escaped
 
     def _are_one(self, first: Any, second: Any) -> bool:
-        """Return whether the texts of two neighbors make the text of a special token together."""
+        """Return whether the texts of two neighbors together form the text of a special token."""
         if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in (first, second)):
             return False
         ends = ((token, first["text"][1 - len(token) :], second["text"][: len(token) - 1]) for token in self._special)
@@ -180,10 +180,10 @@ class _EscapedTokens:
 
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[str]:
-    """Return the texts of the tokens that may end a message: special ones, and others that look like it.
+    """Return the texts of the tokens that may end a message: special tokens, and others that look like special tokens.
 
-    Several models do not mark tokens such as <|User|> as special. Tags in pairs, such as <think> and </think>, mark
-    up the text of a message, and templates look for them.
+    Several models do not mark tokens such as <|User|> as special. Paired tags such as <think> and </think> are left
+    out, since they structure the text of a message, and templates look for them.
     """
     added = [token for token in tokenizer.added_tokens_decoder.values() if token.content]
     texts = {token.content for token in added}
@@ -205,7 +205,7 @@ _SPACE = "\u2581"
 
 
 def _neighbors(given: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every two neighbors of the lists in nested messages."""
+    """Yield every pair of neighbors in the lists of nested messages."""
     if isinstance(given, Mapping):
         for value in given.values():
             yield from _neighbors(value)

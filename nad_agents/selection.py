@@ -88,8 +88,8 @@ class SelectionPlan:
         verifier: Judges answers in rank order; None trusts the ranking.
         verification: How candidates are checked in rank order.
         model: Name of the model, for the evidence.
-        min_confidence: Least estimated probability that the answer is right.
-        on_low_confidence: Whether an answer below it is marked or refused.
+        min_confidence: Lowest acceptable estimated probability that the answer is right.
+        on_low_confidence: Whether an answer below this probability is marked or refused.
     """
 
     request: GenerationRequest
@@ -119,7 +119,7 @@ class SelectionPlan:
 
         Raises:
             NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
-            LowConfidenceError: The answer is too unlikely to be right, and the config asks for an error.
+            LowConfidenceError: The answer's confidence is below the minimum, and the config asks for an error.
             VerificationError: The verifier failed.
             GenerationCancelledError: The request was cancelled while candidates were checked.
             GenerationTimeoutError: Its deadline passed meanwhile.
@@ -216,8 +216,8 @@ class Ranked:
         details: The selector's evidence.
         compared: The group that scores and similarities refer to.
         comparison: How that group was compared.
-        selector: Name of the selector that decided, where the request's selector chose among others.
-        votes: What each candidate of the group answers, if the selector compared answers of all of them.
+        selector: Name of the selector that decided, if the request's selector chose among others.
+        votes: Each candidate's answers, if the selector compared the answers of all candidates; see `Scores.votes`.
     """
 
     ranking: tuple[int, ...]
@@ -315,7 +315,7 @@ def token_usage(
         prompt_tokens: Number of tokens of the prompt.
         winner: The chosen candidate.
         cached_tokens: Number of prompt tokens that were not read again.
-        not_generated: Number of candidates that were asked for and proved unnecessary.
+        not_generated: Number of requested candidates that were not generated because sampling stopped early.
     """
     lengths = [len(rollout) for rollout in group.rollouts]
     pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]

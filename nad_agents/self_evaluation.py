@@ -1,7 +1,7 @@
-"""The model as its own judge: it compares two answers, or says whether one is right, by the probabilities of letters.
+"""Let the model judge its own answers: it grades two answers, or one answer alone, with the probabilities of letters.
 
-A judgment is one token. Its value is the expectation over the letters' probabilities, which is finer than the letter
-that the model would write.
+A judgment is one token. Its value is the expectation over the letters' probabilities, which is more precise than the
+letter that the model would write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelJudge"]
 
 _GRADES = "ABCDEFGHIJKLMNOPQRST"
-"""Letters from the worst to the best grade."""
+"""The letters of the grades, from the worst to the best."""
 
 _ANSWERS = (
     "Here are a task and two answers to it.\n\n# Task\n\n{task}\n\n# Answer 1\n\n{first}\n\n# Answer 2\n\n{second}\n\n"
@@ -39,13 +39,13 @@ _ALONE = (
 
 
 class ModelJudge:
-    """Asks a model about its own answers; the judge of the selectors ``self_verify`` and ``p_true``.
+    """Lets a model judge its own answers; the judge for the selectors ``self_verify`` and ``p_true``.
 
-    All questions of one call run in one batch, and those about the same answers share their beginning.
+    All questions of one call run in one batch, and questions about the same answers share their beginning.
 
     Args:
-        decoder: The decoder that answers.
-        max_characters: Characters of an answer that are shown; the middle of a longer one is left out.
+        decoder: The decoder that answers the questions.
+        max_characters: Number of characters shown of an answer; the middle of a longer answer is left out.
 
     Attributes:
         questions: Number of questions asked so far.
@@ -60,8 +60,8 @@ class ModelJudge:
         """Grade both answers of each pair.
 
         Args:
-            task: What the answers answer.
-            pairs: Two answers each.
+            task: The task that the answers solve.
+            pairs: Pairs of answers.
 
         Returns:
             For each pair the grade of the first answer minus that of the second, in [-1, 1].
@@ -73,17 +73,17 @@ class ModelJudge:
         asked = []
         for first, second in pairs:
             shown = _ANSWERS.format(task=task, first=self._cut(first), second=self._cut(second))
-            # the question comes last, so that both share everything before
+            # the question comes last, so that both questions share everything before it
             asked += [shown + _GRADE.format(number=number) for number in (1, 2)]
         chances = self._letter_chances(asked, _GRADES)
         grades = chances @ np.linspace(0, 1, len(_GRADES))
         return [float(a - b) for a, b in grades.reshape(-1, 2)]
 
     def p_true(self, task: str, answers: Sequence[str]) -> list[float]:
-        """Return the probability that each answer is right, as the model says.
+        """Return the model's probability that each answer is right.
 
         Args:
-            task: What the answers answer.
+            task: The task that the answers solve.
             answers: The answers.
 
         Raises:
@@ -100,7 +100,7 @@ class ModelJudge:
         return f"{text[:half]}\n...\n{text[-half:]}".strip()
 
     def _letter_chances(self, prompts: Sequence[str], letters: str) -> NDArray[np.float64]:
-        """Return the probabilities of the letters as first token of the answer, float64 [prompts, letters]."""
+        """Return the probability of each letter as the first token of the answer, float64 [prompts, letters]."""
         import torch
         from transformers import LogitsProcessor
 
@@ -110,7 +110,7 @@ class ModelJudge:
         seen: list[Any] = []
 
         class Reader(LogitsProcessor):
-            """Keeps the letters' logits of the first token."""
+            """Stores the letters' logits at the first token."""
 
             def __init__(self) -> None:
                 self.logits: torch.Tensor | None = None

@@ -1,7 +1,7 @@
-"""When enough candidates have been sampled: one passes the verifier, or more samples would not change the choice.
+"""Decide when enough candidates are sampled: one passes the verifier, or more samples would not change the choice.
 
-Both are asked between the waves in which `nad_agents.waves` generates the candidates, and keep what they find out, so
-that the selection that follows computes nothing twice.
+Both rules are applied between the waves in which `nad_agents.waves` generates the candidates. They cache their results,
+so the selection that follows computes nothing twice.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = ["KeptScores", "KeptVerdicts", "StoppingRule", "UntilDecided", "UntilP
 
 
 class StoppingRule(Protocol):
-    """Decides after each wave whether the candidates so far are enough."""
+    """A rule that decides after each wave whether there are enough candidates."""
 
     def enough(self, group: RolloutGroup) -> bool:
-        """Return whether no further candidate need be generated.
+        """Return whether no further candidate is needed.
 
         Args:
-            group: All candidates so far, which have ended.
+            group: All candidates so far, which must have ended.
         """
         ...
 
 
 class KeptVerdicts:
-    """A verifier that asks another one once for each distinct answer; safe for several threads.
+    """A verifier that calls another verifier once per distinct answer; safe to use from several threads.
 
     Args:
         verifier: The other verifier.
@@ -47,7 +47,7 @@ class KeptVerdicts:
         self._lock = threading.Lock()
 
     def verify(self, answer: str, *, prompt: str = "") -> Verdict:
-        """Judge an answer, or return the verdict that is known."""
+        """Return the other verifier's verdict on an answer, from the cache if it is known."""
         with self._lock:
             known = self._known.get(answer)
         if known is None:
@@ -66,8 +66,8 @@ class UntilPassed:
 
     Args:
         verifier: Judges the answers.
-        prompt: The user's text, for the verifier.
-        verification: How many candidates are checked, and how many at a time.
+        prompt: The user's text, which the verifier receives.
+        verification: Number of candidates to check, and number to check at a time.
     """
 
     def __init__(self, verifier: Verifier, prompt: str, verification: VerificationConfig) -> None:
@@ -78,7 +78,7 @@ class UntilPassed:
         self._judged: set[str] = set()
 
     def enough(self, group: RolloutGroup) -> bool:
-        """Return whether one of the candidates passes; those judged before have all failed.
+        """Return whether one of the candidates passes; all candidates judged earlier have failed.
 
         Raises:
             VerificationError: The verifier failed, which says nothing about the candidates.
@@ -98,7 +98,7 @@ class UntilPassed:
 
 
 class KeptScores:
-    """A selector that scores the same group once.
+    """A selector that caches the scores of a group.
 
     Args:
         selector: The selector that scores.
@@ -131,16 +131,16 @@ class KeptScores:
 
 
 class UntilDecided:
-    """Stops sampling when the leading candidate's answers are those of most further candidates, too, almost certainly.
+    """Stops sampling when it is almost certain that the leading candidate's answer would keep the majority.
 
     The criterion is that of adaptive consistency (arXiv 2305.11860): with v1 votes for the leader and v2 for the next
-    best, the probability that the leader has the majority of the two is P(Beta(v1 + 1, v2 + 1) > 1/2). Where programs
-    run on several inputs, it is the mean over the inputs.
+    best, the probability that the leader has the majority of the two is P(Beta(v1 + 1, v2 + 1) > 1/2). If programs run
+    on several inputs, the probability is the mean over the inputs.
 
     Args:
-        selector: Ranks the candidates and says what each of them votes for (`Scores.votes`). Without such votes, the
-            candidates' texts are compared, apart from white space.
-        threshold: The probability from which on the leader is decided.
+        selector: Selector that ranks the candidates and returns their votes (`Scores.votes`). Without votes, the
+            candidates' texts are compared, ignoring white space.
+        threshold: Probability at which the leader counts as decided.
     """
 
     def __init__(self, selector: Selector, threshold: float) -> None:
@@ -148,7 +148,7 @@ class UntilDecided:
         self._threshold = threshold
 
     def enough(self, group: RolloutGroup) -> bool:
-        """Return whether the leader is decided; never among fewer than two candidates."""
+        """Return whether the leader is decided; always false for fewer than two candidates."""
         if len(group) < max(2, self._selector.min_candidates):
             return False
         scores = self._selector.score(group)
@@ -157,15 +157,15 @@ class UntilDecided:
 
 
 def probability_decided(votes: NDArray[np.int64], leader: int) -> float:
-    """Return the probability that more candidates would not change what the leader stands for.
+    """Return the probability that more candidates would not change the majority for the leader's answers.
 
     Args:
-        votes: Int64 [N, questions], what each candidate answers to each question: equal numbers for equal answers, and
-            below 0 for none.
-        leader: The candidate that is ranked first.
+        votes: Int64 [N, questions], each candidate's answer to each question; equal numbers stand for equal answers,
+            and numbers below 0 for a missing answer.
+        leader: Index of the candidate that is ranked first.
 
     Returns:
-        The mean over the questions; 0 without any.
+        The mean probability over the questions; 0 if there are no questions.
     """
     found = []
     for column in votes.T:

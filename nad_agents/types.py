@@ -47,8 +47,8 @@ ScoreName = Literal["activation", "attribution"]
 2504.07440, eq. 5)."""
 
 EngineName = Literal["hf", "vllm", "openai"]
-"""What runs the model: transformers in the caller's process, vLLM in processes of its own, or a server with OpenAI's
-protocol, which shows no neurons."""
+"""Engine that runs the model: transformers in the caller's process, vLLM in its own processes, or a server with
+OpenAI's protocol, which shows no neurons."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""
@@ -88,11 +88,11 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 Until = Literal["passed", "decided"]
-"""When sampling stops before there are n candidates: once one passes the verifier, or once the leading one is decided
+"""Rule for stopping before n candidates are sampled: when one passes the verifier, or when the leading one is decided
 by the criterion of adaptive consistency (arXiv 2305.11860)."""
 
 _WAVES = {"passed": 2, "decided": 4}
-"""Candidates generated at a time where sampling may stop early; fewer save more tokens and take more time."""
+"""Number of candidates per wave if sampling may stop early; a smaller number saves more tokens but takes more time."""
 
 
 class SamplingConfig(_Config):
@@ -247,7 +247,7 @@ class NADConfig(_Config):
 
     @classmethod
     def paper(cls, *, early_stopping: bool = False) -> NADConfig:
-        """Return neuron agreement as the paper has it (arXiv 2510.26277): knn with three neighbors, Jaccard similarity.
+        """Return the config for the paper's neuron agreement (arXiv 2510.26277): Jaccard knn with three neighbors.
 
         Args:
             early_stopping: Whether all candidates but the chosen one are dropped after the first chunk of 32 tokens.
@@ -359,9 +359,9 @@ class Selection(_Config):
         usage: Token counts.
         timings: Seconds per phase.
         verified: True if the winner passed the verifier, False if no candidate did, None without a verifier.
-        confidence: Estimated probability that the winner is right; None if nothing that was calibrated speaks for it
+        confidence: Estimated probability that the winner is right; None without calibrated evidence
             (`nad_agents.confidence`).
-        low_confidence: Whether the confidence is below the least that was asked for; None if none was.
+        low_confidence: Whether the confidence is below the required minimum; None if there is no minimum.
         model: Name of the model.
         details: The selector's own evidence (clusters, groups) as JSON-serializable data.
     """

@@ -172,10 +172,10 @@ def walk_ranking(
 
 
 def call_verifier(method: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Call a method of a verifier; whatever it raises is a failure of the verifier and not of the candidate.
+    """Call a method of a verifier; any exception is a failure of the verifier, not of the candidate.
 
     Raises:
-        VerificationError: The method raised something that is no error of this library.
+        VerificationError: The method raised an exception that does not belong to this library.
     """
     try:
         return method(*args, **options)

@@ -1,7 +1,7 @@
-"""Candidates in waves, until a rule says that there are enough: what is not needed is not generated.
+"""Generate candidates in waves until a rule decides that there are enough, to save unnecessary candidates.
 
-Each wave is a request of its own to the scheduler, so that its rows go to waiting requests while the rule is asked. The
-waves share the prompt by the engine's prefix cache, and their candidates are those that one batch would have had.
+Each wave is a separate request to the scheduler, so other requests can use its rows while the rule decides. The waves
+share the prompt through the engine's prefix cache, and their candidates are the same as those of one batch.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["WavesUntilEnough"]
 
 
 class WavesUntilEnough:
-    """The waves of one request, for whoever waits for all of them; see `ScheduledRequest`, whose attributes it has.
+    """A request that is generated in waves; it has the attributes of `ScheduledRequest`.
 
     Args:
         waves: The waves (see `GenerationRequest.split`).
-        observer: Follows all of them.
+        observer: Observer of all waves.
         cancellation: Ends the request early.
-        rule: Asked after each wave but the last, on a thread of the request's own.
-        submit: Queues requests with the scheduler.
-        on_enough: Called on that thread if waves are left out.
+        rule: Rule that is applied after each wave but the last, on the request's own thread.
+        submit: Function that queues requests with the scheduler.
+        on_enough: Function that is called on the same thread if waves are left out.
 
     Attributes:
         first: The first wave, which the caller queues before `start`.
@@ -54,11 +54,11 @@ class WavesUntilEnough:
         self._on_enough = on_enough
 
     def start(self) -> None:
-        """Begin to wait for the first wave, which has been queued."""
+        """Start waiting for the first wave, which must already be queued."""
         threading.Thread(target=self._run, name="nad-waves", daemon=True).start()
 
     def check_process(self) -> None:
-        """Check that whoever is about to wait is in the process in which the request runs; see `ScheduledRequest`."""
+        """Check that the caller is in the process in which the request runs; see `ScheduledRequest`."""
         if not self.future.done():
             self.first.check_process()
 

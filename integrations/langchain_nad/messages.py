@@ -60,7 +60,7 @@ def _written_call(call: InvalidToolCall) -> str:
     arguments = call["args"] or ""
     name = call["name"]
     named = json.dumps(name, ensure_ascii=False)
-    # what is kept of a call without a known name is the whole text, and other models keep it of every call
+    # a call without a known name keeps its whole text; other models keep the whole text of every call
     if not name or arguments.startswith('{"name": '):
         return arguments
     return f'{{"name": {named}, "arguments": {arguments}{"}" if _is_json(arguments) else ""}'

@@ -1,4 +1,4 @@
-"""The next step of an agent, chosen among N candidates: those that do the same are counted together."""
+"""Choose the next step of an agent among N candidates, counting candidates that take the same step together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REJECTED = 2
 def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()) -> list[list[int]]:
     """Group candidates that make the same calls with the same arguments; those that make no call are one group.
 
-    Python code in the arguments is the same if it differs in its form only, such as in comments.
+    Python code in the arguments counts as the same if it differs only in form, such as in comments.
 
     Args:
         answers: The candidates' messages.
@@ -81,22 +81,22 @@ def choose_step(
 
     A group's score is the sum of its members' agreement (mean similarity of activated neurons to all other
     candidates), or under the selectors ``self_verify`` and ``p_true`` its best member's score. Within the group the
-    selector's ranking decides. Groups of invalid calls come last, before them those that cannot be carried out (see
-    `nad_agents.chat.edit_steps`), before these those whose calls were all answered already, and before these groups
-    that a verifier rejected; a rejected member stands behind the others of its group.
+    selector's ranking decides. Rejected members rank after the others of their group. Some groups rank after all
+    others, in this order: groups that a verifier rejected, groups whose calls have all been answered before, groups
+    that cannot be carried out (see `nad_agents.chat.edit_steps`), and groups of invalid calls.
 
     Args:
         message: Answer of an `NADChatModel` that was called with ``include_candidates=True``.
         exclude_args: Names of arguments that make no difference between two calls.
-        answered: Calls that were answered already, from `answered_calls`; to make them again would bring nothing new.
-        conversation: The messages before this one, in which the text that an edit replaces has to stand; without any,
-            edits are not looked up.
-        tools: The tools on offer, whose schemas the arguments have to fit.
+        answered: Calls that have been answered before, from `answered_calls`; repeating them would give no new result.
+        conversation: The messages before this one, which must contain the text that an edit replaces; if empty, edits
+            are not checked.
+        tools: The offered tools; the arguments must fit their schemas.
 
     Returns:
-        The message, or one made of another candidate, with the groups under ``response_metadata["nad"]["steps"]``; a
-        group that only makes answered calls again has ``"repeated": True`` there, and one that cannot be carried out
-        the reason under ``"fault"``.
+        The message, or one made of another candidate, with the groups under ``response_metadata["nad"]["steps"]``. A
+        group that only repeats answered calls has ``"repeated": True`` there, and a group that cannot be carried out
+        has the reason under ``"fault"``.
 
     Raises:
         ConfigurationError: The message comes without candidates.
@@ -108,7 +108,7 @@ def choose_step(
     # a pruned candidate broke off in the middle of its step
     whole = [c for c in evidence.pop("candidates") if c["finish_reason"] != "pruned"]
     answers = [AIMessage(**c["message"]) for c in whole]
-    # a judge's scores are of one step alone, so a step that many take is as good as its best candidate
+    # a judge scores each candidate alone, so a step that many candidates take is as good as its best candidate
     judged = evidence.get("selector") in ("self_verify", "p_true")
     agreement = [(c["score"] if judged else c["agreement"]) or 0.0 for c in whole]
     total = max if judged else sum
@@ -128,7 +128,7 @@ def choose_step(
         possible = faults[group[0]] is None
         return (not invalid, possible, not is_repeated(group), not rejected, agreeing, -rank)
 
-    # members that make no call may differ in the edits that they write
+    # members that make no call may still differ in the edits that their texts contain
     alike = [part for group in group_steps(answers, exclude_args) for part in _by_fault(group, faults)]
     groups = sorted(alike, key=standing, reverse=True)
     winner = min(groups[0], key=lambda i: (doubts[i], whole[i]["rank"]))
@@ -235,7 +235,7 @@ def _call_key(call: ToolCall, exclude_args: Collection[str]) -> str:
 
 
 def _as_openai(tool: Any) -> dict[str, Any]:
-    """Return a tool in OpenAI's form; one that has none, such as a provider's own, has no schema."""
+    """Return a tool in OpenAI's form; a tool without this form, such as a provider's own tool, gets no schema."""
     try:
         found: dict[str, Any] = convert_to_openai_tool(tool)
     except (TypeError, ValueError):
@@ -252,7 +252,7 @@ def _fault(answer: AIMessage, shown: ShownText | None, schemas: Mapping[str, Map
 
 
 def _by_fault(group: list[int], faults: Sequence[str | None]) -> list[list[int]]:
-    """Split a group into those that can be carried out and those that cannot."""
+    """Split a group into candidates that can be carried out and candidates that cannot."""
     parts = [[i for i in group if (faults[i] is None) is possible] for possible in (True, False)]
     return [part for part in parts if part]
 

@@ -50,7 +50,7 @@ def openai_tools(
                 raise ValueError(msg)  # noqa: TRY301 - reported like what langchain-core refuses
             found.append(converted)
         except (AttributeError, TypeError, ValueError) as error:
-            # langchain-core asks a callable that is no function for its name
+            # langchain-core requires a name even from a callable that is not a function
             msg = f"{getattr(tool, '__name__', tool)!r} cannot be used as a tool: {error}"
             raise ConfigurationError(msg) from error
     return checked_tools(found)
@@ -73,7 +73,7 @@ def _openai_tool(tool: Tool, *, strict: bool | None) -> dict[str, Any]:
 def recursive_type_schema(cls: Any) -> dict[str, Any] | None:
     """Return the schema of a TypedDict or a dataclass that refers to itself; None for anything else.
 
-    langchain-core can convert no such TypedDict.
+    langchain-core cannot convert such a TypedDict.
     """
     if not (is_typeddict(cls) or (inspect.isclass(cls) and is_dataclass(cls))):
         return None
@@ -85,13 +85,12 @@ def recursive_type_schema(cls: Any) -> dict[str, Any] | None:
 
 
 def whole_class_schema(cls: Any) -> dict[str, Any] | None:
-    """Return the schema of a class where langchain-core's conversion would lose a part of it, else None.
+    """Return the schema of a class if langchain-core's conversion would lose a part of it, else None.
 
-    langchain-core writes references out, which leaves nothing of those that lead back to themselves, and describes a
-    Decimal as any string.
+    langchain-core inlines references, which drops recursive ones, and describes a Decimal as any string.
 
     Args:
-        cls: A class of pydantic, or a dataclass; None is returned for anything else.
+        cls: A pydantic class or a dataclass; the function returns None for any other class.
     """
     if not inspect.isclass(cls):
         return None

@@ -44,11 +44,11 @@ def create_app(
         runner: A `nad_sandbox.BehaviourRunner`, for requests that ask for the selector `behaviour`.
         sandbox: The sandbox of the verifier and the runner. It is closed when the server stops, so that no program
             delays the end.
-        adapters: Decoders of the same model with an adapter each, by the names under which they can be requested, as
-            `NeuronAgreementDecoder(decoder.loaded, adapter=...)` makes them. All share the queue.
+        adapters: Decoders of the same model, each with its own adapter, by the names that requests use for them.
+            `NeuronAgreementDecoder(decoder.loaded, adapter=...)` makes such a decoder. All decoders share the queue.
 
     Raises:
-        ConfigurationError: A decoder has a verifier, or an adapter the name of the model.
+        ConfigurationError: A decoder has a verifier, or an adapter has the name of the model.
     """
     adapters = dict(adapters or {})
     if any(one.verifier is not None for one in (decoder, *adapters.values())):

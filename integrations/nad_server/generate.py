@@ -179,6 +179,6 @@ async def _submit(
 
 
 def _count(state: ServerState, selection: Selection) -> None:
-    # an answer that was accepted because it holds no Python has passed no check
+    # an answer that is accepted only because it has no Python has passed no check
     verified = selection.verified if was_checked(selection.best.verdict) else None
     state.metrics.count_selection(selection.selector, selection.usage, verified=verified)

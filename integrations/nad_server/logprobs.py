@@ -50,7 +50,7 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
         visible: Special tokens that are part of its text.
     """
     hidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in visible}
-    # at the beginning of a text, SentencePiece tokenizers leave out the space that a token stands for
+    # SentencePiece tokenizers drop a token's leading space at the beginning of a text
     before = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"][-1:]
 
     def decode(tokens: list[int]) -> str:
@@ -66,18 +66,18 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
         tokens = _split_text(rollout, decoded, special)
         if "".join(token.text for token in tokens) == rollout.text:
             return tokens
-    # the tokenizer writes a token differently depending on its neighbors, and the whole text is always right
+    # if the tokens' texts do not add up to the answer's text, the whole text counts as one token
     total = max(float(rollout.logprobs.sum()), _LOWEST)
     return [TokenText(rollout.text, rollout.text, total)] if rollout.text else []
 
 
 def _split_text(rollout: Rollout, decode: Callable[[list[int]], str], special: Collection[int]) -> list[TokenText]:
-    """Return the tokens of an answer with what each adds to the text.
+    """Return the tokens of an answer, each with the text that it adds.
 
     Args:
         rollout: The answer.
-        decode: Returns the text of tokens.
-        special: Tokens that are left out unless they have a text.
+        decode: Function that decodes tokens to text.
+        special: Special tokens, which are left out unless they add text.
     """
     ids = rollout.token_ids.tolist()
     tokens: list[TokenText] = []

@@ -62,4 +62,4 @@ class NADOptions(BaseModel):
 
 
 SUFFIX_OPTIONS = set(NADOptions.model_fields) - {"selector_options", "layers"}
-"""The options that can be written behind a model's name, as in ``name@n=16,selector=medoid``: those with one value."""
+"""The options that can follow a model's name, as in ``name@n=16,selector=medoid``; each has a single value."""

@@ -21,7 +21,7 @@ _LOOKS_LIKE_PYTHON = re.compile(r"^(?:def |class |import |from \w+ import |async
 
 
 def was_checked(verdict: Mapping[str, Any] | None) -> bool:
-    """Return whether a verdict says something about code, unlike that on an answer without Python."""
+    """Return whether a verdict comes from checking code, not from an answer without Python."""
     return "reason" not in (verdict or {})
 
 
@@ -56,7 +56,7 @@ class PythonAnswers:
 
 
 def _has_python(answer: str) -> bool:
-    """Return whether the whole answer is Python, or a fenced block is marked as Python or looks like it unmarked."""
+    """Return whether the answer or a fenced block is Python, by the block's mark or, without one, by its content."""
     from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM
     from nad_sandbox.checks.code_extraction.program_facts import facts
 
@@ -71,7 +71,7 @@ def _has_python(answer: str) -> bool:
 class ProposedInputs:
     """An input proposer that proposes nothing where another one fails, such as for a prompt that leaves no room.
 
-    The selector `behaviour` then has to do with the inputs that it finds without a proposer.
+    The selector `behaviour` then uses only the inputs that it finds without a proposer.
 
     Attributes:
         propose: The other proposer; see `nad_sandbox.behaviour.input_set.InputProposer`.

@@ -154,7 +154,7 @@ def build_chat_request(
 def _with_steps(
     config: NADConfig, chat: PreparedChat, messages: Sequence[Mapping[str, Any]], output_spec: OutputSpec
 ) -> NADConfig:
-    """Let the candidates of a coding agent be compared as steps, unless beginnings of answers are compared."""
+    """Compare the candidates of a coding agent as steps, unless pruning compares beginnings of answers."""
     edits = any("SEARCH" in str(message.get("content")) for message in messages)
     if config.pruning != "never" or not (output_spec.tools or edits):
         return config
@@ -313,6 +313,6 @@ def _option_named_in(message: str, nad: NADOptions) -> str:
     if any(f"{name}=" in message or repr(name) in message for name in nad.selector_options or ()):
         return "nad.selector_options"
     given = sorted(nad.model_fields_set)
-    # a message that gives an option's value is about that option, whatever else it mentions
+    # a message that contains an option's value is about that option, even if it mentions others
     named = [name for name in given if f"{name}=" in message] or [name for name in given if name in message]
     return f"nad.{named[0]}" if named else "nad"

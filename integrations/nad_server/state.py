@@ -34,14 +34,14 @@ class ServerState:
 
     Attributes:
         decoder: The decoder that generates the answers.
-        adapters: Decoders of the same model with an adapter each, by the names under which they can be requested.
+        adapters: Decoders of the same model, each with its own adapter, by the names that requests use for them.
         settings: The operator's settings.
         admission: The queue before the engine.
         metrics: The metrics.
         verifier: Checks candidates in a sandbox; None checks nothing.
         runner: Runs programs in a sandbox for the selector `behaviour`.
         sandbox: The sandbox of the verifier and the runner.
-        started: Unix time at which the server was started.
+        started: Unix time at which the server started.
         threads: Threads that prepare and submit requests; slow checks of other requests never occupy them.
     """
 
@@ -93,22 +93,22 @@ class ServerState:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names under which the model can be requested, and those of its adapters."""
+        """The names that requests may use for the model and its adapters."""
         return (*(self.settings.model_names or (self.decoder.engine.name,)), *self.adapters)
 
     @property
     def decoders(self) -> tuple[NeuronAgreementDecoder, ...]:
-        """The decoder of the model, and those of its adapters."""
+        """The decoders of the model and its adapters."""
         return (self.decoder, *self.adapters.values())
 
     def serving(self, model: str) -> ServerState:
-        """Return the state for requests to a model: the same queue, metrics and futures with the model's decoder.
+        """Return the state for requests to a model: it shares queue, metrics and futures, and has the model's decoder.
 
         Args:
-            model: A name of the model or of an adapter, possibly with options behind it.
+            model: A name of the model or of an adapter, possibly followed by options.
 
         Raises:
-            APIError: There is no such model.
+            APIError: The model does not exist.
         """
         name, _, _ = model.partition("@")
         if name not in self.names:
@@ -120,14 +120,14 @@ class ServerState:
         return replace(self, decoder=self.adapters[name], adapters={}, settings=settings)
 
     def options(self, model: str, given: NADOptions | None) -> NADOptions:
-        """Return the NAD options of a request: those of its body, and else those behind the model's name.
+        """Return the NAD options of a request: those in its body, else those after the model's name.
 
         Args:
-            model: A name of the model, or one with options behind it, as in ``name@n=16,selector=medoid``.
+            model: A name of the model, possibly followed by options, as in ``name@n=16,selector=medoid``.
             given: The options of the body.
 
         Raises:
-            APIError: The options behind the model's name are wrong.
+            APIError: The options after the model's name are invalid.
         """
         _, _, suffix = model.partition("@")
         if not suffix:

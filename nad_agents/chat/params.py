@@ -128,7 +128,7 @@ def nad_config(values: Mapping[str, Any], base: NADConfig, *, compare: bool) -> 
 
     Args:
         values: Fields of NAD_FIELDS by the model's name for them; they win over `base`.
-        base: Options of the decoder, those that the model was given in one object, or the defaults.
+        base: Options of the decoder, options that were passed to the model in one object, or the defaults.
         compare: False for a single candidate, which takes the selector "first" and no recording unless `values`
             names a selector.
 

@@ -38,7 +38,7 @@ class _Commands(TyperGroup):
     """The commands, interrupted by Ctrl-C with a line and the exit status 130."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command that was asked for."""
+        """Run the requested command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -110,7 +110,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
     """
     candidates = selection.candidates
     groups = selection.details.get("groups") if selection.selector in _RUN_CODE else None
-    # 1. what there is to show
+    # 1. collect the data to show
     columns: dict[str, list[str]] = {
         "rank": [str(c.rank + 1) for c in candidates],
         "#": [str(c.index) for c in candidates],

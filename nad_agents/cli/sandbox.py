@@ -74,7 +74,7 @@ def with_behaviour(
         selector: The selector that compares them.
 
     Raises:
-        MissingDependencyError: Assertions are asked for, and llguidance is not installed.
+        MissingDependencyError: The selector needs assertions, and llguidance is not installed.
     """
     from nad_sandbox import AssertionRunner, BehaviourRunner
 

@@ -95,7 +95,7 @@ def _names_all_properties(schema: Mapping[str, Any]) -> bool:
 def _without_open_ends(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema whose range of numbers, if it is narrower than 1, has closed ends a little further inside.
 
-    llguidance allows a whole number at an open end of such a range: 0 where 0 < x < 0.5 is asked for.
+    llguidance allows a whole number at an open end of such a range, such as 0 for 0 < x < 0.5.
     """
     bounds = {key: schema.get(key) for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")}
     numbers = {key: value for key, value in bounds.items() if isinstance(value, int | float)}

@@ -23,7 +23,7 @@ Difficulty = Literal["hard", "middle", "easy"]
 """Share of a problem's candidates that are correct: below a third, up to two thirds, or above; 0 and 1 are excluded."""
 
 _CUT_SHARE = 0.5
-"""Share of cut candidates above which a report warns of them."""
+"""Share of cut candidates above which a report shows a warning."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Evidence:
         count_entropy: Correlation of neuron count and mean entropy, by unit and kind.
         counts: Mean neuron counts of right and of wrong candidates, and their difference within problems.
         agreement: Mean similarity of right and right, right and wrong, wrong and wrong candidates within problems.
-        reliability: For each part of the estimated confidences their mean, the accuracy of the picks, and its problems.
+        reliability: For each bin of the estimated confidence, its mean, the accuracy of the picks, and the problems.
     """
 
     problems: int
@@ -184,7 +184,7 @@ def reliability_curve(measures: Sequence[ProblemMeasures], sample: Resampling) -
     """Compare the estimated probability that the pick is right with how often it is, in bins of a fifth.
 
     Returns:
-        For each bin with problems the mean estimate, and the accuracy with its interval.
+        For each bin with problems, the mean estimate and the accuracy with its interval.
     """
     confidence = np.array([m.confidence for m in measures])
     right = np.array([m.correct[m.confident_pick] for m in measures], dtype=np.float64)

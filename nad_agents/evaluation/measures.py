@@ -50,7 +50,7 @@ class ProblemMeasures:
         rankings: Int64 [V, N], each variant's candidates, best first.
         milliseconds: Float64 [V], time of each variant's scores and ranking, starting from activated neurons per token.
         sweeps: Rankings, int64 [variants, N], by what is varied and its setting.
-        subsets: Share of correct picks, float64 [followed variants], by number of candidates.
+        subsets: Share of correct picks by number of candidates, float64 [variants in `Plan.followed`] each.
         chunk_points: Float64 [chunks of all candidates, 2], neuron count and mean entropy of each whole chunk.
         growth: For each candidate its number of unique neurons after each whole chunk.
         confidence: Estimated probability that the candidate which `auto` picks is right; NaN if there is no estimate.

@@ -113,7 +113,7 @@ Sweep = Mapping[int | str, tuple[Variant, ...]]
 def standard_variants(
     *, first_layer: int, n_layers: int, answers: bool = False, examples: bool = False, behaviour: bool = False
 ) -> list[Variant]:
-    """List the variants of the main table: every selector as it is, variants against length, and those that run code.
+    """List the main table's variants: every selector as it is, variants against length, and variants that run code.
 
     Args:
         first_layer: Index of the first recorded layer.

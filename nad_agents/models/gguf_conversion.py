@@ -144,7 +144,7 @@ def _read_weights(
 ) -> PreTrainedModel:
     """Dequantize the weights into a plain model that can be saved."""
     options: dict[str, Any] = {"gguf_file": file, "dtype": dtype, "config": copy.deepcopy(config)}
-    if hasattr(transformers, "GgufConfig"):  # versions that can keep blocks quantized have to be told not to
+    if hasattr(transformers, "GgufConfig"):  # versions that can keep blocks quantized need this option
         options["quantization_config"] = transformers.GgufConfig(gguf_file=file, dequantize=True)
     factory: Any = AutoModelForCausalLM
     with reading_once(reader, dtype):

@@ -34,7 +34,7 @@ _RESIDUAL_NAME = re.compile(r"altup|laurel|per_layer_input_gate|per_layer_projec
 embeddings and their low-rank residual, and the mixing of DeepSeek V4's parallel residual streams."""
 
 _AFTER_BLOCK = {"Zamba2HybridLayer": "linear", "ZambaHybridLayer": "linear"}
-"""Names of matrices that a layer applies to its feed-forward output."""
+"""Name of the matrix that a class of layers applies to its feed-forward output."""
 
 _ROUTER_NAME = re.compile(r"gate|router")
 _TOP_K_OPTIONS = ("num_experts_per_tok", "top_k_experts", "num_experts_per_token", "moe_topk", "moe_k")

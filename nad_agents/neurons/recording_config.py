@@ -17,12 +17,12 @@ class RecordingConfig:
         score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y
             (arXiv 2504.07440, eq. 5).
         top_k: Number of activated neurons per token.
-        per_layer_top: Greatest number of them from one layer.
+        per_layer_top: Largest number of activated neurons per token from one layer.
         layers: (first, end) of the recorded layers, counted over those with a feed-forward block; None records all.
         router_weights: Whether the activation score of a mixture of experts is |h| times the router's weight of the
-            expert, or |h| alone. Attribution always has the weight. With it, a mixture is scored as the one wide
-            feed-forward block that it is: what the residual stream receives of a neuron is w * h times its direction,
-            so an expert of little weight does not fill the set.
+            expert, or |h| alone. Attribution always includes the weight. With the weight, a mixture is scored as one
+            wide feed-forward block: a neuron adds w * h times its direction to the residual stream, so an expert of
+            little weight does not fill the set.
     """
 
     score: ScoreName = "activation"

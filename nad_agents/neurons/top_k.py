@@ -1,7 +1,7 @@
 """The best-scored neurons of every token: the best few of each layer, then the best k of those over all layers.
 
 There are two ways to the same sets. `torch.topk` works everywhere. On a CPU, integers are faster: a score's bits, made
-monotone, share one machine word with the neuron's number, so numpy's vectorised partition moves both at once. A layer
+monotone, share one machine word with the neuron's number, so numpy's vectorized partition moves both at once. A layer
 is partitioned by the upper 16 bits of the scores, which together with the number take 32 bits. A 16-bit score is then
 compared in full, a 32-bit score is not: a few more neurons than wanted are taken and compared in full, and the tokens
 for which a neuron that was not taken might belong to the best are done again with 64-bit words.
@@ -22,7 +22,7 @@ _WORD_NEURONS = 1 << 16
 """Greatest number of neurons per layer whose numbers fit beside 16 bits of a score in a 32-bit word."""
 
 _MARGIN = 16
-"""Number of neurons taken beyond those wanted; with so many, real activations never needed 64-bit words (measured)."""
+"""Number of neurons taken in addition to those wanted; with it, no real activations needed 64-bit words (measured)."""
 
 _BLOCK = 1 << 16
 """Number of scores processed at a time, so that their words stay in a core's cache (measured)."""

@@ -1,7 +1,7 @@
-"""Selectors on assertions that a model wrote: candidates and assertions are evidence for one another.
+"""Select by assertions that a model wrote: candidates and assertions are evidence for one another.
 
 No assertion is known to be right. Candidates that pass the same assertions support one another, and so do assertions
-that the same candidates pass: `codet` (arXiv 2207.10397) and `b4` (arXiv 2409.08692) weigh both.
+that the same candidates pass; `codet` (arXiv 2207.10397) and `b4` (arXiv 2409.08692) combine both kinds of support.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ __all__ = ["B4", "AssertionResults", "AssertionRunner", "CodeT", "b4_scores", "c
 
 
 class AssertionResults(Protocol):
-    """Which assertions each program passes."""
+    """The assertions for a prompt, and which of them each program passes."""
 
     @property
     def assertions(self) -> Sequence[str]:
-        """The assertions as source; empty if none could be written."""
+        """Source of the assertions; empty if none could be written."""
         ...
 
     @property
@@ -37,20 +37,20 @@ class AssertionResults(Protocol):
 
 
 class AssertionRunner(Protocol):
-    """An object that has assertions written and runs programs on them, such as ``nad_sandbox.AssertionRunner``."""
+    """An object that obtains assertions and runs programs on them, such as ``nad_sandbox.AssertionRunner``."""
 
     def check(self, answers: Sequence[str], *, prompt: str = "") -> AssertionResults:
         """Run the programs in the answers on the same assertions.
 
         Args:
             answers: The candidates' texts, including prose and code fences.
-            prompt: What the candidates answer.
+            prompt: The prompt that the candidates answer.
         """
         ...
 
 
 def codet_scores(passed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Score programs by the square root of how many pass the same assertions, times the number of these assertions.
+    """Score programs by the square root of the number that pass the same assertions, times these assertions' number.
 
     Args:
         passed: Bool [programs, assertions].
@@ -60,12 +60,12 @@ def codet_scores(passed: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def b4_scores(passed: NDArray[np.bool_], *, alpha: float = 1e3, beta: float = 1e5) -> NDArray[np.float64]:
-    """Score programs by how likely the assertions that they pass, and they alone, are right (arXiv 2409.08692).
+    """Score programs by the probability that exactly the assertions they pass are right (arXiv 2409.08692).
 
     Args:
         passed: Bool [programs, assertions].
-        alpha: Prior on wrong programs and assertions being many.
-        beta: Prior on wrong programs passing wrong assertions rarely.
+        alpha: Prior for the belief that wrong programs and assertions are frequent.
+        beta: Prior for the belief that wrong programs rarely pass wrong assertions.
     """
     rows, group, size = np.unique(passed, axis=0, return_inverse=True, return_counts=True)
     n, m = passed.shape
@@ -89,10 +89,10 @@ class CodeT(SelectorBase):
 
     A candidate without tokens gets NaN. Ties are broken by agreement and log-probability (`NADFusion`), which decide
     alone where no assertion could be written. ``details`` holds the ``assertions``, and under ``passed`` for each
-    candidate how many of them it passes, None for a candidate without tokens.
+    candidate the number of assertions that it passes, None for a candidate without tokens.
 
     Attributes:
-        runner: Has assertions written and runs programs on them.
+        runner: Obtains assertions and runs programs on them.
     """
 
     name: ClassVar[str] = "codet"
@@ -102,7 +102,7 @@ class CodeT(SelectorBase):
     runner: AssertionRunner | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is something to run programs with.
+        """Check that a runner is given.
 
         Raises:
             ConfigurationError: There is no runner.
@@ -123,7 +123,7 @@ class CodeT(SelectorBase):
         assert self.runner is not None
         n = len(group)
         evidence = NADFusion(comparison=self.comparison).score(group)
-        # in content order, so that nothing depends on the candidates' positions
+        # in content order, so that the result does not depend on the candidates' positions
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         results = self.runner.check([group.rollouts[i].text for i in present], prompt=group.prompt) if present else None
         if results is None or not results.assertions:

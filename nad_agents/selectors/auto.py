@@ -1,4 +1,4 @@
-"""The default selector, which chooses among the others by what the candidates' answers are."""
+"""The default selector, which chooses another selector by the kind of the candidates' answers."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _CODE = re.compile(r"^ *```(?:python|py)\b|^(?:async )?def \w+\(|^class \w+", re
 class Auto(SelectorBase):
     """Chooses the best selector for the answers: execution for code, a vote for stated answers, else agreement.
 
-    - If at least half of the candidates have Python in them and there is a runner: `Behaviour`.
-    - If at least half of them state an answer that can be compared, such as a boxed one: `Majority` with ``stated``
-      answers and weighted votes.
-    - Otherwise the ranks by neuron agreement and log-probability: `NADFusion`. Where the engine shows no neurons, the
-      mean log-probability alone: `MeanLogprob`.
+    - If at least half of the candidates contain Python and there is a runner: `Behaviour`.
+    - If at least half of the candidates state an answer that can be compared, such as a boxed one: `Majority` with
+      ``stated`` answers and weighted votes.
+    - Otherwise the ranks by neuron agreement and log-probability: `NADFusion`. If the engine shows no neurons, the mean
+      log-probability alone: `MeanLogprob`.
 
     Beginnings of answers, between which early stopping chooses, are always compared by the last of these.
 

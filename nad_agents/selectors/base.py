@@ -43,9 +43,10 @@ class Scores:
         values: Float64 [N]; higher is better, and NaN ranks last.
         tie_breaks: Further keys in order of importance, float64 [N] each; higher is better.
         details: JSON-serializable evidence, such as clusters or votes.
-        selector: Name of the selector that made the scores, where a selector chose among others.
-        votes: Int64 [N, questions], what each candidate answers to each question that the selector compares, such as
-            an input of the programs: equal numbers for equal answers, and below 0 for none. None if it compares none.
+        selector: Name of the selector that made the scores, if another selector chose it.
+        votes: Int64 [N, questions], each candidate's answer to each question that the selector compares, such as an
+            input of the programs; equal numbers stand for equal answers, and numbers below 0 for a missing answer.
+            None if the selector compares no answers.
     """
 
     values: NDArray[np.float64]

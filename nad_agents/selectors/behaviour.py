@@ -78,7 +78,7 @@ class BehaviourObserver(Protocol):
 class Behaviour(SelectorBase):
     """Scores a candidate by the share of the others that do the same as its program, averaged over the inputs.
 
-    On an input on which a candidate fails it agrees with nobody. A candidate without tokens gets NaN. Ties are broken
+    A candidate that fails on an input agrees with no other there. A candidate without tokens gets NaN. Ties are broken
     by the ranks by agreement and log-probability (`NADFusion`), which decide alone where nothing can be observed.
     ``details`` holds the ``inputs``; under ``groups`` the label of the group of candidates that agree on every input
     (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``
@@ -129,7 +129,7 @@ class Behaviour(SelectorBase):
         labels = label_outcomes(observed.outcomes)
         values[present] = self.score_labels(labels)
         note = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
-        # 3. group candidates that do the same, as evidence
+        # 3. group candidates with the same behavior, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):
             members.setdefault(tuple(row), []).append(place)
@@ -148,7 +148,7 @@ class Behaviour(SelectorBase):
         return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Score candidates by what they do.
+        """Score candidates by their programs' behavior.
 
         Args:
             labels: Int64 [candidates, inputs], as `label_outcomes` returns them.
@@ -171,7 +171,7 @@ class BehaviourGroups(Behaviour):
     name: ClassVar[str] = "behaviour_groups"
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Score candidates by what they do; see `Behaviour.score_labels`."""
+        """Score candidates by their programs' behavior; see `Behaviour.score_labels`."""
         same = (labels[:, None, :] == labels[None, :, :]).all(axis=2).sum(axis=1)
         return np.where((labels >= 0).any(axis=1), same, 0).astype(np.float64)
 
@@ -181,7 +181,7 @@ NOTHING_WORKS = "no program gives a result on any input, so they are ranked by a
 
 
 def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.int64]:
-    """Number what programs do on each input, so that equal numbers on an input mean the same behavior.
+    """Number the programs' outcomes on each input, so that equal numbers on an input mean the same behavior.
 
     Args:
         outcomes: For each program, its outcome on each input.
@@ -195,7 +195,7 @@ def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.
         kinds: list[tuple[ObservedOutcome, int]] = []
         known: dict[int, int] = {}
         for outcome in on_input:
-            # programs that are the same text share their outcomes
+            # programs with the same text share their outcomes
             if id(outcome) not in known:
                 label = next((label for first, label in kinds if first.matches(outcome)), None)
                 if label is None:

@@ -1,4 +1,4 @@
-"""Selectors that fuse the kinds of evidence by rank: agreement, confidence and, if asked for, sparsity."""
+"""Selectors that combine agreement, confidence and optionally sparsity by rank."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class NADFusion(SelectorBase):
 
     def score(self, group: RolloutGroup) -> Scores:
         """Score every candidate, in index order."""
-        # whether a candidate is cut later is not known yet where only its first tokens are compared
+        # if only first tokens are compared, it is not known yet whether a candidate will be cut
         seen = self.comparison.token_limit or max(map(len, group.rollouts), default=0)
         cut = [i for i, r in enumerate(group.rollouts) if r.finish_reason == "length" and len(r) <= seen]
         if not self.whole_first or not 0 < len(cut) < len(group):

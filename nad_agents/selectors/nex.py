@@ -208,7 +208,7 @@ class NEX(SelectorBase):
             ConfigurationError: No neurons were recorded.
         """
         n = len(group)
-        # neurons that the group activated are numbered 0, 1, ..., as a large mixture of experts has millions more
+        # only the group's activated neurons are numbered, as a large mixture of experts has millions of others
         counts_of = neuron_counts(group, self.comparison)
         used = np.unique(np.concatenate([ids for ids, _ in counts_of])) if n else np.empty(0, dtype=np.int32)
         number = np.empty(group.layout.n_neurons, dtype=np.int32)

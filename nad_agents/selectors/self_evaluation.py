@@ -22,11 +22,11 @@ class AnswerJudge(Protocol):
     """An object that judges answers, such as ``nad_agents.self_evaluation.ModelJudge(decoder)``."""
 
     def compare(self, task: str, pairs: Sequence[tuple[str, str]]) -> Sequence[float]:
-        """Return for each pair how much better the first answer is, in [-1, 1]."""
+        """Return, for each pair, how much better the first answer is than the second, in [-1, 1]."""
         ...
 
     def p_true(self, task: str, answers: Sequence[str]) -> Sequence[float]:
-        """Return for each answer the probability that it is right."""
+        """Return, for each answer, the probability that it is right."""
         ...
 
 
@@ -80,7 +80,7 @@ class SelfVerify(SelectorBase):
                 wins[b].append(1 - win)
 
         if n > 1:
-            # content order is random enough for a ring, and the same for every order of the candidates
+            # content order is random enough for a ring, and does not depend on the candidates' order
             play([(i, (i + 1) % n) for i in range(n)])
             means = [float(np.mean(won)) for won in wins]
             pivots = sorted(range(n), key=lambda i: (-means[i], i))[: self.pivots]
@@ -96,7 +96,7 @@ class PTrue(SelectorBase):
     A candidate without tokens gets NaN; ties are broken by agreement and log-probability (arXiv 2207.05221).
 
     Attributes:
-        judge: Says how likely an answer is to be right.
+        judge: Estimates the probability that an answer is right.
     """
 
     name: ClassVar[str] = "p_true"

@@ -63,9 +63,10 @@ _STATED = re.compile(
 
 
 def stated(text: str) -> str | None:
-    r"""Return the answer that a text states as its own; None if it states none.
+    r"""Return the answer that a text states; None if it states none.
 
-    That is what is boxed, else the number or the letter of a choice after the last "####", "answer is" or "Answer:".
+    The answer is the boxed text, else the number or the letter of a choice after the last "####", "answer is" or
+    "Answer:".
     """
     found = boxed(text)
     if found is not None:
@@ -133,12 +134,12 @@ class Majority(SelectorBase):
             np.array([mean_logprob(r) for r in group.rollouts], dtype=np.float64),
         )
         if self.weighted:
-            # a half more, so that the last of two voters still counts
+            # 0.5 is added, so that the lower-ranked of two voters still counts
             evidence = NADFusion(comparison=self.comparison).score(group)
             tie_breaks = (evidence.values, *evidence.tie_breaks)
             weights = np.where(evidence.values >= 0, 0.5 + evidence.values, 0.0)
         votes: dict[str, float] = {}
-        # sorted, because the order of the candidates must not change the last bit of a sum
+        # sorted, so that the order of the candidates cannot change the last bit of a sum
         for weight, answer in sorted((w, a) for w, a in zip(weights.tolist(), answers, strict=True) if a is not None):
             votes[answer] = votes.get(answer, 0.0) + weight
         values = np.array([0.0 if a is None else votes[a] for a in answers], dtype=np.float64)

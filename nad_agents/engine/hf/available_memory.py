@@ -42,7 +42,7 @@ def available_device_memory(device: torch.device) -> int | None:
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        # what torch has reserved without using it is free to the next tensor
+        # memory that torch has reserved but does not use is available for the next tensor
         return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     return available_host_memory() if device.type in {"cpu", "mps"} else None
 

@@ -64,7 +64,7 @@ class CandidateStreams:
         self._block_index = -1
 
     def at(self, step: int, candidates: Sequence[int]) -> torch.Tensor:
-        """Return the numbers of one step for some of the candidates; later steps must be asked for later.
+        """Return the random numbers of one step for some of the candidates; steps must be requested in order.
 
         Returns:
             float32 [len(candidates)] in [0, 1).

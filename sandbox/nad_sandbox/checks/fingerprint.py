@@ -1,4 +1,4 @@
-"""Normalize programs: those that differ in form alone get the same text, so that each is checked once."""
+"""Normalize programs: programs that differ only in form get the same text, so that each is checked once."""
 
 from __future__ import annotations
 

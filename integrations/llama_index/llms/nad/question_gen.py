@@ -1,4 +1,4 @@
-"""`NADQuestionGenerator`: divides a question for LlamaIndex's `SubQuestionQueryEngine` among its tools."""
+"""`NADQuestionGenerator`: divides a question into questions to the tools of a `SubQuestionQueryEngine`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _QUESTION_CHARACTERS = 200
 
 
 class NADQuestionGenerator(BaseQuestionGenerator):
-    """Lets the model divide a question into questions to tools; a grammar allows no tool that is not there.
+    """Lets the model divide a question into questions to tools; a grammar allows only existing tools.
 
     Example:
         .. code-block:: python
@@ -29,8 +29,8 @@ class NADQuestionGenerator(BaseQuestionGenerator):
 
     Args:
         llm: The model.
-        max_questions: The greatest number of questions.
-        prompt: The prompt, with the variables `tools_str` and `query_str`; None takes LlamaIndex's own.
+        max_questions: Largest number of questions.
+        prompt: The prompt, with the variables `tools_str` and `query_str`; None uses LlamaIndex's own prompt.
     """
 
     def __init__(self, llm: NADLLM, *, max_questions: int = 5, prompt: BasePromptTemplate | None = None) -> None:
@@ -48,7 +48,7 @@ class NADQuestionGenerator(BaseQuestionGenerator):
         """Return at least one question to a tool.
 
         Args:
-            tools: The tools, by whose names and descriptions the model decides.
+            tools: The tools; the model chooses among them by their names and descriptions.
             query: The question.
         """
         asked = _variables(tools, query)
@@ -66,7 +66,7 @@ class NADQuestionGenerator(BaseQuestionGenerator):
             sub_question=(str, Field(min_length=1, max_length=_QUESTION_CHARACTERS)),
             tool_name=(names, ...),
         )
-        # the class is made at run time, which type checkers do not follow
+        # type checkers cannot follow the class, which is created at run time
         items: Any = list[question]  # type: ignore[valid-type]
         return create_model("Questions", items=(items, Field(min_length=1, max_length=self._max_questions)))
 

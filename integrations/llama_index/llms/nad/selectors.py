@@ -1,4 +1,4 @@
-"""`NADSelector`: chooses query engines and retrievers for LlamaIndex's routers, always among those that there are."""
+"""`NADSelector`: chooses query engines and retrievers for LlamaIndex's routers, only among the existing ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REASON_CHARACTERS = 200
 
 
 class NADSelector(BaseSelector):
-    """Lets the model choose among the choices of a router; a grammar allows no choice that is not there.
+    """Lets the model choose among the choices of a router; a grammar allows only existing choices.
 
     Example:
         .. code-block:: python
@@ -32,9 +32,9 @@ class NADSelector(BaseSelector):
 
     Args:
         llm: The model.
-        max_outputs: The greatest number of choices; None sets no limit.
+        max_outputs: Largest number of choices; None sets no limit.
         prompt: The prompt, with the variables `num_choices`, `context_list`, `query_str` and, for more than one choice,
-            `max_outputs`; None takes LlamaIndex's own.
+            `max_outputs`; None uses LlamaIndex's own prompt.
     """
 
     def __init__(self, llm: NADLLM, *, max_outputs: int | None = 1, prompt: BasePromptTemplate | None = None) -> None:
@@ -76,13 +76,13 @@ class NADSelector(BaseSelector):
             reason=(str, Field(max_length=_REASON_CHARACTERS, description="Why it is the most relevant.")),
         )
         most = self._most(choices)
-        # the class is made at run time, which type checkers do not follow
+        # type checkers cannot follow the class, which is created at run time
         items: Any = list[selection]  # type: ignore[valid-type]
         return create_model("Selections", selections=(items, Field(min_length=1, max_length=most)))
 
 
 def _result(output: Any) -> SelectorResult:
-    # a model may name one choice twice, which would then be asked twice
+    # a model may name a choice twice, and the router would then query it twice
     found = {selection.index: selection.reason for selection in reversed(output.selections)}
     ordered = dict.fromkeys(selection.index for selection in output.selections)
     return SelectorResult(selections=[SingleSelection(index=i - 1, reason=found[i]) for i in ordered])

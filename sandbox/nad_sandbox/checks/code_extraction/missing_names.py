@@ -66,7 +66,7 @@ def with_missing_names(code: str, prompt: str) -> str:
 
 
 def _put_before(code: str, tree: ast.Module, future: list[str], lines: list[str]) -> str:
-    """Insert lines into a program behind its docstring and its `__future__` imports, which must come first."""
+    """Insert lines into a program after its docstring and its `__future__` imports, which must come first."""
     if not future and not lines:
         return code
     at = 0

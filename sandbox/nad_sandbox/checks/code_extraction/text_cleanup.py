@@ -51,7 +51,7 @@ def cleaned_source(code: str) -> str:
     not.
 
     Args:
-        code: Source as it stands in the answer.
+        code: Source as it appears in the answer.
     """
     code = textwrap.dedent(code.strip("\n").rstrip()) + "\n"
     code = _without_prompts(code)

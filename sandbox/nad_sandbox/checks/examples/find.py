@@ -63,7 +63,7 @@ class UncertainExample:
     """A place that may be an example and is not checked, since a wrong reading would reject correct programs.
 
     Attributes:
-        text: The place, as it stands in the prompt.
+        text: The place, as it appears in the prompt.
         reason: Why the place is not checked.
     """
 
@@ -138,7 +138,7 @@ def _of_one_kind(found: Iterable[tuple[int, Reading]]) -> list[tuple[int, Readin
 
 
 class _Context:
-    """What the whole prompt says about the functions asked for, and whether it reports a bug."""
+    """Facts from the whole prompt: the requested functions, and whether the prompt reports a bug."""
 
     def __init__(self, prompt: str) -> None:
         self.prompt = prompt
