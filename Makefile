@@ -47,11 +47,9 @@ $(VLLM_READY): pyproject.toml constraints.txt
 	  jsonschema openai "pytest>=8.3" "pytest-asyncio>=0.25" "pytest-timeout>=2.3" "pytest-xdist>=3.6"
 	touch $(VLLM_READY)
 
-# the engine over vLLM, beside that over transformers; then the library's unit tests with the oldest transformers
+# the engine over vLLM, and the same tests with the engine over the oldest transformers
 test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
-	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal \
-	  tests/unit/engine tests/unit/neurons tests/unit/constrained tests/unit/models tests/unit/chat
 
 # a minute; no network, no weights
 unit: $(READY)
