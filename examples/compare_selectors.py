@@ -13,7 +13,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from nad_agents import NeuronAgreementDecoder, SamplingConfig, available_selectors
+from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig, available_selectors
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.selectors import get_selector, rank
 
@@ -41,9 +41,10 @@ def main() -> None:
     table.add_column("ms", justify="right", min_width=6)
     table.add_column("its choice begins with", no_wrap=True)
     for name in available_selectors():
-        if name == "behaviour":  # runs the candidates' programs, which takes a sandbox
+        try:
+            selector = get_selector(name, comparison=ComparisonConfig())
+        except ConfigurationError:  # it runs programs or asks a model, and has to be told where
             continue
-        selector = get_selector(name, comparison=ComparisonConfig())
         started = time.perf_counter()
         ranking = rank(selector.score(group), group)
         milliseconds = (time.perf_counter() - started) * 1000

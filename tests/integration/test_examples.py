@@ -8,7 +8,8 @@ import pytest
 from llama_index.core import Settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-ARGUMENTS = {
+ARGUMENTS: dict[str, list[str]] = {
+    "demo.py": [],
     "agent_tools.py": ["--n", "2"],
     "llama_index_agent.py": ["--n", "2"],
     "llama_index_query.py": ["--n", "2", "--tokens", "30"],

@@ -107,7 +107,7 @@ def test_other_selectors_are_refused_by_name_before_anything_is_sent(selector, r
     # nothing answers at this address
     options = {"base_url": "http://127.0.0.1:9/v1"}
     decoder = NeuronAgreementDecoder("tiny", engine="openai", engine_options=options)
-    with pytest.raises(ConfigurationError, match=f"{selector!r} {reason}.* choose one of mean_logprob"):
+    with pytest.raises(ConfigurationError, match=f"{selector!r} {reason}.* choose one of auto, mean_logprob"):
         decoder.decode("hello", config=NADConfig(selector=selector))
 
 
