@@ -51,7 +51,7 @@ def test_attribution_is_refused_by_name(vllm):
 
 
 def test_a_range_of_layers_that_the_model_does_not_have_is_refused(decoder):
-    with pytest.raises(ConfigurationError, match="does not fit a model (of|with) 3 layers"):
+    with pytest.raises(ConfigurationError, match=r"does not fit a model (of|with) 3 layers"):
         decoder.decode("hello", config=NADConfig(**CONFIG, layers=(2, 9)))
 
 
