@@ -28,6 +28,9 @@ PREFIX = "nad-sandbox-"
 PERIOD_MICROSECONDS = 100_000
 REMOVE_SECONDS = 5.0
 
+# of all sandboxes of this process, whose groups lie side by side
+_counter = itertools.count()
+
 
 @dataclass(frozen=True)
 class ControlGroup:
@@ -104,7 +107,6 @@ class ControlGroups:
     def __init__(self, parents: dict[Controller, Path], version: Literal[1, 2]) -> None:
         self.parents = parents
         self.version = version
-        self._counter = itertools.count()
 
     @classmethod
     def find(cls) -> ControlGroups | None:
@@ -124,7 +126,7 @@ class ControlGroups:
         Raises:
             OSError: The group may not be made.
         """
-        name = f"{PREFIX}{Owner.current()}-{next(self._counter)}"
+        name = f"{PREFIX}{Owner.current()}-{next(_counter)}"
         group = ControlGroup({kind: parent / name for kind, parent in self.parents.items()}, self.version)
         try:
             for folder in set(group.folders.values()):
@@ -152,7 +154,7 @@ class ControlGroups:
     def _works(self, kind: Controller) -> bool:
         """Return whether a group with this controller can be made and limited."""
         trial = ControlGroups({kind: self.parents[kind]}, self.version)
-        trial._counter = self._counter
+        trial._counter = _counter
         try:
             return trial.make(Limits()).remove()
         except OSError:

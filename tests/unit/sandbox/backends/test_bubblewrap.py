@@ -96,6 +96,10 @@ class TestControlGroups:
         written = {file.name: file.read_text() for file in folder.iterdir()}
         assert written == {"memory.max": str(5 << 20), "pids.max": "7", "cpu.max": "50000 100000"}
 
+    def test_two_sandboxes_of_a_process_never_make_the_same_group(self, tmp_path):
+        made = [self.groups(tmp_path, 2).make(Limits()) for _ in range(3)]
+        assert len({folder for group in made for folder in group.folders.values()}) == 3
+
     def test_kills_are_counted_in_each_versions_words(self, tmp_path):
         (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n")
         (tmp_path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
