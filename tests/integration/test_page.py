@@ -234,7 +234,8 @@ def test_the_form_is_as_it_was_after_a_reload(page):
     def fewer(route):
         answer = route.fetch()
         selectors = [{"name": "knn", "description": ""}]
-        route.fulfill(response=answer, json=answer.json() | {"max_candidates": 4, "selectors": selectors})
+        changed = {"max_candidates": 4, "selector": "knn", "selectors": selectors}
+        route.fulfill(response=answer, json=answer.json() | changed)
 
     page.route("**/api/options", fewer)
     page.reload()
