@@ -154,7 +154,6 @@ class ControlGroups:
     def _works(self, kind: Controller) -> bool:
         """Return whether a group with this controller can be made and limited."""
         trial = ControlGroups({kind: self.parents[kind]}, self.version)
-        trial._counter = _counter
         try:
             return trial.make(Limits()).remove()
         except OSError:
