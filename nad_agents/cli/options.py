@@ -38,6 +38,7 @@ __all__ = [
     "URLOption",
     "WorkersOption",
     "engine_options",
+    "json_or_text",
     "option",
 ]
 
@@ -92,11 +93,16 @@ def engine_options(engine: EngineName, given: list[str] | None, url: str | None)
         if not equals or not name:
             msg = f"--engine-option {one}: write NAME=VALUE, such as max_model_len=4096"
             raise ConfigurationError(msg)
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
+        found[name] = json_or_text(value)
     return found
+
+
+def json_or_text(value: str) -> Any:
+    """Return the value of an option, parsed as JSON if possible, and as text otherwise."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def _interval(limits: dict[str, float]) -> str:

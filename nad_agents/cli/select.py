@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from nad_agents.cli.options import NAD, REPEATABLE, SimilarityOption, option
+from nad_agents.cli.options import NAD, REPEATABLE, SimilarityOption, json_or_text, option
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig
 
@@ -131,8 +131,5 @@ def _parse_parameters(pairs: list[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             msg = f"option {pair!r} is not name=value, such as k=5"
             raise ConfigurationError(msg)
-        try:
-            parameters[name] = json.loads(value)
-        except ValueError:
-            parameters[name] = value
+        parameters[name] = json_or_text(value)
     return parameters

@@ -19,13 +19,14 @@ from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.openai.answer_pieces import AnswerPiece, PieceReader, PieceTable
 from nad_agents.engine.openai.request_body import check_supported, request_body
 from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.streamed_engine import StreamedEngine, StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout
 from nad_agents.selectors.base import Selector
 
-__all__ = ["OpenAIEngine", "OpenAIPrefill"]
+__all__ = ["OpenAIEngine"]
 
 _WAIT_SECONDS = 0.2
 """Seconds that a step waits for the next piece before the scheduler checks for cancelled requests."""
@@ -35,23 +36,6 @@ _WHOLE_DISTRIBUTION = ("entropy", "self_certainty", "tail_entropy")
 
 _NO_SIGNAL = ("majority", "behaviour", "shortest", "first", "random")
 """Names of the selectors that read nothing but the answers."""
-
-
-@dataclass(eq=False)
-class OpenAIPrefill:
-    """A prompt that has not been sent yet."""
-
-    request: GenerationRequest
-    tokens_left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Count the prompt as one piece."""
-        self.tokens_left = 1
-
-    def advance(self) -> int:
-        """Do nothing, as the server reads the prompt."""
-        read, self.tokens_left = self.tokens_left, 0
-        return read
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class _News:
     error: Exception | None = None
 
 
-class OpenAIEngine:
+class OpenAIEngine(StreamedEngine):
     """Generates candidates with one model of a server; see `nad_agents.engine.base.Engine`.
 
     Args:
@@ -81,20 +65,14 @@ class OpenAIEngine:
     """
 
     def __init__(self, client: Any, loaded: ServedModel, *, max_rows: int, logprobs: bool, top_logprobs: int) -> None:
-        self.loaded = loaded
+        super().__init__(loaded, count_prompts=False)
         self._client = client
         self._logprobs = logprobs
         self._top_logprobs = top_logprobs
         self._threads = ThreadPoolExecutor(max_rows, thread_name_prefix="nad-openai")
         self._news: queue.Queue[_News] = queue.Queue()
-        self._generations: list[StreamedGeneration] = []
         self._tables: dict[StreamedGeneration, PieceTable] = {}
         self._stopped: dict[tuple[StreamedGeneration, int], threading.Event] = {}
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.loaded.name
 
     @property
     def context_length(self) -> int | None:
@@ -105,11 +83,6 @@ class OpenAIEngine:
     def records_neurons(self) -> bool:
         """Whether the engine can record neurons; always false, since a server does not show them."""
         return False
-
-    @property
-    def rows(self) -> int:
-        """Number of live candidates."""
-        return sum(len(generation.live) for generation in self._generations)
 
     def check_selector(self, selector: Selector) -> None:
         """Refuse a selector that reads data which servers do not return.
@@ -142,10 +115,6 @@ class OpenAIEngine:
             raise UnsupportedModelError(msg)
         return NeuronLayout(0, 0)
 
-    def can_join(self) -> bool:
-        """Return True, since another generation may always join."""
-        return True
-
     def check(self, request: GenerationRequest) -> None:
         """Check a request without sending anything.
 
@@ -154,20 +123,7 @@ class OpenAIEngine:
         """
         check_supported(request)
 
-    def fitting_token_limit(self, request: GenerationRequest) -> int:
-        """Return the request's own token limit."""
-        return request.sampling.max_new_tokens
-
-    def prefill(self, request: GenerationRequest) -> OpenAIPrefill:
-        """Start with a prompt.
-
-        Raises:
-            ConfigurationError: See `check`.
-        """
-        self.check(request)
-        return OpenAIPrefill(request)
-
-    def join(self, prefill: OpenAIPrefill) -> StreamedGeneration:
+    def join(self, prefill: StreamedPrefill) -> StreamedGeneration:
         """Send the requests of the N candidates."""
         request = prefill.request
         table = PieceTable(request.sampling.stop)
@@ -191,18 +147,10 @@ class OpenAIEngine:
             self._threads.submit(self._stream, generation, candidate, body, stopped)
         return generation
 
-    def start(self, request: GenerationRequest) -> StreamedGeneration:
-        """Send the requests of a prompt's N candidates.
-
-        Raises:
-            ConfigurationError: See `check`.
-        """
-        return self.join(self.prefill(request))
-
     def step(self, max_tokens: int) -> None:
         """Wait until a generation has `max_tokens` further tokens of every live candidate, or for a moment."""
         generations = [generation for generation in self._generations if generation.live]
-        while not any(one.all_finished or one.ready >= one.tokens + max_tokens for one in generations):
+        while not any(self._wait_is_over(one, max_tokens) for one in generations):
             try:
                 self._receive(self._news.get(timeout=_WAIT_SECONDS))
             except queue.Empty:
@@ -297,13 +245,6 @@ class OpenAIEngine:
             state.signals.append(np.array(signals, np.float32).reshape(-1, 3))
         generation.receive(candidate, numbers, [piece.logprob for piece in pieces], news.finish_reason)
         generation.prompt_tokens = news.usage.get("prompt_tokens", generation.prompt_tokens)
-
-    def _find(self, generation: Generation) -> StreamedGeneration:
-        for mine in self._generations:
-            if mine is generation:
-                return mine
-        msg = "the generation is not in this engine's batch; it was released already"
-        raise GenerationError(msg)
 
 
 def _from_the_text(piece: AnswerPiece) -> bool:

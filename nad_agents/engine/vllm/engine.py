@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from nad_agents.constrained.structured_output import StructuredOutput
@@ -20,6 +19,7 @@ from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.streamed_engine import StreamedEngine, StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.layout import layout_of
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
@@ -28,27 +28,10 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout
 from nad_agents.selectors.base import Selector
 
-__all__ = ["VLLMEngine", "VLLMPrefill"]
+__all__ = ["VLLMEngine"]
 
 
-@dataclass(eq=False)
-class VLLMPrefill:
-    """A prompt that has not been submitted to vLLM yet; vLLM reads it in pieces together with other requests."""
-
-    request: GenerationRequest
-    tokens_left: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Count the prompt's tokens."""
-        self.tokens_left = len(self.request.prompt_ids)
-
-    def advance(self) -> int:
-        """Return the prompt's number of tokens; vLLM reads them later."""
-        read, self.tokens_left = self.tokens_left, 0
-        return read
-
-
-class VLLMEngine:
+class VLLMEngine(StreamedEngine):
     """A batch of rows over one engine of vLLM; see `nad_agents.engine.base.Engine`.
 
     Args:
@@ -60,9 +43,8 @@ class VLLMEngine:
     """
 
     def __init__(self, llm: Any, loaded: ServedModel) -> None:
-        self.loaded = loaded
+        super().__init__(loaded, count_prompts=True)
         self._llm = llm
-        self._generations: list[StreamedGeneration] = []
         self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
         self._requests = 0
         # the finalizer also runs when the interpreter exits or the engine is garbage-collected
@@ -70,11 +52,6 @@ class VLLMEngine:
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
         self._widths: tuple[int, ...] = tuple(described[0]["widths"])
         self._refusal = str(described[0]["refusal"])
-
-    @property
-    def name(self) -> str:
-        """Name of the model."""
-        return self.loaded.name
 
     @property
     def context_length(self) -> int | None:
@@ -85,11 +62,6 @@ class VLLMEngine:
     def records_neurons(self) -> bool:
         """Whether the engine can record neurons at all."""
         return True
-
-    @property
-    def rows(self) -> int:
-        """Number of live candidates."""
-        return sum(len(generation.live) for generation in self._generations)
 
     def check_selector(self, selector: Selector) -> None:
         """Do nothing, as candidates have everything that a selector may read."""
@@ -103,10 +75,6 @@ class VLLMEngine:
         """
         return layout_of(recording, self._widths, self._refusal)
 
-    def can_join(self) -> bool:
-        """Return True, since another generation may always join."""
-        return True
-
     def check(self, request: GenerationRequest) -> None:
         """Check a request without running the model.
 
@@ -119,20 +87,7 @@ class VLLMEngine:
         check_supported(request)
         self.layout(request.recording)
 
-    def fitting_token_limit(self, request: GenerationRequest) -> int:
-        """Return the request's own token limit; requests that do not fit into the cache wait in vLLM's queue."""
-        return request.sampling.max_new_tokens
-
-    def prefill(self, request: GenerationRequest) -> VLLMPrefill:
-        """Start with a prompt.
-
-        Raises:
-            NADError: See `check`.
-        """
-        self.check(request)
-        return VLLMPrefill(request)
-
-    def join(self, prefill: VLLMPrefill) -> StreamedGeneration:
+    def join(self, prefill: StreamedPrefill) -> StreamedGeneration:
         """Submit the N candidates of a prompt to vLLM."""
         request, sampling = prefill.request, prefill.request.sampling
         text = AnswerText(
@@ -151,14 +106,6 @@ class VLLMEngine:
         self._generations.append(generation)
         return generation
 
-    def start(self, request: GenerationRequest) -> StreamedGeneration:
-        """Submit a prompt and its N candidates to vLLM.
-
-        Raises:
-            NADError: See `check`.
-        """
-        return self.join(self.prefill(request))
-
     def step(self, max_tokens: int) -> None:
         """Let vLLM work until a generation has `max_tokens` further tokens of every live candidate, or has ended.
 
@@ -168,7 +115,7 @@ class VLLMEngine:
         generations = [generation for generation in self._generations if generation.live]
         if not generations:
             return
-        while not any(one.all_finished or one.ready >= one.tokens + max_tokens for one in generations):
+        while not any(self._wait_is_over(one, max_tokens) for one in generations):
             self._receive()
         for generation in generations:
             generation.advance(max_tokens)
@@ -270,13 +217,6 @@ class VLLMEngine:
         except EngineDeadError as error:
             msg = f"the vLLM engine of {self.name} has ended, and its log says why; construct the decoder again"
             raise GenerationError(msg) from error
-
-    def _find(self, generation: Generation) -> StreamedGeneration:
-        for mine in self._generations:
-            if mine is generation:
-                return mine
-        msg = "the generation is not in this engine's batch; it was released already"
-        raise GenerationError(msg)
 
 
 def _drawn_logprobs(logprobs: Any) -> list[float]:

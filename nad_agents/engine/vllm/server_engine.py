@@ -16,8 +16,9 @@ from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.openai.answer_pieces import AnswerPiece
-from nad_agents.engine.openai.engine import OpenAIEngine, OpenAIPrefill
+from nad_agents.engine.openai.engine import OpenAIEngine
 from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.streamed_engine import StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.endpoint import FORGET_ROUTE, TAKE_ROUTE
 from nad_agents.engine.vllm.layout import layout_of
@@ -90,7 +91,7 @@ class VLLMServerEngine(OpenAIEngine):
         check_supported(request)
         self.layout(request.recording)
 
-    def join(self, prefill: OpenAIPrefill) -> StreamedGeneration:
+    def join(self, prefill: StreamedPrefill) -> StreamedGeneration:
         """Send the requests of the N candidates."""
         request = prefill.request
         text = AnswerText(
