@@ -14,7 +14,11 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from nad_agents._version import __version__
-from nad_agents.cli import bench, doctor, generate, report, select
+from nad_agents.cli.bench import bench
+from nad_agents.cli.doctor import doctor
+from nad_agents.cli.generate import ask, code
+from nad_agents.cli.report import report
+from nad_agents.cli.select import select
 from nad_agents.exceptions import (
     ConfigurationError,
     MissingDependencyError,
@@ -58,12 +62,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("ask")(generate.ask)
-app.command("code")(generate.code)
-app.command("bench")(bench.bench)
-app.command("select")(select.select)
-app.command("report")(report.report)
-app.command("doctor")(doctor.doctor)
+app.command("ask")(ask)
+app.command("code")(code)
+app.command("bench")(bench)
+app.command("select")(select)
+app.command("report")(report)
+app.command("doctor")(doctor)
 
 _OWN_COMMANDS = {command.name for command in app.registered_commands}
 
