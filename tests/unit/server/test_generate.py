@@ -93,6 +93,8 @@ async def test_who_waits_gets_pings_and_the_next_one_429(app):
     await until(lambda: app.state.server.admission.running == 1)
     second = asyncio.create_task(call(app, {**CHAT, "stream": True}, asyncio.Event()))
     await until(lambda: app.state.server.admission.waiting == 1)
+    # the first prompt has been read once its candidates are in the batch
+    await until(lambda: app.state.server.decoder.engine.rows > 0)
     async with http(app) as wire:
         for stream in (False, True):
             refused = await wire.post(PATH, json={**CHAT, "stream": stream})
