@@ -31,9 +31,11 @@ $(DEMO): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
 	touch $(DEMO)
 
-# everything, with the real model and the real sandboxes
+# everything, with the real model and the real sandboxes, in two processes: see pytest_collection_modifyitems in
+# tests/integration/conftest.py
 test: unit
-	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/integration tests/standard
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup \
+	  tests/integration tests/standard
 
 # vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is
 # the oldest that the project works with; that of `make unit` is the newest
