@@ -187,7 +187,8 @@ class StreamedGeneration:
 
     def _rollout(self, candidate: int) -> Rollout:
         state, length = self.candidates[candidate], self._length(candidate)
-        signals = (np.concatenate(state.signals) if state.signals else np.empty((0, 3), np.float32))[:length]
+        # a backend that records no signals has none of any token
+        signals = np.concatenate(state.signals)[:length] if state.signals else np.full((length, 3), np.nan, np.float32)
         neurons = np.concatenate(state.neurons) if state.neurons else np.empty((length, 0), np.int32)
         return Rollout(
             index=candidate,

@@ -145,6 +145,7 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
         served_name=str(served_name),
         widths=described["widths"],
         refusal=described["refusal"],
+        signals=described["signals"],
         max_rows=max_rows,
     )
 
