@@ -182,6 +182,36 @@ def test_where_nobody_asks_nothing_is_copied(runner, recorder):
     assert all(not slot.any() for slot in recorder._model.buffer.slots)
 
 
+def test_requests_without_options_cost_nothing_but_a_look_at_a_switch(runner, recorder, monkeypatch):
+    def unwanted(*_, **__):
+        pytest.fail("something was computed for a request that asks for nothing")
+
+    for name in ("step_neurons", "token_signals"):
+        monkeypatch.setattr(f"nad_agents.engine.vllm.worker_recorder.{name}", unwanted)
+    monkeypatch.setattr(torch, "index_select", unwanted)
+    step(runner, {"a": 3}, arriving=[new("a", 3, None)])
+    step(runner, {"a": 1})
+    assert recorder.take(["a"]) == {}
+    assert not recorder._records
+    assert not recorder._keys
+
+
+def test_beside_a_request_that_records_the_others_are_not_computed(runner, recorder, monkeypatch):
+    computed = []
+    real = RecordedModel.neurons
+
+    def counted(model, rows, config):
+        neurons = real(model, rows, config)
+        computed.append(len(neurons))
+        return neurons
+
+    monkeypatch.setattr(RecordedModel, "neurons", counted)
+    arriving = [new("a", 3, None), new("b", 3), new("c", 3, RequestOptions(record=False)), new("d", 3, None)]
+    step(runner, dict.fromkeys("abcd", 3), arriving=arriving)
+    assert computed == [1]
+    assert_recorded(runner, recorder, "b", 0, 1)
+
+
 def test_options_that_cannot_be_read_harm_nobody(runner, recorder):
     bad = new("a", 3)
     bad.sampling_params.extra_args = {EXTRA_ARG: '{"topk": 5}'}
