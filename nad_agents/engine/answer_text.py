@@ -51,6 +51,10 @@ class AnswerText:
         cuts = [at for stop in self._stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text
 
+    def pieces(self, tokens: Sequence[int]) -> tuple[str, ...]:  # noqa: ARG002 - the tokenizer decodes them as well
+        """Return no texts, since the model's tokenizer can decode the tokens."""
+        return ()
+
     def _plain(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, without special tokens that are not in `visible_tokens`."""
         if self._keeps_special:

@@ -65,6 +65,10 @@ class CandidateText(Protocol):
         """Return the text of a candidate's tokens, cut before the first stop string."""
         ...
 
+    def pieces(self, tokens: Sequence[int]) -> tuple[str, ...]:
+        """Return the text of each token where no tokenizer knows the tokens; nothing otherwise."""
+        ...
+
 
 class StreamedGeneration:
     """A request that the engine is working on; see `nad_agents.engine.base.Generation`.
@@ -187,16 +191,24 @@ class StreamedGeneration:
 
     def _rollout(self, candidate: int) -> Rollout:
         state, length = self.candidates[candidate], self._length(candidate)
-        signals = (np.concatenate(state.signals) if state.signals else np.empty((0, 3), np.float32))[:length]
+        # a backend that records no signals has none of any token
+        signals = np.concatenate(state.signals)[:length] if state.signals else np.full((length, 3), np.nan, np.float32)
+        logprobs = np.array(state.logprobs[:length], np.float32)
+        pieces = self._text.pieces(self.token_ids(candidate))
+        without = np.isnan(logprobs)
+        if pieces and not without.all():
+            # what a server gives no log-probability of, such as thinking, does not change the mean
+            logprobs[without] = logprobs[~without].mean()
         neurons = np.concatenate(state.neurons) if state.neurons else np.empty((length, 0), np.int32)
         return Rollout(
             index=candidate,
             token_ids=np.array(state.token_ids[:length], np.int64),
             text=self.text(candidate),
             neurons=neurons[:length],
-            logprobs=np.array(state.logprobs[:length], np.float32),
+            logprobs=logprobs,
             entropies=np.ascontiguousarray(signals[:, 0]),
             self_certainties=np.ascontiguousarray(signals[:, 1]),
             confidences=np.ascontiguousarray(signals[:, 2]),
             finish_reason=self.finish_reason(candidate),
+            pieces=pieces,
         )

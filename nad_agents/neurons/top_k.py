@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["LayerScores", "top_neurons"]
+__all__ = ["LayerScores", "best_of_layers", "top_neurons", "top_neurons_at_once"]
 
 _WORD_NEURONS = 1 << 16
 """Greatest number of neurons per layer whose numbers fit beside 16 bits of a score in a 32-bit word."""
@@ -71,9 +71,55 @@ def top_neurons(
             ids.append(torch.where(top.values != 0, numbers + position * stride, -1))
     if pools:
         return _best_packed(pools, top_k)
-    pooled = torch.cat(values, dim=-1)
-    best = pooled.topk(min(top_k, pooled.shape[-1]), dim=-1, sorted=True).indices
-    return torch.cat(ids, dim=-1).gather(-1, best).to(torch.int32)
+    return _best_of(torch.cat(values, dim=-1), torch.cat(ids, dim=-1), top_k)
+
+
+def top_neurons_at_once(
+    scores: torch.Tensor, per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
+) -> torch.Tensor:
+    """Return what `top_neurons` returns for layers of one width, from all layers in one pass.
+
+    For the few tokens of one step, the number of operations takes more time than the operations themselves.
+
+    Args:
+        scores: Scores [L, T, n] of all layers.
+        per_layer_top: See `top_neurons`, as for the other arguments.
+        top_k: See there.
+        stride: See there.
+        magnitudes: See there.
+
+    Returns:
+        int32 [T, k]; see there.
+    """
+    layers, tokens, width = scores.shape
+    keep = min(per_layer_top, width)
+    if scores.device.type == "cpu" and scores.itemsize in (2, 4) and width <= _WORD_NEURONS:
+        best = _packed_top(scores.reshape(layers * tokens, width), keep, 0, magnitudes, None)
+        pools = best.reshape(layers, tokens, keep) + stride * np.arange(layers)[:, None, None]
+        return _best_packed(list(pools), top_k)
+    top = (scores.abs() if magnitudes else scores).topk(keep, dim=-1, sorted=False)
+    first_ids = stride * torch.arange(layers, device=scores.device)
+    return best_of_layers(top.values, top.indices + first_ids[:, None, None], top_k)
+
+
+def best_of_layers(values: torch.Tensor, ids: torch.Tensor, top_k: int) -> torch.Tensor:
+    """Return the neuron ids of the best among the best of each layer, best first; -1 in the place of a zero score.
+
+    Args:
+        values: Scores [L, T, m] of the best neurons of each layer.
+        ids: Their neuron ids, int64 [L, T, m].
+        top_k: Greatest number of neurons from all layers.
+
+    Returns:
+        int32 [T, k], where k = min(top_k, L * m).
+    """
+    activated = torch.where(values != 0, ids, -1)
+    return _best_of(values.transpose(0, 1).flatten(1), activated.transpose(0, 1).flatten(1), top_k)
+
+
+def _best_of(values: torch.Tensor, ids: torch.Tensor, top_k: int) -> torch.Tensor:
+    best = values.topk(min(top_k, values.shape[-1]), dim=-1, sorted=True).indices
+    return ids.gather(-1, best).to(torch.int32)
 
 
 def _packed_top(

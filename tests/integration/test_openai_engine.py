@@ -2,13 +2,16 @@
 
 import json
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from langchain_core.messages import AIMessage
 from langchain_nad import NADChatModel
 from nad_server import ServerSettings, create_app
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from nad_agents import (
@@ -23,6 +26,7 @@ from nad_agents import (
 )
 from nad_agents.cli import app as command
 from nad_agents.models import LoadedModel
+from nad_agents.testing import ScriptedAnswer, ScriptedDecoder
 from tests.tiny_models import byte_tokenizer, tiny_model
 
 SAMPLING = SamplingConfig(n=3, max_new_tokens=24, temperature=1.0, seed=3)
@@ -37,10 +41,11 @@ def served():
     )
 
 
-@pytest.fixture(scope="module")
-def url(served):
+@contextmanager
+def serving(decoder):
+    """Serve a decoder on a free port; yield the address."""
     settings = ServerSettings(model_names=("tiny",), min_temperature=0.0, hosts=())
-    server = uvicorn.Server(uvicorn.Config(create_app(served, settings), port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(create_app(decoder, settings), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -49,6 +54,26 @@ def url(served):
     yield f"http://127.0.0.1:{port}/v1"
     server.should_exit = True
     thread.join(30)
+
+
+@contextmanager
+def front(url, **options):
+    """Yield a client of our server in front of the one at an address."""
+    config = NADConfig(selector="first", chunk_size=8)
+    engine_options = {"base_url": url, **options}
+    decoder = NeuronAgreementDecoder(
+        "tiny", engine="openai", engine_options=engine_options, sampling=SAMPLING, config=config
+    )
+    settings = ServerSettings(model_names=("front",), min_temperature=0.0)
+    with TestClient(create_app(decoder, settings), base_url="http://localhost") as client:
+        yield client
+    decoder.close()
+
+
+@pytest.fixture(scope="module")
+def url(served):
+    with serving(served) as address:
+        yield address
 
 
 @pytest.fixture
@@ -180,3 +205,113 @@ def test_the_command_line_asks_a_server(url):
     selection = json.loads(result.stdout)
     assert selection["selector"] == "mean_logprob"
     assert len(selection["candidates"]) == 2
+
+
+GREEDY = {"messages": [{"role": "user", "content": "hello"}], "temperature": 0, "max_tokens": 12, "logprobs": True}
+LOOK = {
+    "type": "function",
+    "function": {
+        "name": "look",
+        "description": "Looks.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]},
+    },
+}
+CALL = 'I look.\n<tool_call>\n{"name": "look", "arguments": {"place": "Zürich"}}\n</tool_call>'
+
+
+def lines(response):
+    """The chunks of a streamed response."""
+    data = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith("data: ")]
+    assert data.pop() == "[DONE]"
+    return [json.loads(line) for line in data]
+
+
+def test_a_server_in_front_gives_the_servers_log_probabilities_token_by_token(url):
+    behind = httpx.post(f"{url}/chat/completions", json={**GREEDY, "model": "tiny"}).json()["choices"][0]
+    entries = behind["logprobs"]["content"]
+    assert len(entries) > 4
+    with front(url) as client:
+        ask = {**GREEDY, "model": "front", "nad": {"n": 1}}
+        (choice,) = client.post("/v1/chat/completions", json=ask).json()["choices"]
+        chunks = lines(client.post("/v1/chat/completions", json={**ask, "stream": True}))
+    assert choice["message"]["content"] == behind["message"]["content"]
+    found = choice["logprobs"]["content"]
+    assert [entry["logprob"] for entry in found] == pytest.approx([entry["logprob"] for entry in entries], abs=1e-5)
+    assert "".join(entry["token"] for entry in found) == choice["message"]["content"]
+    streamed = [one["choices"][0] for one in chunks if one["choices"]]
+    together = [entry for one in streamed if one["logprobs"] for entry in one["logprobs"]["content"]]
+    assert together == found
+    assert "".join(one["delta"].get("content", "") for one in streamed) == choice["message"]["content"]
+
+
+def test_so_do_its_completions(url):
+    ask = {"prompt": "hello", "temperature": 0, "max_tokens": 12, "logprobs": 0}
+    behind = httpx.post(f"{url}/completions", json={**ask, "model": "tiny"}).json()["choices"][0]
+    with front(url) as client:
+        (choice,) = client.post("/v1/completions", json={**ask, "model": "front", "nad": {"n": 1}}).json()["choices"]
+    assert choice["text"] == behind["text"]
+    expected = pytest.approx(behind["logprobs"]["token_logprobs"], abs=1e-5)
+    assert choice["logprobs"]["token_logprobs"] == expected
+    assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+
+
+def test_where_the_server_is_not_asked_for_log_probabilities_a_client_gets_null(url):
+    with front(url, logprobs=False) as client:
+        answer = client.post("/v1/chat/completions", json={**GREEDY, "model": "front", "nad": {"n": 1}})
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["logprobs"] is None
+
+
+def test_tool_calls_of_the_server_come_through():
+    with serving(ScriptedDecoder(ScriptedAnswer([CALL]))) as url, front(url) as client:
+        ask = {"model": "front", "messages": GREEDY["messages"], "tools": [LOOK], "nad": {"n": 2}}
+        (choice,) = client.post("/v1/chat/completions", json=ask).json()["choices"]
+        chunks = lines(client.post("/v1/chat/completions", json={**ask, "stream": True}))
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "I look."
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "look"
+    assert json.loads(call["function"]["arguments"]) == {"place": "Zürich"}
+    streamed = [one["choices"][0] for one in chunks if one["choices"]]
+    parts = [part["function"] for one in streamed for part in one["delta"].get("tool_calls", ())]
+    assert parts[0]["name"] == "look"
+    assert json.loads("".join(part["arguments"] for part in parts)) == {"place": "Zürich"}
+    assert streamed[-1]["finish_reason"] == "tool_calls"
+
+
+def test_the_server_gets_the_tools_and_the_earlier_turns():
+    behind = ScriptedDecoder(ScriptedAnswer(["It rains."]))
+    call = {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"place": "Zürich"}'}}
+    turns = [
+        *GREEDY["messages"],
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "rain"},
+    ]
+    with serving(behind) as url, front(url) as client:
+        ask = {"model": "front", "messages": turns, "tools": [LOOK], "nad": {"n": 1}}
+        (choice,) = client.post("/v1/chat/completions", json=ask).json()["choices"]
+    assert choice["message"]["content"] == "It rains."
+    prompt = json.dumps(behind.requests[0].prompt, ensure_ascii=False)
+    assert "look" in prompt
+    assert "Zürich" in prompt
+    assert "rain" in prompt
+
+
+def test_a_chat_model_gets_calls_from_the_server():
+    with serving(ScriptedDecoder(ScriptedAnswer([CALL]))) as url:
+        decoder = NeuronAgreementDecoder(
+            "tiny",
+            engine="openai",
+            engine_options={"base_url": url},
+            sampling=SAMPLING,
+            config=NADConfig(selector="first"),
+        )
+        model = NADChatModel(decoder=decoder, max_tokens=96).bind_tools([LOOK])
+        (call,) = model.invoke("hello").tool_calls
+        chunks = list(model.stream("hello"))
+        decoder.close()
+    assert (call["name"], call["args"]) == ("look", {"place": "Zürich"})
+    whole = chunks[0]
+    for one in chunks[1:]:
+        whole += one
+    assert [(one["name"], one["args"]) for one in whole.tool_calls] == [("look", {"place": "Zürich"})]

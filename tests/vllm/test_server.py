@@ -9,7 +9,7 @@ import time
 import httpx
 import pytest
 
-from nad_agents import GenerationCancelledError, ModelLoadError, NADConfig, NeuronAgreementDecoder
+from nad_agents import GenerationCancelledError, ModelLoadError, NADConfig, NeuronAgreementDecoder, testing
 from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import json_grammar
 from tests.vllm.conftest import CONFIG, SAMPLING, make_decoder
@@ -25,6 +25,7 @@ def url(folder, tmp_path_factory):
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--port", str(port), "--dtype", "float32"]
     command += ["--max-model-len", "512", "--enforce-eager", "--max-num-seqs", "8", "--no-enable-chunked-prefill"]
+    command += ["--api-key", "secret"]
     command += ["--structured-outputs-config", '{"backend": "guidance"}']
     environment = {**os.environ, "VLLM_PLUGINS": "nad_agents"}
     log = tmp_path_factory.mktemp("server") / "log"
@@ -51,7 +52,8 @@ def url(folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def front(url, folder):
-    decoder = make_decoder(folder, engine="vllm", engine_options={"base_url": url}, max_rows=16)
+    options = {"base_url": url, "api_key": "secret"}
+    decoder = make_decoder(folder, engine="vllm", engine_options=options, max_rows=16)
     yield decoder
     decoder.close()
 
@@ -94,3 +96,18 @@ def test_cancelling_closes_the_connections(front):
 def test_a_server_that_does_not_answer_is_named(folder):
     with pytest.raises(ModelLoadError, match=r"no vLLM server answers at http://127\.0\.0\.1:9"):
         NeuronAgreementDecoder(folder, engine="vllm", engine_options={"base_url": "http://127.0.0.1:9"})
+
+
+def test_a_model_that_is_not_the_servers_is_refused_by_name(url, folder, tmp_path):
+    testing.tiny_model("llama").model.save_pretrained(tmp_path)
+    tokenizer = testing.byte_tokenizer()
+    tokenizer.add_tokens(["name", "true"])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelLoadError, match=rf"runs {folder}, whose tokens are not those of {tmp_path.name}"):
+        NeuronAgreementDecoder(tmp_path, engine="vllm", engine_options={"base_url": url, "api_key": "secret"})
+
+
+@pytest.mark.parametrize("route", ["model", "take", "forget"])
+def test_the_servers_key_guards_the_routes(url, route):
+    call = httpx.get if route == "model" else httpx.post
+    assert call(f"{url}/v1/nad/{route}").status_code == 401

@@ -1,14 +1,18 @@
-"""Recording under the settings of vLLM that change how the model is run: compiled, and divided over two workers."""
+"""Settings of vLLM that change how the model is run: recording is right under them, or refused by name."""
 
+import numpy as np
 import pytest
 
-from nad_agents import NADConfig
-from tests.vllm.conftest import CONFIG, OPTIONS, make_decoder
+from nad_agents import ConfigurationError, NADConfig, UnsupportedModelError, testing
+from nad_agents.engine.vllm.model_runners import check_runner
+from tests.vllm.conftest import CONFIG, OPTIONS, SAMPLING, SHAPE, make_decoder
 from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
+
+SILENT = NADConfig(**CONFIG, selector="mean_logprob", record=False)
 
 
 @pytest.mark.timeout(600)
-def test_sets_are_those_of_a_forced_forward_pass(folder, hf):
+def test_sets_are_those_of_a_forced_forward_pass_compiled_and_on_two_workers(folder, hf):
     options = {**OPTIONS, "enforce_eager": False, "tensor_parallel_size": 2}
     decoder = make_decoder(folder, engine="vllm", engine_options=options, max_rows=8)
     try:
@@ -17,3 +21,48 @@ def test_sets_are_those_of_a_forced_forward_pass(folder, hf):
         assert decoder.decode("hello", config=config).usage.generated_tokens < 4 * 24
     finally:
         decoder.close()
+
+
+@pytest.mark.timeout(600)
+def test_with_speculative_decoding_answers_are_right_and_recording_is_refused_by_name(folder, hf):
+    drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
+    decoder = make_decoder(folder, engine="vllm", engine_options={**OPTIONS, "speculative_config": drafts}, max_rows=8)
+    try:
+        with pytest.raises(UnsupportedModelError, match="not recorded with vLLM's speculative_config"):
+            decoder.decode("hello")
+        with pytest.raises(ConfigurationError, match=r"'entropy' reads a signal of each token: .* speculative_config"):
+            decoder.decode("hello", config=NADConfig(**CONFIG, selector="entropy", record=False))
+        greedy = SAMPLING.model_copy(update={"n": 1, "temperature": 0.0})
+        mine, theirs = (one.sample("hello " * 20, sampling=greedy, config=SILENT).rollouts[0] for one in (decoder, hf))
+        assert mine.token_ids.tolist() == theirs.token_ids.tolist()
+        np.testing.assert_allclose(mine.logprobs, theirs.logprobs, atol=1e-4)
+        assert np.isnan(mine.entropies).all()
+    finally:
+        decoder.close()
+
+
+@pytest.mark.timeout(600)
+def test_a_mixture_of_experts_with_a_shared_expert_is_refused_by_name(tmp_path):
+    experts = {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "num_experts": 4}
+    made = testing.tiny_model("qwen2_moe", max_position_embeddings=512, num_experts_per_tok=2, **SHAPE, **experts)
+    made.model.save_pretrained(tmp_path)
+    made.tokenizer.save_pretrained(tmp_path)
+    decoder = make_decoder(tmp_path, engine="vllm", engine_options=OPTIONS, max_rows=8)
+    try:
+        with pytest.raises(UnsupportedModelError, match=r"layer 0 of .* is a mixture of experts"):
+            decoder.decode("hello")
+        # the signals of its tokens do not depend on the neurons
+        selection = decoder.decode("hello", config=NADConfig(**CONFIG, selector="entropy", record=False))
+        assert sorted(selection.ranking) == [0, 1, 2, 3]
+        assert len({candidate.score for candidate in selection.candidates}) == 4
+    finally:
+        decoder.close()
+
+
+def test_the_runner_that_vllm_takes_on_gpus_has_what_the_recorder_relies_on():
+    from vllm.v1.worker.gpu.model_runner import GPUModelRunner
+
+    runner = object.__new__(GPUModelRunner)
+    assert not hasattr(runner, "_prepare_inputs")
+    check_runner(runner)
+    assert {"execute_model", "load_model", "get_model"} <= set(dir(runner))

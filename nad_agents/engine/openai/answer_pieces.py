@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 __all__ = ["AnswerPiece", "PieceReader", "PieceTable"]
@@ -23,12 +23,15 @@ class AnswerPiece:
         logprob: Log-probability in nats; NaN if the server does not return it.
         confidence: Negative mean log-probability of the likeliest tokens in nats; NaN if the server returns none.
         token: The token's id if the server returns it; the text is empty then.
+        from_text: Whether this is a token of the answer's text, for which a server with log-probabilities has one;
+            thinking and tool calls may come without.
     """
 
     text: str
     logprob: float = math.nan
     confidence: float = math.nan
     token: int | None = None
+    from_text: bool = True
 
 
 @dataclass(eq=False)
@@ -37,8 +40,12 @@ class PieceReader:
 
     Thinking that the server separates from the text is put back between <think> and </think>, and tool calls are
     written as text (<tool_call>), so that front ends read the answer like that of a local model.
+
+    Attributes:
+        room: Number of tokens of text that may still come; a server that counts differently may send more.
     """
 
+    room: int
     _thinking: bool = False
     _calls: dict[int, dict[str, str]] = field(default_factory=dict)
 
@@ -50,30 +57,39 @@ class PieceReader:
         """
         delta = getattr(choice, "delta", None)
         text = getattr(choice, "text", None) if delta is None else delta.content
+        logprobs = getattr(choice, "logprobs", None)
         thinking = _extra(delta, "reasoning_content") or _extra(delta, "reasoning")
         if thinking:
-            yield AnswerPiece(("" if self._thinking else "<think>") + thinking)
+            if not self._thinking:
+                yield AnswerPiece("<think>", from_text=False)
+            # log-probabilities that come with thinking and text at once cannot be told apart
+            for piece in _with_logprobs(thinking, None if text else logprobs):
+                yield replace(piece, from_text=False)
             self._thinking = True
         for call in getattr(delta, "tool_calls", None) or ():
             known = self._calls.setdefault(call.index, {"name": "", "arguments": ""})
             known["name"] += getattr(call.function, "name", None) or ""
             known["arguments"] += getattr(call.function, "arguments", None) or ""
         if text:
-            opening = "</think>\n" if self._thinking else ""
+            if self._thinking:
+                yield AnswerPiece("</think>\n", from_text=False)
             self._thinking = False
-            yield from _with_logprobs(opening, text, getattr(choice, "logprobs", None))
+            for piece in _with_logprobs(text, logprobs):
+                if self.room > 0:
+                    yield piece
+                self.room -= 1
 
     def end(self) -> Iterator[AnswerPiece]:
         """Yield the tool calls, which are complete only when the answer has ended."""
         if self._thinking:
-            yield AnswerPiece("</think>\n")
+            yield AnswerPiece("</think>\n", from_text=False)
         for _, call in sorted(self._calls.items()):
             try:
                 arguments = json.loads(call["arguments"] or "{}")
             except ValueError:
                 arguments = call["arguments"]
             body = json.dumps({"name": call["name"], "arguments": arguments}, ensure_ascii=False)
-            yield AnswerPiece(f"<tool_call>\n{body}\n</tool_call>\n")
+            yield AnswerPiece(f"<tool_call>\n{body}\n</tool_call>\n", from_text=False)
 
 
 def _extra(delta: Any, name: str) -> str:
@@ -82,17 +98,17 @@ def _extra(delta: Any, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _with_logprobs(opening: str, text: str, logprobs: Any) -> Iterator[AnswerPiece]:
+def _with_logprobs(text: str, logprobs: Any) -> Iterator[AnswerPiece]:
     tokens = list(_tokens(logprobs))
     if not tokens:
-        yield AnswerPiece(opening + text)
+        yield AnswerPiece(text)
         return
     # a token with part of a character has no text; if the tokens' texts do not add up, the first token gets all text
     adds_up = "".join(token for token, _, _ in tokens) == text
     for i, (token, logprob, top) in enumerate(tokens):
         piece = token if adds_up else text if i == 0 else ""
         confidence = -sum(top) / len(top) if top else math.nan
-        yield AnswerPiece((opening if i == 0 else "") + piece, logprob, confidence)
+        yield AnswerPiece(piece, logprob, confidence)
 
 
 def _tokens(logprobs: Any) -> Iterator[tuple[str, float, list[float]]]:
@@ -125,8 +141,12 @@ class PieceTable:
             self._texts.append(piece)
         return self._numbers[piece]
 
-    def decode(self, tokens: Any) -> str:
+    def pieces(self, tokens: Sequence[int]) -> tuple[str, ...]:
+        """Return the texts of numbered pieces."""
+        return tuple(self._texts[number] for number in tokens)
+
+    def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of numbered pieces, cut before the first stop string."""
-        text = "".join(self._texts[number] for number in tokens)
+        text = "".join(self.pieces(tokens))
         cuts = [at for stop in self._stop if (at := text.find(stop)) >= 0]
         return text[: min(cuts)] if cuts else text

@@ -195,7 +195,7 @@ class OpenAIEngine(StreamedEngine):
         """Read one candidate's stream into the queue until the stream ends or the candidate is dropped."""
         if stopped.is_set():
             return
-        reader, reason, usage = PieceReader(), "stop", {}
+        reader, reason, usage = PieceReader(body["max_tokens"]), "stop", {}
         create = self._client.completions.create if "prompt" in body else self._client.chat.completions.create
         try:
             with create(**body) as stream:
@@ -226,11 +226,8 @@ class OpenAIEngine(StreamedEngine):
         if news.error is not None:
             generation.error = generation.error or news.error
             return
-        state = generation.candidates[candidate]
-        # a server that counts tokens differently may exceed the limit
-        room = generation.request.sampling.max_new_tokens - len(state.token_ids)
-        pieces = news.pieces[: max(room, 0)]
-        if self._logprobs and any(np.isnan(piece.logprob) for piece in pieces if _from_the_text(piece)):
+        state, pieces = generation.candidates[candidate], news.pieces
+        if self._logprobs and any(piece.from_text and np.isnan(piece.logprob) for piece in pieces):
             generation.error = GenerationError(
                 f"the server gives no log-probabilities of {self.name}; set engine_options={{'logprobs': False}} and a "
                 "selector that needs none, such as majority, behaviour or shortest"
@@ -245,11 +242,6 @@ class OpenAIEngine(StreamedEngine):
             state.signals.append(np.array(signals, np.float32).reshape(-1, 3))
         generation.receive(candidate, numbers, [piece.logprob for piece in pieces], news.finish_reason)
         generation.prompt_tokens = news.usage.get("prompt_tokens", generation.prompt_tokens)
-
-
-def _from_the_text(piece: AnswerPiece) -> bool:
-    """Return whether a server with log-probabilities returns one for this piece; thinking and calls have none."""
-    return not piece.text.startswith(("<think>", "</think>", "<tool_call>"))
 
 
 def _as_generation_error(error: Exception) -> GenerationError:

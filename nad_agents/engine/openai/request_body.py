@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from nad_agents.constrained.structured_output import StructuredOutput
@@ -73,8 +75,8 @@ def request_body(
     if request.raw:
         return body | {"prompt": request.conversation} | ({"logprobs": top_logprobs} if logprobs else {})
     conversation = request.conversation
-    messages = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else list(conversation)
-    body |= {"messages": messages}
+    messages = [{"role": "user", "content": conversation}] if isinstance(conversation, str) else conversation
+    body |= {"messages": [_in_protocol(message) for message in messages]}
     if logprobs:
         body["logprobs"] = True
     if top_logprobs:
@@ -85,3 +87,16 @@ def request_body(
         schema = {"name": "answer", "schema": dict(processor.json_schema), "strict": True}
         body["response_format"] = {"type": "json_schema", "json_schema": schema}
     return body
+
+
+def _in_protocol(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message with the arguments of its tool calls as JSON text; chat templates take objects."""
+    if not message.get("tool_calls"):
+        return dict(message)
+    calls = []
+    for call in message["tool_calls"]:
+        function = call["function"]
+        arguments = function["arguments"]
+        text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        calls.append({**call, "function": {**function, "arguments": text}})
+    return {**message, "tool_calls": calls}

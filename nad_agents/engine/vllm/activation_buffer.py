@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.nn.functional import pad
 
 from nad_agents.engine.vllm.feed_forwards import DownProjection
 
@@ -23,7 +24,6 @@ class _Switch:
     on = False
 
 
-@torch.library.custom_op("nad_agents::copy_rows", mutates_args=("slot",))
 def _copy_rows(activations: torch.Tensor, rows: torch.Tensor, slot: torch.Tensor) -> None:
     """Copy some rows of a layer's activations [tokens, width] into the layer's slot [max rows, width]."""
     capturing = activations.is_cuda and torch.cuda.is_current_stream_capturing()
@@ -34,13 +34,17 @@ def _copy_rows(activations: torch.Tensor, rows: torch.Tensor, slot: torch.Tensor
     torch.index_select(flat, 0, rows[:count], out=slot[:count])
 
 
-@_copy_rows.register_fake
-def _(activations: torch.Tensor, rows: torch.Tensor, slot: torch.Tensor) -> None:
-    """Tell the compiler that the operator returns nothing."""
+# without `torch.library.custom_op`, whose wrappers take longer than the copy of a layer
+_LIBRARY = torch.library.Library("nad_agents", "DEF")
+_LIBRARY.define("copy_rows(Tensor activations, Tensor rows, Tensor(a!) slot) -> ()")
+for _key in ("CPU", "CUDA", "XPU"):
+    _LIBRARY.impl("copy_rows", _copy_rows, _key)
+# tells the compiler that the operator returns nothing
+torch.library.register_fake("nad_agents::copy_rows", lambda *_: None, lib=_LIBRARY)
 
 
 def _copy_before(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    _copy_rows(inputs[0], module.nad_rows, module.nad_slot)
+    torch.ops.nad_agents.copy_rows(inputs[0], module.nad_rows, module.nad_slot)
 
 
 class ActivationBuffer:
@@ -66,6 +70,21 @@ class ActivationBuffer:
             projection.module.register_buffer("nad_rows", self._rows, persistent=False)
             projection.module.register_buffer("nad_slot", slot, persistent=False)
             projection.module.register_forward_pre_hook(_copy_before)
+
+    def activations(self, rows: torch.Tensor | slice, first: int, end: int) -> torch.Tensor:
+        """Return the copied activations of some rows, with zeros after those of a layer that has fewer.
+
+        Args:
+            rows: Indices [R] of the rows in the slots, or the slice that they form.
+            first: Position of the first layer.
+            end: Position after the last layer.
+
+        Returns:
+            [layers, R, width of the widest of them].
+        """
+        chosen = [slot[rows] for slot in self.slots[first:end]]
+        width = max(one.shape[-1] for one in chosen)
+        return torch.stack([one if one.shape[-1] == width else pad(one, (0, width - one.shape[-1])) for one in chosen])
 
     def select(self, rows: torch.Tensor | None) -> None:
         """Set the rows that the next forward pass copies.

@@ -11,7 +11,8 @@ from typing import Any
 
 __all__ = ["DESCRIBE_ROUTE", "FORGET_ROUTE", "TAKE_ROUTE", "NADEndpoint"]
 
-DESCRIBE_ROUTE, TAKE_ROUTE, FORGET_ROUTE = "/nad/model", "/nad/take", "/nad/forget"
+# vLLM's --api-key guards what is below /v1, and no other routes of a plugin
+DESCRIBE_ROUTE, TAKE_ROUTE, FORGET_ROUTE = "/v1/nad/model", "/v1/nad/take", "/v1/nad/forget"
 
 
 class NADEndpoint:

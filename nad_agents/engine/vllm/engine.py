@@ -22,6 +22,7 @@ from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.streamed_engine import StreamedEngine, StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.layout import layout_of
+from nad_agents.engine.vllm.recorded_signals import check_signals
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
 from nad_agents.exceptions import GenerationError
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -52,6 +53,7 @@ class VLLMEngine(StreamedEngine):
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
         self._widths: tuple[int, ...] = tuple(described[0]["widths"])
         self._refusal = str(described[0]["refusal"])
+        self._signals = bool(described[0]["signals"])
 
     @property
     def context_length(self) -> int | None:
@@ -64,7 +66,13 @@ class VLLMEngine(StreamedEngine):
         return True
 
     def check_selector(self, selector: Selector) -> None:
-        """Do nothing, as candidates have everything that a selector may read."""
+        """Refuse a selector that reads signals where vLLM's settings do not allow recording them.
+
+        Raises:
+            ConfigurationError: The selector reads signals; the message names the setting.
+        """
+        if not self._signals:
+            check_signals(selector, self._refusal)
 
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.

@@ -15,6 +15,9 @@ from nad_agents.exceptions import UnsupportedModelError
 
 __all__ = ["DownProjection", "find_down_projections"]
 
+_EXPERTS = ("Experts", "MoERunner", "FusedMoE")
+"""Parts of the names of the classes in which vLLM's versions keep routed or shared experts."""
+
 
 @dataclass(frozen=True)
 class DownProjection:
@@ -54,12 +57,12 @@ def find_down_projections(model: nn.Module, *, n_layers: int, hidden_size: int) 
     stack = next(
         (module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == n_layers), None
     )
-    if stack is None:
+    if stack is None or n_layers == 0:
         msg = f"{name} has no list of {n_layers} decoder layers; NAD needs a decoder-only transformer"
         raise UnsupportedModelError(msg)
     found = []
     for index, layer in enumerate(stack):
-        if any("FusedMoE" in type(module).__name__ for module in layer.modules()):
+        if any(_holds_experts(module) for module in layer.modules()):
             msg = (
                 f"layer {index} of {name} is a mixture of experts, whose neurons engine='vllm' does not record; use "
                 "engine='hf' or a dense model, or set record=False with a selector that needs no neurons"
@@ -93,6 +96,10 @@ def _down_projections(layer: nn.Module, hidden_size: int) -> Iterator[nn.Module]
             if width == hidden_size and ups in ([d_ff, d_ff], [2 * d_ff], [d_ff]):
                 yield down
                 break
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    return any(part in base.__name__ for base in type(module).__mro__ for part in _EXPERTS)
 
 
 def _size(module: nn.Module) -> tuple[int, int]:

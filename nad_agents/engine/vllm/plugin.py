@@ -1,14 +1,8 @@
 """The plugin that vLLM loads in each of its processes, by the entry point `nad_agents` of `vllm.general_plugins`.
 
 It changes nothing until a worker has loaded its model. Then, before vLLM profiles, compiles and captures the model, it
-adds to the forward pass a copy of each down projection's input, and wraps three methods of the model's runner:
-
-1. `execute_model`, whose argument shows which requests enter and leave the batch
-2. the preparation of a step's inputs, which determines which row emits which token of which request
-3. `compute_logits`, before which the activations of these rows have been copied
-
-Both of vLLM's runners have them: V1 (`vllm.v1.worker.gpu_model_runner`, and its subclass for CPUs) and V2
-(`vllm.v1.worker.gpu.model_runner`).
+adds to the forward pass a copy of each down projection's input, and wraps the model's runner (see
+`nad_agents.engine.vllm.model_runners`).
 """
 
 from __future__ import annotations
@@ -18,18 +12,26 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from nad_agents.engine.vllm.activation_buffer import ActivationBuffer
 from nad_agents.engine.vllm.feed_forwards import find_down_projections
-from nad_agents.engine.vllm.worker_recorder import RecordedModel, WorkerRecorder, emitted_positions
+from nad_agents.engine.vllm.model_runners import check_runner, wrap_runner
+from nad_agents.engine.vllm.worker_recorder import RecordedModel, WorkerRecorder
 from nad_agents.exceptions import UnsupportedModelError
 
 __all__ = ["GRAPH_VERSION", "register"]
 
-GRAPH_VERSION = "nad_agents-1"
+GRAPH_VERSION = "nad_agents-2"
 """Part of the key of vLLM's compile cache, since the copies are part of the compiled model."""
+
+_UNKNOWN_ROWS = (
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "prefill_context_parallel_size",
+    "decode_context_parallel_size",
+)
+"""Numbers of workers that divide a model's layers, its requests or its tokens, and not each layer."""
 
 _LOGGER = logging.getLogger("vllm.nad_agents")
 
@@ -73,7 +75,8 @@ def _record_after_loading(worker: Any) -> None:
     def load_and_install(*args: Any, **options: Any) -> Any:
         result = load_model(*args, **options)
         recorder = WorkerRecorder(_recorded_model(worker))
-        _wrap_runner(runner, recorder)
+        if recorder.records:
+            wrap_runner(runner, recorder)
         # the engine calls these names through vLLM's collective_rpc
         worker.nad_describe = recorder.describe
         worker.nad_take = recorder.take
@@ -89,8 +92,15 @@ def _recorded_model(worker: Any) -> RecordedModel:
     text = config.model_config.hf_text_config
     try:
         _check_configuration(config)
+        check_runner(runner)
+    except UnsupportedModelError as error:
+        _LOGGER.info("neither neurons nor signals are recorded: %s", error)
+        return RecordedModel(refusal=str(error), signals=False)
+    try:
         projections = find_down_projections(
-            runner.get_model(), n_layers=text.num_hidden_layers, hidden_size=text.hidden_size
+            runner.get_model(),
+            n_layers=getattr(text, "num_hidden_layers", 0),
+            hidden_size=getattr(text, "hidden_size", 0),
         )
     except UnsupportedModelError as error:
         _LOGGER.info("neurons are not recorded: %s", error)
@@ -115,15 +125,25 @@ def _check_configuration(config: Any) -> None:
     Raises:
         UnsupportedModelError: A setting does not allow recording; the message names it.
     """
+    if config.model_config.runner_type != "generate":
+        # such a model serves embeddings or scores, and this plugin only happens to be installed beside it
+        msg = f"{config.model_config.model} generates no text, so nothing of it is recorded; choose a model that does"
+        raise UnsupportedModelError(msg)
+    parallel = config.parallel_config
     refusals = {
         "speculative_config": config.speculative_config is not None,
-        "pipeline_parallel_size": config.parallel_config.pipeline_parallel_size > 1,
-        "decode_context_parallel_size": config.parallel_config.decode_context_parallel_size > 1,
-        "enable_batch_sharded_sampling": bool(getattr(config.parallel_config, "enable_batch_sharded_sampling", False)),
+        "kv_sharing_fast_prefill": getattr(config.cache_config, "kv_sharing_fast_prefill", False),
+        "enable_dbo": getattr(parallel, "use_ubatching", False),
+        "enable_batch_sharded_sampling": getattr(parallel, "enable_batch_sharded_sampling", False),
+        # only the first worker, or the first engine, is asked for what has been recorded
+        **{name: getattr(parallel, name, 1) > 1 for name in _UNKNOWN_ROWS},
     }
     for name, refused in refusals.items():
         if refused:
-            msg = f"neurons are not recorded with vLLM's {name}; start vLLM without it, or set record=False"
+            msg = (
+                f"neurons and signals are not recorded with vLLM's {name}; start vLLM without it, or set record=False "
+                "with a selector that reads neither, such as mean_logprob or majority"
+            )
             raise UnsupportedModelError(msg)
 
 
@@ -134,61 +154,3 @@ def _gather(tensor_parallel_size: int) -> Callable[[torch.Tensor], torch.Tensor]
     from vllm.distributed import tensor_model_parallel_all_gather
 
     return lambda part: tensor_model_parallel_all_gather(part, dim=-1)
-
-
-def _wrap_runner(runner: Any, recorder: WorkerRecorder) -> None:
-    execute_model = runner.execute_model
-    model = runner.get_model()
-    compute_logits = model.compute_logits
-
-    @functools.wraps(execute_model)
-    def execute_and_notice(scheduler_output: Any, *args: Any, **options: Any) -> Any:
-        for new in scheduler_output.scheduled_new_reqs:
-            if new.sampling_params is not None:
-                recorder.add_request(new.req_id, new.sampling_params.extra_args, new.prompt_len)
-        recorder.end_requests(scheduler_output.finished_req_ids)
-        return execute_model(scheduler_output, *args, **options)
-
-    @functools.wraps(compute_logits)
-    def compute_and_record(*args: Any, **options: Any) -> Any:
-        logits = compute_logits(*args, **options)
-        recorder.end_step(logits)
-        return logits
-
-    runner.execute_model = execute_and_notice
-    model.compute_logits = compute_and_record
-    if hasattr(runner, "_prepare_inputs"):
-        _wrap_v1_inputs(runner, recorder)
-    else:
-        _wrap_v2_inputs(runner, recorder)
-
-
-def _wrap_v1_inputs(runner: Any, recorder: WorkerRecorder) -> None:
-    prepare_inputs = runner._prepare_inputs
-
-    @functools.wraps(prepare_inputs)
-    def prepare_and_begin(scheduler_output: Any, num_scheduled_tokens: Any, *args: Any, **options: Any) -> Any:
-        prepared = prepare_inputs(scheduler_output, num_scheduled_tokens, *args, **options)
-        batch = runner.input_batch
-        count = batch.num_reqs
-        positions = emitted_positions(
-            batch.num_computed_tokens_cpu[:count], np.asarray(num_scheduled_tokens), batch.num_prompt_tokens[:count]
-        )
-        recorder.begin_step(batch.req_ids[:count], positions, prepared[0])
-        return prepared
-
-    runner._prepare_inputs = prepare_and_begin
-
-
-def _wrap_v2_inputs(runner: Any, recorder: WorkerRecorder) -> None:
-    prepare_inputs = runner.prepare_inputs
-
-    @functools.wraps(prepare_inputs)
-    def prepare_and_begin(*args: Any, **options: Any) -> Any:
-        batch = prepare_inputs(*args, **options)
-        prompt_lengths = np.array([recorder.prompt_length(request_id) for request_id in batch.req_ids])
-        positions = emitted_positions(batch.num_computed_tokens_np, batch.num_scheduled_tokens, prompt_lengths)
-        recorder.begin_step(batch.req_ids, positions, batch.logits_indices)
-        return batch
-
-    runner.prepare_inputs = prepare_and_begin

@@ -22,6 +22,7 @@ from nad_agents.engine.streamed_engine import StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.endpoint import FORGET_ROUTE, TAKE_ROUTE
 from nad_agents.engine.vllm.layout import layout_of
+from nad_agents.engine.vllm.recorded_signals import check_signals
 from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
 from nad_agents.exceptions import GenerationError
@@ -48,6 +49,7 @@ class VLLMServerEngine(OpenAIEngine):
         served_name: Name of the model at the server.
         widths: Number of neurons of each layer.
         refusal: Why the model cannot be recorded; empty if it can.
+        signals: Whether the server's workers record the signals of tokens.
         max_rows: Greatest number of requests that are sent at the same time.
     """
 
@@ -60,6 +62,7 @@ class VLLMServerEngine(OpenAIEngine):
         served_name: str,
         widths: Sequence[int],
         refusal: str,
+        signals: bool,
         max_rows: int,
     ) -> None:
         super().__init__(client, loaded, max_rows=max_rows, logprobs=True, top_logprobs=0)
@@ -67,6 +70,7 @@ class VLLMServerEngine(OpenAIEngine):
         self._served_name = served_name
         self._widths = tuple(widths)
         self._refusal = refusal
+        self._signals = signals
 
     @property
     def context_length(self) -> int | None:
@@ -79,7 +83,13 @@ class VLLMServerEngine(OpenAIEngine):
         return True
 
     def check_selector(self, selector: Selector) -> None:
-        """Do nothing, as candidates have everything that a selector may read."""
+        """Refuse a selector that reads signals where the server's settings do not allow recording them.
+
+        Raises:
+            ConfigurationError: The selector reads signals; the message names the setting.
+        """
+        if not self._signals:
+            check_signals(selector, self._refusal)
 
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; see `layout_of` for the errors."""

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.vllm.endpoint import DESCRIBE_ROUTE
@@ -17,10 +17,16 @@ from nad_agents.models.location import ModelLocation, locate_model
 from nad_agents.models.logging import silence_libraries
 from nad_agents.models.pretrained import read_tokenizer
 
+if TYPE_CHECKING:
+    import httpx
+
 __all__ = ["connect_vllm", "start_vllm"]
 
 _OURS = {"model", "tokenizer", "dtype", "disable_log_stats", "structured_outputs_config"}
 """Names of vLLM's options that this library sets itself."""
+
+_PROBE = 'The name is true: {"été": [1234]}\n    return "日本"'
+"""Text of which two vocabularies hardly make the same tokens."""
 
 _CPU_CACHE_SHARE, _CPU_CACHE_LIMIT = 0.25, 8 * 2**30
 """Share of the available memory, and largest number of bytes, for keys and values on a CPU, unless options set it."""
@@ -104,7 +110,7 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
     Raises:
         MissingDependencyError: OpenAI's client is not installed.
         ConfigurationError: An option is unknown.
-        ModelLoadError: The server does not answer, or it runs without the plugin.
+        ModelLoadError: The server does not answer, it runs without the plugin, or its model has other tokens.
     """
     try:
         import httpx
@@ -138,6 +144,7 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
         dtype=described["dtype"],
         device=url,
     )
+    _check_tokenizer(routes, loaded, served_name=str(served_name), server_model=str(described["model"]))
     return VLLMServerEngine(
         client,
         routes,
@@ -145,8 +152,25 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
         served_name=str(served_name),
         widths=described["widths"],
         refusal=described["refusal"],
+        signals=described["signals"],
         max_rows=max_rows,
     )
+
+
+def _check_tokenizer(routes: httpx.Client, loaded: ServedModel, *, served_name: str, server_model: str) -> None:
+    """Refuse a model whose tokens are not those of the server's model, since prompts are sent as tokens.
+
+    Raises:
+        ModelLoadError: The server makes other tokens of a text.
+    """
+    answer = routes.post("/tokenize", json={"model": served_name, "prompt": _PROBE, "add_special_tokens": False})
+    mine = loaded.tokenizer(_PROBE, add_special_tokens=False)["input_ids"]
+    if answer.is_success and answer.json()["tokens"] != mine:
+        msg = (
+            f"the server at {loaded.device} runs {server_model}, whose tokens are not those of {loaded.name}; give the "
+            f"model that it runs (--model {server_model}, or a folder with its tokenizer)"
+        )
+        raise ModelLoadError(msg)
 
 
 def _check_options(options: Mapping[str, Any], known: list[str]) -> None:

@@ -50,6 +50,7 @@ class RecordedModel:
         first_neurons: Index within each layer of this worker's first neuron.
         gather: Function that collects the parts of all tensor-parallel workers; None if there is one worker.
         refusal: Why the model cannot be recorded; empty if it can.
+        signals: Whether the signals of its tokens can be recorded, also if its neurons cannot.
     """
 
     widths: tuple[int, ...] = ()
@@ -57,17 +58,17 @@ class RecordedModel:
     first_neurons: tuple[int, ...] = ()
     gather: Gather | None = None
     refusal: str = ""
+    signals: bool = True
 
-    def neurons(self, rows: torch.Tensor, config: RecordingConfig) -> torch.Tensor:
+    def neurons(self, rows: torch.Tensor | slice, config: RecordingConfig) -> torch.Tensor:
         """Return the activated neurons of some rows of the buffer, int32 [R, k]."""
         assert self.buffer is not None
         first, end = config.layers or (0, len(self.widths))
-        layers = [slot[rows] for slot in self.buffer.slots[first:end]]
         return step_neurons(
-            layers,
+            self.buffer.activations(rows, first, end),
             config,
             stride=max(self.widths[first:end]),
-            first_neuron=self.first_neurons[first],
+            first_neurons=self.first_neurons[first:end],
             gather=self.gather,
         )
 
@@ -109,6 +110,11 @@ class WorkerRecorder:
         self._refused: dict[str, str] = {}
         self._ended: dict[str, None] = {}
         self._step: list[tuple[int, int, _Record]] = []  # row, position, record
+
+    @property
+    def records(self) -> bool:
+        """Whether anything can be recorded."""
+        return self._model.signals
 
     # --- called by the runner ---
 
@@ -182,11 +188,14 @@ class WorkerRecorder:
 
     def _block(self, recording: RecordingConfig | None, rows: list[int], logits: torch.Tensor | None) -> _Block:
         neurons = signals = None
+        # mostly all requests of a step record, and a slice copies nothing
+        together = rows == list(range(len(rows)))
         if recording is not None and self._model.buffer is not None:
-            slots = self._model.buffer.slots
-            neurons = self._model.neurons(torch.tensor(rows, device=slots[0].device), recording)
+            device = self._model.buffer.slots[0].device
+            at = slice(len(rows)) if together else torch.tensor(rows, device=device)
+            neurons = self._model.neurons(at, recording)
         if logits is not None:
-            chosen = logits if rows == list(range(len(logits))) else logits[torch.tensor(rows, device=logits.device)]
+            chosen = logits[: len(rows)] if together else logits[torch.tensor(rows, device=logits.device)]
             found = token_signals(chosen.float())
             signals = torch.stack([found.entropy, found.self_certainty, found.confidence], dim=-1)
         return _Block(neurons, signals)
@@ -195,7 +204,8 @@ class WorkerRecorder:
 
     def describe(self) -> dict[str, Any]:
         """Return the number of neurons of each layer, or the reason why the model cannot be recorded."""
-        return {"widths": list(self._model.widths), "refusal": self._model.refusal}
+        model = self._model
+        return {"widths": list(model.widths), "refusal": model.refusal, "signals": model.signals}
 
     def take(self, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return and remove the data recorded for some requests since the last call.

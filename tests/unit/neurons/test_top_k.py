@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nad_agents.neurons.top_k import LayerScores, top_neurons
+from nad_agents.neurons.top_k import LayerScores, top_neurons, top_neurons_at_once
 
 
 def by_definition(layers, per_layer, k):
@@ -70,3 +70,19 @@ def test_places_are_turned_into_numbers_of_their_layer(general):
     layers = [LayerScores(scores, lambda places: numbers.gather(1, places))] * 2
     assert top_neurons(layers, 2, 3, 10**6).tolist()[0][:2] in ([30, 1_000_030], [1_000_030, 30])
     assert top_neurons(layers, 2, 3, 10**6).tolist()[1] in ([47, 1_000_047, -1], [1_000_047, 47, -1])
+
+
+@pytest.mark.parametrize("width", [700, (1 << 16) + 5], ids=["packed", "general"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("signed", [False, True])
+def test_all_layers_at_once_give_the_same_as_one_after_the_other(dtype, signed, width):
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(3, 4, width, generator=generator).to(dtype)
+    scores[1, 2] = 0
+    one_by_one = top_neurons(map(LayerScores, scores), 30, 50, width, magnitudes=not signed)
+    at_once = top_neurons_at_once(scores, 30, 50, width, magnitudes=not signed)
+    assert at_once.dtype == torch.int32
+    values = [scores.transpose(0, 1).flatten(1).gather(1, ids.clamp_min(0).long()) for ids in (one_by_one, at_once)]
+    # among equal scores either neuron will do
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=0)
+    assert torch.equal(one_by_one < 0, at_once < 0)

@@ -45,11 +45,13 @@ def test_a_worker_of_several_knows_which_neurons_are_its_own():
     assert (found.d_ff, found.local_width, found.first_neuron) == (WIDTH, WIDTH // 4, 3 * WIDTH // 4)
 
 
-def test_a_mixture_of_experts_is_refused_by_name():
-    class FusedMoE(nn.Module):
-        pass
-
-    stack = model([layer({"gate_up_proj": Linear(HIDDEN, 2 * WIDTH), "experts": FusedMoE()})])
+@pytest.mark.parametrize("name", ["FusedMoE", "MoERunner", "RoutedExperts", "SharedExperts"])
+def test_a_mixture_of_experts_is_refused_by_name_whatever_the_version_calls_it(name):
+    experts = type("Special" + name, (type(name, (nn.Module,), {}),), {})()
+    # a shared expert beside the routed ones has the shapes of a dense block
+    stack = model(
+        [layer({"gate_up_proj": Linear(HIDDEN, 2 * WIDTH), "down_proj": Linear(WIDTH, HIDDEN), "experts": experts})]
+    )
     with pytest.raises(UnsupportedModelError, match="layer 0 of Model is a mixture of experts"):
         find_down_projections(stack, n_layers=1, hidden_size=HIDDEN)
 

@@ -1,5 +1,6 @@
 """The plugin on runners that advance a small model as vLLM's two runners do: rows, positions, preemption, prefill."""
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from nad_agents.engine.hf.signals import token_signals
 from nad_agents.engine.vllm.activation_buffer import ActivationBuffer
 from nad_agents.engine.vllm.feed_forwards import find_down_projections
-from nad_agents.engine.vllm.plugin import _check_configuration, _wrap_runner
+from nad_agents.engine.vllm.model_runners import check_runner, wrap_runner
+from nad_agents.engine.vllm.plugin import _check_configuration
 from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
 from nad_agents.engine.vllm.worker_recorder import RecordedModel, WorkerRecorder
 from nad_agents.exceptions import UnsupportedModelError
@@ -84,7 +86,7 @@ def recorder(runner):
     projections = find_down_projections(runner.model, n_layers=2, hidden_size=HIDDEN)
     buffer = ActivationBuffer(projections, max_rows=4, dtype=torch.float32, device=torch.device("cpu"))
     recorder = WorkerRecorder(RecordedModel((WIDTH, WIDTH), buffer, (0, 0)))
-    _wrap_runner(runner, recorder)
+    wrap_runner(runner, recorder)
     return recorder
 
 
@@ -180,6 +182,36 @@ def test_where_nobody_asks_nothing_is_copied(runner, recorder):
     assert all(not slot.any() for slot in recorder._model.buffer.slots)
 
 
+def test_requests_without_options_cost_nothing_but_a_look_at_a_switch(runner, recorder, monkeypatch):
+    def unwanted(*_, **__):
+        pytest.fail("something was computed for a request that asks for nothing")
+
+    for name in ("step_neurons", "token_signals"):
+        monkeypatch.setattr(f"nad_agents.engine.vllm.worker_recorder.{name}", unwanted)
+    monkeypatch.setattr(torch, "index_select", unwanted)
+    step(runner, {"a": 3}, arriving=[new("a", 3, None)])
+    step(runner, {"a": 1})
+    assert recorder.take(["a"]) == {}
+    assert not recorder._records
+    assert not recorder._keys
+
+
+def test_beside_a_request_that_records_the_others_are_not_computed(runner, recorder, monkeypatch):
+    computed = []
+    real = RecordedModel.neurons
+
+    def counted(model, rows, config):
+        neurons = real(model, rows, config)
+        computed.append(len(neurons))
+        return neurons
+
+    monkeypatch.setattr(RecordedModel, "neurons", counted)
+    arriving = [new("a", 3, None), new("b", 3), new("c", 3, RequestOptions(record=False)), new("d", 3, None)]
+    step(runner, dict.fromkeys("abcd", 3), arriving=arriving)
+    assert computed == [1]
+    assert_recorded(runner, recorder, "b", 0, 1)
+
+
 def test_options_that_cannot_be_read_harm_nobody(runner, recorder):
     bad = new("a", 3)
     bad.sampling_params.extra_args = {EXTRA_ARG: '{"topk": 5}'}
@@ -215,11 +247,68 @@ def test_layers_and_limits_of_each_request_hold_for_it(runner, recorder):
     assert ids.max() < WIDTH
 
 
-@pytest.mark.parametrize("name", ["speculative_config", "pipeline_parallel_size", "decode_context_parallel_size"])
-def test_settings_under_which_rows_would_not_fit_are_refused_by_name(name):
-    parallel = SimpleNamespace(pipeline_parallel_size=1, decode_context_parallel_size=1)
-    config = SimpleNamespace(speculative_config=None, parallel_config=parallel)
+def settings():
+    parallel = SimpleNamespace(pipeline_parallel_size=1, decode_context_parallel_size=1, data_parallel_size=1)
+    return SimpleNamespace(
+        speculative_config=None,
+        parallel_config=parallel,
+        cache_config=SimpleNamespace(),
+        model_config=SimpleNamespace(runner_type="generate", model="tiny"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "attribute"),
+    [
+        ("", "speculative_config", "speculative_config"),
+        ("parallel_config", "pipeline_parallel_size", "pipeline_parallel_size"),
+        ("parallel_config", "data_parallel_size", "data_parallel_size"),
+        ("parallel_config", "prefill_context_parallel_size", "prefill_context_parallel_size"),
+        ("parallel_config", "decode_context_parallel_size", "decode_context_parallel_size"),
+        ("parallel_config", "enable_batch_sharded_sampling", "enable_batch_sharded_sampling"),
+        ("parallel_config", "enable_dbo", "use_ubatching"),
+        ("cache_config", "kv_sharing_fast_prefill", "kv_sharing_fast_prefill"),
+    ],
+)
+def test_settings_under_which_rows_would_not_fit_are_refused_by_name(part, name, attribute):
+    config = settings()
     _check_configuration(config)
-    setattr(config if name == "speculative_config" else parallel, name, 2)
-    with pytest.raises(UnsupportedModelError, match=f"vLLM's {name}"):
+    setattr(getattr(config, part) if part else config, attribute, 2)
+    with pytest.raises(UnsupportedModelError, match=f"not recorded with vLLM's {name}; start vLLM without it"):
         _check_configuration(config)
+
+
+def test_a_model_that_generates_no_text_is_left_alone():
+    config = settings()
+    config.model_config.runner_type = "pooling"
+    with pytest.raises(UnsupportedModelError, match="tiny generates no text"):
+        _check_configuration(config)
+
+
+@pytest.mark.parametrize("missing", ["logits_indices", "prepare_inputs", "num_prompt_tokens"])
+def test_a_runner_of_another_version_is_refused_by_name(missing, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(__version__="9.9"))
+
+    class Batch:
+        req_ids: list
+        num_computed_tokens_np: np.ndarray
+        num_scheduled_tokens: np.ndarray
+
+    class Runner:
+        if missing == "logits_indices":
+
+            def prepare_inputs(self) -> Batch: ...
+
+        if missing == "num_prompt_tokens":
+            input_batch = SimpleNamespace(num_reqs=0, req_ids=(), num_computed_tokens_cpu=())
+
+            def _prepare_inputs(self): ...
+
+    with pytest.raises(UnsupportedModelError, match=rf"Runner of vLLM 9\.9, which has no {missing}; install a version"):
+        check_runner(Runner())
+
+
+def test_nothing_at_all_is_recorded_where_rows_are_unknown():
+    recorder = WorkerRecorder(RecordedModel(refusal="no", signals=False))
+    assert not recorder.records
+    assert recorder.describe() == {"widths": [], "refusal": "no", "signals": False}

@@ -19,7 +19,7 @@ def sets(ids):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_one_worker_takes_the_best_of_each_layer_and_then_of_all(dtype):
-    layers = list(torch.randn(LAYERS, ROWS, WIDTH).to(dtype))
+    layers = torch.randn(LAYERS, ROWS, WIDTH).to(dtype)
     config = RecordingConfig(top_k=20, per_layer_top=8)
     expected = top_neurons(map(LayerScores, layers), 8, 20, WIDTH, magnitudes=True)
     torch.testing.assert_close(step_neurons(layers, config, stride=WIDTH), expected)
@@ -33,7 +33,7 @@ def test_several_workers_find_what_one_would(workers):
     config = RecordingConfig(top_k=20, per_layer_top=8)
     parts = layers.chunk(workers, dim=-1)
     found = gathered(parts, config, workers)
-    expected = step_neurons(list(layers), config, stride=WIDTH)
+    expected = step_neurons(layers, config, stride=WIDTH)
     assert sets(found) == sets(expected)
 
 
@@ -50,8 +50,8 @@ def gathered(parts, config, workers):
             barrier.wait(10)
             return torch.cat([shared[call, r] for r in range(workers)], dim=-1)
 
-        first = rank * WIDTH // workers
-        results[rank] = step_neurons(list(parts[rank]), config, stride=WIDTH, first_neuron=first, gather=gather)
+        first = [rank * WIDTH // workers] * LAYERS
+        results[rank] = step_neurons(parts[rank], config, stride=WIDTH, first_neurons=first, gather=gather)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(workers)]
     for thread in threads:
