@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from nad_sandbox import BubblewrapSandbox, CodeVerifier, DockerSandbox, SandboxUnavailableError
+from nad_sandbox import BehaviourRunner, BubblewrapSandbox, CodeVerifier, DockerSandbox, SandboxUnavailableError
 
 from nad_agents.verification import walk_ranking
 
@@ -153,7 +153,21 @@ def main() -> None:
                 )
             print(f"| {kind.__name__} | {parallel} | {spent:.1f} | {len(candidates) / spent:.1f} |")
 
-    # 4. the rest
+    # 4. what all candidates do on the same inputs
+    print(f"\n| {len(candidates)} candidates observed | inputs | parallel | seconds |\n|---|---|---|---|")
+    for kind in (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]:
+        with kind(parallel=2) as sandbox:
+            runner = BehaviourRunner(sandbox)
+            warm = answers(arguments.candidates + 8)[-8:]
+            runner.observe(warm[:4], prompt=TASK)
+            runner.observe(warm[4:], prompt=TASK)
+            sandbox.wait_ready()
+            started = time.perf_counter()
+            inputs = runner.observe(candidates, prompt=TASK).inputs
+            spent = time.perf_counter() - started
+        print(f"| {kind.__name__} | {len(inputs)} | 2 | {spent:.1f} |")
+
+    # 5. the rest
     print("\n| what | docker | bubblewrap |\n|---|---|---|")
     print(f"| first check from cold, s | {shown(cold['docker'])} | {shown(cold['bubblewrap'])} |")
     kinds = (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]

@@ -14,7 +14,7 @@ from nad_agents.types import NADConfig, SamplingConfig
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["ModelAssertions", "ModelInputs"]
+__all__ = ["ModelAssertions", "ModelInputs", "ModelSeparator"]
 
 _KEPT = 16
 """Number of cached answers; a caller that samples in waves repeats its question with each wave."""
@@ -71,22 +71,19 @@ class ModelInputs:
         """
         if parameters == {}:
             return []
-        ask = _TASK.format(task=prompt)
-        if parameters is None:
-            item: dict[str, Any] = {"type": "string"}
-            ask += _TEXTS.format(count=self.count)
-        else:
-            names = list(parameters)
-            item = {"type": "object", "properties": dict(parameters), "required": names, "additionalProperties": False}
-            ask += _CALLS.format(count=self.count, names=", ".join(f'"{name}"' for name in names))
-        return self._list(ask, item)
+        question = _TEXTS if parameters is None else _CALLS
+        ask = _TASK.format(task=prompt) + question.format(count=self.count, names=_names(parameters))
+        return self._list(ask, _item(parameters))[0]
 
-    def _list(self, ask: str, item: Mapping[str, Any]) -> list[object]:
-        """Return the list with which the model answers a question under a grammar; answers are cached."""
+    def _list(self, ask: str, item: Mapping[str, Any]) -> tuple[list[object], int]:
+        """Return the list with which the model answers a question under a grammar, and its number of tokens.
+
+        Answers are cached; one from the cache costs no tokens.
+        """
         asked = ask + json.dumps(item, sort_keys=True)
         known = self._known.get(asked)
         if known is not None:
-            return known
+            return known, 0
         from nad_agents.constrained.decoding import make_processors
 
         schema = {"type": "array", "items": item, "minItems": 1, "maxItems": self.count}
@@ -98,11 +95,80 @@ class ModelInputs:
                 json_grammar(schema, "the list of inputs"), self.decoder.loaded, self.max_new_tokens
             ),
         )
-        proposed: list[object] = json.loads(group.rollouts[0].text)
+        answer = group.rollouts[0]
+        proposed: list[object] = json.loads(answer.text)
         if len(self._known) >= _KEPT:
             self._known = {}
         self._known[asked] = proposed
-        return proposed
+        return proposed, len(answer)
+
+
+def _names(parameters: Mapping[str, Mapping[str, Any]] | None) -> str:
+    return ", ".join(f'"{name}"' for name in parameters or ())
+
+
+def _item(parameters: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """Return the JSON schema of one input."""
+    if parameters is None:
+        return {"type": "string"}
+    properties = dict(parameters)
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+
+
+_DIFFERENT = (
+    "Here are a programming task and two programs for it, which do not always give the same result. Do not solve the "
+    "task.\n\n# Task\n\n{task}\n\n# Program 1\n\n{first}\n\n# Program 2\n\n{second}\n\n"
+    "Write a JSON list of {count} different test inputs for which the two programs give different results. "
+)
+_LONGEST_ANSWER = 4000
+
+
+class ModelSeparator(ModelInputs):
+    """Asks a model for inputs on which two programs differ; the option `separate` of the selector ``behaviour``.
+
+    The list is one greedy answer that a grammar constrains, as for `ModelInputs` (S*, arXiv 2502.14382).
+
+    Args:
+        decoder: The decoder that answers.
+        count: Greatest number of inputs for two programs.
+        max_new_tokens: Token limit of the list, at which the grammar closes it in time.
+
+    Raises:
+        MissingDependencyError: llguidance is not installed.
+    """
+
+    def __init__(self, decoder: NeuronAgreementDecoder, *, count: int = 4, max_new_tokens: int = 128) -> None:
+        super().__init__(decoder, count=count, max_new_tokens=max_new_tokens)
+
+    def separate(
+        self, prompt: str, first: str, second: str, parameters: Mapping[str, Mapping[str, Any]] | None
+    ) -> tuple[list[object], int]:
+        """Return inputs on which the model expects two programs to differ.
+
+        Args:
+            prompt: The task.
+            first: The answer with the one program.
+            second: The answer with the other program.
+            parameters: The JSON schema of each of the function's parameters, by name; None for a program that reads
+                standard input.
+
+        Returns:
+            The inputs, as `ModelInputs` returns them, and the number of tokens that the model generated for them.
+
+        Raises:
+            ConfigurationError: The model's tokenizer does not work with grammars, or the token limit is too low.
+            NADError: The model could not answer.
+        """
+        if parameters == {}:
+            return [], 0
+        ask = _DIFFERENT.format(
+            task=prompt, first=first[:_LONGEST_ANSWER], second=second[:_LONGEST_ANSWER], count=self.count
+        )
+        if parameters is None:
+            ask += "Each is the text that the programs read from standard input."
+        else:
+            ask += f"Each is an object with the arguments of one call: {_names(parameters)}."
+        return self._list(ask, _item(parameters))
 
 
 _ASSERTIONS = (
@@ -154,9 +220,9 @@ class ModelAssertions(ModelInputs):
             "additionalProperties": False,
         }
         ask = _TASK.format(task=prompt) + _ASSERTIONS.format(
-            count=self.count, names=", ".join(f'"{name}"' for name in names), expected=f'"{_EXPECTED}"'
+            count=self.count, names=_names(parameters), expected=f'"{_EXPECTED}"'
         )
-        return self._list(ask, item)
+        return self._list(ask, item)[0]
 
 
 _EXPECTED = "expected_result"

@@ -36,10 +36,15 @@ _ALONE = (
     "Here are a task and an answer to it.\n\n# Task\n\n{task}\n\n# Answer\n\n{answer}\n\n"
     "Is the answer correct?\nA: yes\nB: no\nWrite A or B, and nothing else."
 )
+_OUTCOMES = (
+    "Here are a programming task and what two programs for it do with one input.\n\n# Task\n\n{task}\n\n"
+    "# Input\n\n{given}\n\n# Results\n\nA: {first}\nB: {second}\n\n"
+    "Which result is right? Write A or B, and nothing else."
+)
 
 
 class ModelJudge:
-    """Lets a model judge its own answers; the judge for the selectors ``self_verify`` and ``p_true``.
+    """Lets a model judge its own answers; the judge for the selectors ``self_verify``, ``p_true`` and ``behaviour``.
 
     All questions of one call run in one batch, and questions about the same answers share their beginning.
 
@@ -92,6 +97,28 @@ class ModelJudge:
         """
         asked = [_ALONE.format(task=task, answer=self._cut(answer)) for answer in answers]
         return [float(chance) for chance in self._letter_chances(asked, "AB")[:, 0]]
+
+    def prefer(self, task: str, cases: Sequence[tuple[str, str, str]]) -> list[float]:
+        """Return the model's probability that the first of two results is the right one.
+
+        Each case is asked twice, with the results in both orders, as models prefer a letter.
+
+        Args:
+            task: The task.
+            cases: An input and the results of two programs, each.
+
+        Raises:
+            ConfigurationError: The model has no single tokens for the letters.
+            NADError: The model could not answer.
+        """
+        asked = []
+        for given, first, second in cases:
+            asked += [
+                _OUTCOMES.format(task=task, given=self._cut(given), first=self._cut(one), second=self._cut(other))
+                for one, other in ((first, second), (second, first))
+            ]
+        chances = self._letter_chances(asked, "AB")[:, 0].reshape(-1, 2)
+        return [float(forwards + 1 - backwards) / 2 for forwards, backwards in chances]
 
     def _cut(self, text: str) -> str:
         if len(text) <= self.max_characters:

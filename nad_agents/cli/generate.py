@@ -35,7 +35,7 @@ from nad_agents.cli.options import (
     engine_options,
     option,
 )
-from nad_agents.cli.sandbox import code_verifier, open_sandbox, with_behaviour
+from nad_agents.cli.sandbox import Decision, code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, Until, VerificationConfig
 
@@ -72,6 +72,14 @@ CodeSelectorOption = Annotated[
         "--selector",
         "-s",
         help="Name of a selector; auto is behaviour with a sandbox, else agreement and log-probability.",
+    ),
+]
+SeparateOption = Annotated[
+    Decision | None,
+    typer.Option(
+        "--separate",
+        help="If two groups of programs lead, run inputs on which the model expects them to differ; then the "
+        "vote decides, or the model's judgment of the results (judge).",
     ),
 ]
 VerifyOption = Annotated[
@@ -152,6 +160,7 @@ def code(
     halve: HalveOption = None,
     keep: KeepOption = NAD.keep,
     until: UntilOption = NAD.until,
+    separate: SeparateOption = None,
     verify: VerifyOption = False,
     tests: TestsOption = None,
     strict: StrictOption = False,
@@ -179,7 +188,10 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    required = selector in ("behaviour", "behaviour_groups", "codet", "b4")
+    required = separate is not None or selector in ("behaviour", "behaviour_groups", "codet", "b4")
+    if separate is not None and selector not in ("auto", "behaviour", "behaviour_groups"):
+        msg = f"--separate compares what programs do, which the selector {selector} does not; leave out one of them"
+        raise ConfigurationError(msg)
     behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
     without_sandbox = "auto" if behaviour else selector
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
@@ -199,7 +211,8 @@ def code(
             console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url)
         )
         if sandbox is not None and behaviour:
-            config = with_behaviour(config, sandbox, decoder, "behaviour" if selector == "auto" else selector)
+            compared = "behaviour" if selector == "auto" else selector
+            config = with_behaviour(config, sandbox, decoder, compared, separate=separate)
         # 4. the candidates
         with CandidateProgress(console, sampling) as progress:
             selection = decoder.decode(

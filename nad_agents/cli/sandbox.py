@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from nad_agents.cli.options import SandboxKind
     from nad_agents.decoder import NeuronAgreementDecoder
 
-__all__ = ["code_verifier", "open_sandbox", "with_behaviour"]
+__all__ = ["Decision", "code_verifier", "open_sandbox", "with_behaviour"]
+
+Decision = Literal["vote", "judge"]
+"""What decides between two leading groups of programs on inputs that separate them."""
 
 
 def open_sandbox(stack: contextlib.ExitStack, console: Console, kind: SandboxKind, *, required: bool) -> Sandbox | None:
@@ -63,7 +66,12 @@ def code_verifier(sandbox: Sandbox, tests: str | None) -> Verifier:
 
 
 def with_behaviour(
-    config: NADConfig, sandbox: Sandbox, decoder: NeuronAgreementDecoder, selector: str = "behaviour"
+    config: NADConfig,
+    sandbox: Sandbox,
+    decoder: NeuronAgreementDecoder,
+    selector: str = "behaviour",
+    *,
+    separate: Decision | None = None,
 ) -> NADConfig:
     """Return the same configuration with the candidates compared by what their programs do.
 
@@ -72,13 +80,16 @@ def with_behaviour(
         sandbox: Sandbox in which the programs run.
         decoder: Proposes the inputs to run them on, or writes the assertions.
         selector: The selector that compares them.
+        separate: What decides between two leading groups on inputs that the model proposes to separate them; None
+            proposes none.
 
     Raises:
-        MissingDependencyError: The selector needs assertions, and llguidance is not installed.
+        MissingDependencyError: The selector needs assertions or separating inputs, and llguidance is not installed.
     """
     from nad_sandbox import AssertionRunner, BehaviourRunner
 
-    from nad_agents.input_proposals import ModelAssertions, ModelInputs
+    from nad_agents.input_proposals import ModelAssertions, ModelInputs, ModelSeparator
+    from nad_agents.self_evaluation import ModelJudge
 
     if selector in ("codet", "b4"):
         checks = {"runner": AssertionRunner(sandbox, ModelAssertions(decoder))}
@@ -88,5 +99,9 @@ def with_behaviour(
         propose = ModelInputs(decoder)
     except MissingDependencyError:  # without grammars, examples and generated values have to do
         propose = None
-    options = {"runner": BehaviourRunner(sandbox, propose=propose)}
+    options: dict[str, Any] = {"runner": BehaviourRunner(sandbox, propose=propose)}
+    if separate is not None:
+        options["separate"] = ModelSeparator(decoder)
+    if separate == "judge":
+        options["judge"] = ModelJudge(decoder)
     return config.model_copy(update={"selector": selector, "selector_options": options})

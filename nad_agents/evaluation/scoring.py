@@ -20,7 +20,7 @@ from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts, rea
 from nad_agents.exceptions import ConfigurationError, VerificationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun
-from nad_agents.selectors.behaviour import label_outcomes
+from nad_agents.selectors.observations import label_outcomes
 
 if TYPE_CHECKING:
     from nad_sandbox import BehaviourRunner, Report, Sandbox

@@ -33,7 +33,7 @@ class ProblemVerdicts:
         answers: Final answers, with None for candidates that give none; None for code.
         scorer: Description of what judged the candidates.
         outcomes: For each candidate, what its program does on each of the same inputs, as numbers that are equal where
-            the behavior is, and below 0 for a failure (`nad_agents.selectors.behaviour.label_outcomes`); None if
+            the behavior is, and below 0 for a failure (`nad_agents.selectors.observations.label_outcomes`); None if
             programs were not observed.
     """
 

@@ -18,7 +18,7 @@ from nad_agents.selectors.base import (
     rank,
 )
 from nad_agents.selectors.baselines import First, Random
-from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups, BehaviourObserver
+from nad_agents.selectors.behaviour import Behaviour, BehaviourGroups
 from nad_agents.selectors.confidence import (
     DeepConf,
     Entropy,
@@ -30,6 +30,7 @@ from nad_agents.selectors.confidence import (
 from nad_agents.selectors.consensus import ConsensusMin, Copeland
 from nad_agents.selectors.fusion import NADFusion
 from nad_agents.selectors.nex import NEX
+from nad_agents.selectors.observations import BehaviourObserver
 from nad_agents.selectors.registry import (
     ENTRY_POINT_GROUP,
     CallableSelector,

@@ -9,9 +9,10 @@ from typing import ClassVar
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, Selector, SelectorBase
-from nad_agents.selectors.behaviour import Behaviour, BehaviourObserver
+from nad_agents.selectors.behaviour import Behaviour
 from nad_agents.selectors.confidence import MeanLogprob
 from nad_agents.selectors.fusion import NADFusion
+from nad_agents.selectors.observations import BehaviourObserver
 from nad_agents.selectors.voting import Majority, stated
 
 __all__ = ["Auto"]

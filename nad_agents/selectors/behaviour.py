@@ -7,71 +7,20 @@ candidates agree; `behaviour_groups` counts only candidates that agree on every 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selectors.base import Scores, SelectorBase, content_order
+from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order, rank
 from nad_agents.selectors.fusion import NADFusion
+from nad_agents.selectors.observations import BehaviourObserver, ProposalObserver, label_outcomes
+from nad_agents.selectors.separation import InputSeparator, OutcomeJudge, leading_pair, separate
 
-__all__ = [
-    "Behaviour",
-    "BehaviourGroups",
-    "BehaviourObserver",
-    "ObservedOutcome",
-    "ProgramObservations",
-    "label_outcomes",
-]
-
-
-class ObservedOutcome(Protocol):
-    """The outcome of one program on one input."""
-
-    @property
-    def crashed(self) -> bool:
-        """Whether the program gave no result."""
-        ...
-
-    @property
-    def text(self) -> str:
-        """Readable description of the outcome."""
-        ...
-
-    def matches(self, other: Any, /) -> bool:
-        """Return whether the other program did the same."""
-        ...
-
-
-class ProgramObservations(Protocol):
-    """The outcomes of all programs on the same inputs."""
-
-    @property
-    def inputs(self) -> Sequence[str]:
-        """Readable descriptions of the inputs; empty if nothing that the programs do can be observed."""
-        ...
-
-    @property
-    def outcomes(self) -> Sequence[Sequence[ObservedOutcome]]:
-        """For each answer, in order, its outcome on each input."""
-        ...
-
-
-class BehaviourObserver(Protocol):
-    """An object that runs programs in isolation, such as ``nad_sandbox.BehaviourRunner``."""
-
-    def observe(self, answers: Sequence[str], *, prompt: str = "") -> ProgramObservations:
-        """Run the programs in the answers on the same inputs.
-
-        Args:
-            answers: The candidates' texts, including prose and code fences.
-            prompt: The prompt that the candidates answer.
-        """
-        ...
+__all__ = ["Behaviour", "BehaviourGroups"]
 
 
 @dataclass(frozen=True)
@@ -84,8 +33,15 @@ class Behaviour(SelectorBase):
     (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``
     and the ``outcomes`` of each group as text. Without observations all three are empty, and ``note`` says so.
 
+    With `separate`, a model proposes further inputs if the two leading groups are close: inputs on which they differ.
+    Those that do tell the two apart count like the others, unless a judge decides which results are right.
+    ``details["separation"]`` holds these inputs, both results, and the cost in tokens, questions and seconds.
+
     Attributes:
         runner: Runs the programs.
+        separate: Proposes inputs on which the leading groups differ; None adds no inputs.
+        judge: Judges the results on these inputs, so that its preference decides between the two groups.
+        close: Greatest difference of the scores at which the two leading groups are separated.
     """
 
     name: ClassVar[str] = "behaviour"
@@ -93,17 +49,33 @@ class Behaviour(SelectorBase):
     needs_whole_answers: ClassVar[bool] = True
 
     runner: BehaviourObserver | None = None
+    separate: InputSeparator | None = None
+    judge: OutcomeJudge | None = None
+    close: float = 0.1
 
     def __post_init__(self) -> None:
-        """Check that there is a runner for the programs.
+        """Check the options.
 
         Raises:
-            ConfigurationError: There is no runner.
+            ConfigurationError: There is no runner for the programs, or another option has no use.
         """
         if not hasattr(self.runner, "observe"):
             msg = (
                 f"{self.name} runs the candidates' programs and needs to be told where: "
                 "give selector_options={'runner': nad_sandbox.BehaviourRunner(sandbox)}"
+            )
+            raise ConfigurationError(msg)
+        check_number(self.name, "close", self.close, 0)
+        if self.separate is not None and not hasattr(self.separate, "separate"):
+            msg = (
+                f"{self.name}: separate={self.separate!r} proposes no inputs for two programs; "
+                "give nad_agents.input_proposals.ModelSeparator(decoder)"
+            )
+            raise ConfigurationError(msg)
+        if self.judge is not None and (self.separate is None or not hasattr(self.judge, "prefer")):
+            msg = (
+                f"{self.name}: a judge decides between programs on separating inputs; give separate=ModelSeparator("
+                "decoder) and judge=ModelJudge(decoder)"
             )
             raise ConfigurationError(msg)
 
@@ -120,15 +92,30 @@ class Behaviour(SelectorBase):
         present = [i for i in content_order(group) if len(group.rollouts[i])]
         if not present:
             return Scores(values, details={"inputs": [], "groups": [None] * n, "behaviours": []})
-        observed = self.runner.observe([group.rollouts[i].text for i in present], prompt=group.prompt)
+        answers = [group.rollouts[i].text for i in present]
+        observed = self.runner.observe(answers, prompt=group.prompt)
         evidence = NADFusion(comparison=self.comparison).score(group)
         if not observed.inputs:
             nothing = {"inputs": [], "groups": [], "behaviours": [], "note": NOTHING_OBSERVED}
             return Scores(evidence.values, evidence.tie_breaks, nothing)
         # 2. count the agreement on each input
-        labels = label_outcomes(observed.outcomes)
+        inputs, outcomes = list(observed.inputs), [list(row) for row in observed.outcomes]
+        labels = label_outcomes(outcomes)
         values[present] = self.score_labels(labels)
-        note = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
+        tie_breaks = (evidence.values, *evidence.tie_breaks)
+        note: dict[str, Any] = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
+        if self.separate is not None:
+            places = {candidate: place for place, candidate in enumerate(present)}
+            ranking = [places[i] for i in rank(Scores(values, tie_breaks), group) if i in places]
+            pair = leading_pair(ranking, labels, values[present], self.close)
+            if pair is not None:
+                runner = cast("ProposalObserver", self.runner)
+                found = separate(answers, group.prompt, pair, runner=runner, separator=self.separate, judge=self.judge)
+                inputs += found.inputs
+                outcomes = [[*row, *more] for row, more in zip(outcomes, found.outcomes, strict=True)]
+                labels = np.hstack([labels, found.labels])
+                values[present] = self._separated(labels, found.preferred)
+                note["separation"] = {"candidates": [present[place] for place in pair], **found.details}
         # 3. group candidates with the same behavior, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):
@@ -139,13 +126,19 @@ class Behaviour(SelectorBase):
             for place in same:
                 groups[present[place]] = label
         behaviours = [
-            {"size": len(same), "outcomes": [outcome.text for outcome in observed.outcomes[same[0]]]}
-            for _, same in ordered
+            {"size": len(same), "outcomes": [outcome.text for outcome in outcomes[same[0]]]} for _, same in ordered
         ]
-        details = {"inputs": list(observed.inputs), "groups": groups, "behaviours": behaviours, **note}
+        details = {"inputs": inputs, "groups": groups, "behaviours": behaviours, **note}
         votes = np.full((n, labels.shape[1]), -1, dtype=np.int64)
         votes[present] = labels
-        return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
+        return Scores(values, tie_breaks, details, votes=votes)
+
+    def _separated(self, labels: NDArray[np.int64], preferred: int | None) -> NDArray[np.float64]:
+        """Score by all inputs; a program that a judge preferred comes first, with those that behave alike."""
+        values = self.score_labels(labels)
+        if preferred is not None:
+            values[(labels == labels[preferred]).all(axis=1)] = np.nextafter(values.max(), np.inf)
+        return values
 
     def score_labels(self, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Score candidates by their programs' behavior.
@@ -178,30 +171,3 @@ class BehaviourGroups(Behaviour):
 
 NOTHING_OBSERVED = "nothing that the programs do can be observed, so they are ranked by agreement and log-probability"
 NOTHING_WORKS = "no program gives a result on any input, so they are ranked by agreement and log-probability"
-
-
-def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.int64]:
-    """Number the programs' outcomes on each input, so that equal numbers on an input mean the same behavior.
-
-    Args:
-        outcomes: For each program, its outcome on each input.
-
-    Returns:
-        Int64 [programs, inputs]. Numbers on an input count from 0 for outcomes with a result and from -1 downwards for
-        failures.
-    """
-    columns = []
-    for on_input in zip(*outcomes, strict=True):
-        kinds: list[tuple[ObservedOutcome, int]] = []
-        known: dict[int, int] = {}
-        for outcome in on_input:
-            # programs with the same text share their outcomes
-            if id(outcome) not in known:
-                label = next((label for first, label in kinds if first.matches(outcome)), None)
-                if label is None:
-                    crashed = sum(label < 0 for _, label in kinds)
-                    label = -1 - crashed if outcome.crashed else len(kinds) - crashed
-                    kinds.append((outcome, label))
-                known[id(outcome)] = label
-        columns.append([known[id(outcome)] for outcome in on_input])
-    return np.array(columns, dtype=np.int64).reshape(len(columns), len(outcomes)).T

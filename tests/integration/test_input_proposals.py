@@ -3,7 +3,7 @@
 import jsonschema
 import pytest
 
-from nad_agents.input_proposals import ModelAssertions, ModelInputs
+from nad_agents.input_proposals import ModelAssertions, ModelInputs, ModelSeparator
 from nad_agents.self_evaluation import ModelJudge
 
 TASK = "Write a Python function between(words, low, high) that says which words have a length from low to high."
@@ -42,10 +42,25 @@ def test_assertions_have_all_arguments_and_a_result(default_decoder):
         jsonschema.validate(item, {"properties": SCHEMAS})
 
 
+def test_a_model_proposes_inputs_for_two_programs(default_decoder):
+    separator = ModelSeparator(default_decoder, count=2, max_new_tokens=96)
+    programs = [
+        "def between(w, a, b):\n    return [x for x in w if a <= len(x) <= b]",
+        "def between(w, a, b): return w",
+    ]
+    found, tokens = separator.separate(TASK, *programs, SCHEMAS)
+    assert 1 <= len(found) <= 2
+    assert 0 < tokens <= 96
+    for item in found:
+        jsonschema.validate(item, {"properties": SCHEMAS, "required": list(SCHEMAS), "additionalProperties": False})
+
+
 def test_a_model_judges_its_own_answers(default_decoder):
     judge = ModelJudge(default_decoder)
     (better,) = judge.compare("What is 2 + 2?", [("4", "a banana")])
     (worse,) = judge.compare("What is 2 + 2?", [("a banana", "4")])
     assert -1 < worse < better < 1
+    (chance,) = judge.prefer("Write f(a, b), which adds a and b.", [("f(2, 3)", "5", "raised TypeError")])
+    assert 0.5 < chance < 1
     chances = judge.p_true("What is 2 + 2?", ["4", "a banana"])
     assert all(0 < chance < 1 for chance in chances)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -86,8 +87,13 @@ class WordObserver:
     def __init__(self) -> None:
         self.asked: list[tuple[Sequence[str], str]] = []
 
-    def observe(self, answers: Sequence[str], *, prompt: str = "") -> SeenBehaviour:
+    def observe(self, answers: Sequence[str], *, prompt: str = "", propose: Any = None) -> SeenBehaviour:
+        """Run the answers; on a proposed input, a number, the program gives the character at that place of its text."""
         self.asked.append((answers, prompt))
+        if propose is not None:
+            places = list(propose(prompt, {"place": {"type": "integer"}}))
+            seen = [[SeenOutcome(answer[place]) for place in places] for answer in answers]
+            return SeenBehaviour([f"f({place})" for place in places], seen)
         words = [answer.split() for answer in answers]
         width = max(map(len, words))
         outcomes = [[SeenOutcome(word) for word in [*row, *["crash"] * width][:width]] for row in words]

@@ -24,7 +24,14 @@ _SAMPLE = re.compile(
 )
 
 
-def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: InputProposer | None = None) -> Inputs:
+def call_inputs(
+    prompt: str,
+    target: TargetFunction,
+    *,
+    count: int,
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
+) -> Inputs:
     """Return calls of a function: the prompt's examples, then generated and proposed calls in turn, without duplicates.
 
     Examples make up at most half of the calls, unless there are too few others.
@@ -34,6 +41,7 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
         target: The function to call.
         count: Largest number of calls to return.
         propose: Function that proposes further inputs; see `InputProposer`.
+        proposed_only: Whether the proposed calls are the only ones.
 
     Raises:
         ValueError: A proposed input is not plain data.
@@ -44,15 +52,20 @@ def call_inputs(prompt: str, target: TargetFunction, *, count: int, propose: Inp
     rows = [_plain_arguments(call) for call in given]
     values = [row for row in rows if row is not None and len(row) == len(target.parameters)]
     value_types = parameter_types(target.parameters, values)
-    generated = [_call(target, row) for row in generate_arguments(value_types, count)]
+    generated = [] if proposed_only else [_call(target, row) for row in generate_arguments(value_types, count)]
     named = {parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)}
     schemas = {name: json_schema(value_type) for name, value_type in named.items()}
     proposed = [_proposed(item, target, named) for item in (propose(prompt, schemas) if propose else ())]
-    return _mixed(given, generated, proposed, count)
+    return _mixed([] if proposed_only else given, generated, proposed, count)
 
 
 def script_inputs(
-    prompt: str, *, count: int, programs: Sequence[str] = (), propose: InputProposer | None = None
+    prompt: str,
+    *,
+    count: int,
+    programs: Sequence[str] = (),
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
 ) -> Inputs:
     """Return contents of standard input: the prompt's samples, or generated ones if it has none, and proposed ones.
 
@@ -61,6 +74,7 @@ def script_inputs(
         count: Largest number of inputs to return.
         programs: Programs that will read the inputs; if they read nothing, one empty input is returned.
         propose: Function that proposes further inputs as text.
+        proposed_only: Whether the proposed contents are the only ones.
 
     Raises:
         ValueError: A proposed input is not text.
@@ -71,6 +85,8 @@ def script_inputs(
         if not isinstance(item, str):
             raise ValueError(f"the proposed input {item!r} is not text, which is what a script reads")  # noqa: TRY004 - a value
         proposed.append(item)
+    if proposed_only:
+        return Inputs(_mixed([], [], proposed, count).texts, 0, kind="script")
     generated = list(generate_standard_input(programs, count)) if not samples else []
     made = _mixed(list(dict.fromkeys(samples)), generated, proposed, count)
     return Inputs(made.texts or ("",), made.examples, kind="script")

@@ -48,7 +48,14 @@ def _driver_source() -> str:
     return resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
 
 
-def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: InputProposer | None = None) -> Inputs:
+def object_inputs(
+    prompt: str,
+    target: TargetClass,
+    *,
+    count: int,
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
+) -> Inputs:
     """Return sequences of steps on objects of a class; proposed and generated sequences alternate.
 
     The generated sequences call each method first in turn, with usual values more often than with edge cases. Each
@@ -59,13 +66,14 @@ def object_inputs(prompt: str, target: TargetClass, *, count: int, propose: Inpu
         target: The class.
         count: Largest number of sequences to return.
         propose: Function that proposes further sequences, as mappings of the form that `sequence_schema` describes.
+        proposed_only: Whether the proposed sequences are the only ones.
 
     Raises:
         ValueError: A proposed sequence is not plain data of that form.
         SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
     """
     proposed = [_proposed(item, target) for item in (propose(prompt, sequence_schema(target)) if propose else ())]
-    generated = _generated(target, count)
+    generated = [] if proposed_only else _generated(target, count)
     mixed: dict[str, tuple[str, ...]] = {}
     for place in range(max(len(generated), len(proposed))):
         for sequences in (generated, proposed):

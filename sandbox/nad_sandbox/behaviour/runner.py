@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
@@ -100,6 +100,14 @@ class Observations:
     outcomes: tuple[tuple[Outcome, ...], ...]
 
 
+class _InputOptions(TypedDict):
+    """Options of the functions that collect inputs."""
+
+    count: int
+    propose: InputProposer | None
+    proposed_only: bool
+
+
 _NOTHING = Outcome({"returned": None})
 """Outcome of a program that neither reads nor prints and defines nothing that can be called."""
 
@@ -141,30 +149,45 @@ class BehaviourRunner:
         self._known: OrderedDict[Inputs, dict[str, tuple[Outcome, ...]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def inputs(self, programs: Sequence[str], prompt: str) -> Inputs:
+    def inputs(self, programs: Sequence[str], prompt: str, *, propose: InputProposer | None = None) -> Inputs:
         """Return the inputs of the programs, and how the programs are run on them.
+
+        Args:
+            programs: The programs.
+            prompt: The prompt that the programs answer.
+            propose: Function that proposes all inputs; None for the prompt's examples, generated values, and the inputs
+                that the runner's own function proposes.
 
         Raises:
             ValueError: A proposed input cannot be used.
             SandboxUnavailableError: The package hypothesis is not installed.
         """
+        how: _InputOptions = {
+            "count": self.max_inputs,
+            "propose": propose or self.propose,
+            "proposed_only": propose is not None,
+        }
         scripts = sum(map(reads_standard_input, programs))
         if 2 * scripts <= len(programs):
             made = find_target_class(prompt, programs)
             if made is not None:
-                return object_inputs(prompt, made, count=self.max_inputs, propose=self.propose)
+                return object_inputs(prompt, made, **how)
             target = find_target_function(prompt, programs)
             if target is not None:
-                return call_inputs(prompt, target, count=self.max_inputs, propose=self.propose)
-        propose = self.propose if scripts else None  # without scripts nothing reads the proposed inputs
-        return script_inputs(prompt, count=self.max_inputs, programs=programs, propose=propose)
+                return call_inputs(prompt, target, **how)
+        if not scripts:  # nothing reads the proposed inputs
+            how["propose"] = None
+        return script_inputs(prompt, programs=programs, **how)
 
-    def observe(self, answers: Sequence[str], *, prompt: str = "") -> Observations:
+    def observe(
+        self, answers: Sequence[str], *, prompt: str = "", propose: InputProposer | None = None
+    ) -> Observations:
         """Run every answer's program twice on the same inputs; programs that differ only in form share their outcomes.
 
         Args:
             answers: The candidates' texts, prose and fences included.
             prompt: The prompt that they answer.
+            propose: Function that proposes all inputs of this call; see `inputs`.
 
         Raises:
             SandboxUnavailableError: No sandbox can be started, or the package hypothesis is not installed.
@@ -173,10 +196,10 @@ class BehaviourRunner:
         """
         programs = self.programs(answers, prompt)
         short = [program for program in programs if len(program) <= LONGEST_PROGRAM]
-        inputs = self.inputs(short, prompt)
+        inputs = self.inputs(short, prompt, propose=propose)
         if inputs.kind == "script":
             programs = [without_prompts(program) for program in programs]
-        outcomes = self.run(programs, inputs)
+        outcomes = self.run(programs, inputs) if inputs.texts else ()
         if all(outcome == _NOTHING for row in outcomes for outcome in row):
             return Observations((), 0, ((),) * len(programs))
         return Observations(inputs.descriptions, inputs.examples, outcomes)
@@ -239,7 +262,6 @@ class BehaviourRunner:
         nonce = secrets.token_hex(16)
         output_bytes = getattr(getattr(self.sandbox, "limits", None), "output_bytes", 1 << 16)
         payload = {
-            "nonce": nonce,
             "source": program,
             "kind": kind,
             "inputs": list(inputs),
@@ -249,7 +271,8 @@ class BehaviourRunner:
             "room": max(100, output_bytes // (4 * len(inputs))),
         }
         feed = json.dumps(payload).encode("ascii")
-        result = run_harness(self.sandbox, observer_source(), feed, timeout=self.timeout + _START_SECONDS)
+        seconds = self.timeout + _START_SECONDS
+        result = run_harness(self.sandbox, observer_source(), feed, timeout=seconds, secret=nonce.encode("ascii"))
         for line in reversed(result.stdout.splitlines()):
             if line.startswith(nonce):
                 # the nonce proves that the observer wrote this; the outcomes in it come from the program's process

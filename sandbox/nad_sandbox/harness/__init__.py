@@ -52,7 +52,8 @@ def judge_source() -> str:
 @cache
 def observer_source() -> str:
     """Return the program that observes, twice, what a candidate returns, prints and raises on many inputs."""
-    parts = [f"OBSERVED_PROGRAM = {_module('observed_program.py')!r}\n", _module("child.py"), _module("observer.py")]
+    observed = _module("observed_program.py")
+    parts = [f"OBSERVED_PROGRAM = {observed!r}\n", observed, _module("child.py"), _module("observer.py")]
     return "from __future__ import annotations\n" + "".join(parts)
 
 

@@ -52,7 +52,7 @@ _compiled: WeakKeyDictionary[Sandbox, _Compiled] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float) -> ExecResult:
+def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float, secret: bytes = b"") -> ExecResult:
     """Run one of the harness's programs.
 
     In a sandbox of this package the bootstrap program executes the program itself, which saves starting Python once
@@ -63,12 +63,13 @@ def run_harness(sandbox: Sandbox, source: str, payload: bytes, *, timeout: float
         source: The program's source.
         payload: Bytes that the program reads from standard input.
         timeout: Limit in wall-clock seconds.
+        secret: Further bytes, which the program can read once no other process can get them from its memory.
 
     Raises:
         SandboxUnavailableError: No sandbox can be started.
         SandboxFailureError: The sandbox broke.
     """
-    framed = len(payload).to_bytes(8, "big") + payload
+    framed = len(payload).to_bytes(8, "big") + payload + secret
     if not isinstance(sandbox, HarnessSandbox):
         return sandbox.run_python(_MAIN.format(source=source), stdin=framed, timeout=timeout)
     with _lock:

@@ -1,5 +1,7 @@
 """The observed process: it loads a program, makes one call after the other and reports the outcome of each.
 
+The observer forks it, or starts it as a new Python where the program's behavior may depend on the process.
+
 Each line on the answers pipe is the outcome of one call: what it returned or raised, its arguments afterwards, and its
 output. Values are written in a canonical form: sets and dictionaries in sorted order, iterators as their first items,
 other objects as their type and attributes.
@@ -8,6 +10,8 @@ other objects as their type and attributes.
 from __future__ import annotations
 
 import ast
+import atexit
+import builtins
 import collections
 import io
 import itertools
@@ -18,6 +22,7 @@ import sys
 ITEMS = 1000
 DEPTH = 60
 PRINTED = 1 << 20
+RECURSION = 1000
 
 
 def canonical(value, depth=0):
@@ -92,31 +97,78 @@ def outcome(scope, call):
 PLAIN = {"set": set, "frozenset": frozenset, "float": float, "dict": dict, "list": list, "tuple": tuple}
 
 
-def main():
-    """Load the program and answer calls; the arguments are the descriptors of requests and of answers."""
-    requests = os.fdopen(int(sys.argv[1]), "r", encoding="utf-8")
-    answers = int(sys.argv[2])
+def serve_calls(requests, answers):
+    """Load the program that the first request holds, then answer calls.
+
+    Args:
+        requests: Descriptor of the requests, one in each line.
+        answers: Descriptor of the answers.
+    """
+    lines = os.fdopen(requests, "r", encoding="utf-8")
 
     def answer(message):
         data = (json.dumps(message) + "\n").encode()
         while data:
             data = data[os.write(answers, data) :]
 
-    source = json.loads(requests.readline())
-    module = type(sys)("candidate")
-    scope = module.__dict__
-    scope.update(__name__="candidate", __file__="candidate.py")
-    sys.modules["candidate"] = module
-    sys.argv = ["candidate.py"]
+    source = json.loads(lines.readline())
+    scope = make_scope("candidate", "candidate.py")
     sys.stdout, sys.stdin = io.StringIO(), io.StringIO("")
+    give_whole_stack()
     try:
         exec(compile(source, "candidate.py", "exec", dont_inherit=True), scope)
     except BaseException as error:
         answer({"raised": type(error).__name__})
         return
     answer({})
-    for line in requests:
+    for line in lines:
         answer(outcome(scope, json.loads(line)))
 
 
-main()
+def run_script(file):
+    """Run a file as Python runs a script, and end the process as Python does."""
+    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
+    scope = make_scope("__main__", file)
+    give_whole_stack()
+    status = 0
+    try:
+        with open(file, "rb") as script:
+            source = script.read()
+        exec(compile(source, file, "exec", dont_inherit=True), scope)
+    except SystemExit as error:
+        status = error.code
+        if status is not None and not isinstance(status, int):
+            sys.stderr.write("%s\n" % (status,))
+            status = 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    try:
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit((status or 0) & 0xFF)
+
+
+def make_scope(name, file):
+    """Return the namespace of a new module for the program, registered under its name."""
+    folder = os.getcwd()
+    sys.path[:] = [path for path in sys.path if path and path != folder]
+    module = type(sys)(name)
+    vars(module).update(__builtins__=builtins, __file__=file)
+    sys.modules[name] = module
+    sys.argv = [file]
+    return vars(module)
+
+
+def give_whole_stack():
+    """Raise the recursion limit by the calls that lead here, so that a program may recurse as deep in any process."""
+    frame, depth = sys._getframe(), 0
+    while frame is not None:
+        frame, depth = frame.f_back, depth + 1
+    sys.setrecursionlimit(RECURSION + depth)

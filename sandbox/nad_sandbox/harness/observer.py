@@ -1,42 +1,99 @@
 """The observer: it runs a program twice on the same inputs, each input under its own time limit.
 
 It reads one JSON object from standard input and writes one line to standard output: the nonce, and for every input its
-outcome and whether both runs agree. The two runs are separate processes with different hash seeds, so that an outcome
-that depends on either shows up as not deterministic.
+outcome and whether both runs agree. The nonce follows the JSON object and is read after the last run, since the
+program's processes are forked from this one. Where the outcome may depend on the hash seed or on addresses, the second
+run is a new Python, which has others.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import select
-import subprocess
 import sys
 import time
 
-from nad_sandbox.harness.child import read_payload, write_verdict
+from nad_sandbox.harness.child import DESCRIPTORS, read_exactly, write_verdict
 
 OBSERVED_PROGRAM = globals().get("OBSERVED_PROGRAM", "")
 MOST_TIMEOUTS = 3
+NONCE_SIZE = 32
+SCRIPT_FILE = "program.py"
+POLL_SECONDS = 0.0005
+
+# results of these names and methods may depend on the hash seed or on addresses
+PROCESS_NAMES = frozenset(
+    "set frozenset hash id dir vars globals locals eval exec compile getattr __import__ __builtins__".split()
+)
+PROCESS_METHODS = frozenset("__hash__ __dict__ __dir__ __reduce__ __subclasses__".split())
+VIEWS = frozenset(("keys", "items"))  # their differences and intersections are sets
+# results of these modules do not
+PLAIN_MODULES = frozenset(
+    "__future__ abc bisect collections copy dataclasses datetime decimal enum fractions functools heapq itertools math "
+    "operator random re statistics string sys time typing".split()
+)
+
+
+def start(call, streams, kept=(), fresh=False):
+    """Start a process that makes a call of the module `observed_program`, and return its number.
+
+    Args:
+        call: Source of the call.
+        streams: Descriptors that become the process's standard input, output and error.
+        kept: Further descriptors that it keeps.
+        fresh: Whether the process is a new Python.
+    """
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        for target, source in enumerate(streams):
+            os.dup2(source, target)
+        first = 3
+        for descriptor in sorted(kept):
+            os.closerange(first, descriptor)
+            os.set_inheritable(descriptor, True)
+            first = descriptor + 1
+        os.closerange(first, DESCRIPTORS)
+        if fresh:
+            os.execv(sys.executable, [sys.executable, "-I", "-c", OBSERVED_PROGRAM + "\n" + call])
+        exec(call, globals())
+    finally:
+        os._exit(1)
+
+
+def wait_for(pid, deadline):
+    """Wait until a process ends, and return its wait status; None if it has not ended by the deadline."""
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(POLL_SECONDS)
 
 
 class Caller:
-    """Starts the process that makes the calls, and talks to it."""
+    """Starts the process that makes the calls, and talks to it.
 
-    def __init__(self, source, seconds):
-        ours_in, theirs_out = os.pipe()
-        theirs_in, ours_out = os.pipe()
-        self.process = subprocess.Popen(
-            [sys.executable, "-I", "-c", OBSERVED_PROGRAM, str(theirs_in), str(theirs_out)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(theirs_in, theirs_out),
-        )
-        os.close(theirs_in)
-        os.close(theirs_out)
-        self.requests, self.answers, self.pending = ours_out, ours_in, b""
+    Args:
+        source: The program.
+        seconds: Time limit for loading it.
+        fresh: Whether the process is a new Python.
+    """
+
+    def __init__(self, source, seconds, fresh):
+        self.answers, theirs_out = os.pipe()
+        theirs_in, self.requests = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        call = "serve_calls(%d, %d)" % (theirs_in, theirs_out)
+        self.pid = start(call, (nothing, nothing, nothing), (theirs_in, theirs_out), fresh)
+        for descriptor in (theirs_in, theirs_out, nothing):
+            os.close(descriptor)
+        self.pending = b""
         self.loaded = self.ask(source, seconds)
 
     def ask(self, message, seconds):
@@ -65,26 +122,26 @@ class Caller:
 
     def stop(self):
         """Kill the process and close its pipes."""
-        self.process.kill()
-        self.process.wait()
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
         os.close(self.requests)
         os.close(self.answers)
 
 
-def call_all(source, calls, seconds, load_seconds, deadline):
+def call_all(payload, deadline, fresh):
     """Return the outcome of every call, made in a process that is replaced when a call ends or blocks it."""
     outcomes, caller, timeouts = [], None, 0
-    for call in calls:
+    for call in payload["inputs"]:
         if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
             outcomes.append({"ended": "timeout"})
             continue
         if caller is None:
-            caller = Caller(source, load_seconds)
+            caller = Caller(payload["source"], payload["load"], fresh)
         if caller.loaded:
             outcomes.append(caller.loaded)
             timeouts += caller.loaded.get("ended") == "timeout"
             continue
-        told = caller.ask(call, seconds)
+        told = caller.ask(call, payload["each"])
         outcomes.append(told)
         if "ended" in told:
             timeouts += told["ended"] == "timeout"
@@ -95,53 +152,97 @@ def call_all(source, calls, seconds, load_seconds, deadline):
     return outcomes
 
 
-def run_all(source, inputs, seconds, deadline):
+def run_all(payload, deadline, fresh):
     """Run the program as a script on each standard input, and return what it prints or how it fails."""
     outcomes, timeouts = [], 0
-    with open("program.py", "w", encoding="utf-8", errors="surrogatepass") as file:
-        file.write(source)
-    for given in inputs:
+    with open(SCRIPT_FILE, "w", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(payload["source"])
+    for given in payload["inputs"]:
         if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
             outcomes.append({"ended": "timeout"})
             continue
-        process = subprocess.Popen(
-            [sys.executable, "-I", "program.py"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        try:
-            out, err = process.communicate(given.encode("utf-8", "surrogatepass"), timeout=seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            timeouts += 1
-            outcomes.append({"ended": "timeout"})
-            continue
-        told = {"printed": out.decode("utf-8", "replace")} if out else {}
-        if process.returncode:
-            last = (err.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
-            told["raised"] = last.split(":")[0] if process.returncode == 1 else "status %d" % process.returncode
-        else:
-            told["returned"] = None
+        told = run_once(given, time.monotonic() + payload["each"], fresh)
+        timeouts += told.get("ended") == "timeout"
         outcomes.append(told)
     return outcomes
 
 
+def run_once(given, deadline, fresh):
+    """Run the script on one standard input."""
+    import tempfile
+
+    # files, since a pipe that a process of the program's keeps open has no end
+    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        stdin.write(given.encode("utf-8", "surrogatepass"))
+        stdin.seek(0)
+        streams = [file.fileno() for file in (stdin, stdout, stderr)]
+        pid = start("run_script(%r)" % SCRIPT_FILE, streams, fresh=fresh)
+        status = wait_for(pid, deadline)
+        if status is None:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            return {"ended": "timeout"}
+        out, err = (read_whole(file) for file in (stdout, stderr))
+    told = {"printed": out} if out else {}
+    code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    if not code:
+        told["returned"] = None
+    elif code == 1:
+        told["raised"] = (err.strip().splitlines() or [""])[-1].split(":")[0]
+    else:
+        told["raised"] = "status %d" % code
+    return told
+
+
+def read_whole(file):
+    """Return the content of a file as text."""
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def depends_on_process(source, inputs, outcomes):
+    """Return whether an outcome may depend on the hash seed or on addresses; in doubt it does.
+
+    Args:
+        source: The program.
+        inputs: The inputs.
+        outcomes: The outcomes of the first run.
+    """
+    if " at 0x" in json.dumps(outcomes) or any("{" in given or "set(" in given for given in inputs):
+        return True
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except BaseException:
+        return False  # the source does not compile in any process
+    views = operations = False
+    for node in nodes:
+        if isinstance(node, (ast.Set, ast.SetComp)):
+            return True
+        if isinstance(node, ast.Name) and node.id in PROCESS_NAMES:
+            return True
+        if isinstance(node, ast.Attribute):
+            if node.attr in PROCESS_METHODS:
+                return True
+            views = views or node.attr in VIEWS
+        if isinstance(node, (ast.BinOp, ast.AugAssign)):
+            operations = operations or isinstance(node.op, (ast.BitAnd, ast.BitOr, ast.BitXor, ast.Sub))
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(name.split(".")[0] not in PLAIN_MODULES for name in names):
+            return True
+    return views and operations
+
+
 def main():
     """Observe the program twice and write the outcomes."""
-    payload = read_payload()
+    payload = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
     deadline = time.monotonic() + payload["seconds"]
-    runs = []
-    for share in (0.5, 1.0):
-        until = deadline - (1 - share) * payload["seconds"]
-        if payload["kind"] == "call":
-            told = call_all(payload["source"], payload["inputs"], payload["each"], payload["load"], until)
-        else:
-            told = run_all(payload["source"], payload["inputs"], payload["each"], until)
-        runs.append([bounded(outcome, payload["room"]) for outcome in told])
-    seen = [dict(first, stable=first == second) for first, second in zip(*runs)]
-    write_verdict(payload["nonce"], seen)
+    run = call_all if payload["kind"] == "call" else run_all
+    first = run(payload, deadline - payload["seconds"] / 2, False)
+    fresh = depends_on_process(payload["source"], payload["inputs"], first)
+    runs = [[bounded(outcome, payload["room"]) for outcome in told] for told in (first, run(payload, deadline, fresh))]
+    seen = [dict(one, stable=one == other) for one, other in zip(*runs)]
+    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), seen)
 
 
 def bounded(outcome, room):

@@ -80,6 +80,95 @@ def test_what_each_kind_of_program_does(runner):
     assert seen["huge"][0].startswith("<1000")
 
 
+def test_what_depends_on_the_process_is_not_taken_for_a_result(runner):
+    programs = {
+        "order of a set": "def total(numbers):\n    return list({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'})",
+        "order of views": "def total(numbers):\n    return list(dict.fromkeys('abcdefgh').keys() - {}.keys())",
+        "address": "def total(numbers):\n    print(object())\n    return 0",
+        "imported": "import uuid\ndef total(numbers):\n    return str(uuid.uuid4())",
+        "time": "import time\ndef total(numbers):\n    return time.perf_counter_ns()",
+        "a set that counts": "def total(numbers):\n    return len(set('abcdefgh'))",
+        "deep": "def total(numbers):\n    return f(960)\ndef f(n):\n    return n and 1 + f(n - 1)",
+        "deep, with a set": "def total(numbers):\n    return f(960) + len(set())\ndef f(n):\n    return n and 1 + f(n - 1)",
+    }
+    seen = texts(runner.observe(list(map(fenced, programs.values())), prompt=PROMPT))
+    assert {name: outcomes[0] for name, outcomes in zip(programs, seen, strict=True)} == {
+        **dict.fromkeys(["order of a set", "order of views", "address", "imported", "time"], "not deterministic"),
+        "a set that counts": "8",
+        "deep": "960",
+        "deep, with a set": "960",
+    }
+
+
+def test_no_process_of_a_program_holds_the_nonce_of_its_observer(runner):
+    spy = (
+        "import re, sys\n"
+        "def total(numbers):\n"
+        "    frame, found = sys._getframe(), []\n"
+        "    while frame is not None:\n"
+        "        for name, value in [*frame.f_locals.items(), *frame.f_globals.items()]:\n"
+        "            if name != 'mark':  # of the program before, which is over\n"
+        "                found += re.findall('(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])', str(value))\n"
+        "        frame = frame.f_back\n"
+        "    return found"
+    )
+    [[outcome, *_]] = texts(runner.observe([fenced(spy)], prompt=PROMPT))
+    assert outcome == "[]"
+
+
+def test_inputs_that_separate_the_leading_groups_decide(runner):
+    class Separator:
+        def separate(self, prompt, first, second, parameters):
+            assert {first, second} == {fenced(RIGHT), fenced(wrong)}
+            assert parameters["numbers"]["items"] == {"type": "integer"}
+            return [{"numbers": [9000, 2000]}, {"numbers": [1]}, {"numbers": [5000, 600]}], 20
+
+    # of the inputs so far only those with a large sum tell the two apart; the third program is right on these alone
+    wrong = "def total(numbers):\n    return min(sum(numbers), 50)"
+    third = "def total(numbers):\n    return sum(numbers) if sum(numbers) > 5000 else None"
+    answers = [fenced(code) for code in (wrong, RIGHT, third)]
+    group = make_group(
+        [make_rollout([[i]], text=text, logprobs=-1.0 - i) for i, text in enumerate(answers)], prompt=PROMPT
+    )
+    assert rank(Behaviour(runner=runner).score(group), group)[0] == 0
+    scores = Behaviour(runner=runner, separate=Separator()).score(group)
+    assert rank(scores, group)[0] == 1
+    found = scores.details["separation"]
+    assert found["inputs"] == ["total([9000, 2000])", "total([5000, 600])"]
+    assert found["outcomes"] == [["50", "50"], ["11000", "5600"]]
+    assert (found["decided_by"], found["generated_tokens"]) == ("vote", 20)
+    assert scores.details["inputs"][-2:] == found["inputs"]
+
+
+def test_scripts_end_as_under_python(runner):
+    programs = {
+        "exit": "import sys\nprint(input())\nsys.exit()",
+        "status": "import sys\nprint(input())\nsys.exit(3)",
+        "message": "import sys\nsys.exit('wrong: ' + input())",
+        "at exit": "import atexit\natexit.register(lambda: print('end'))\nprint(open(0).read().strip())",
+        "thread": "import threading\nthreading.Thread(target=lambda: print(input())).start()",
+        "killed": "import os\nos.kill(os.getpid(), 9)",
+        "main": "if __name__ == '__main__':\n    print(__file__, input())",
+        "own class": "class MyError(Exception): pass\nraise MyError(input())",
+        "syntax": "print(input()",
+        "endless": "input()\nwhile True: pass",
+    }
+    prompt = "Print the line.\n\nSample Input:\nx\nSample Output:\nx\n"
+    seen = texts(runner.observe(list(map(fenced, programs.values())), prompt=prompt))
+    assert {name: outcomes[0] for name, outcomes in zip(programs, seen, strict=True)} == {
+        "exit": "printed 'x\\n'",
+        "status": "raised status 3, printed 'x\\n'",
+        "message": "raised wrong",
+        "at exit": "printed 'x\\nend\\n'",
+        "thread": "printed 'x\\n'",
+        "killed": "raised status -9",
+        "main": "printed 'program.py x\\n'",
+        "own class": "raised MyError",
+        "syntax": "raised SyntaxError",
+        "endless": "ran out of time",
+    }
+
+
 def test_scripts_are_compared_by_what_they_print(runner):
     prompt = "Read two numbers, print their sum.\n\nSample Input:\n2 3\nSample Output:\n5\n"
     programs = [

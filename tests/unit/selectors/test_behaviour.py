@@ -6,7 +6,7 @@ import pytest
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.selection import check_configuration
 from nad_agents.selectors import Behaviour, BehaviourGroups, NADFusion, get_selector, rank
-from nad_agents.selectors.behaviour import label_outcomes
+from nad_agents.selectors.observations import label_outcomes
 from nad_agents.types import NADConfig, SamplingConfig
 from tests.unit.builders import SeenBehaviour, WordObserver, make_group, make_rollout
 

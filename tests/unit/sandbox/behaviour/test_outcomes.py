@@ -11,7 +11,7 @@ from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome, read_outcome
 @pytest.fixture(scope="module")
 def canonical():
     path = resources.files("nad_sandbox.harness").joinpath("observed_program.py")
-    source = path.read_text(encoding="utf-8").rsplit("\nmain()", 1)[0]
+    source = path.read_text(encoding="utf-8")
     scope = {"__name__": "calls"}
     exec(compile(source, str(path), "exec"), scope)
     return scope["canonical"]
