@@ -1,13 +1,15 @@
 """Measure how the cost of a token grows with the candidates, their length and the prompt's: a table and a plot.
 
-    python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png]
+    python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png] [--measured growth.json]
 
-The cost is the time of the whole run, prompt and recording included, divided by the generated tokens.
+The cost is the time of the whole run, prompt and recording included, divided by the generated tokens. With a file of
+measured points, only the others are timed, and all are in the table and in the plot.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -31,7 +33,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--measured", type=Path, help="points of earlier runs; each new point is added")
     args = parser.parse_args()
+    measured = json.loads(args.measured.read_text()) if args.measured and args.measured.exists() else {}
     loaded = load_model(args.model, dtype=args.dtype)
     timed = TimedModel(loaded)
     dtype = str(loaded.dtype).removeprefix("torch.")
@@ -43,7 +47,11 @@ def main() -> None:
         costs, places = [], []
         for n, tokens, length in points:
             prompt = timed.prompt_ids(length=length)
-            seconds = timed.engine_seconds(prompt, n, tokens, RecordingConfig())
+            point = f"{n} x {tokens} after {len(prompt)}"
+            seconds = measured.get(point) or timed.engine_seconds(prompt, n, tokens, RecordingConfig())
+            measured[point] = seconds
+            if args.measured:
+                args.measured.write_text(json.dumps(measured, indent=1))
             costs.append(1000 * seconds / (n * tokens))
             places.append({"n": n, "tokens": tokens, "length": length}[what])
             step = 1000 * seconds / tokens

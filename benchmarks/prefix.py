@@ -2,7 +2,7 @@
 
     python benchmarks/prefix.py [--model MODEL] [--dtype DTYPE] [--what WHAT ...] [--lengths 64 512 2048 8000]
 
-What is measured, everything with 16 candidates and in pairs of alternating order where times are compared:
+What is measured, with 16 candidates and in pairs of alternating order where times are compared:
 
 - step: the time of a step after prompts of several lengths, with one copy of the prompt and with a copy per candidate
 - best: best-of-16 with a prompt of 512 tokens and 64 new ones against transformers' `generate`
@@ -50,16 +50,16 @@ def request(prompt: list[int], n: int, tokens: int) -> GenerationRequest:
 
 
 def step_milliseconds(
-    timed: TimedModel, prompt: list[int], steps: int, clock: Callable[[], float]
+    timed: TimedModel, prompt: list[int], n: int, steps: int, clock: Callable[[], float], *, copies: bool
 ) -> dict[bool, float]:
-    """Return the median time of a step with one copy of the prompt (True) and with a copy each (False)."""
-    engines = {share: engine(timed, share_prompts=share) for share in (True, False)}
+    """Return the median time of a step with one copy of the prompt (True) and, if asked for, a copy each (False)."""
+    engines = {share: engine(timed, share_prompts=share) for share in ((True, False) if copies else (True,))}
     for one in engines.values():
-        one.start(request(prompt, N, steps + 3))
+        one.start(request(prompt, n, steps + 3))
         one.step(2)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
+    seconds: dict[bool, list[float]] = {share: [] for share in engines}
     for i in range(steps):
-        for share in (True, False) if i % 2 else (False, True):
+        for share in sorted(engines, reverse=bool(i % 2)):
             started = clock()
             engines[share].step(1)
             seconds[share].append(clock() - started)
@@ -112,6 +112,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=list(WHAT))
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 512, 2048, 8000])
+    parser.add_argument("--n", type=int, default=N, help="step: number of candidates")
+    parser.add_argument("--copies-up-to", type=int, default=8000, help="step: longest prompt also timed with copies")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--processor-time", action="store_true", help="step: for busy machines, with one thread")
@@ -123,14 +125,15 @@ def main() -> None:
         return
     timed = TimedModel(load_model(args.model, dtype=args.dtype), args.model)
     dtype = str(timed.loaded.dtype).removeprefix("torch.")
-    print(f"{timed.loaded.name}, {dtype}, {timed.loaded.device}, {torch.get_num_threads()} threads, n = {N}\n")
+    print(f"{timed.loaded.name}, {dtype}, {timed.loaded.device}, {torch.get_num_threads()} threads, n = {args.n}\n")
     clock = time.process_time if args.processor_time else time.perf_counter
     if "step" in args.what:
         print("| prompt | ms a step, one copy | ms a step, a copy each | ratio |\n|---|---|---|---|")
         for length in args.lengths:
-            times = step_milliseconds(timed, timed.prompt_ids(length=length), args.steps, clock)
-            ratio = times[False] / times[True]
-            print(f"| {length:,} | {times[True]:.0f} | {times[False]:.0f} | {ratio:.1f} |", flush=True)
+            copies, prompt = length <= args.copies_up_to, timed.prompt_ids(length=length)
+            times = step_milliseconds(timed, prompt, args.n, args.steps, clock, copies=copies)
+            against = f"{times[False]:.0f} | {times[False] / times[True]:.2f}" if copies else "not measured |"
+            print(f"| {length:,} | {times[True]:.0f} | {against} |", flush=True)
     if "best" in args.what or "agent" in args.what:
         print("\n| way | against | seconds | seconds | time ratio | range |\n|---|---|---|---|---|---|")
     if "best" in args.what:

@@ -68,8 +68,9 @@ class NeuronAgreementDecoder:
         share_batches: False runs one request at a time, which makes a seeded result independent of other callers
             down to the last bit.
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
-            is read from where it is new. 0 keeps nothing, which makes a seeded result independent of earlier prompts
-            down to the last bit. Only for engine "hf".
+            is read from where it is new. None makes room for four prompts of 8,192 tokens, within an eighth of the
+            memory that is free beside the weights. 0 keeps nothing, which makes a seeded result independent of earlier
+            prompts down to the last bit. Only for engine "hf".
         engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own, and
             "openai" is a server with OpenAI's protocol, whose model is called `model`. A server shows no neurons, so
             only selectors that need none work with it.
@@ -101,7 +102,7 @@ class NeuronAgreementDecoder:
         dtype: str | torch.dtype = "auto",
         max_rows: int = 128,
         share_batches: bool = True,
-        prefix_cache_mb: int = 256,
+        prefix_cache_mb: int | None = None,
         engine: EngineName = "hf",
         engine_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -110,7 +111,7 @@ class NeuronAgreementDecoder:
         self.verifier = verifier
         self.verification = verification or VerificationConfig()
         check_configuration(self.sampling, self.config)
-        if prefix_cache_mb < 0:
+        if prefix_cache_mb is not None and prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
         self.loaded, self.engine = load_engine(
             engine,
@@ -119,7 +120,7 @@ class NeuronAgreementDecoder:
             device=device,
             dtype=dtype,
             max_rows=max_rows,
-            prefix_bytes=prefix_cache_mb * 2**20,
+            prefix_bytes=None if prefix_cache_mb is None else prefix_cache_mb * 2**20,
             options=engine_options or {},
         )
         self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)

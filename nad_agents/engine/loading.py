@@ -26,7 +26,7 @@ def load_engine(
     device: str,
     dtype: str | torch.dtype,
     max_rows: int,
-    prefix_bytes: int,
+    prefix_bytes: int | None,
     options: Mapping[str, Any],
 ) -> tuple[LoadedModel | ServedModel, Engine]:
     """Load a model into an engine, importing the engine's packages only now.
@@ -38,7 +38,7 @@ def load_engine(
         device: "auto", or a torch device.
         dtype: "auto", or a torch dtype or its name.
         max_rows: Greatest number of candidates that are advanced together.
-        prefix_bytes: Memory for the keys and values of earlier prompts, for "hf".
+        prefix_bytes: Memory for the keys and values of earlier prompts, for "hf"; None lets the engine choose.
         options: Further options of the engine.
 
     Returns:

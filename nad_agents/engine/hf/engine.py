@@ -25,11 +25,12 @@ from transformers import Cache, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
-from nad_agents.engine.hf.memory import ModelShape
+from nad_agents.engine.hf.memory import ModelShape, default_prefix_bytes
 from nad_agents.engine.hf.prefill import HFPrefill, piece_size
 from nad_agents.engine.hf.prefix.batch import SharedPrefixBatch
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
@@ -62,7 +63,7 @@ class HFEngine:
         model: A decoder-only model in eval mode.
         tokenizer: The model's tokenizer.
         name: The name to report; the config's own if empty.
-        prefix_bytes: Memory for the keys and values of earlier prompts; see `PrefixCache`.
+        prefix_bytes: Memory for the keys and values of earlier prompts; None for what `default_prefix_bytes` returns.
         share_prompts: Whether the candidates of a request attend to one copy of its prompt if the model supports it;
             otherwise each candidate has its own copy.
     """
@@ -73,7 +74,7 @@ class HFEngine:
         tokenizer: PreTrainedTokenizerBase,
         *,
         name: str = "",
-        prefix_bytes: int = 0,
+        prefix_bytes: int | None = 0,
         share_prompts: bool = True,
     ) -> None:
         self.model = model
@@ -87,6 +88,9 @@ class HFEngine:
         if obstacle:
             _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
         self._shares_prompts = not obstacle
+        if prefix_bytes is None:
+            available = available_device_memory(self._device)
+            prefix_bytes = default_prefix_bytes(self._shape, self.context_length, available)
         self._prefixes = PrefixCache(prefix_bytes)
         self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)

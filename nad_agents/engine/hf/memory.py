@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
+from nad_agents.engine.hf.prefix.batch import COPIED_PROMPT
 from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 
-__all__ = ["LayerShape", "MemoryNeed", "ModelShape", "check_memory", "memory_need"]
+__all__ = ["LayerShape", "MemoryNeed", "ModelShape", "check_memory", "default_prefix_bytes", "memory_need"]
 
 _LOGIT_COPIES = 5
 """float32 tensors [N, vocabulary] alive at once: logits, their clone, a processor's output, and two while drawing."""
@@ -32,6 +33,12 @@ _HEAP_TENSOR = 32 * 2**20
 
 _HEAP_HOLES = 1
 """Greatest measured share of a growing cache's size that its copies leave unused in that heap."""
+
+_CACHED_PROMPTS, _CACHED_TOKENS = 4, 8192
+"""Prompts for which the prefix cache has room by default, and their tokens: those of coding assistants."""
+
+_CACHED_SHARE = 1 / 8
+"""Greatest share of the available memory that the prefix cache takes by default."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +163,22 @@ def _state_elements(config: Any) -> int:
     return channels * state + (channels + 2 * groups * state) * kernel
 
 
+def default_prefix_bytes(shape: ModelShape, context_length: int | None, available: int | None) -> int:
+    """Return how much memory the prefix cache may take if the user does not say.
+
+    Args:
+        shape: The model's dimensions.
+        context_length: Greatest length of prompt and answer together, in tokens; None if the model does not say.
+        available: Bytes available on the model's device beside the weights; None if unknown.
+
+    Returns:
+        Bytes for four prompts of 8,192 tokens, or of the whole context if it is shorter, within an eighth of the
+        available memory.
+    """
+    room = shape.cache_bytes(_CACHED_PROMPTS, min(_CACHED_TOKENS, context_length or _CACHED_TOKENS))
+    return room if available is None else min(room, int(_CACHED_SHARE * available))
+
+
 @dataclass(frozen=True)
 class MemoryNeed:
     """Bytes that a request takes at its peak.
@@ -212,7 +235,8 @@ def memory_need(
     # 1. a step makes the new keys of one layer before it frees the old ones
     head = n * shape.head_dim * shape.itemsize
     if shares_prompt:
-        own = sampling.max_new_tokens + SUFFIX_ROOM
+        copied = prompt if n == 1 and prompt <= COPIED_PROMPT else 0
+        own = copied + sampling.max_new_tokens + SUFFIX_ROOM
         held = shape.cache_bytes(1, prompt) + shape.cache_bytes(n, own, spare=SUFFIX_ROOM)
         cache = held + head * own * shape.kv_heads
     else:

@@ -14,7 +14,11 @@ from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
 from nad_agents.engine.hf.prefix.support import continues_states
 
-__all__ = ["SharedPrefixBatch"]
+__all__ = ["COPIED_PROMPT", "SharedPrefixBatch"]
+
+COPIED_PROMPT = 1024
+"""Longest prompt, in tokens, that a request's only row copies into its suffix: no other row shares the prompt, and
+attending to one part costs less than attending to two and merging them."""
 
 
 class SharedPrefixBatch:
@@ -69,7 +73,7 @@ class SharedPrefixBatch:
         self._prefixes.keep(ids, prefix, read.windows)
         if self.cache is None:
             self.cache = read.empty()
-        self.cache.add_group(prefix, rows)
+        self.cache.add_group(prefix, rows, copy=rows == 1 and prefix.length <= COPIED_PROMPT)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Keep some rows, int64 indices in ascending order on the host."""

@@ -108,19 +108,22 @@ class SharedPrefixCache(Cache):
         """Return a cache of the same kind without rows."""
         return SharedPrefixCache(self._like)
 
-    def add_group(self, prefix: Prefix, rows: int, *, reserve: int = 0) -> None:
-        """Add rows that continue a prefix, without copying the prefix or other groups.
+    def add_group(self, prefix: Prefix, rows: int, *, reserve: int = 0, copy: bool = False) -> None:
+        """Add rows that continue a prefix, without copying other groups.
 
         Args:
             prefix: The keys, values and states of the prompt.
             rows: Number of rows.
             reserve: Number of tokens that the rows will read, if it is known.
+            copy: Whether the suffix of every row begins with a copy of the prefix, so that there is nothing to merge.
         """
         had = self.rows
-        self.groups.append(RowGroup(rows, prefix.length, reserve=reserve))
+        group = RowGroup(rows, 0, prefix.length) if copy else RowGroup(rows, prefix.length, reserve=reserve)
+        self.groups.append(group)
         for index, layer in self._attention.items():
-            layer.prefixes.append(prefix.attention.get(index, LayerPrefix()))
-            layer.suffixes.append(Suffix())
+            kept = prefix.attention.get(index, LayerPrefix())
+            layer.prefixes.append(LayerPrefix() if copy else kept)
+            layer.suffixes.append(Suffix.of(kept, rows) if copy else Suffix())
         for index, recurrent in self._recurrent.items():
             append_states(recurrent, _state_rows(prefix.states.get(index), recurrent, rows), had, rows)
 

@@ -54,6 +54,15 @@ class Suffix:
     length: int = 0
     dropped: int = 0
 
+    @classmethod
+    def of(cls, prefix: LayerPrefix, rows: int) -> Suffix:
+        """Return a suffix that begins with a copy of a prefix for each of several rows."""
+        suffix = cls(dropped=prefix.start)
+        for block in prefix.blocks:
+            keys, values = (tensor.expand(rows, -1, -1, -1) for tensor in (block.keys, block.values))
+            suffix.append(keys, values, window=None, reserve=prefix.end - prefix.start + SUFFIX_ROOM)
+        return suffix
+
     def append(self, keys: torch.Tensor, values: torch.Tensor, *, window: int | None, reserve: int) -> None:
         """Add the keys and values of new tokens.
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-__all__ = ["PartialAttention", "attend", "merge", "merged_output"]
+__all__ = ["FlashKernel", "PartialAttention", "attend", "flash_kernel", "merge", "merged_output"]
+
+FlashKernel = Literal["cpu", "flash", "efficient"]
+"""PyTorch's kernels that return the log-sum-exp: the CPU's, FlashAttention, and memory-efficient attention."""
 
 _SPLIT_KEYS = {"cpu": 1024, "cuda": 512}
 """Number of keys per split if there are many keys: on a CPU as many as stay in its cache, on a GPU the fewest that
@@ -50,17 +53,32 @@ def attend(
         mask: bool [queries, positions], which keys a query may see; None shows all.
     """
     same_size = query.shape[-1] == keys.shape[-1] == values.shape[-1]
-    if softcap is None and mask is None and same_size and _has_kernel(query):
-        return _attend_by_kernel(query, keys, values, scale, causal=causal)
+    kernel = flash_kernel(query.device, query.dtype, query.shape[-1])
+    if softcap is None and mask is None and same_size and kernel is not None:
+        return _attend_by_kernel(query, keys, values, scale, kernel, causal=causal)
     if causal:
         shown = torch.ones(query.shape[-2], keys.shape[-2], dtype=torch.bool, device=query.device).tril()
         mask = shown if mask is None else shown & mask
     return _attend_by_products(query, keys, values, scale, softcap, mask)
 
 
-def _has_kernel(query: torch.Tensor) -> bool:
-    head_dim = query.shape[-1]
-    return query.device.type == "cpu" or (query.is_cuda and head_dim <= _FLASH_HEAD_DIM and head_dim % 8 == 0)
+def flash_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> FlashKernel | None:
+    """Return the kernel that computes attention with the log-sum-exp of the scores; None leaves matrix products.
+
+    Args:
+        device: Device of the tensors.
+        dtype: Their dtype.
+        head_dim: Size of a head.
+    """
+    if device.type == "cpu":
+        return "cpu"
+    # PyTorch for AMD calls its devices "cuda" too, but has other kernels
+    if device.type != "cuda" or torch.version.hip or head_dim > _FLASH_HEAD_DIM or head_dim % 8:
+        return None
+    ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+    if dtype in (torch.float16, torch.bfloat16) and ampere:
+        return "flash"
+    return "efficient" if dtype in (torch.float16, torch.float32) else None
 
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
@@ -75,17 +93,17 @@ def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tenso
 
 
 def _attend_by_kernel(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, *, causal: bool
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, kernel: FlashKernel, *, causal: bool
 ) -> PartialAttention:
-    """Compute attention with the device's flash kernel, which returns the log-sum-exp; many keys are split."""
+    """Compute attention with a kernel of `flash_kernel`; many keys are split."""
     splits = 1 if causal or len(query) > 1 else _splits(query, keys)
     if splits > 1:
-        return _attend_in_splits(query, keys, values, scale, splits)
-    if query.device.type == "cpu":
+        return _attend_in_splits(query, keys, values, scale, kernel, splits)
+    if kernel == "cpu":
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, keys, values, is_causal=causal, scale=scale
         )
-    elif query.dtype in (torch.float16, torch.bfloat16):
+    elif kernel == "flash":
         output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
             query, keys, values, is_causal=causal, scale=scale
         )
@@ -109,7 +127,7 @@ def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
 
 
 def _attend_in_splits(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, splits: int
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float, kernel: FlashKernel, splits: int
 ) -> PartialAttention:
     """Attend to equal parts of the keys as one batch, then merge them with the remainder as one more part."""
     length = keys.shape[2] // splits
@@ -117,14 +135,14 @@ def _attend_in_splits(
         tensor[0, :, : splits * length].view(-1, splits, length, tensor.shape[-1]).transpose(0, 1)
         for tensor in (keys, values)
     ]
-    parts = _attend_by_kernel(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, causal=False)
+    parts = _attend_by_kernel(query.expand(splits, -1, -1, -1), cut[0], cut[1], scale, kernel, causal=False)
     lse = parts.lse.logsumexp(0, keepdim=True)
     share = (parts.lse - lse).exp()[..., None]
     merged = PartialAttention((parts.output.float() * share).sum(0, keepdim=True), lse)
     if splits * length == keys.shape[2]:
         return merged
     rest = slice(splits * length, None)
-    return merge(merged, _attend_by_kernel(query, keys[:, :, rest], values[:, :, rest], scale, causal=False))
+    return merge(merged, _attend_by_kernel(query, keys[:, :, rest], values[:, :, rest], scale, kernel, causal=False))
 
 
 def _attend_by_products(

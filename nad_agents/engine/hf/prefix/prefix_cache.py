@@ -47,6 +47,12 @@ class PrefixCache:
         self._prompts: list[_CachedPrompt] = []
         self._lock = ForkSafeLock()
 
+    @property
+    def bytes_held(self) -> int:
+        """Bytes of the cached prompts."""
+        with self._lock:
+            return _bytes(self._prompts)
+
     def find(self, ids: Sequence[int], *, whole: bool = False) -> Prefix | None:
         """Return the longest cached prefix of a prompt; None if no prefix is long enough.
 
@@ -70,7 +76,7 @@ class PrefixCache:
         return None
 
     def keep(self, ids: Sequence[int], prefix: Prefix, windows: Sequence[int | None]) -> None:
-        """Add a prompt that was read.
+        """Add a prompt that was read, unless it alone exceeds the memory limit.
 
         Args:
             ids: The prompt's tokens.
@@ -80,10 +86,12 @@ class PrefixCache:
         if len(ids) < _MIN_SHARED_TOKENS:
             return
         prompt = _CachedPrompt(torch.tensor(ids, dtype=torch.long), prefix, tuple(windows))
+        if _bytes([prompt]) > self.max_bytes:
+            return
         with self._lock:
             self._prompts = [known for known in self._prompts if not _covers(prompt, known)]
             self._prompts.append(prompt)
-            while self._prompts and self._bytes() > self.max_bytes:
+            while _bytes(self._prompts) > self.max_bytes:
                 self._prompts.pop(0)
 
     def clear(self) -> None:
@@ -91,8 +99,9 @@ class PrefixCache:
         with self._lock:
             self._prompts.clear()
 
-    def _bytes(self) -> int:
-        return sum(dict(storage for prompt in self._prompts for storage in prompt.prefix.storages()).values())
+
+def _bytes(prompts: Sequence[_CachedPrompt]) -> int:
+    return sum(dict(storage for prompt in prompts for storage in prompt.prefix.storages()).values())
 
 
 def _covers(prompt: _CachedPrompt, known: _CachedPrompt) -> bool:

@@ -13,12 +13,14 @@ from nad_agents.engine.hf.memory import (
     MemoryNeed,
     ModelShape,
     check_memory,
+    default_prefix_bytes,
     memory_need,
 )
 from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
+from tests.unit.decoders import loaded
 from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
 from tests.unit.langchain.chats import tiny_decoder
 
@@ -97,6 +99,37 @@ def test_a_prompt_that_is_shared_counts_once():
     assert added == 2 * 32 * 1000
 
 
+def test_a_short_prompt_of_one_candidate_counts_twice():
+    shape = ModelShape((LayerShape(32),), 2, 4, head_dim=8, vocabulary=1000, itemsize=2)
+    sampling = SamplingConfig(max_new_tokens=100)
+    short, long = (memory_need(shape, sampling, prompt, 1, shares_prompt=True) for prompt in (1024, 1025))
+    assert short.cache - long.cache == 1024 * (2 * 32 + 8 * 2 * 2) - 2 * 32
+
+
+@pytest.mark.parametrize(
+    ("context_length", "available", "expected"),
+    [
+        (32_768, None, 4 * 8192 * 57_344),
+        (32_768, 2**40, 4 * 8192 * 57_344),
+        (None, 2**40, 4 * 8192 * 57_344),
+        (2048, 2**40, 4 * 2048 * 57_344),
+        (32_768, 8 * 2**30, 2**30),
+        (32_768, 0, 0),
+    ],
+)
+def test_earlier_prompts_get_room_for_four_within_an_eighth_of_the_memory(context_length, available, expected):
+    shape = ModelShape((LayerShape(1024),) * 28, 4, 28, head_dim=128, vocabulary=152_064, itemsize=2)
+    assert default_prefix_bytes(shape, context_length, available) == expected
+
+
+def test_a_decoder_sizes_the_prefix_cache_by_its_model_unless_told():
+    model = tiny_model()
+    room = default_prefix_bytes(ModelShape.of(model.config, model.dtype), model.config.max_position_embeddings, None)
+    by_default, told = NeuronAgreementDecoder(loaded(model)), NeuronAgreementDecoder(loaded(model), prefix_cache_mb=1)
+    assert by_default.engine._prefixes.max_bytes == room
+    assert told.engine._prefixes.max_bytes == 2**20
+
+
 def test_every_part_by_hand():
     shape = ModelShape((LayerShape(32),) * 2, kv_heads=2, heads=4, head_dim=8, vocabulary=1000, itemsize=2)
     sampling = SamplingConfig(max_new_tokens=90, top_p=1)
@@ -152,6 +185,20 @@ class TestRefusal:
     def test_where_nothing_is_known_nothing_is_refused(self):
         check_memory(flat, 10**9, 64, device=None, host=None, shared=True)
         check_memory(flat, 10**9, 64, device=None, host=None, shared=False)
+
+
+def test_more_candidates_fit_where_they_share_their_prompt(monkeypatch):
+    from nad_agents.engine.hf import request_checks as hf
+
+    monkeypatch.setattr(hf, "available_device_memory", lambda _: 2**26)
+    monkeypatch.setattr(hf, "return_free_memory", lambda: None)
+    request = GenerationRequest((1,) * 1500, SamplingConfig(n=100_000, max_new_tokens=50, seed=0))
+    model, largest = tiny_model(max_position_embeddings=2048), {}
+    for shares in (True, False):
+        with pytest.raises(ConfigurationError) as refused:
+            HFEngine(model, byte_tokenizer(), share_prompts=shares).check(request)
+        largest[shares] = int(str(refused.value).split("largest n that fits is ")[1].split(";")[0])
+    assert largest[True] > 5 * largest[False] > 0
 
 
 def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):

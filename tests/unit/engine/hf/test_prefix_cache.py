@@ -103,7 +103,7 @@ def test_prompts_that_begin_alike_share_their_blocks():
     sizes = []
     for text in (long + "a", long + "b" * 40, long + "a, then more"):
         answers(engine, text)
-        sizes.append(engine._prefixes._bytes())
+        sizes.append(engine._prefixes.bytes_held)
     per_token = sizes[0] / len(ids(long))
     assert sizes[2] < sizes[0] + per_token * 60
     blocks = [prompt.prefix.attention[0].blocks[0].keys.data_ptr() for prompt in engine._prefixes._prompts]
@@ -114,16 +114,28 @@ def test_the_oldest_prompts_are_given_up_first():
     model = make_model("llama")
     probe = HFEngine(model, byte_tokenizer(), prefix_bytes=2**30)
     answers(probe, FIRST)
-    engine = Counting(model, prefix_bytes=int(2.5 * probe._prefixes._bytes()))
+    engine = Counting(model, prefix_bytes=int(2.5 * probe._prefixes.bytes_held))
     others = [letter * len(FIRST) for letter in "ab"]
     for text in (FIRST, *others):
         answers(engine, text)
-    assert 0 < engine._prefixes._bytes() <= engine._prefixes.max_bytes
+    assert 0 < engine._prefixes.bytes_held <= engine._prefixes.max_bytes
     engine.read.clear()
     answers(engine, others[1])
     assert engine.read == []
     answers(engine, FIRST)
     assert engine.read == [len(ids(FIRST)) - 1]
+
+
+def test_a_prompt_that_exceeds_the_limit_does_not_displace_the_others():
+    model = make_model("llama")
+    probe = HFEngine(model, byte_tokenizer(), prefix_bytes=2**30)
+    answers(probe, FIRST)
+    engine = Counting(model, prefix_bytes=int(1.5 * probe._prefixes.bytes_held))
+    answers(engine, FIRST)
+    answers(engine, NEXT * 3)
+    engine.read.clear()
+    answers(engine, FIRST)
+    assert engine.read == []
 
 
 def test_nothing_is_kept_where_nothing_may_be():

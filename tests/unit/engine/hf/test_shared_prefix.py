@@ -5,9 +5,11 @@ import threading
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nad_agents.engine.hf import prefill
 from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.hf.prefix import batch, partial_attention
 from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
 from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -70,7 +72,9 @@ def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypa
     model = model_of(name)
     assert bool(sharing_obstacle(model)) == (name in OWN_COPIES)
     engine = HFEngine(model, byte_tokenizer(), prefix_bytes=2**24)
-    requests = [seeded(ids(text), SAMPLING, seed) for seed, text in enumerate(PROMPTS)]
+    # an only row has its short prompt to itself, beside rows that share theirs
+    alone = SAMPLING.model_copy(update={"n": 1})
+    requests = [seeded(ids(text), alone if seed in (1, 3) else SAMPLING, seed) for seed, text in enumerate(PROMPTS)]
     generations = []
     for request in requests:
         generations.append(engine.start(request))
@@ -137,6 +141,65 @@ def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves
     assert len(layer.prefixes) == len(layer.suffixes) == 1
     engine.release(second)
     assert engine.rows == 0
+
+
+class Allocated(TorchDispatchMode):
+    """Sums up the bytes of all tensors that are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.storages = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                self.storages[storage.data_ptr()] = storage.nbytes()
+        return result
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_joining_costs_the_same_whatever_the_others_hold(n):
+    costs = []
+    for other in ("b", START, START * 4):
+        engine = HFEngine(tiny_model(), byte_tokenizer())
+        engine.start(seeded(ids(other), SAMPLING, 1))
+        engine.step(5)
+        prefill = engine.prefill(seeded(ids(START), SAMPLING.model_copy(update={"n": n}), 2))
+        while prefill.advance():
+            pass
+        with Allocated() as allocated:
+            engine.join(prefill)
+        costs.append(sum(allocated.storages.values()))
+        assert engine._batch.step_inputs()[1] is None, "padding would need a mask"
+    assert 0 < costs[0] == costs[1] == costs[2]
+
+
+def test_the_only_row_of_a_request_has_a_short_prompt_to_itself(monkeypatch):
+    monkeypatch.setattr(batch, "COPIED_PROMPT", 40)
+    engine = HFEngine(tiny_model(), byte_tokenizer(), prefix_bytes=2**24)
+    alone = SAMPLING.model_copy(update={"n": 1})
+    engine.start(seeded(ids(START[:41]), alone, 1))
+    layer = engine._batch.cache.layers[0]
+    kept = engine._prefixes._prompts[0].prefix.attention[0].blocks[0].keys
+    before = kept.clone()
+    engine.start(seeded(ids(START[:42]), alone, 1))
+    engine.start(seeded(ids(START[:41]), SAMPLING, 1))
+    groups = engine._batch.cache.groups
+    assert [group.prefix for group in groups] == [0, 41, 40]
+    assert [group.position for group in groups] == [40, 41, 40]
+    assert [bool(prefix.blocks) for prefix in layer.prefixes] == [False, True, True]
+    # the copy has its own memory, into which the row grows
+    assert layer.suffixes[0].keys.untyped_storage().data_ptr() != kept.untyped_storage().data_ptr()
+    engine.step(20)
+    assert torch.equal(kept, before)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "sinks and windows", "latent attention"])
+def test_devices_without_a_kernel_compute_the_same_logits(name, monkeypatch):
+    monkeypatch.setattr(partial_attention, "flash_kernel", lambda *_: None)
+    test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch)
 
 
 def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_it_runs():
