@@ -279,6 +279,11 @@ class VerificationConfig(_Config):
     max_seconds: float | None = Field(
         default=None, gt=0, description="Seconds after which no further check starts; None sets no limit."
     )
+    check_all: bool = Field(
+        default=False,
+        description="Whether all candidates are checked, and those that pass are ranked again by comparing only them; "
+        "otherwise the first in rank order that passes wins.",
+    )
     on_failure: Literal["best_ranked", "error"] = Field(
         default="best_ranked",
         description="What happens when no candidate passes: the best-ranked answer is returned with its report, or "
