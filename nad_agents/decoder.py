@@ -558,7 +558,16 @@ class NeuronAgreementDecoder:
                 rule: StoppingRule
                 if config.until == "passed" and verifier is not None:
                     judge = KeptVerdicts(verifier)
-                    rule = UntilPassed(judge, request.prompt, verification)
+                    if config.passes > 1:
+                        selector = KeptScores(selector)
+                    rule = UntilPassed(
+                        judge,
+                        request.prompt,
+                        verification,
+                        passes=config.passes,
+                        selector=selector,
+                        enough_for_one=(sampling.n + 1) // 2,
+                    )
                 else:
                     selector = KeptScores(selector)
                     rule = UntilDecided(selector, config.decided_at)

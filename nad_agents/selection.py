@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "check_configuration",
     "describe_candidates",
     "make_selector",
+    "rank_passing",
     "rank_rollouts",
     "token_usage",
 ]
@@ -139,6 +140,9 @@ class SelectionPlan:
         if self.verifier is not None:
             walk = self._walk(self.verifier, whole, group, cancellation, send)
             winner, verified = walk.winner, walk.passed
+            if self.verification.check_all and walk.passed:
+                ranked = rank_passing(ranked, group, self.selector, [i for i, v in walk.verdicts.items() if v.passed])
+                winner = ranked.ranking[0]
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
         verify_seconds = time.perf_counter() - started
         chosen_by = ranked.selector or self.selector.name
@@ -196,6 +200,7 @@ class SelectionPlan:
                 parallel=self.verification.parallel,
                 max_checks=self.verification.max_checks,
                 max_seconds=self.verification.max_seconds,
+                check_all=self.verification.check_all,
                 on_failure=self.verification.on_failure,
                 on_verdict=None if send is None else lambda i, verdict: send(Verified(i, verdict.to_dict())),
                 cancelled=lambda: cancellation.cancelled,
@@ -257,6 +262,26 @@ def rank_rollouts(
         survivors = [survivors[i] for i in rank(final, part)]
     dropped = [i for i in decision.ranking if i not in survivors]
     return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison, chosen)
+
+
+def rank_passing(ranked: Ranked, group: RolloutGroup, selector: Selector, passing: Collection[int]) -> Ranked:
+    """Rank the candidates that passed the checks by comparing only them; the others follow in their order.
+
+    Wrong candidates that agree with one another then have no influence on the choice among those that passed.
+
+    Args:
+        ranked: The ranking of all candidates.
+        group: Every candidate.
+        selector: Scores the candidates.
+        passing: Candidates that passed the checks.
+    """
+    first = [i for i in ranked.ranking if i in passing]
+    details = {**ranked.details, "passed": first}
+    if len(first) >= max(2, selector.min_candidates):
+        part = RolloutGroup([group.rollouts[i] for i in first], group.layout, group.prompt)
+        first = [first[place] for place in rank(selector.score(part), part)]
+        details["passed"] = first
+    return replace(ranked, ranking=(*first, *(i for i in ranked.ranking if i not in passing)), details=details)
 
 
 def describe_candidates(

@@ -62,39 +62,68 @@ class KeptVerdicts:
 
 
 class UntilPassed:
-    """Stops sampling as soon as a candidate passes the verifier.
+    """Stops sampling as soon as enough candidates pass the verifier and agree.
 
     Args:
         verifier: Judges the answers.
         prompt: The user's text, which the verifier receives.
         verification: Number of candidates to check, and number to check at a time.
+        passes: Number of candidates that must pass and agree, as the selector's votes or else the texts show.
+        selector: Selector whose votes tell which candidates agree.
+        enough_for_one: Number of candidates from which on one that passes is enough.
     """
 
-    def __init__(self, verifier: Verifier, prompt: str, verification: VerificationConfig) -> None:
+    def __init__(
+        self,
+        verifier: Verifier,
+        prompt: str,
+        verification: VerificationConfig,
+        *,
+        passes: int = 1,
+        selector: Selector | None = None,
+        enough_for_one: int = 0,
+    ) -> None:
         self._verifier = verifier
         self._prompt = prompt
         self._parallel = verification.parallel
         self._checks_left = verification.max_checks
-        self._judged: set[str] = set()
+        self._passes = passes
+        self._selector = selector
+        self._enough_for_one = enough_for_one
+        self._passed: dict[str, bool] = {}  # by fingerprint
 
     def enough(self, group: RolloutGroup) -> bool:
-        """Return whether one of the candidates passes; all candidates judged earlier have failed.
+        """Return whether enough candidates pass; each distinct answer is checked once over all calls.
 
         Raises:
             VerificationError: The verifier failed, which says nothing about the candidates.
         """
+        keys = [call_verifier(self._verifier.fingerprint, rollout.text) for rollout in group.rollouts]
         fresh: dict[str, str] = {}
-        for rollout in group.rollouts:
-            key = call_verifier(self._verifier.fingerprint, rollout.text)
-            if key not in self._judged:
+        for key, rollout in zip(keys, group.rollouts, strict=True):
+            if key not in self._passed:
                 fresh.setdefault(key, rollout.text)
         answers = list(fresh.values())[: self._checks_left]
         if self._checks_left is not None:
             self._checks_left -= len(answers)
-        self._judged |= fresh.keys()
+        self._passed.update(dict.fromkeys(fresh, False))
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="nad-verify") as pool:
             verdicts = pool.map(lambda text: call_verifier(self._verifier.verify, text, prompt=self._prompt), answers)
-            return any([verdict.passed for verdict in verdicts])  # noqa: C419 - all checks end before the next wave
+            # all checks end before the next wave
+            self._passed.update(zip(fresh, [verdict.passed for verdict in verdicts], strict=False))
+        passing = [i for i, key in enumerate(keys) if self._passed[key]]
+        if len(passing) < self._passes:
+            return bool(passing) and len(group) >= self._enough_for_one
+        return self._passes == 1 or len(group) >= self._enough_for_one or self._agree(group, passing)
+
+    def _agree(self, group: RolloutGroup, passing: list[int]) -> bool:
+        """Return whether enough of the candidates that pass give the same answers."""
+        votes = None
+        if self._selector is not None and len(group) >= self._selector.min_candidates:
+            votes = self._selector.score(group).votes
+        if votes is None:
+            votes = _votes_by_text(group)
+        return int(np.unique(votes[passing], axis=0, return_counts=True)[1].max()) >= self._passes
 
 
 class KeptScores:

@@ -223,6 +223,12 @@ class NADConfig(_Config):
         lt=1,
         description='With until="decided", the probability that further candidates would agree with the leading one.',
     )
+    passes: int = Field(
+        default=1,
+        ge=1,
+        description='With until="passed", number of candidates that must pass and agree with one another; once half of '
+        "all candidates are sampled, one that passes is enough.",
+    )
     keep: int = Field(default=1, ge=1, description="Candidates that survive pruning.")
     shrink: int = Field(default=2, ge=2, description='With pruning="halving", one candidate in this many goes on.')
     min_confidence: float | None = Field(
@@ -272,6 +278,11 @@ class VerificationConfig(_Config):
     )
     max_seconds: float | None = Field(
         default=None, gt=0, description="Seconds after which no further check starts; None sets no limit."
+    )
+    check_all: bool = Field(
+        default=False,
+        description="Whether all candidates are checked, and those that pass are ranked again by comparing only them; "
+        "otherwise the first in rank order that passes wins.",
     )
     on_failure: Literal["best_ranked", "error"] = Field(
         default="best_ranked",

@@ -87,11 +87,12 @@ def walk_ranking(
     parallel: int = 1,
     max_checks: int | None = None,
     max_seconds: float | None = None,
+    check_all: bool = False,
     on_failure: Literal["best_ranked", "error"] = "best_ranked",
     on_verdict: Callable[[int, Verdict], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> WalkResult:
-    """Check candidates in rank order and stop at the first that passes.
+    """Check candidates in rank order, and stop at the first that passes unless all are to be checked.
 
     The result does not depend on `parallel`: a candidate wins only if every better-ranked one has failed, whichever
     check ends first. The walk does not wait for checks of worse-ranked candidates that are still running then; they end
@@ -105,6 +106,7 @@ def walk_ranking(
         parallel: Number of checks at a time.
         max_checks: Greatest number of checks; None sets no limit.
         max_seconds: Seconds after which no further check starts; None sets no limit.
+        check_all: Whether the checks go on after a candidate has passed.
         on_failure: What to do if no candidate passes: return the best-ranked one, or raise an error.
         on_verdict: Called on this thread with each verdict, in rank order.
         cancelled: Called before further checks start; True ends the walk, as no caller waits for its result any more.
@@ -150,8 +152,8 @@ def walk_ranking(
             verdicts[candidate] = verdict
             if on_verdict is not None:
                 on_verdict(candidate, verdict)
-            if verdict.passed:
-                winner = candidate
+            winner = candidate if winner is None and verdict.passed else winner
+            if winner is not None and not check_all:
                 break
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

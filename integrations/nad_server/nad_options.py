@@ -39,6 +39,7 @@ class NADOptions(BaseModel):
     pruning: Pruning | None = optional_field(NADConfig, "pruning")
     until: Until | None = optional_field(NADConfig, "until")
     decided_at: float | None = optional_field(NADConfig, "decided_at")
+    passes: int | None = optional_field(NADConfig, "passes")
     keep: int | None = optional_field(NADConfig, "keep")
     shrink: int | None = optional_field(NADConfig, "shrink")
     min_confidence: float | None = optional_field(NADConfig, "min_confidence")

@@ -162,6 +162,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     pruning: Pruning = option("pruning", note="With keep=1 the answer streams from then on.")
     until: Until | None = option("until")
     decided_at: float = option("decided_at")
+    passes: int = option("passes")
     keep: int = option("keep")
     shrink: int = option("shrink")
     min_confidence: float | None = option("min_confidence")

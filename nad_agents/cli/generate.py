@@ -85,6 +85,13 @@ SeparateOption = Annotated[
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")
 ]
+CheckAllOption = Annotated[
+    bool,
+    typer.Option(
+        "--check-all",
+        help="Check all candidates, and choose by comparing only those that pass; implies --verify.",
+    ),
+]
 TestsOption = Annotated[
     Path | None, typer.Option(help="File of Python tests that the code must pass; implies --verify.", dir_okay=False)
 ]
@@ -163,6 +170,7 @@ def code(
     separate: SeparateOption = None,
     verify: VerifyOption = False,
     tests: TestsOption = None,
+    check_all: CheckAllOption = False,
     strict: StrictOption = False,
     sandbox_kind: SandboxOption = "auto",
     adapter: AdapterOption = None,
@@ -198,7 +206,7 @@ def code(
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
     console = _progress_console(as_json=as_json, quiet=quiet)
-    verify = verify or tests is not None or until == "passed"
+    verify = verify or check_all or tests is not None or until == "passed"
     with contextlib.ExitStack() as stack:
         # 2. the sandbox, for comparing behaviour and for the checks
         sandbox, verifier = None, None
@@ -221,7 +229,7 @@ def code(
                 config=config,
                 on_progress=progress,
                 verifier=verifier,
-                verification=VerificationConfig(on_failure="error" if strict else "best_ranked"),
+                verification=VerificationConfig(check_all=check_all, on_failure="error" if strict else "best_ranked"),
             )
     # an answer may hold several programs; the verifier reports which one it checked
     program = (selection.best.verdict or {}).get("code") or extract_code(selection.text, task)

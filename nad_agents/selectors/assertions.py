@@ -6,6 +6,7 @@ that the same candidates pass; `codet` (arXiv 2207.10397) and `b4` (arXiv 2409.0
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -19,7 +20,10 @@ from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order
 from nad_agents.selectors.fusion import NADFusion
 
-__all__ = ["B4", "AssertionResults", "AssertionRunner", "CodeT", "b4_scores", "codet_scores"]
+__all__ = ["B4", "AssertionResults", "AssertionRunner", "CodeT", "b4_scores", "codet_scores", "prune"]
+
+_TOP = 4
+"""One program in so many is one of the best, whose failures count against an assertion."""
 
 
 class AssertionResults(Protocol):
@@ -83,6 +87,32 @@ def b4_scores(passed: NDArray[np.bool_], *, alpha: float = 1e3, beta: float = 1e
     return np.asarray(scores[group.ravel()], dtype=np.float64)
 
 
+def prune(passed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Drop programs and assertions that speak against one another, until no more are dropped.
+
+    A program is dropped if it passes none of the assertions that are left. An assertion is dropped if none of the best
+    quarter of the programs, by `codet_scores`, passes it. If nothing would be left, nothing is dropped.
+
+    Args:
+        passed: Bool [programs, assertions].
+
+    Returns:
+        Which programs and which assertions are left, bool [programs] and bool [assertions].
+    """
+    programs, assertions = (np.ones(size, dtype=bool) for size in passed.shape)
+    while True:
+        left = passed[:, assertions].any(axis=1)
+        if not left.any():
+            return np.ones_like(programs), np.ones_like(assertions)
+        scores = codet_scores(passed[np.ix_(left, assertions)])
+        worst_of_best = np.sort(scores)[-math.ceil(len(scores) / _TOP)]
+        best = np.flatnonzero(left)[scores >= worst_of_best]
+        kept = assertions & passed[best].any(axis=0)
+        if (left == programs).all() and (kept == assertions).all():
+            return programs, assertions
+        programs, assertions = left, kept
+
+
 @dataclass(frozen=True)
 class CodeT(SelectorBase):
     """Scores a candidate by the square root of how many pass the same assertions, times the number of assertions.
@@ -93,6 +123,8 @@ class CodeT(SelectorBase):
 
     Attributes:
         runner: Obtains assertions and runs programs on them.
+        pruned: Whether candidates and assertions prune one another first (see `prune`); dropped candidates rank last,
+            and ``details["dropped"]`` has the assertions that were dropped.
     """
 
     name: ClassVar[str] = "codet"
@@ -100,6 +132,7 @@ class CodeT(SelectorBase):
     needs_whole_answers: ClassVar[bool] = True
 
     runner: AssertionRunner | None = None
+    pruned: bool = False
 
     def __post_init__(self) -> None:
         """Check that a runner is given.
@@ -131,13 +164,20 @@ class CodeT(SelectorBase):
             return Scores(evidence.values, evidence.tie_breaks, details)
         passed = np.array(results.passed, dtype=bool)
         values = np.full(n, np.nan)
-        values[present] = self.score_passed(passed)
+        programs, assertions = np.ones(passed.shape[0], dtype=bool), np.ones(passed.shape[1], dtype=bool)
+        if self.pruned:
+            programs, assertions = prune(passed)
+        scored = np.full(len(present), np.nan)
+        scored[programs] = self.score_passed(passed[np.ix_(programs, assertions)])
+        values[present] = scored
         counts: list[int | None] = [None] * n
         votes = np.full((n, passed.shape[1]), -1, dtype=np.int64)
         votes[present] = passed
         for place, candidate in enumerate(present):
             counts[candidate] = int(passed[place].sum())
         details = {"assertions": list(results.assertions), "passed": counts}
+        if self.pruned:
+            details["dropped"] = [results.assertions[i] for i in np.flatnonzero(~assertions)]
         return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
     def score_passed(self, passed: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -208,6 +208,7 @@ class ScriptedPendingRequest:
                 prompt=self.request.text,
                 parallel=self.verification.parallel,
                 max_checks=self.verification.max_checks,
+                check_all=self.verification.check_all,
                 max_seconds=self.verification.max_seconds,
                 on_failure=self.verification.on_failure,
                 on_verdict=lambda candidate, verdict: told.append(Verified(candidate, verdict.to_dict())),

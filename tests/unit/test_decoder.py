@@ -174,6 +174,28 @@ class TestVerifier:
         whole = {c.text for c in selection.candidates if c.finish_reason != "pruned"}
         assert {call.answer for call in verifier.calls} <= whole
 
+    def test_among_those_that_pass_only_they_are_compared(self):
+        everything = decoder().decode("hello")
+        texts = [candidate.text for candidate in everything.candidates]
+        right = texts[2:4]
+
+        def nearest(group):
+            # those that pass rank one way beside a wrong one, and the other way alone
+            alone = all(rollout.text in right for rollout in group.rollouts)
+            return [
+                (rollout.text == right[1]) - 2.0 * (alone and rollout.text == right[1]) for rollout in group.rollouts
+            ]
+
+        verifier = AcceptingVerifier(*right)
+        options = {"config": NADConfig(selector=nearest, **NEURONS), "verifier": verifier}
+        first = decoder(verification=VerificationConfig(parallel=1), **options).decode("hello")
+        assert first.text == right[1]
+        chosen = decoder(verification=VerificationConfig(check_all=True), **options).decode("hello")
+        assert (chosen.text, chosen.verified) == (right[0], True)
+        assert chosen.ranking[:2] == (2, 3)
+        assert chosen.details["passed"] == [2, 3]
+        assert sum(candidate.verdict is not None for candidate in chosen.candidates) == len(texts)
+
     def test_none_is_no_verifier_and_left_out_is_the_decoders(self):
         verifier, other = AcceptingVerifier(), AcceptingVerifier()
         nad = decoder(verifier=verifier)

@@ -55,6 +55,15 @@ def test_the_best_ranked_that_passes_wins(parallel):
         assert judge.asked == ["a3", "a1", "a4"]
 
 
+@pytest.mark.parametrize("parallel", [1, 2, 5])
+def test_all_are_checked_if_asked_and_the_best_ranked_that_passes_wins(parallel):
+    judge = Judge("a4", "a0", "a2")
+    result = walk_ranking(RANKING, ANSWERS, judge, parallel=parallel, check_all=True)
+    assert (result.winner, result.passed) == (4, True)
+    assert [i for i, verdict in result.verdicts.items() if verdict.passed] == [4, 0, 2]
+    assert len(judge.asked) == 5
+
+
 def test_a_later_pass_that_ends_first_does_not_win():
     later_done = threading.Event()
 

@@ -6,7 +6,7 @@ from scipy.special import betaln
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.selectors import B4, CodeT, NADFusion, get_selector, rank
-from nad_agents.selectors.assertions import b4_scores, codet_scores
+from nad_agents.selectors.assertions import b4_scores, codet_scores, prune
 from tests.unit.builders import SeenAssertions, WordAssertions, make_group, make_rollout
 
 ROWS = np.array([[1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1], [0, 0, 1], [0, 0, 0]], dtype=bool)
@@ -27,6 +27,17 @@ def test_b4_by_hand():
     assert np.isfinite(b4_scores(np.ones((3, 2), dtype=bool))).all()
 
 
+def test_programs_and_assertions_prune_one_another():
+    # the best three fail the last assertion, without which two programs pass nothing
+    programs, assertions = prune(ROWS)
+    assert programs.tolist() == [True] * 4 + [False] * 2
+    assert assertions.tolist() == [True, True, False]
+    for rows in (np.zeros((3, 2), dtype=bool), np.ones((3, 2), dtype=bool)):
+        programs, assertions = prune(rows)
+        assert programs.all()
+        assert assertions.all()
+
+
 def of_texts(*texts):
     return make_group([make_rollout([[i]], tokens=[i], text=text, logprobs=-1.0 - i) for i, text in enumerate(texts)])
 
@@ -40,6 +51,15 @@ def test_programs_that_pass_the_same_assertions_support_one_another():
     assert scores.votes.tolist() == [[0, 0, 1], [1, 1, 0], [1, 1, 0], [1, 1, 0], [1, 1, 1]]
     rows = scores.votes.astype(bool)
     assert B4(runner=runner, alpha=2, beta=5).score(group).values == pytest.approx(b4_scores(rows, alpha=2, beta=5))
+
+
+def test_pruned_candidates_rank_last_and_the_evidence_says_which_assertions_were_dropped():
+    group = of_texts("z", "x y", "x y", "x y", "x y z", "", "none")
+    scores = CodeT(runner=WordAssertions("x", "y", "z"), pruned=True).score(group)
+    assert scores.values[1:5] == pytest.approx([4.0] * 4)  # without the last assertion, four programs pass the same two
+    assert np.isnan(scores.values[[0, 5, 6]]).all()
+    assert rank(scores, group)[:4] == [1, 2, 3, 4]
+    assert scores.details["dropped"] == ["z"]
 
 
 def test_without_assertions_agreement_ranks_and_the_evidence_says_so():

@@ -9,6 +9,7 @@ from nad_agents.selectors import Behaviour, rank
 from nad_agents.self_evaluation import ModelJudge
 from tests.unit.builders import WordObserver, make_group, make_rollout
 from tests.unit.decoders import NEURONS, decoder, loaded
+from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 
 
 class Places:
@@ -117,6 +118,16 @@ def test_options_that_cannot_work_are_refused():
 SCHEMA = {"place": {"enum": [0, 1]}}
 
 
+class Lengths(WordObserver):
+    """Runs programs that give the answer's length, and on a proposed input a character of the answer."""
+
+    def observe(self, answers, *, prompt="", propose=None):
+        if propose is None:
+            return super().observe([f"x{len(answer)}" for answer in answers])
+        found = list(propose(prompt, SCHEMA))
+        return super().observe([f"{answer}  " for answer in answers], propose=lambda *_: [i["place"] for i in found])
+
+
 class TestModel:
     def test_it_proposes_inputs_in_the_parameters_types_and_counts_its_tokens(self):
         separator = ModelSeparator(decoder(), count=2, max_new_tokens=80)
@@ -136,16 +147,19 @@ class TestModel:
         assert one + other == pytest.approx(1, abs=1e-4)
 
     def test_it_goes_with_the_decoder_that_wrote_the_answers(self):
-        class Letters(WordObserver):
-            def observe(self, answers, *, prompt="", propose=None):
-                if propose is not None:
-                    found = list(propose(prompt, SCHEMA))
-                    return super().observe(answers, propose=lambda *_: [item["place"] for item in found])
-                return super().observe([f"x{len(answer)}" for answer in answers])
-
         nad = decoder(loaded=loaded())
-        options = {"runner": Letters(), "separate": ModelSeparator(nad, count=1, max_new_tokens=40), "close": 1.0}
+        options = {"runner": Lengths(), "separate": ModelSeparator(nad, count=1, max_new_tokens=40), "close": 1.0}
         config = NADConfig(selector="behaviour", selector_options=options, **NEURONS)
         selection = nad.decode("hello", sampling=SamplingConfig(n=4, max_new_tokens=8, seed=3), config=config)
         assert selection.details["separation"]["generated_tokens"] > 0
         assert selection.details["separation"]["decided_by"] in (None, "vote")
+
+    def test_a_chat_model_of_langchain_reports_it(self):
+        nad = tiny_decoder()
+        options = {"runner": Lengths(), "separate": ModelSeparator(nad, count=1, max_new_tokens=40)}
+        options |= {"judge": ModelJudge(nad), "close": 1.0}
+        chat = tiny_chat(decoder=nad, selector="behaviour", selector_options=options, max_tokens=8)
+        answer = chat.invoke("hello", include_candidates=True)
+        separation = answer.response_metadata["nad"]["details"]["separation"]
+        assert separation["generated_tokens"] > 0
+        assert separation["questions"] == 2 * len(separation["inputs"])

@@ -95,6 +95,7 @@ OPTIONS = {
     "keep": 2,
     "shrink": 3,
     "decided_at": 0.9,
+    "passes": 2,
     "min_confidence": 0.1,
     "on_low_confidence": "annotate",
 }
