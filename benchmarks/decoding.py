@@ -41,9 +41,18 @@ MIXED = (
 
 
 class TimedModel:
-    """The runs that are timed, on one model."""
+    """The runs that are timed, on one model.
 
-    def __init__(self, loaded: LoadedModel, source: str = DEFAULT_MODEL) -> None:
+    Args:
+        loaded: The model.
+        source: Where the model was loaded from.
+        clock: Clock of the single runs, which returns seconds.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, source: str = DEFAULT_MODEL, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.clock = clock
         self.loaded = loaded
         self.source = source
         self.engine = HFEngine(loaded.model, loaded.tokenizer, name=loaded.name)
@@ -73,12 +82,12 @@ class TimedModel:
             seed=1,
             generation={"min_new_tokens": tokens} if full else {},
         )
-        started = time.perf_counter()
+        started = self.clock()
         generation = self.engine.start(GenerationRequest(prompt, sampling, recording))
         while generation.live:
             self.engine.step(32)
         group = generation.group()
-        seconds = time.perf_counter() - started
+        seconds = self.clock() - started
         self.engine.release(generation)
         return seconds, group
 
@@ -90,7 +99,7 @@ class TimedModel:
         """Time transformers' own `generate`."""
         sampled = {"do_sample": True, "temperature": 0.8, "top_k": 50, "top_p": 0.95, "num_return_sequences": n}
         options = sampled if n > 1 else {"do_sample": False}
-        started = time.perf_counter()
+        started = self.clock()
         with torch.inference_mode():
             self.engine.model.generate(
                 torch.tensor([prompt], device=self.engine.model.device),
@@ -98,7 +107,7 @@ class TimedModel:
                 max_new_tokens=tokens,
                 **options,
             )
-        return time.perf_counter() - started
+        return self.clock() - started
 
     def next_turn_seconds(self, prompt: list[int], n: int, tokens: int, known: int) -> float:
         """Time the engine on a prompt of which it read the first `known` tokens for an earlier request."""

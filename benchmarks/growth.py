@@ -1,6 +1,7 @@
 """Measure how the cost of a token grows with the candidates, their length and the prompt's: a table and a plot.
 
-    python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png] [--measured growth.json]
+    python benchmarks/growth.py [--model MODEL] [--dtype DTYPE] [--picture growth.png]
+        [--processor-time] [--measured growth.json]
 
 The cost is the time of the whole run, prompt and recording included, divided by the generated tokens. With a file of
 measured points, only the others are timed, and all are in the table and in the plot.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -33,11 +35,12 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--picture", type=Path)
+    parser.add_argument("--processor-time", action="store_true", help="for busy machines, with one thread")
     parser.add_argument("--measured", type=Path, help="points of earlier runs; each new point is added")
     args = parser.parse_args()
     measured = json.loads(args.measured.read_text()) if args.measured and args.measured.exists() else {}
     loaded = load_model(args.model, dtype=args.dtype)
-    timed = TimedModel(loaded)
+    timed = TimedModel(loaded, clock=time.process_time if args.processor_time else time.perf_counter)
     dtype = str(loaded.dtype).removeprefix("torch.")
     print(f"{loaded.name}, {dtype}, {loaded.device}, {torch.get_num_threads()} threads\n")
     timed.engine_seconds(timed.prompt_ids(), 4, 16, RecordingConfig())
@@ -61,7 +64,7 @@ def main() -> None:
         axis.set_xticks(places, [f"{place:,}" for place in places], rotation=45)
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("ms per generated token")
+    axes[0].set_ylabel(f"ms {'of processor time ' * args.processor_time}per generated token")
     # set last, because the axes share their limits
     axes[0].set_ylim(bottom=0)
     figure.suptitle(f"{loaded.name}, {dtype}, {torch.get_num_threads()} threads")

@@ -8,6 +8,7 @@ What is measured, with 16 candidates and in pairs of alternating order where tim
 - best: best-of-16 with a prompt of 512 tokens and 64 new ones against transformers' `generate`
 - memory: the peak of 16 candidates and of one after the longest prompt, each in a process of its own (Linux only)
 - agent: ten steps of an agent, whose conversation grows from step to step
+- exact: how far the log-probabilities of drawn tokens are from those of one float32 forward pass over the whole text
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from decoding import TimedModel, paired_seconds
+from transformers import PreTrainedModel
 
 from nad_agents import SamplingConfig
 from nad_agents.engine.base import GenerationRequest
@@ -30,7 +31,7 @@ from nad_agents.models import DEFAULT_MODEL, load_model
 from nad_agents.neurons.recording_config import RecordingConfig
 
 N = 16
-WHAT = ("step", "best", "memory", "agent")
+WHAT = ("step", "best", "memory", "agent", "exact")
 AGENT_STEPS, AGENT_TOKENS, AGENT_FIRST = 10, 400, 2000
 """Steps of the agent, tokens that its conversation gains in each, and those of the first prompt."""
 
@@ -49,9 +50,7 @@ def request(prompt: list[int], n: int, tokens: int) -> GenerationRequest:
     return GenerationRequest(prompt, sampling)
 
 
-def step_milliseconds(
-    timed: TimedModel, prompt: list[int], n: int, steps: int, clock: Callable[[], float], *, copies: bool
-) -> dict[bool, float]:
+def step_milliseconds(timed: TimedModel, prompt: list[int], n: int, steps: int, *, copies: bool) -> dict[bool, float]:
     """Return the median time of a step with one copy of the prompt (True) and, if asked for, a copy each (False)."""
     engines = {share: engine(timed, share_prompts=share) for share in ((True, False) if copies else (True,))}
     for one in engines.values():
@@ -60,9 +59,9 @@ def step_milliseconds(
     seconds: dict[bool, list[float]] = {share: [] for share in engines}
     for i in range(steps):
         for share in sorted(engines, reverse=bool(i % 2)):
-            started = clock()
+            started = timed.clock()
             engines[share].step(1)
-            seconds[share].append(clock() - started)
+            seconds[share].append(timed.clock() - started)
     return {share: 1000 * statistics.median(times) for share, times in seconds.items()}
 
 
@@ -89,13 +88,43 @@ def agent_seconds(timed: TimedModel, *, share_prompts: bool) -> float:
     """Time an agent whose every prompt is the one before with more behind it."""
     one = engine(timed, share_prompts=share_prompts, prefix_bytes=2**31)
     conversation = timed.prompt_ids(length=AGENT_FIRST + AGENT_STEPS * AGENT_TOKENS)
-    started = time.perf_counter()
+    started = timed.clock()
     for step in range(AGENT_STEPS):
         generation = one.start(request(conversation[: AGENT_FIRST + step * AGENT_TOKENS], N, 32))
         while generation.live:
             one.step(32)
         one.release(generation)
-    return time.perf_counter() - started
+    return timed.clock() - started
+
+
+@torch.inference_mode()
+def errors(timed: TimedModel, exact: PreTrainedModel, prompt: list[int], *, share_prompts: bool) -> torch.Tensor:
+    """Return the differences of four candidates' log-probabilities from those of one pass over the whole text."""
+    one = engine(timed, share_prompts=share_prompts)
+    sampling = SamplingConfig(n=4, max_new_tokens=32, temperature=1.0, top_k=0, top_p=1.0, seed=1)
+    generation = one.start(GenerationRequest(prompt, sampling))
+    while generation.live:
+        one.step(32)
+    differences = []
+    for rollout in generation.group().rollouts:
+        tokens = torch.tensor(rollout.token_ids)
+        text = torch.cat([torch.tensor(prompt), tokens])[None]
+        logprobs = exact(text, logits_to_keep=len(tokens) + 1).logits[0, :-1].log_softmax(-1)
+        differences.append(torch.tensor(rollout.logprobs) - logprobs.gather(-1, tokens[:, None].long())[:, 0])
+    return torch.cat(differences)
+
+
+def print_exactness(timed: TimedModel, args: argparse.Namespace) -> None:
+    """Print the greatest and the root mean square difference with one copy of the prompt and with a copy each."""
+    exact = load_model(args.model, dtype="float32").model
+    print("\n| prompt | one copy: greatest | root mean square | a copy each: greatest | root mean square |")
+    print("|---|---|---|---|---|")
+    for length in args.lengths:
+        cells = []
+        for share in (True, False):
+            found = errors(timed, exact, timed.prompt_ids(length=length), share_prompts=share)
+            cells += [f"{found.abs().max():.1e}", f"{found.square().mean().sqrt():.1e}"]
+        print(f"| {length:,} | {' | '.join(cells)} |", flush=True)
 
 
 def print_pairs(way: str, against: str, pairs: list[tuple[float, float]]) -> None:
@@ -116,22 +145,22 @@ def main() -> None:
     parser.add_argument("--copies-up-to", type=int, default=8000, help="step: longest prompt also timed with copies")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--processor-time", action="store_true", help="step: for busy machines, with one thread")
+    parser.add_argument("--processor-time", action="store_true", help="for busy machines, with one thread")
     parser.add_argument("--copies", action="store_true", help="memory: with a copy of the prompt per candidate")
     parser.add_argument("--peak-of", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.peak_of:
         print_peak(args)
         return
-    timed = TimedModel(load_model(args.model, dtype=args.dtype), args.model)
+    clock = time.process_time if args.processor_time else time.perf_counter
+    timed = TimedModel(load_model(args.model, dtype=args.dtype), args.model, clock)
     dtype = str(timed.loaded.dtype).removeprefix("torch.")
     print(f"{timed.loaded.name}, {dtype}, {timed.loaded.device}, {torch.get_num_threads()} threads, n = {args.n}\n")
-    clock = time.process_time if args.processor_time else time.perf_counter
     if "step" in args.what:
         print("| prompt | ms a step, one copy | ms a step, a copy each | ratio |\n|---|---|---|---|")
         for length in args.lengths:
             copies, prompt = length <= args.copies_up_to, timed.prompt_ids(length=length)
-            times = step_milliseconds(timed, prompt, args.n, args.steps, clock, copies=copies)
+            times = step_milliseconds(timed, prompt, args.n, args.steps, copies=copies)
             against = f"{times[False]:.0f} | {times[False] / times[True]:.2f}" if copies else "not measured |"
             print(f"| {length:,} | {times[True]:.0f} | {against} |", flush=True)
     if "best" in args.what or "agent" in args.what:
@@ -152,6 +181,8 @@ def main() -> None:
         )
         grown = AGENT_FIRST + (AGENT_STEPS - 1) * AGENT_TOKENS
         print_pairs(f"agent, prompts of {AGENT_FIRST:,} to {grown:,} tokens, 32 new each", "a copy each", pairs)
+    if "exact" in args.what:
+        print_exactness(timed, args)
     if "memory" in args.what:
         few, many = peak_mebibytes(1), peak_mebibytes(N)
         print(
