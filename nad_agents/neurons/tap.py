@@ -173,6 +173,11 @@ class ActivationTap:
         filled, self._step, self._copies = self._step, 0, 0
         return [layer.steps(filled) for layer in self._layers]
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the buffer's memory."""
+        return self._memory.nbytes
+
     def free(self) -> None:
         """Free the buffer's memory."""
         self._memory, self._layers, self._dense_slots = torch.empty(0), [], []
