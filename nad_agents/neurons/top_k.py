@@ -30,8 +30,8 @@ _BLOCK = 1 << 16
 """Number of scores processed at a time, so that their words stay in a core's cache (measured)."""
 
 _COLUMN = 16
-"""Number of scores of which `torch.topk` first sees the maximum alone. With 16, the maxima and the scores of the columns
-that are kept are together the fewest for 20,000 neurons of which 64 are wanted."""
+"""Number of scores of which `torch.topk` first sees the maximum alone. With 16, the maxima and the scores of the
+columns that are kept are together the fewest for 20,000 neurons of which 64 are wanted."""
 
 _STACKED = 1 << 27
 """Greatest number of scores that `torch.topk` gets at a time, as layers are copied side by side for it."""
@@ -139,8 +139,8 @@ def _top_of_stack(
 def _top(scores: torch.Tensor, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the best scores [L, T, keep] of [L, T, n], in no order, and their places.
 
-    The scores are divided into columns of `_COLUMN` scores. A column is left out if as many columns as scores are wanted
-    have a maximum that is no smaller: each of these has a score that is as good as any in the column.
+    The scores are divided into columns of `_COLUMN` scores. A column is left out if as many columns as scores are
+    wanted have a maximum that is no smaller: each of these has a score that is as good as any in the column.
     """
     layers, tokens, width = scores.shape
     columns = width // _COLUMN

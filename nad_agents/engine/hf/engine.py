@@ -4,8 +4,10 @@ transformers prepares what a generation needs (see `nad_agents.engine.hf.generat
 
 1. prefill the prompt except its last token, once, at batch size 1, in pieces (see `nad_agents.engine.hf.prefill`)
 2. expand the cache to N rows and add them to the batch
-3. per step: one forward pass for all rows, then signals, processors and a draw for each generation
-4. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
+3. per step: one forward pass for all rows, then signals, processors and a draw, one for all generations that sample
+   alike (see `nad_agents.engine.hf.decoding_steps`)
+4. every step on a CPU, every few steps elsewhere: read which candidates have ended
+5. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
 
 The activation at a position belongs to the token that this position emits. The first decoding step feeds the prompt's
 last token, so the first generated token is recorded like every other, and no prompt token is recorded.
