@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -64,7 +64,8 @@ class NeuronAgreementDecoder:
         verification: How candidates are checked in rank order.
         device: "auto", or a torch device.
         dtype: "auto", or the name of a torch dtype.
-        max_rows: Greatest number of candidates in one batch, over all requests.
+        max_rows: Greatest number of candidates in one batch, over all requests. "auto" is 128, or on a GPU as many as
+            take half of the memory that is free once the model is loaded, at most 2,048.
         share_batches: False runs one request at a time, which makes a seeded result independent of other callers
             down to the last bit.
         prefix_cache_mb: Memory in MiB for the keys and values of earlier prompts, so that a conversation's next turn
@@ -100,7 +101,7 @@ class NeuronAgreementDecoder:
         verification: VerificationConfig | None = None,
         device: str = "auto",
         dtype: str | torch.dtype = "auto",
-        max_rows: int = 128,
+        max_rows: int | Literal["auto"] = "auto",
         share_batches: bool = True,
         prefix_cache_mb: int | None = None,
         engine: EngineName = "hf",
@@ -123,7 +124,13 @@ class NeuronAgreementDecoder:
             prefix_bytes=None if prefix_cache_mb is None else prefix_cache_mb * 2**20,
             options=engine_options or {},
         )
-        self._scheduler = Scheduler(self.engine, max_rows=max_rows, share_batches=share_batches)
+        rows = self.engine.fitting_rows if max_rows == "auto" else max_rows
+        self._scheduler = Scheduler(self.engine, max_rows=rows, share_batches=share_batches)
+
+    @property
+    def max_rows(self) -> int:
+        """Greatest number of candidates in one batch."""
+        return self._scheduler.max_rows
 
     @property
     def steps(self) -> int:

@@ -32,15 +32,22 @@ def tokens(architecture: str = "llama") -> list[str]:
 
 
 def write_model(
-    path: Path, model: PreTrainedModel, architecture: str, *, factors: torch.Tensor | None = None, **keys: Any
+    path: Path,
+    model: PreTrainedModel,
+    architecture: str,
+    *,
+    factors: torch.Tensor | None = None,
+    quantization: str = "F32",
+    **keys: Any,
 ) -> None:
-    """Write a model's weights as float32, its hyperparameters and a byte-level vocabulary.
+    """Write a model's weights, its hyperparameters and a byte-level vocabulary, which is filled up to the model's.
 
     Args:
         path: The file to write.
-        model: A model whose vocabulary has the length of `tokens`.
+        model: A model whose vocabulary is at least as long as `tokens`.
         architecture: llama.cpp's name of the architecture.
         factors: What the rotary frequencies are divided by.
+        quantization: How matrices are stored.
         **keys: Further hyperparameters, with two underscores for a dot.
     """
     config: Any = model.config
@@ -60,6 +67,7 @@ def write_model(
         else:
             writer.add_uint32(name, value)
     vocabulary = tokens(architecture)
+    vocabulary += [f"<filler {i}>" for i in range(config.vocab_size - len(vocabulary))]
     if architecture in SENTENCEPIECE:
         writer.add_tokenizer_model("llama")
         writer.add_tokenizer_pre("default")
@@ -77,7 +85,9 @@ def write_model(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     for name, weight in _tensors(model, architecture, factors):
-        writer.add_tensor(name, np.ascontiguousarray(weight.float().numpy()))
+        values = np.ascontiguousarray(weight.float().numpy())
+        kind = gguf.GGMLQuantizationType[quantization if values.ndim == 2 else "F32"]
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -55,10 +55,11 @@ def create_app(
         msg = "the decoder has a verifier of its own; give it to create_app(verifier=...) instead"
         raise ConfigurationError(msg)
     settings = settings or ServerSettings()
+    rows = decoder.max_rows if settings.max_rows == "auto" else settings.max_rows
     state = ServerState(
         decoder=decoder,
         settings=settings,
-        admission=Admission(settings.max_rows, settings.max_waiting),
+        admission=Admission(rows, settings.max_waiting),
         metrics=Metrics(),
         verifier=verifier,
         runner=runner,

@@ -30,6 +30,7 @@ from nad_agents.cli.options import (
     SandboxKind,
     SelectorOption,
     URLOption,
+    count_or_auto,
     engine_options,
     option,
 )
@@ -95,7 +96,7 @@ MaxCandidatesOption = Annotated[int, option(ServerSettings, "max_candidates")]
 MaxPromptTokensOption = Annotated[
     int | None, option(ServerSettings, "max_prompt_tokens", note="Default: what the model's context holds.")
 ]
-MaxRowsOption = Annotated[int, option(ServerSettings, "max_rows")]
+MaxRowsOption = Annotated[str, option(ServerSettings, "max_rows", metavar="INTEGER|auto")]
 MaxWaitingOption = Annotated[int, option(ServerSettings, "max_waiting")]
 ShutdownSecondsOption = Annotated[float, option(ServerSettings, "shutdown_seconds")]
 CORSOriginOption = Annotated[list[str] | None, option(ServerSettings, "cors_origins", "--cors-origin", note=REPEATABLE)]
@@ -119,7 +120,7 @@ def serve(
     min_temperature: MinTemperatureOption = _SERVER.min_temperature,
     max_candidates: MaxCandidatesOption = _SERVER.max_candidates,
     max_prompt_tokens: MaxPromptTokensOption = _SERVER.max_prompt_tokens,
-    max_rows: MaxRowsOption = _SERVER.max_rows,
+    max_rows: MaxRowsOption = str(_SERVER.max_rows),
     max_waiting: MaxWaitingOption = _SERVER.max_waiting,
     shutdown_seconds: ShutdownSecondsOption = _SERVER.shutdown_seconds,
     cors_origin: CORSOriginOption = None,
@@ -143,6 +144,7 @@ def serve(
     if adapters and engine != "hf":
         msg = f"--adapter works with --engine hf only, not {engine}; serve a model that has the adapter merged"
         raise ConfigurationError(msg)
+    rows = count_or_auto("--max-rows", max_rows)
     keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
     settings = _server_settings(
         api_keys=tuple(keys),
@@ -150,7 +152,7 @@ def serve(
         max_tokens=max_new_tokens,
         max_candidates=max(max_candidates, n),
         max_prompt_tokens=max_prompt_tokens,
-        max_rows=max_rows,
+        max_rows=rows,
         max_waiting=max_waiting,
         min_temperature=min_temperature,
         shutdown_seconds=shutdown_seconds,
@@ -182,7 +184,7 @@ def serve(
                 NeuronAgreementDecoder,
                 sampling=sampling,
                 config=config,
-                max_rows=max_rows,
+                max_rows=rows,
                 engine=engine,
                 engine_options=engine_options(engine, engine_option, url),
             )

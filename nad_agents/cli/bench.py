@@ -32,6 +32,7 @@ from nad_agents.cli.options import (
     TopPOption,
     URLOption,
     WorkersOption,
+    count_or_auto,
     engine_options,
     option,
 )
@@ -62,9 +63,18 @@ JudgeOption = Annotated[
     bool, typer.Option("--judge/--no-judge", help="Score the candidates and compare the selectors after recording.")
 ]
 InFlightOption = Annotated[
-    int,
+    str,
     typer.Option(
-        min=1, help="Problems generated together, which is faster; they are lost if the command is interrupted."
+        metavar="INTEGER|auto",
+        help="Problems generated together, which is faster; they are lost if the command is interrupted. auto takes as "
+        "many as --max-rows has room for.",
+    ),
+]
+MaxRowsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="INTEGER|auto",
+        help="Most candidates generated at the same time; auto is 128, and on a GPU what its memory holds.",
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
@@ -82,7 +92,8 @@ def bench(
     top_p: TopPOption = SAMPLING.top_p,
     top_k: TopKOption = SAMPLING.top_k,
     seed: SeedOption = 0,
-    in_flight: InFlightOption = 1,
+    in_flight: InFlightOption = "1",
+    max_rows: MaxRowsOption = "auto",
     resume: ResumeOption = False,
     judge: JudgeOption = True,
     selectors: SelectorsOption = "all",
@@ -102,6 +113,7 @@ def bench(
     from nad_agents.evaluation.datasets import load_problems, shuffled
 
     # 1. what cannot work is refused before a model is loaded
+    rows, together = count_or_auto("--max-rows", max_rows), count_or_auto("--in-flight", in_flight)
     sampling = SamplingConfig(
         n=n, max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed
     )
@@ -124,6 +136,7 @@ def bench(
             adapter=adapter,
             device=device,
             dtype=dtype,
+            max_rows=rows,
             prefix_cache_mb=0,
             engine=engine,
             engine_options=engine_options(engine, engine_option, url),
@@ -139,7 +152,7 @@ def bench(
             task=source,
             order_seed=seed,
             limit=limit,
-            in_flight=in_flight,
+            in_flight=max(1, decoder.max_rows // n) if together == "auto" else together,
             resume=resume,
             on_problem=progress,
         )

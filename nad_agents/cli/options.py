@@ -37,6 +37,7 @@ __all__ = [
     "TopPOption",
     "URLOption",
     "WorkersOption",
+    "count_or_auto",
     "engine_options",
     "json_or_text",
     "option",
@@ -95,6 +96,24 @@ def engine_options(engine: EngineName, given: list[str] | None, url: str | None)
             raise ConfigurationError(msg)
         found[name] = json_or_text(value)
     return found
+
+
+def count_or_auto(name: str, value: str) -> int | Literal["auto"]:
+    """Return the value of an option that is a number from 1, or auto.
+
+    Args:
+        name: Name of the option, for the message.
+        value: The value.
+
+    Raises:
+        ConfigurationError: The value is neither.
+    """
+    if value == "auto":
+        return "auto"
+    if not value.isdecimal() or int(value) < 1:
+        msg = f"{name} {value}: give a number from 1, or auto"
+        raise ConfigurationError(msg)
+    return int(value)
 
 
 def json_or_text(value: str) -> Any:

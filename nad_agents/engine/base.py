@@ -21,7 +21,10 @@ from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.selectors.base import Selector
 from nad_agents.types import SamplingConfig
 
-__all__ = ["Engine", "Generation", "GenerationRequest", "Prefill"]
+__all__ = ["DEFAULT_ROWS", "Engine", "Generation", "GenerationRequest", "Prefill"]
+
+DEFAULT_ROWS = 128
+"""Greatest number of rows of a batch that nothing else bounds."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,11 @@ class Engine(Protocol):
     @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
+        ...
+
+    @property
+    def fitting_rows(self) -> int:
+        """Greatest number of rows that a batch is to have where the caller does not say."""
         ...
 
     def check_selector(self, selector: Selector) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nad_agents.engine.base import Engine
+from nad_agents.engine.base import DEFAULT_ROWS, Engine
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model
@@ -25,7 +25,7 @@ def load_engine(
     adapter: str | Path | None = None,
     device: str,
     dtype: str | torch.dtype,
-    max_rows: int,
+    max_rows: int | Literal["auto"],
     prefix_bytes: int | None,
     options: Mapping[str, Any],
 ) -> tuple[LoadedModel | ServedModel, Engine]:
@@ -37,7 +37,7 @@ def load_engine(
         adapter: Folder or hub id of a LoRA adapter, for "hf"; None for none.
         device: "auto", or a torch device.
         dtype: "auto", or a torch dtype or its name.
-        max_rows: Greatest number of candidates that are advanced together.
+        max_rows: Greatest number of candidates that are advanced together; "auto" leaves the number to the engine.
         prefix_bytes: Memory for the keys and values of earlier prompts, for "hf"; None lets the engine choose.
         options: Further options of the engine.
 
@@ -69,17 +69,16 @@ def load_engine(
     if isinstance(model, LoadedModel):
         msg = f"{model.name} is loaded already, but engine={name!r} loads a model itself; give its name or path"
         raise ConfigurationError(msg)
+    rows = DEFAULT_ROWS if max_rows == "auto" else max_rows
     if name == "openai":
         from nad_agents.engine.openai.start import connect_openai
 
-        connected = connect_openai(model, max_rows=max_rows, options=options)
+        connected = connect_openai(model, max_rows=rows, options=options)
         return connected.loaded, connected
     from nad_agents.engine.vllm.start import connect_vllm, start_vllm
 
     if "base_url" in options:
-        server = connect_vllm(model, max_rows=max_rows, options=options)
+        server = connect_vllm(model, max_rows=rows, options=options)
         return server.loaded, server
-    engine = start_vllm(
-        model, device=device, dtype=str(dtype).removeprefix("torch."), max_rows=max_rows, options=options
-    )
+    engine = start_vllm(model, device=device, dtype=str(dtype).removeprefix("torch."), max_rows=rows, options=options)
     return engine.loaded, engine

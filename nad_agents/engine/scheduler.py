@@ -18,7 +18,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from nad_agents.engine.base import Engine
+from nad_agents.engine.base import DEFAULT_ROWS, Engine
 from nad_agents.engine.scheduled_request import GenerationResult, ScheduledRequest
 from nad_agents.exceptions import ConfigurationError, GenerationError, NADError
 from nad_agents.fork import call_in_forked_child
@@ -54,7 +54,7 @@ class Scheduler:
         ConfigurationError: `max_rows` is below 1.
     """
 
-    def __init__(self, engine: Engine, *, max_rows: int = 128, share_batches: bool = True) -> None:
+    def __init__(self, engine: Engine, *, max_rows: int = DEFAULT_ROWS, share_batches: bool = True) -> None:
         if max_rows < 1:
             msg = f"max_rows={max_rows} leaves no room for a candidate; give at least 1"
             raise ConfigurationError(msg)

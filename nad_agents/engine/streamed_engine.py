@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.exceptions import GenerationError
@@ -52,6 +52,11 @@ class StreamedEngine(ABC):
     def name(self) -> str:
         """Name of the model."""
         return self.loaded.name
+
+    @property
+    def fitting_rows(self) -> int:
+        """Greatest number of rows that a batch is to have where the caller does not say."""
+        return DEFAULT_ROWS
 
     @property
     def rows(self) -> int:

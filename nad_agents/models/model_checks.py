@@ -14,12 +14,20 @@ from transformers import (
     AutoModelForImageTextToText,
     GenerationMixin,
     PreTrainedConfig,
+    PreTrainedModel,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
-from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.exceptions import ConfigurationError, UnsupportedModelError
 
-__all__ = ["check_decoder_only", "check_not_embedding", "context_length", "model_factory", "quantization_method"]
+__all__ = [
+    "check_decoder_only",
+    "check_not_embedding",
+    "check_one_device",
+    "context_length",
+    "model_factory",
+    "quantization_method",
+]
 
 _OTHER_TASKS = re.compile(
     r"\w*(For(MaskedLM|PreTraining|QuestionAnswering|SequenceClassification|TokenClassification|MultipleChoice|"
@@ -76,6 +84,26 @@ def check_not_embedding(folder: Path, name: str) -> None:
     if modules.is_file() and "Pooling" in modules.read_text(encoding="utf-8", errors="replace"):
         msg = f"{name} is an embedding model (its modules.json pools hidden states); use a model that generates text"
         raise UnsupportedModelError(msg)
+
+
+def check_one_device(model: PreTrainedModel, name: str) -> None:
+    """Refuse a model that accelerate has spread over several devices, or of which a part is on the disk.
+
+    Args:
+        model: The model.
+        name: Name for error messages.
+
+    Raises:
+        ConfigurationError: The model's `device_map` names more than one place.
+    """
+    places: Any = getattr(model, "hf_device_map", None) or {}
+    found = sorted({str(place) for place in places.values()})
+    if len(found) > 1 or "disk" in found:
+        msg = (
+            f"{name} is spread over {', '.join(found)} by its device_map, and engine='hf' runs a model on one device; "
+            "load it without device_map, or let engine='vllm' spread it (engine_options={'tensor_parallel_size': 2})"
+        )
+        raise ConfigurationError(msg)
 
 
 def model_factory(config: PreTrainedConfig) -> Any:

@@ -4,9 +4,10 @@
 full buffer into neuron ids, for all rows and steps at once: the `per_layer_top` best-scored neurons of each layer, then
 the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B).
 
-Memory: the buffer takes at most `BUFFER_BYTES` or one step, whichever is more, so a chunk may be reduced in several
-parts. Each token keeps top_k int32 ids. In a mixture of experts, only the activations of the experts that a token was
-routed to are held and compared; no tensor has an entry for every neuron of the model.
+Memory: on a CPU the buffer takes at most `BUFFER_BYTES` or one step, whichever is more, so a chunk may be reduced in
+several parts; on a GPU it takes a part of the free memory. Each token keeps top_k int32 ids. In a mixture of experts,
+only the activations of the experts that a token was routed to are held and compared; no tensor has an entry for every
+neuron of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nad_agents.types import ScoreName
 __all__ = ["BUFFER_BYTES", "activated_neurons", "neuron_layout"]
 
 BUFFER_BYTES: Mapping[ScoreName, int] = {"activation": 16 * 2**20, "attribution": 64 * 2**20}
-"""Greatest size of the buffer for each score; it always holds at least one step. A small buffer stays in the CPU's
+"""Greatest size of the buffer on a CPU for each score; it always holds at least one step. A small buffer stays in the
 cache, but attribution reads every down projection once per full buffer (both sizes are measured)."""
 
 _LARGEST_ID = 2**31 - 1
@@ -147,8 +148,8 @@ class _Tokens:
         end = block.routed_width
         if block.routed is not None and self._experts is not None:
             routed = scores[:, :end].view(len(scores), block.routed.top_k, block.routed.d_ff)
-            for expert in sorted(set(self._experts.flatten().tolist())):
-                token, place = torch.where(self._experts == expert)
+            for expert, pairs in _by_expert(self._experts, block.routed.n_experts):
+                token, place = pairs // block.routed.top_k, pairs % block.routed.top_k
                 weight = block.routed.down_weight(expert)
                 along = directions[token.to(directions.device)].to(weight.device, weight.dtype) @ weight
                 routed[token, place] *= along.to(scores.device, scores.dtype)
@@ -170,3 +171,16 @@ class _Tokens:
         numbers = experts.to(places.device).gather(-1, place) * routed.d_ff + places - place * routed.d_ff
         after = routed.n_experts * routed.d_ff - self._block.routed_width
         return torch.where(places < self._block.routed_width, numbers, places + after)
+
+
+def _by_expert(experts: torch.Tensor, n_experts: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield each expert that a token was routed to, with the places of its number in `experts`, int64 [T, k]."""
+    flat = experts.flatten()
+    order = flat.argsort(stable=True)
+    # read once for all experts, as reading makes the host wait for a device
+    counts = torch.bincount(flat, minlength=n_experts).tolist()
+    start = 0
+    for expert, count in enumerate(counts):
+        if count:
+            yield expert, order[start : start + count]
+        start += count

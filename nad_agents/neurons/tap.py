@@ -80,7 +80,8 @@ class ActivationTap:
         self._entered = False
         self._memory = torch.empty(0)
         self._layers: list[LayerActivations] = []
-        self._dense_slots: list[tuple[torch.Tensor, ...]] = []
+        # by position, so that the hook of a layer has as little to do as possible; empty where nothing is copied
+        self._dense_slots: list[tuple[torch.Tensor, ...]] = [()] * len(self.blocks)
         self.first_layer = 0
         self._step = 0
         self._copies = self._copies_per_step = 0
@@ -115,6 +116,7 @@ class ActivationTap:
 
     def _close(self) -> None:
         self._armed = self._entered = False
+        self._dense_slots = [()] * len(self.blocks)
         self._installed.close()
 
     def open(
@@ -149,7 +151,8 @@ class ActivationTap:
         self._layers = [
             _layer(block, part.view(steps, rows, block.width)) for block, part in zip(blocks, parts, strict=True)
         ]
-        self._dense_slots = [
+        self._dense_slots = [()] * len(self.blocks)
+        self._dense_slots[slice(*layers)] = [
             layer.values[..., block.routed_width :].unbind() for block, layer in zip(blocks, self._layers, strict=True)
         ]
         self._copies_per_step = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
@@ -173,9 +176,14 @@ class ActivationTap:
         filled, self._step, self._copies = self._step, 0, 0
         return [layer.steps(filled) for layer in self._layers]
 
+    @property
+    def held_bytes(self) -> int:
+        """Size of the buffer's memory."""
+        return self._memory.nbytes
+
     def free(self) -> None:
         """Free the buffer's memory."""
-        self._memory, self._layers, self._dense_slots = torch.empty(0), [], []
+        self._memory, self._layers, self._dense_slots = torch.empty(0), [], [()] * len(self.blocks)
 
     def _copied(self, position: int) -> LayerActivations | None:
         """Return the slot for the activations of a layer; None if the layer is not copied."""
@@ -184,9 +192,8 @@ class ActivationTap:
 
     def _copy_dense(self, position: int) -> Callable[[nn.Module, tuple[Any, ...]], None]:
         def copy(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            index = position - self.first_layer
-            if self._armed and 0 <= index < len(self._dense_slots):
-                slot = self._dense_slots[index][self._step]
+            if slots := self._dense_slots[position]:
+                slot = slots[self._step]
                 slot.copy_(inputs[0].reshape(slot.shape))
                 self._copies += 1
 

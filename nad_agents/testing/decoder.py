@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
+from nad_agents.engine.base import DEFAULT_ROWS
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.prompt import Prompt, encode_prompt, last_user_text
@@ -134,6 +135,11 @@ class ScriptedDecoder:
     def prompt_tokens_left(self) -> int:
         """Number of prompt tokens still to be read: 0, since no prompt is read."""
         return 0
+
+    @property
+    def max_rows(self) -> int:
+        """Greatest number of candidates in one batch: as many as a decoder has by default."""
+        return DEFAULT_ROWS
 
     @property
     def steps(self) -> int:

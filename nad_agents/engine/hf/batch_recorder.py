@@ -1,18 +1,23 @@
 """Records the neurons of a batch: which layers to tap, and whose neurons a full buffer holds.
 
 Generations of one batch may record different layers with different scores. The tap copies the layers that any of them
-wants; each generation then reduces its own rows and layers.
+wants; the rows of generations that record the same are then reduced together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
+from nad_agents.engine.hf.available_memory import available_device_memory
+from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.neurons.architectures import (
     FeedForward,
@@ -25,8 +30,12 @@ from nad_agents.neurons.recorder import BUFFER_BYTES, activated_neurons, neuron_
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap, LayerActivations
 from nad_agents.rollouts import NeuronLayout
+from nad_agents.types import ScoreName
 
 __all__ = ["BatchRecorder", "StepRecorder"]
+
+_GPU_BUFFER_BYTES = 2**30
+"""Greatest size of the buffer on a GPU: 15 steps of 64 rows of a model of 7 billion parameters."""
 
 
 class BatchRecorder:
@@ -88,13 +97,12 @@ class BatchRecorder:
         return self.blocks[layout.first_layer : layout.first_layer + layout.n_layers]
 
     @contextmanager
-    def record(self, generations: Sequence[HFGeneration], rows: int, steps: int) -> Iterator[StepRecorder | None]:
+    def record(self, generations: Sequence[HFGeneration], steps: DecodingSteps) -> Iterator[StepRecorder | None]:
         """Tap the model while the block runs.
 
         Args:
             generations: Every generation in the batch, in the order of their rows.
-            rows: Rows of the batch.
-            steps: Greatest number of steps in the block.
+            steps: The steps that are taken in the block.
 
         Yields:
             The recorder to tell of every step, or None if no generation records.
@@ -107,12 +115,19 @@ class BatchRecorder:
             min(generation.layout.first_layer for generation in recording),
             max(generation.layout.first_layer + generation.layout.n_layers for generation in recording),
         )
-        limit = max(BUFFER_BYTES[g.request.recording.score] for g in recording if g.request.recording is not None)
+        scores = [g.request.recording.score for g in recording if g.request.recording is not None]
         if self._tap is None:
             self._tap = ActivationTap(self._model, self.blocks)
         with self._tap as tap:
-            room = tap.open(rows, steps, layers, dtype=self._activation_dtype(), device=self._model.device, limit=limit)
-            recorder = StepRecorder(self, tap, generations, room)
+            room = tap.open(
+                steps.tokens.shape[1],
+                steps.limit,
+                layers,
+                dtype=self._activation_dtype(),
+                device=self._model.device,
+                limit=self._buffer_bytes(scores),
+            )
+            recorder = StepRecorder(self, tap, generations, steps, room)
             yield recorder
             recorder.reduce()
 
@@ -122,28 +137,45 @@ class BatchRecorder:
             self._tap.free()
 
     def neurons(
-        self, generation: HFGeneration, layers: Sequence[LayerActivations], first_layer: int, rows: slice
-    ) -> torch.Tensor | None:
-        """Return the neuron ids of one generation, int32 [steps, rows, k]; None if it records nothing.
+        self,
+        recording: RecordingConfig,
+        layout: NeuronLayout,
+        layers: Sequence[LayerActivations],
+        tokens: torch.Tensor,
+        first_layer: int,
+    ) -> torch.Tensor:
+        """Return neuron ids, int32 [steps, rows, k].
 
         Args:
-            generation: The generation.
-            layers: Activations of the whole batch, one entry per tapped layer.
+            recording: Which neurons are recorded.
+            layout: How they are numbered.
+            layers: Activations of the rows, one entry per tapped layer.
+            tokens: int64 [steps, rows], the tokens that the rows emitted.
             first_layer: Position of the first tapped layer among `blocks`.
-            rows: The generation's rows in the batch.
         """
-        recording, layout = generation.request.recording, generation.layout
-        if recording is None or rows.start == rows.stop:
-            return None
         start = layout.first_layer - first_layer
         return activated_neurons(
-            [layer.rows(rows) for layer in layers[start : start + layout.n_layers]],
-            generation.recent_tokens(len(layers[0].values)),
+            layers[start : start + layout.n_layers],
+            tokens,
             recording,
             layout,
             self.recorded_blocks(layout),
             unembedding=self._unembedding,
         )
+
+    def _buffer_bytes(self, scores: Iterable[ScoreName]) -> int:
+        """Return the greatest size of the buffer.
+
+        A CPU's buffer is to stay in its cache. On a GPU every reduction costs as many launches as several steps of the
+        model, so the buffer is to hold a chunk, as far as an eighth of the free memory allows.
+        """
+        least = max(BUFFER_BYTES[score] for score in scores)
+        device = self._model.device
+        if device.type != "cuda":
+            return least
+        assert self._tap is not None
+        free = available_device_memory(device) or 0
+        return max(least, min(_GPU_BUFFER_BYTES, (free + self._tap.held_bytes) // 8))
 
     def _activation_dtype(self) -> torch.dtype:
         """Return the dtype of the neurons' activations; the input of a quantized projection has the model's dtype."""
@@ -162,15 +194,22 @@ class StepRecorder:
         recorder: Knows the model's blocks.
         tap: An open tap.
         generations: Every generation in the batch, in the order of their rows.
+        steps: The steps that are taken meanwhile.
         room: Number of steps that the tap's buffer holds.
     """
 
     def __init__(
-        self, recorder: BatchRecorder, tap: ActivationTap, generations: Sequence[HFGeneration], room: int
+        self,
+        recorder: BatchRecorder,
+        tap: ActivationTap,
+        generations: Sequence[HFGeneration],
+        steps: DecodingSteps,
+        room: int,
     ) -> None:
         self._recorder = recorder
         self._tap = tap
         self._generations = generations
+        self._steps = steps
         self._room = room
 
     def step_done(self) -> None:
@@ -181,11 +220,23 @@ class StepRecorder:
     def reduce(self) -> None:
         """Hand the neuron ids of the steps in the buffer to their generations and empty it."""
         layers = self._tap.take()
-        if not len(layers[0].values):
+        steps = len(layers[0].values)
+        if not steps:
             return
-        at = 0
-        for generation in self._generations:
-            rows = slice(at, at := at + len(generation.live))
-            ids = self._recorder.neurons(generation, layers, self._tap.first_layer, rows)
-            if ids is not None:
-                generation.add_neurons(ids)
+        tokens = self._steps.recent_tokens(steps)
+        start = 0
+        live = [generation for generation in self._generations if generation.live]
+        # neighbors that record the same are reduced together
+        for (recording, layout), run in groupby(
+            live, lambda generation: (generation.request.recording, generation.layout)
+        ):
+            members = list(run)
+            end = start + sum(len(generation.live) for generation in members)
+            if recording is not None:
+                part = [layer.rows(slice(start, end)) for layer in layers]
+                found = self._recorder.neurons(recording, layout, part, tokens[:, start:end], self._tap.first_layer)
+                ids: NDArray[np.int32] = found.cpu().numpy()
+                at = 0
+                for generation in members:
+                    generation.add_neurons(ids[:, at : (at := at + len(generation.live))])
+            start = end

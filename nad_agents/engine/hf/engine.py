@@ -4,8 +4,10 @@ transformers prepares what a generation needs (see `nad_agents.engine.hf.generat
 
 1. prefill the prompt except its last token, once, at batch size 1, in pieces (see `nad_agents.engine.hf.prefill`)
 2. expand the cache to N rows and add them to the batch
-3. per step: one forward pass for all rows, then signals, processors and a draw for each generation
-4. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
+3. per step: one forward pass for all rows, then signals, processors and a draw, one for all generations that sample
+   alike (see `nad_agents.engine.hf.decoding_steps`)
+4. every step on a CPU, every few steps elsewhere: read which candidates have ended
+5. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
 
 The activation at a position belongs to the token that this position emits. The first decoding step feeds the prompt's
 last token, so the first generated token is recorded like every other, and no prompt token is recorded.
@@ -13,6 +15,7 @@ last token, so the first generated token is recorded like every other, and no pr
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import time
@@ -24,9 +27,10 @@ import torch
 from transformers import Cache, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.engine.base import Generation, GenerationRequest
+from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
+from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
 from nad_agents.engine.hf.kv_cache import BatchCache
@@ -36,11 +40,15 @@ from nad_agents.engine.hf.prefix.batch import SharedPrefixBatch
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
 from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
 from nad_agents.engine.hf.prefix.support import sharing_obstacle
-from nad_agents.engine.hf.request_checks import check_fits_context, check_fits_memory, fitting_token_limit
-from nad_agents.engine.hf.sampling import TopLogits
-from nad_agents.engine.hf.signals import CONFIDENCE_TOP, token_signals
-from nad_agents.exceptions import GenerationError
+from nad_agents.engine.hf.request_checks import (
+    check_fits_context,
+    check_fits_memory,
+    fitting_rows,
+    fitting_token_limit,
+)
+from nad_agents.exceptions import GenerationError, UnsupportedModelError
 from nad_agents.fork import ForkSafeLock
+from nad_agents.models.model_checks import check_one_device
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.selectors.base import Selector
@@ -55,6 +63,10 @@ _MODEL_LOCKS: weakref.WeakKeyDictionary[PreTrainedModel, ForkSafeLock] = weakref
 _COMPACT_SHARE = 0.25
 """A step ends early once this share of the rows has finished, so that they stop costing time."""
 
+_STEPS_PER_READ = 4
+"""Decoding steps on an accelerator after which the host reads which candidates have ended. Reading makes the host wait,
+and a candidate that has ended takes part in at most three steps more."""
+
 
 class HFEngine:
     """A batch of rows over one transformers model; see `nad_agents.engine.base.Engine`.
@@ -66,6 +78,11 @@ class HFEngine:
         prefix_bytes: Memory for the keys and values of earlier prompts; None for what `default_prefix_bytes` returns.
         share_prompts: Whether the candidates of a request attend to one copy of its prompt if the model supports it;
             otherwise each candidate has its own copy.
+        steps_per_read: Decoding steps after which the host reads which candidates have ended; what they draw after
+            their end is discarded. None is 1 on a CPU, where reading costs nothing, and 4 on other devices.
+
+    Raises:
+        ConfigurationError: The model is spread over several devices.
     """
 
     def __init__(
@@ -76,11 +93,14 @@ class HFEngine:
         name: str = "",
         prefix_bytes: int | None = 0,
         share_prompts: bool = True,
+        steps_per_read: int | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.name = name or model.config.name_or_path or type(model).__name__
+        check_one_device(model, self.name)
         self._device = model.device
+        self._steps_per_read = steps_per_read or (1 if self._device.type == "cpu" else _STEPS_PER_READ)
         self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
         with self._model_lock:
@@ -116,6 +136,17 @@ class HFEngine:
     def rows(self) -> int:
         """Number of live rows in the batch."""
         return self._batch.rows
+
+    @property
+    def fitting_rows(self) -> int:
+        """Greatest number of rows that a batch is to have where the caller does not say, by a GPU's free memory."""
+        if self._device.type != "cuda":
+            return DEFAULT_ROWS
+        widths: list[int] = []
+        # a model whose neurons cannot be recorded generates all the same
+        with contextlib.suppress(UnsupportedModelError):
+            widths = [block.width for block in self._recorder.blocks]
+        return fitting_rows(self._shape, self._device, widths, shares_prompt=self._shares_prompts)
 
     @property
     def _batch(self) -> BatchCache | SharedPrefixBatch:
@@ -227,6 +258,7 @@ class HFEngine:
             processors=setup.processors,
             criteria=setup.criteria,
             sequences=cast("torch.LongTensor", prefill.prompt.repeat(n, 1)),
+            waits=self._steps_per_read == 1,
             prefill_seconds=prefill.seconds,
             cached_tokens=prefill.cached_tokens,
         )
@@ -253,10 +285,10 @@ class HFEngine:
         """
         if not self.rows:
             return
-        with self._model_lock, self._recorder.record(self._generations, self.rows, max_tokens) as recorder:
-            self._decode(max_tokens, recorder)
-        for generation in self._generations:
-            generation.settle()
+        steps = DecodingSteps(self._generations, max_tokens, self._device)
+        with self._model_lock, self._recorder.record(self._generations, steps) as recorder:
+            self._decode(steps, recorder)
+        steps.settle()
         self._compact()
 
     @torch.inference_mode()
@@ -313,35 +345,28 @@ class HFEngine:
         if isinstance(cache, SharedPrefixCache):
             cache.advance(tokens.shape[1])
 
-    def _decode(self, max_tokens: int, recorder: StepRecorder | None) -> None:
+    def _decode(self, steps: DecodingSteps, recorder: StepRecorder | None) -> None:
         rows, batch = self.rows, self._batch
         assert batch.cache is not None
-        for _ in range(max_tokens):
+        positions, mask = batch.step_inputs()
+        while steps.count < steps.limit:
             # 1. one forward pass for all rows
-            tokens = torch.cat([generation.sequences[:, -1] for generation in self._generations])[:, None]
-            positions, mask = batch.step_inputs()
             with batch.attention(batch.cache):
-                logits = self._forward(tokens, positions, mask, batch.cache)
+                logits = self._forward(steps.last_tokens[:, None], positions, mask, batch.cache)
             batch.advance()
-            top_logits = self._top_logits(logits)
-            signals = token_signals(logits, top_logits.scores)
-            # 2. a token for every row, generation by generation
-            at = 0
-            for generation in self._generations:
-                part = slice(at, at := at + len(generation.live))
-                generation.accept(logits, top_logits, signals, part)
+            # 2. a token for every row
+            steps.add(logits)
             # 3. a full buffer of activations becomes neuron ids
             if recorder is not None:
                 recorder.step_done()
             # 4. enough rows have finished
-            finished = sum(generation.finished_rows for generation in self._generations)
-            if finished >= _COMPACT_SHARE * rows or any(generation.must_stop for generation in self._generations):
-                break
-
-    def _top_logits(self, logits: torch.Tensor) -> TopLogits:
-        """Find the largest logits once for all rows, enough of them for the signals and the draws."""
-        width = max(CONFIDENCE_TOP, *(generation.width for generation in self._generations))
-        return TopLogits(*logits.topk(min(width, logits.shape[-1])))
+            failed = any(generation.error is not None for generation in self._generations)
+            if failed or steps.count % self._steps_per_read == 0 or steps.count == steps.limit:
+                steps.read()
+                finished = sum(generation.finished_rows for generation in self._generations)
+                if finished >= _COMPACT_SHARE * rows or any(one.must_stop for one in self._generations):
+                    break
+            positions, mask = (positions + 1, None) if mask is None else batch.step_inputs()
 
     def _forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache: Cache

@@ -1,12 +1,13 @@
 """One generation of the Hugging Face engine: its rows, the tokens drawn so far, and its rollouts.
 
-Tokens and signals of the latest steps stay on the device; `HFGeneration.settle` moves them to host memory as one
-segment, whose rows are the candidates that were live then. A rollout is put together from the segments.
+The steps that the engine takes at a time become one segment in host memory, whose rows are the candidates that were
+live then. A rollout is put together from the segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import sys
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,12 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import LogitsProcessorList, StoppingCriteriaList
-from transformers.generation.stopping_criteria import MaxLengthCriteria, StopStringCriteria
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StopStringCriteria
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.sampling import CandidateStreams, TokenSampler, TopLogits
-from nad_agents.engine.hf.signals import TokenSignals
 from nad_agents.exceptions import GenerationError
 from nad_agents.rollouts import FinishReason, NeuronLayout, Rollout, RolloutGroup
 
@@ -46,33 +46,6 @@ class _Segment:
 
 
 @dataclass(eq=False)
-class _UnsettledSteps:
-    """Tokens and signals of the steps that are still on the device, R rows.
-
-    Their memory is allocated for many steps at once: small tensors that stay, allocated between logits that are
-    freed, would fragment the C library's heap until the next logits find no place in it.
-    """
-
-    tokens: torch.Tensor  # int64 [room, R]
-    signals: torch.Tensor  # float32 [4, room, R]
-    steps: int = 0
-
-    @classmethod
-    def allocate(cls, rows: int, device: torch.device) -> _UnsettledSteps:
-        return cls(
-            torch.empty(_ROOM, rows, dtype=torch.long, device=device), torch.empty(4, _ROOM, rows, device=device)
-        )
-
-    def add(self, tokens: torch.Tensor, *signals: torch.Tensor) -> None:
-        if self.steps == len(self.tokens):
-            self.tokens = torch.cat([self.tokens, torch.empty_like(self.tokens)])
-            self.signals = torch.cat([self.signals, torch.empty_like(self.signals)], dim=1)
-        self.tokens[self.steps] = tokens
-        torch.stack(signals, out=self.signals[:, self.steps])
-        self.steps += 1
-
-
-@dataclass(eq=False)
 class HFGeneration:
     """A request that the engine is working on; see `nad_agents.engine.base.Generation`.
 
@@ -83,6 +56,7 @@ class HFGeneration:
         processors: The request's logits processors.
         criteria: The request's stopping criteria.
         sequences: int64 [R, prompt + generated], the live rows.
+        waits: Whether the host may wait for the device in every step; see `TokenSampler`.
         prefill_seconds: Seconds that the prefill took.
         cached_tokens: Number of prompt tokens that the prefill did not read, since an earlier prompt began with them.
         error: The error that ended the generation early; None if there was none.
@@ -98,6 +72,7 @@ class HFGeneration:
     processors: LogitsProcessorList
     criteria: StoppingCriteriaList
     sequences: torch.LongTensor
+    waits: bool
     prefill_seconds: float
     cached_tokens: int = 0
     error: Exception | None = None
@@ -107,28 +82,33 @@ class HFGeneration:
     rows_before_compaction: int = 0
     _ended: dict[int, tuple[int, FinishReason]] = field(default_factory=dict)
     _segments: list[_Segment] = field(default_factory=list)
-    _unsettled: _UnsettledSteps | None = None
     _sequence_room: torch.Tensor | None = None
+    _drawn: int = 0
+    _failed_token: int = 0
     _new_neurons: list[NDArray[np.int32]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Seed the candidates' random streams and set up the sampler."""
+        """Seed the candidates' random streams, set up the sampler, and sort the stopping criteria."""
         sampling = self.request.sampling
         self.live = tuple(self.request.candidates)
         self._streams = CandidateStreams(self.request.candidate_seeds())
-        self._sampler = TokenSampler(self.processors, greedy=sampling.temperature == 0)
+        self.sampler = TokenSampler(self.processors, greedy=sampling.temperature == 0, waits=self.waits)
         self._prompt_length = self.sequences.shape[1]
+        # the length is the same for all rows, so the host knows it
+        lengths = [criterion.max_length for criterion in self.criteria if isinstance(criterion, MaxLengthCriteria)]
+        self._max_length = min(lengths, default=None)
+        self._stopping = [criterion for criterion in self.criteria if not isinstance(criterion, MaxLengthCriteria)]
+        ends_by_token = all(type(criterion) is EosTokenCriteria for criterion in self._stopping)
+        self.end_tokens: Hashable = (
+            tuple(tuple(criterion.eos_token_id.tolist()) for criterion in self._stopping) if ends_by_token else None
+        )
+        self._reads_sequences = not ends_by_token or self.sampler.key is None
         visible = self.request.visible_tokens
         added = self.tokenizer.added_tokens_decoder.items() if visible else ()
         self._hidden_tokens = {i for i, token in added if token.special and i not in visible}
         # at the beginning of a text, SentencePiece tokenizers leave out the space that a token stands for
         self._context = self.sequences[0, -_CONTEXT:].tolist() if len(self.sequences) else []
         self._context_text = self._plain_text(self._context)
-
-    @property
-    def width(self) -> int:
-        """Number of largest logits that a draw needs; 0 if it needs all of them or none."""
-        return self._sampler.width
 
     @property
     def finished_rows(self) -> int:
@@ -138,66 +118,108 @@ class HFGeneration:
     @property
     def must_stop(self) -> bool:
         """Whether another step would be of no use, as the generation has failed or every row has ended."""
-        return self.error is not None or self.finished_rows == len(self.live)
+        return self.error is not None or 0 < len(self.live) == self.finished_rows
 
     @property
     def generated(self) -> int:
         """Number of tokens generated by all candidates."""
         return sum(self._ended.get(i, (self.tokens, ""))[0] for i in self.request.candidates)
 
-    def accept(self, logits: torch.Tensor, top_logits: TopLogits, signals: TokenSignals, part: slice) -> None:
-        """Draw the next token of every row and note which candidates have ended with it.
+    @property
+    def steps_left(self) -> int:
+        """Number of steps after which the candidates are at their token limit."""
+        return sys.maxsize if self._max_length is None else self._max_length - self._prompt_length - self.tokens
+
+    def uniforms(self, steps: int) -> torch.Tensor:
+        """Return the random numbers of the next steps, float32 [steps, R] in [0, 1) on the host; zeros when greedy."""
+        if self.sampler.greedy:
+            return torch.zeros(steps, len(self.live))
+        return self._streams.between(self.tokens, self.tokens + steps, self.live)
+
+    def draw(self, logits: torch.Tensor, uniforms: torch.Tensor, top_logits: TopLogits) -> torch.Tensor:
+        """Draw a token for every row of this generation and of others whose sampler has the same key.
 
         Args:
-            logits: float32 [B, vocabulary], the logits of the whole batch.
-            top_logits: The largest logits of each row of the batch.
-            signals: Token-level signals computed from `logits`.
-            part: This generation's rows in the batch.
+            logits: float32 [R, vocabulary].
+            uniforms: float32 [R] in [0, 1).
+            top_logits: The largest logits of each row.
+
+        Returns:
+            int64 [R].
         """
-        if not self.live:
-            return
-        # 1. draw
-        logits = logits[part]
-        uniforms = None if self._sampler.greedy else self._streams.at(self.tokens, self.live).to(logits.device)
-        own = TopLogits(top_logits.scores[part], top_logits.ids[part])
         try:
-            tokens = self._sampler.draw(self.sequences, logits, uniforms, own)
-        except Exception as error:  # noqa: BLE001 - a processor is the caller's code; its failure must not end others
-            self.error = self.error or error
-            tokens = logits.argmax(-1)
-        # 2. keep the token, its log-probability and the signals
-        logprobs = logits.gather(-1, tokens[:, None]).squeeze(-1) - signals.log_normalizer[part]
-        if self._unsettled is None:
-            self._unsettled = _UnsettledSteps.allocate(len(self.live), logits.device)
-        self._unsettled.add(
-            tokens, logprobs, signals.entropy[part], signals.self_certainty[part], signals.confidence[part]
-        )
-        self.sequences = self._append(tokens)
-        self.tokens += 1
-        # 3. note the candidates that have ended
-        for candidate, reason in zip(self.live, self._finish_reasons(), strict=True):
-            if reason != "running" and candidate not in self._ended:
-                self._ended[candidate] = (self.tokens, reason)
+            return self.sampler.draw(self.sequences, logits, uniforms, top_logits)
+        except Exception as error:
+            if self.sampler.key is not None:
+                raise
+            # a processor is the caller's code; its failure must not end others
+            if self.error is None:
+                self.error, self._failed_token = error, self._drawn + 1
+            return logits.argmax(-1)
 
-    def recent_tokens(self, steps: int) -> torch.Tensor:
-        """Return the last `steps` tokens of the rows in the batch, int64 [steps, R]."""
-        assert self._unsettled is not None
-        return self._unsettled.tokens[self._unsettled.steps - steps : self._unsettled.steps]
+    def follow(self, tokens: torch.Tensor) -> None:
+        """Append tokens to the sequences of the rows, int64 [R], if a processor or stopping criterion reads them."""
+        self._drawn += 1
+        if self._reads_sequences:
+            self._append(tokens[None])
 
-    def add_neurons(self, ids: torch.Tensor) -> None:
+    def stopped(self, tokens: torch.Tensor) -> torch.Tensor | None:
+        """Return which rows end with the token that they have just got.
+
+        Args:
+            tokens: int64 [R], the tokens of this generation and of others with the same `end_tokens`.
+
+        Returns:
+            bool [R]; None if nothing but the token limit ends a row.
+        """
+        stopped: torch.Tensor | None = None
+        for criterion in self._stopping:
+            # a stop string counts in the answer only, not where prompt and answer meet
+            start = self._prompt_length if isinstance(criterion, StopStringCriteria) else 0
+            sequences = tokens[:, None] if self.end_tokens is not None else self.sequences[:, start:]
+            found = criterion(cast("torch.LongTensor", sequences), None)
+            stopped = found if stopped is None else stopped | found
+        return stopped
+
+    def note_ends(self, stopped: NDArray[np.bool_]) -> None:
+        """Note which candidates have ended in the steps since the last call.
+
+        Steps after the last end of all are forgotten.
+
+        Args:
+            stopped: bool [S, R], the results of `stopped`.
+        """
+        before = self.tokens
+        self.tokens += len(stopped)
+        for row in np.flatnonzero(stopped.any(axis=0)).tolist():
+            self._ended.setdefault(self.live[row], (before + int(stopped[:, row].argmax()) + 1, "stop"))
+        if self.steps_left == 0:
+            for candidate in self.live:
+                self._ended.setdefault(candidate, (self.tokens, "length"))
+        if self.finished_rows == len(self.live):
+            self.tokens = max(self._ended[candidate][0] for candidate in self.live)
+            if self.tokens < self._failed_token:
+                self.error = None
+
+    def add_neurons(self, ids: NDArray[np.int32]) -> None:
         """Keep the neuron ids of the last steps, int32 [steps, R, k]."""
-        self._new_neurons.append(ids.cpu().numpy())
+        self._new_neurons.append(ids)
 
-    def settle(self) -> None:
-        """Move the steps since the last call to host memory; set `error` if any of their logits was NaN."""
-        if self._unsettled is None:
-            return
-        steps, rows = self._unsettled.steps, len(self.live)
-        signals = self._unsettled.signals[:, :steps].cpu().numpy()
-        neurons = np.concatenate(self._new_neurons) if self._new_neurons else np.empty((steps, rows, 0), np.int32)
-        self._segments.append(_Segment(self.live, self._unsettled.tokens[:steps].cpu().numpy(), signals, neurons))
-        self._unsettled, self._new_neurons = None, []
-        if self.error is None and np.isnan(signals[1]).any():
+    def settle(self, tokens: NDArray[np.int64], signals: NDArray[np.float32], tokens_on_device: torch.Tensor) -> None:
+        """Keep the steps that were taken together; set `error` if any of their logits was NaN.
+
+        Args:
+            tokens: int64 [S, R].
+            signals: float32 [4, S, R].
+            tokens_on_device: The same as `tokens`.
+        """
+        steps = len(tokens) - (self._drawn - self.tokens)
+        neurons = np.concatenate(self._new_neurons) if self._new_neurons else np.empty((*tokens.shape, 0), np.int32)
+        self._segments.append(_Segment(self.live, tokens[:steps].copy(), signals[:, :steps].copy(), neurons[:steps]))
+        if not self._reads_sequences:
+            self._append(tokens_on_device)
+        self._drawn, self._new_neurons = self.tokens, []
+        if self.error is None and np.isnan(signals[1, :steps]).any():
             self.error = GenerationError(
                 "the model gave logits that are not numbers (NaN): its weights are damaged or its dtype is too narrow; "
                 "load it with dtype='float32'"
@@ -236,27 +258,15 @@ class HFGeneration:
         """Return every candidate in its present state, in index order."""
         return RolloutGroup([self._rollout(i) for i in self.request.candidates], self.layout, self.request.prompt)
 
-    def _append(self, tokens: torch.Tensor) -> torch.LongTensor:
-        """Return the sequences with one more token; their memory too is allocated for many steps at once."""
+    def _append(self, tokens: torch.Tensor) -> None:
+        """Append tokens, int64 [S, R], to the sequences, whose memory is allocated for many steps at once."""
         rows, length = self.sequences.shape
-        if self._sequence_room is None or len(self._sequence_room) != rows or self._sequence_room.shape[1] <= length:
-            self._sequence_room = self.sequences.new_empty(rows, length + _ROOM)
+        end = length + len(tokens)
+        if self._sequence_room is None or len(self._sequence_room) != rows or self._sequence_room.shape[1] < end:
+            self._sequence_room = self.sequences.new_empty(rows, end + _ROOM)
             self._sequence_room[:, :length] = self.sequences
-        self._sequence_room[:, length] = tokens
-        return cast("torch.LongTensor", self._sequence_room[:, : length + 1])
-
-    def _finish_reasons(self) -> list[FinishReason]:
-        """Return for each row why it ends with its last token; "running" if it does not."""
-        stopped, at_length = [False] * len(self.live), False
-        for criterion in self.criteria:
-            if isinstance(criterion, MaxLengthCriteria):
-                at_length |= self.sequences.shape[1] >= criterion.max_length
-                continue
-            # a stop string counts in the answer only, not where prompt and answer meet
-            start = self._prompt_length if isinstance(criterion, StopStringCriteria) else 0
-            found = criterion(cast("torch.LongTensor", self.sequences[:, start:]), None).tolist()
-            stopped = [before or now for before, now in zip(stopped, found, strict=True)]
-        return ["stop" if now else "length" if at_length else "running" for now in stopped]
+        self._sequence_room[:, length:end] = tokens.T
+        self.sequences = cast("torch.LongTensor", self._sequence_room[:, :end])
 
     def _column(self, candidate: int, name: str) -> NDArray[np.generic]:
         """Return all steps of one candidate: its tokens [T], signals [T, 4] or neurons [T, k]."""

@@ -13,11 +13,19 @@ from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory, available_host_memory, return_free_memory
 from nad_agents.engine.hf.memory import MemoryNeed, ModelShape, check_memory, memory_need
 from nad_agents.exceptions import ConfigurationError, PromptError, PromptTooLongError
+from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.types import SamplingConfig
 
-__all__ = ["check_fits_context", "check_fits_memory", "fitting_token_limit"]
+__all__ = ["check_fits_context", "check_fits_memory", "fitting_rows", "fitting_token_limit"]
 
 _SHARE = 0.5
 """Share of the available memory that a default token limit may take, so that other requests have room too."""
+
+_USUAL_TOKENS = 1024
+"""Tokens of a prompt, and of an answer, for which a batch is to have room."""
+
+_MOST_ROWS = 2048
+"""Rows beyond which a batch only makes its requests slower: the products are as fast as they get."""
 
 
 def check_fits_context(request: GenerationRequest, context_length: int | None, *, name: str) -> None:
@@ -119,6 +127,25 @@ def fitting_token_limit(
 
     # the need grows with every token
     return bisect_left(range(1, sampling.max_new_tokens + 1), True, key=lambda limit: not fits(limit))
+
+
+def fitting_rows(shape: ModelShape, device: torch.device, widths: Sequence[int], *, shares_prompt: bool) -> int:
+    """Return how many recorded candidates of usual length take half of the memory that is available on a GPU.
+
+    Args:
+        shape: The model's dimensions.
+        device: The model's device.
+        widths: Feed-forward width of each layer.
+        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
+
+    Returns:
+        Number of rows, from 1 to 2,048.
+    """
+    available = available_device_memory(device) or 0
+    sampling = SamplingConfig(max_new_tokens=_USUAL_TOKENS, seed=0)
+    request = GenerationRequest((0,) * _USUAL_TOKENS, sampling, RecordingConfig())
+    need = _need(request, shape, device, widths, shares_prompt=shares_prompt)
+    return max(1, bisect_left(range(1, _MOST_ROWS + 1), True, key=lambda n: need(n).device > _SHARE * available))
 
 
 def _need(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from nad_agents import DEFAULT_MODEL, NADConfig, SamplingConfig
 from nad_agents.cli import main, options
-from nad_agents.cli.options import option
+from nad_agents.cli.options import count_or_auto, option
 from nad_agents.config_fields import description
 
 
@@ -108,3 +108,22 @@ def test_a_value_out_of_bounds_is_one_line_and_exit_code_2(monkeypatch, capsys, 
     assert (ended.value.code, out) == (2, "")
     assert err.startswith(f"error: {wrong}: input should be ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("value", "expected"), [("auto", "auto"), ("1", 1), ("2048", 2048)])
+def test_a_number_or_auto(value, expected):
+    assert count_or_auto("--max-rows", value) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [("serve", "--max-rows"), ("bench", "--max-rows"), ("bench", "--in-flight")]
+)
+@pytest.mark.parametrize("value", ["0", "-3", "some", "1.5"])
+def test_neither_a_number_nor_auto(monkeypatch, capsys, tmp_path, command, option, value):
+    tasks = ["tasks.jsonl", "--out", str(tmp_path / "run")] if command == "bench" else []
+    monkeypatch.setattr(sys, "argv", ["nad", command, *tasks, "-m", "/no/such/model", f"{option}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert err == f"error: {option} {value}: give a number from 1, or auto\n"

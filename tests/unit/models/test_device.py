@@ -66,6 +66,14 @@ class TestDeviceAndDtype:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
         assert resolve_dtype("auto", CPU) == expected
 
+    @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
+    def test_auto_dtype_on_a_gpu_without_bfloat16_is_float16(self, monkeypatch, native, expected):
+        def supported(*, including_emulation):
+            return native or including_emulation
+
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+        assert resolve_dtype("auto", torch.device("cuda")) == expected
+
     def test_auto_dtype_without_knowledge_is_float32(self, monkeypatch):
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
         assert resolve_dtype("auto", CPU) == torch.float32

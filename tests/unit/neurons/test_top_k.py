@@ -86,3 +86,36 @@ def test_all_layers_at_once_give_the_same_as_one_after_the_other(dtype, signed, 
     # among equal scores either neuron will do
     torch.testing.assert_close(values[0], values[1], rtol=0, atol=0)
     assert torch.equal(one_by_one < 0, at_once < 0)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("width", "per_layer", "k"), [(640, 10, 25), (640, 19, 30), (640, 1, 2), (650, 10, 25)])
+def test_layers_side_by_side_and_their_columns_are_searched_alike(width, per_layer, k, signed, monkeypatch):
+    # so that the stacks have two layers, and the last one
+    monkeypatch.setattr("nad_agents.neurons.top_k._STACKED", 2 * 7 * width)
+    generator = torch.Generator().manual_seed(3)
+    # of a type that only torch.topk takes
+    layers = [torch.randn(7, width, generator=generator).double() * 2**i for i in range(3)]
+    layers += [torch.randn(7, 100, generator=generator).double()]
+    layers += [torch.randn(7, width, generator=generator).double().sort().values]
+    before = [layer.clone() for layer in layers]
+    ids = top_neurons(map(LayerScores, layers), per_layer, k, 1000, magnitudes=not signed)
+    assert all(map(torch.equal, layers, before))
+    compared = layers if signed else [layer.abs() for layer in layers]
+    found = torch.stack(
+        [torch.stack([compared[i // 1000][row, i % 1000] for i in line]) for row, line in enumerate(ids.tolist())]
+    )
+    torch.testing.assert_close(found, by_definition(compared, per_layer, k), rtol=0, atol=0)
+    assert all(len(set(line)) == len(line) for line in ids.tolist())
+
+
+def test_columns_with_equal_maxima_and_zeros():
+    scores = torch.zeros(1, 640, dtype=torch.float64)
+    scores[0, ::16] = 1.0
+    scores[0, 1::40] = 1.0
+    (ids,) = top_neurons([LayerScores(scores)], 10, 10, 640).tolist()
+    assert len(set(ids)) == 10
+    assert all(scores[0, i] == 1 for i in ids)
+    scores = torch.zeros(1, 640, dtype=torch.float64)
+    scores[0, 17], scores[0, 18], scores[0, 600] = 3.0, 2.0, -1.0
+    assert top_neurons([LayerScores(scores)], 10, 10, 640).tolist() == [[17, 18, *[-1] * 8]]

@@ -1,11 +1,14 @@
 """Memory reckoned before a request runs, against figures by hand, real caches, and limits of made-up machines."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoConfig
 
 from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf.batch_recorder import BatchRecorder
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.kv_cache import ROOM
 from nad_agents.engine.hf.memory import (
@@ -17,6 +20,7 @@ from nad_agents.engine.hf.memory import (
     memory_need,
 )
 from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
+from nad_agents.engine.hf.request_checks import fitting_rows
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
@@ -199,6 +203,68 @@ def test_more_candidates_fit_where_they_share_their_prompt(monkeypatch):
             HFEngine(model, byte_tokenizer(), share_prompts=shares).check(request)
         largest[shares] = int(str(refused.value).split("largest n that fits is ")[1].split(";")[0])
     assert largest[True] > 5 * largest[False] > 0
+
+
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def free_on_the_gpu(monkeypatch):
+    """A GPU that says how much is free."""
+
+    def set_free(size):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size, 141 * 2**30))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**20)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+
+    return set_free
+
+
+class TestRowsByTheMemoryOfAGPU:
+    def test_half_of_the_memory_is_taken(self, free_on_the_gpu):
+        shape = ModelShape.of(AutoConfig.for_model("llama", **LLAMA_8B), torch.bfloat16)
+        widths = [LLAMA_8B["intermediate_size"]] * 32
+        sampling, found = SamplingConfig(max_new_tokens=1024, seed=0), []
+        for size in (8 * 2**30, 40 * 2**30, 120 * 2**30):
+            free_on_the_gpu(size)
+            rows = fitting_rows(shape, GPU, widths, shares_prompt=True)
+            need = [
+                memory_need(shape, sampling, 1024, n, recording=RecordingConfig(), widths=widths, shares_prompt=True)
+                for n in (rows, rows + 1)
+            ]
+            assert need[0].device <= (size + 2**20) / 2 < need[1].device
+            found.append(rows)
+        assert 8 < found[0] < found[1] < found[2] < 2048
+
+    def test_there_is_a_row_and_there_are_not_too_many(self, free_on_the_gpu):
+        shape = ModelShape.of(AutoConfig.for_model("gpt2"), torch.bfloat16)
+        free_on_the_gpu(0)
+        assert fitting_rows(shape, GPU, [], shares_prompt=True) == 1
+        free_on_the_gpu(2**50)
+        assert fitting_rows(shape, GPU, [], shares_prompt=True) == 2048
+
+    def test_a_decoder_takes_what_fits_unless_it_is_told(self, free_on_the_gpu, monkeypatch):
+        free_on_the_gpu(2**24)
+        assert tiny_decoder().max_rows == 128
+        engine = HFEngine(tiny_model(), byte_tokenizer())
+        assert engine.fitting_rows == 128
+        engine._device = GPU
+        widths = [block.width for block in engine._recorder.blocks]
+        assert engine.fitting_rows == fitting_rows(engine._shape, GPU, widths, shares_prompt=True) < 128
+        monkeypatch.setattr(HFEngine, "fitting_rows", 77)
+        assert tiny_decoder().max_rows == 77
+        assert tiny_decoder(max_rows=5).max_rows == 5
+
+    def test_the_recorders_buffer_takes_an_eighth_of_what_is_free(self, free_on_the_gpu):
+        recorder = BatchRecorder(SimpleNamespace(device=GPU))
+        recorder._tap = SimpleNamespace(held_bytes=2**20)
+        for size, expected in ((0, 16 * 2**20), (2**32, (2**32 + 2 * 2**20) // 8), (2**40, 2**30)):
+            free_on_the_gpu(size)
+            assert recorder._buffer_bytes(["activation"]) == expected
+        free_on_the_gpu(0)
+        assert recorder._buffer_bytes(["activation", "attribution"]) == 64 * 2**20
+        recorder = BatchRecorder(tiny_model())
+        assert recorder._buffer_bytes(["activation"]) == 16 * 2**20
 
 
 def test_what_earlier_requests_left_is_handed_back_before_refusing(monkeypatch):

@@ -1,0 +1,206 @@
+"""Reading only every few steps who has ended changes nothing but how often the host waits for the device."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from transformers import LogitsProcessor
+
+from nad_agents import NADConfig, NeuronAgreementDecoder, testing
+from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.hf.sampling import CandidateStreams
+from nad_agents.events import TextDelta, WinnerChosen
+from nad_agents.models import LoadedModel
+from nad_agents.neurons.recording_config import RecordingConfig
+from nad_agents.types import SamplingConfig
+from tests.step_trace import StepTrace
+from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
+from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
+
+FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+RECORDING = RecordingConfig(top_k=12, per_layer_top=8)
+OFTEN = tuple("aeiostz")
+"""Stop strings that random text soon has."""
+
+
+def engine(model, steps_per_read):
+    return HFEngine(model, byte_tokenizer(), steps_per_read=steps_per_read)
+
+
+def assert_same(every, few):
+    for one, other in zip(every.rollouts, few.rollouts, strict=True):
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+        assert one.neurons.shape == other.neurons.shape
+        assert np.count_nonzero(one.neurons != other.neurons) <= 0.01 * one.neurons.size
+        for name in ("logprobs", "entropies", "self_certainties", "confidences"):
+            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *HYBRIDS])
+def test_the_candidates_are_the_same(family):
+    model = hybrid_model(family) if family in HYBRIDS else tiny_model(family)
+    # whose feed-forward blocks have no direct contribution to a logit
+    score = "activation" if family == "zamba2" else "attribution"
+    requests = [
+        seeded(ids("def add(a, b):"), SamplingConfig(n=6, max_new_tokens=45, **FREE), 3, RECORDING),
+        seeded(ids("x"), SamplingConfig(n=5, max_new_tokens=30, **FREE), 4, RecordingConfig(score, 9, 5)),
+        seeded(ids("y"), SamplingConfig(n=5, max_new_tokens=30, **FREE, stop=("a", "e")), 5, RECORDING),
+        seeded(ids("z"), SamplingConfig(n=1, temperature=0, max_new_tokens=19), 6),
+    ]
+    # a recurrent cache holds one prompt at a time in some families
+    together = engine(model, 1).can_join()
+    groups = [requests] if together else [[request] for request in requests]
+    for one in groups:
+        for every, few in zip(run(engine(model, 1), *one), run(engine(model, 4), *one), strict=True):
+            assert_same(every, few)
+
+
+def test_candidates_end_within_the_steps_that_are_read_together():
+    requests = [
+        seeded(ids("x"), SamplingConfig(n=40, max_new_tokens=64, **FREE, stop=OFTEN), 3, RECORDING),
+        seeded(ids("y"), SamplingConfig(n=2, max_new_tokens=61, **FREE), 8),
+    ]
+    model = make_model("llama", seed=5)
+    every, few = run(engine(model, 1), *requests), run(engine(model, 7), *requests)
+    lengths = {len(rollout) % 7 for rollout in few[0].rollouts if rollout.finish_reason == "stop"}
+    assert len(lengths) > 3
+    for one, other in zip(every, few, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"generation": {"min_new_tokens": 9}}])
+def test_top_k_on_a_vocabulary_that_is_wider_than_what_is_looked_at(options):
+    model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
+    request = seeded(ids("x"), SamplingConfig(n=8, max_new_tokens=20, temperature=0.7, **options), 3)
+    (every,), (few,) = run(engine(model, 1), request), run(engine(model, 4), request)
+    assert_same(every, few)
+    assert len({tuple(rollout.token_ids) for rollout in every.rollouts}) > 1
+
+
+def test_the_tokens_of_a_generation_are_those_of_its_longest_candidate():
+    model = make_model("llama", seed=5)
+    request = seeded(ids("x"), SamplingConfig(n=3, max_new_tokens=400, **FREE, stop=OFTEN), 3, RECORDING)
+    for steps_per_read in (1, 4):
+        one = engine(model, steps_per_read)
+        generation = one.start(request)
+        while generation.live:
+            one.step(32)
+        assert generation.tokens == max(len(rollout) for rollout in generation.group().rollouts) < 400
+        one.release(generation)
+
+
+class FailsLater(LogitsProcessor):
+    """Fails for sequences that are longer than `length`."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __call__(self, input_ids, scores):
+        if input_ids.shape[1] > self.length:
+            raise ZeroDivisionError("too long")
+        return scores
+
+
+def test_a_processor_that_fails_after_every_candidate_has_ended_fails_nothing():
+    model = make_model("llama", seed=5)
+    sampling = SamplingConfig(n=1, max_new_tokens=400, **FREE, stop=OFTEN)
+    (expected,) = run(engine(model, 1), seeded(ids("x"), sampling, 3))
+    length = len(expected.rollouts[0])
+    assert expected.rollouts[0].finish_reason == "stop"
+    # a read is due at a multiple of this, and the candidate ends before it
+    steps_per_read = next(k for k in range(3, 9) if length % k and length % k < k - 1)
+    processors = [FailsLater(len(ids("x")) + length)]
+    (few,) = run(engine(model, steps_per_read), seeded(ids("x"), sampling, 3, logits_processors=processors))
+    assert_same(expected, few)
+    failing = engine(model, steps_per_read)
+    generation = failing.start(seeded(ids("x"), sampling, 3, logits_processors=[FailsLater(length - 1)]))
+    while generation.live and generation.error is None:
+        failing.step(32)
+    assert isinstance(generation.error, ZeroDivisionError)
+
+
+def decoder(model, steps_per_read):
+    made = NeuronAgreementDecoder(
+        LoadedModel(model, testing.byte_tokenizer(), "tiny", "folder", None),
+        sampling=SamplingConfig(n=6, max_new_tokens=50, seed=2, **FREE),
+        config=NADConfig(pruning="first_chunk", chunk_size=10, selector="knn"),
+    )
+    made.engine._steps_per_read = steps_per_read
+    return made
+
+
+def test_pruning_and_streaming_are_the_same():
+    model = make_model("llama", seed=4)
+    found = []
+    for steps_per_read in (1, 4):
+        made = decoder(model, steps_per_read)
+        selection = made.decode("hello")
+        events = list(made.stream("hello"))
+        made.close()
+        assert [c.finish_reason for c in selection.candidates].count("pruned") == 5
+        texts = [event.text for event in events if isinstance(event, TextDelta)]
+        winners = [event.candidate for event in events if isinstance(event, WinnerChosen)]
+        found.append((selection.text, selection.ranking, [c.text for c in selection.candidates], texts, winners))
+    assert found[0] == found[1]
+    assert len(found[0][3]) > 5
+
+
+def waits(steps_per_read, *requests, steps=16):
+    """Synchronisations of a step, without those that every call of `step` makes once."""
+    model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
+    one = engine(model, steps_per_read)
+    generations = [one.start(request) for request in requests]
+    one.step(4)
+    counts = []
+    for taken in (steps, 2 * steps):
+        with StepTrace() as trace:
+            one.step(taken)
+        counts.append(trace.synchronisations.total())
+    assert all(len(generation.live) == generation.request.sampling.n for generation in generations)
+    return (counts[1] - counts[0]) / steps
+
+
+def long(seed, **options):
+    sampling = {"n": 2, "max_new_tokens": 200, "temperature": 0.7, "generation": {}, **options}
+    # the random model would end a candidate at its first token
+    sampling["generation"] = {"eos_token_id": 2999, **sampling["generation"]}
+    return seeded(ids("x"), SamplingConfig(**sampling), seed, RECORDING)
+
+
+def test_the_host_waits_once_in_so_many_steps():
+    requests = [long(1), long(2), long(3, top_k=20), long(4, repetition_penalty=1.2), long(5, stop=("qqqq",))]
+    assert waits(4, *requests) == 1 / 4
+    assert waits(8, *requests) == 1 / 8
+    # and looks at the ties of each draw, of which two are alike
+    assert waits(1, *requests) == 1 + 4
+
+
+def test_rows_that_draw_alike_share_one_draw():
+    model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
+    counts = []
+    for number in (1, 2, 5):
+        one = engine(model, 4)
+        for seed in range(number):
+            one.start(long(seed))
+        one.step(1)
+        with StepTrace() as trace:
+            one.step(8)
+        counts.append(trace.operations)
+    for name in ("topk", "_softmax", "cumsum", "searchsorted", "eq", "isin"):
+        assert len({count[name] for count in counts}) == 1, name
+
+
+def test_the_random_numbers_of_a_step_do_not_depend_on_which_others_are_asked_for():
+    seeds = {3: 11, 5: 12, 9: 13}
+    whole = CandidateStreams(seeds).between(0, 300, [3, 5, 9])
+    assert whole.shape == (300, 3)
+    pieces = CandidateStreams(seeds)
+    for start, end in pairwise([0, 7, 70, 64 * 2, 64 * 2 + 1, 300]):
+        # what was drawn in vain is drawn again
+        assert torch.equal(pieces.between(start, end + 40, [9, 3])[: end - start], whole[start:end, [2, 0]])
+    assert (whole >= 0).all()
+    assert (whole < 1).all()
+    assert len(whole.unique()) > 890
