@@ -22,7 +22,7 @@ from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.evaluation.datasets import Problem
-from nad_agents.evaluation.recording import make_manifest
+from nad_agents.evaluation.recording import describe_model, make_manifest
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, load_model
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import RolloutGroup
@@ -132,7 +132,7 @@ class TimedModel:
         sampling, config = SamplingConfig(n=n, max_new_tokens=tokens, seed=1), NADConfig()
         with tempfile.TemporaryDirectory() as folder:
             problem = Problem("1", "answer", PROMPT, PROMPT, answer="-")
-            manifest = make_manifest([problem], {}, self.loaded, sampling, config, order_seed=None)
+            manifest = make_manifest([problem], {}, describe_model(self.loaded), sampling, config, order_seed=None)
             with RunWriter(folder, manifest) as writer:
                 started = time.perf_counter()
                 writer.append(record)

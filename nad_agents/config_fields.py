@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
-__all__ = ["bounds", "description", "optional_field"]
+from nad_agents.exceptions import ConfigurationError
+
+__all__ = ["bounds", "description", "option_error", "optional_field"]
 
 _BOUNDS = ("gt", "ge", "lt", "le")
 
@@ -49,3 +51,15 @@ def optional_field(config: type[BaseModel], name: str, **changes: Any) -> Any:
         **changes: Arguments of `pydantic.Field` that replace or add to the config's, such as a stricter bound.
     """
     return Field(default=None, **{"description": description(config, name), **bounds(config, name), **changes})
+
+
+def option_error(error: ValidationError) -> ConfigurationError:
+    """Return an error that says in one line what is wrong with an option of the command line.
+
+    Args:
+        error: The error of a model whose fields have the names of options.
+    """
+    problem = error.errors()[0]
+    # options that do not go together have no place
+    place = f"--{problem['loc'][0]}: ".replace("_", "-") if problem["loc"] else ""
+    return ConfigurationError(place + str(problem["msg"]).removeprefix("Value error, "))

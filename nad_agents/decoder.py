@@ -162,6 +162,14 @@ class NeuronAgreementDecoder:
         )
         return self.engine.fitting_token_limit(request)
 
+    def check_health(self) -> None:
+        """Check that further requests can work; a decoder that fails this has to be constructed in a new process.
+
+        Raises:
+            GenerationError: The engine, its thread or its device does not work any more.
+        """
+        self._scheduler.check_health()
+
     def close(self) -> None:
         """Cancel every request, and free what the engine holds outside this process, such as vLLM's workers."""
         self._scheduler.stop()

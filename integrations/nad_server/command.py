@@ -5,19 +5,11 @@ The `nad` command loads this module at each start, so that whatever needs FastAP
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Sequence
-from functools import partial
-from ipaddress import ip_address
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
-from nad_agents.cli.display import loading
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     REPEATABLE,
@@ -27,23 +19,25 @@ from nad_agents.cli.options import (
     EngineOption,
     EngineOptionsOption,
     ModelOption,
+    NumCPUsOption,
+    NumGPUsOption,
+    RayAddressOption,
+    RayOption,
+    ReplicasOption,
     SandboxKind,
     SelectorOption,
     URLOption,
+    check_ray_options,
     count_or_auto,
-    engine_options,
     option,
 )
-from nad_agents.exceptions import ConfigurationError
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.types import SamplingConfig
+from nad_server.options import ServeOptions, is_loopback
+from nad_server.ray_options import RayOptions
 from nad_server.settings import ServerSettings
-
-if TYPE_CHECKING:
-    from nad_agents.verification import Verifier
 
 __all__ = ["serve"]
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SERVER = ServerSettings()
 
 NameOption = Annotated[
@@ -101,6 +95,9 @@ MaxWaitingOption = Annotated[int, option(ServerSettings, "max_waiting")]
 ShutdownSecondsOption = Annotated[float, option(ServerSettings, "shutdown_seconds")]
 CORSOriginOption = Annotated[list[str] | None, option(ServerSettings, "cors_origins", "--cors-origin", note=REPEATABLE)]
 UIOption = Annotated[bool, option(ServerSettings, "ui", "--ui")]
+MinReplicasOption = Annotated[int | None, option(RayOptions, "min_replicas")]
+MaxReplicasOption = Annotated[int | None, option(RayOptions, "max_replicas")]
+TargetOngoingRequestsOption = Annotated[float | None, option(RayOptions, "target_ongoing_requests")]
 
 
 def serve(
@@ -130,135 +127,67 @@ def serve(
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
     url: URLOption = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    replicas: ReplicasOption = None,
+    min_replicas: MinReplicasOption = None,
+    max_replicas: MaxReplicasOption = None,
+    target_ongoing_requests: TargetOngoingRequestsOption = None,
+    num_cpus: NumCPUsOption = None,
+    num_gpus: NumGPUsOption = None,
 ) -> None:
     """Serve a model over OpenAI's protocol; each answer is the best of N candidates."""
     # 1. what cannot work is refused before anything is started
-    from nad_agents.selection import check_configuration
-
-    sampling = SamplingConfig(n=n, temperature=temperature, max_new_tokens=max_new_tokens)
-    config = NADConfig(selector=selector, pruning="first_chunk" if early_stop else "never")
-    if propose_inputs and verify is None:
-        msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
-        raise ConfigurationError(msg)
-    adapters = _parse_adapters(adapter or ())
-    if adapters and engine != "hf":
-        msg = f"--adapter works with --engine hf only, not {engine}; serve a model that has the adapter merged"
-        raise ConfigurationError(msg)
-    rows = count_or_auto("--max-rows", max_rows)
-    keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
-    settings = _server_settings(
-        api_keys=tuple(keys),
-        model_names=tuple(name or ()) or _default_names(model),
-        max_tokens=max_new_tokens,
-        max_candidates=max(max_candidates, n),
-        max_prompt_tokens=max_prompt_tokens,
-        max_rows=rows,
-        max_waiting=max_waiting,
-        min_temperature=min_temperature,
-        shutdown_seconds=shutdown_seconds,
-        # with a key, a web page whose name is made to lead to this machine is refused anyway
-        hosts=(*_LOOPBACK, host) if _is_loopback(host) and not keys else (),
-        cors_origins=tuple(cors_origin or ()),
-        ui=ui,
-    )
+    shared = {
+        "model": model,
+        "name": name,
+        "adapter": adapter,
+        "n": n,
+        "selector": selector,
+        "early_stop": early_stop,
+        "verify": verify,
+        "propose_inputs": propose_inputs,
+        "api_key": api_key,
+        "host": host,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "min_temperature": min_temperature,
+        "max_candidates": max_candidates,
+        "max_prompt_tokens": max_prompt_tokens,
+        "max_rows": count_or_auto("--max-rows", max_rows),
+        "max_waiting": max_waiting,
+        "shutdown_seconds": shutdown_seconds,
+        "cors_origin": cors_origin,
+        "ui": ui,
+        "device": device,
+        "dtype": dtype,
+        "engine": engine,
+        "engine_option": engine_option,
+        "url": url,
+    }
+    of_ray = {
+        "replicas": replicas,
+        "min_replicas": min_replicas,
+        "max_replicas": max_replicas,
+        "target_ongoing_requests": target_ongoing_requests,
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+    }
+    given = check_ray_options(ray, ray_address, of_ray)
+    options = RayOptions.parse({**shared, **given}) if ray else ServeOptions.parse(shared)
+    options.check()
+    settings = options.settings
     console = Console(stderr=True)
-    if not _is_loopback(host) and not keys:
+    if not is_loopback(host) and not settings.api_keys:
         console.print(f"[yellow]without --api-key everybody who reaches {host} may use this server[/]")
-    from nad_server import create_app
+    # 2. the model, and requests
+    if isinstance(options, RayOptions):
+        from nad_server.ray_server import serve_on_ray
+
+        serve_on_ray(options, port=port, address=ray_address, console=console)
+        return
     from nad_server import serve as run_server
+    from nad_server.served_app import open_app
 
-    with contextlib.ExitStack() as stack:
-        verifier: Verifier | None = None
-        runner: Any = None
-        sandbox: Any = None
-        if verify is not None:
-            verifier, runner, sandbox = _open_sandbox(stack, console, verify)
-            if selector in ("auto", "behaviour", "behaviour_groups"):
-                config = config.model_copy(update={"selector_options": {"runner": runner}})
-        check_configuration(sampling, config)
-        # 2. the model
-        with loading(console, model):
-            from nad_agents.decoder import NeuronAgreementDecoder
-
-            make = partial(
-                NeuronAgreementDecoder,
-                sampling=sampling,
-                config=config,
-                max_rows=rows,
-                engine=engine,
-                engine_options=engine_options(engine, engine_option, url),
-            )
-            decoder = make(model, device=device, dtype=dtype)
-            loaded: Any = decoder.loaded
-            adapted = {name: make(loaded, adapter=path) for name, path in adapters.items()}
-        if propose_inputs:
-            from nad_agents.input_proposals import ModelInputs
-            from nad_server.python_verifier import ProposedInputs
-
-            runner.propose = ProposedInputs(ModelInputs(decoder))
-        # 3. requests
-        app = create_app(decoder, settings, verifier=verifier, runner=runner, sandbox=sandbox, adapters=adapted)
+    with open_app(options, settings, console) as app:
         run_server(app, host=host, port=port)
-
-
-def _parse_adapters(values: Sequence[str]) -> dict[str, str]:
-    """Return the adapters by name, after checking that each can be applied.
-
-    Raises:
-        ConfigurationError: A value is not of the form NAME=ADAPTER, or a name is given twice.
-        NADError: See `nad_agents.models.adapter.find_adapter`.
-    """
-    adapters: dict[str, str] = {}
-    for value in values:
-        name, _, path = value.partition("=")
-        if not name.strip() or not path.strip() or "@" in name or name in adapters:
-            msg = f"--adapter {value!r}: write NAME=ADAPTER, each with another name, such as --adapter sql=./sql-lora"
-            raise ConfigurationError(msg)
-        adapters[name] = path
-    if adapters:
-        from nad_agents.models.adapter import find_adapter
-
-        for path in adapters.values():
-            find_adapter(path)
-    return adapters
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK
-
-
-def _server_settings(**values: Any) -> ServerSettings:
-    try:
-        return ServerSettings(**values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        msg = f"--{str(problem['loc'][0]).replace('_', '-')}: {problem['msg']}"
-        raise ConfigurationError(msg) from error
-
-
-def _default_names(model: str) -> tuple[str, ...]:
-    """Return the names of a model: a hub id with and without its owner, or the last part of a path.
-
-    The whole path would tell clients about the folders of the server.
-    """
-    from nad_agents.models.folder import looks_like_path
-
-    path = Path(model).expanduser()
-    if looks_like_path(model) or path.exists():
-        return (path.resolve().name.removesuffix(".gguf"),)
-    return (model, model.rsplit("/", 1)[-1]) if "/" in model else (model,)
-
-
-def _open_sandbox(stack: contextlib.ExitStack, console: Console, kind: SandboxKind) -> tuple[Verifier, Any, Any]:
-    """Return a verifier, a runner for the selector behaviour, and their sandbox, which closes with the stack."""
-    from nad_sandbox import BehaviourRunner, CodeVerifier, auto_sandbox
-
-    from nad_server.python_verifier import PythonAnswers
-
-    with console.status("Starting the sandbox ..."):
-        sandbox = stack.enter_context(auto_sandbox(kind))
-    return PythonAnswers(CodeVerifier(sandbox)), BehaviourRunner(sandbox), sandbox

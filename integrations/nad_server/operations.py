@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from nad_agents.exceptions import GenerationError
 from nad_server.errors import ERRORS, APIError
 from nad_server.json_response import JSONResponse
 from nad_server.state import ServerState
 
 __all__ = ["router"]
+
+_LOG = logging.getLogger("nad_server")
 
 router = APIRouter()
 _UNAUTHORIZED: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
@@ -47,7 +51,7 @@ def _model_object(state: ServerState, name: str) -> dict[str, Any]:
 
 @router.get("/health", tags=["operation"])
 async def health(request: Request) -> Response:
-    """Report whether the server takes requests; this needs no API key."""
+    """Report whether the server takes requests and its engine works; this needs no API key."""
     state: ServerState = request.app.state.server
     try:
         state.admission.check()
@@ -55,6 +59,11 @@ async def health(request: Request) -> Response:
         # a full queue passes, and a shutdown does not
         if error.status != 429:
             return JSONResponse({"status": "stopping"}, status_code=503)
+    try:
+        await state.check_health()
+    except GenerationError:
+        _LOG.exception("the engine is dead")
+        return JSONResponse({"status": "dead"}, status_code=503)
     counts = {
         "running": state.admission.running,
         "waiting": state.admission.waiting,

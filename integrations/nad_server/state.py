@@ -62,6 +62,16 @@ class ServerState:
         """Run a function on `threads` without blocking the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *arguments)
 
+    async def check_health(self) -> None:
+        """Check that further requests can work.
+
+        Raises:
+            GenerationError: An engine does not work any more.
+        """
+        for decoder in self.decoders:
+            # a GPU answers when it has done what it was given before
+            await asyncio.to_thread(decoder.check_health)
+
     def stop(self) -> None:
         """End the requests that still run, and their programs in the sandbox; each client gets an error."""
         if self._stopped.is_set():

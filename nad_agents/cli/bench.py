@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 from rich.console import Console
@@ -24,6 +26,11 @@ from nad_agents.cli.options import (
     MaxNewTokensOption,
     ModelOption,
     NOption,
+    NumCPUsOption,
+    NumGPUsOption,
+    RayAddressOption,
+    RayOption,
+    ReplicasOption,
     ScoreOption,
     SelectorsOption,
     TemperatureOption,
@@ -32,15 +39,18 @@ from nad_agents.cli.options import (
     TopPOption,
     URLOption,
     WorkersOption,
+    check_ray_options,
     count_or_auto,
     engine_options,
     option,
 )
 from nad_agents.cli.report import parse_selectors, score_recorded
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.ray_cluster import ReplicaOptions
 from nad_agents.types import NADConfig, SamplingConfig, ScoreName
 
 if TYPE_CHECKING:
+    from nad_agents.evaluation.recording import ProblemRecorder
     from nad_agents.runs import ProblemRecord
 
 __all__ = ["bench"]
@@ -105,6 +115,11 @@ def bench(
     engine: EngineOption = "hf",
     engine_option: EngineOptionsOption = None,
     url: URLOption = None,
+    ray: RayOption = False,
+    ray_address: RayAddressOption = None,
+    replicas: ReplicasOption = None,
+    num_cpus: NumCPUsOption = None,
+    num_gpus: NumGPUsOption = None,
 ) -> None:
     """Record N candidates for every problem of a benchmark, score them, and compare the selectors.
 
@@ -122,44 +137,81 @@ def bench(
     problems = shuffled(problems, seed)
     wanted = min(limit or len(problems), len(problems))
     compared = parse_selectors(selectors)
+    of_ray = {"replicas": replicas, "num_cpus": num_cpus, "num_gpus": num_gpus}
+    given = check_ray_options(ray, ray_address, of_ray)
+    copies = ReplicaOptions.parse(given) if ray else None
     if judge and any(problem.kind == "code" for problem in problems[:wanted]):
         _check_sandbox()
     console = Console(stderr=True)
-    # 2. the model
-    with loading(console, model):
-        from nad_agents.decoder import NeuronAgreementDecoder
+    # 2. the model, whose candidates for a problem do not depend on which problems came before
+    decoder_options = {
+        "model": model,
+        "adapter": adapter,
+        "device": device,
+        "dtype": dtype,
+        "max_rows": rows,
+        "prefix_cache_mb": 0,
+        "engine": engine,
+        "engine_options": engine_options(engine, engine_option, url),
+    }
+    with _open_recorder(console, decoder_options, together, n, copies, ray_address) as recorder:
         from nad_agents.evaluation.recording import record_problems
 
-        # a problem's candidates do not depend on which problems came before
-        decoder = NeuronAgreementDecoder(
-            model,
-            adapter=adapter,
-            device=device,
-            dtype=dtype,
-            max_rows=rows,
-            prefix_cache_mb=0,
-            engine=engine,
-            engine_options=engine_options(engine, engine_option, url),
-        )
-    # 3. the candidates
-    with RecordingProgress(console, wanted) as progress:
-        record_problems(
-            decoder,
-            problems,
-            out,
-            sampling=sampling,
-            config=config,
-            task=source,
-            order_seed=seed,
-            limit=limit,
-            in_flight=max(1, decoder.max_rows // n) if together == "auto" else together,
-            resume=resume,
-            on_problem=progress,
-        )
+        # 3. the candidates
+        with RecordingProgress(console, wanted) as progress:
+            record_problems(
+                recorder,
+                problems,
+                out,
+                sampling=sampling,
+                config=config,
+                task=source,
+                order_seed=seed,
+                limit=limit,
+                resume=resume,
+                on_problem=progress,
+            )
     console.print(f"{wanted} problems are recorded in {out}", highlight=False, soft_wrap=True)
     # 4. the comparison
     if judge:
         _compare(console, out, compared, workers, timeout)
+
+
+@contextmanager
+def _open_recorder(
+    console: Console,
+    decoder_options: Mapping[str, Any],
+    in_flight: int | Literal["auto"],
+    n: int,
+    copies: ReplicaOptions | None,
+    ray_address: str | None,
+) -> Iterator[ProblemRecorder]:
+    """Load the model here, or copies of it on a Ray cluster."""
+    if copies is None:
+        with loading(console, decoder_options["model"]):
+            from nad_agents.decoder import NeuronAgreementDecoder
+            from nad_agents.evaluation.recording import DecoderRecorder
+
+            decoder = NeuronAgreementDecoder(**decoder_options)
+            together = max(1, decoder.max_rows // n) if in_flight == "auto" else in_flight
+            recorder = DecoderRecorder(decoder, in_flight=together)
+        yield recorder
+        return
+    from nad_agents.ray_cluster import connected
+
+    if in_flight == "auto":
+        msg = "--in-flight auto follows from the memory of one machine; with --ray, give a number"
+        raise ConfigurationError(msg)
+    with connected(ray_address) as ray:
+        from nad_agents.evaluation.ray_recording import RayRecorder
+
+        on_cluster = RayRecorder(ray, decoder_options, replicas=copies, in_flight=in_flight)
+        try:
+            with loading(console, decoder_options["model"]):
+                on_cluster.describe_model()
+            yield on_cluster
+        finally:
+            on_cluster.close()
 
 
 def _check_sandbox() -> None:

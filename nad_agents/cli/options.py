@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from nad_agents.config_fields import bounds, description
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.ray_cluster import ReplicaOptions
 from nad_agents.types import EngineName, NADConfig, SamplingConfig
 
 __all__ = [
@@ -26,6 +28,11 @@ __all__ = [
     "MaxNewTokensOption",
     "ModelOption",
     "NOption",
+    "NumCPUsOption",
+    "NumGPUsOption",
+    "RayAddressOption",
+    "RayOption",
+    "ReplicasOption",
     "SandboxKind",
     "ScoreOption",
     "SelectorOption",
@@ -37,6 +44,7 @@ __all__ = [
     "TopPOption",
     "URLOption",
     "WorkersOption",
+    "check_ray_options",
     "count_or_auto",
     "engine_options",
     "json_or_text",
@@ -116,6 +124,25 @@ def count_or_auto(name: str, value: str) -> int | Literal["auto"]:
     return int(value)
 
 
+def check_ray_options(ray: bool, address: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those options of Ray that were given.
+
+    Args:
+        ray: Whether `--ray` was given.
+        address: The value of `--ray-address`.
+        options: The values of the further options by name; None was not given.
+
+    Raises:
+        ConfigurationError: An option was given without `--ray`.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if not ray and (given or address is not None):
+        name = next(iter(given), "ray_address").replace("_", "-")
+        msg = f"--{name} is for a Ray cluster; add --ray, or leave it out"
+        raise ConfigurationError(msg)
+    return given
+
+
 def json_or_text(value: str) -> Any:
     """Return the value of an option, parsed as JSON if possible, and as text otherwise."""
     try:
@@ -186,3 +213,20 @@ WorkersOption = Annotated[
     int, typer.Option(min=1, help="Programs that are checked, and problems that are compared, at the same time.")
 ]
 TimeoutOption = Annotated[float, typer.Option(min=0.1, help="Seconds that a program and its tests may take.")]
+
+RayOption = Annotated[
+    bool,
+    typer.Option("--ray", help="Run on a Ray cluster, with copies of the model in processes on one machine or many."),
+]
+RayAddressOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="Address of the Ray cluster; local starts one on this machine. Default: $RAY_ADDRESS, else a cluster that "
+        "runs on this machine, else one that is started.",
+    ),
+]
+ReplicasOption = Annotated[int | None, option(ReplicaOptions, "replicas")]
+NumCPUsOption = Annotated[float | None, option(ReplicaOptions, "num_cpus", "--num-cpus", note="Default: 1.")]
+NumGPUsOption = Annotated[float | None, option(ReplicaOptions, "num_gpus", "--num-gpus", note="Default: 0.")]

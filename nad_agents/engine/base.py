@@ -251,6 +251,10 @@ class Engine(Protocol):
         """Return the largest token limit, up to the request's, that leaves memory for other requests."""
         ...
 
+    def check_health(self) -> None:
+        """Raise GenerationError if the engine cannot work any more; any thread may call this."""
+        ...
+
     def close(self) -> None:
         """Free what the engine holds outside this process; it cannot be used afterwards."""
         ...

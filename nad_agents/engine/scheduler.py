@@ -107,6 +107,19 @@ class Scheduler:
                 _STARTED.add(self)
             self._changed.notify()
 
+    def check_health(self) -> None:
+        """Check that the engine's thread and the engine work; any thread may call this.
+
+        Raises:
+            GenerationError: The thread has ended by an error, or the engine cannot work any more.
+        """
+        with self._changed:
+            ended = self._thread is not None and not self._thread.is_alive()
+        if ended:
+            msg = f"the thread that runs {self.engine.name} has ended by an error, which is in the log; start it again"
+            raise GenerationError(msg)
+        self.engine.check_health()
+
     def stop(self) -> None:
         """Cancel every request and wait for the thread to end, at most half a minute; later requests restart it."""
         with self._changed:

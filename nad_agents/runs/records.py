@@ -97,13 +97,14 @@ def rebuild_group(
     rollouts, start = [], 0
     for index, candidate in enumerate(header["candidates"]):
         part = slice(start, start + candidate["tokens"])
+        signals: dict[str, Any] = {name: arrays[name][part] for name in SIGNALS}
         rollouts.append(
             Rollout(
                 index=index,
                 text=candidate["text"],
                 finish_reason=candidate["finish_reason"],
                 neurons=neurons[part],
-                **{name: arrays[name][part] for name in SIGNALS},
+                **signals,
             )
         )
         start = part.stop

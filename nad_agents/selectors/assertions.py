@@ -99,15 +99,16 @@ def prune(passed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool
     Returns:
         Which programs and which assertions are left, bool [programs] and bool [assertions].
     """
-    programs, assertions = (np.ones(size, dtype=bool) for size in passed.shape)
+    programs: NDArray[np.bool_] = np.ones(passed.shape[0], dtype=np.bool_)
+    assertions: NDArray[np.bool_] = np.ones(passed.shape[1], dtype=np.bool_)
     while True:
-        left = passed[:, assertions].any(axis=1)
+        left = np.asarray(passed[:, assertions].any(axis=1))
         if not left.any():
             return np.ones_like(programs), np.ones_like(assertions)
         scores = codet_scores(passed[np.ix_(left, assertions)])
         worst_of_best = np.sort(scores)[-math.ceil(len(scores) / _TOP)]
         best = np.flatnonzero(left)[scores >= worst_of_best]
-        kept = assertions & passed[best].any(axis=0)
+        kept: NDArray[np.bool_] = np.logical_and(assertions, passed[best].any(axis=0))
         if (left == programs).all() and (kept == assertions).all():
             return programs, assertions
         programs, assertions = left, kept
@@ -177,7 +178,7 @@ class CodeT(SelectorBase):
             counts[candidate] = int(passed[place].sum())
         details = {"assertions": list(results.assertions), "passed": counts}
         if self.pruned:
-            details["dropped"] = [results.assertions[i] for i in np.flatnonzero(~assertions)]
+            details["dropped"] = [results.assertions[i] for i in np.flatnonzero(~assertions).tolist()]
         return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
     def score_passed(self, passed: NDArray[np.bool_]) -> NDArray[np.float64]:

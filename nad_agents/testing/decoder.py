@@ -146,6 +146,9 @@ class ScriptedDecoder:
         """Number of steps of the batch: 0, since there is no batch."""
         return 0
 
+    def check_health(self) -> None:
+        """Do nothing: a script always works."""
+
     def fitting_token_limit(
         self,
         prompt_ids: Sequence[int],  # noqa: ARG002 - the decoder's signature

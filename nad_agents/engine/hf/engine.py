@@ -311,6 +311,18 @@ class HFEngine:
         recorded = self._recorder.recorded_blocks(self._recorder.layout(request.recording))
         return [block.width for block in recorded]
 
+    def check_health(self) -> None:
+        """Check that the device still computes; after some errors CUDA fails every call until the process ends.
+
+        Raises:
+            GenerationError: The device fails.
+        """
+        try:
+            torch.zeros((), device=self._device).item()
+        except RuntimeError as error:
+            msg = f"{self._device} does not compute any more, so {self.name} needs a new process: {error}"
+            raise GenerationError(msg) from error
+
     def close(self) -> None:
         """Do nothing, as the engine holds nothing outside this process."""
 

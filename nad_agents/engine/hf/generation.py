@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -286,7 +286,8 @@ class HFGeneration:
         return np.empty((0, 4), np.float32) if name == "signals" else np.empty((0, 0), np.int32)
 
     def _rollout(self, candidate: int) -> Rollout:
-        signals = self._column(candidate, "signals").astype(np.float32)
+        columns = self._column(candidate, "signals").astype(np.float32)
+        signals: dict[str, Any] = {name: np.ascontiguousarray(columns[:, i]) for i, name in enumerate(_SIGNALS)}
         tokens = self._column(candidate, "tokens").astype(np.int64)
         return Rollout(
             index=candidate,
@@ -294,7 +295,7 @@ class HFGeneration:
             text=self._decode(tokens.tolist()),
             neurons=self._column(candidate, "neurons").astype(np.int32, copy=False),
             finish_reason=self.finish_reason(candidate),
-            **{name: np.ascontiguousarray(signals[:, i]) for i, name in enumerate(_SIGNALS)},
+            **signals,
         )
 
     def _decode(self, tokens: list[int]) -> str:

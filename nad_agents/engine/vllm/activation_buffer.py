@@ -35,10 +35,10 @@ def _copy_rows(activations: torch.Tensor, rows: torch.Tensor, slot: torch.Tensor
 
 
 # without `torch.library.custom_op`, whose wrappers take longer than the copy of a layer
-_LIBRARY = torch.library.Library("nad_agents", "DEF")
-_LIBRARY.define("copy_rows(Tensor activations, Tensor rows, Tensor(a!) slot) -> ()")
+_LIBRARY = torch.library.Library("nad_agents", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define("copy_rows(Tensor activations, Tensor rows, Tensor(a!) slot) -> ()")  # type: ignore[no-untyped-call]
 for _key in ("CPU", "CUDA", "XPU"):
-    _LIBRARY.impl("copy_rows", _copy_rows, _key)
+    _LIBRARY.impl("copy_rows", _copy_rows, _key)  # type: ignore[no-untyped-call]
 # tells the compiler that the operator returns nothing
 torch.library.register_fake("nad_agents::copy_rows", lambda *_: None, lib=_LIBRARY)
 

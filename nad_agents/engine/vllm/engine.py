@@ -74,6 +74,17 @@ class VLLMEngine(StreamedEngine):
         if not self._signals:
             check_signals(selector, self._refusal)
 
+    def check_health(self) -> None:
+        """Check that the process of vLLM's engine runs.
+
+        Raises:
+            GenerationError: The process has ended.
+        """
+        # an engine in this process has no such check, and lives as long as this process
+        ensure_alive = getattr(self._llm.engine_core, "ensure_alive", None)
+        if ensure_alive is not None:
+            self._guarded(ensure_alive)
+
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
 

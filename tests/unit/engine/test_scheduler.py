@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
@@ -344,3 +345,38 @@ def test_an_observer_is_not_called_for_candidates_that_have_not_grown():
     submit(Scheduler(backend), (request(tokens=16), watcher))[0].future.result(20)
     assert backend.idle == 0
     assert watcher.seen == [(8, True), (16, True)]
+
+
+class TestHealth:
+    def test_a_scheduler_works_before_during_and_after_a_request(self):
+        watcher = Watcher(hold=threading.Event())
+        scheduler = Scheduler(engine())
+        scheduler.check_health()
+        running = submit(scheduler, (request(), watcher))[0]
+        assert watcher.reached.wait(20)
+        scheduler.check_health()
+        watcher.hold.set()
+        running.future.result(20)
+        scheduler.check_health()
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_thread_that_has_ended_by_an_error_is_told(self, monkeypatch):
+        backend = engine()
+        scheduler = Scheduler(backend)
+
+        def ends():
+            raise RuntimeError("the thread ends")
+
+        monkeypatch.setattr(backend, "can_join", ends)
+        submit(scheduler, (request(), Watcher()))
+        scheduler._thread.join(20)
+        with pytest.raises(GenerationError, match="has ended by an error"):
+            scheduler.check_health()
+
+    def test_a_device_that_does_not_compute_is_told(self):
+        backend = engine()
+        backend.check_health()
+        # nothing can be read from it, as from a GPU after some errors
+        backend._device = torch.device("meta")
+        with pytest.raises(GenerationError, match="meta does not compute any more"):
+            backend.check_health()

@@ -63,3 +63,10 @@ def test_what_is_no_run_is_refused(tmp_path):
     (tmp_path / RECORDS).unlink()
     with pytest.raises(RunError, match="cannot be read"):
         RecordedRun(tmp_path)
+
+
+def test_problems_come_in_the_order_of_the_manifest_in_whatever_order_they_were_complete(tmp_path):
+    with RunWriter(tmp_path, manifest()) as writer:
+        for problem in ("c", "a", "b"):
+            writer.append(record(problem))
+    assert RecordedRun(tmp_path).problems == ["a", "b", "c"]

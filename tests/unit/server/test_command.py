@@ -6,7 +6,7 @@ import sys
 import nad_server.uvicorn_server
 import pytest
 from nad_sandbox import SandboxUnavailableError, UnsafeLocalSandbox
-from nad_server.command import _default_names
+from nad_server.options import _default_names
 from nad_server.python_verifier import ProposedInputs
 
 from nad_agents import PromptError
@@ -88,6 +88,12 @@ def test_this_machine_alone_without_a_key_is_no_web_pages_either(serve, folder, 
         (["--shutdown-seconds", "-1"], "--shutdown-seconds"),
         (["--selector", "behaviour"], "runner"),
         (["--propose-inputs"], "--verify"),
+        (["--replicas", "2"], "--ray"),
+        (["--ray-address", "local"], "--ray"),
+        (["--ray", "--replicas", "2", "--max-replicas", "3"], "exclude each other"),
+        (["--ray", "--num-gpus", "1.5"], "whole"),
+        (["--ray", "--selector", "best"], "best"),
+        (["--ray", "--port", "0"], "--port"),
     ],
 )
 def test_what_cannot_work_is_refused_before_the_model_is_loaded(serve, options, named):
@@ -142,8 +148,21 @@ def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch, capsys,
     assert err == f"error: the server needs {package}; install it with: pip install 'nad-agents[server]'\n"
 
 
+@pytest.mark.parametrize("command", [["serve"], ["bench", "TASKS", "--out", "RUN", "--no-judge"]])
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch, capsys, tmp_path, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TASKS").write_text('{"task_id": "1", "question": "1 + 1?", "answer": "2"}\n')
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(sys, "argv", ["nad", *command, "-m", "/no/such/model", "--ray"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 4
+    told = "error: a Ray cluster needs ray; install it with: pip install 'nad-agents[ray]'\n"
+    assert capsys.readouterr().err == told
+
+
 def test_loading_the_command_imports_no_server():
-    heavy = {"fastapi", "starlette", "uvicorn", "prometheus_client", "torch", "transformers"}
+    heavy = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "torch", "transformers"}
     program = f"import sys, nad_server.command\nprint(sorted({heavy!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "[]\n"
