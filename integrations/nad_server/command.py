@@ -6,10 +6,8 @@ The `nad` command loads this module at each start, so that whatever needs FastAP
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from nad_agents.cli.display import loading
+from nad_agents.cli.network_options import LOOPBACK, APIKeyOption, HostOption, PortOption, api_keys, is_loopback
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     REPEATABLE,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SERVER = ServerSettings()
 
 NameOption = Annotated[
@@ -79,17 +77,6 @@ ProposeInputsOption = Annotated[
         help="Let the model propose inputs for the selector behaviour, with one more short answer per request.",
     ),
 ]
-APIKeyOption = Annotated[
-    list[str] | None,
-    typer.Option("--api-key", help=f"Key that requests must bring; default: $NAD_API_KEY. {REPEATABLE}"),
-]
-HostOption = Annotated[
-    str,
-    typer.Option(
-        help="Address to listen on. On a loopback address without a key, only requests to loopback names are answered."
-    ),
-]
-PortOption = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 MinTemperatureOption = Annotated[float, option(ServerSettings, "min_temperature")]
 MaxCandidatesOption = Annotated[int, option(ServerSettings, "max_candidates")]
 MaxPromptTokensOption = Annotated[
@@ -143,9 +130,9 @@ def serve(
     if adapters and engine != "hf":
         msg = f"--adapter works with --engine hf only, not {engine}; serve a model that has the adapter merged"
         raise ConfigurationError(msg)
-    keys = api_key or [key for key in (os.environ.get("NAD_API_KEY"),) if key]
+    keys = api_keys(api_key)
     settings = _server_settings(
-        api_keys=tuple(keys),
+        api_keys=keys,
         model_names=tuple(name or ()) or _default_names(model),
         max_tokens=max_new_tokens,
         max_candidates=max(max_candidates, n),
@@ -155,12 +142,12 @@ def serve(
         min_temperature=min_temperature,
         shutdown_seconds=shutdown_seconds,
         # with a key, a web page whose name is made to lead to this machine is refused anyway
-        hosts=(*_LOOPBACK, host) if _is_loopback(host) and not keys else (),
+        hosts=(*LOOPBACK, host) if is_loopback(host) and not keys else (),
         cors_origins=tuple(cors_origin or ()),
         ui=ui,
     )
     console = Console(stderr=True)
-    if not _is_loopback(host) and not keys:
+    if not is_loopback(host) and not keys:
         console.print(f"[yellow]without --api-key everybody who reaches {host} may use this server[/]")
     from nad_server import create_app
     from nad_server import serve as run_server
@@ -219,14 +206,6 @@ def _parse_adapters(values: Sequence[str]) -> dict[str, str]:
         for path in adapters.values():
             find_adapter(path)
     return adapters
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK
 
 
 def _server_settings(**values: Any) -> ServerSettings:
