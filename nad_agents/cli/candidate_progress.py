@@ -41,7 +41,7 @@ _STATES = {"waiting": "", "running": "", "stop": "ended", "length": "limit", "pr
 _STATE_WIDTH = 8
 _LEAST_TEXT = 12
 """Width below which a candidate's last words are not shown, in characters."""
-_WIDTHS = {"state": 24, "text": 36, "bar": 56, "agrees": 72}
+_WIDTHS = {"state": 24, "bar": 56, "agrees": 72}
 """Width of the terminal from which on each column is shown."""
 
 
@@ -200,7 +200,7 @@ class CandidateProgress:
         columns |= {"agrees": 4} if width >= _WIDTHS["agrees"] else {}
         columns |= {"bar": 20 if width >= 100 else 10} if width >= _WIDTHS["bar"] else {}
         left = width - sum(columns.values()) - len(columns) - 1
-        if width >= _WIDTHS["text"] and left >= _LEAST_TEXT:
+        if left >= _LEAST_TEXT:
             columns["text"] = left
         order = [name for name in ("#", "bar", "tokens", "state", "agrees", "text") if name in columns]
         table = Table.grid(padding=(0, 1, 0, 0))
