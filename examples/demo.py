@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, Selection
-from nad_agents.cli.display import CandidateProgress
+from nad_agents.cli.candidate_progress import decode_with_progress
 from nad_agents.models import DEFAULT_MODEL, load_model
 from nad_agents.verification import Verdict, WalkResult, walk_ranking
 
@@ -142,8 +142,7 @@ def main() -> None:
     for seed in range(args.seed, args.seed + ROUNDS):
         sampling = SamplingConfig(n=args.n, seed=seed, max_new_tokens=args.tokens)
         with clock.step(f"{args.n} candidates") as found:
-            with CandidateProgress(console, sampling) as progress:
-                selection = decoder.decode(PROMPT, sampling=sampling, config=CONFIG, on_progress=progress)
+            selection = decode_with_progress(console, decoder, PROMPT, sampling=sampling, config=CONFIG)
             found.append(
                 f"{selection.usage.generated_tokens} tokens, ranked in {1000 * selection.timings.select:.0f} ms"
             )

@@ -139,16 +139,18 @@ def _choices(annotation: Any) -> tuple[Any, ...]:
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Yield every command of `nad` with its name, those of the server's package included."""
+    """Yield every command of `nad` with its name, those of the integrations included."""
+    from nad_mcp.command import mcp
     from nad_server.command import serve
 
     from nad_agents.cli import commands as command_line
 
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
     for registered in command_line.app.registered_commands:
-        if registered.name != "serve":
+        if registered.name not in ("mcp", "serve"):
             app.command(registered.name)(registered.callback)  # type: ignore[arg-type] # each has a callback
     app.command("serve")(serve)
+    app.command("mcp")(mcp)
     group: Any = typer.main.get_command(app)
     yield from group.commands.items()
 

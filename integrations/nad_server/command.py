@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from nad_agents.cli.network_options import APIKeyOption, HostOption, PortOption, is_loopback
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     REPEATABLE,
@@ -32,7 +33,7 @@ from nad_agents.cli.options import (
     option,
 )
 from nad_agents.types import SamplingConfig
-from nad_server.options import ServeOptions, is_loopback
+from nad_server.options import ServeOptions
 from nad_server.ray_options import RayOptions
 from nad_server.settings import ServerSettings
 
@@ -74,17 +75,6 @@ ProposeInputsOption = Annotated[
         help="Let the model propose inputs for the selector behaviour, with one more short answer per request.",
     ),
 ]
-APIKeyOption = Annotated[
-    list[str] | None,
-    typer.Option("--api-key", help=f"Key that requests must bring; default: $NAD_API_KEY. {REPEATABLE}"),
-]
-HostOption = Annotated[
-    str,
-    typer.Option(
-        help="Address to listen on. On a loopback address without a key, only requests to loopback names are answered."
-    ),
-]
-PortOption = Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)]
 MinTemperatureOption = Annotated[float, option(ServerSettings, "min_temperature")]
 MaxCandidatesOption = Annotated[int, option(ServerSettings, "max_candidates")]
 MaxPromptTokensOption = Annotated[

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from nad_agents.cli.network_options import LOOPBACK, api_keys, is_loopback
 from nad_agents.cli.options import DEFAULT_MODEL, SAMPLING, SandboxKind, engine_options
 from nad_agents.config_fields import option_error
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import EngineName, NADConfig, SamplingConfig
 from nad_server.settings import ServerSettings
 
-__all__ = ["ServeOptions", "is_loopback"]
+__all__ = ["ServeOptions"]
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _SERVER = ServerSettings()
 _REPEATABLE = ("name", "adapter", "api_key", "cors_origin", "engine_option")
 
@@ -69,8 +67,8 @@ class ServeOptions(BaseModel):
         Raises:
             ConfigurationError: An option is unknown, or its value is of another kind.
         """
-        key = os.environ.get("NAD_API_KEY")
-        given = dict(values) if values.get("api_key") or not key else {**values, "api_key": (key,)}
+        keys = values.get("api_key")
+        given = {**values, "api_key": api_keys([keys] if isinstance(keys, str) else keys)}
         try:
             return cls(**given)
         except ValidationError as error:
@@ -105,7 +103,7 @@ class ServeOptions(BaseModel):
                 min_temperature=self.min_temperature,
                 shutdown_seconds=self.shutdown_seconds,
                 # with a key, a web page whose name is made to lead to this machine is refused anyway
-                hosts=(*_LOOPBACK, self.host) if is_loopback(self.host) and not self.api_key else (),
+                hosts=(*LOOPBACK, self.host) if is_loopback(self.host) and not self.api_key else (),
                 cors_origins=self.cors_origin,
                 ui=self.ui,
             )
@@ -147,14 +145,6 @@ class ServeOptions(BaseModel):
         if self.verify is None:
             # with a sandbox there are more selectors, which are checked when it is open
             check_configuration(self.sampling, self.config)
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host in _LOOPBACK
 
 
 def _parse_adapters(values: Sequence[str]) -> dict[str, str]:

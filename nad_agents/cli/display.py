@@ -1,8 +1,7 @@
-"""Show output on the terminal: progress while candidates are generated, tables of candidates and selectors, answers."""
+"""Show output on the terminal: tables of candidates and selectors, answers, and that a model is being loaded."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
@@ -13,20 +12,17 @@ from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.markdown import Markdown
 from rich.panel import Panel
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from nad_agents.events import Progress as ProgressEvent
-from nad_agents.types import Candidate, SamplingConfig, Selection
+from nad_agents.types import Candidate, Selection
 
 if TYPE_CHECKING:
     from nad_agents.evaluation.evidence import Evidence
     from nad_agents.evaluation.tables import Table as Rows
 
 __all__ = [
-    "CandidateProgress",
     "answer_panel",
     "candidate_table",
     "loading",
@@ -57,48 +53,6 @@ def loading(console: Console, name: str) -> Iterator[None]:
     """Show a spinner while a model loads."""
     with console.status(f"Loading {name} ..."):
         yield
-
-
-class CandidateProgress:
-    """A bar that follows the candidates of one prompt.
-
-    Args:
-        console: Console that shows the bar.
-        sampling: The sampling, with the number of candidates and their token limit.
-    """
-
-    def __init__(self, console: Console, sampling: SamplingConfig) -> None:
-        self._sampling = sampling
-        self._started = time.perf_counter()
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(
-            f"{sampling.n} candidates", total=sampling.max_new_tokens, speed="reading the prompt"
-        )
-
-    def __enter__(self) -> CandidateProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, event: ProgressEvent) -> None:
-        """Show the progress that an event reports."""
-        seconds = max(time.perf_counter() - self._started, 1e-6)
-        self._bar.update(
-            self._task,
-            completed=event.tokens,
-            description=f"{len(event.live)} of {self._sampling.n} candidates running",
-            speed=f"{event.generated} tokens, {event.generated / seconds:.0f}/s",
-        )
 
 
 def candidate_table(selection: Selection, width: int) -> Table:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from nad_agents.cli.display import CandidateProgress, answer_panel, candidate_table, loading, reason, summary
+from nad_agents.cli.candidate_progress import decode_with_progress
+from nad_agents.cli.display import answer_panel, candidate_table, loading, reason, summary
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     NAD,
@@ -24,7 +25,7 @@ from nad_agents.cli.options import (
     MaxNewTokensOption,
     ModelOption,
     NOption,
-    SandboxKind,
+    SandboxOption,
     ScoreOption,
     SelectorOption,
     SimilarityOption,
@@ -66,6 +67,9 @@ UntilOption = Annotated[Until | None, option(NADConfig, "until")]
 KeepOption = Annotated[int, option(NADConfig, "keep", text="Candidates that survive --early-stop or --halve.")]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print the whole selection as JSON, and nothing else.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer alone.")]
+PlainOption = Annotated[
+    bool, typer.Option("--plain", help="Print plain lines as into a file: no colors, and nothing that moves.")
+]
 CodeSelectorOption = Annotated[
     str,
     typer.Option(
@@ -94,10 +98,6 @@ CheckAllOption = Annotated[
 ]
 TestsOption = Annotated[
     Path | None, typer.Option(help="File of Python tests that the code must pass; implies --verify.", dir_okay=False)
-]
-SandboxOption = Annotated[
-    SandboxKind,
-    typer.Option("--sandbox", help="Where code is run; auto is Docker if an engine answers, else bubblewrap."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Fail if no candidate passes, and print no code.")]
 
@@ -128,6 +128,7 @@ def ask(
     url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
+    plain: PlainOption = False,
 ) -> None:
     """Generate N answers to a prompt, rank them by neuron agreement, and print the best one."""
     # 1. what cannot work is refused before torch is imported
@@ -141,12 +142,11 @@ def ask(
     text = _read_prompt(prompt)
     _check(sampling, config)
     # 2. the model
-    console = _progress_console(as_json=as_json, quiet=quiet)
+    console = _progress_console(as_json=as_json, quiet=quiet, plain=plain)
     decoder = _load_decoder(console, model, adapter, device, dtype, engine, engine_options(engine, engine_option, url))
     # 3. the candidates
-    with CandidateProgress(console, sampling) as progress:
-        selection = decoder.decode(text, sampling=sampling, config=config, on_progress=progress)
-    _print_selection(console, selection, selection.text, as_json=as_json, quiet=quiet, code=False)
+    selection = decode_with_progress(console, decoder, text, sampling=sampling, config=config)
+    _print_selection(console, selection, selection.text, as_json=as_json, quiet=quiet, plain=plain, code=False)
 
 
 def code(
@@ -181,6 +181,7 @@ def code(
     url: URLOption = None,
     as_json: JSONOption = False,
     quiet: QuietOption = False,
+    plain: PlainOption = False,
 ) -> None:
     """Generate N programs for a task and print the one that agrees most, checked in a sandbox if you ask for it.
 
@@ -205,7 +206,7 @@ def code(
     config = _nad_config(without_sandbox, similarity, score, early_stop=early_stop, halve=halve, keep=keep, until=until)
     _check(sampling, config)
     task, source = _read_prompt(prompt), _read_tests(tests)
-    console = _progress_console(as_json=as_json, quiet=quiet)
+    console = _progress_console(as_json=as_json, quiet=quiet, plain=plain)
     verify = verify or check_all or tests is not None or until == "passed"
     with contextlib.ExitStack() as stack:
         # 2. the sandbox, for comparing behaviour and for the checks
@@ -222,18 +223,18 @@ def code(
             compared = "behaviour" if selector == "auto" else selector
             config = with_behaviour(config, sandbox, decoder, compared, separate=separate)
         # 4. the candidates
-        with CandidateProgress(console, sampling) as progress:
-            selection = decoder.decode(
-                _CODE_INSTRUCTION + task,
-                sampling=sampling,
-                config=config,
-                on_progress=progress,
-                verifier=verifier,
-                verification=VerificationConfig(check_all=check_all, on_failure="error" if strict else "best_ranked"),
-            )
+        selection = decode_with_progress(
+            console,
+            decoder,
+            _CODE_INSTRUCTION + task,
+            sampling=sampling,
+            config=config,
+            verifier=verifier,
+            verification=VerificationConfig(check_all=check_all, on_failure="error" if strict else "best_ranked"),
+        )
     # an answer may hold several programs; the verifier reports which one it checked
     program = (selection.best.verdict or {}).get("code") or extract_code(selection.text, task)
-    _print_selection(console, selection, program, as_json=as_json, quiet=quiet, code=True)
+    _print_selection(console, selection, program, as_json=as_json, quiet=quiet, plain=plain, code=True)
     if selection.verified is False:
         feedback = str((selection.best.verdict or {}).get("feedback", ""))
         console.print(answer_panel(feedback, code=False, title="why the best-ranked candidate fails"))
@@ -289,9 +290,9 @@ def _read_tests(tests: Path | None) -> str | None:
         raise ConfigurationError(msg) from error
 
 
-def _progress_console(*, as_json: bool, quiet: bool) -> Console:
-    """Return where progress and evidence are shown: the terminal, or nowhere."""
-    return Console(stderr=True, quiet=as_json or quiet)
+def _progress_console(*, as_json: bool, quiet: bool, plain: bool) -> Console:
+    """Return where progress and evidence are shown: the terminal, plain lines as in a file, or nowhere."""
+    return Console(stderr=True, quiet=as_json or quiet, force_terminal=False if plain else None)
 
 
 def _load_decoder(
@@ -312,7 +313,7 @@ def _load_decoder(
 
 
 def _print_selection(
-    console: Console, selection: Selection, answer: str, *, as_json: bool, quiet: bool, code: bool
+    console: Console, selection: Selection, answer: str, *, as_json: bool, quiet: bool, plain: bool, code: bool
 ) -> None:
     if as_json:
         typer.echo(selection.model_dump_json(indent=2))
@@ -320,7 +321,7 @@ def _print_selection(
     console.print(candidate_table(selection, console.width))
     console.print(reason(selection), soft_wrap=True)
     console.print(summary(selection), style="dim", soft_wrap=True)
-    if quiet or not sys.stdout.isatty():
+    if quiet or plain or not sys.stdout.isatty():
         typer.echo(answer)
     else:
         title = f"candidate #{selection.winner}"

@@ -34,6 +34,7 @@ __all__ = [
     "RayOption",
     "ReplicasOption",
     "SandboxKind",
+    "SandboxOption",
     "ScoreOption",
     "SelectorOption",
     "SelectorsOption",
@@ -197,6 +198,10 @@ TemperatureOption = Annotated[float, option(SamplingConfig, "temperature", "--te
 TopPOption = Annotated[float, option(SamplingConfig, "top_p")]
 TopKOption = Annotated[int, option(SamplingConfig, "top_k")]
 
+SandboxOption = Annotated[
+    SandboxKind,
+    typer.Option("--sandbox", help="Where code is run; auto is Docker if an engine answers, else bubblewrap."),
+]
 SelectorOption = Annotated[
     str,
     typer.Option(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from nad_agents.selectors import KNN, MeanLogprob
@@ -245,6 +246,52 @@ def test_the_form_is_as_it_was_after_a_reload(page):
     page.unroute_all(behavior="wait")
 
 
+def test_the_answer_is_as_it_was_after_a_reload(page):
+    enter(page)
+    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
+    page.get_by_label("Tokens at most").fill("12")
+    page.get_by_label("Seed").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#figures")).to_contain_text("seed 1")
+    shown, cells = page.locator("main").inner_text(), page.locator("#matrix").get_attribute("aria-label")
+    page.reload()
+    expect(page.locator("#figures")).to_contain_text("seed 1")
+    again = page.locator("main").inner_text()
+    assert "".join(again.split()) == "".join(shown.replace("Done.", "").split())
+    assert page.locator("#matrix").get_attribute("aria-label") == cells
+
+    page.get_by_label("Prompt", exact=True).fill(STORY)
+    page.get_by_label("Tokens at most").fill("2000")
+    page.keyboard.press("Enter")
+    expect(page.locator("#result-title")).to_have_text("Previous answer")
+    expect(page.locator("article.running pre").first).not_to_be_empty()
+    page.reload()  # which ends the request
+    expect(page.locator("#result-title")).to_contain_text("Candidate #")
+    expect(page.locator("#figures")).to_contain_text("seed 1")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value(STORY)
+
+
+NO_ROOM = """() => {
+  const { setItem } = Storage.prototype;
+  Storage.prototype.setItem = function (name, value) {
+    if (name === "nad-answer") throw new DOMException("", "QuotaExceededError");
+    setItem.call(this, name, value);
+  };
+}"""
+
+
+def test_an_answer_that_a_tab_cannot_keep_is_shown_all_the_same(page):
+    enter(page)
+    page.evaluate(NO_ROOM)
+    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
+    page.get_by_label("Tokens at most").fill("12")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("status").first).to_have_text("Done.")
+    page.reload()
+    expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
+    expect(page.locator("#result")).to_be_hidden()
+
+
 def test_selectors_and_scores_are_explained_where_they_are(page):
     enter(page)
     for kind in (MeanLogprob, KNN):
@@ -332,6 +379,46 @@ def test_text_is_readable_in_light_and_dark(page):
         assert told["found"] == {}, scheme
         backs.add(told["back"])
     assert len(backs) == 2
+
+
+def test_axe_finds_nothing_to_complain_of(page):
+    def check(where):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for width in (1280, 375):
+                page.set_viewport_size({"width": width, "height": 900})
+                found = Axe().run(page).response
+                assert len(found["passes"]) > 10
+                broken = [(one["id"], node["html"]) for one in found["violations"] for node in one["nodes"]]
+                assert not broken, (where, scheme, width)
+
+    enter(page, "wrong")
+    expect(page.get_by_role("alert").first).to_have_text("That key is not valid.")
+    check("key")
+    enter(page)
+    expect(page.get_by_label("Prompt", exact=True)).to_be_focused()
+    check("form")
+    page.get_by_label("Prompt", exact=True).fill(TASK)
+    page.get_by_label("Seed").fill("1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#result")).to_be_visible()
+    check("answer")
+    for more in page.locator("summary").all():
+        more.click()
+    check("reports")
+    page.get_by_label("Prompt", exact=True).fill(STORY)
+    page.get_by_label("Tokens at most").fill("2000")
+    page.get_by_label("Pruning").select_option("halving")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("article.pruned").first).to_be_visible()
+    check("growing")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("status").first).to_have_text("Stopped.")
+    check("stopped")
+    page.get_by_label("Prompt", exact=True).fill(TOO_LONG)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#error")).to_contain_text("8192")
+    check("refused")
 
 
 def test_the_page_is_open_and_what_it_asks_is_not(server):

@@ -19,10 +19,11 @@ PACKAGES = {
     "nad_agents": ROOT / "nad_agents",
     "langchain_nad": ROOT / "integrations" / "langchain_nad",
     "llama_index": ROOT / "integrations" / "llama_index",
+    "nad_mcp": ROOT / "integrations" / "nad_mcp",
     "nad_server": ROOT / "integrations" / "nad_server",
     "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
 }
-IMPORTS = ("nad_agents", "nad_agents.testing", "langchain_nad", "llama_index.llms.nad", "nad_server", "nad_sandbox")
+IMPORTS = (*(PACKAGES.keys() - {"llama_index"}), "nad_agents.testing", "llama_index.llms.nad")
 
 
 def run(*command):
@@ -84,6 +85,7 @@ def test_the_wheel_has_all_files_of_the_packages_and_no_others(content):
         "nad_agents/py.typed",
         "langchain_nad/py.typed",
         "llama_index/llms/nad/py.typed",
+        "nad_mcp/py.typed",
         "nad_server/py.typed",
         "nad_sandbox/py.typed",
         "nad_agents/testing/__init__.py",
@@ -117,12 +119,15 @@ def test_the_commands_are_registered(content):
     points = configparser.ConfigParser()
     points.read_string(content[name])
     assert dict(points["console_scripts"]) == {"nad": "nad_agents.cli:main"}
-    assert dict(points["nad_agents.commands"]) == {"serve": "nad_server.command:serve"}
+    assert dict(points["nad_agents.commands"]) == {
+        "mcp": "nad_mcp.command:mcp",
+        "serve": "nad_server.command:serve",
+    }
 
 
 def test_nad_runs_where_only_the_wheel_is_installed(environment):
     shown = run(environment / "nad", "--help")
-    assert all(command in shown for command in ("ask", "code", "doctor", "serve"))
+    assert all(command in shown for command in ("ask", "code", "doctor", "mcp", "serve"))
     assert "--port" in run(environment / "nad", "serve", "--help")
 
 
@@ -134,7 +139,7 @@ def test_each_package_is_imported_from_the_wheel(environment):
 
 
 def test_each_package_says_that_it_is_typed(content):
-    packages = ("nad_agents", "langchain_nad", "llama_index/llms/nad", "nad_server", "nad_sandbox")
+    packages = ("nad_agents", "langchain_nad", "llama_index/llms/nad", "nad_mcp", "nad_server", "nad_sandbox")
     typed = {name for name in content if name.endswith("/py.typed")}
     assert typed == {f"{package}/py.typed" for package in packages}
 

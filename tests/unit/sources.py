@@ -10,6 +10,7 @@ PACKAGES = {
     "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
     "langchain_nad": ROOT / "integrations" / "langchain_nad",
     "llama_index.llms.nad": ROOT / "integrations" / "llama_index" / "llms" / "nad",
+    "nad_mcp": ROOT / "integrations" / "nad_mcp",
     "nad_server": ROOT / "integrations" / "nad_server",
 }
 

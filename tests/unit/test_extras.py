@@ -17,6 +17,7 @@ ROOTS = {
     "": ["nad_agents", "nad_agents.decoder", "nad_agents.cli", "nad_agents.testing"],
     "langchain": ["langchain_nad"],
     "llama-index": ["llama_index.llms.nad"],
+    "mcp": ["nad_mcp", "nad_mcp.command", "nad_mcp.server", "nad_mcp.http"],
     "sandbox": ["nad_sandbox"],
     "server": ["nad_server"],
 }
@@ -25,6 +26,7 @@ FRAMEWORKS = {
     "": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
     "langchain": {"llama-index-core", "fastapi", "docker"},
     "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
+    "mcp": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
     "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
     "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
 }
@@ -108,5 +110,8 @@ def test_vllm_finds_the_plugin_by_its_entry_point():
     assert PROJECT["entry-points"]["vllm.general_plugins"] == {"nad_agents": "nad_agents.engine.vllm.plugin:register"}
 
 
-def test_serve_is_found_by_its_entry_point():
-    assert PROJECT["entry-points"]["nad_agents.commands"] == {"serve": "nad_server.command:serve"}
+def test_the_commands_of_integrations_are_found_by_their_entry_points():
+    assert PROJECT["entry-points"]["nad_agents.commands"] == {
+        "mcp": "nad_mcp.command:mcp",
+        "serve": "nad_server.command:serve",
+    }

@@ -1,7 +1,7 @@
 """The directions of imports, read off the sources: imports inside functions and under TYPE_CHECKING count as well.
 
-langchain_nad, llama_index and nad_server -> nad_agents -> nothing of ours; nad_sandbox -> nothing of ours. The command
-line and the scoring of recorded runs bring the library and the sandbox together, and so do the front ends.
+langchain_nad, llama_index, nad_mcp and nad_server -> nad_agents -> nothing of ours; nad_sandbox -> nothing of ours. The
+command line and the scoring of recorded runs bring the library and the sandbox together, and so do the front ends.
 """
 
 import networkx as nx
@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.sources import PACKAGES, imported, modules, package_of
 
-FRONT_ENDS = ("langchain_nad", "llama_index.llms.nad", "nad_server")
+FRONT_ENDS = ("langchain_nad", "llama_index.llms.nad", "nad_mcp", "nad_server")
 MAY_IMPORT = {
     "nad_agents": set(),
     "nad_sandbox": set(),
@@ -17,11 +17,12 @@ MAY_IMPORT = {
 }
 WITH_THE_SANDBOX = ("nad_agents.cli.", "nad_agents.evaluation.scoring")
 FOREIGN = {
-    "nad_agents": {"langchain_core", "langchain", "llama_index", "fastapi", "starlette", "docker"},
+    "nad_agents": {"langchain_core", "langchain", "llama_index", "fastapi", "starlette", "docker", "mcp"},
     "nad_sandbox": {"torch", "transformers", "langchain_core", "llama_index", "fastapi"},
     "langchain_nad": {"llama_index", "fastapi", "starlette"},
     "llama_index.llms.nad": {"langchain_core", "langchain", "fastapi", "starlette"},
-    "nad_server": {"langchain_core", "langchain", "llama_index"},
+    "nad_mcp": {"langchain_core", "langchain", "llama_index", "fastapi", "docker"},
+    "nad_server": {"langchain_core", "langchain", "llama_index", "mcp"},
 }
 """Packages of others that a package of ours must not need."""
 

@@ -10,6 +10,7 @@ UNIT = ROOT / "tests" / "unit"
 SUBJECTS = {
     "langchain": PACKAGES["langchain_nad"],
     "llama_index": PACKAGES["llama_index.llms.nad"],
+    "mcp": PACKAGES["nad_mcp"],
     "sandbox": PACKAGES["nad_sandbox"],
     "server": PACKAGES["nad_server"],
 }

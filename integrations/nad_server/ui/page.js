@@ -5,6 +5,7 @@ import { Matrix } from "./matrix.js";
 const $ = (id) => document.getElementById(id);
 const ENDED = { running: "… writing", stop: "■ finished", length: "▤ token limit", pruned: "✂ dropped", interrupted: "▢ not finished" };
 const COLUMNS = ["Rank", "Candidate", "Score", "Agrees", "Neurons", "Tokens", "Log-prob.", "Ended", "Sandbox"];
+const KEPT = "nad-answer";
 const matrix = new Matrix(), form = new Form();
 let key = sessionStorage.getItem("nad-key") ?? "", options = null, request = null, run = null;
 
@@ -39,6 +40,7 @@ async function start() {
   $("similarity").textContent = options.similarity.replaceAll("_", " ");
   $("key-form").hidden = true;
   form.offer(options);
+  if (!run) showKept();
 }
 
 function fail(message) {
@@ -109,22 +111,39 @@ const HEARD = {
       refresh(one.index);
     }
     run.ended = true;
+    $("evidence").hidden = false;
     if (selection.similarity_matrix) matrix.show(selection.similarity_matrix, selection.ranking);
     table(selection.ranking, (i) => selection.candidates[i]);
     answer(selection);
     const { generated_tokens, saved_tokens } = selection.usage, time = selection.timings;
     const saved = saved_tokens ? `, ${count(saved_tokens)} saved by pruning` : "";
     $("status").textContent = "Done.";
+    keep({ told: request.told, selection });
     $("figures").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
   },
   failed(event) { fail(event.error.message); interrupted(); },
 };
+
+// the last answer is there again after a reload
+function keep(answer) {
+  try { sessionStorage.setItem(KEPT, JSON.stringify(answer)); } catch { sessionStorage.removeItem(KEPT); } // longer than a tab may keep
+}
+
+function showKept() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  if (!kept) return;
+  request = { told: kept.told };
+  HEARD.started();
+  HEARD.finished(kept.selection);
+  $("status").textContent = "";
+}
 
 // 2. the parts of the page
 function card(i) {
   const node = make("article", "", "panel card running"), head = make("div", "", "row spread"), text = make("pre");
   const badge = make("span", ENDED.running, "badge"), numbers = make("p", "", "numbers");
   text.tabIndex = 0;
+  text.setAttribute("role", "group");
   text.setAttribute("aria-label", `Text of candidate ${i}`);
   head.append(make("h3", `#${i}`), badge);
   node.append(head, text, numbers);
@@ -253,7 +272,7 @@ async function listen(stream) {
 }
 
 $("ask").addEventListener("submit", ask);
-$("stop").addEventListener("click", () => request?.controller.abort());
+$("stop").addEventListener("click", () => request.controller.abort());
 $("key-form").addEventListener("submit", (event) => { event.preventDefault(); key = $("key").value.trim(); start(); });
 $("copy").addEventListener("click", async () => {
   try { await navigator.clipboard.writeText($("answer").textContent); $("copy").textContent = "Copied"; } catch { getSelection().selectAllChildren($("answer")); }

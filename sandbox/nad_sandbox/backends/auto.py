@@ -55,6 +55,7 @@ class AutoSandbox(ThreadedSandbox):
     """A sandbox that chooses its backend with `auto_sandbox` when the first program is run.
 
     Args:
+        kind: "auto", or the only backend to try.
         limits: Limits of each program.
         parallel: Number of programs that may run at once; default: one per CPU core.
         build: Build the project's image when a Docker engine does not have it.
@@ -63,8 +64,16 @@ class AutoSandbox(ThreadedSandbox):
         ValueError: A limit or `parallel` is not positive.
     """
 
-    def __init__(self, *, limits: Limits | None = None, parallel: int | None = None, build: bool = True) -> None:
+    def __init__(
+        self,
+        kind: SandboxKind = "auto",
+        *,
+        limits: Limits | None = None,
+        parallel: int | None = None,
+        build: bool = True,
+    ) -> None:
         super().__init__(limits=limits, parallel=parallel)
+        self._kind = kind
         self._build = build
         self._chosen: DockerSandbox | BubblewrapSandbox | None = None
         self._choosing = threading.Lock()
@@ -97,5 +106,5 @@ class AutoSandbox(ThreadedSandbox):
             if self._closed:
                 raise SandboxUnavailableError("this AutoSandbox is closed; make a new one")
             if self._chosen is None:
-                self._chosen = auto_sandbox(limits=self.limits, parallel=self.parallel, build=self._build)
+                self._chosen = auto_sandbox(self._kind, limits=self.limits, parallel=self.parallel, build=self._build)
             return self._chosen
