@@ -174,16 +174,17 @@ def load_model(
             if method and quantization_method(loaded.config) is None:
                 # the weight was dequantized at loading; factors of another type give the weight that type
                 module.to(dtype=read_dtype)
+            if method:
+                # some packages unpack or reorder weights at the first call: PEFT needs them in their final form, and
+                # the memory use is fixed from now on
+                with torch.inference_mode():
+                    loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
             if found is not None:
                 loaded = (add_adapter if quantization_method(loaded.config) else merge_adapter)(loaded, found)
                 module = loaded
     if linear_dtype:
         quantize_linear_layers(loaded)
     module.eval().requires_grad_(requires_grad=False)
-    if method:
-        # some packages unpack or reorder weights at the first call, which fixes the memory use from now on
-        with torch.inference_mode():
-            loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
     generation = loaded.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
