@@ -175,6 +175,7 @@ def load_model(
                 # the weight was dequantized at loading; factors of another type give the weight that type
                 module.to(dtype=read_dtype)
             if method:
+                _cast_experts(module, read_dtype)
                 # some packages unpack or reorder weights at the first call: PEFT needs them in their final form, and
                 # the memory use is fixed from now on
                 with torch.inference_mode():
@@ -199,6 +200,13 @@ def load_model(
         linear_dtype,
         None if found is None else found.target,
     )
+
+
+def _cast_experts(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Give dequantized experts the type that the model computes in, as older versions of transformers do not."""
+    for parameter in model.parameters():
+        if parameter.dim() == 3 and type(parameter) is torch.nn.Parameter and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _quantized_dtype(

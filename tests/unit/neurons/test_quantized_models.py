@@ -14,7 +14,7 @@ from nad_agents.neurons.architectures import find_feed_forwards, verify_feed_for
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.adapters import write_adapter
-from tests.quantized_models import METHODS, mxfp4_weight, plain_model, save_mxfp4
+from tests.quantized_models import METHODS, mxfp4_weight, plain_model, save_fp8, save_mxfp4
 
 TOP_K, PER_LAYER = 20, 12
 
@@ -130,7 +130,7 @@ def test_the_weight_is_what_the_projection_multiplies_by(quantized):
 
 
 def test_another_quantization_on_top_is_refused(tmp_path):
-    METHODS["fp8"](tmp_path, plain_model())
+    save_fp8(tmp_path, plain_model())
     with pytest.raises(ConfigurationError, match=r"quantized already \(fp8\)"):
         load_model(tmp_path, device="cpu", dtype="int8")
 
@@ -142,11 +142,14 @@ def test_experts_that_transformers_cannot_load_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_fp8_is_dequantized_on_a_cpu(tmp_path, dtype):
-    METHODS["fp8"](tmp_path, plain_model())
+@pytest.mark.parametrize("method", [method for method in METHODS if method.startswith(("fp8", "compressed-tensors"))])
+def test_some_methods_compute_in_any_type(tmp_path, method, dtype):
+    METHODS[method](tmp_path, plain_model())
     loaded = load_model(tmp_path, device="cpu", dtype=dtype)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {getattr(torch, dtype)}
-    assert loaded.quantization is None
+    assert loaded.dtype == getattr(torch, dtype)
+    if method == "fp8":  # which is dequantized on a CPU
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {getattr(torch, dtype)}
+        assert loaded.quantization is None
 
 
 def test_the_four_bit_experts_of_gpt_oss_are_dequantized_on_a_cpu_and_recorded(tmp_path):
