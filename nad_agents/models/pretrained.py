@@ -80,7 +80,7 @@ def read_weights(
         model, report = factory.from_pretrained(target, config=config, dtype=dtype, output_loading_info=True, **options)
     except ImportError as error:
         raise MissingDependencyError(_missing_package(name, error)) from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         msg = f"the weights of {name} cannot be read: {one_line_error(error)}{_trust_hint(error)}"
         raise ModelLoadError(msg) from error
     missing = sorted(report["missing_keys"])

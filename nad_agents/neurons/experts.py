@@ -169,7 +169,8 @@ class Llama4Experts(RoutedExperts):
 def is_switchable(module: nn.Module) -> bool:
     """Return whether an experts module has unquantized weights and an implementation that can be replaced."""
     weight = getattr(module, "down_proj", None)
-    flags = ("has_gate", "has_bias", "is_transposed", "has_post_expert_norm", "_apply_gate")
+    # has_post_expert_norm is not among them: older versions of transformers normalize no output and lack the flag
+    flags = ("has_gate", "has_bias", "is_transposed", "_apply_gate")
     return (
         isinstance(weight, torch.Tensor)
         and weight.dim() == 3

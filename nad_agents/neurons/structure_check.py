@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import UnsupportedModelError
+from nad_agents.models.dense_weight import weight_format
 from nad_agents.neurons.dense import DenseBlock
 from nad_agents.neurons.experts import Llama4Experts, expert_activations
 from nad_agents.neurons.layer_structure import Owner
@@ -29,6 +29,9 @@ _TOKENS = 3
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Largest permitted error of an output by its dtype, relative to its norm."""
+
+_EXACT = {str(dtype).removeprefix("torch.") for dtype in _TOLERANCE}
+"""Formats of weights whose layers round nothing more than the output."""
 
 _QUANTIZED = 0.1
 """Largest permitted relative error for layers that round their inputs, such as int8 layers."""
@@ -181,8 +184,8 @@ def _is_readable(dense: DenseBlock, activations: torch.Tensor, output: torch.Ten
     bias = getattr(dense.down, "bias", None)
     if isinstance(bias, torch.Tensor):
         expected = expected - bias.float()
-    # compressed-tensors leaves the class of a layer whose inputs it rounds
-    exact = isinstance(dense.down, nn.Linear | Conv1D) and not hasattr(dense.down, "quantization_scheme")
+    # compressed-tensors leaves the class and the weight of a layer whose inputs it rounds
+    exact = weight_format(dense.down) in _EXACT and not hasattr(dense.down, "quantization_scheme")
     tolerance = _tolerance(output) if exact else _QUANTIZED
     return _relative_error(activations.float() @ weight.T, expected) <= tolerance
 

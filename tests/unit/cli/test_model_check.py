@@ -5,7 +5,7 @@ from rich.console import Console
 
 from nad_agents.cli.model_check import describe_model
 from tests.adapters import write_adapter
-from tests.quantized_models import METHODS
+from tests.quantized_models import METHODS, plain_model
 from tests.tiny_models import byte_tokenizer, make_model
 
 
@@ -33,7 +33,7 @@ def test_a_plain_model(folder, monkeypatch):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("method", [name for name in METHODS if name.startswith("compressed")])
 def test_a_quantized_model(tmp_path, method):
-    METHODS[method](tmp_path)
+    METHODS[method](tmp_path, plain_model())
     found = findings(tmp_path)
     assert found["weights"].detail.startswith("quantized (compressed-tensors); 22 linear layers float32")
     assert found["attribution"].status == "ok"

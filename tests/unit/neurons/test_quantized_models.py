@@ -1,51 +1,90 @@
 """Neurons recorded on quantized models are those of the written formula on the same model."""
 
+from itertools import product
+
 import pytest
+import safetensors.torch
 import torch
 
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
-from nad_agents.exceptions import ConfigurationError
+from nad_agents.exceptions import ConfigurationError, ModelLoadError
 from nad_agents.models import load_model
-from nad_agents.neurons.architectures import find_feed_forwards
+from nad_agents.neurons.architectures import find_feed_forwards, verify_feed_forwards
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
-from tests.quantized_models import METHODS
+from tests.adapters import write_adapter
+from tests.quantized_models import METHODS, mxfp4_weight, plain_model, save_fp8, save_mxfp4
 
 TOP_K, PER_LAYER = 20, 12
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
 
-@pytest.fixture(scope="module", params=METHODS)
+UNREAD = ("compressed-tensors w8a8", "mixture")
+"""What transformers cannot load: experts of eight-bit integers."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pair for pair in product(METHODS, ("dense", "adapter", "mixture")) if pair != UNREAD],
+    ids=", ".join,
+)
 def quantized(request, tmp_path_factory):
+    """A quantized model: without more, with an adapter, or with routed experts."""
+    method, variant = request.param
     folder = tmp_path_factory.mktemp("quantized")
-    METHODS[request.param](folder)
-    return load_model(folder, device="cpu")
+    METHODS[method](folder / "model", plain_model(mixture=variant == "mixture"))
+    if variant != "adapter":
+        return load_model(folder / "model", device="cpu")
+    write_adapter(plain_model(), folder / "lora")
+    return load_model(folder / "model", adapter=folder / "lora", device="cpu")
 
 
 def formula_scores(model, ids, score):
     """[T, layers, d_ff] of a teacher-forced forward; position t emits ids[t + 1]."""
-    layers, inputs = model.model.layers, {}
+    inputs = {}
+    implementation = model.get_experts_implementation()
+    model.set_experts_implementation("eager")
     hooks = [
-        layer.mlp.register_forward_pre_hook(lambda _m, x, i=i: inputs.__setitem__(i, x[0]))
-        for i, layer in enumerate(layers)
+        module.register_forward_pre_hook(
+            lambda module, args, named: inputs.__setitem__(module, (*args, *named.values())), with_kwargs=True
+        )
+        for module in model.model.layers.modules()
     ]
     with torch.no_grad():
         model(input_ids=torch.tensor([ids]))
         for hook in hooks:
             hook.remove()
+        model.set_experts_implementation(implementation)
         scores = []
-        for i, layer in enumerate(layers):
-            h = layer.mlp.act_fn(layer.mlp.gate_proj(inputs[i])) * layer.mlp.up_proj(inputs[i])
-            h = h[0, :-1]
+        for layer in model.model.layers:
+            h, directions = (mixture if hasattr(layer.mlp, "experts") else dense)(layer.mlp, inputs)
+            h = h[:-1]
             if score == "attribution":
-                # what the projection makes of one neuron at a time
-                down = layer.mlp.down_proj(torch.eye(h.shape[-1], dtype=h.dtype))
-                scores.append(h * (model.lm_head.weight[torch.tensor(ids[1:])] @ down.T))
+                scores.append(h * (model.lm_head.weight[torch.tensor(ids[1:])] @ directions.T))
             else:
                 scores.append(h.abs())
     return torch.stack(scores, dim=1).float()
+
+
+def dense(mlp, inputs):
+    """Activations [T, f], and what one neuron at a time gives, [f, d]."""
+    (x,) = inputs[mlp]
+    h = (mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)).flatten(0, -2)
+    return h, mlp.down_proj(torch.eye(h.shape[-1], dtype=h.dtype))
+
+
+def mixture(mlp, inputs):
+    """The same, times the weights, for all routed experts and the shared one after them."""
+    x, index, weights = inputs[mlp.experts]
+    gate, up = torch.einsum("td,efd->tef", x, mlp.experts.gate_up_proj).chunk(2, dim=-1)
+    router = x.new_zeros(len(x), mlp.experts.num_experts).scatter(1, index, weights.to(x.dtype))
+    routed = mlp.experts.act_fn(gate) * up * router[..., None]
+    shared, directions = dense(mlp.shared_expert, inputs)
+    shared = shared * mlp.shared_expert_gate(x).sigmoid()
+    down = mlp.experts.down_proj.transpose(1, 2).flatten(0, 1)
+    return torch.cat([routed.flatten(1), shared], 1), torch.cat([down, directions])
 
 
 def check_top(recorded, scores, tolerance):
@@ -91,14 +130,35 @@ def test_the_weight_is_what_the_projection_multiplies_by(quantized):
 
 
 def test_another_quantization_on_top_is_refused(tmp_path):
-    METHODS["fp8"](tmp_path)
+    save_fp8(tmp_path, plain_model())
     with pytest.raises(ConfigurationError, match=r"quantized already \(fp8\)"):
         load_model(tmp_path, device="cpu", dtype="int8")
 
 
+def test_experts_that_transformers_cannot_load_are_refused(tmp_path):
+    METHODS[UNREAD[0]](tmp_path, plain_model(mixture=True))
+    with pytest.raises(ModelLoadError, match=r"the weights of .* cannot be read"):
+        load_model(tmp_path, device="cpu")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_fp8_is_dequantized_on_a_cpu(tmp_path, dtype):
-    METHODS["fp8"](tmp_path)
+@pytest.mark.parametrize("method", [method for method in METHODS if method.startswith(("fp8", "compressed-tensors"))])
+def test_some_methods_compute_in_any_type(tmp_path, method, dtype):
+    METHODS[method](tmp_path, plain_model())
     loaded = load_model(tmp_path, device="cpu", dtype=dtype)
-    assert {parameter.dtype for parameter in loaded.model.parameters()} == {getattr(torch, dtype)}
-    assert loaded.quantization is None
+    assert loaded.dtype == getattr(torch, dtype)
+    if method == "fp8":  # which is dequantized on a CPU
+        assert {parameter.dtype for parameter in loaded.model.parameters()} == {getattr(torch, dtype)}
+        assert loaded.quantization is None
+
+
+def test_the_four_bit_experts_of_gpt_oss_are_dequantized_on_a_cpu_and_recorded(tmp_path):
+    save_mxfp4(tmp_path)
+    stored = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    model = load_model(tmp_path, device="cpu", dtype="float32").model
+    for index, layer in enumerate(model.model.layers):
+        for name in ("gate_up_proj", "down_proj"):
+            key = f"model.layers.{index}.mlp.experts.{name}"
+            expected = mxfp4_weight(stored[f"{key}_blocks"], stored[f"{key}_scales"])
+            torch.testing.assert_close(layer.mlp.experts.get_parameter(name), expected)
+    verify_feed_forwards(model, find_feed_forwards(model))
