@@ -265,8 +265,8 @@ def table_rows(bench: Bench) -> dict[str, Row]:
         f"{shape.waiting} waiting requests of best-of-{pruned}, {tokens} tokens, first_chunk",
         "never",
         lambda: bench.ratio(
-            lambda: bench.many(pruned, tokens, shape.waiting, pruning="first_chunk"),
-            lambda: bench.many(pruned, tokens, shape.waiting),
+            lambda: bench.many(pruned, tokens, shape.waiting, pruning="first_chunk", max_rows=128),
+            lambda: bench.many(pruned, tokens, shape.waiting, max_rows=128),
         ),
         "0.40",
     )
