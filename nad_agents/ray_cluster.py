@@ -115,8 +115,8 @@ def connected(address: str | None = None) -> Iterator[Any]:
             wanted = address or os.environ.get("RAY_ADDRESS")
             if wanted:
                 msg = (
-                    f"no Ray cluster answers at {wanted}: {error}; start one there with: ray start --head, and if it asks "
-                    "for a token, set RAY_AUTH_MODE=token"
+                    f"no Ray cluster answers at {wanted}: {error}; start one there (ray start --head), or, "
+                    "if it asks for a token, set RAY_AUTH_MODE=token"
                 )
                 raise ConfigurationError(msg) from error
     if not ray.is_initialized():
