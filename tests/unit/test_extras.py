@@ -17,6 +17,7 @@ ROOTS = {
     "": ["nad_agents", "nad_agents.decoder", "nad_agents.cli", "nad_agents.testing"],
     "langchain": ["langchain_nad"],
     "llama-index": ["llama_index.llms.nad"],
+    "ray": ["nad_server.ray_app"],
     "sandbox": ["nad_sandbox"],
     "server": ["nad_server"],
 }
@@ -25,6 +26,7 @@ FRAMEWORKS = {
     "": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
     "langchain": {"llama-index-core", "fastapi", "docker"},
     "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
+    "ray": {"langchain", "langchain-core", "llama-index-core", "docker", "pandas"},
     "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
     "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
 }
