@@ -114,7 +114,10 @@ def connected(address: str | None = None) -> Iterator[Any]:
         except (ConnectionError, ValueError) as error:
             wanted = address or os.environ.get("RAY_ADDRESS")
             if wanted:
-                msg = f"no Ray cluster answers at {wanted}: {error}; start one there with: ray start --head"
+                msg = (
+                    f"no Ray cluster answers at {wanted}: {error}; start one there (ray start --head), or, "
+                    "if it asks for a token, set RAY_AUTH_MODE=token"
+                )
                 raise ConfigurationError(msg) from error
     if not ray.is_initialized():
         ray.init(

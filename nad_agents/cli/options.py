@@ -232,6 +232,9 @@ RayAddressOption = Annotated[
         "runs on this machine, else one that is started.",
     ),
 ]
-ReplicasOption = Annotated[int | None, option(ReplicaOptions, "replicas")]
+ReplicasOption = Annotated[
+    int | None,
+    option(ReplicaOptions, "replicas", note="Default: one that serves, and as many as there is room for that record."),
+]
 NumCPUsOption = Annotated[float | None, option(ReplicaOptions, "num_cpus", "--num-cpus", note="Default: 1.")]
 NumGPUsOption = Annotated[float | None, option(ReplicaOptions, "num_gpus", "--num-gpus", note="Default: 0.")]

@@ -18,6 +18,7 @@ ROOTS = {
     "langchain": ["langchain_nad"],
     "llama-index": ["llama_index.llms.nad"],
     "mcp": ["nad_mcp", "nad_mcp.command", "nad_mcp.server", "nad_mcp.http"],
+    "ray": ["nad_server.ray_app"],
     "sandbox": ["nad_sandbox"],
     "server": ["nad_server"],
 }
@@ -27,6 +28,7 @@ FRAMEWORKS = {
     "langchain": {"llama-index-core", "fastapi", "docker"},
     "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
     "mcp": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
+    "ray": {"langchain", "langchain-core", "llama-index-core", "docker", "pandas"},
     "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
     "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
 }
