@@ -160,8 +160,8 @@ def policies(n: int) -> list[Policy]:
             return order[:size]
 
         made += [
-            Policy(label, "chosen by what programs do", fixed),
-            Policy(f"{label}, examples", "the same, with examples", fixed, checked=True),
+            Policy(label, "by what programs do", fixed),
+            Policy(f"{label}, examples", "the same, examples checked", fixed, checked=True),
             Policy(f"{label}, agreement and log-probability", "agreement, log-probability", fixed, "nad_fusion"),
             Policy(f"{label}, knn", "agreement (knn)", fixed, "knn"),
             Policy(f"{label}, random", "at random", fixed, "random"),
@@ -242,9 +242,9 @@ COLORS = {
     "at random": ("#777777", "v"),
     "agreement (knn)": ("#0072B2", "o"),
     "agreement, log-probability": ("#CC79A7", "P"),
-    "chosen by what programs do": ("#000000", "s"),
+    "by what programs do": ("#000000", "s"),
     'until="decided"': ("#E69F00", "D"),
-    "the same, with examples": ("#009E73", "^"),
+    "the same, examples checked": ("#009E73", "^"),
     UNTIL_PASSED: ("#D55E00", "X"),
 }
 
