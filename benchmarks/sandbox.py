@@ -14,7 +14,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -90,12 +90,32 @@ def memory_per_waiting(kind: type[DockerSandbox] | type[BubblewrapSandbox], coun
         return sum(map(proportional_kib, new)) / 1024 / count
 
 
+def observe(kinds: Sequence[type[DockerSandbox] | type[BubblewrapSandbox]], candidates: Sequence[str]) -> None:
+    """Print how long it takes to run all candidates on the same inputs, two at a time."""
+    print(f"\n| {len(candidates)} candidates observed | inputs | parallel | seconds |\n|---|---|---|---|")
+    for kind in kinds:
+        with kind(parallel=2) as sandbox:
+            runner = BehaviourRunner(sandbox)
+            warm = answers(len(candidates) + 8)[-8:]
+            runner.observe(warm[:4], prompt=TASK)
+            runner.observe(warm[4:], prompt=TASK)
+            sandbox.wait_ready()
+            started = time.perf_counter()
+            inputs = runner.observe(candidates, prompt=TASK).inputs
+            spent = time.perf_counter() - started
+        print(f"| {kind.__name__} | {len(inputs)} | 2 | {spent:.1f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--candidates", type=int, default=64)
+    parser.add_argument("--observing", action="store_true", help="measure only how long observing takes")
     arguments = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+    if arguments.observing:
+        observe((DockerSandbox, BubblewrapSandbox), answers(arguments.candidates))
+        return
 
     # 1. from cold: a new sandbox object, nothing started; the engine runs, the image is there
     cold = {"docker": seconds(lambda: first_check(DockerSandbox)), "bubblewrap": None}
@@ -137,8 +157,9 @@ def main() -> None:
 
     # 3. a whole ranking, in which none passes
     candidates = answers(arguments.candidates)
+    kinds = (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]
     print(f"\n| {len(candidates)} candidates walked | parallel | seconds | per second |\n|---|---|---|---|")
-    for kind in (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]:
+    for kind in kinds:
         for parallel in (1, 2, 4):
             with kind(parallel=parallel) as sandbox:
                 verifier = CodeVerifier(sandbox, tests=TESTS)
@@ -154,23 +175,11 @@ def main() -> None:
             print(f"| {kind.__name__} | {parallel} | {spent:.1f} | {len(candidates) / spent:.1f} |")
 
     # 4. what all candidates do on the same inputs
-    print(f"\n| {len(candidates)} candidates observed | inputs | parallel | seconds |\n|---|---|---|---|")
-    for kind in (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]:
-        with kind(parallel=2) as sandbox:
-            runner = BehaviourRunner(sandbox)
-            warm = answers(arguments.candidates + 8)[-8:]
-            runner.observe(warm[:4], prompt=TASK)
-            runner.observe(warm[4:], prompt=TASK)
-            sandbox.wait_ready()
-            started = time.perf_counter()
-            inputs = runner.observe(candidates, prompt=TASK).inputs
-            spent = time.perf_counter() - started
-        print(f"| {kind.__name__} | {len(inputs)} | 2 | {spent:.1f} |")
+    observe(kinds, candidates)
 
     # 5. the rest
     print("\n| what | docker | bubblewrap |\n|---|---|---|")
     print(f"| first check from cold, s | {shown(cold['docker'])} | {shown(cold['bubblewrap'])} |")
-    kinds = (DockerSandbox, BubblewrapSandbox)[: len(sandboxes)]
     memory = " | ".join(f"{memory_per_waiting(kind):.1f}" for kind in kinds)
     print(f"| host memory of a waiting sandbox, MiB (PSS) | {memory} |{' - |' if len(kinds) == 1 else ''}")
 

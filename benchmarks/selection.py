@@ -97,6 +97,7 @@ class Policy:
         sampled: Maps a problem and the order of sampling to the candidates that are generated.
         ranks: What ranks the candidates.
         checked: Whether they are checked in rank order with the prompt's examples, until one passes.
+        check_all: Whether all are checked, and only those that pass are compared.
     """
 
     label: str
@@ -104,6 +105,7 @@ class Policy:
     sampled: Callable[[Problem, Sequence[int]], Sequence[int]]
     ranks: Ranks = "auto"
     checked: bool = False
+    check_all: bool = False
 
     def replay(self, problem: Problem, order: Sequence[int]) -> Pick:
         """Return what the policy gives if the candidates come in an order."""
@@ -116,6 +118,10 @@ class Policy:
         compared = len(programs) if len(members) > 1 else 0
         if not self.checked or problem.examples is None:
             return Pick(float(problem.correct[ranking[0]]), tokens, compared)
+        if self.check_all:
+            passes = [i for i in ranking if problem.examples[i]]
+            pick = problem.ranking(passes, self.ranks)[0] if passes else ranking[0]
+            return Pick(float(problem.correct[pick]), tokens, compared + len(set(problem.programs[members])))
         passing = next((place for place, i in enumerate(ranking) if problem.examples[i]), None)
         checked = set(problem.programs[ranking[: len(ranking) if passing is None else passing + 1]])
         if self.series == UNTIL_PASSED:  # the checks came between the waves, of every program
@@ -160,8 +166,9 @@ def policies(n: int) -> list[Policy]:
             return order[:size]
 
         made += [
-            Policy(label, "chosen by what programs do", fixed),
-            Policy(f"{label}, examples", "the same, with examples", fixed, checked=True),
+            Policy(label, "by what programs do", fixed),
+            Policy(f"{label}, examples", "the same, examples checked", fixed, checked=True),
+            Policy(f"{label}, examples, all checked", "all checked", fixed, checked=True, check_all=True),
             Policy(f"{label}, agreement and log-probability", "agreement, log-probability", fixed, "nad_fusion"),
             Policy(f"{label}, knn", "agreement (knn)", fixed, "knn"),
             Policy(f"{label}, random", "at random", fixed, "random"),
@@ -226,10 +233,10 @@ def replay(problems: Sequence[Problem], draws: int, n: int) -> list[Replayed]:
 def replay_table(replayed: Sequence[Replayed]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Return the accuracy and the costs of every policy, against the same choice from all candidates."""
     sample = Resampling(len(replayed[0].correct))
-    full = {(one.policy.ranks, one.policy.checked): one for one in reversed(replayed[:5])}
+    full: dict[tuple[Ranks, bool, bool], Replayed] = {}  # the first of each kind samples all candidates
     rows = []
     for one in replayed:
-        whole = full[one.policy.ranks, one.policy.checked]
+        whole = full.setdefault((one.policy.ranks, one.policy.checked, one.policy.check_all), one)
         difference = percent(sample.mean(one.correct - whole.correct), signed=True)
         tokens = f"{100 * one.tokens.sum() / whole.tokens.sum():.0f}"
         rows.append(
@@ -242,9 +249,9 @@ COLORS = {
     "at random": ("#777777", "v"),
     "agreement (knn)": ("#0072B2", "o"),
     "agreement, log-probability": ("#CC79A7", "P"),
-    "chosen by what programs do": ("#000000", "s"),
+    "by what programs do": ("#000000", "s"),
     'until="decided"': ("#E69F00", "D"),
-    "the same, with examples": ("#009E73", "^"),
+    "the same, examples checked": ("#009E73", "^"),
     UNTIL_PASSED: ("#D55E00", "X"),
 }
 

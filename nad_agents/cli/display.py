@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
@@ -203,10 +203,23 @@ def _behaviour(selection: Selection) -> str:
     shown = f"{details['inputs'][0].strip()} gives {details['behaviours'][label]['outcomes'][0]}"
     if inputs == 1:
         return f"{same} of {len(selection.candidates)} do the same: {shown}"
+    shown += _separation(details.get("separation"))
     if selection.selector == "behaviour":
         share = f"the others do the same on {100 * selection.best.score:.0f}% of {inputs} inputs on average"
         return f"{share}, {same} of {len(selection.candidates)} on all of them, such as {shown}"
     return f"{same} of {len(selection.candidates)} do the same on all of {inputs} inputs, such as {shown}"
+
+
+def _separation(details: Mapping[str, Any] | None) -> str:
+    """Return what separated the two leading groups of programs and what that cost; empty if nothing did."""
+    if details is None or details["decided_by"] is None:
+        return ""
+    first, second = details["candidates"]
+    cost = f"{details['generated_tokens']} tokens, {details['questions']} questions and {details['seconds']:.1f} s"
+    count = len(details["inputs"])
+    return (
+        f"; the {details['decided_by']} on {count} proposed inputs decided between #{first} and #{second}, for {cost}"
+    )
 
 
 def _letters(label: int) -> str:

@@ -99,10 +99,10 @@ def prune(passed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool
     Returns:
         Which programs and which assertions are left, bool [programs] and bool [assertions].
     """
-    programs: NDArray[np.bool_] = np.ones(passed.shape[0], dtype=np.bool_)
-    assertions: NDArray[np.bool_] = np.ones(passed.shape[1], dtype=np.bool_)
+    programs: NDArray[np.bool_] = np.ones(passed.shape[0], dtype=bool)
+    assertions: NDArray[np.bool_] = np.ones(passed.shape[1], dtype=bool)
     while True:
-        left = np.asarray(passed[:, assertions].any(axis=1))
+        left: NDArray[np.bool_] = np.asarray(passed[:, assertions].any(axis=1))
         if not left.any():
             return np.ones_like(programs), np.ones_like(assertions)
         scores = codet_scores(passed[np.ix_(left, assertions)])
@@ -178,7 +178,7 @@ class CodeT(SelectorBase):
             counts[candidate] = int(passed[place].sum())
         details = {"assertions": list(results.assertions), "passed": counts}
         if self.pruned:
-            details["dropped"] = [results.assertions[i] for i in np.flatnonzero(~assertions).tolist()]
+            details["dropped"] = [results.assertions[int(i)] for i in np.flatnonzero(~assertions)]
         return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)
 
     def score_passed(self, passed: NDArray[np.bool_]) -> NDArray[np.float64]:

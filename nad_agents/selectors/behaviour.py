@@ -104,18 +104,16 @@ class Behaviour(SelectorBase):
         values[present] = self.score_labels(labels)
         tie_breaks = (evidence.values, *evidence.tie_breaks)
         note: dict[str, Any] = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
-        if self.separate is not None:
-            places = {candidate: place for place, candidate in enumerate(present)}
-            ranking = [places[i] for i in rank(Scores(values, tie_breaks), group) if i in places]
-            pair = leading_pair(ranking, labels, values[present], self.close)
-            if pair is not None:
-                runner = cast("ProposalObserver", self.runner)
-                found = separate(answers, group.prompt, pair, runner=runner, separator=self.separate, judge=self.judge)
-                inputs += found.inputs
-                outcomes = [[*row, *more] for row, more in zip(outcomes, found.outcomes, strict=True)]
-                labels = np.hstack([labels, found.labels])
-                values[present] = self._separated(labels, found.preferred)
-                note["separation"] = {"candidates": [present[place] for place in pair], **found.details}
+        ranking = [present.index(i) for i in rank(Scores(values, tie_breaks), group) if i in present]
+        pair = None if self.separate is None else leading_pair(ranking, labels, values[present], self.close)
+        if self.separate is not None and pair is not None:
+            runner = cast("ProposalObserver", self.runner)
+            found = separate(answers, group.prompt, pair, runner=runner, separator=self.separate, judge=self.judge)
+            inputs += found.inputs
+            outcomes = [[*row, *more] for row, more in zip(outcomes, found.outcomes, strict=True)]
+            labels = np.hstack([labels, found.labels])
+            values[present] = self._separated(labels, found.preferred)
+            note["separation"] = {"candidates": [present[place] for place in pair], **found.details}
         # 3. group candidates with the same behavior, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):

@@ -228,6 +228,7 @@ def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, mo
         (["ask", "x", "--similarity", "dice"], 2, "jaccard"),
         (["ask", "x", "-m", "/no/such/folder"], 4, "no file or folder"),
         (["ask", "x", "--dtype", "int3"], 2, "int3"),
+        (["code", "x", "-s", "knn", "--separate", "vote"], 2, "leave out one of them"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_an_exit_code(nad, args, code, message):
@@ -304,6 +305,43 @@ class _LaterBlock:
 
     def __init__(self, *, passes):
         self.passes = passes
+
+
+@pytest.mark.parametrize("passes", [True, False])
+def test_code_may_check_all_and_let_the_model_separate_leading_groups(nad, monkeypatch, passes):
+    from nad_sandbox.backends.local import UnsafeLocalSandbox
+
+    from nad_agents.cli import generate
+    from nad_agents.input_proposals import ModelSeparator
+    from nad_agents.self_evaluation import ModelJudge
+    from nad_agents.testing import ScriptedAnswer, ScriptedDecoder
+
+    asked = []
+
+    class Watched(ScriptedDecoder):
+        def decode(self, prompt, **options):
+            asked.append(options)
+            return super().decode(prompt, **options)
+
+    separation = {"candidates": [0, 1], "inputs": ["f(0)"], "decided_by": "judge"}
+    details = {
+        "inputs": ["f(1)", "f(0)"],
+        "groups": [0, 1],
+        "behaviours": [{"size": 1, "outcomes": ["2", "3"]}, {"size": 1, "outcomes": ["2", "4"]}],
+        "separation": {**separation, "generated_tokens": 20, "questions": 2, "seconds": 0.5},
+    }
+    answer = ScriptedAnswer(["```python\nprint('first')\n```", "no"], details=details)
+    monkeypatch.setattr(generate, "_load_decoder", lambda *_: Watched(answer))
+    monkeypatch.setattr(generate, "open_sandbox", lambda *_, **__: UnsafeLocalSandbox())
+    monkeypatch.setattr(generate, "code_verifier", lambda *_: _LaterBlock(passes=passes))
+    code, _, err = nad("code", "print something", "-n", 2, "--check-all", "--separate", "judge")
+    assert code == (0 if passes else 3)
+    said = "the judge on 1 proposed inputs decided between #0 and #1, for 20 tokens, 2 questions and 0.5 s"
+    assert said in " ".join(err.split())
+    assert asked[0]["verification"].check_all
+    options = asked[0]["config"].selector_options
+    assert isinstance(options["separate"], ModelSeparator)
+    assert isinstance(options["judge"], ModelJudge)
 
 
 @pytest.mark.parametrize("passes", [True, False])
