@@ -8,11 +8,15 @@ VLLM_VENV  := .venv-vllm
 VLLM_BIN   := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
+LOWEST_VENV  := .venv-lowest
+LOWEST_BIN   := $(LOWEST_VENV)/bin
+LOWEST_READY := $(LOWEST_VENV)/.ready
+
 DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 
-.PHONY: demo test test-vllm unit lint check format docs reference diagrams dist licenses sbom clean
+.PHONY: demo test test-vllm test-lowest unit lint check format docs reference diagrams screenshots dist image licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -58,6 +62,24 @@ test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit \
 	  --ignore tests/unit/llama_index
 
+# the oldest versions that pyproject.toml allows, but for torch, of which several would be gigabytes
+$(LOWEST_READY): pyproject.toml
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_BIN)/python -m pip install --quiet --upgrade "pip>=25.1" uv
+	$(LOWEST_BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	echo "torch ; python_version < '3'" > $(LOWEST_VENV)/no-torch.txt
+	$(LOWEST_BIN)/uv pip compile --quiet --resolution lowest-direct --extra all --python $(LOWEST_BIN)/python \
+	  --no-emit-package nad-agents --override $(LOWEST_VENV)/no-torch.txt --output-file $(LOWEST_VENV)/lowest.txt pyproject.toml
+	$(LOWEST_BIN)/python -m pip install --quiet --requirement $(LOWEST_VENV)/lowest.txt
+	$(LOWEST_BIN)/python -m pip install --quiet --no-deps --editable .
+	$(LOWEST_BIN)/python -m pip install --quiet --constraint $(LOWEST_VENV)/lowest.txt \
+	  blockbuster langchain langgraph "pytest-timeout>=2.3" "pytest-xdist>=3.6" pyyaml
+	touch $(LOWEST_READY)
+
+# the unit tests with them; old versions warn of what later ones have mended
+test-lowest: $(LOWEST_READY)
+	OMP_NUM_THREADS=1 $(LOWEST_BIN)/python -m pytest -W default --numprocesses auto --dist worksteal tests/unit
+
 # a minute; no network, no weights
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit
@@ -88,6 +110,10 @@ reference: $(READY)
 diagrams: $(READY)
 	$(BIN)/python docs/scripts/diagrams.py
 
+# the pictures of the program on the pages; needs a browser and a sandbox
+screenshots: $(READY)
+	$(BIN)/python docs/scripts/screenshots.py
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -97,6 +123,10 @@ dist: $(RELEASE)
 	rm -rf dist
 	$(BIN)/python -m build --quiet
 	$(BIN)/python -m twine check --strict dist/*
+
+# the server as a container image, nad-server; `docker run` lines are on docs/how-to/containers.md
+image: dist
+	docker build --file deploy/Dockerfile --tag nad-server .
 
 # the licenses of what the extras install, and a bill of materials of the same in CycloneDX' format
 licenses: $(RELEASE)
@@ -113,4 +143,4 @@ $(RELEASE): $(READY)
 	touch $(RELEASE)
 
 clean:
-	rm -rf $(VENV) $(VLLM_VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM_VENV) $(LOWEST_VENV) site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

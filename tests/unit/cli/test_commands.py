@@ -91,6 +91,17 @@ def test_quiet_prints_the_answer_alone_and_a_seed_repeats_it(nad, folder):
     assert first[2] == ""
 
 
+def test_plain_lines_are_those_that_a_file_gets(nad, folder, monkeypatch):
+    args = ("ask", "hello", "-m", folder, "-n", 3, "--max-new-tokens", 12, "--seed", 1)
+    _, out, err = nad(*args)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in nad(*args)[2]
+    code, plain_out, plain_err = nad(*args, "--plain")
+    assert (code, plain_out) == (0, out)
+    assert plain_err.splitlines()[:-1] == err.splitlines()[:-1]  # the last one has the times
+    assert "\x1b" not in plain_err
+
+
 def test_one_candidate_needs_no_comparison(nad, folder):
     code, out, _ = nad("ask", "hello", "-m", folder, "-n", 1, "-t", 0, "--max-new-tokens", 5, "--json")
     assert code == 0

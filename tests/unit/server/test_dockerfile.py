@@ -2,6 +2,9 @@
 
 import json
 import re
+import shlex
+
+import pytest
 
 from tests.unit.docs_scripts import reference
 from tests.unit.sources import ROOT
@@ -20,6 +23,15 @@ def test_the_server_is_started_with_options_of_the_command():
     assert program == "nad"
     context = dict(reference.commands())[name].make_context(name, arguments)
     assert f"EXPOSE {context.params['port']}\n" in TEXT
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/containers.md"])
+def test_what_a_page_hands_to_the_image_are_options_of_the_command(page):
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(r"^docker run .*? nad-server(?::\w+)?( .*)?$", text, re.MULTILINE)
+    assert lines
+    for options in lines:
+        dict(reference.commands())["serve"].make_context("serve", shlex.split(options))
 
 
 def test_health_is_asked_at_an_endpoint_that_needs_no_key():

@@ -13,7 +13,7 @@ from nad_sandbox.checks.verifier import _is_literal
 BROKEN = {
     "no Python": "x = = 1",
     "brackets": "(" * 5000 + ")" * 5000,
-    "terms": "x = 1" + " + 1" * 9000,
+    "terms": "x = 1" + " + 1" * 20_000,
     "signs": "-" * 50_000 + "1",
     "attributes": "x" + ".a" * 50_000,
     "indentation": "".join(" " * depth + "if 1:\n" for depth in range(200)),
