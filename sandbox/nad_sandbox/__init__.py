@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nad_sandbox.checks.report import CheckResult, Report
     from nad_sandbox.checks.verifier import CodeVerifier
     from nad_sandbox.ownership.reaper import reap_leftovers
+    from nad_sandbox.session import SandboxSession
 
 __all__ = [
     "AssertionRunner",
@@ -48,6 +49,7 @@ __all__ = [
     "Sandbox",
     "SandboxError",
     "SandboxFailureError",
+    "SandboxSession",
     "SandboxUnavailableError",
     "UnsafeLocalSandbox",
     "auto_sandbox",
@@ -65,6 +67,7 @@ _LAZY = {
     "CodeVerifier": "nad_sandbox.checks.verifier",
     "DockerSandbox": "nad_sandbox.backends.docker",
     "Report": "nad_sandbox.checks.report",
+    "SandboxSession": "nad_sandbox.session",
     "UnsafeLocalSandbox": "nad_sandbox.backends.local",
     "auto_sandbox": "nad_sandbox.backends.auto",
     "extract_code": "nad_sandbox.checks.code_extraction",

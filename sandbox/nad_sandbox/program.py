@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from nad_sandbox.base import Limits
 
 __all__ = [
+    "END_PROGRAM",
     "MAIN_FILE",
     "PROGRAM_ENV",
     "Program",
@@ -29,6 +30,9 @@ __all__ = [
 
 MAIN_FILE = "main.py"
 """Name, in the working folder, of the file with the source given to `run_python`."""
+
+END_PROGRAM = b"\x18"
+"""Byte that asks the bootstrap program of a session to end the program that runs."""
 
 PROGRAM_ENV: dict[str, str] = {
     "LANG": "C.UTF-8",
@@ -64,6 +68,9 @@ class Program:
         stdin: Content of the program's standard input.
         harness: A program of this package, which the bootstrap program runs itself; empty for other programs.
         compiled: Whether `harness` is marshalled code of the sandbox's Python instead of source.
+        folder: The folder in which the command starts, as seen from the working folder.
+        merge_output: Whether standard error goes to standard output, in the order in which the program writes.
+        output_bytes: Number of bytes to keep of each output; None: `Limits.output_bytes`.
     """
 
     argv: tuple[str, ...]
@@ -73,6 +80,9 @@ class Program:
     stdin: bytes = b""
     harness: bytes = b""
     compiled: bool = False
+    folder: str = "."
+    merge_output: bool = False
+    output_bytes: int | None = None
 
     @property
     def size(self) -> int:
@@ -100,6 +110,8 @@ class Program:
             "stdin": len(self.stdin),
             "rlimits": dict(rlimits or {}),
             "mark": len(mark or ""),
+            "folder": self.folder,
+            "merge": self.merge_output,
             "alarm": math.ceil(self.timeout) + _ALARM_GRACE_SECONDS,
         }
         encoded = json.dumps(header).encode()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +14,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
+from nad_sandbox.process.cancellation import await_program
 from nad_sandbox.process.supervisor import POLL_SECONDS
 from nad_sandbox.program import Program, command_program, harness_program, python_program
+from nad_sandbox.session import SESSION_LIMITS, SandboxSession
 
 if TYPE_CHECKING:
+    from nad_sandbox.backends.launcher import Lifetime
     from nad_sandbox.checks.report import Report
+    from nad_sandbox.session import SessionProcess
 
 __all__ = ["ThreadedSandbox"]
 
@@ -35,10 +40,7 @@ class ThreadedSandbox(ABC):
     """
 
     def __init__(self, *, limits: Limits | None = None, parallel: int | None = None) -> None:
-        self.limits = limits or Limits()
-        for name, value in vars(self.limits).items():
-            if not value > 0:
-                raise ValueError(f"Limits.{name} is {value}: it must be positive")
+        self.limits = _checked(limits or Limits())
         self.parallel = parallel if parallel is not None else os.cpu_count() or 1
         if self.parallel < 1:
             raise ValueError(f"parallel is {self.parallel}: at least one program must be able to run")
@@ -46,6 +48,7 @@ class ThreadedSandbox(ABC):
         self._executor: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
         self._running: set[threading.Event] = set()
+        self._sessions: weakref.WeakSet[SandboxSession] = weakref.WeakSet()
         self._closed = False
 
     @abstractmethod
@@ -173,6 +176,42 @@ class ThreadedSandbox(ABC):
             self._refuse_when_closed()
         return result
 
+    def open_session(self, *, limits: Limits | None = None, background: bool = False) -> SandboxSession:
+        """Start a sandbox that lives on from command to command, with files that persist until it is closed.
+
+        Sessions share nothing with one another, and do not count toward `parallel`. Closing this object closes them.
+
+        Args:
+            limits: Limits of the session: time and output hold for each command, the others for the session as a whole.
+                Default: `nad_sandbox.session.SESSION_LIMITS`.
+            background: Whether processes that a command leaves behind live on until the session is closed. Otherwise
+                they end with the command.
+
+        Raises:
+            SandboxUnavailableError: No sandbox can be started, or this kind of sandbox has no sessions.
+            ValueError: A limit is not positive.
+        """
+        self._refuse_when_closed()
+        chosen = _checked(limits or SESSION_LIMITS)
+        lifetime: Lifetime = "background session" if background else "session"
+        session = SandboxSession(lambda: self._session_process(chosen, lifetime), chosen, background=background)
+        with self._lock:
+            closed = self._closed
+            self._sessions.add(session)
+        if closed:
+            session.close()
+            self._refuse_when_closed()
+        return session
+
+    async def aopen_session(self, *, limits: Limits | None = None, background: bool = False) -> SandboxSession:
+        """Do what `open_session` does without blocking the event loop."""
+        return await asyncio.to_thread(self.open_session, limits=limits, background=background)
+
+    def _session_process(self, limits: Limits, lifetime: Lifetime) -> SessionProcess:  # noqa: ARG002 - has none
+        raise SandboxUnavailableError(
+            f"{type(self).__name__} has no sessions; use DockerSandbox, BubblewrapSandbox or AutoSandbox"
+        )
+
     def verify(self, answer: str, *, prompt: str = "") -> Report:
         """Check an answer with the default checks of `CodeVerifier`: it compiles, loads and passes the examples.
 
@@ -204,6 +243,9 @@ class ThreadedSandbox(ABC):
             executor, self._executor = self._executor, None
             for cancelled in self._running:
                 cancelled.set()
+            sessions = list(self._sessions)
+        for session in sessions:
+            session.close()
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
 
@@ -260,17 +302,14 @@ class ThreadedSandbox(ABC):
             executor = self._executor
         cancelled = threading.Event()
         future = asyncio.get_running_loop().run_in_executor(executor, self.run_program, program, cancelled)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            cancelled.set()
-            # the caller may rely on the program being dead once its task has ended
-            while not future.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()
-            raise
+        return await await_program(future, cancelled)
+
+
+def _checked(limits: Limits) -> Limits:
+    for name, value in vars(limits).items():
+        if not value > 0:
+            raise ValueError(f"Limits.{name} is {value}: it must be positive")
+    return limits
 
 
 def _cannot_fit(message: str) -> ExecResult:

@@ -9,6 +9,7 @@ from nad_sandbox.backends.bubblewrap import BubblewrapSandbox
 from nad_sandbox.backends.docker import DockerSandbox
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
 from nad_sandbox.program import Program
+from nad_sandbox.session import SandboxSession
 from nad_sandbox.threaded import ThreadedSandbox
 
 __all__ = ["AutoSandbox", "SandboxKind", "auto_sandbox"]
@@ -17,7 +18,12 @@ SandboxKind = Literal["auto", "docker", "bubblewrap"]
 
 
 def auto_sandbox(
-    kind: SandboxKind = "auto", *, limits: Limits | None = None, parallel: int | None = None, build: bool = True
+    kind: SandboxKind = "auto",
+    *,
+    limits: Limits | None = None,
+    parallel: int | None = None,
+    prestart: int | None = None,
+    build: bool = True,
 ) -> DockerSandbox | BubblewrapSandbox:
     """Return a sandbox that is known to work: `DockerSandbox` where an engine answers, else `BubblewrapSandbox`.
 
@@ -25,15 +31,16 @@ def auto_sandbox(
         kind: "auto", or the only backend to try.
         limits: Limits of each program.
         parallel: Number of programs that may run at once; default: one per CPU core.
+        prestart: Number of sandboxes to keep ready; default: the value of `parallel`. With sessions alone, 0 will do.
         build: Build the project's image when the engine does not have it, which takes up to a minute, once.
 
     Raises:
         SandboxUnavailableError: No backend works; the message gives the reason and remedy for each.
-        ValueError: `kind` is unknown, or a limit or `parallel` is not positive.
+        ValueError: `kind` is unknown, or a limit, `parallel` or `prestart` is out of range.
     """
     candidates: dict[str, DockerSandbox | BubblewrapSandbox] = {
-        "docker": DockerSandbox(limits=limits, parallel=parallel, build=build),
-        "bubblewrap": BubblewrapSandbox(limits=limits, parallel=parallel),
+        "docker": DockerSandbox(limits=limits, parallel=parallel, prestart=prestart, build=build),
+        "bubblewrap": BubblewrapSandbox(limits=limits, parallel=parallel, prestart=prestart),
     }
     if kind not in {"auto", *candidates}:
         raise ValueError(f"kind is {kind!r}; choose 'auto', 'docker' or 'bubblewrap'")
@@ -58,10 +65,11 @@ class AutoSandbox(ThreadedSandbox):
         kind: "auto", or the only backend to try.
         limits: Limits of each program.
         parallel: Number of programs that may run at once; default: one per CPU core.
+        prestart: Number of sandboxes to keep ready; default: the value of `parallel`.
         build: Build the project's image when a Docker engine does not have it.
 
     Raises:
-        ValueError: A limit or `parallel` is not positive.
+        ValueError: A limit, `parallel` or `prestart` is out of range.
     """
 
     def __init__(
@@ -70,10 +78,14 @@ class AutoSandbox(ThreadedSandbox):
         *,
         limits: Limits | None = None,
         parallel: int | None = None,
+        prestart: int | None = None,
         build: bool = True,
     ) -> None:
         super().__init__(limits=limits, parallel=parallel)
+        if prestart is not None and prestart < 0:
+            raise ValueError(f"prestart is {prestart}: it must be 0 or more")
         self._kind = kind
+        self._prestart = prestart
         self._build = build
         self._chosen: DockerSandbox | BubblewrapSandbox | None = None
         self._choosing = threading.Lock()
@@ -89,6 +101,10 @@ class AutoSandbox(ThreadedSandbox):
     def provide_pytest(self) -> None:
         """Make pytest available to the tests of programs."""
         self._backend().provide_pytest()
+
+    def open_session(self, *, limits: Limits | None = None, background: bool = False) -> SandboxSession:
+        """Start a sandbox that lives on from command to command; see `DockerSandbox.open_session`."""
+        return self._backend().open_session(limits=limits, background=background)
 
     def close(self) -> None:
         """Remove everything that the sandbox started; may be called twice."""
@@ -106,5 +122,11 @@ class AutoSandbox(ThreadedSandbox):
             if self._closed:
                 raise SandboxUnavailableError("this AutoSandbox is closed; make a new one")
             if self._chosen is None:
-                self._chosen = auto_sandbox(self._kind, limits=self.limits, parallel=self.parallel, build=self._build)
+                self._chosen = auto_sandbox(
+                    self._kind,
+                    limits=self.limits,
+                    parallel=self.parallel,
+                    prestart=self._prestart,
+                    build=self._build,
+                )
             return self._chosen

@@ -18,7 +18,7 @@ from typing import Literal
 
 from nad_sandbox.backends.bubblewrap_args import Layout, find_interpreter
 from nad_sandbox.backends.bubblewrap_process import OneShotProcess
-from nad_sandbox.backends.launcher import rlimits
+from nad_sandbox.backends.launcher import Lifetime, rlimits
 from nad_sandbox.backends.pool import OneShotPool
 from nad_sandbox.base import ExecResult, Limits, SandboxError, SandboxUnavailableError
 from nad_sandbox.image.pytest_files import collect_pytest, find_pytest
@@ -179,19 +179,27 @@ class BubblewrapSandbox(ThreadedSandbox):
         self._folders.close()
 
     def _run(self, program: Program, cancelled: threading.Event) -> ExecResult:
-        setup, pool = self._prepared()
+        _, pool = self._prepared()
         try:
             process = pool.take()
         except OSError as error:
             raise SandboxUnavailableError(f"the control group of a sandbox cannot be used: {error}") from error
         try:
-            return process.run(program, setup.rlimits, cancelled)
+            return process.run(program, cancelled)
         except BaseException:
             # an interrupt may end this process next, so the sandbox must end now
             process.kill()
             raise
         finally:
             pool.give_back(process)
+
+    def _session_process(self, limits: Limits, lifetime: Lifetime) -> OneShotProcess:
+        setup, _ = self._prepared()
+        layout = replace(setup.layout, limits=limits, lifetime=lifetime)
+        try:
+            return OneShotProcess(layout, setup.groups, _rlimits(limits, setup.groups))
+        except OSError as error:
+            raise SandboxUnavailableError(f"the control group of a sandbox cannot be used: {error}") from error
 
     def _prepared(self) -> tuple[_Setup, OneShotPool[OneShotProcess]]:
         with self._preparing:
@@ -230,12 +238,12 @@ class BubblewrapSandbox(ThreadedSandbox):
 
     def _try(self, layout: Layout, groups: ControlGroups | None) -> _Setup:
         """Make a sandbox, and check from the inside that it isolates."""
-        values = self._rlimits(groups)
+        values = _rlimits(self.limits, groups)
         probe = python_program(_PROBE, stdin=b"", files=None, timeout=60)
         try:
-            process = OneShotProcess(layout, groups)
+            process = OneShotProcess(layout, groups, values)
             try:
-                result = process.run(probe, values, threading.Event())
+                result = process.run(probe, threading.Event())
             finally:
                 process.remove()
         except OSError:
@@ -259,16 +267,17 @@ class BubblewrapSandbox(ThreadedSandbox):
             raise SandboxUnavailableError(f"bubblewrap made something that does not isolate: {facts}")
         return _Setup(layout, groups, values, _scopes(groups))
 
-    def _rlimits(self, groups: ControlGroups | None) -> dict[str, int]:
-        controllers = groups.parents if groups is not None else {}
-        values = rlimits(self.limits, memory="memory" not in controllers)
-        if "memory" not in controllers:
-            # shared memory is not private, and libraries and thread stacks take address space without using memory
-            values["RLIMIT_AS"] = (self.limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
-        if "pids" not in controllers:
-            # counts processes of the program's own user, or of its own user namespace
-            values["RLIMIT_NPROC"] = self.limits.pids
-        return values
+
+def _rlimits(limits: Limits, groups: ControlGroups | None) -> dict[str, int]:
+    controllers = groups.parents if groups is not None else {}
+    values = rlimits(limits, memory="memory" not in controllers)
+    if "memory" not in controllers:
+        # shared memory is not private, and libraries and thread stacks take address space without using memory
+        values["RLIMIT_AS"] = (limits.memory_mb + _ADDRESS_SPACE_MIB) * 2**20
+    if "pids" not in controllers:
+        # counts processes of the program's own user, or of its own user namespace
+        values["RLIMIT_NPROC"] = limits.pids
+    return values
 
 
 def _scopes(groups: ControlGroups | None) -> dict[str, Scope]:
@@ -288,7 +297,7 @@ def _scopes(groups: ControlGroups | None) -> dict[str, Scope]:
 def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
     """Return a pool that holds no reference to the sandbox object, so that collecting that object closes the pool."""
     return OneShotPool(
-        make=lambda: OneShotProcess(setup.layout, setup.groups),
+        make=lambda: OneShotProcess(setup.layout, setup.groups, setup.rlimits),
         discard=lambda process: process.remove(),
         is_usable=lambda process: process.is_usable(),
         goes_on=lambda process: process.goes_on,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, bootstrap_source, session_settings
 from nad_sandbox.base import Limits, SandboxUnavailableError
 from nad_sandbox.image.pytest_files import PACKAGES
 from nad_sandbox.isolation.policy import SCRATCH, SHARED_MEMORY, WORKDIR, scratch_options, shared_memory_mb
@@ -26,6 +26,8 @@ __all__ = ["Interpreter", "Layout", "account_files", "find_interpreter"]
 _SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/share/zoneinfo")
 _MERGED = ("/bin", "/lib", "/lib32", "/lib64")
 _SETTINGS = ("/etc/ld.so.cache", "/etc/alternatives")
+# names of the interpreter that nothing else has
+_NAMES = "/opt/nad-sandbox/bin"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _LINKS = {"fd": "/proc/self/fd", "stdin": "/proc/self/fd/0", "stdout": "/proc/self/fd/1", "stderr": "/proc/self/fd/2"}
 # files in which the kernel describes the host; container engines hide the same ones
@@ -167,6 +169,7 @@ class Layout:
         sized: Whether bubblewrap can bound the size of a tmpfs, which matters where a security module keeps the
             sandbox from mounting its own.
         packages: Files and folders below `nad_sandbox.image.pytest_files.PACKAGES`, by name.
+        lifetime: Whether the sandboxes are for a session.
     """
 
     bwrap: str
@@ -175,6 +178,7 @@ class Layout:
     as_root: bool
     sized: bool
     packages: dict[str, Path]
+    lifetime: Lifetime = "programs"
 
     def user(self) -> int:
         """Return the user id for a new sandbox, as its programs see it.
@@ -207,6 +211,7 @@ class Layout:
             "workdir": WORKDIR,
             "landlock": [SCRATCH, SHARED_MEMORY],
             "user": [user, NOGROUP] if self.as_root else None,
+            "session": session_settings(self.lifetime),
             "confinement": {
                 "writable": {
                     SCRATCH: scratch_options(self.limits),
@@ -222,15 +227,17 @@ class Layout:
         for kind in ("ipc", "pid", "net", "uts", "cgroup-try"):
             yield f"--unshare-{kind}"
         yield from ("--hostname", "sandbox", "--die-with-parent", "--new-session", "--clearenv")
-        path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin"))
+        path = dict.fromkeys((str(Path(self.interpreter.executable).parent), "/usr/bin", "/bin", _NAMES))
         yield from ("--setenv", "PATH", ":".join(path), "--setenv", "TMPDIR", SCRATCH)
         # dropped by the bootstrap program before it takes a job, or by the process that becomes the program
         yield from ("--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SETPCAP")
         if self.as_root:
             yield from ("--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_KILL")
 
-    def _python3(self) -> Iterator[str]:
-        """Yield arguments that make "python3" this interpreter for commands too."""
+    def _names(self) -> Iterator[str]:
+        """Yield arguments that make "python3" this interpreter for commands too, and "python" where nothing else is."""
+        yield from _folders_above(f"{_NAMES}/python")
+        yield from ("--symlink", self.interpreter.executable, f"{_NAMES}/python")
         name = Path(self.interpreter.executable).with_name("python3")
         seen = {*self.interpreter.parts, *_SYSTEM, *_MERGED}
         if not any(name.is_relative_to(part) for part in seen):
@@ -249,7 +256,7 @@ class Layout:
         for part in self.interpreter.parts:
             yield from _folders_above(part)
             yield from ("--ro-bind", part, part)
-        yield from self._python3()
+        yield from self._names()
         for name, path in self.packages.items():
             target = f"{PACKAGES}/{name}"
             yield from _folders_above(target)

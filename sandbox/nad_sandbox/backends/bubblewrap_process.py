@@ -1,4 +1,4 @@
-"""A bubblewrap process that is started ahead of time, reads one program from standard input, and is then removed."""
+"""A bubblewrap process, started ahead of time, that reads its program, or those of a session, from standard input."""
 
 from __future__ import annotations
 
@@ -28,19 +28,23 @@ _NOTE_SECONDS = 1.0
 
 
 class OneShotProcess:
-    """A started sandbox whose bootstrap program waits for the one program that it will run.
+    """A started sandbox whose bootstrap program waits for the program that it will run, or for those of a session.
 
     Args:
         layout: How the sandbox is made.
         groups: Makes the sandbox's control group; None for a sandbox without one.
+        rlimits: Resource limits of each program; see `Program.feed`.
 
     Raises:
         SandboxUnavailableError: Bubblewrap could not make the sandbox; the message has bubblewrap's last lines.
         OSError: The control group could not be made or entered.
     """
 
-    def __init__(self, layout: Layout, groups: ControlGroups | None) -> None:
+    def __init__(self, layout: Layout, groups: ControlGroups | None, rlimits: dict[str, int]) -> None:
         self._limits = layout.limits
+        self._rlimits = rlimits
+        self._session = layout.lifetime != "programs"
+        self._oom_kills = 0
         self._init = self._monitor = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._group: ControlGroup | None = None
@@ -65,12 +69,11 @@ class OneShotProcess:
         poll.register(self._process.stdout, select.POLLIN)
         return not poll.poll(0)  # a readable pipe means that the process wrote something unasked, or has ended
 
-    def run(self, program: Program, rlimits: dict[str, int], cancelled: threading.Event) -> ExecResult:
+    def run(self, program: Program, cancelled: threading.Event) -> ExecResult:
         """Run a program; the sandbox cannot be used again afterwards unless `goes_on` is true.
 
         Args:
             program: Program to run.
-            rlimits: Resource limits of the program; see `Program.feed`.
             cancelled: Event that ends the program when set.
 
         Raises:
@@ -82,13 +85,14 @@ class OneShotProcess:
         harness = harness_name(program.harness) if program.harness else ""
         ended = supervise(
             self._process,
-            program.feed(rlimits, mark=mark, known=harness in self._harnesses),
+            program.feed(self._rlimits, mark=mark, known=harness in self._harnesses),
             timeout=program.timeout,
-            output_bytes=self._limits.output_bytes,
+            output_bytes=program.output_bytes or self._limits.output_bytes,
             cancelled=cancelled,
             kill=self.kill,
             mark=mark.encode(),
-            keep_open=bool(harness),
+            keep_open=bool(harness) or self._session,
+            session=self._session,
         )
         self.goes_on = ended.goes_on
         self._harnesses.add(harness)
@@ -177,9 +181,10 @@ class OneShotProcess:
         if self._group is None or "memory" not in self._group.folders:
             return hit_memory_rlimit(returncode, stderr)
         try:
-            return returncode == _KILLED and self._group.oom_kills() > 0
+            before, self._oom_kills = self._oom_kills, self._group.oom_kills()
         except OSError as error:
             raise SandboxFailureError(f"the control group was removed while a program ran: {error}") from error
+        return returncode == _KILLED and self._oom_kills > before
 
 
 def _wait_for_end(process: int, seconds: float) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, bootstrap_source
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, bootstrap_source, session_settings
 from nad_sandbox.base import Limits
 from nad_sandbox.isolation.policy import (
     SCRATCH,
@@ -33,6 +33,7 @@ class ContainerRecipe:
         limits: Limits of each program.
         runtime: An OCI runtime of the engine; None: the engine's default.
         users: The user ids, of which each container gets one.
+        lifetime: Whether the containers are for a session.
     """
 
     image: str
@@ -40,6 +41,7 @@ class ContainerRecipe:
     limits: Limits
     runtime: str | None
     users: range = UNUSED_USERS
+    lifetime: Lifetime = "programs"
 
     def create_request(self, volumes: list[str]) -> dict[str, Any]:
         """Return the body of the engine's create request for one container, whose user no other container has.
@@ -52,10 +54,15 @@ class ContainerRecipe:
         for volume in volumes:
             if volume.rstrip("/") != SCRATCH:
                 settings["Tmpfs"][volume] = "ro,noexec,nosuid,nodev,size=4k"
-        bootstrap = json.dumps({"workdir": WORKDIR, "landlock": [SCRATCH, SHARED_MEMORY], "user": [user, NOGROUP]})
+        bootstrap = {
+            "workdir": WORKDIR,
+            "landlock": [SCRATCH, SHARED_MEMORY],
+            "user": [user, NOGROUP],
+            "session": session_settings(self.lifetime),
+        }
         return {
             "Image": self.image,
-            "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), bootstrap],
+            "Entrypoint": [self.python, *BOOTSTRAP_FLAGS, bootstrap_source(), json.dumps(bootstrap)],
             "Cmd": [],
             # the bootstrap program runs as root with the capabilities below; the program runs as another user
             "User": "0:0",

@@ -7,9 +7,11 @@ import contextlib
 import os
 import threading
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nad_sandbox.backends.docker_client import connect, engine_errors
+from nad_sandbox.backends.launcher import Lifetime
 from nad_sandbox.backends.pool import OneShotPool
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
 from nad_sandbox.isolation.sandbox_user import users_of_engine
@@ -77,6 +79,8 @@ class DockerSandbox(ThreadedSandbox):
         self._pull = pull
         self._api: docker.APIClient | None = None
         self._pool: OneShotPool[OneShotContainer] | None = None
+        self._recipe: ContainerRecipe | None = None
+        self._volumes: list[str] = []
         self._pid = 0
         self._with_pytest = ""  # the image with pytest on top, once it is built
         self._pytest_asked = False
@@ -156,6 +160,16 @@ class DockerSandbox(ThreadedSandbox):
         finally:
             pool.give_back(container)
 
+    def _session_process(self, limits: Limits, lifetime: Lifetime) -> OneShotContainer:
+        from nad_sandbox.backends.docker_container import OneShotContainer
+
+        self._started_pool()
+        with self._starting:
+            api, recipe, volumes = self._api, self._recipe, self._volumes
+        if api is None or recipe is None:
+            raise SandboxUnavailableError("this DockerSandbox is closed; make a new one")
+        return OneShotContainer(api, replace(recipe, limits=limits, lifetime=lifetime), volumes)
+
     def _started_pool(self) -> OneShotPool[OneShotContainer]:
         with self._starting:
             if self._closed:
@@ -179,7 +193,7 @@ class DockerSandbox(ThreadedSandbox):
         except BaseException:
             api.close()
             raise
-        self._api = api
+        self._api, self._recipe, self._volumes = api, recipe, volumes
         return OneShotPool(
             make=lambda: OneShotContainer(api, recipe, volumes),
             discard=lambda container: container.remove(),

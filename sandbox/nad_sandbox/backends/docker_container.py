@@ -1,4 +1,4 @@
-"""A container that is started ahead of time, reads one program from its standard input, and is then removed."""
+"""A container, started ahead of time, that reads its program, or those of a session, from its standard input."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nad_sandbox.backends.docker_client import engine_errors
 from nad_sandbox.backends.launcher import READY_SIZE, START_SECONDS, python_version
 from nad_sandbox.base import ExecResult, SandboxFailureError, SandboxUnavailableError
 from nad_sandbox.process.container_stream import FRAME_HEADER, STDERR_STREAM, ContainerStream
-from nad_sandbox.process.supervisor import POLL_SECONDS
+from nad_sandbox.process.supervisor import END_SECONDS, POLL_SECONDS
 from nad_sandbox.program import Program, harness_name
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _KILL_SECONDS = 20.0
 
 
 class OneShotContainer:
-    """A running container whose bootstrap program waits for the one program that it will run.
+    """A running container whose bootstrap program waits for the program that it will run, or for those of a session.
 
     Args:
         api: The engine's client, which threads share.
@@ -51,6 +51,7 @@ class OneShotContainer:
     def __init__(self, api: docker.APIClient, recipe: ContainerRecipe, volumes: list[str]) -> None:
         self._api = api
         self._limits = recipe.limits
+        self._session = recipe.lifetime != "programs"
         self._stream: Any = None
         self._harnesses: set[str] = set()
         self.goes_on = False
@@ -89,7 +90,8 @@ class OneShotContainer:
         self.goes_on = False
         harness = harness_name(program.harness) if program.harness else ""
         feed = program.feed(mark=mark, known=harness in self._harnesses)
-        stream = ContainerStream(self._socket, feed, self._limits.output_bytes, mark.encode())
+        output_bytes = program.output_bytes or self._limits.output_bytes
+        stream = ContainerStream(self._socket, feed, output_bytes, mark.encode())
         started = time.monotonic()
         returncode: int | None = None
         ended = timed_out = oom_killed = False
@@ -101,13 +103,17 @@ class OneShotContainer:
                     if timed_out or cancelled.is_set():
                         break
                     ended = stream.turn(min(left, POLL_SECONDS))
-                    # only the engine knows why a program was killed
-                    if stream.status not in (None, _KILLED):
+                    # only the engine knows why a program was killed, and without a session it ends the container too
+                    if stream.status is not None and (self._session or stream.status != _KILLED):
                         returncode, ended = stream.status, True
                         break
                 duration = time.monotonic() - started
-                if ended and returncode is None:
+                if not ended and self._session:
+                    ended = self._end_program(stream)
+                elif ended and returncode is None:
                     returncode, oom_killed = self._exit_status()
+                elif returncode == _KILLED:
+                    oom_killed = stream.stdout.oom_killed
         finally:
             if not ended:
                 self._end(stream)
@@ -123,6 +129,16 @@ class OneShotContainer:
             output_truncated=stream.stdout.truncated or stream.stderr.truncated,
             python_version=self._python_version,
         )
+
+    def _end_program(self, stream: ContainerStream) -> bool:
+        """Have the bootstrap program end a session's program; return whether the session goes on."""
+        if not stream.ask_to_end():
+            return False
+        end = time.monotonic() + END_SECONDS
+        while stream.status is None and time.monotonic() < end:
+            if stream.turn(POLL_SECONDS):
+                return False
+        return stream.status is not None
 
     def _end(self, stream: ContainerStream) -> None:
         """Kill the container while reading its output: the engine does not answer while the stream is full."""

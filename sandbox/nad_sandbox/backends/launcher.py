@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import Literal
 
 from nad_sandbox.base import Limits
 
@@ -11,10 +12,12 @@ __all__ = [
     "BOOTSTRAP_FLAGS",
     "READY_SIZE",
     "START_SECONDS",
+    "Lifetime",
     "bootstrap_source",
     "hit_memory_rlimit",
     "python_version",
     "rlimits",
+    "session_settings",
 ]
 
 BOOTSTRAP_FLAGS = ("-I", "-S", "-X", "utf8", "-c")
@@ -26,6 +29,9 @@ READY_SIZE = 16
 START_SECONDS = 20.0
 """Seconds that a sandbox process may take until it is ready."""
 
+Lifetime = Literal["programs", "session", "background session"]
+"""What a sandbox is for: programs that share nothing, or a session whose programs share files, and processes too."""
+
 _READY = b"\x06"
 
 
@@ -33,6 +39,11 @@ _READY = b"\x06"
 def bootstrap_source() -> str:
     """Return the text of the bootstrap program, for ``python3 -c``."""
     return resources.files("nad_sandbox.isolation").joinpath("bootstrap.py").read_text(encoding="utf-8")
+
+
+def session_settings(lifetime: Lifetime) -> dict[str, bool] | None:
+    """Return the bootstrap program's settings of a session; None for a sandbox that is no session."""
+    return None if lifetime == "programs" else {"background": lifetime == "background session"}
 
 
 def python_version(message: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""The programs that check a candidate inside the sandbox; their source is sent there and never imported here.
+"""The programs that run inside the sandbox besides candidates; their source is sent there and never imported here.
 
 The *supervisor* holds the payload and the nonce that proves its verdict, and never loads the program. It forks two
 children before it reads anything:
@@ -11,7 +11,8 @@ children before it reads anything:
    the first judge passed.
 
 `judge_source` returns the source of both judges. `observer_source` returns the source of the observer, which judges
-nothing: it reports what a program does with many inputs.
+nothing: it reports what a program does with many inputs. `file_transfer_source` returns the source of the program that
+writes and reads the files of a session.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import re
 from functools import cache
 from importlib import resources
 
-__all__ = ["judge_source", "observer_source"]
+__all__ = ["file_transfer_source", "judge_source", "observer_source"]
 
 _JUDGE = (
     "equality.py",
@@ -55,6 +56,12 @@ def observer_source() -> str:
     observed = _module("observed_program.py")
     parts = [f"OBSERVED_PROGRAM = {observed!r}\n", observed, _module("child.py"), _module("observer.py")]
     return "from __future__ import annotations\n" + "".join(parts)
+
+
+@cache
+def file_transfer_source() -> str:
+    """Return the program that writes or reads one file of a session."""
+    return _module("file_transfer.py")
 
 
 def _module(name: str) -> str:

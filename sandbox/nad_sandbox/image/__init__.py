@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMAGE", "IMAGE_VERSION", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
 
-IMAGE_VERSION = "2"
+IMAGE_VERSION = "3"
 """Version of the image, which changes only when the image's recipe changes, not with every release."""
 
 IMAGE = f"nad-sandbox:{IMAGE_VERSION}"

@@ -15,6 +15,9 @@ standard library, and is never imported. In order:
 5. It waits for the next program if the last one belonged to the harness, ran as another user, exited with status 0,
    and left no process, file or connection behind. Otherwise it exits, and the sandbox is not used again.
 
+In a session the programs belong together: it keeps their files, and waits for the next program however the last one
+ended. A byte in place of a length asks it to end the program that runs.
+
 Its own exit codes are 126 (the program could not be set up or executed) and 127 (the program was not found).
 """
 
@@ -26,6 +29,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 
@@ -42,6 +46,7 @@ CLEANING_SECONDS = 2
 HARNESS_MODULES = ("ast", "gc", "io", "linecache", "marshal", "math", "resource", "select", "traceback")
 QUEUES = "/dev/mqueue"
 CONNECTIONS = "/proc/net/sockstat", "/proc/net/sockstat6"
+OOM_COUNTS = "/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"
 LIBC = ctypes.CDLL(None, use_errno=True)
 KILL, SETGID, SETUID, SETPCAP = 5, 6, 7, 8  # capabilities
 
@@ -56,6 +61,14 @@ def read_exactly(size: int) -> bytes:
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def read_header() -> dict:  # type: ignore[type-arg] # 3.8
+    """Read the header of the next program."""
+    first = read_exactly(1)
+    while first != b"\0":  # no header is so long; this byte asked to end a program that had just ended
+        first = read_exactly(1)
+    return json.loads(read_exactly(int.from_bytes(read_exactly(7), "big")))  # type: ignore[no-any-return]
 
 
 def receive_file(path: str, size: int) -> None:
@@ -159,16 +172,68 @@ def fail(code: int, message: str) -> None:
     os._exit(code)
 
 
-def watch(program: int) -> int:
-    """Wait for the program, kill every process that it started, and return its exit status."""
+def notice_ended_children() -> int:
+    """Return the end of a pipe that can be read when a child has ended."""
+    ended, wake = os.pipe()
+    os.set_blocking(ended, False)
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler the pipe gets nothing
+    return ended
+
+
+def wait_or_end(program: int, taken: int, ended: int) -> None:
+    """Wait until a program of a session has ended; kill it with its process group if the supervisor asks for that.
+
+    Until the program has taken its input, which `taken` tells by its end, the rest of the feed belongs to the program.
+    """
+    sources = [taken, ended]
+    while True:
+        ready = select.select(sources, [], [])[0]
+        if ended in ready:
+            os.read(ended, 4096)
+            if os.waitid(os.P_PID, program, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return
+        if taken in ready:
+            sources = [0, ended]
+        if 0 in ready:
+            if not os.read(0, 1):
+                os._exit(0)  # nobody is left who could use the session, and its processes end with this one
+            for kill in (os.killpg, os.kill):  # the program may have left its group
+                try:
+                    kill(program, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            return
+
+
+def watch(program: int, everything: bool = True) -> int:
+    """Wait for the program, kill every process that it started, and return its exit status.
+
+    With `everything` unset, processes that it left in the background live on.
+    """
     status = os.waitpid(program, 0)[1]
     try:
-        while True:
+        while not everything and os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+    try:
+        while everything:
             os.kill(-1, signal.SIGKILL)  # kills every process but this one and the init process
             reap()
     except ProcessLookupError:
         pass
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def oom_kills() -> int:
+    """Return how many processes of this sandbox the memory limit has killed; 0 where its control group is not seen."""
+    for name in OOM_COUNTS:
+        if os.path.exists(name):
+            with open(name, encoding="ascii") as file:
+                return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    return 0
 
 
 def reap() -> None:
@@ -180,9 +245,9 @@ def reap() -> None:
         pass
 
 
-def tell(mark: str, code: int, goes_on: bool) -> None:
+def tell(mark: str, code: int, goes_on: bool, out_of_memory: bool = False) -> None:
     """Write to both outputs the mark, the program's exit status, and whether another program may follow."""
-    told = f"{mark}{code:03d}{'+' if goes_on else '-'}".encode()
+    told = f"{mark}{code:03d}{'!' if out_of_memory else '+' if goes_on else '-'}".encode()
     for output in (1, 2):
         left = told
         while left:
@@ -284,19 +349,32 @@ def main() -> None:
     version = sys.version.split()[0].encode()
     os.write(1, (READY + version).ljust(READY_SIZE)[:READY_SIZE])
     harnesses = {}  # type: ignore[var-annotated] # 3.8
-    for turn in range(MOST_PROGRAMS):
-        header = json.loads(read_exactly(int.from_bytes(read_exactly(8), "big")))
+    session = settings.get("session")
+    ended = notice_ended_children() if session else -1
+    for turn in range(sys.maxsize if session else MOST_PROGRAMS):
+        header = read_header()
         harness = load_harness(header, harnesses)
         if header["mark"]:
             be_unseen()
             adopt_orphans()
             starting, start = os.pipe()
+            taken, taking = os.pipe()  # the program's end is closed before it begins
             program = os.fork()
             if program:
                 # the mark is read after the fork, so that the program's process never has it, not even in freed memory
                 mark = read_exactly(header["mark"]).decode()
                 os.close(starting)
                 os.close(start)
+                os.close(taking)
+                if session:
+                    before = oom_kills()
+                    if harness is None:
+                        wait_or_end(program, taken, ended)
+                    os.close(taken)
+                    code = watch(program, everything=not session["background"])
+                    tell(mark, code, True, out_of_memory=oom_kills() > before)
+                    continue
+                os.close(taken)
                 code = watch(program)
                 last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
                 goes_on = code == 0 and not last and left_nothing(settings)
@@ -398,6 +476,12 @@ def become_program(header: dict) -> None:  # type: ignore[type-arg] # 3.8
     environment.update(header["env"])
     argv = header["argv"] or [sys.executable, header["main"]]
     set_limits(header)
+    if header["merge"]:
+        os.dup2(1, 2)
+    try:
+        os.chdir(header["folder"])
+    except OSError as error:
+        fail(126, "the folder " + repr(header["folder"]) + " cannot be entered: " + str(error.strerror))
     try:
         os.execvpe(argv[0], argv, environment)
     except FileNotFoundError:

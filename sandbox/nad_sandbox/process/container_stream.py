@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 from nad_sandbox.process.marked_output import MarkedOutput
+from nad_sandbox.program import END_PROGRAM
 
 __all__ = ["FRAME_HEADER", "STDERR_STREAM", "ContainerStream"]
 
@@ -55,6 +56,13 @@ class ContainerStream:
                 if events & selectors.EVENT_READ:
                     return self._read()
         return False
+
+    def ask_to_end(self) -> bool:
+        """Ask the bootstrap program to end its program; return False if the program has not taken all of its input."""
+        if self._feeding:
+            return False
+        self._socket.send(END_PROGRAM)
+        return True
 
     def drain(self, seconds: float) -> bool:
         """Read the output that a killed container left; return whether its stream has ended."""

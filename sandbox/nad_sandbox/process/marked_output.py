@@ -13,6 +13,8 @@ _NO_STATUS = 1  # exit status if the mark is not followed by digits
 class MarkedOutput:
     """Collects a stream that ends with a mark, three digits of exit status, and "+" if another program may follow.
 
+    In a session, "!" takes the place of "+" if the memory limit killed a process of the program.
+
     The mark is a secret between this process and the sandbox's bootstrap program. It arrives before the sandbox has
     been removed, which takes longer than most programs run.
 
@@ -25,6 +27,7 @@ class MarkedOutput:
         self.kept = CappedOutput(limit)
         self.status: int | None = None
         self.goes_on = False
+        self.oom_killed = False
         self._mark = mark
         self._held = b""
 
@@ -47,7 +50,8 @@ class MarkedOutput:
         if at >= 0 and len(told) > _STATUS_DIGITS:
             digits = told[:_STATUS_DIGITS]
             self.status, self._held = int(digits) if digits.isdigit() else _NO_STATUS, b""
-            self.goes_on = told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"+"
+            self.oom_killed = told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"!"
+            self.goes_on = self.oom_killed or told[_STATUS_DIGITS : _STATUS_DIGITS + 1] == b"+"
 
     def text(self) -> str:
         """Return the kept bytes as text; nothing may be written afterwards."""

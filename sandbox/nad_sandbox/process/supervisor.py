@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from nad_sandbox.base import SandboxFailureError
 from nad_sandbox.process.capped_output import CappedOutput
 from nad_sandbox.process.marked_output import MarkedOutput
+from nad_sandbox.program import END_PROGRAM
 
-__all__ = ["POLL_SECONDS", "Supervised", "kill_group", "read_ready_message", "supervise"]
+__all__ = ["END_SECONDS", "POLL_SECONDS", "Supervised", "kill_group", "read_ready_message", "supervise"]
 
 POLL_SECONDS = 0.05
 """Seconds between checks whether the program was cancelled."""
+
+END_SECONDS = 10.0
+"""Seconds that a session's bootstrap program may take to end a program."""
 
 _READ_CHUNK = 1 << 18
 _DRAIN_SECONDS = 0.2
@@ -99,6 +103,7 @@ def supervise(
     kill: Callable[[], None],
     mark: bytes | None = None,
     keep_open: bool = False,
+    session: bool = False,
 ) -> Supervised:
     """Feed a process and wait until its program has ended.
 
@@ -114,6 +119,7 @@ def supervise(
         kill: Function that ends the process and everything that it started.
         mark: Mark that the bootstrap program writes after each output once the program has ended; see `MarkedOutput`.
         keep_open: Whether to leave the pipes open for another program.
+        session: Whether the bootstrap program can be asked to end the program, so that the sandbox lives on.
     """
     started = time.monotonic()
     stdout, stderr = _collector(output_bytes, mark), _collector(output_bytes, mark)
@@ -135,6 +141,10 @@ def supervise(
                     break
         finally:
             duration = time.monotonic() - started
+            if status is None and session and streams.ask_to_end():
+                while status is None and not streams.exited() and time.monotonic() < started + duration + END_SECONDS:
+                    streams.turn(POLL_SECONDS)
+                    status = _told_status(stdout, stderr)
             if status is None:
                 kill()
                 process.wait()
@@ -211,6 +221,14 @@ class _Streams:
             elif key.data is not None:
                 self._read(key.fd, key)
         return bool(events)
+
+    def ask_to_end(self) -> bool:
+        """Ask the bootstrap program to end its program; return False if the program has not taken all of its input."""
+        if self._stdin in self._selector.get_map():
+            return False
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._stdin.fileno(), END_PROGRAM)
+        return True
 
     def drain(self, seconds: float) -> None:
         """Read the output that the dead process left in its pipes, until they are closed or `seconds` have passed."""

@@ -6,7 +6,7 @@ from nad_sandbox.process.marked_output import MarkedOutput
 MARK = b"0123456789abcdef"
 
 
-@pytest.mark.parametrize(("told", "goes_on"), [(b"137-", False), (b"137+", True)])
+@pytest.mark.parametrize(("told", "goes_on"), [(b"137-", False), (b"137+", True), (b"137!", True)])
 @pytest.mark.parametrize("size", [1, 2, 7, 16, 100])
 @pytest.mark.parametrize("text", [b"", b"some output", b"almost 0123456789abcde, and not", MARK[:-1] * 3])
 def test_the_status_is_told_and_the_mark_is_no_output(text, size, told, goes_on):
@@ -14,7 +14,7 @@ def test_the_status_is_told_and_the_mark_is_no_output(text, size, told, goes_on)
     output = MarkedOutput(1000, MARK)
     for at in range(0, len(whole), size):
         output.write(whole[at : at + size])
-    assert (output.status, output.goes_on) == (137, goes_on)
+    assert (output.status, output.goes_on, output.oom_killed) == (137, goes_on, told == b"137!")
     assert output.text() == text.decode()
 
 
