@@ -153,6 +153,9 @@ def _attend_by_products(
     softcap: float | None,
     mask: torch.Tensor | None,
 ) -> PartialAttention:
+    if mask is not None:
+        # the kernels, which models use with such masks, sum up the scores in 32 bits
+        query, keys = query.float(), keys.float()
     scores: Any = (query @ keys.mT).float() * scale
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)

@@ -1,6 +1,7 @@
 """Candidates that attend to one copy of their prompt: the same logits, whatever the model's attention is like."""
 
 import copy
+import statistics
 import threading
 
 import pytest
@@ -101,23 +102,33 @@ def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family):
         assert (mine.neurons != other.neurons).sum() <= 0.01 * mine.neurons.size
 
 
+def sixteen_bit_error(exact, rough, prompt, *, share_prompts):
+    """The root mean square difference of a bfloat16 model's log-probabilities from those of its float32 original."""
+    sampling = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
+    engine = HFEngine(rough, byte_tokenizer(), share_prompts=share_prompts)
+    (group,) = run(engine, seeded(prompt, sampling, 5))
+    errors = [
+        torch.tensor(rollout.logprobs) - teacher_forced(exact, prompt, rollout.token_ids.tolist())
+        for rollout in group.rollouts
+    ]
+    return float(torch.cat(errors).square().mean().sqrt())
+
+
+def error_ratio(exact):
+    rough = copy.deepcopy(exact).to(torch.bfloat16)
+    shared, copied = (sixteen_bit_error(exact, rough, ids(START * 4), share_prompts=share) for share in (True, False))
+    return shared / copied
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_neox"])
 def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family):
-    exact = make_model(family, seed=3)
-    rough = copy.deepcopy(exact).to(torch.bfloat16)
-    prompt = ids(START * 4)
-    sampling = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
+    assert error_ratio(make_model(family, seed=3)) <= 1.1
 
-    def error(*, share_prompts):
-        engine = HFEngine(rough, byte_tokenizer(), share_prompts=share_prompts)
-        (group,) = run(engine, seeded(prompt, sampling, 5))
-        errors = [
-            torch.tensor(rollout.logprobs) - teacher_forced(exact, prompt, rollout.token_ids.tolist())
-            for rollout in group.rollouts
-        ]
-        return float(torch.cat(errors).square().mean().sqrt())
 
-    assert error(share_prompts=True) <= 1.1 * error(share_prompts=False)
+def test_over_all_families_sixteen_bits_are_no_further_from_thirty_two():
+    # the ratio of one family varies by chance, as rounding changes which tokens are drawn and which experts are taken
+    ratios = {name: error_ratio(model_of(name)) for name in [*FAMILIES, *HYBRIDS, *ODD] if name not in OWN_COPIES}
+    assert statistics.geometric_mean(ratios.values()) <= 1.05, ratios
 
 
 def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves_touches_suffixes_only():
