@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+import transformers
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import (
     DynamicLayer,
@@ -22,6 +23,7 @@ from transformers.cache_utils import (
 from nad_agents.engine.hf.prefix.blocks import Block, LayerPrefix, Prefix
 from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
 from nad_agents.engine.hf.recurrent_rows import append_states, keeps_nothing
+from nad_agents.exceptions import UnsupportedModelError
 
 __all__ = [
     "ROOM",
@@ -107,9 +109,20 @@ def expand_rows(cache: Cache, rows: int) -> None:
     Args:
         cache: A cache of batch size 1.
         rows: Number of rows that the cache has afterwards.
+
+    Raises:
+        UnsupportedModelError: A layer keeps states of its own that it does not repeat.
     """
     # `batch_repeat_interleave` would do the same, but layers with a recurrent state lack it
     cache.reorder_cache(torch.zeros(rows, dtype=torch.long))  # type: ignore[arg-type] # any int64 tensor will do
+    for layer in cache.layers:
+        states = [state for value in vars(layer).values() if isinstance(value, dict) for state in value.values()]
+        if any(isinstance(state, torch.Tensor) and len(state) != rows for state in states):
+            msg = (
+                f"the cache of this model ({type(layer).__name__}) cannot hold several candidates in transformers "
+                f"{transformers.__version__}; install a newer version"
+            )
+            raise UnsupportedModelError(msg)
 
 
 def keeps_positions(cache: Cache) -> bool:

@@ -83,7 +83,10 @@ class ModelShape:
         # the layers of a model may differ in number and size of heads, and its global config then has neither
         configs: Sequence[Any] = getattr(text, "per_layer_config", None) or (text,) * int(text.num_hidden_layers)
         kinds: Sequence[str] = getattr(text, "layer_types", None) or ("full_attention",) * len(configs)
-        sharing: Sequence[str] = getattr(text, "kv_sharing_modes", None) or ("store",) * len(configs)
+        # older versions of transformers name only the number of layers at the end that reuse keys and values
+        reusing = int(getattr(text, "num_kv_shared_layers", 0) or 0)
+        modes = ("store",) * (len(configs) - reusing) + ("reuse",) * reusing
+        sharing: Sequence[str] = getattr(text, "kv_sharing_modes", None) or modes
         layers = [
             LayerShape(0) if mode == "reuse" else _layer_shape(layer, kind)
             for layer, kind, mode in zip(configs, kinds, sharing, strict=True)

@@ -7,6 +7,7 @@ from transformers import AutoConfig
 
 from nad_agents.exceptions import UnsupportedModelError
 from nad_agents.models.model_checks import check_decoder_only, check_not_embedding, context_length
+from tests.model_families import MULTIMODAL
 
 
 class TestModelChecks:
@@ -14,7 +15,7 @@ class TestModelChecks:
         for family in ("llama", "qwen2", "gpt2"):
             check_decoder_only(AutoConfig.for_model(family), family)
 
-    @pytest.mark.parametrize("family", ["gemma3", "qwen2_5_vl", "qwen3_vl", "llama4", "mistral3", "mistral_large4"])
+    @pytest.mark.parametrize("family", ["llama4", *(family.architecture for family in MULTIMODAL)])
     def test_multimodal_models_with_a_text_decoder_pass(self, family):
         check_decoder_only(AutoConfig.for_model(family), family)
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from nad_agents.engine.hf.kv_cache import ROOM, GrowingLayer, grow_in_place
+from nad_agents.engine.hf.kv_cache import ROOM, GrowingLayer, expand_rows, grow_in_place
+from nad_agents.exceptions import UnsupportedModelError
 
 
 def step(rows, new=1):
@@ -67,3 +68,17 @@ def test_rows_that_left_are_not_written_to(length):
     growing.update(*step(2))
     assert torch.equal(kept, before[[2, 0]])
     assert torch.equal(growing.keys[..., :-1, :], before[[2, 0]])
+
+
+def test_states_that_a_layer_does_not_repeat_are_refused_by_name():
+    class CompressedLayer(DynamicLayer):
+        pass
+
+    cache = DynamicCache()
+    cache.layers = [CompressedLayer()]
+    cache.update(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 4), 0)
+    expand_rows(cache, 1)
+    cache.layers[0].buffers = {"compressor": torch.zeros(1, 3, 4)}
+    expand_rows(cache, 1)
+    with pytest.raises(UnsupportedModelError, match="CompressedLayer"):
+        expand_rows(cache, 2)

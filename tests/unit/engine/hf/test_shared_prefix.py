@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import DogeForCausalLM
 
 from nad_agents.engine.hf import prefill
 from nad_agents.engine.hf.engine import HFEngine
@@ -48,6 +49,8 @@ OWN_COPIES = {
     "doge": ({}, "a mask of its own"),
     "diffllama": ({}, "changes keys or values"),
 }
+if "create_masks_for_generate" not in vars(DogeForCausalLM):
+    del OWN_COPIES["doge"]  # whose logits differ with and without a cache in such versions of transformers
 START = "a rather long prompt, longer than the window of sixteen, read in several pieces "
 PROMPTS = [
     START,
@@ -67,6 +70,7 @@ def model_of(name):
     return tiny_model(family) if not options else make_model(family, **options)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # older versions' StarCoder
 @pytest.mark.parametrize("name", [*FAMILIES, *HYBRIDS, *ODD, *OWN_COPIES])
 def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch):
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
