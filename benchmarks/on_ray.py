@@ -4,7 +4,8 @@
     python benchmarks/on_ray.py --reverse
 
 Servers are started and asked one after the other, and in the opposite order the second time, so that a machine that
-warms up or slows down favors none of them. Each replica has as many threads as cores.
+warms up or slows down favors none of them. Each replica has as many threads as cores. On a machine that does other
+things as well, the processor time of a request says what its cores allow, since the clock does not.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 from server_load import load
 
 MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -31,18 +33,17 @@ MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 @dataclass(frozen=True)
 class Setup:
-    name: str
     replicas: int
     cores: int
     on_ray: bool = True
 
 
-SETUPS = (
-    Setup("`nad serve`", 1, 1, on_ray=False),
-    Setup("one replica", 1, 1),
-    Setup("one replica, two cores", 1, 2),
-    Setup("two replicas", 2, 1),
-)
+SETUPS = {
+    "serve": Setup(1, 1, on_ray=False),
+    "one-replica": Setup(1, 1),
+    "one-replica-of-two-cores": Setup(1, 2),
+    "two-replicas": Setup(2, 1),
+}
 
 
 def free_port() -> int:
@@ -52,7 +53,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(setup: Setup, n: int) -> Iterator[str]:
+def server(setup: Setup, n: int) -> Iterator[tuple[str, list[psutil.Process]]]:
     command = [str(Path(sys.executable).with_name("nad")), "serve", "--port", str(free_port()), "--n", str(n)]
     if setup.on_ray:
         command += ["--ray", "--ray-address", "local", "--replicas", str(setup.replicas)]
@@ -66,10 +67,18 @@ def server(setup: Setup, n: int) -> Iterator[str]:
                 if process.poll() is not None:
                     sys.exit(log.read_text(encoding="utf-8"))
                 time.sleep(0.1)
-            yield found[1]
+            here = psutil.Process(process.pid)
+            replicas = [
+                one for one in here.children(recursive=True) if one.cmdline()[0].startswith("ray::ServeReplica")
+            ]
+            yield found[1], replicas or [here]
         finally:
             process.terminate()
             process.wait()
+
+
+def processor_seconds(processes: list[psutil.Process]) -> float:
+    return sum(sum(one.cpu_times()[:2]) for one in processes)
 
 
 def main() -> None:
@@ -78,17 +87,21 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--requests", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--servers", nargs="+", choices=SETUPS, default=list(SETUPS))
     parser.add_argument("--reverse", action="store_true", help="the servers in the opposite order")
     options = parser.parse_args()
     print(f"{MODEL}, n={options.n}, {options.clients} clients, {os.cpu_count()} CPU cores\n")
-    print("| server | cores per replica | requests/s | whole answer p50 | lost |")
-    print("|---|---|---|---|---|")
-    for setup in reversed(SETUPS) if options.reverse else SETUPS:
-        with server(setup, options.n) as url:
+    print("| server | requests/s | processor seconds per request | requests/s that its cores allow | p50 | lost |")
+    print("|---|---|---|---|---|---|")
+    for name in reversed(options.servers) if options.reverse else options.servers:
+        setup = SETUPS[name]
+        with server(setup, options.n) as (url, replicas):
             asyncio.run(load(url, MODEL, 4, 4, 4))  # what is compiled or read at the first request
+            before = processor_seconds(replicas)
             answered, lost, seconds = asyncio.run(load(url, MODEL, options.clients, options.requests, options.tokens))
+            each = (processor_seconds(replicas) - before) / len(answered)
         print(
-            f"| {setup.name} | {setup.cores} | {len(answered) / seconds:.2f} "
+            f"| {name} | {len(answered) / seconds:.2f} | {each:.2f} | {setup.replicas * setup.cores / each:.2f} "
             f"| {np.median([one.seconds for one in answered]):.2f} s | {lost} |",
             flush=True,
         )
