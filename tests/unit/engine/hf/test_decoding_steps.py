@@ -142,7 +142,7 @@ def test_pruning_and_streaming_are_the_same():
         made.close()
         assert [c.finish_reason for c in selection.candidates].count("pruned") == 5
         texts = [event.text for event in events if isinstance(event, TextDelta)]
-        winners = [event.candidate for event in events if isinstance(event, WinnerChosen)]
+        winners = [event.winner for event in events if isinstance(event, WinnerChosen)]
         found.append((selection.text, selection.ranking, [c.text for c in selection.candidates], texts, winners))
     assert found[0] == found[1]
     assert len(found[0][3]) > 5
