@@ -239,8 +239,8 @@ class BehaviourRunner:
         count = len(inputs.descriptions)
         if len(program) > LONGEST_PROGRAM:
             return (Outcome({"ended": "exit"}),) * count
-        source = f"{program}\n\n\n{inputs.driver}" if inputs.driver else program
-        result, told = self._told(source, "script" if inputs.kind == "script" else "call", inputs.texts)
+        kind = "script" if inputs.kind == "script" else "call"
+        result, told = self._told(program, kind, inputs.texts, inputs.driver)
         if told is not None and inputs.kind == "object":
             return tuple(
                 outcome
@@ -257,12 +257,15 @@ class BehaviourRunner:
             raise SandboxFailureError(f"the observer ended with status {result.returncode}: {last[:300]}")
         return (Outcome({"ended": "exit"}),) * count
 
-    def _told(self, program: str, kind: str, inputs: Sequence[str]) -> tuple[ExecResult, tuple[Outcome, ...] | None]:
+    def _told(
+        self, program: str, kind: str, inputs: Sequence[str], driver: str = ""
+    ) -> tuple[ExecResult, tuple[Outcome, ...] | None]:
         """Run the observer, and return how it ended and the outcome on each input; None when it reported none."""
         nonce = secrets.token_hex(16)
         output_bytes = getattr(getattr(self.sandbox, "limits", None), "output_bytes", 1 << 16)
         payload = {
             "source": program,
+            "driver": driver,
             "kind": kind,
             "inputs": list(inputs),
             "each": self.seconds_per_input,

@@ -136,7 +136,8 @@ def call_all(payload, deadline, fresh):
             outcomes.append({"ended": "timeout"})
             continue
         if caller is None:
-            caller = Caller(payload["source"], payload["load"], fresh)
+            source = "%s\n\n\n%s" % (payload["source"], payload["driver"])
+            caller = Caller(source, payload["load"], fresh)
         if caller.loaded:
             outcomes.append(caller.loaded)
             timeouts += caller.loaded.get("ended") == "timeout"
