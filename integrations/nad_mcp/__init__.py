@@ -32,7 +32,7 @@ def __getattr__(name: str) -> Any:
         from nad_agents.exceptions import MissingDependencyError
 
         # an mcp below version 2 is found, and has no such module
-        msg = "nad mcp needs the package mcp, version 2 or later; install it with: pip install 'nad-agents[mcp]'"
+        msg = "nad mcp needs the package mcp, version 2.1 or later; install it with: pip install 'nad-agents[mcp]'"
         raise MissingDependencyError(msg) from error
 
 

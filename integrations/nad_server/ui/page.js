@@ -118,7 +118,7 @@ const HEARD = {
     const { generated_tokens, saved_tokens } = selection.usage, time = selection.timings;
     const saved = saved_tokens ? `, ${count(saved_tokens)} saved by pruning` : "";
     $("status").textContent = "Done.";
-    keep({ told: request.told, selection });
+    keep({ told: request.told, to_check: [...run.checks.keys()], selection });
     $("figures").textContent = `${count(generated_tokens)} tokens${saved} · ${(time.prefill + time.decode).toFixed(1)} s, selection ${(1000 * time.select).toFixed(0)} ms, checks ${time.verify.toFixed(1)} s · seed ${selection.seed}`;
   },
   failed(event) { fail(event.error.message); interrupted(); },
@@ -134,6 +134,7 @@ function showKept() {
   if (!kept) return;
   request = { told: kept.told };
   HEARD.started();
+  kept.to_check.forEach((i) => run.checks.set(i, null));
   HEARD.finished(kept.selection);
   $("status").textContent = "";
 }
