@@ -161,7 +161,7 @@ def _code(error: OSError | ValueError) -> str:
         (PermissionError, PERMISSION_DENIED),
         ((ValueError, NotADirectoryError, FileExistsError), INVALID_PATH),
     ):
-        if isinstance(error, kind):  # type: ignore[arg-type] # the kinds are classes or tuples of them
+        if isinstance(error, kind):
             return code
     return str(error)
 

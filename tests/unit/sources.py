@@ -10,7 +10,9 @@ PACKAGES = {
     "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
     "langchain_nad": ROOT / "integrations" / "langchain_nad",
     "llama_index.llms.nad": ROOT / "integrations" / "llama_index" / "llms" / "nad",
+    "nad_inspect_ai": ROOT / "integrations" / "nad_inspect_ai",
     "nad_server": ROOT / "integrations" / "nad_server",
+    "nad_smolagents": ROOT / "integrations" / "nad_smolagents",
 }
 
 

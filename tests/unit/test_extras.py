@@ -15,18 +15,24 @@ from tests.unit.sources import ROOT, modules, package_of
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ROOTS = {
     "": ["nad_agents", "nad_agents.decoder", "nad_agents.cli", "nad_agents.testing"],
+    "deepagents": ["langchain_nad.sandbox_backend"],
+    "inspect-ai": ["nad_inspect_ai"],
     "langchain": ["langchain_nad"],
     "llama-index": ["llama_index.llms.nad"],
     "sandbox": ["nad_sandbox"],
     "server": ["nad_server"],
+    "smolagents": ["nad_smolagents"],
 }
 """Extra -> the packages that have to be importable with it; without an extra, the library itself."""
 FRAMEWORKS = {
     "": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
+    "deepagents": {"llama-index-core", "fastapi"},
+    "inspect-ai": {"langchain", "langchain-core", "llama-index-core"},
     "langchain": {"llama-index-core", "fastapi", "docker"},
     "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
     "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
     "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
+    "smolagents": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
 }
 
 
@@ -102,6 +108,10 @@ def test_everything_is_all_extras_but_vllm_which_pins_versions_of_its_own():
     (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
     assert everything.name == PROJECT["name"]
     assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "vllm"}
+
+
+def test_inspect_finds_the_sandbox_environment_by_its_entry_point():
+    assert PROJECT["entry-points"]["inspect_ai"] == {"nad_inspect_ai": "nad_inspect_ai"}
 
 
 def test_vllm_finds_the_plugin_by_its_entry_point():
