@@ -17,6 +17,7 @@ from nad_agents.exceptions import AnswerCutError, GenerationTimeoutError, Missin
 if TYPE_CHECKING:
     from langchain_nad.code_repair import CodeRepair
     from langchain_nad.sandbox import PythonSandboxTool, SandboxVerifier
+    from langchain_nad.sandbox_backend import NADSandbox
     from langchain_nad.step_middleware import NADStepSelection
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "CodeRepair",
     "GenerationTimeoutError",
     "NADChatModel",
+    "NADSandbox",
     "NADStepSelection",
     "PromptOverflowError",
     "PythonSandboxTool",
@@ -38,9 +40,15 @@ __all__ = [
 
 _LAZY = {
     "CodeRepair": "langchain_nad.code_repair",
+    "NADSandbox": "langchain_nad.sandbox_backend",
     "NADStepSelection": "langchain_nad.step_middleware",
     "PythonSandboxTool": "langchain_nad.sandbox",
     "SandboxVerifier": "langchain_nad.sandbox",
+}
+
+_INSTALL = {
+    "deepagents": "deepagents; install it with: pip install 'nad-agents[deepagents]'",
+    "langchain": "LangChain's agents; install them with: pip install langchain",
 }
 
 
@@ -52,7 +60,8 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(import_module(_LAZY[name]), name)
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "langchain":
+        missing = (error.name or "").split(".")[0]
+        if missing not in _INSTALL:
             raise
-        msg = f"{name} needs LangChain's agents; install them with: pip install langchain"
+        msg = f"{name} needs {_INSTALL[missing]}"
         raise MissingDependencyError(msg) from error

@@ -11,6 +11,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 ARGUMENTS: dict[str, list[str]] = {
     "demo.py": [],
     "agent_tools.py": ["--n", "2"],
+    "deep_agent.py": ["--n", "2", "--tokens", "32"],
     "llama_index_agent.py": ["--n", "2"],
     "llama_index_query.py": ["--n", "2", "--tokens", "30"],
     "langchain_chain.py": ["--n", "2", "--tokens", "40"],

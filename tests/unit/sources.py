@@ -11,7 +11,9 @@ PACKAGES = {
     "langchain_nad": ROOT / "integrations" / "langchain_nad",
     "llama_index.llms.nad": ROOT / "integrations" / "llama_index" / "llms" / "nad",
     "nad_mcp": ROOT / "integrations" / "nad_mcp",
+    "nad_inspect_ai": ROOT / "integrations" / "nad_inspect_ai",
     "nad_server": ROOT / "integrations" / "nad_server",
+    "nad_smolagents": ROOT / "integrations" / "nad_smolagents",
 }
 
 

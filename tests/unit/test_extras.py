@@ -15,22 +15,28 @@ from tests.unit.sources import ROOT, modules, package_of
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ROOTS = {
     "": ["nad_agents", "nad_agents.decoder", "nad_agents.cli", "nad_agents.testing"],
+    "deepagents": ["langchain_nad.sandbox_backend"],
+    "inspect-ai": ["nad_inspect_ai"],
     "langchain": ["langchain_nad"],
     "llama-index": ["llama_index.llms.nad"],
     "mcp": ["nad_mcp", "nad_mcp.command", "nad_mcp.server", "nad_mcp.http"],
     "ray": ["nad_server.ray_app"],
     "sandbox": ["nad_sandbox"],
     "server": ["nad_server"],
+    "smolagents": ["nad_smolagents"],
 }
 """Extra -> the packages that have to be importable with it; without an extra, the library itself."""
 FRAMEWORKS = {
     "": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
+    "deepagents": {"llama-index-core", "fastapi"},
+    "inspect-ai": {"langchain", "langchain-core", "llama-index-core"},
     "langchain": {"llama-index-core", "fastapi", "docker"},
     "llama-index": {"langchain", "langchain-core", "fastapi", "docker"},
     "mcp": {"langchain", "langchain-core", "llama-index-core", "fastapi", "docker"},
     "ray": {"langchain", "langchain-core", "llama-index-core", "docker", "pandas"},
     "sandbox": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
     "server": {"langchain", "langchain-core", "llama-index-core", "docker"},
+    "smolagents": {"langchain", "langchain-core", "llama-index-core", "fastapi"},
 }
 
 
@@ -106,6 +112,10 @@ def test_everything_is_all_extras_but_vllm_which_pins_versions_of_its_own():
     (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
     assert everything.name == PROJECT["name"]
     assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "vllm"}
+
+
+def test_inspect_finds_the_sandbox_environment_by_its_entry_point():
+    assert PROJECT["entry-points"]["inspect_ai"] == {"nad_inspect_ai": "nad_inspect_ai"}
 
 
 def test_vllm_finds_the_plugin_by_its_entry_point():

@@ -1,7 +1,8 @@
 """The directions of imports, read off the sources: imports inside functions and under TYPE_CHECKING count as well.
 
-langchain_nad, llama_index, nad_mcp and nad_server -> nad_agents -> nothing of ours; nad_sandbox -> nothing of ours. The
-command line and the scoring of recorded runs bring the library and the sandbox together, and so do the front ends.
+langchain_nad, llama_index, nad_mcp and nad_server -> nad_agents -> nothing of ours; nad_inspect_ai and nad_smolagents ->
+nad_sandbox -> nothing of ours. The command line and the scoring of recorded runs bring the library and the sandbox
+together, and so do the front ends.
 """
 
 import networkx as nx
@@ -13,6 +14,8 @@ FRONT_ENDS = ("langchain_nad", "llama_index.llms.nad", "nad_mcp", "nad_server")
 MAY_IMPORT = {
     "nad_agents": set(),
     "nad_sandbox": set(),
+    "nad_inspect_ai": {"nad_sandbox"},
+    "nad_smolagents": {"nad_sandbox"},
     **{front_end: {"nad_agents", "nad_sandbox"} for front_end in FRONT_ENDS},
 }
 WITH_THE_SANDBOX = ("nad_agents.cli.", "nad_agents.evaluation.scoring")
@@ -23,6 +26,8 @@ FOREIGN = {
     "llama_index.llms.nad": {"langchain_core", "langchain", "fastapi", "starlette"},
     "nad_mcp": {"langchain_core", "langchain", "llama_index", "fastapi", "docker"},
     "nad_server": {"langchain_core", "langchain", "llama_index", "mcp"},
+    "nad_inspect_ai": {"torch", "transformers", "langchain_core", "langchain", "llama_index"},
+    "nad_smolagents": {"torch", "transformers", "langchain_core", "langchain", "llama_index"},
 }
 """Packages of others that a package of ours must not need."""
 

@@ -16,7 +16,8 @@ packages() {  # the distribution's own Python, such as python3.11, and what it l
   [ -n "$python" ] || return 1
   local name
   for name in libc6 libexpat1 zlib1g libcrypt1 "lib$python-minimal" "$python-minimal" "lib$python-stdlib" libbz2-1.0 \
-              liblzma5 libffi8 libsqlite3-0 libuuid1 libssl3t64 libssl3 libgcc-s1 libstdc++6 libtinfo6 bash busybox-static; do
+              liblzma5 libffi8 libsqlite3-0 libuuid1 libssl3t64 libssl3 libgcc-s1 libstdc++6 libtinfo6 bash dash \
+              libpcre2-8-0 grep busybox-static; do
     if [ "$name" != libssl3 ] || ! apt-cache show libssl3t64 >/dev/null 2>&1; then
       if apt-cache show "$name" >/dev/null 2>&1; then echo "$name"; fi
     fi
@@ -39,7 +40,9 @@ for deb in "$work"/debs/*.deb; do
     --exclude './usr/share/initramfs-tools*' --exclude './usr/share/gdb*' --exclude './usr/share/gcc*' \
     --exclude '*/gconv*' --exclude '*-linux-gnu/audit*' --exclude '*/lib2to3*' --exclude '*/pydoc_data*'
 done
-for applet in sh ls cat echo sleep true false id env kill mkdir rm cp mv head tail wc grep sed find stat df touch chmod \
+# the shell is not busybox's, which takes its own applets before the programs on the path
+ln -sf dash "$root/usr/bin/sh"
+for applet in ls cat echo sleep true false id env kill mkdir rm cp mv head tail wc sed find stat df touch chmod \
               dd nproc date uname test seq sort tr tee yes ps printf rmdir ln cut awk xargs uniq expr basename dirname \
               realpath readlink mktemp diff patch cmp tar gzip gunzip which whoami pwd du timeout nohup base64 sha256sum; do
   ln -sf busybox "$root/usr/bin/$applet"

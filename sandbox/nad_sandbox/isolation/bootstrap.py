@@ -370,12 +370,11 @@ def main() -> None:
                     before = oom_kills()
                     if harness is None:
                         wait_or_end(program, taken, ended)
-                    os.close(taken)
-                    code = watch(program, everything=not session["background"])
+                code = watch(program, everything=not session or not session["background"])
+                os.close(taken)
+                if session:
                     tell(mark, code, True, out_of_memory=oom_kills() > before)
                     continue
-                os.close(taken)
-                code = watch(program)
                 last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
                 goes_on = code == 0 and not last and left_nothing(settings)
                 tell(mark, code, goes_on)

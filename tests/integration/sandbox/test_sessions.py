@@ -2,8 +2,11 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,9 +18,10 @@ from nad_sandbox import (
     SandboxUnavailableError,
     UnsafeLocalSandbox,
     auto_sandbox,
+    reap_leftovers,
 )
 
-from tests.integration.sandbox.leftovers import control_groups, labels, wait_for
+from tests.integration.sandbox.leftovers import control_groups, labels, processes, wait_for
 
 LIMITS = Limits(timeout=20.0, memory_mb=160, pids=32, tmpfs_mb=24, fsize_mb=8, output_bytes=64 * 1024)
 
@@ -277,6 +281,31 @@ def test_nothing_is_left_when_a_session_is_closed_or_forgotten(kind):
     assert wait_for(lambda: len(own_leftovers()) <= before)
     with pytest.raises(SandboxUnavailableError, match="closed"):
         left_open.execute("true")
+
+
+LEAVING = """
+import sys, time
+from nad_sandbox import auto_sandbox
+session = auto_sandbox(sys.argv[1], prestart=0).open_session(background=True)
+session.execute(f"python3 -c 'import time; time.sleep(90)' {sys.argv[2]} >log 2>&1 &")
+print("ready", flush=True)
+time.sleep(90)
+"""
+
+
+@pytest.mark.parametrize("kind", ["docker", "bubblewrap"])
+def test_a_session_ends_with_the_process_that_opened_it_however_that_ends(kind):
+    mark = uuid.uuid4().hex
+    with subprocess.Popen([sys.executable, "-c", LEAVING, kind, mark], stdout=subprocess.PIPE, text=True) as opener:
+        try:
+            assert opener.stdout.readline() == "ready\n"
+            assert wait_for(lambda: processes(mark))
+        finally:
+            opener.kill()
+    assert wait_for(lambda: not processes(mark))
+    reap_leftovers()
+    owner = f"{opener.pid}_"
+    assert wait_for(lambda: not [name for name in labels() + control_groups() if name.startswith(owner)])
 
 
 @pytest.mark.parametrize("kind", ["docker", "bubblewrap"])

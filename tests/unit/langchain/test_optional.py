@@ -8,6 +8,7 @@ import langchain_nad
 import pytest
 
 AGENTS = {"langchain_nad.code_repair", "langchain_nad.step_middleware"}
+DEEP_AGENTS = "langchain_nad.sandbox_backend"
 
 
 def imported_at_once(module):
@@ -33,8 +34,8 @@ def test_models_and_nodes_need_no_agents():
     modules = reached("langchain_nad", set())
     assert "langchain_nad.step_selection" in modules
     assert "langchain_core" in {name.split(".")[0] for name in modules}
-    assert not AGENTS & modules
-    assert "langchain" not in {name.split(".")[0] for name in modules}
+    assert not (AGENTS | {DEEP_AGENTS}) & modules
+    assert not {"langchain", "deepagents"} & {name.split(".")[0] for name in modules}
     for module in AGENTS:
         assert "langchain.agents.middleware" in imported_at_once(module)
 
@@ -47,3 +48,14 @@ def test_what_needs_them_says_how_to_get_them(name, monkeypatch):
     monkeypatch.setattr(langchain_nad, "import_module", missing)
     with pytest.raises(langchain_nad.MissingDependencyError, match=f"{name} needs LangChain's agents"):
         langchain_nad.__getattr__(name)
+
+
+def test_the_backend_of_deep_agents_says_how_to_get_them(monkeypatch):
+    def missing(module):
+        raise ModuleNotFoundError(f"No module named 'deepagents' for {module}", name="deepagents.backends")
+
+    monkeypatch.setattr(langchain_nad, "import_module", missing)
+    with pytest.raises(
+        langchain_nad.MissingDependencyError, match=r"NADSandbox needs deepagents; .*nad-agents\[deepagents\]"
+    ):
+        langchain_nad.__getattr__("NADSandbox")
