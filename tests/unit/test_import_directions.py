@@ -1,8 +1,8 @@
 """The directions of imports, read off the sources: imports inside functions and under TYPE_CHECKING count as well.
 
-langchain_nad, llama_index, nad_mcp and nad_server -> nad_agents -> nothing of ours; nad_inspect_ai and nad_smolagents ->
-nad_sandbox -> nothing of ours. The command line and the scoring of recorded runs bring the library and the sandbox
-together, and so do the front ends.
+langchain_nad, llama_index, nad_mcp and nad_server -> nad_agents -> nothing of ours; nad_inspect_ai and
+nad_smolagents -> nad_sandbox -> nothing of ours. The command line and the scoring of recorded runs bring the library
+and the sandbox together, and so do the front ends.
 """
 
 import networkx as nx
