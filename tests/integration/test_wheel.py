@@ -19,11 +19,14 @@ PACKAGES = {
     "nad_agents": ROOT / "nad_agents",
     "langchain_nad": ROOT / "integrations" / "langchain_nad",
     "llama_index": ROOT / "integrations" / "llama_index",
+    "nad_inspect_ai": ROOT / "integrations" / "nad_inspect_ai",
     "nad_mcp": ROOT / "integrations" / "nad_mcp",
     "nad_server": ROOT / "integrations" / "nad_server",
+    "nad_smolagents": ROOT / "integrations" / "nad_smolagents",
     "nad_sandbox": ROOT / "sandbox" / "nad_sandbox",
 }
-IMPORTS = (*(PACKAGES.keys() - {"llama_index"}), "nad_agents.testing", "llama_index.llms.nad")
+TYPED = (*(PACKAGES.keys() - {"llama_index"}), "llama_index.llms.nad")
+IMPORTS = (*TYPED, "nad_agents.testing")
 
 
 def run(*command):
@@ -94,6 +97,8 @@ def test_the_wheel_has_all_files_of_the_packages_and_no_others(content):
         "nad_server/ui/page.js",
         "nad_sandbox/harness/supervisor.py",
         "nad_sandbox/harness/child.py",
+        "nad_sandbox/harness/file_transfer.py",
+        "nad_smolagents/interpreter.py",
         "nad_sandbox/image/Dockerfile",
         "nad_sandbox/image/debian-rootfs.sh",
     ],
@@ -109,7 +114,7 @@ def test_the_metadata_say_what_each_extra_needs(content):
     for extra in metadata.get_all("Provides-Extra"):
         brought = {one.name for one in needed if one.marker is not None and one.marker.evaluate({"extra": extra})}
         assert brought, extra
-        assert ("langchain-core" in brought) == (extra in {"all", "langchain"}), extra
+        assert ("langchain-core" in brought) == (extra in {"all", "deepagents", "langchain"}), extra
     assert not {one.name for one in needed if one.marker is None} & {"langchain-core", "llama-index-core", "fastapi"}
     assert [name for name in content if name.endswith(".dist-info/licenses/LICENSE")]
 
@@ -123,6 +128,7 @@ def test_the_commands_are_registered(content):
         "mcp": "nad_mcp.command:mcp",
         "serve": "nad_server.command:serve",
     }
+    assert dict(points["inspect_ai"]) == {"nad_inspect_ai": "nad_inspect_ai"}
 
 
 def test_nad_runs_where_only_the_wheel_is_installed(environment):
@@ -139,9 +145,8 @@ def test_each_package_is_imported_from_the_wheel(environment):
 
 
 def test_each_package_says_that_it_is_typed(content):
-    packages = ("nad_agents", "langchain_nad", "llama_index/llms/nad", "nad_mcp", "nad_server", "nad_sandbox")
     typed = {name for name in content if name.endswith("/py.typed")}
-    assert typed == {f"{package}/py.typed" for package in packages}
+    assert typed == {f"{package.replace('.', '/')}/py.typed" for package in TYPED}
 
 
 def test_the_source_distribution_has_what_builds_and_tests_the_project(tmp_path):

@@ -108,10 +108,10 @@ def test_an_extra_brings_what_its_package_imports(extra):
         assert {canonicalize_name(found) for found in distributions_by_module()[name]} & brought, name
 
 
-def test_everything_is_all_extras_but_vllm_which_pins_versions_of_its_own():
+def test_everything_is_all_extras_but_those_that_pin_versions_or_bring_much_of_their_own():
     (everything,) = map(Requirement, PROJECT["optional-dependencies"]["all"])
     assert everything.name == PROJECT["name"]
-    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "vllm"}
+    assert everything.extras == set(PROJECT["optional-dependencies"]) - {"all", "vllm", "deepagents", "inspect-ai", "smolagents"}
 
 
 def test_inspect_finds_the_sandbox_environment_by_its_entry_point():
