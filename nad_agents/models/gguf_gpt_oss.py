@@ -19,7 +19,7 @@ __all__ = ["GptOssTensors"]
 _EXPERTS = re.compile(r"blk\.(?P<layer>\d+)\.ffn_(?P<part>gate|up|down)_exps\.(?P<kind>weight|bias)")
 
 
-class GptOssTensors(TensorProcessor):  # type: ignore[misc] # transformers leaves the class untyped
+class GptOssTensors(TensorProcessor):
     """Gives the tensors of a file the names and the layout of transformers' gpt-oss."""
 
     def process(self, weights: NDArray[Any], name: str, **kwargs: Any) -> GGUFTensor:
@@ -46,4 +46,4 @@ class GptOssTensors(TensorProcessor):  # type: ignore[misc] # transformers leave
             if target not in tensors:
                 tensors[target] = values.new_empty(*values.shape[:-1], 2 * values.shape[-1])
             tensors[target][..., (0 if part == "gate" else 1) :: 2] = values
-        return GGUFTensor(weights, None, {})
+        return GGUFTensor(weights, "", {})  # no tensor of the model has this name

@@ -173,6 +173,8 @@ def is_switchable(module: nn.Module) -> bool:
     flags = ("has_gate", "has_bias", "is_transposed", "_apply_gate")
     return (
         isinstance(weight, torch.Tensor)
+        # quantization packages and expert parallelism use classes of their own
+        and type(weight) in {torch.Tensor, nn.Parameter}
         and weight.dim() == 3
         and weight.is_floating_point()
         and weight.itemsize > 1

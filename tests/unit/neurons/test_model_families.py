@@ -125,6 +125,10 @@ def test_the_page_about_families_is_current():
     assert known == page(), "run python -m tests.model_families_page"
 
 
+class Packed(torch.Tensor):
+    """As quantization packages make them: they say that they are floats."""
+
+
 class TestRefusals:
     """Whatever a layer computes beside the neurons found, the model is refused by name."""
 
@@ -166,10 +170,13 @@ class TestRefusals:
         model.model.layers[0].add_module("second", make_model("llama").model.layers[0].mlp)
         self.refused(model, "several feed-forward blocks")
 
-    def test_quantized_experts(self):
+    @pytest.mark.parametrize(
+        "quantize", [lambda weight: weight.to(torch.float8_e4m3fn), lambda weight: weight.as_subclass(Packed)]
+    )
+    def test_quantized_experts(self, quantize):
         model = make_model("mixtral", num_local_experts=6, num_experts_per_tok=2)
         experts = model.model.layers[0].mlp.experts
-        experts.down_proj = nn.Parameter(experts.down_proj.to(torch.float8_e4m3fn), requires_grad=False)
+        experts.down_proj = nn.Parameter(quantize(experts.down_proj.data), requires_grad=False)
         self.refused(model, r"experts \(MixtralExperts\) are of an unknown or quantized kind")
 
     @pytest.mark.parametrize("flag", ["has_post_expert_norm", "_is_expert_parallel"])
