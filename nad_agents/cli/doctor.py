@@ -27,6 +27,7 @@ _EXTRAS = {
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
     "openai": ("openai",),
     "peft": ("peft",),
+    "ray": ("ray",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
     "vllm": ("llguidance", "vllm"),
