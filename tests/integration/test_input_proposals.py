@@ -60,7 +60,10 @@ def test_a_model_judges_its_own_answers(default_decoder):
     (better,) = judge.compare("What is 2 + 2?", [("4", "a banana")])
     (worse,) = judge.compare("What is 2 + 2?", [("a banana", "4")])
     assert -1 < worse < better < 1
-    (chance,) = judge.prefer("Write f(a, b), which adds a and b.", [("f(2, 3)", "5", "raised TypeError")])
-    assert 0.5 < chance < 1
+    # a model this small hardly knows which result is right, but it judges the results and not their places
+    cases = [("f(2, 3)", "5", "raised TypeError"), ("f(2, 3)", "raised TypeError", "5")]
+    forwards, backwards = judge.prefer("Write f(a, b), which adds a and b.", cases)
+    assert forwards + backwards == pytest.approx(1, abs=1e-3)
+    assert forwards != pytest.approx(0.5, abs=1e-4)
     chances = judge.p_true("What is 2 + 2?", ["4", "a banana"])
     assert all(0 < chance < 1 for chance in chances)
