@@ -73,7 +73,8 @@ class _Server(uvicorn.Server):
 
         uvicorn's own handler raises the signal again in the end, which kills the process before its sandbox is closed.
         """
-        self.force_exit = self.should_exit
+        if self.should_exit:
+            self.force_exit = True
         self.should_exit = True
 
 

@@ -17,6 +17,7 @@ from nad_agents.chat.evidence import evidence
 from nad_agents.config_fields import bounds, description
 from nad_agents.events import Finished, Progress
 from nad_agents.exceptions import NADError
+from nad_agents.pending import PendingRequest, submit_in_thread
 from nad_agents.types import NADConfig, SamplingConfig
 from nad_mcp.results import BestOfN, CodeCheck, ProgramRun
 
@@ -33,16 +34,16 @@ _LONGEST_RUN = 120.0
 """Most seconds that an assistant may give to a program."""
 
 
-def _sampling_field(name: str) -> Any:
-    text = f"{description(SamplingConfig, name)} Default: the server's."
-    return Field(description=text, **bounds(SamplingConfig, name))
+def _sampling_field(name: str, default: str = "the server's") -> Any:
+    limits: dict[str, Any] = bounds(SamplingConfig, name)
+    return Field(description=f"{description(SamplingConfig, name)} Default: {default}.", **limits)
 
 
 Prompt = Annotated[str, Field(description="What the model is asked, complete: it sees nothing else.", min_length=1)]
 N = Annotated[int | None, _sampling_field("n")]
 Temperature = Annotated[float | None, _sampling_field("temperature")]
 MaxNewTokens = Annotated[int | None, _sampling_field("max_new_tokens")]
-Seed = Annotated[int | None, Field(description="The same seed repeats an answer.", **bounds(SamplingConfig, "seed"))]
+Seed = Annotated[int | None, _sampling_field("seed", default="a fresh one, which the evidence reports")]
 SelectorName = Annotated[
     str | None, Field(description="Name of the selector, such as knn or majority. Default: the server's.")
 ]
@@ -113,8 +114,12 @@ class NADTools:
             changes = {name: value for name, value in given.items() if value is not None}
             sampling = SamplingConfig(**{**dict(decoder.sampling), **changes})
             config = self._config(decoder.config, selector, n=sampling.n, runs_code=verifier is not None)
-            events = decoder.astream(prompt, sampling=sampling, config=config, verifier=verifier)
-            async with aclosing(events):
+
+            def submit() -> PendingRequest:
+                return decoder.submit([prompt], sampling=sampling, config=config, verifier=verifier, streaming=True)[0]
+
+            pending = await submit_in_thread(submit)
+            async with aclosing(pending.aevents()) as events:
                 async for event in events:
                     if isinstance(event, Progress):
                         message = f"{len(event.live)} of {sampling.n} candidates are being written"

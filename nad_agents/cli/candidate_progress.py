@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -209,7 +209,7 @@ class CandidateProgress:
             table.add_column(width=columns[name], no_wrap=True, justify=justify)  # type: ignore[arg-type]
         for candidate in shown:
             row = self._rows[candidate]
-            cells = {
+            cells: dict[str, RenderableType] = {
                 "#": f"#{candidate}",
                 "bar": ProgressBar(total=limit, completed=row.tokens, width=columns.get("bar")),
                 "tokens": str(row.tokens),
