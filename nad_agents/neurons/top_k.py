@@ -6,7 +6,8 @@ with the largest maxima, which hold all that is wanted. On a CPU, integers are f
 monotone, share one machine word with the neuron's number, so numpy's vectorized partition moves both at once. A layer
 is partitioned by the upper 16 bits of the scores, which together with the number take 32 bits. A 16-bit score is then
 compared in full, a 32-bit score is not: a few more neurons than wanted are taken and compared in full, and the tokens
-for which a neuron that was not taken might belong to the best are done again with 64-bit words.
+for which a neuron that was not taken might belong to the best are done again with 64-bit words. So are all tokens of a
+layer that has more neurons than 16 bits can number.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def top_neurons(
 
     for position, (scores, number) in enumerate(layers):
         keep = min(per_layer_top, scores.shape[-1])
-        if scores.device.type == "cpu" and scores.itemsize in (2, 4) and scores.shape[-1] <= _WORD_NEURONS:
+        if scores.device.type == "cpu" and scores.itemsize in (2, 4):
             pools.append(_packed_top(scores, keep, position * stride, magnitudes, number))
             continue
         if stack and (
@@ -118,7 +119,7 @@ def top_neurons_at_once(
     """
     layers, tokens, width = scores.shape
     keep = min(per_layer_top, width)
-    if scores.device.type == "cpu" and scores.itemsize in (2, 4) and width <= _WORD_NEURONS:
+    if scores.device.type == "cpu" and scores.itemsize in (2, 4):
         best = _packed_top(scores.reshape(layers * tokens, width), keep, 0, magnitudes, None)
         pools = best.reshape(layers, tokens, keep) + stride * np.arange(layers)[:, None, None]
         return _best_packed(list(pools), top_k)
@@ -215,7 +216,10 @@ def _packed_top(
     best = np.empty((len(bits), keep), dtype=np.int64)
     for rows in _blocks(*bits.shape):
         order = bits[rows] & np.iinfo(bits.dtype).max if magnitudes else _monotone(bits[rows])
-        best[rows] = _top_of_32(order, keep) if wide else _top_of_16(order, keep)
+        if order.shape[-1] > _WORD_NEURONS:
+            best[rows] = _top_of_words(order, keep)
+        else:
+            best[rows] = _top_of_32(order, keep) if wide else _top_of_16(order, keep)
     if number is not None:
         numbers = number(torch.from_numpy(best & 0xFFFFFFFF)).numpy()
         best = best >> 32 << 32 | numbers
@@ -255,10 +259,16 @@ def _top_of_32(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]
     # is above the least one taken in these bits
     unsure = np.flatnonzero(best[:, 0] >> 48 <= rough[:, 0] >> 16) if taken < width else ()
     for row in unsure:
-        words = order[row].astype(np.int64) << 32 | np.arange(width)
-        words.partition(width - keep)
-        best[row] = words[width - keep :]
+        best[row] = _top_of_words(order[row], keep)
     return best
+
+
+def _top_of_words(order: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:
+    """Return (score << 32 | number) for the best scores of each row, whatever their number."""
+    width = order.shape[-1]
+    words: NDArray[np.int64] = order.astype(np.int64) << 32 | np.arange(width)
+    words.partition(width - keep, axis=-1)
+    return words[..., width - keep :]
 
 
 def _partitioned(words: NDArray[np.signedinteger], keep: int) -> NDArray[np.int64]:

@@ -119,3 +119,17 @@ def test_columns_with_equal_maxima_and_zeros():
     scores = torch.zeros(1, 640, dtype=torch.float64)
     scores[0, 17], scores[0, 18], scores[0, 600] = 3.0, 2.0, -1.0
     assert top_neurons([LayerScores(scores)], 10, 10, 640).tolist() == [[17, 18, *[-1] * 8]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_of_more_neurons_than_16_bits_number_stand_beside_narrower_ones(dtype):
+    generator = torch.Generator().manual_seed(5)
+    layers = [torch.randn(2, width, generator=generator).to(dtype) for width in (40, (1 << 16) + 9, 40)]
+    layers[1][:, -1] = 100
+    stride = (1 << 16) + 9
+    ids = top_neurons(map(LayerScores, layers), 5, 12, stride)
+    assert ids[:, 0].tolist() == [2 * stride - 1] * 2
+    found = torch.stack(
+        [torch.stack([layers[i // stride][row, i % stride] for i in ids[row].tolist()]) for row in (0, 1)]
+    )
+    torch.testing.assert_close(found.double(), by_definition(layers, 5, 12), rtol=0, atol=0)
