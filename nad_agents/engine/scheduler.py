@@ -73,6 +73,7 @@ class Scheduler:
         self._active: list[ScheduledRequest] = []
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._error: GenerationError | None = None
 
     def _begin_after_fork(self) -> None:
         """Forget the parent's thread and its requests; the engine is reset when the child first uses it."""
@@ -90,8 +91,8 @@ class Scheduler:
         """Queue requests; those of one call enter the batch in this order, together if there is room.
 
         Raises:
-            NADError: One of the requests cannot work, or this process was forked and cannot use the model; none of
-                them is queued then.
+            NADError: One of the requests cannot work, the engine's thread has ended by an error, or this process was
+                forked and cannot use the model; none of them is queued then.
         """
         with self._changed:
             if self._forked:
@@ -100,6 +101,7 @@ class Scheduler:
         for scheduled in requests:
             self.engine.check(scheduled.request)
         with self._changed:
+            self._check_thread()
             self._waiting.extend(requests)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nad-engine", daemon=True)
@@ -114,11 +116,12 @@ class Scheduler:
             GenerationError: The thread has ended by an error, or the engine cannot work any more.
         """
         with self._changed:
-            ended = self._thread is not None and not self._thread.is_alive()
-        if ended:
-            msg = f"the thread that runs {self.engine.name} has ended by an error, which is in the log; start it again"
-            raise GenerationError(msg)
+            self._check_thread()
         self.engine.check_health()
+
+    def _check_thread(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         """Cancel every request and wait for the thread to end, at most half a minute; later requests restart it."""
@@ -135,6 +138,29 @@ class Scheduler:
     # --- the engine's thread ---
 
     def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._end_by(error)
+            raise
+
+    def _end_by(self, error: BaseException) -> None:
+        """Fail every request, now and later, since an error outside of any request leaves no known batch."""
+        what = f"{type(error).__name__}: {error}"
+        msg = f"the thread that runs {self.engine.name} has ended by an error, {what}; load the model again"
+        failure = GenerationError(msg)
+        failure.__cause__ = error
+        with self._changed:
+            self._error = failure
+            prefilling = () if self._prefilling is None else (self._prefilling,)
+            unfinished = (*self._waiting, *prefilling, *self._active)
+            self._waiting.clear()
+            self._active, self._prefilling = [], None
+        for scheduled in unfinished:
+            if not scheduled.future.done():
+                scheduled.future.set_exception(failure)
+
+    def _serve(self) -> None:
         while True:
             with self._changed:
                 while not (self._waiting or self._prefilling or self._active):

@@ -360,18 +360,23 @@ class TestHealth:
         scheduler.check_health()
 
     @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-    def test_a_thread_that_has_ended_by_an_error_is_told(self, monkeypatch):
+    @pytest.mark.parametrize("where", ["can_join", "release"])
+    def test_a_thread_that_ends_by_an_error_fails_its_requests_and_later_ones(self, where, monkeypatch):
         backend = engine()
         scheduler = Scheduler(backend)
 
-        def ends():
-            raise RuntimeError("the thread ends")
+        def ends(*_):
+            raise RuntimeError("no way on")
 
-        monkeypatch.setattr(backend, "can_join", ends)
-        submit(scheduler, (request(), Watcher()))
-        scheduler._thread.join(20)
-        with pytest.raises(GenerationError, match="has ended by an error"):
+        monkeypatch.setattr(backend, where, ends)
+        told = "has ended by an error, RuntimeError: no way on; load the model again"
+        for unfinished in submit(scheduler, (request(), Watcher()), (request(), Watcher())):
+            with pytest.raises(GenerationError, match=told):
+                unfinished.future.result(20)
+        with pytest.raises(GenerationError, match=told):
             scheduler.check_health()
+        with pytest.raises(GenerationError, match=told):
+            submit(scheduler, (request(), Watcher()))
 
     def test_a_device_that_does_not_compute_is_told(self):
         backend = engine()
