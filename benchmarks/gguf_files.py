@@ -46,9 +46,7 @@ def main() -> None:
 
     print(f"{options.file.stat().st_size / 1e6:.0f} MB, converted to {disk / 1e6:.0f} MB; {os.cpu_count()} cores")
     print("| what | seconds |\n|---|---|")
-    print(
-        f"| conversion, once ({processor:.1f} s of processor time, peak {memory:.0f} MiB) | {converting:.1f} |"
-    )
+    print(f"| conversion, once ({processor:.1f} s of processor time, peak {memory:.0f} MiB) | {converting:.1f} |")
     print(f"| the file loaded again | {middle(by_file)} |")
     print(f"| its converted folder loaded | {middle(by_folder)} |")
 
