@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Literal
 
 from nad_sandbox.backends.bubblewrap_args import Layout, find_interpreter
-from nad_sandbox.backends.bubblewrap_process import OneShotProcess
+from nad_sandbox.backends.bubblewrap_process import BubblewrapProcess
 from nad_sandbox.backends.launcher import Lifetime, rlimits
-from nad_sandbox.backends.pool import OneShotPool
+from nad_sandbox.backends.pool import WarmPool
 from nad_sandbox.base import ExecResult, Limits, SandboxError, SandboxUnavailableError
 from nad_sandbox.image.pytest_files import collect_pytest, find_pytest
 from nad_sandbox.isolation.cgroup import ControlGroups
@@ -112,7 +112,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         self.python = python
         self.bwrap = bwrap
         self._setup: _Setup | None = None
-        self._pool: OneShotPool[OneShotProcess] | None = None
+        self._pool: WarmPool[BubblewrapProcess] | None = None
         self._pid = 0
         self._folders = contextlib.ExitStack()
         self._pytest_asked = False
@@ -193,15 +193,15 @@ class BubblewrapSandbox(ThreadedSandbox):
         finally:
             pool.give_back(process)
 
-    def _session_process(self, limits: Limits, lifetime: Lifetime) -> OneShotProcess:
+    def _session_process(self, limits: Limits, lifetime: Lifetime) -> BubblewrapProcess:
         setup, _ = self._prepared()
         layout = replace(setup.layout, limits=limits, lifetime=lifetime)
         try:
-            return OneShotProcess(layout, setup.groups, _rlimits(limits, setup.groups))
+            return BubblewrapProcess(layout, setup.groups, _rlimits(limits, setup.groups))
         except OSError as error:
             raise SandboxUnavailableError(f"the control group of a sandbox cannot be used: {error}") from error
 
-    def _prepared(self) -> tuple[_Setup, OneShotPool[OneShotProcess]]:
+    def _prepared(self) -> tuple[_Setup, WarmPool[BubblewrapProcess]]:
         with self._preparing:
             if self._closed:
                 raise SandboxUnavailableError("this BubblewrapSandbox is closed; make a new one")
@@ -241,7 +241,7 @@ class BubblewrapSandbox(ThreadedSandbox):
         values = _rlimits(self.limits, groups)
         probe = python_program(_PROBE, stdin=b"", files=None, timeout=60)
         try:
-            process = OneShotProcess(layout, groups, values)
+            process = BubblewrapProcess(layout, groups, values)
             try:
                 result = process.run(probe, threading.Event())
             finally:
@@ -294,10 +294,10 @@ def _scopes(groups: ControlGroups | None) -> dict[str, Scope]:
     }
 
 
-def _pool_of(setup: _Setup, size: int) -> OneShotPool[OneShotProcess]:
+def _pool_of(setup: _Setup, size: int) -> WarmPool[BubblewrapProcess]:
     """Return a pool that holds no reference to the sandbox object, so that collecting that object closes the pool."""
-    return OneShotPool(
-        make=lambda: OneShotProcess(setup.layout, setup.groups, setup.rlimits),
+    return WarmPool(
+        make=lambda: BubblewrapProcess(setup.layout, setup.groups, setup.rlimits),
         discard=lambda process: process.remove(),
         is_usable=lambda process: process.is_usable(),
         goes_on=lambda process: process.goes_on,

@@ -19,7 +19,7 @@ from nad_sandbox.isolation.cgroup import ControlGroup, ControlGroups
 from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
 from nad_sandbox.program import Program, harness_name
 
-__all__ = ["OneShotProcess"]
+__all__ = ["BubblewrapProcess"]
 
 _KILLED = 128 + 9
 # on a busy machine the kernel needs a while to end hundreds of processes that hold memory
@@ -27,7 +27,7 @@ _KILL_SECONDS = 20.0
 _NOTE_SECONDS = 1.0
 
 
-class OneShotProcess:
+class BubblewrapProcess:
     """A started sandbox whose bootstrap program waits for the program that it will run, or for those of a session.
 
     Args:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nad_sandbox.backends.docker_client import connect, engine_errors
 from nad_sandbox.backends.launcher import Lifetime
-from nad_sandbox.backends.pool import OneShotPool
+from nad_sandbox.backends.pool import WarmPool
 from nad_sandbox.base import ExecResult, Limits, SandboxUnavailableError
 from nad_sandbox.isolation.sandbox_user import users_of_engine
 from nad_sandbox.ownership.containers import reap_containers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import docker
 
     from nad_sandbox.backends.container_recipe import ContainerRecipe
-    from nad_sandbox.backends.docker_container import OneShotContainer
+    from nad_sandbox.backends.docker_container import DockerContainer
 
 __all__ = ["DockerSandbox"]
 
@@ -78,7 +78,7 @@ class DockerSandbox(ThreadedSandbox):
         self._build = build
         self._pull = pull
         self._api: docker.APIClient | None = None
-        self._pool: OneShotPool[OneShotContainer] | None = None
+        self._pool: WarmPool[DockerContainer] | None = None
         self._recipe: ContainerRecipe | None = None
         self._volumes: list[str] = []
         self._pid = 0
@@ -160,17 +160,17 @@ class DockerSandbox(ThreadedSandbox):
         finally:
             pool.give_back(container)
 
-    def _session_process(self, limits: Limits, lifetime: Lifetime) -> OneShotContainer:
-        from nad_sandbox.backends.docker_container import OneShotContainer
+    def _session_process(self, limits: Limits, lifetime: Lifetime) -> DockerContainer:
+        from nad_sandbox.backends.docker_container import DockerContainer
 
         self._started_pool()
         with self._starting:
             api, recipe, volumes = self._api, self._recipe, self._volumes
         if api is None or recipe is None:
             raise SandboxUnavailableError("this DockerSandbox is closed; make a new one")
-        return OneShotContainer(api, replace(recipe, limits=limits, lifetime=lifetime), volumes)
+        return DockerContainer(api, replace(recipe, limits=limits, lifetime=lifetime), volumes)
 
-    def _started_pool(self) -> OneShotPool[OneShotContainer]:
+    def _started_pool(self) -> WarmPool[DockerContainer]:
         with self._starting:
             if self._closed:
                 raise SandboxUnavailableError("this DockerSandbox is closed; make a new one")
@@ -179,10 +179,10 @@ class DockerSandbox(ThreadedSandbox):
                 self._pid = os.getpid()
             return self._pool
 
-    def _make_pool(self) -> OneShotPool[OneShotContainer]:
+    def _make_pool(self) -> WarmPool[DockerContainer]:
         api = connect(self.docker_host)  # connect first: its error says what to do when the package docker is missing
         from nad_sandbox.backends.container_recipe import ContainerRecipe
-        from nad_sandbox.backends.docker_container import OneShotContainer
+        from nad_sandbox.backends.docker_container import DockerContainer
 
         try:
             reap_containers(api)
@@ -194,8 +194,8 @@ class DockerSandbox(ThreadedSandbox):
             api.close()
             raise
         self._api, self._recipe, self._volumes = api, recipe, volumes
-        return OneShotPool(
-            make=lambda: OneShotContainer(api, recipe, volumes),
+        return WarmPool(
+            make=lambda: DockerContainer(api, recipe, volumes),
             discard=lambda container: container.remove(),
             is_usable=lambda container: container.is_usable(),
             goes_on=lambda container: container.goes_on,

@@ -25,7 +25,7 @@ from nad_sandbox.program import Program, harness_name
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["OneShotContainer"]
+__all__ = ["DockerContainer"]
 
 _KILLED = 128 + 9
 
@@ -36,7 +36,7 @@ _DRAIN_SECONDS = 1.0
 _KILL_SECONDS = 20.0
 
 
-class OneShotContainer:
+class DockerContainer:
     """A running container whose bootstrap program waits for the program that it will run, or for those of a session.
 
     Args:

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["OneShotPool"]
+__all__ = ["WarmPool"]
 
 T = TypeVar("T")
 
 
-class OneShotPool(Generic[T]):
+class WarmPool(Generic[T]):
     """Keeps `size` items ready, which the pool's own threads make and discard. The first use makes the first item.
 
     The threads live as long as the pool, since an item may depend on the thread that made it: the kernel kills a

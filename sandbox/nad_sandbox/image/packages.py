@@ -122,11 +122,11 @@ def _ask_image(api: docker.APIClient, image: str, python: str) -> dict[str, str]
         SandboxUnavailableError: The image has no working Python.
     """
     from nad_sandbox.backends.container_recipe import ContainerRecipe
-    from nad_sandbox.backends.docker_container import OneShotContainer
+    from nad_sandbox.backends.docker_container import DockerContainer
 
     limits = Limits(timeout=60)
     program = command_program([python, "-I", "-c", _ASK], stdin=None, env=None, timeout=limits.timeout)
-    container = OneShotContainer(api, ContainerRecipe(image, python, limits, None), volumes=[])
+    container = DockerContainer(api, ContainerRecipe(image, python, limits, None), volumes=[])
     try:
         asked = container.run(program, threading.Event())
     finally:

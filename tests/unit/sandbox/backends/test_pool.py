@@ -1,10 +1,10 @@
-"""The stock of one-shot items: filled in the background, given out once, destroyed whatever happens."""
+"""The pool of warm items: filled in the background, given out, destroyed whatever happens or taken back if clean."""
 
 import itertools
 import threading
 
 import pytest
-from nad_sandbox.backends.pool import OneShotPool
+from nad_sandbox.backends.pool import WarmPool
 
 
 class Items:
@@ -24,7 +24,7 @@ class Items:
         return next(self.numbers)
 
     def pool(self, size, workers=1):
-        return OneShotPool(self.make, self.gone.append, lambda item: item not in self.unusable, size, workers)
+        return WarmPool(self.make, self.gone.append, lambda item: item not in self.unusable, size, workers)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ class TestItemsThatGoOn:
 
     @pytest.fixture
     def pool(self, items, worn):
-        made = OneShotPool(
+        made = WarmPool(
             items.make, items.gone.append, lambda _: True, 2, workers=2, goes_on=lambda item: item not in worn
         )
         made.prepare()
