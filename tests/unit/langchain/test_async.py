@@ -29,10 +29,11 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    chat = tiny_chat(max_tokens=140)
+    chat = await asyncio.to_thread(tiny_chat, max_tokens=140)
+    checked = await asyncio.to_thread(tiny_chat, verifier=AcceptingVerifier(), max_tokens=20)
     async with a_free_loop():
         await chat.ainvoke("hello")
-        await tiny_chat(verifier=AcceptingVerifier(), max_tokens=20).ainvoke("hello")
+        await checked.ainvoke("hello")
         async for _ in chat.astream("hello", pruning="first_chunk"):
             pass
 

@@ -31,7 +31,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    llm = roomy_llm(max_tokens=100)
+    llm = await asyncio.to_thread(roomy_llm, max_tokens=100)
     async with a_free_loop():
         await llm.achat(HELLO)
         await llm.acomplete("hello", formatted=True)
