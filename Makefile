@@ -35,10 +35,9 @@ $(DEMO): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
 	touch $(DEMO)
 
-# everything, with the real model and the real sandboxes, in two processes: see pytest_collection_modifyitems in
-# tests/integration/conftest.py
+# everything, with the real model and the real sandboxes, in two processes that take a file at a time
 test: unit
-	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup \
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  tests/integration tests/standard
 
 # vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is

@@ -2,7 +2,6 @@
 
 import shutil
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -10,16 +9,7 @@ from playwright.sync_api import sync_playwright
 from nad_agents import NeuronAgreementDecoder, load_model
 from tests.integration.servers import Server
 
-SANDBOX = Path(__file__).parent / "sandbox"
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keep a file's tests in one process, and all of the sandbox in the same one: they look for what others leave."""
-    for item in items:
-        group = "sandbox" if item.path.is_relative_to(SANDBOX) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

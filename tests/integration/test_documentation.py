@@ -5,6 +5,7 @@ The commands of `nad` on the pages are parsed by its own parsers.
 
 import ast
 import asyncio
+import contextlib
 import inspect
 import json
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from nad_agents.models import DEFAULT_MODEL
+from tests.integration.inspect_runs import contained_inspect
 from tests.integration.page_blocks import python_blocks, run_page
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +59,9 @@ def test_the_readme_runs_from_top_to_bottom(monkeypatch):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
 def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    if page.name == "inspect-ai.md":
-        # Inspect would fetch a tokenizer from the network to estimate the length of prompts
-        monkeypatch.setattr("inspect_ai.model._model.count_text_tokens", len)
-    names = run_page(page, monkeypatch)
+    inspected = contained_inspect(monkeypatch) if page.name == "inspect-ai.md" else contextlib.nullcontext()
+    with inspected:
+        names = run_page(page, monkeypatch)
     tests = [function for name, function in names.items() if name.startswith("test_")]
     assert tests or page.name != "testing.md"
     for test in tests:
