@@ -39,6 +39,7 @@ $(DEMO): pyproject.toml constraints.txt
 test: unit
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  tests/integration tests/standard
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/inspect
 
 # vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is
 # the oldest that the project works with; that of `make unit` is the newest
@@ -54,16 +55,16 @@ $(VLLM_READY): pyproject.toml constraints.txt
 	  "pytest-timeout>=2.3" "pytest-xdist>=3.6"
 	touch $(VLLM_READY)
 
-# tests that import LlamaIndex, which needs a newer setuptools than vLLM
-LLAMA_INDEX := tests/unit/llama_index tests/unit/chat/test_params.py tests/unit/testing/test_scripted_decoder.py \
-  tests/unit/test_reference.py
+# tests that import LlamaIndex, which needs a newer setuptools than vLLM, or Ray, or other frameworks that are not there
+ELSEWHERE := tests/unit/llama_index tests/unit/chat/test_params.py tests/unit/testing/test_scripted_decoder.py \
+  tests/unit/test_reference.py tests/unit/test_extras.py tests/unit/server/test_ray_app.py
 
 # the engine over vLLM, the same tests with the engine over the oldest transformers, and the unit tests with that version
 # and with the packages of quantized weights
 test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit \
-	  $(addprefix --ignore=,$(LLAMA_INDEX))
+	  $(addprefix --ignore=,$(ELSEWHERE))
 
 # the oldest versions that pyproject.toml allows, but for torch, of which several would be gigabytes
 $(LOWEST_READY): pyproject.toml

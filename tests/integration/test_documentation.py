@@ -5,7 +5,6 @@ The commands of `nad` on the pages are parsed by its own parsers.
 
 import ast
 import asyncio
-import contextlib
 import inspect
 import json
 import re
@@ -15,11 +14,16 @@ from pathlib import Path
 import pytest
 
 from nad_agents.models import DEFAULT_MODEL
-from tests.integration.inspect_runs import contained_inspect
 from tests.integration.page_blocks import python_blocks, run_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if python_blocks(page.read_text(encoding="utf-8"))]
+ELSEWHERE = ("inspect-ai.md",)
+"""Pages that tests/inspect runs."""
+PAGES = [
+    page
+    for page in sorted((ROOT / "docs").rglob("*.md"))
+    if page.name not in ELSEWHERE and python_blocks(page.read_text(encoding="utf-8"))
+]
 _INDENTED = re.compile(r"\.\. code-block:: python\n\n((?:[ ]+\S.*\n|\s*\n)+)")
 
 
@@ -54,14 +58,10 @@ def test_the_readme_runs_from_top_to_bottom(monkeypatch):
 # LlamaIndex' agents look at deprecated attributes of pydantic
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
-# Inspect leaves streams of its own for the garbage collector
-@pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT / "docs").as_posix())
 def test_the_python_of_a_page_runs(page, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    inspected = contained_inspect(monkeypatch) if page.name == "inspect-ai.md" else contextlib.nullcontext()
-    with inspected:
-        names = run_page(page, monkeypatch)
+    names = run_page(page, monkeypatch)
     tests = [function for name, function in names.items() if name.startswith("test_")]
     assert tests or page.name != "testing.md"
     for test in tests:
