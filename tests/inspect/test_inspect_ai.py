@@ -4,7 +4,6 @@ They have a process of their own, since Inspect changes asyncio for good: asynci
 """
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from inspect_ai import Task, eval_async
@@ -19,13 +18,11 @@ from inspect_ai.util._sandbox.self_check import *  # noqa: F403 - the checks are
 from nad_inspect_ai import NADSandboxConfig, NADSandboxEnvironment
 from pydantic import ValidationError
 
-from tests.integration.page_blocks import run_page
 from tests.integration.sandbox.leftovers import own_labels, wait_for
 
 # Inspect leaves streams of its own for the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
 
-ROOT = Path(__file__).parents[2]
 KNOWN = {"test_exec_as_user": "commands have one unprivileged user, and the check makes another as root"}
 
 
@@ -42,12 +39,6 @@ def sandbox_env(environment, request):
     if reason := KNOWN.get(request.node.originalname):
         request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     return environment
-
-
-@pytest.fixture(autouse=True)
-def tokens_are_estimated_offline(monkeypatch):
-    """Inspect would fetch a tokenizer from the network to estimate the length of prompts."""
-    monkeypatch.setattr("inspect_ai.model._model.count_text_tokens", len)
 
 
 def task(sandbox, tool, **sample):
@@ -77,11 +68,6 @@ async def test_an_evaluation_runs_its_tools_in_the_sandbox(tmp_path, sandbox):
     log = await evaluated(tmp_path, task(sandbox, python()), model("python", {"code": "print(6 * 7)"}))
     assert log.samples[0].messages[2].text.strip() == "42"
     assert wait_for(lambda: set(own_labels()) <= before)
-
-
-def test_the_python_of_the_page_runs(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    run_page(ROOT / "docs" / "integrations" / "inspect-ai.md", monkeypatch)
 
 
 async def test_the_files_of_a_sample_are_there(tmp_path):
