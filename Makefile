@@ -35,11 +35,12 @@ $(DEMO): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
 	touch $(DEMO)
 
-# everything, with the real model and the real sandboxes, in two processes that take a file at a time
+# everything, with the real model and the real sandboxes, in two processes that take a file at a time; Schemathesis runs
+# one operation only where tests are distributed, and Inspect changes asyncio for good
 test: unit
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  tests/integration tests/standard
-	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/inspect
+	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/fuzz tests/inspect
 
 # vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is
 # the oldest that the project works with; that of `make unit` is the newest
