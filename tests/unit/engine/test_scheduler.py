@@ -373,6 +373,8 @@ class TestHealth:
         for unfinished in submit(scheduler, (request(), Watcher()), (request(), Watcher())):
             with pytest.raises(GenerationError, match=told):
                 unfinished.future.result(20)
+        # what it raises is then told within this test
+        scheduler._thread.join(20)
         with pytest.raises(GenerationError, match=told):
             scheduler.check_health()
         with pytest.raises(GenerationError, match=told):

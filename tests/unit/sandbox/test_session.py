@@ -140,7 +140,7 @@ def test_a_closed_session_refuses_and_ends_what_runs(process):
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
         thread.start()
-    while len(session._running) < 3:
+    while len(session._running) < 3 or not process.programs:
         time.sleep(0)
     session.close()
     for thread in threads:
