@@ -13,6 +13,7 @@ from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import FinishReason
 
 __all__ = [
+    "BEHAVIOUR_SELECTORS",
     "NOT_GIVEN",
     "Candidate",
     "EngineName",
@@ -86,6 +87,9 @@ def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
             found.append(f"{name}={problem['input']!r}: {message}")
     return "; ".join(found)
 
+
+BEHAVIOUR_SELECTORS = ("behaviour", "behaviour_groups")
+"""Names of the selectors that compare what the candidates' programs do, for which they need a runner."""
 
 Until = Literal["passed", "decided"]
 """Rule for stopping before n candidates are sampled: when one passes the verifier, or when the leading one is decided

@@ -33,7 +33,7 @@ from nad_agents.cli.options import (
     engine_options,
 )
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.types import BEHAVIOUR_SELECTORS, NADConfig, SamplingConfig
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -85,7 +85,7 @@ def mcp(
 
         # nothing is started before the first program is run
         sandbox = stack.enter_context(AutoSandbox(sandbox_kind))
-        runs_code = selector in ("behaviour", "behaviour_groups")
+        runs_code = selector in BEHAVIOUR_SELECTORS
         config = NADConfig(
             selector=selector, selector_options={"runner": BehaviourRunner(sandbox)} if runs_code else {}
         )

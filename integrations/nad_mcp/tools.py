@@ -18,7 +18,7 @@ from nad_agents.config_fields import bounds, description
 from nad_agents.events import Finished, Progress
 from nad_agents.exceptions import NADError
 from nad_agents.pending import PendingRequest, submit_in_thread
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.types import BEHAVIOUR_SELECTORS, NADConfig, SamplingConfig
 from nad_mcp.results import BestOfN, CodeCheck, ProgramRun
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class NADTools:
             # the decoder's options are those of its own selector
             changes = {"selector": selector, "selector_options": {}}
         chosen = changes.get("selector", config.selector)
-        if chosen in ("behaviour", "behaviour_groups") or (chosen == "auto" and runs_code):
+        if chosen in BEHAVIOUR_SELECTORS or (chosen == "auto" and runs_code):
             from nad_sandbox import BehaviourRunner
 
             changes["selector_options"] = {"runner": BehaviourRunner(self._sandbox)}

@@ -15,7 +15,7 @@ from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
 from nad_agents.selection import check_configuration, make_selector
-from nad_agents.types import NADConfig, SamplingConfig
+from nad_agents.types import BEHAVIOUR_SELECTORS, NADConfig, SamplingConfig
 from nad_agents.verification import Verifier
 from nad_server.errors import APIError
 from nad_server.nad_options import NADOptions
@@ -288,7 +288,7 @@ def _nad_config(state: ServerState, nad: NADOptions, n: int) -> NADConfig:
         changes = {"selector_options": {}, **changes}
     if nad.selector == "auto" and state.runner is not None:
         changes["selector_options"] = {"runner": state.runner, **changes.get("selector_options", {})}
-    if nad.selector in ("behaviour", "behaviour_groups"):
+    if nad.selector in BEHAVIOUR_SELECTORS:
         changes["selector_options"] = {**changes.get("selector_options", {}), "runner": _behaviour_runner(state)}
     # dumping a config would take the objects among a selector's options apart
     return NADConfig(**{**dict(config), **changes})

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from nad_agents.cli.display import loading
 from nad_agents.cli.options import SandboxKind
+from nad_agents.types import BEHAVIOUR_SELECTORS
 from nad_server.options import ServeOptions
 from nad_server.settings import ServerSettings
 
@@ -53,7 +54,7 @@ def open_app(options: ServeOptions, settings: ServerSettings, console: Console) 
         sandbox: Any = None
         if options.verify is not None:
             verifier, runner, sandbox = _open_sandbox(stack, console, options.verify)
-            if options.selector in ("auto", "behaviour", "behaviour_groups"):
+            if options.selector in ("auto", *BEHAVIOUR_SELECTORS):
                 config = config.model_copy(update={"selector_options": {"runner": runner}})
         check_configuration(sampling, config)
         # 2. the model

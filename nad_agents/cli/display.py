@@ -16,7 +16,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from nad_agents.types import Candidate, Selection
+from nad_agents.types import BEHAVIOUR_SELECTORS, Candidate, Selection
 
 if TYPE_CHECKING:
     from nad_agents.evaluation.evidence import Evidence
@@ -41,8 +41,6 @@ _DROPPABLE = {
 """Columns that a narrow terminal does not show, first ones first, and the width that is to be left for the text."""
 _NAME_WIDTH = 22
 """Width of a selector's name in a narrow terminal, where longer names take two lines."""
-_RUN_CODE = ("behaviour", "behaviour_groups")
-"""Names of the selectors that run the candidates' programs."""
 
 _ENDINGS = {"stop": "stop", "length": "limit", "pruned": "pruned", "running": "-"}
 _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
@@ -63,7 +61,7 @@ def candidate_table(selection: Selection, width: int) -> Table:
         width: The width of the terminal; a narrow one shows fewer columns, of which the candidate's number is the last.
     """
     candidates = selection.candidates
-    groups = selection.details.get("groups") if selection.selector in _RUN_CODE else None
+    groups = selection.details.get("groups") if selection.selector in BEHAVIOUR_SELECTORS else None
     # 1. collect the data to show
     columns: dict[str, list[str]] = {
         "rank": [str(c.rank + 1) for c in candidates],
@@ -120,7 +118,7 @@ def reason(selection: Selection) -> str:
         parts = [f"Candidate #{best.index} is the best-ranked that passed the checks ({failed} failed before it)"]
     elif selection.verified is False:
         parts = [f"No candidate passed the checks; #{best.index} is the best-ranked"]
-    if selection.selector in _RUN_CODE:
+    if selection.selector in BEHAVIOUR_SELECTORS:
         parts.append(_behaviour(selection))
     if best.agreement is not None:
         mean = sum(c.agreement or 0.0 for c in others) / len(others)

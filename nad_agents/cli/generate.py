@@ -38,7 +38,15 @@ from nad_agents.cli.options import (
 )
 from nad_agents.cli.sandbox import Decision, code_verifier, open_sandbox, with_behaviour
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.types import EngineName, NADConfig, SamplingConfig, Selection, Until, VerificationConfig
+from nad_agents.types import (
+    BEHAVIOUR_SELECTORS,
+    EngineName,
+    NADConfig,
+    SamplingConfig,
+    Selection,
+    Until,
+    VerificationConfig,
+)
 
 if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
@@ -197,8 +205,8 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    required = separate is not None or selector in ("behaviour", "behaviour_groups", "codet", "b4")
-    if separate is not None and selector not in ("auto", "behaviour", "behaviour_groups"):
+    required = separate is not None or selector in (*BEHAVIOUR_SELECTORS, "codet", "b4")
+    if separate is not None and selector not in ("auto", *BEHAVIOUR_SELECTORS):
         msg = f"--separate compares what programs do, which the selector {selector} does not; leave out one of them"
         raise ConfigurationError(msg)
     behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)

@@ -24,6 +24,7 @@ from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, simi
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun, RunError
 from nad_agents.selectors import Scores, Selector, get_selector, rank
+from nad_agents.types import BEHAVIOUR_SELECTORS
 
 __all__ = ["ProblemMeasures", "measure_problem", "measure_run", "shared_start"]
 
@@ -203,7 +204,7 @@ def _selector(
     options = dict(variant.options)
     if variant.selector == "majority" and verdicts.answers is not None:
         options["extractor"] = canonical_answers([r.text for r in group.rollouts], verdicts.answers).get
-    elif variant.selector in ("behaviour", "behaviour_groups"):
+    elif variant.selector in BEHAVIOUR_SELECTORS:
         options["runner"] = RecordedBehaviour(group, verdicts)
     return get_selector(variant.selector, comparison=comparison, **options)
 

@@ -69,7 +69,7 @@ class CandidateStreams:
         self._dropped = 0
 
     def between(self, start: int, end: int, candidates: Sequence[int]) -> torch.Tensor:
-        """Return the random numbers of some steps for some of the candidates.
+        """Return the uniform random numbers with which candidates draw their tokens in consecutive steps.
 
         Args:
             start: The first step; no later call may start before it.

@@ -56,7 +56,7 @@ def check_runner(runner: Any) -> None:
 
 
 def _fields_of_result(method: Any) -> set[str]:
-    """Return the names of the fields of the class that a method is annotated to return."""
+    """Return the field names of the class that stands in a method's return annotation."""
     result = inspect.signature(method).return_annotation
     if isinstance(result, str):
         result = getattr(sys.modules[method.__module__], result)

@@ -173,7 +173,7 @@ def fail(code: int, message: str) -> None:
 
 
 def notice_ended_children() -> int:
-    """Return the end of a pipe that can be read when a child has ended."""
+    """Return the reading end of a pipe into which the kernel's notice of every ended child process is written."""
     ended, wake = os.pipe()
     os.set_blocking(ended, False)
     os.set_blocking(wake, False)
