@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from langchain_nad.chat_models import NADChatModel
-from nad_agents.chat.edit_steps import ShownText, call_key, schema_fault, step_fault
-from nad_agents.chat.step_selector import shown_text
+from nad_agents.chat.edit_steps import call_key, schema_fault, step_fault, step_key
+from nad_agents.chat.shown_text import ShownText, shown_text
 from nad_agents.exceptions import ConfigurationError
 
 __all__ = ["answered_calls", "choose_step", "group_steps", "hide_undecided_tokens", "nad_step_node"]
@@ -37,7 +36,8 @@ _REJECTED = 2
 def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()) -> list[list[int]]:
     """Group candidates that make the same calls with the same arguments; those that make no call are one group.
 
-    Python code in the arguments counts as the same if it differs only in form, such as in comments.
+    Edits that stand in an answer's text count as calls. Python code in the arguments counts as the same if it differs
+    only in form, such as in comments.
 
     Args:
         answers: The candidates' messages.
@@ -49,8 +49,9 @@ def group_steps(answers: Sequence[AIMessage], exclude_args: Collection[str] = ()
     """
     groups: dict[str, list[int]] = {}
     for i, answer in enumerate(answers):
-        calls = [_call_key(call, exclude_args) for call in answer.tool_calls]
-        key = f"invalid {i}" if answer.invalid_tool_calls else json.dumps(calls)
+        calls = [(call["name"], call["args"]) for call in answer.tool_calls]
+        step = step_key(answer.text, calls, exclude_args=exclude_args)
+        key = f"invalid {i}" if answer.invalid_tool_calls else step
         groups.setdefault(key, []).append(i)
     return list(groups.values())
 

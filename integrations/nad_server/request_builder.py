@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
-from nad_agents.chat.step_selector import StepSelector, shown_text
+from nad_agents.chat.shown_text import shown_text
+from nad_agents.chat.step_selector import StepSelector
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -155,7 +156,9 @@ def _with_steps(
     config: NADConfig, chat: PreparedChat, messages: Sequence[Mapping[str, Any]], output_spec: OutputSpec
 ) -> NADConfig:
     """Compare the candidates of a coding agent as steps, unless pruning compares beginnings of answers."""
-    edits = any("SEARCH" in str(message.get("content")) for message in messages)
+    # the words with which Cline and aider ask for edits in the text
+    texts = [str(message.get("content")) for message in messages]
+    edits = any(words in text for text in texts for words in ("SEARCH", "*file listing*"))
     if config.pruning != "never" or not (output_spec.tools or edits):
         return config
     schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools}

@@ -1,114 +1,123 @@
 """Compare the steps of coding agents, and find those that cannot be carried out.
 
-The module knows the edits of Cline (``replace_in_file``, ``write_to_file``), opencode (``edit``, ``write``), Codex
-(``apply_patch``), Qwen Code (``edit``, ``replace``, ``write_file``) and aider's blocks in the text. It runs nothing: it
-parses the code, and looks for the text that an edit replaces in what the conversation has shown.
+The module knows the edits of Cline (``replace_in_file``, ``write_to_file``), opencode (``edit``, ``write``,
+``multiedit``), Codex (``apply_patch``, also in a shell's command), Qwen Code (``edit``, ``replace``, ``write_file``)
+and aider (blocks and files in the text). It runs nothing: it parses the code, and looks for the text that an edit
+replaces in what the conversation has shown.
 """
 
 from __future__ import annotations
 
 import ast
 import json
-import re
+import posixpath
+import textwrap
 import warnings
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ShownText", "call_key", "edit_fault", "schema_fault", "step_fault"]
+from nad_agents.chat.shown_text import ShownText
+from nad_agents.chat.text_calls import PATHS, REPLACED, REPLACEMENTS, blocks, hunks, text_calls
+from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments
+
+__all__ = ["call_key", "edit_fault", "schema_fault", "step_fault", "step_key"]
 
 _WRITTEN = ("content", "file_text", "contents", "code", "new_source")
 """Names of arguments that hold a whole file."""
-_REPLACED = ("old_string", "oldString", "old_str", "old_text", "search", "target_content")
-"""Names of arguments that hold the text to be replaced."""
-_PATCHES = ("diff", "patch", "patchText", "input")
-"""Names of arguments that hold blocks of text to be replaced, or a patch."""
-_PATHS = ("path", "file_path", "filePath", "absolute_path", "file", "filename", "target_file")
-
-_BLOCK = re.compile(r"^[<-]{5,}\s*SEARCH>?\s*\n(.*?)^={5,}\s*$", re.MULTILINE | re.DOTALL)
-_LINE_NUMBER = re.compile(r"^\s*\d+\s*(?:[|:\t]|\u2192) ?")
+_EXACT = ("old_string", "old_str", "old_text")
+"""Names of arguments that hold the text to be replaced in tools that need its indentation."""
+_PYTHON = (".py", ".pyi")
 _LONGEST_CODE = 1 << 18
-_TYPES: dict[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-    "null": (type(None),),
-}
+_NEW_FILE = "the Python of the new file {!r} does not parse"
+
+
+def step_key(
+    content: str, calls: Iterable[tuple[str, Mapping[str, Any]]], *, exclude_args: Collection[str] = ()
+) -> str:
+    """Return a step as text that is the same for steps which do the same; a step without calls and edits is empty.
+
+    Args:
+        content: The text of the answer, in which Cline's calls and aider's edits are looked for.
+        calls: Name and arguments of each call.
+        exclude_args: Names of arguments that make no difference.
+    """
+    return " ".join(call_key(name, arguments, exclude_args) for name, arguments in (*calls, *text_calls(content)))
 
 
 def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[str] = ()) -> str:
     """Return a call as text that is the same for calls which do the same.
 
-    Two calls do the same if they differ in excluded arguments only, in the order of arguments, or in the form of Python
-    code: comments, blank lines and quotes.
+    Two calls do the same if they differ in excluded arguments only, in the order of arguments, in the form of a path,
+    or in the form of Python code: comments, blank lines and quotes.
 
     Args:
         name: Name of the tool.
         arguments: The arguments.
         exclude_args: Names of arguments that make no difference.
     """
-    kept = {key: _normal(value) for key, value in arguments.items() if key not in exclude_args}
-    return json.dumps([name, kept], sort_keys=True, ensure_ascii=False, default=str)
+    kept = {key: value for key, value in arguments.items() if key not in exclude_args}
+    return json.dumps([name, _normal_arguments(kept)], sort_keys=True, ensure_ascii=False, default=str)
 
 
-def _normal(value: Any) -> Any:
-    """Return code as its syntax tree, and other text without white space at the ends of lines."""
-    if not isinstance(value, str) or "\n" not in value:
-        return value
-    tree = _parsed(value)
-    # prose with one word per line parses as Python too, but it is not code
-    code = tree is not None and any(not isinstance(node, ast.Expr) for node in tree.body)
-    return ast.dump(tree) if tree is not None and code else "\n".join(map(str.rstrip, value.strip().splitlines()))
+def _normal_arguments(arguments: Mapping[str, Any], path: str | None = None) -> dict[str, Any]:
+    path = next((arguments[name] for name in PATHS if isinstance(arguments.get(name), str)), path)
+    return {str(name): _normal(name, value, path) for name, value in arguments.items()}
 
 
-def _parsed(source: str) -> ast.Module | None:
-    if len(source) > _LONGEST_CODE:
-        return None
+def _normal(name: str, value: Any, path: str | None) -> Any:
+    """Return a value in a form that is the same for values which mean the same."""
+    if isinstance(value, Mapping):
+        return _normal_arguments(value, path)
+    if isinstance(value, list | tuple):
+        return [_normal(name, part, path) for part in value]
+    return _normal_string(name, value, path) if isinstance(value, str) else value
+
+
+def _normal_string(name: str, value: str, path: str | None) -> str | list[list[str]]:
+    if name in PATHS:
+        return posixpath.normpath(value)
+    if found := blocks(value):
+        return [[_normal_text(old), str(_normal_string("replace", new, path))] for old, new in found]
+    if name in REPLACED or (path is not None and not path.endswith(_PYTHON)):
+        return _normal_text(value)
+    known_code = name in _WRITTEN or (path is not None and name in REPLACEMENTS)
+    return _normal_code(value, known_code=known_code) if known_code or "\n" in value else value
+
+
+def _normal_text(text: str) -> str:
+    return "\n".join(map(str.rstrip, text.strip("\r\n").splitlines()))
+
+
+def _normal_code(text: str, *, known_code: bool) -> str:
+    """Return code as its syntax tree and indentation, and other text without white space at the ends of lines."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
+        body = _parse(textwrap.dedent(text)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        return _normal_text(text)
+    # prose with one word per line parses as Python too, but it is not code
+    if not body or not (known_code or any(not isinstance(node, ast.Expr) for node in body)):
+        return _normal_text(text)
+    first = next(line for line in text.splitlines() if line.strip())
+    return f"{len(first) - len(first.lstrip())} {ast.dump(ast.Module(body, []))}"
 
 
-@dataclass(frozen=True)
-class ShownText:
-    """The lines that a conversation has shown, without their line numbers.
-
-    Attributes:
-        lines: The lines, without white space at their ends.
-    """
-
-    lines: tuple[str, ...]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> ShownText:
-        """Collect the lines of the messages and of the files that earlier calls wrote."""
-        lines = [line.rstrip() for text in texts for line in text.splitlines()]
-        return cls(tuple(lines))
-
-    def has(self, text: str) -> bool:
-        """Return whether a text's lines were shown in a row, ignoring line ends and the first line's indentation."""
-        wanted = [line.rstrip() for line in text.strip("\n").splitlines()]
-        if not any(line.strip() for line in wanted):
-            return True
-        plain = [_LINE_NUMBER.sub("", line) for line in self.lines]
-        return any(_follow(wanted, lines) for lines in (self.lines, plain))
+def _parse(source: str) -> ast.Module:
+    if len(source) > _LONGEST_CODE:
+        raise MemoryError
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(source.removeprefix("\ufeff"))
 
 
-def _follow(wanted: list[str], lines: Collection[str]) -> bool:
-    shown = list(lines)
-    if len(wanted) == 1:
-        return any(wanted[0].strip() in line for line in shown)
-    first = wanted[0].strip()
-    return any(
-        line.strip().endswith(first) and shown[place + 1 : place + len(wanted)] == wanted[1:]
-        for place, line in enumerate(shown)
-    )
+def _is_no_python(source: str) -> bool:
+    """Return whether a text is no Python; False for what is too long or too deep to tell."""
+    try:
+        _parse(source)
+    except (RecursionError, MemoryError):
+        return False
+    except (SyntaxError, ValueError):
+        return True
+    return False
 
 
 def step_fault(
@@ -121,78 +130,91 @@ def step_fault(
     """Return why a step cannot be carried out, in words; None if no obstacle is known.
 
     Args:
-        content: The text of the answer, in which aider's blocks are looked for.
+        content: The text of the answer, in which Cline's calls and aider's edits are looked for.
         calls: Name and arguments of each call.
         shown: What the conversation has shown.
         schemas: JSON schema of the arguments by the tool's name.
     """
-    for name, arguments in calls:
-        fault = schema_fault(arguments, (schemas or {}).get(name, {})) or edit_fault(arguments, shown)
+    for name, arguments in (*calls, *text_calls(content)):
+        fault = schema_fault(arguments, (schemas or {}).get(name, {})) or edit_fault(
+            arguments, shown, path="code.py" if "python" in name.lower() else ""
+        )
         if fault is not None:
             return f"{name}: {fault}"
-    return _blocks_fault(content, shown)
+    return None
 
 
 def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Return how arguments violate the outermost level of their schema; None if they do not."""
-    properties = schema.get("properties") or {}
-    missing = [name for name in schema.get("required") or () if name not in arguments]
-    if missing:
-        return f"the argument {missing[0]!r} is missing"
+    """Return how arguments violate their schema; None if they do not, or if the violation can be repaired."""
+    try:
+        fitting_arguments(arguments, schema)
+    except ArgumentsError as error:
+        return str(error)
+    return None
+
+
+def edit_fault(arguments: Mapping[str, Any], shown: ShownText, *, path: str = "") -> str | None:
+    """Return why an edit cannot be applied: its Python does not parse, or the text that it replaces was not shown.
+
+    Args:
+        arguments: The arguments of the call; edits may be nested in them.
+        shown: What the conversation has shown.
+        path: The file that is edited if the arguments name none.
+    """
+    path = next((arguments[name] for name in PATHS if isinstance(arguments.get(name), str)), path)
+    replaces = any(name in arguments for name in (*REPLACEMENTS, "oldString", "oldText", *_EXACT))
     for name, value in arguments.items():
-        if name not in properties:
-            if schema.get("additionalProperties") is False:
-                return f"there is no argument {name!r}"
-            continue
-        expected = properties[name].get("type")
-        named = [expected] if isinstance(expected, str) else expected or ()
-        kinds = tuple(kind for one in named for kind in _TYPES[one])
-        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
-            return f"the argument {name!r} is {type(value).__name__} instead of {expected}"
-        if "enum" in properties[name] and value not in properties[name]["enum"]:
-            return f"the argument {name!r} is none of {properties[name]['enum']}"
+        fault = None
+        if replaces and name in REPLACED and isinstance(value, str):
+            fault = _replaced_fault(name, value, arguments, path, shown)
+        fault = fault or _value_fault(name, value, path, shown)
+        if fault is not None:
+            return fault
     return None
 
 
-def edit_fault(arguments: Mapping[str, Any], shown: ShownText) -> str | None:
-    """Return why an edit cannot be applied: its Python does not parse, or the text that it replaces was not shown."""
-    texts = {name: value for name, value in arguments.items() if isinstance(value, str)}
-    path = next((texts[name] for name in _PATHS if name in texts), "")
-    if path.endswith(".py"):
-        for name in _WRITTEN:
-            if name in texts and _parsed(texts[name]) is None:
-                return f"the Python in {name!r} does not parse"
-    for name in _REPLACED:
+def _replaced_fault(name: str, text: str, arguments: Mapping[str, Any], path: str, shown: ShownText) -> str | None:
+    if not text.strip():
         # an empty text makes a new file
-        if name in texts and not shown.has(texts[name]):
-            return f"the text in {name!r} is nowhere in the conversation"
-    for name in _PATCHES:
-        if name in texts:
-            fault = _blocks_fault(texts[name], shown) or _patch_fault(texts[name], shown)
-            if fault is not None:
-                return fault
-    return None
+        new = next((arguments[key] for key in REPLACEMENTS if isinstance(arguments.get(key), str)), "")
+        return _NEW_FILE.format(path) if _breaks_python(path, new) else None
+    if shown.has(text, ignore_indentation=name not in _EXACT):
+        return None
+    return f"the text in {name!r} is nowhere in the conversation"
 
 
-def _blocks_fault(text: str, shown: ShownText) -> str | None:
-    for block in _BLOCK.findall(text):
-        if not shown.has(block):
+def _value_fault(name: str, value: Any, path: str, shown: ShownText) -> str | None:
+    if isinstance(value, Mapping):
+        return edit_fault(value, shown, path=path)
+    if isinstance(value, list | tuple):
+        faults = (_value_fault(name, part, path, shown) for part in value)
+        return next((fault for fault in faults if fault is not None), None)
+    return _string_fault(name, value, path, shown) if isinstance(value, str) else None
+
+
+def _string_fault(name: str, value: str, path: str, shown: ShownText) -> str | None:
+    if name in _WRITTEN and _breaks_python(path, value):
+        return f"the Python in {name!r} does not parse"
+    return _blocks_fault(value, path, shown) or _patch_fault(value, shown)
+
+
+def _blocks_fault(text: str, path: str, shown: ShownText) -> str | None:
+    for old, new in blocks(text):
+        if not shown.has(old, ignore_indentation=True):
             return "the text of a SEARCH block is nowhere in the conversation"
+        if not old.strip() and _breaks_python(path, new):
+            return _NEW_FILE.format(path)
     return None
 
 
 def _patch_fault(text: str, shown: ShownText) -> str | None:
-    """Return what is wrong with a Codex patch: the conversation must have shown each hunk's old lines."""
-    if "*** Begin Patch" not in text:
-        return None
-    old: list[str] = []
-    updating = False
-    for line in [*text.splitlines(), "*** End Patch"]:
-        if line.startswith(("***", "@@")):
-            if updating and old and not shown.has("\n".join(old)):
-                return "the lines that the patch changes are nowhere in the conversation"
-            old = []
-            updating = line.startswith("*** Update File") or (updating and line.startswith("@@"))
-        elif line[:1] in ("-", " "):
-            old.append(line[1:])
+    for hunk in hunks(text):
+        if not shown.has(hunk.old, ignore_indentation=True):
+            return "the lines that the patch changes are nowhere in the conversation"
+        if hunk.adds_file and _breaks_python(hunk.path, hunk.new):
+            return _NEW_FILE.format(hunk.path)
     return None
+
+
+def _breaks_python(path: str, source: str) -> bool:
+    return path.endswith(_PYTHON) and _is_no_python(source)

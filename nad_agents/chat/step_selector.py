@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from nad_agents.chat.edit_steps import ShownText, call_key, step_fault
+from nad_agents.chat.edit_steps import step_fault, step_key
 from nad_agents.chat.response_parser import ResponseParser
+from nad_agents.chat.shown_text import ShownText
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Scores, Selector, rank
 from nad_agents.selectors.fusion import rank_share
 
-__all__ = ["StepSelector", "shown_text"]
+__all__ = ["StepSelector"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class StepSelector:
             calls = [(call.name, call.arguments) for call in parsed.calls]
             fault = parsed.invalid[0].error if parsed.invalid else None
             fault = fault or step_fault(parsed.content, calls, shown=self.shown, schemas=self.schemas)
-            key = " ".join(call_key(name, arguments) for name, arguments in calls)
+            key = step_key(parsed.content, calls)
             if fault is not None:
                 faults[i] = fault
                 key = f"fault {i}"
@@ -85,33 +85,3 @@ class StepSelector:
         ]
         ties, details = (scores.values, *scores.tie_breaks), {**scores.details, "steps": told}
         return replace(scores, values=values, tie_breaks=ties, details=details)
-
-
-def shown_text(messages: Sequence[Mapping[str, Any]]) -> ShownText:
-    """Collect what a conversation in OpenAI's form has shown: every text, and the arguments of earlier calls."""
-    texts: list[str] = []
-
-    def collect(value: Any) -> None:
-        if isinstance(value, str):
-            texts.append(value)
-        elif isinstance(value, Mapping):
-            for part in value.values():
-                collect(part)
-        elif isinstance(value, list | tuple):
-            for part in value:
-                collect(part)
-
-    for message in messages:
-        collect(message.get("content"))
-        for call in message.get("tool_calls") or ():
-            arguments = call["function"]["arguments"]
-            # JSON writes line ends as two characters
-            collect(_read(arguments) if isinstance(arguments, str) else arguments)
-    return ShownText.of(texts)
-
-
-def _read(arguments: str) -> Any:
-    try:
-        return json.loads(arguments)
-    except ValueError:
-        return arguments

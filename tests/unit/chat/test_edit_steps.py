@@ -4,15 +4,20 @@ import json
 
 import pytest
 
-from nad_agents.chat.edit_steps import ShownText, call_key, schema_fault, step_fault
+from nad_agents.chat.edit_steps import call_key, schema_fault, step_fault, step_key
 from nad_agents.chat.response_parser import ToolCallParser
-from nad_agents.chat.step_selector import StepSelector, shown_text
+from nad_agents.chat.shown_text import ShownText
+from nad_agents.chat.step_selector import StepSelector
 from nad_agents.selectors import MeanLogprob, rank
 from tests.unit.builders import make_group, make_rollout
 
 FILE = "def area(r):\n    return 3 * r\n\n\ndef main():\n    print(area(2))\n"
 NUMBERED = "\n".join(f"{i:>5}\u2192{line}" for i, line in enumerate(FILE.splitlines(), 1))
+CAT = "\n".join(f"{i:>6}\t{line}" for i, line in enumerate(FILE.splitlines(), 1))
+BARS = "\n".join(f"{i:05}| {line}" for i, line in enumerate(FILE.splitlines(), 1))
+GREP = "\n".join(f"{i}:{line}" for i, line in enumerate(FILE.splitlines(), 1))
 PATCH = "*** Begin Patch\n*** Update File: a.py\n{}\n*** End Patch"
+UNIFIED = "--- a/a.py\n+++ b/a.py\n@@ -1,2 +1,2 @@\n def area(r):\n"
 SHOWN = ShownText.of([f"I read it:\n{FILE}"])
 
 
@@ -26,12 +31,37 @@ def test_code_is_the_same_whatever_its_form():
     assert call_key("say", {"text": "It is so. \nYes!"}) == call_key("say", {"text": "It is so.\nYes!\n"})
 
 
-@pytest.mark.parametrize("shown", [SHOWN, ShownText.of([NUMBERED])], ids=["plain", "with line numbers"])
+@pytest.mark.parametrize(
+    "shown",
+    [SHOWN, *(ShownText.of([text]) for text in (NUMBERED, CAT, BARS, GREP))],
+    ids=["plain", "arrows", "cat -n", "bars", "grep -n"],
+)
 @pytest.mark.parametrize(
     ("name", "arguments", "fault"),
     [
         ("edit", {"filePath": "a.py", "oldString": "    return 3 * r", "newString": "    return 4 * r"}, None),
         ("edit", {"filePath": "a.py", "oldString": "return 3 * r\n\n\ndef main():", "newString": "x"}, None),
+        ("edit", {"filePath": "a.py", "oldString": "\treturn 3 * r\n\n\ndef main():\n  print("}, None),
+        ("edit", {"file_path": "a.py", "old_string": "return 3 * r\n\n\ndef main():\n    pri"}, None),
+        ("edit", {"file_path": "a.py", "old_string": "def area(r):\n  return 3 * r", "new_string": "x"}, "is nowhere"),
+        ("edit", {"path": "a.py", "edits": [{"oldText": "return 3", "newText": ""}]}, None),
+        ("edit", {"path": "a.py", "edits": [{"oldText": "return 3"}, {"oldText": "gone", "newText": ""}]},
+         "'oldText' is nowhere"),
+        ("grep", {"search": "not there", "path": "a.py"}, None),
+        ("edit", {"file_path": "b.py", "old_string": "", "new_string": "def f(:"}, "'b.py' does not parse"),
+        ("write", {"path": "a.py", "content": "\ufeffx = 1\n"}, None),
+        ("write", {"path": "a.py", "content": "x = (" * 5000}, "does not parse"),
+        ("write", {"path": "a.py", "content": "x = 1\n" * 50_000}, None),
+        ("python", {"code": "print('a'"}, "does not parse"),
+        ("run_javascript", {"code": "let a = {b: 1}"}, None),
+        ("shell", {"command": ["bash", "-lc", "apply_patch <<'EOF'\n" + PATCH.format("@@\n-    gone") + "\nEOF"]},
+         "the lines that the patch changes"),
+        ("apply_patch", {"input": PATCH.format("@@\n     return 3 * r\n\n\n-def main():\n+def run():")}, None),
+        ("apply_patch", {"input": PATCH.format("*** Move to: b.py\n@@\n-gone\n+x")}, "the lines that the patch"),
+        ("apply_patch", {"input": "*** Begin Patch\n*** Add File: b.py\n+def f(:"}, "'b.py' does not parse"),
+        ("patch", {"diff": UNIFIED + "-    return 3 * r\n+    return 4"}, None),
+        ("patch", {"diff": UNIFIED + "-    gone\n+    return 4"},
+         "the lines that the patch"),
         ("edit", {"filePath": "a.py", "oldString": "    return 3*r\n", "newString": "x"}, "'oldString' is nowhere"),
         ("edit", {"file_path": "b.py", "old_string": "", "new_string": "x"}, None),
         ("replace", {"file_path": "a.py", "old_string": "def main():\n    area(2)"}, "'old_string' is nowhere"),
@@ -75,16 +105,51 @@ def test_aiders_blocks_stand_in_the_text():
     assert step_fault("Nothing to do.", [], shown=SHOWN) is None
 
 
+CLINE = "I change it.\n<replace_in_file>\n<path>a.py</path>\n<diff>\n{}\n</diff>\n</replace_in_file>"
+DIFF = "------- SEARCH\n    return {} * r\n=======\n    return {}\n+++++++ REPLACE"
+
+
+def test_clines_calls_stand_in_the_text():
+    assert step_fault(CLINE.format(DIFF.format(3, 4)), [], shown=SHOWN) is None
+    assert "replace_in_file: the text of a SEARCH" in step_fault(CLINE.format(DIFF.format(9, 4)), [], shown=SHOWN)
+    written = "<write_to_file><path>a.py</path><content>\ndef f(:\n</content></write_to_file>"
+    assert step_fault(written, [], shown=SHOWN) == "write_to_file: the Python in 'content' does not parse"
+
+
+def test_edits_in_the_text_are_the_same_step_if_they_do_the_same():
+    block = "./a.py\n```python\n<<<<<<< SEARCH\n    return 3 * r\n=======\n    return {}\n>>>>>>> REPLACE\n```"
+    one = step_key(block.format("'a'"), [])
+    assert one == step_key("Like this:\n\n" + block.format('"a"  # quoted').removeprefix("./"), [])
+    assert one != step_key(block.format("'b'"), [])
+    assert one != step_key(block.format("'a'").replace("a.py", "b.py"), [])
+    clines = [CLINE.format(DIFF.format(3, value)) for value in ("'a'", '"a"', "'b'")]
+    assert step_key(clines[0], []) == step_key("Now:\n" + clines[1], []) != step_key(clines[2], [])
+    whole = "a.py\n```\nx = {}\n```\n"
+    assert step_key(whole.format("'a'"), []) == step_key(whole.format('"a"'), []) != ""
+    assert step_key("Read a.py first.\n```\nx = 1\n```", []) == step_key("Nothing to do.", []) == ""
+
+
+def test_indentation_belongs_to_code_and_comments_to_other_files():
+    def key(new, path="a.py"):
+        return call_key("edit", {"path": path, "oldString": "x", "newString": new})
+
+    assert key("    x = 'a'") == key('    x = "a"') != key("  x = 'a'")
+    assert key("x: 1  # one", "a.yaml") != key("x: 1", "a.yaml")
+    assert call_key("run", {"code": "print('a')"}) == call_key("run", {"code": 'print("a")'})
+    assert call_key("read", {"path": "./a/../b.py"}) == call_key("read", {"path": "b.py"})
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         ({"path": "a", "count": 1}, None),
-        ({"count": 1}, "'path' is missing"),
-        ({"path": "a", "more": 1}, "there is no argument 'more'"),
-        ({"path": 3}, "'path' is int instead of string"),
-        ({"path": "a", "count": True}, "'count' is bool"),
+        ({"count": 1}, "'path' is a required property"),
+        ({"path": "a", "more": 1}, "'more' was unexpected"),
+        ({"path": 3}, "path: 3 is not of type 'string'"),
+        ({"path": "a", "count": True}, "count: True is not of type 'integer', 'null'"),
         ({"path": "a", "count": None}, None),
-        ({"path": "a", "mode": "z"}, "'mode' is none of"),
+        ({"path": "a", "mode": "z"}, "mode: 'z' is not one of"),
+        ({"path": "a", "edits": [{"line": "x"}]}, "edits.0.line: 'x' is not of type"),
     ],
 )
 def test_arguments_fit_their_schema(arguments, fault):
@@ -93,26 +158,13 @@ def test_arguments_fit_their_schema(arguments, fault):
             "path": {"type": "string"},
             "count": {"type": ["integer", "null"]},
             "mode": {"enum": ["a", "b"]},
+            "edits": {"items": {"properties": {"line": {"type": "integer"}}}},
         },
         "required": ["path"],
         "additionalProperties": False,
     }
     found = schema_fault(arguments, schema)
     assert (found is None) if fault is None else fault in found
-
-
-def test_what_a_conversation_shows_are_its_texts_and_the_files_that_calls_wrote():
-    wrote = {"function": {"name": "write", "arguments": json.dumps({"path": "b.py", "content": "y = 1\nz = 2\n"})}}
-    shown = shown_text(
-        [
-            {"role": "user", "content": [{"type": "text", "text": FILE}]},
-            {"role": "assistant", "content": None, "tool_calls": [wrote]},
-            {"role": "tool", "content": "done"},
-        ]
-    )
-    assert shown.has("y = 1\nz = 2")
-    assert shown.has("    return 3 * r")
-    assert not shown.has("z = 2\ny = 1")
 
 
 def call(**arguments):

@@ -79,7 +79,7 @@ def test_an_edit_of_what_was_never_shown_comes_last_and_equal_code_is_one_step()
     assert "fault" not in choose_step(message(made)).response_metadata["nad"]["steps"][-1]
     tool = {"name": "edit", "description": "Edit.", "parameters": {"type": "object", "required": ["mode"]}}
     faults = choose_step(message(made), tools=[tool]).response_metadata["nad"]["steps"]
-    assert all("'mode' is missing" in step["fault"] for step in faults)
+    assert all("'mode' is a required property" in step["fault"] for step in faults)
 
 
 def test_a_judges_scores_choose_the_step_whatever_the_neurons_agree_on():
