@@ -42,8 +42,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[str] = ()) -> str:
     """Return a call as text that is the same for calls which do the same.
 
-    Two calls do the same if they differ in excluded arguments only, in the order of arguments, or in the form of Python
-    code: comments, blank lines and quotes.
+    Two calls do the same if they differ in excluded arguments only, in the order of arguments, in how a number is
+    written (1 and 1.0), or in the form of Python code: comments, blank lines and quotes.
 
     Args:
         name: Name of the tool.
@@ -51,7 +51,15 @@ def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[s
         exclude_args: Names of arguments that make no difference.
     """
     kept = {key: _normal(value) for key, value in arguments.items() if key not in exclude_args}
-    return json.dumps([name, kept], sort_keys=True, ensure_ascii=False, default=str)
+    written = json.dumps([name, kept], ensure_ascii=False, default=str)
+    # the JSON decoder copes with any nesting that the arguments were read with
+    return json.dumps(json.loads(written, parse_float=_number), sort_keys=True, ensure_ascii=False)
+
+
+def _number(written: str) -> int | float:
+    """Return a JSON number, as an integer where it is one."""
+    number = float(written)
+    return int(number) if number.is_integer() else number
 
 
 def _normal(value: Any) -> Any:
@@ -147,7 +155,9 @@ def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str
         expected = properties[name].get("type")
         named = [expected] if isinstance(expected, str) else expected or ()
         kinds = tuple(kind for one in named for kind in _TYPES[one])
-        if kinds and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
+        # JSON Schema counts 1.0 as an integer
+        whole = int in kinds and isinstance(value, float) and value.is_integer()
+        if kinds and not whole and (not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)):
             return f"the argument {name!r} is {type(value).__name__} instead of {expected}"
         if "enum" in properties[name] and value not in properties[name]["enum"]:
             return f"the argument {name!r} is none of {properties[name]['enum']}"

@@ -23,6 +23,10 @@ def test_code_is_the_same_whatever_its_form():
     assert call_key("run", {"command": "ls", "why": "x"}, ["why"]) == call_key("run", {"command": "ls"})
     # words of one line each are no code, and prose is compared as it is
     assert call_key("say", {"text": "a\nb"}) != call_key("say", {"text": "(a)\nb"})
+    assert call_key("add", {"x": 1, "of": [{"y": 20}]}) == call_key("add", {"of": [{"y": 2e1}], "x": 1.0})
+    assert call_key("add", {"x": 1}) != call_key("add", {"x": 1.5})
+    assert call_key("add", {"x": "1"}) != call_key("add", {"x": "1.0"})
+    assert call_key("add", {"x": 1}) != call_key("add", {"x": True})
     assert call_key("say", {"text": "It is so. \nYes!"}) == call_key("say", {"text": "It is so.\nYes!\n"})
 
 
@@ -79,6 +83,8 @@ def test_aiders_blocks_stand_in_the_text():
     ("arguments", "fault"),
     [
         ({"path": "a", "count": 1}, None),
+        ({"path": "a", "count": 1.0}, None),
+        ({"path": "a", "count": 1.5}, "'count' is float"),
         ({"count": 1}, "'path' is missing"),
         ({"path": "a", "more": 1}, "there is no argument 'more'"),
         ({"path": 3}, "'path' is int instead of string"),
