@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nad_agents._version import __version__
 from nad_agents.events import (
@@ -39,6 +39,7 @@ from nad_agents.exceptions import (
     UnsupportedModelError,
     VerificationError,
 )
+from nad_agents.lazy_imports import lazy_imports
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
 from nad_agents.types import (
     Candidate,
@@ -100,25 +101,15 @@ __all__ = [
     "register_selector",
 ]
 
-_LAZY = {
-    "NeuronAgreementDecoder": "nad_agents.decoder",
-    "DEFAULT_MODEL": "nad_agents.models",
-    "LoadedModel": "nad_agents.models",
-    "load_model": "nad_agents.models",
-    "available_selectors": "nad_agents.selectors",
-    "register_selector": "nad_agents.selectors",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import names that need torch, transformers or scikit-learn at their first use, as the imports take seconds."""
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# these need torch, transformers or scikit-learn, whose imports take seconds
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "NeuronAgreementDecoder": "nad_agents.decoder",
+        "DEFAULT_MODEL": "nad_agents.models",
+        "LoadedModel": "nad_agents.models",
+        "load_model": "nad_agents.models",
+        "available_selectors": "nad_agents.selectors",
+        "register_selector": "nad_agents.selectors",
+    },
+)

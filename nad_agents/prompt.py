@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from nad_agents.exceptions import ConfigurationError, PromptError
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Message",
     "Prompt",
+    "TemplatedText",
     "check_template_options",
     "encode_prompt",
     "last_user_text",
@@ -30,6 +31,25 @@ Message = Mapping[str, Any]
 
 Prompt = str | Sequence[Message]
 """Text, or the messages of a conversation."""
+
+
+class TemplatedText(str):
+    """Text to be continued, made of a template and values: a special token is one in the template, and text in a value.
+
+    Args:
+        template: Text with the names of the values in braces, as `str.format` takes it.
+        **values: The values by name.
+    """
+
+    __slots__ = ("template", "values")
+    template: str
+    values: dict[str, str]
+
+    def __new__(cls, template: str, **values: str) -> Self:
+        """Fill in the template."""
+        text = super().__new__(cls, template.format(**values))
+        text.template, text.values = template, values
+        return text
 
 
 def encode_prompt(
@@ -50,7 +70,8 @@ def encode_prompt(
         tools: Tools in OpenAI's form, for the chat template.
         template_options: Further variables of the chat template.
         parse_special_tokens: Whether the text of a special token in a message, such as ``<|im_start|>``, becomes that
-            token, so that the message could end itself and begin another one. Raw text is always taken so.
+            token, so that the message could end itself and begin another one. Raw text is always taken so, but for the
+            values of a TemplatedText.
 
     Raises:
         PromptError: The prompt is empty or no valid text, or the chat template is absent or refuses the messages.
@@ -61,6 +82,10 @@ def encode_prompt(
         raise PromptError(msg)
     _check_text(prompt)
     template = getattr(tokenizer, "chat_template", None)
+    if isinstance(prompt, TemplatedText) and raw and not parse_special_tokens:
+        marked = _EscapedTokens(tokenizer, prompt.values, prompt.template)
+        if marked:
+            return marked.encode(prompt.template.format(**marked.escape(prompt.values)), add_special_tokens=True)
     if isinstance(prompt, str) and (raw or template is None):
         # the engine reports a prompt that is too long
         return list(tokenizer(prompt, verbose=False)["input_ids"])
@@ -109,8 +134,8 @@ class _EscapedTokens:
 
     Args:
         tokenizer: The model's tokenizer.
-        given: Nested messages and tools.
-        template: Source of the chat template.
+        given: Nested messages and tools, or the values of a template.
+        template: Source of the template.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, given: Any, template: str) -> None:
@@ -150,8 +175,13 @@ class _EscapedTokens:
         ends = ((token, first["text"][1 - len(token) :], second["text"][: len(token) - 1]) for token in self._special)
         return any(token in end + beginning for token, end, beginning in ends if len(token) > 1)
 
-    def encode(self, rendered: str) -> list[int]:
-        """Return the tokens of a rendered prompt."""
+    def encode(self, rendered: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Return the tokens of a rendered prompt.
+
+        Args:
+            rendered: The prompt, rendered with escaped messages, tools or values.
+            add_special_tokens: Whether the tokenizer puts its own special tokens before the prompt.
+        """
         tokens = {character: token for token, character in self._written.items()}
         pieces = [""]
         for character in rendered:
@@ -163,7 +193,8 @@ class _EscapedTokens:
                 pieces.append(token[1:])
         ids: list[int] = []
         for i, piece in enumerate(pieces):
-            encoded = list(self._tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"])
+            first = add_special_tokens and i == 0
+            encoded = list(self._tokenizer(piece, add_special_tokens=first, verbose=False)["input_ids"])
             ids += self._continued(encoded) if i and not piece.startswith(" ") else encoded
         return ids
 
@@ -197,11 +228,11 @@ def _control_tokens(tokenizer: PreTrainedTokenizerBase, template: str) -> set[st
     return {token.content for token in added if token.special or is_control(token.content)}
 
 
-_BRACKETED = re.compile(r"<\S+>|\[\S+\]")
-_BARRED = re.compile(r"<[|\uff5c]\S+[|\uff5c]>")
-
 _SPACE = "\u2581"
 """What SentencePiece tokenizers write for a space."""
+
+_BRACKETED = re.compile(rf"{_SPACE}?(?:<\S+>|\[\S+\])")
+_BARRED = re.compile(r"<[|\uff5c]\S+[|\uff5c]>")
 
 
 def _neighbors(given: Any) -> Iterator[tuple[Any, Any]]:
@@ -246,7 +277,7 @@ def _check_text(prompt: Prompt) -> None:
 def last_user_text(prompt: Prompt) -> str:
     """Return the text of the last user message, in which verifiers look for examples; empty if there is none."""
     if isinstance(prompt, str):
-        return prompt
+        return str(prompt)
     for message in reversed(prompt):
         if message.get("role") == "user":
             content = message.get("content")

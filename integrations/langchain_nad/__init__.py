@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from langchain_nad.callbacks import PROGRESS_EVENT
 from langchain_nad.chat_models import NADChatModel
@@ -12,7 +11,8 @@ from langchain_nad.llms import NADLLM
 from langchain_nad.step_selection import nad_step_node
 from nad_agents._version import __version__
 from nad_agents.chat.shared_decoders import unload_models
-from nad_agents.exceptions import AnswerCutError, GenerationTimeoutError, MissingDependencyError
+from nad_agents.exceptions import AnswerCutError, GenerationTimeoutError
+from nad_agents.lazy_imports import lazy_imports
 
 if TYPE_CHECKING:
     from langchain_nad.code_repair import CodeRepair
@@ -38,30 +38,18 @@ __all__ = [
     "unload_models",
 ]
 
-_LAZY = {
-    "CodeRepair": "langchain_nad.code_repair",
-    "NADSandbox": "langchain_nad.sandbox_backend",
-    "NADStepSelection": "langchain_nad.step_middleware",
-    "PythonSandboxTool": "langchain_nad.sandbox",
-    "SandboxVerifier": "langchain_nad.sandbox",
-}
-
-_INSTALL = {
-    "deepagents": "deepagents; install it with: pip install 'nad-agents[deepagents]'",
-    "langchain": "LangChain's agents; install them with: pip install langchain",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import names that need LangChain's agents or the sandbox at their first use."""
-    if name not in _LAZY:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    try:
-        return getattr(import_module(_LAZY[name]), name)
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").split(".")[0]
-        if missing not in _INSTALL:
-            raise
-        msg = f"{name} needs {_INSTALL[missing]}"
-        raise MissingDependencyError(msg) from error
+# these need LangChain's agents, deep agents or the sandbox
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "CodeRepair": "langchain_nad.code_repair",
+        "NADSandbox": "langchain_nad.sandbox_backend",
+        "NADStepSelection": "langchain_nad.step_middleware",
+        "PythonSandboxTool": "langchain_nad.sandbox",
+        "SandboxVerifier": "langchain_nad.sandbox",
+    },
+    missing={
+        "deepagents": "{name} needs deepagents; install it with: pip install 'nad-agents[deepagents]'",
+        "langchain": "{name} needs LangChain's agents; install them with: pip install langchain",
+    },
+)

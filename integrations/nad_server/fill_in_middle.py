@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from nad_agents.prompt import TemplatedText
 from nad_server.errors import APIError
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ _TEMPLATES = (
 _PLACEHOLDERS = re.compile(r"\{prompt\}|\{suffix\}")
 
 
-def fill_in_middle_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str) -> str:
+def fill_in_middle_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, suffix: str) -> TemplatedText:
     """Return the text after which a model writes what stands between a prompt and a suffix.
+
+    Marks that stand in the prompt or the suffix, as in the source of a program about such models, are text.
 
     Args:
         tokenizer: The model's tokenizer.
@@ -43,6 +46,6 @@ def fill_in_middle_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, suffi
     vocabulary = tokenizer.get_vocab()
     for template in _TEMPLATES:
         if all(mark in vocabulary for mark in _PLACEHOLDERS.split(template) if mark):
-            return template.format(prompt=prompt, suffix=suffix)
+            return TemplatedText(template, prompt=prompt, suffix=suffix)
     message = "suffix: this model cannot fill in before one; leave it out, or serve a model such as Qwen2.5-Coder"
     raise APIError(400, message, code="unsupported_parameter", param="suffix")

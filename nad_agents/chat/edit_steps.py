@@ -14,6 +14,7 @@ import posixpath
 import textwrap
 import warnings
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from nad_agents.chat.shown_text import ShownText
@@ -47,16 +48,26 @@ def step_key(
 def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[str] = ()) -> str:
     """Return a call as text that is the same for calls which do the same.
 
-    Two calls do the same if they differ in excluded arguments only, in the order of arguments, in the form of a path,
-    or in the form of Python code: comments, blank lines and quotes.
+    Two calls do the same if they differ in excluded arguments only, in the order of arguments, in how a number is
+    written (1 and 1.0), in the form of a path, or in the form of Python code: comments, blank lines and quotes.
 
     Args:
         name: Name of the tool.
         arguments: The arguments.
         exclude_args: Names of arguments that make no difference.
     """
-    kept = {key: value for key, value in arguments.items() if key not in exclude_args}
-    return json.dumps([name, _normal_arguments(kept)], sort_keys=True, ensure_ascii=False, default=str)
+    kept: dict[str, Any] = {key: value for key, value in arguments.items() if key not in exclude_args}
+    with suppress(RecursionError):
+        kept = _normal_arguments(kept)
+    written = json.dumps([name, kept], ensure_ascii=False, default=str)
+    # the JSON decoder copes with any nesting that the arguments were read with
+    return json.dumps(json.loads(written, parse_float=_number), sort_keys=True, ensure_ascii=False)
+
+
+def _number(written: str) -> int | float:
+    """Return a JSON number, as an integer where it is one."""
+    number = float(written)
+    return int(number) if number.is_integer() else number
 
 
 def _normal_arguments(arguments: Mapping[str, Any], path: str | None = None) -> dict[str, Any]:
@@ -136,9 +147,10 @@ def step_fault(
         schemas: JSON schema of the arguments by the tool's name.
     """
     for name, arguments in (*calls, *text_calls(content)):
-        fault = schema_fault(arguments, (schemas or {}).get(name, {})) or edit_fault(
-            arguments, shown, path="code.py" if "python" in name.lower() else ""
-        )
+        fault = schema_fault(arguments, (schemas or {}).get(name, {}))
+        # no edit is nested too deeply to be read
+        with suppress(RecursionError):
+            fault = fault or edit_fault(arguments, shown, path="code.py" if "python" in name.lower() else "")
         if fault is not None:
             return f"{name}: {fault}"
     return None

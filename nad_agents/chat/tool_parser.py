@@ -292,7 +292,7 @@ def _parse_calls(
             break
         if bare and not _is_bare_call(value, schemas):
             return found
-        found.append(read_call(value, schemas))
+        found.append(read_call(value, schemas, written=body[at:end]))
         at = _between_calls(body, end)
     if not found or body[at:].startswith("{"):
         found.append(invalid_call(body[at:], "the JSON breaks off or is malformed"))
@@ -311,7 +311,9 @@ def _decode(text: str, at: int) -> tuple[Any, int]:
     return json.JSONDecoder(strict=False).raw_decode(text, at)
 
 
-def read_call(value: Any, schemas: Mapping[str, Mapping[str, Any]] | None = None) -> ToolCall | InvalidToolCall:
+def read_call(
+    value: Any, schemas: Mapping[str, Mapping[str, Any]] | None = None, *, written: str = ""
+) -> ToolCall | InvalidToolCall:
     """Read one call from parsed JSON.
 
     Args:
@@ -319,21 +321,22 @@ def read_call(value: Any, schemas: Mapping[str, Mapping[str, Any]] | None = None
             under "function".
         schemas: Schema of the arguments by the tool's name, which the arguments have to fit; tools without one take
             every argument.
+        written: The JSON as the model wrote it, if that is known.
 
     Returns:
         The call, or why it cannot be made.
     """
     if isinstance(value, dict) and isinstance(value.get("function"), dict):
         value = value["function"]
-    written = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return invalid_call(written, "a call needs a name")
+        return invalid_call(json.dumps(value, ensure_ascii=False), "a call needs a name")
     name, arguments = value["name"], value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):
+        written = arguments
         try:
             arguments = json.loads(arguments)
         except _UNREADABLE:
-            return invalid_call(arguments, "the arguments are no JSON", name)
+            return invalid_call(written, "the arguments are no JSON", name)
     if arguments is None:
         arguments = {}
     if not isinstance(arguments, dict):
@@ -343,7 +346,21 @@ def read_call(value: Any, schemas: Mapping[str, Mapping[str, Any]] | None = None
     try:
         return ToolCall(new_call_id(), name, fitting_arguments(arguments, schemas.get(name, {})))
     except ArgumentsError as error:
-        return invalid_call(json.dumps(arguments, ensure_ascii=False), str(error), name)
+        return invalid_call(_written_arguments(arguments, written), str(error), name)
+
+
+def _written_arguments(arguments: dict[str, Any], written: str) -> str:
+    """Return arguments as JSON, and as the model wrote them if a number such as 1e9999 is infinite in Python.
+
+    Args:
+        arguments: The arguments.
+        written: The call or its arguments as the model wrote them; empty if unknown.
+    """
+    try:
+        return json.dumps(arguments, ensure_ascii=False, allow_nan=not written)
+    except ValueError:
+        key = _ARGUMENTS.search(written)
+        return written[key.end() :][: _value_length(written[key.end() :])] if key else written
 
 
 def invalid_call(text: str, error: str, name: str | None = None) -> InvalidToolCall:

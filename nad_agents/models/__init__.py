@@ -5,7 +5,9 @@ GGUF files are converted once to safetensors; the converted models are kept in a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nad_agents.lazy_imports import lazy_imports
 
 if TYPE_CHECKING:
     from nad_agents.models.cache import CacheEntry, cache_dir, describe_cache
@@ -27,29 +29,19 @@ __all__ = [
     "resolve_dtype",
 ]
 
-_LAZY = {
-    "DEFAULT_MODEL": "nad_agents.models.embedded",
-    "CacheEntry": "nad_agents.models.cache",
-    "LoadedModel": "nad_agents.models.loading",
-    "ModelSource": "nad_agents.models.location",
-    "cache_dir": "nad_agents.models.cache",
-    "describe_cache": "nad_agents.models.cache",
-    "load_model": "nad_agents.models.loading",
-    "read_context_length": "nad_agents.models.loading",
-    "resolve_device": "nad_agents.models.device",
-    "resolve_dtype": "nad_agents.models.device",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import names that need torch at their first use, since a model's context length is known without torch."""
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    msg = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(msg)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+# these need torch, without which a model's context length is known too
+__getattr__, __dir__ = lazy_imports(
+    __name__,
+    {
+        "DEFAULT_MODEL": "nad_agents.models.embedded",
+        "CacheEntry": "nad_agents.models.cache",
+        "LoadedModel": "nad_agents.models.loading",
+        "ModelSource": "nad_agents.models.location",
+        "cache_dir": "nad_agents.models.cache",
+        "describe_cache": "nad_agents.models.cache",
+        "load_model": "nad_agents.models.loading",
+        "read_context_length": "nad_agents.models.loading",
+        "resolve_device": "nad_agents.models.device",
+        "resolve_dtype": "nad_agents.models.device",
+    },
+)

@@ -1,12 +1,15 @@
 """`nad serve` as a process with the default model, and OpenAI's own client; over raw HTTP what the client hides."""
 
+import copy
 import json
 
 import openai
 import pytest
 from langchain_openai import ChatOpenAI
+from nad_server.fill_in_middle import fill_in_middle_prompt
 from pydantic import BaseModel, Field
 
+from nad_agents.prompt import encode_prompt
 from nad_agents.testing import byte_tokenizer
 from tests.integration.servers import CHAT, KEY, MODEL, Server
 from tests.tiny_models import make_model
@@ -126,6 +129,18 @@ def fill_in_model(tmp_path_factory):
     tokenizer.save_pretrained(folder)
     make_model("qwen2", vocab_size=len(tokenizer)).save_pretrained(folder)
     return folder
+
+
+def test_marks_in_a_file_are_text_for_the_default_tokenizer(default_model):
+    tokenizer = copy.deepcopy(default_model.tokenizer)
+    marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+    tokenizer.add_tokens(marks)  # Qwen2.5-Coder does not mark them as special
+    control = {*marks, *tokenizer.all_special_tokens}
+    before = f"def marks():\n    return {sorted(control)!r}\n\n\ndef"
+    prompt = fill_in_middle_prompt(tokenizer, before, "\n    pass  # <|fim_middle|><|im_end|>\n")
+    ids = encode_prompt(tokenizer, prompt, raw=True)
+    assert [token for token in tokenizer.convert_ids_to_tokens(ids) if token in control] == marks
+    assert tokenizer.decode(ids) == prompt
 
 
 def test_filling_in_before_a_suffix(client, fill_in_model, start_server):

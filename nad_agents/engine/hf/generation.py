@@ -18,6 +18,7 @@ from transformers import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria, StopStringCriteria
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.sampling import CandidateStreams, TokenSampler, TopLogits
 from nad_agents.exceptions import GenerationError
@@ -26,10 +27,6 @@ from nad_agents.rollouts import FinishReason, NeuronLayout, Rollout, RolloutGrou
 __all__ = ["HFGeneration"]
 
 _SIGNALS = ("logprobs", "entropies", "self_certainties", "confidences")
-
-
-_CONTEXT = 8
-"""Number of the prompt's last tokens with which a candidate is decoded."""
 
 _ROOM = 32
 """Number of steps for which memory is allocated at once."""
@@ -103,12 +100,12 @@ class HFGeneration:
             tuple(tuple(criterion.eos_token_id.tolist()) for criterion in self._stopping) if ends_by_token else None
         )
         self._reads_sequences = not ends_by_token or self.sampler.key is None
-        visible = self.request.visible_tokens
-        added = self.tokenizer.added_tokens_decoder.items() if visible else ()
-        self._hidden_tokens = {i for i, token in added if token.special and i not in visible}
-        # at the beginning of a text, SentencePiece tokenizers leave out the space that a token stands for
-        self._context = self.sequences[0, -_CONTEXT:].tolist() if len(self.sequences) else []
-        self._context_text = self._plain_text(self._context)
+        self._answer_text = AnswerText(
+            self.tokenizer,
+            self.request.prompt_ids,
+            stop=sampling.stop,
+            visible_tokens=self.request.visible_tokens,
+        )
 
     @property
     def finished_rows(self) -> int:
@@ -248,7 +245,7 @@ class HFGeneration:
 
     def text(self, candidate: int) -> str:
         """Return the text of a candidate so far, cut before the first stop string."""
-        return self._decode(self.token_ids(candidate))
+        return self._answer_text.decode(self.token_ids(candidate))
 
     def finish_reason(self, candidate: int) -> FinishReason:
         """Return why a candidate ended, or "running" while it is still generating."""
@@ -292,23 +289,8 @@ class HFGeneration:
         return Rollout(
             index=candidate,
             token_ids=tokens,
-            text=self._decode(tokens.tolist()),
+            text=self._answer_text.decode(tokens.tolist()),
             neurons=self._column(candidate, "neurons").astype(np.int32, copy=False),
             finish_reason=self.finish_reason(candidate),
             **signals,
         )
-
-    def _decode(self, tokens: list[int]) -> str:
-        text = self._plain_text([*self._context, *tokens]) if self._context_text else ""
-        if self._context_text and text.startswith(self._context_text):
-            text = text[len(self._context_text) :]
-        else:
-            text = self._plain_text(tokens)
-        cuts = [at for stop in self.request.sampling.stop if (at := text.find(stop)) >= 0]
-        return text[: min(cuts)] if cuts else text
-
-    def _plain_text(self, tokens: list[int]) -> str:
-        """Return the text of tokens, without the special tokens that the request does not ask for."""
-        if self.request.visible_tokens:
-            return str(self.tokenizer.decode([token for token in tokens if token not in self._hidden_tokens]))
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -28,6 +28,10 @@ def test_code_is_the_same_whatever_its_form():
     assert call_key("run", {"command": "ls", "why": "x"}, ["why"]) == call_key("run", {"command": "ls"})
     # words of one line each are no code, and prose is compared as it is
     assert call_key("say", {"text": "a\nb"}) != call_key("say", {"text": "(a)\nb"})
+    assert call_key("add", {"x": 1, "of": [{"y": 20}]}) == call_key("add", {"of": [{"y": 2e1}], "x": 1.0})
+    assert call_key("add", {"x": 1}) != call_key("add", {"x": 1.5})
+    assert call_key("add", {"x": "1"}) != call_key("add", {"x": "1.0"})
+    assert call_key("add", {"x": 1}) != call_key("add", {"x": True})
     assert call_key("say", {"text": "It is so. \nYes!"}) == call_key("say", {"text": "It is so.\nYes!\n"})
 
 
@@ -143,6 +147,8 @@ def test_indentation_belongs_to_code_and_comments_to_other_files():
     ("arguments", "fault"),
     [
         ({"path": "a", "count": 1}, None),
+        ({"path": "a", "count": 1.0}, None),
+        ({"path": "a", "count": 1.5}, "count: 1.5 is not of type 'integer', 'null'"),
         ({"count": 1}, "'path' is a required property"),
         ({"path": "a", "more": 1}, "'more' was unexpected"),
         ({"path": 3}, "path: 3 is not of type 'string'"),
@@ -190,3 +196,9 @@ def test_equal_steps_vote_together_and_what_cannot_be_applied_comes_last():
     prose = make_group([make_rollout([[i]], tokens=[i], text="prose", logprobs=-1.0 - i) for i in range(3)])
     assert rank(selector.score(prose), prose) == [0, 1, 2]
     assert "steps" not in selector.score(prose).details
+
+
+def test_arguments_may_be_nested_deeply():
+    arguments = json.loads('{"old_string": ' + "[" * 900 + '"x"' + "]" * 900 + ', "new_string": "y"}')
+    assert call_key("edit", arguments) == call_key("edit", {**arguments})
+    assert step_fault("", [("edit", arguments)], shown=SHOWN) is None

@@ -236,6 +236,7 @@ def test_a_cut_call_after_a_whole_one_is_no_finished_answer():
         ('{"town": "Paris"}', "'city' is a required property"),
         ('{"type": "object", "properties": {"city": {"type": "string"}}}', "a schema, not values"),
         ('{"city": "Paris", "days": NaN}', "no JSON"),
+        ('{"city": "Paris", "days": [-1e9999]}', "no JSON"),
     ],
 )
 def test_a_marked_call_that_does_not_fit_is_invalid_with_the_reason(mark, arguments, reason):
@@ -243,6 +244,11 @@ def test_a_marked_call_that_does_not_fit_is_invalid_with_the_reason(mark, argume
     content, found, (invalid,) = read(text)
     assert (content, found, invalid.name, invalid.text) == ("", [], "get_weather", arguments)
     assert reason in invalid.error
+
+
+def test_arguments_in_a_string_keep_a_number_that_is_infinite_in_python():
+    content, found, (invalid,) = read(r'<tool_call>{"name": "now", "arguments": "{\"x\": 1e9999}"}</tool_call>')
+    assert (content, found, invalid.name, invalid.text) == ("", [], "now", '{"x": 1e9999}')
 
 
 def test_a_marked_catalogue_entry_is_no_call():

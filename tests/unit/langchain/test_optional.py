@@ -2,10 +2,13 @@
 
 import ast
 import importlib.util
+import sys
 from pathlib import Path
 
 import langchain_nad
 import pytest
+
+from nad_agents.exceptions import MissingDependencyError
 
 AGENTS = {"langchain_nad.code_repair", "langchain_nad.step_middleware"}
 DEEP_AGENTS = "langchain_nad.sandbox_backend"
@@ -41,21 +44,23 @@ def test_models_and_nodes_need_no_agents():
 
 
 @pytest.mark.parametrize("name", ["NADStepSelection", "CodeRepair"])
-def test_what_needs_them_says_how_to_get_them(name, monkeypatch):
-    def missing(module):
-        raise ModuleNotFoundError(f"No module named 'langchain' for {module}", name="langchain")
-
-    monkeypatch.setattr(langchain_nad, "import_module", missing)
-    with pytest.raises(langchain_nad.MissingDependencyError, match=f"{name} needs LangChain's agents"):
-        langchain_nad.__getattr__(name)
+def test_what_needs_them_says_how_to_get_them(name, without):
+    without("langchain.agents.middleware", AGENTS)
+    with pytest.raises(MissingDependencyError, match=f"{name} needs LangChain's agents"):
+        getattr(langchain_nad, name)
 
 
-def test_the_backend_of_deep_agents_says_how_to_get_them(monkeypatch):
-    def missing(module):
-        raise ModuleNotFoundError(f"No module named 'deepagents' for {module}", name="deepagents.backends")
+def test_the_backend_of_deep_agents_says_how_to_get_them(without):
+    without("deepagents.backends.protocol", {DEEP_AGENTS})
+    with pytest.raises(MissingDependencyError, match=r"NADSandbox needs deepagents; .*nad-agents\[deepagents\]"):
+        _ = langchain_nad.NADSandbox
 
-    monkeypatch.setattr(langchain_nad, "import_module", missing)
-    with pytest.raises(
-        langchain_nad.MissingDependencyError, match=r"NADSandbox needs deepagents; .*nad-agents\[deepagents\]"
-    ):
-        langchain_nad.__getattr__("NADSandbox")
+
+@pytest.fixture
+def without(monkeypatch):
+    def forget(package, modules):
+        monkeypatch.setitem(sys.modules, package, None)
+        for module in modules:
+            monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return forget

@@ -4,9 +4,12 @@ import openai
 import pytest
 from nad_server.errors import APIError
 from nad_server.fill_in_middle import fill_in_middle_prompt
+from tokenizers.processors import TemplateProcessing
 
+from nad_agents.prompt import encode_prompt
 from nad_agents.testing import byte_tokenizer
 from tests.tiny_models import make_model
+from tests.unit.engine.hf.sentencepiece import sentencepiece_tokenizer
 from tests.unit.server.servers import http, make_app
 
 QWEN = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
@@ -49,6 +52,33 @@ def test_a_model_gets_its_own_marks_each_one_token(family):
 def test_braces_in_code_are_code():
     found = fill_in_middle_prompt(tokenizer_with(CODESTRAL), "{suffix}{0}", "{prompt}")
     assert found == "[SUFFIX]{prompt}[PREFIX]{suffix}{0}"
+
+
+@pytest.mark.parametrize("special", [True, False], ids=["special", "added"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_marks_in_a_file_are_text(family, special):
+    marks, expected = FAMILIES[family]
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(marks, special_tokens=special)
+    before, after = f"MARKS = {marks[0]!r}, {marks[-1]!r}\n", f"assert {''.join(marks)!r}</s>\n"
+    prompt = fill_in_middle_prompt(tokenizer, before, after)
+    ids = encode_prompt(tokenizer, prompt, raw=True)
+    used = [mark for mark in marks if mark in expected]
+    assert sorted(token for token in tokenizer.convert_ids_to_tokens(ids) if token in used) == sorted(used)
+    assert tokenizer.decode(ids) == prompt
+    assert len(encode_prompt(tokenizer, str(prompt), raw=True)) < len(ids)
+
+
+def test_what_the_tokenizer_puts_before_a_text_stays():
+    tokenizer = sentencepiece_tokenizer()
+    tokenizer.add_tokens(QWEN)
+    begin = tokenizer.bos_token, tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{begin[0]} $A", special_tokens=[begin])
+    plain = encode_prompt(tokenizer, fill_in_middle_prompt(tokenizer, "a", "b"), raw=True)
+    marked = encode_prompt(tokenizer, fill_in_middle_prompt(tokenizer, "a", "b<|fim_middle|>"), raw=True)
+    assert plain.count(begin[1]) == marked.count(begin[1]) == 1
+    assert plain[0] == marked[0] == begin[1]
+    assert tokenizer.decode(marked).endswith("b<|fim_middle|><|fim_middle|>")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
