@@ -122,7 +122,7 @@ def test_a_published_port_answers_when_the_container_is_healthy(http):
     answer = http.post("/v1/chat/completions", json=body).json()
     assert answer["nad"]["n"] == 8
     assert answer["usage"]["completion_tokens"] > 0
-    assert http.get("/").status_code == 200
+    assert http.get("/ui/").status_code == 200
 
 
 def test_the_key_is_required(http):
