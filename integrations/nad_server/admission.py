@@ -35,6 +35,11 @@ class _Place:
     rows: int
     admitted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def can_be_told(self) -> bool:
+        """Whether its caller still waits; a loop that was closed without cancelling its tasks tells them nothing."""
+        return not self.admitted.done() and not self.admitted.get_loop().is_closed()
+
 
 class Admission:
     """The queue; it belongs to one event loop.
@@ -72,7 +77,7 @@ class Admission:
         """Stop admitting requests: reject those that wait and let the running ones finish."""
         self._closed = True
         for place in [place for places in self._waiting.values() for place in places]:
-            if not place.admitted.done():
+            if place.can_be_told:
                 place.admitted.set_exception(shutting_down())
         self._waiting.clear()
 
@@ -127,7 +132,7 @@ class Admission:
             self._waiting.pop(client)
             if places:
                 self._waiting[client] = places
-            if place.admitted.done():  # its caller has just left
+            if not place.can_be_told:  # its caller has just left
                 continue
             self._running.add(place)
             place.admitted.set_result(None)

@@ -14,5 +14,6 @@ def load(name):
     return module
 
 
+dependencies = load("dependencies")
 hooks = load("hooks")
 reference = load("reference")

@@ -239,3 +239,11 @@ def test_a_subgroup_has_what_the_whole_group_has():
     assert neuron_counts(part, ALL)[0] is neuron_counts(group, ALL)[2], "nothing is counted again"
     with pytest.raises(ValueError, match="depends on the others"):
         subgroup(group, [0], ComparisonConfig(common_prefix=True))
+
+
+def test_comparing_sets_leaves_the_process_with_all_of_its_floats():
+    sets = [np.array([0, 2], dtype=np.int32), np.array([2, 3], dtype=np.int32)]
+    assert intersection_sizes(sets, 8).tolist() == [[2, 1], [1, 2]]
+    # a library of vector instructions may let the processor round the smallest numbers to 0, for everybody
+    assert float(np.float64(5e-324) * 1.0) > 0
+    assert np.float32(1e-38) * np.float32(0.01) > 0

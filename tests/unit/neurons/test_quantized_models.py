@@ -23,12 +23,13 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 UNREAD = ("compressed-tensors w8a8", "mixture")
 """What transformers cannot load: experts of eight-bit integers."""
+QUANTIZED = [pair for pair in product(METHODS, ("dense", "adapter", "mixture")) if pair != UNREAD]
 
 
 @pytest.fixture(
     scope="module",
-    params=[pair for pair in product(METHODS, ("dense", "adapter", "mixture")) if pair != UNREAD],
-    ids=", ".join,
+    params=QUANTIZED,
+    ids=[", ".join(pair) for pair in QUANTIZED],
 )
 def quantized(request, tmp_path_factory):
     """A quantized model: without more, with an adapter, or with routed experts."""

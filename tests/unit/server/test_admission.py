@@ -173,3 +173,30 @@ async def test_closing_sends_away_who_waits_and_keeps_who_runs(clients):
         clients.admission.check()
     await clients.go("running")
     assert clients.admission.running == 0
+
+
+@pytest.mark.parametrize("shut_down", [False, True], ids=["the server runs", "the server shuts down"])
+def test_requests_of_a_loop_that_was_closed_end_without_an_error(shut_down):
+    admission = Admission(rows=8, max_waiting=3)
+
+    async def request():
+        async with admission.place("a", 8):
+            await asyncio.Event().wait()
+
+    async def come():
+        tasks = [asyncio.create_task(request()) for _ in range(3)]
+        await asyncio.sleep(0)
+        return tasks
+
+    loop = asyncio.new_event_loop()
+    running, *waiting = loop.run_until_complete(come())
+    assert (admission.running, admission.waiting) == (1, 2)
+    loop.close()
+    if shut_down:
+        admission.close()
+    # what the garbage collector does with the coroutine of a task that nobody holds any more
+    running.get_coro().close()
+    assert (admission.running, admission.waiting) == (0, 0)
+    for task in waiting:
+        task.get_coro().close()
+    assert (admission.running, admission.waiting) == (0, 0)

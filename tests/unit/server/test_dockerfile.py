@@ -13,7 +13,7 @@ TEXT = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
 
 
 def test_the_server_does_not_run_as_root():
-    (user,) = re.findall(r"^USER (\S+)$", TEXT, re.MULTILINE)
+    *_, user = re.findall(r"^USER (\S+)$", TEXT, re.MULTILINE)
     assert all(int(part) > 0 for part in user.split(":"))
 
 
