@@ -3,7 +3,7 @@
 
     python benchmarks/on_vllm.py recording [--compile] [--candidates 1,16] [--pairs 3]
     python benchmarks/on_vllm.py engines --lengths 64 [--pairs 2]
-    python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf]
+    python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf] [--silent]
     python benchmarks/on_vllm.py pruning [--waiting 32] [--chunk 8] [--tokens 32]
     python benchmarks/on_vllm.py bytes
 
@@ -106,8 +106,8 @@ def recording(decoder: NeuronAgreementDecoder, candidates: Sequence[int], tokens
         row(f"{n} candidates of {tokens} tokens, not recording, with signals", "vLLM alone", silent, plain)
 
 
-def best_of(decoder: NeuronAgreementDecoder, length: int, tokens: int) -> None:
-    decoder.decode(new_prompt(decoder, length), sampling=sampling(16, tokens), raw=True)
+def best_of(decoder: NeuronAgreementDecoder, length: int, tokens: int, config: NADConfig | None = None) -> None:
+    decoder.decode(new_prompt(decoder, length), sampling=sampling(16, tokens), config=config, raw=True)
 
 
 def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
@@ -121,11 +121,14 @@ def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, args
 
 
 def memory(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
+    config = NADConfig(selector="mean_logprob", record=not args.silent)
+    idle = peak_memory() / 2**30
     for length in args.lengths:
-        best_of(decoder, length, args.tokens)
-        taken = seconds(lambda length=length: best_of(decoder, length, args.tokens))
+        best_of(decoder, length, args.tokens, config)
+        taken = seconds(lambda length=length: best_of(decoder, length, args.tokens, config))
         peak, speed = peak_memory() / 2**30, 16 * args.tokens / taken
-        what = f"best-of-16 after {length} tokens, {args.engine}"
+        how = "not recording" if args.silent else "recording"
+        what = f"best-of-16 after {length} tokens, {args.engine}, {how}; {idle:.2f} GiB when started"
         print(f"| {what} | peak {peak:.2f} GiB | {speed:.0f} tokens a second |", flush=True)
 
 
@@ -194,10 +197,8 @@ def pruning(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
 
     # without pruning four requests at a time fill the batch, so that the time of some is a part of the time of all
     unpruned = args.unpruned or args.waiting
-    waiting, scale = (
-        {"first_chunk": args.waiting, "never": unpruned},
-        {"first_chunk": 1.0, "never": args.waiting / unpruned},
-    )
+    waiting = {"first_chunk": args.waiting, "never": unpruned}
+    scale = {kind: args.waiting / count for kind, count in waiting.items()}
 
     def run(kind: str) -> None:
         prompts = [f"{next(NUMBERS)}. {PROMPT}" for _ in range(waiting[kind])]
@@ -253,6 +254,7 @@ def main() -> None:
     parser.add_argument("row", choices=["recording", "engines", "memory", "pruning", "bytes"])
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm", help="the engine whose memory is measured")
+    parser.add_argument("--silent", action="store_true", help="measure the memory without recording")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64)
