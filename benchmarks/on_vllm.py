@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=numbers, default=[64])
     parser.add_argument("--waiting", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=32)
-    parser.add_argument("--unpruned", type=int, default=8, help="requests that are timed without pruning; default: all")
+    parser.add_argument("--unpruned", type=int, default=4, help="requests that are timed without pruning; default: all")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--processor-time", action="store_true", help="for a machine that others use as well")
     args = parser.parse_args()

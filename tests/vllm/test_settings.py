@@ -1,5 +1,10 @@
 """Settings of vLLM that change how the model is run: recording is right under them, or refused by name."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -66,3 +71,12 @@ def test_the_runner_that_vllm_takes_on_gpus_has_what_the_recorder_relies_on():
     assert not hasattr(runner, "_prepare_inputs")
     check_runner(runner)
     assert {"execute_model", "load_model", "get_model"} <= set(dir(runner))
+
+
+@pytest.mark.timeout(300)
+def test_that_runner_maps_rows_to_tokens_also_with_parts_of_prompts_and_preemption():
+    script = Path(__file__).with_name("v2_inputs.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    # a: the end of its prompt, then the first row twice; c: again the last row of its prompt, then what followed
+    assert json.loads(done.stdout.splitlines()[-1]) == {"a": [2, 0, 0], "c": [4, 0, 2]}
