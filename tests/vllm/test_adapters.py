@@ -13,14 +13,6 @@ from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
 
 
 @pytest.fixture(scope="module")
-def adapters(hf, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("adapters")
-    for seed, name in enumerate(("one", "two")):
-        write_adapter(hf.loaded.model, folder / name, seed=seed)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def base(folder):
     options = {**OPTIONS, "enable_lora": True, "max_loras": 3, "max_lora_rank": 8}
     decoder = make_decoder(folder, engine="vllm", engine_options=options, max_rows=16)

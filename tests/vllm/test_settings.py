@@ -29,6 +29,23 @@ def test_sets_are_those_of_a_forced_forward_pass_compiled_and_on_two_workers(fol
 
 
 @pytest.mark.timeout(600)
+def test_so_are_they_when_prompts_are_read_in_parts_and_candidates_are_preempted(folder, hf):
+    # 12 blocks of 32 tokens: six candidates begin in 8 of them, and would end in 21
+    few = {"max_model_len": 256, "block_size": 32, "num_gpu_blocks_override": 12}
+    parts = {"enable_chunked_prefill": True, "max_num_batched_tokens": 32}
+    decoder = make_decoder(folder, engine="vllm", engine_options={**OPTIONS, **few, **parts}, max_rows=8)
+    prompt = "a prompt of several parts " * 2
+    try:
+        assert len(prompt_ids(hf, prompt)) > 32
+        long = {"n": 6, "max_new_tokens": 90, "generation": {"min_new_tokens": 90}}
+        group = decoder.sample(prompt, sampling=SAMPLING.model_copy(update=long))
+        assert [len(rollout) for rollout in group.rollouts] == [90] * 6
+        assert_recorded_as_forced(hf, prompt_ids(hf, prompt), group)
+    finally:
+        decoder.close()
+
+
+@pytest.mark.timeout(600)
 def test_with_speculative_decoding_answers_are_right_and_recording_is_refused_by_name(folder, hf):
     drafts = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3}
     decoder = make_decoder(folder, engine="vllm", engine_options={**OPTIONS, "speculative_config": drafts}, max_rows=8)
