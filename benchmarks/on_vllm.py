@@ -3,7 +3,7 @@
 
     python benchmarks/on_vllm.py recording [--compile] [--candidates 1,16] [--pairs 3]
     python benchmarks/on_vllm.py engines --lengths 64 [--pairs 2]
-    python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf]
+    python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf] [--silent]
     python benchmarks/on_vllm.py pruning [--waiting 32] [--chunk 8] [--tokens 32]
     python benchmarks/on_vllm.py bytes
 
@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 # a cache of keys and values for 64 candidates of this model, and threads that the caller numbers with OMP_NUM_THREADS
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
@@ -104,8 +106,8 @@ def recording(decoder: NeuronAgreementDecoder, candidates: Sequence[int], tokens
         row(f"{n} candidates of {tokens} tokens, not recording, with signals", "vLLM alone", silent, plain)
 
 
-def best_of(decoder: NeuronAgreementDecoder, length: int, tokens: int) -> None:
-    decoder.decode(new_prompt(decoder, length), sampling=sampling(16, tokens), raw=True)
+def best_of(decoder: NeuronAgreementDecoder, length: int, tokens: int, config: NADConfig | None = None) -> None:
+    decoder.decode(new_prompt(decoder, length), sampling=sampling(16, tokens), config=config, raw=True)
 
 
 def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
@@ -119,11 +121,14 @@ def engines(decoder: NeuronAgreementDecoder, other: NeuronAgreementDecoder, args
 
 
 def memory(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
+    config = NADConfig(selector="mean_logprob", record=not args.silent)
+    idle = peak_memory() / 2**30
     for length in args.lengths:
-        best_of(decoder, length, args.tokens)
-        taken = seconds(lambda length=length: best_of(decoder, length, args.tokens))
+        best_of(decoder, length, args.tokens, config)
+        taken = seconds(lambda length=length: best_of(decoder, length, args.tokens, config))
         peak, speed = peak_memory() / 2**30, 16 * args.tokens / taken
-        what = f"best-of-16 after {length} tokens, {args.engine}"
+        how = "not recording" if args.silent else "recording"
+        what = f"best-of-16 after {length} tokens, {args.engine}, {how}; {idle:.2f} GiB when started"
         print(f"| {what} | peak {peak:.2f} GiB | {speed:.0f} tokens a second |", flush=True)
 
 
@@ -138,25 +143,87 @@ def peak_memory() -> int:
     return total
 
 
+class Steps:
+    """Counts what vLLM's steps take: seconds, and tokens of prompts and of answers; for an engine in this process."""
+
+    def __init__(self, decoder: NeuronAgreementDecoder) -> None:
+        llm: Any = decoder.engine._llm  # type: ignore[attr-defined]
+        self._step, self._schedule = llm.step, llm.engine_core.engine_core.scheduler.schedule
+        llm.step, llm.engine_core.engine_core.scheduler.schedule = self._timed_step, self._counted_schedule
+        self.clear()
+
+    def clear(self) -> None:
+        self.seen: list[tuple[int, int, float]] = []  # rows, tokens, seconds
+
+    def _counted_schedule(self, *args: Any, **options: Any) -> Any:
+        scheduled = self._schedule(*args, **options)
+        self._rows = len(scheduled.num_scheduled_tokens)
+        self._tokens = sum(scheduled.num_scheduled_tokens.values())
+        return scheduled
+
+    def _timed_step(self) -> Any:
+        started = CLOCK[0]()
+        outputs = self._step()
+        self.seen.append((self._rows, self._tokens, CLOCK[0]() - started))
+        return outputs
+
+    def print_costs(self, kind: str, whole: float) -> None:
+        rows, tokens, times = (np.array(column, float) for column in zip(*self.seen, strict=True))
+        print(
+            f"{kind}: {len(rows)} steps with {rows.mean():.0f} rows took {times.sum():.1f} s, all else "
+            f"{whole - times.sum():.1f} s; {tokens.sum() - rows.sum():.0f} tokens of prompts were read",
+            flush=True,
+        )
+
+
+def print_expected(
+    pruned: Sequence[tuple[int, int, float]], whole: Sequence[tuple[int, int, float]], scale: float
+) -> None:
+    """Fit a step's seconds by its rows and by what it reads of prompts, and print the ratios that follow from each."""
+    one, other = (np.array(steps, float) for steps in (pruned, whole))
+    terms = [np.stack([steps[:, 0], steps[:, 1] - steps[:, 0], np.ones(len(steps))], -1) for steps in (one, other)]
+    costs = np.linalg.lstsq(np.concatenate(terms), np.concatenate([one, other])[:, 2], rcond=None)[0]
+    print("a row takes {:.2f} ms, a token of a prompt {:.2f} ms, and a step {:.1f} ms beside".format(*(1000 * costs)))
+    for count, what in enumerate(("rows", "rows and prompts", "rows, prompts and steps"), start=1):
+        above, below = (float((each[:, :count] @ costs[:count]).sum()) for each in terms)
+        print(f"expected of {what}: {above / below / scale:.2f} of the time")
+    print(f"measured in vLLM's steps: {one[:, 2].sum() / other[:, 2].sum() / scale:.2f} of the time")
+
+
 def pruning(decoder: NeuronAgreementDecoder, args: argparse.Namespace) -> None:
     tokens = {}
+    steps = Steps(decoder) if args.processor_time else None
+    costs: dict[str, list[tuple[int, int, float]]] = {}
+
+    # without pruning four requests at a time fill the batch, so that the time of some is a part of the time of all
+    unpruned = args.unpruned or args.waiting
+    waiting = {"first_chunk": args.waiting, "never": unpruned}
+    scale = {kind: args.waiting / count for kind, count in waiting.items()}
 
     def run(kind: str) -> None:
-        prompts = [f"{next(NUMBERS)}. {PROMPT}" for _ in range(args.waiting)]
+        prompts = [f"{next(NUMBERS)}. {PROMPT}" for _ in range(waiting[kind])]
         config = NADConfig(pruning=kind, selector="knn", chunk_size=args.chunk)
         selections = decoder.decode_many(prompts, sampling=sampling(16, args.tokens), config=config)
-        tokens[kind] = sum(selection.usage.generated_tokens for selection in selections)
+        tokens[kind] = scale[kind] * sum(selection.usage.generated_tokens for selection in selections)
 
     decoder.decode(PROMPT, sampling=sampling(16, args.tokens), config=NADConfig(pruning="first_chunk", selector="knn"))
     pruned, whole = [], []
     for turn in range(args.pairs):
         for kind, times in (("first_chunk", pruned), ("never", whole))[:: -1 if turn % 2 else 1]:
-            times.append(seconds(lambda kind=kind: run(kind)))
+            if steps is not None:
+                steps.clear()
+            taken = seconds(lambda kind=kind: run(kind))
+            times.append(scale[kind] * taken)
+            if steps is not None:
+                steps.print_costs(kind, taken)
+                costs[kind] = steps.seen
     share = tokens["first_chunk"] / tokens["never"]
     what = f"{args.waiting} waiting requests of best-of-16, {args.tokens} tokens in chunks of {args.chunk}"
     row(f"{what}, first chunk: {share:.2f} of the tokens", "never", pruned, whole)
     excess = statistics.median(one / other for one, other in zip(pruned, whole, strict=True)) / share
     print(f"\ntime over the share of the tokens: {excess:.2f}")
+    if costs:
+        print_expected(costs["first_chunk"], costs["never"], scale["never"])
 
 
 def leaving_bytes(decoder: NeuronAgreementDecoder, tokens: int) -> None:
@@ -187,6 +254,7 @@ def main() -> None:
     parser.add_argument("row", choices=["recording", "engines", "memory", "pruning", "bytes"])
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--engine", choices=["vllm", "hf"], default="vllm", help="the engine whose memory is measured")
+    parser.add_argument("--silent", action="store_true", help="measure the memory without recording")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--pairs", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=64)
@@ -194,6 +262,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=numbers, default=[64])
     parser.add_argument("--waiting", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=32)
+    parser.add_argument("--unpruned", type=int, default=4, help="requests that are timed without pruning; default: all")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--processor-time", action="store_true", help="for a machine that others use as well")
     args = parser.parse_args()

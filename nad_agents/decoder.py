@@ -5,6 +5,7 @@ prompt -> tokens -> engine (prefill once, N rows, chunks) -> selector -> ranking
 
 from __future__ import annotations
 
+import copy
 import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.loading import load_engine
+from nad_agents.engine.loading import load_engine, with_adapter
 from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
 from nad_agents.event_queue import EventQueue
@@ -56,8 +57,8 @@ class NeuronAgreementDecoder:
         model: A Hugging Face Hub id, a local folder, a GGUF file, or, with engine "hf", a model that `load_model`
             returned. Weights are loaded at once.
         adapter: A LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is. With a model that
-            `load_model` returned, the adapter stays beside the weights, which several decoders then share. Only for
-            engine "hf".
+            `load_model` returned, the adapter stays beside the weights, which several decoders then share. For the
+            engines "hf" and "vllm"; see also `with_adapter`.
         sampling: How candidates are sampled.
         config: Options for recording, comparing and pruning candidates.
         verifier: Judges answers in rank order; None trusts the ranking.
@@ -124,8 +125,40 @@ class NeuronAgreementDecoder:
             prefix_bytes=None if prefix_cache_mb is None else prefix_cache_mb * 2**20,
             options=engine_options or {},
         )
+        self._max_rows, self._prefix_cache_mb = max_rows, prefix_cache_mb
         rows = self.engine.fitting_rows if max_rows == "auto" else max_rows
         self._scheduler = Scheduler(self.engine, max_rows=rows, share_batches=share_batches)
+
+    def with_adapter(self, adapter: str | Path) -> NeuronAgreementDecoder:
+        """Return a decoder of the same model with a LoRA adapter, which shares the weights with this one.
+
+        With engine "vllm" both also share batches, and are closed together; vLLM needs the engine options
+        `enable_lora`, `max_loras` and `max_lora_rank`.
+
+        Args:
+            adapter: A LoRA adapter that PEFT saved: a folder or a hub id.
+
+        Raises:
+            ConfigurationError: The model has an adapter already, int8 weights that `dtype="int8"` made, or an engine
+                without room for the adapter.
+            ModelLoadError: The adapter does not exist, or it does not fit the model.
+            UnsupportedModelError: The adapter is not a LoRA adapter.
+        """
+        if isinstance(self.loaded, LoadedModel):
+            return NeuronAgreementDecoder(
+                self.loaded,
+                adapter=adapter,
+                sampling=self.sampling,
+                config=self.config,
+                verifier=self.verifier,
+                verification=self.verification,
+                max_rows=self._max_rows,
+                share_batches=self._scheduler.share_batches,
+                prefix_cache_mb=self._prefix_cache_mb,
+            )
+        other = copy.copy(self)
+        other.loaded = with_adapter(self.engine, adapter)
+        return other
 
     @property
     def max_rows(self) -> int:
@@ -546,6 +579,7 @@ class NeuronAgreementDecoder:
                 conversation=prompt,
                 tools=tuple(tools or ()),
                 raw=raw,
+                adapter=self.loaded.adapter,
             )
             waves = [
                 # a processor keeps a state of the rows that it has seen

@@ -15,8 +15,8 @@ from nad_agents.models.adapter import sharing_copy
 def write_adapter(model: PreTrainedModel, folder: Path, *, seed: int = 0, **options: Any) -> None:
     """Save an adapter with random weights on every linear layer of a model, which stays as it is."""
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
-    settings = {"target_modules": "all-linear", "task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
-    config = LoraConfig(r=4, lora_alpha=16, **{**settings, **options})
+    settings = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
+    config = LoraConfig(lora_alpha=16, **{**settings, **options})
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers for an old name
         torch.manual_seed(seed)

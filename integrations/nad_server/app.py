@@ -45,7 +45,7 @@ def create_app(
         sandbox: The sandbox of the verifier and the runner. It is closed when the server stops, so that no program
             delays the end.
         adapters: Decoders of the same model, each with its own adapter, by the names that requests use for them.
-            `NeuronAgreementDecoder(decoder.loaded, adapter=...)` makes such a decoder. All decoders share the queue.
+            `decoder.with_adapter(...)` makes such a decoder. All decoders share the queue.
 
     Raises:
         ConfigurationError: A decoder has a verifier, or an adapter has the name of the model.

@@ -138,8 +138,11 @@ class ServeOptions(BaseModel):
         if self.propose_inputs and self.verify is None:
             msg = "--propose-inputs are for programs that run in a sandbox; add --verify auto"
             raise ConfigurationError(msg)
-        if self.adapters() and self.engine != "hf":
-            msg = f"--adapter works with --engine hf only, not {self.engine}; serve a model that has the adapter merged"
+        if self.adapters() and (self.engine == "openai" or self.url is not None):
+            msg = (
+                "--adapter cannot be sent to a server; load it there, and name the model that has it; for vLLM: vllm "
+                "serve ... --enable-lora --lora-modules NAME=ADAPTER, and --engine-option served_name=NAME here"
+            )
             raise ConfigurationError(msg)
         _ = self.settings, self.engine_options
         if self.verify is None:

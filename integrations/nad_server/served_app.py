@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -41,12 +40,15 @@ def open_app(options: ServeOptions, settings: ServerSettings, console: Console) 
     from nad_server import create_app
 
     sampling, config = options.sampling, options.config
-    adapters = options.adapters()
+    adapters, engine_options = options.adapters(), options.engine_options
     if adapters:
         from nad_agents.models.adapter import find_adapter
 
-        for path in adapters.values():
-            find_adapter(path)
+        found = [find_adapter(path, needs_peft=options.engine == "hf") for path in adapters.values()]
+        if options.engine == "vllm":
+            from nad_agents.engine.vllm.adapters import adapter_options
+
+            engine_options = {**adapter_options(found), **engine_options}
     with contextlib.ExitStack() as stack:
         # 1. the sandbox
         verifier: Verifier | None = None
@@ -61,18 +63,18 @@ def open_app(options: ServeOptions, settings: ServerSettings, console: Console) 
         with loading(console, options.model):
             from nad_agents.decoder import NeuronAgreementDecoder
 
-            make = partial(
-                NeuronAgreementDecoder,
+            decoder = NeuronAgreementDecoder(
+                options.model,
                 sampling=sampling,
                 config=config,
+                device=options.device,
+                dtype=options.dtype,
                 max_rows=options.max_rows,
                 engine=options.engine,
-                engine_options=options.engine_options,
+                engine_options=engine_options,
             )
-            decoder = make(options.model, device=options.device, dtype=options.dtype)
             stack.callback(decoder.close)
-            loaded: Any = decoder.loaded
-            adapted = {name: make(loaded, adapter=path) for name, path in adapters.items()}
+            adapted = {name: decoder.with_adapter(path) for name, path in adapters.items()}
             for one in adapted.values():
                 stack.callback(one.close)
         if options.propose_inputs:

@@ -108,8 +108,8 @@ class ServerState:
 
     @property
     def decoders(self) -> tuple[NeuronAgreementDecoder, ...]:
-        """The decoders of the model and its adapters."""
-        return (self.decoder, *self.adapters.values())
+        """The decoders of the model and its adapters; one for each engine, which those over vLLM share."""
+        return tuple({id(one.engine): one for one in (*self.adapters.values(), self.decoder)}.values())
 
     def serving(self, model: str) -> ServerState:
         """Return the state for requests to a model: it shares queue, metrics and futures, and has the model's decoder.

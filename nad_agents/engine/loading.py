@@ -10,12 +10,18 @@ from nad_agents.engine.base import DEFAULT_ROWS, Engine
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model
+from nad_agents.models.adapter import find_adapter
 from nad_agents.types import EngineName
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["load_engine"]
+__all__ = ["load_engine", "with_adapter"]
+
+_AT_A_SERVER = (
+    "adapter={adapter!r} cannot be sent to a server; load it there, and name the model that has it; for vLLM: vllm "
+    "serve ... --enable-lora --lora-modules NAME={adapter}, and engine_options={{'served_name': 'NAME'}} here"
+)
 
 
 def load_engine(
@@ -34,7 +40,7 @@ def load_engine(
     Args:
         name: The engine.
         model: A Hugging Face Hub id, a local folder, a GGUF file, or, for "hf", a loaded model.
-        adapter: Folder or hub id of a LoRA adapter, for "hf"; None for none.
+        adapter: Folder or hub id of a LoRA adapter, for "hf" and "vllm"; None for none.
         device: "auto", or a torch device.
         dtype: "auto", or a torch dtype or its name.
         max_rows: Greatest number of candidates that are advanced together; "auto" leaves the number to the engine.
@@ -63,9 +69,8 @@ def load_engine(
         else:
             loaded = model if adapter is None else model.with_adapter(adapter)
         return loaded, HFEngine(loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes)
-    if adapter is not None:
-        msg = f"adapter={str(adapter)!r} works with engine='hf' only, not {name!r}; name a model that has it merged"
-        raise ConfigurationError(msg)
+    if adapter is not None and (name == "openai" or "base_url" in options):
+        raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
     if isinstance(model, LoadedModel):
         msg = f"{model.name} is loaded already, but engine={name!r} loads a model itself; give its name or path"
         raise ConfigurationError(msg)
@@ -80,5 +85,27 @@ def load_engine(
     if "base_url" in options:
         server = connect_vllm(model, max_rows=rows, options=options)
         return server.loaded, server
-    engine = start_vllm(model, device=device, dtype=str(dtype).removeprefix("torch."), max_rows=rows, options=options)
+    engine = start_vllm(
+        model,
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+        max_rows=rows,
+        adapter=None if adapter is None else find_adapter(adapter, needs_peft=False),
+        options=options,
+    )
     return engine.loaded, engine
+
+
+def with_adapter(engine: Engine, adapter: str | Path) -> ServedModel:
+    """Load a LoRA adapter into a running engine of vLLM, and return the model that has it.
+
+    Raises:
+        ConfigurationError: The engine is another one, or it has no room for the adapter.
+        ModelLoadError: The adapter does not exist, or it does not fit the model.
+        UnsupportedModelError: The adapter is not a LoRA adapter.
+    """
+    from nad_agents.engine.vllm.engine import VLLMEngine
+
+    if not isinstance(engine, VLLMEngine):
+        raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
+    return engine.with_adapter(find_adapter(adapter, needs_peft=False))

@@ -32,6 +32,7 @@ class ServedModel:
         device: Name of the device.
         engine: Name of the engine that runs the model.
         revision: Hub revision that the caller named; None for the default branch and for local models.
+        adapter: Folder or hub id of the LoRA adapter that changes the weights; None if there is none.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,3 +47,4 @@ class ServedModel:
     device: str
     engine: EngineName
     revision: str | None = None
+    adapter: str | None = None

@@ -51,6 +51,7 @@ def describe_model(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
             "name": loaded.name,
             "source": loaded.source,
             "revision": loaded.revision,
+            **({} if loaded.adapter is None else {"adapter": loaded.adapter}),
             "snapshot": loaded.path.name,
             "architecture": loaded.architecture,
             "dtype": loaded.dtype,

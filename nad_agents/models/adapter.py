@@ -36,43 +36,47 @@ class Adapter:
     Attributes:
         target: The folder or hub id that PEFT loads the adapter from.
         name: Short name for display.
+        rank: Highest rank of the adapter's matrices.
     """
 
     target: str
     name: str
+    rank: int
 
 
-def find_adapter(adapter: str | Path) -> Adapter:
+def find_adapter(adapter: str | Path, *, needs_peft: bool = True) -> Adapter:
     """Find an adapter and check that it can be applied, before any weights are read.
 
     Args:
         adapter: A folder with an `adapter_config.json`, or a hub id; an existing folder takes precedence.
+        needs_peft: Whether PEFT is to apply the adapter; vLLM applies adapters by itself.
 
     Raises:
-        MissingDependencyError: PEFT is not installed.
+        MissingDependencyError: PEFT is needed and not installed.
         ModelLoadError: The adapter does not exist, or its config is damaged.
         UnsupportedModelError: The adapter is not a LoRA adapter of a language model.
     """
-    if importlib.util.find_spec("peft") is None:
+    if needs_peft and importlib.util.find_spec("peft") is None:
         msg = f'adapter={str(adapter)!r} needs the package peft; run: pip install "nad-agents[peft]"'
         raise MissingDependencyError(msg)
     path = Path(adapter).expanduser()
     if path.is_dir():
-        folder, found = path, Adapter(str(path), path.resolve().name)
+        folder, target, name = path, str(path), path.resolve().name
     elif isinstance(adapter, Path) or looks_like_path(adapter) or not adapter.strip():
         msg = f"there is no folder {path} with an adapter; give a folder that PEFT saved, or a hub id"
         raise ModelLoadError(msg)
     else:
         check_repo_id(adapter)
-        folder, found = fetch_file(adapter, _CONFIG, None), Adapter(adapter, adapter.rsplit("/", 1)[-1])
-    _check_config(folder / _CONFIG, adapter)
-    return found
+        folder, target, name = fetch_file(adapter, _CONFIG, None), adapter, adapter.rsplit("/", 1)[-1]
+    return Adapter(target, name, _checked_rank(folder / _CONFIG, adapter))
 
 
-def _check_config(path: Path, adapter: str | Path) -> None:
+def _checked_rank(path: Path, adapter: str | Path) -> int:
+    """Check an adapter's config, and return the highest rank of its matrices."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind, task = str(config["peft_type"]), config.get("task_type")
+        rank = max([int(config.get("r", 8)), *map(int, (config.get("rank_pattern") or {}).values())])
     except FileNotFoundError as error:
         msg = f"{adapter} has no {_CONFIG}; give a folder that PEFT saved (model.save_pretrained)"
         raise ModelLoadError(msg) from error
@@ -85,6 +89,7 @@ def _check_config(path: Path, adapter: str | Path) -> None:
     if task not in {None, "CAUSAL_LM"}:
         msg = f"the adapter {adapter} was trained for the task {task}; use one for CAUSAL_LM"
         raise UnsupportedModelError(msg)
+    return rank
 
 
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:

@@ -8,6 +8,7 @@ os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, testing
+from tests.adapters import write_adapter
 
 CONFIG = {"top_k": 24, "per_layer_top": 12, "chunk_size": 8}
 SAMPLING = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0, seed=3)
@@ -45,6 +46,15 @@ def vllm(folder):
 @pytest.fixture(scope="session")
 def hf(folder):
     return make_decoder(folder)
+
+
+@pytest.fixture(scope="session")
+def adapters(hf, tmp_path_factory):
+    """A folder with two LoRA adapters of the tiny model, one and two."""
+    folder = tmp_path_factory.mktemp("adapters")
+    for seed, name in enumerate(("one", "two")):
+        write_adapter(hf.loaded.model, folder / name, seed=seed)
+    return folder
 
 
 @pytest.fixture(params=["hf", "vllm"])

@@ -9,7 +9,14 @@ import time
 import httpx
 import pytest
 
-from nad_agents import GenerationCancelledError, ModelLoadError, NADConfig, NeuronAgreementDecoder, testing
+from nad_agents import (
+    ConfigurationError,
+    GenerationCancelledError,
+    ModelLoadError,
+    NADConfig,
+    NeuronAgreementDecoder,
+    testing,
+)
 from nad_agents.constrained.decoding import make_processors
 from nad_agents.constrained.grammar import json_grammar
 from tests.vllm.conftest import CONFIG, SAMPLING, make_decoder
@@ -17,7 +24,7 @@ from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
 
 
 @pytest.fixture(scope="module")
-def url(folder, tmp_path_factory):
+def url(folder, adapters, tmp_path_factory):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -25,7 +32,7 @@ def url(folder, tmp_path_factory):
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder)]
     command += ["--port", str(port), "--dtype", "float32"]
     command += ["--max-model-len", "512", "--enforce-eager", "--max-num-seqs", "8", "--no-enable-chunked-prefill"]
-    command += ["--api-key", "secret"]
+    command += ["--api-key", "secret", "--enable-lora", "--lora-modules", f"changed={adapters / 'one'}"]
     command += ["--structured-outputs-config", '{"backend": "guidance"}']
     environment = {**os.environ, "VLLM_PLUGINS": "nad_agents"}
     log = tmp_path_factory.mktemp("server") / "log"
@@ -61,6 +68,16 @@ def front(url, folder):
 @pytest.mark.timeout(600)
 def test_sets_are_those_of_a_forced_forward_pass(front, hf):
     assert_recorded_as_forced(hf, prompt_ids(hf, "hello"), front.sample("hello"))
+
+
+def test_an_adapter_that_the_server_has_loaded_is_recorded_under_its_name(url, hf, folder, adapters):
+    options = {"base_url": url, "api_key": "secret", "served_name": "changed"}
+    decoder = make_decoder(folder, engine="vllm", engine_options=options, max_rows=16)
+    adapted = make_decoder(folder, adapter=adapters / "one")
+    assert_recorded_as_forced(adapted, prompt_ids(hf, "hello"), decoder.sample("hello"))
+    decoder.close()
+    with pytest.raises(ConfigurationError, match="load it there, and name the model that has it"):
+        make_decoder(folder, engine="vllm", engine_options=options, adapter=adapters / "one")
 
 
 def test_a_seed_gives_the_candidates_of_the_engine_in_this_process(front, vllm):

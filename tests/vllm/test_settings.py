@@ -1,5 +1,10 @@
 """Settings of vLLM that change how the model is run: recording is right under them, or refused by name."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -19,6 +24,23 @@ def test_sets_are_those_of_a_forced_forward_pass_compiled_and_on_two_workers(fol
         assert_recorded_as_forced(hf, prompt_ids(hf, "hello"), decoder.sample("hello"))
         config = NADConfig(pruning="first_chunk", **CONFIG)
         assert decoder.decode("hello", config=config).usage.generated_tokens < 4 * 24
+    finally:
+        decoder.close()
+
+
+@pytest.mark.timeout(600)
+def test_so_are_they_when_prompts_are_read_in_parts_and_candidates_are_preempted(folder, hf):
+    # 12 blocks of 32 tokens: six candidates begin in 8 of them, and would end in 21
+    few = {"max_model_len": 256, "block_size": 32, "num_gpu_blocks_override": 12}
+    parts = {"enable_chunked_prefill": True, "max_num_batched_tokens": 32}
+    decoder = make_decoder(folder, engine="vllm", engine_options={**OPTIONS, **few, **parts}, max_rows=8)
+    prompt = "a prompt of several parts " * 2
+    try:
+        assert len(prompt_ids(hf, prompt)) > 32
+        long = {"n": 6, "max_new_tokens": 90, "generation": {"min_new_tokens": 90}}
+        group = decoder.sample(prompt, sampling=SAMPLING.model_copy(update=long))
+        assert [len(rollout) for rollout in group.rollouts] == [90] * 6
+        assert_recorded_as_forced(hf, prompt_ids(hf, prompt), group)
     finally:
         decoder.close()
 
@@ -66,3 +88,12 @@ def test_the_runner_that_vllm_takes_on_gpus_has_what_the_recorder_relies_on():
     assert not hasattr(runner, "_prepare_inputs")
     check_runner(runner)
     assert {"execute_model", "load_model", "get_model"} <= set(dir(runner))
+
+
+@pytest.mark.timeout(300)
+def test_that_runner_maps_rows_to_tokens_also_with_parts_of_prompts_and_preemption():
+    script = Path(__file__).with_name("v2_inputs.py")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stderr[-4000:]
+    # a: the end of its prompt, then the first row twice; c: again the last row of its prompt, then what followed
+    assert json.loads(done.stdout.splitlines()[-1]) == {"a": [2, 0, 0], "c": [4, 0, 2]}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nad_agents.constrained.structured_output import StructuredOutput
@@ -24,7 +25,9 @@ from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.layout import layout_of
 from nad_agents.engine.vllm.recorded_signals import check_signals
 from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
-from nad_agents.exceptions import GenerationError
+from nad_agents.exceptions import ConfigurationError, GenerationError, ModelLoadError
+from nad_agents.models.adapter import Adapter
+from nad_agents.models.error_text import one_line_error
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import FinishReason, NeuronLayout
 from nad_agents.selectors.base import Selector
@@ -48,6 +51,7 @@ class VLLMEngine(StreamedEngine):
         self._llm = llm
         self._owners: dict[str, tuple[StreamedGeneration, int]] = {}
         self._requests = 0
+        self._adapters: dict[str, Any] = {}
         # the finalizer also runs when the interpreter exits or the engine is garbage-collected
         self._shut_down = weakref.finalize(self, llm.engine_core.shutdown)
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
@@ -85,6 +89,35 @@ class VLLMEngine(StreamedEngine):
         if ensure_alive is not None:
             self._guarded(ensure_alive)
 
+    def with_adapter(self, adapter: Adapter) -> ServedModel:
+        """Load a LoRA adapter beside the model, and return the model that has it; requests name the adapter.
+
+        Raises:
+            ConfigurationError: vLLM was started without room for the adapter, or requests are running.
+            ModelLoadError: vLLM cannot apply the adapter to this model.
+        """
+        from vllm.lora.request import LoRARequest
+
+        settings = self._llm.vllm_config.lora_config
+        if settings is None or settings.max_loras <= len(self._adapters) or settings.max_lora_rank < adapter.rank:
+            msg = (
+                f"vLLM was started without room for the adapter {adapter.target}; give engine_options={{'enable_lora': "
+                f"True, 'max_loras': {len(self._adapters) + 1}, 'max_lora_rank': {adapter.rank}}} or higher numbers"
+            )
+            raise ConfigurationError(msg)
+        if self._generations:
+            raise ConfigurationError("an adapter cannot be added while requests are running; add it before the first")
+        lora = LoRARequest(adapter.target, len(self._adapters) + 1, adapter.target)
+        try:
+            self._guarded(lambda: self._llm.add_lora(lora))
+        except GenerationError:
+            raise
+        except Exception as error:
+            msg = f"vLLM cannot apply the adapter {adapter.target} to {self.name}: {one_line_error(error)}"
+            raise ModelLoadError(msg) from error
+        self._adapters[adapter.target] = lora
+        return replace(self.loaded, name=f"{self.loaded.name}+{adapter.name}", adapter=adapter.target)
+
     def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
         """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
 
@@ -119,7 +152,10 @@ class VLLMEngine(StreamedEngine):
             self._owners[external] = (generation, candidate)
             state = generation.candidates[candidate]
             state.request_id = self._llm.add_request(
-                external, {"prompt_token_ids": list(request.prompt_ids)}, self._sampling_params(request, seed)
+                external,
+                {"prompt_token_ids": list(request.prompt_ids)},
+                self._sampling_params(request, seed),
+                lora_request=None if request.adapter is None else self._adapters[request.adapter],
             )
             state.external_id = external
         self._generations.append(generation)

@@ -76,8 +76,11 @@ def find_down_projections(model: nn.Module, *, n_layers: int, hidden_size: int) 
             )
             raise UnsupportedModelError(msg)
         down = max(blocks, key=lambda module: _size(module)[0])
-        d_ff, local_width = _size(down)[0], int(getattr(down, "input_size_per_partition", _size(down)[0]))
-        found.append(DownProjection(index, down, d_ff, local_width, int(getattr(down, "tp_rank", 0)) * local_width))
+        d_ff, layer_of_weights = _size(down)[0], _without_adapter(down)
+        local_width = int(getattr(layer_of_weights, "input_size_per_partition", d_ff))
+        first_neuron = int(getattr(layer_of_weights, "tp_rank", 0)) * local_width
+        # the outer layer is the one that is called
+        found.append(DownProjection(index, down, d_ff, local_width, first_neuron))
     return tuple(found)
 
 
@@ -102,7 +105,14 @@ def _holds_experts(module: nn.Module) -> bool:
     return any(part in base.__name__ for base in type(module).__mro__ for part in _EXPERTS)
 
 
+def _without_adapter(module: nn.Module) -> nn.Module:
+    """Return the layer inside the one that vLLM puts around it for LoRA adapters, whose sizes are this worker's."""
+    inner = getattr(module, "base_layer", module)
+    return inner if isinstance(inner, nn.Module) else module
+
+
 def _size(module: nn.Module) -> tuple[int, int]:
     """Return (inputs, outputs) of one of vLLM's linear layers over all workers, and (0, 0) for any other module."""
+    module = _without_adapter(module)
     inputs, outputs = getattr(module, "input_size", None), getattr(module, "output_size", None)
     return (inputs, outputs) if isinstance(inputs, int) and isinstance(outputs, int) else (0, 0)

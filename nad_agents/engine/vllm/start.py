@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.engine.served_model import ServedModel
+from nad_agents.engine.vllm.adapters import adapter_options
 from nad_agents.engine.vllm.endpoint import DESCRIBE_ROUTE
 from nad_agents.engine.vllm.engine import VLLMEngine
 from nad_agents.engine.vllm.server_engine import VLLMServerEngine
-from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError
+from nad_agents.exceptions import ConfigurationError, MissingDependencyError, ModelLoadError, NADError
+from nad_agents.models.adapter import Adapter
 from nad_agents.models.location import ModelLocation, locate_model
 from nad_agents.models.logging import silence_libraries
 from nad_agents.models.pretrained import read_tokenizer
@@ -33,7 +35,13 @@ _CPU_CACHE_SHARE, _CPU_CACHE_LIMIT = 0.25, 8 * 2**30
 
 
 def start_vllm(
-    model: str | Path, *, device: str, dtype: str, max_rows: int, options: Mapping[str, Any] | None = None
+    model: str | Path,
+    *,
+    device: str,
+    dtype: str,
+    max_rows: int,
+    adapter: Adapter | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> VLLMEngine:
     """Start vLLM's processes and load a model into them.
 
@@ -42,6 +50,7 @@ def start_vllm(
         device: "auto", or the type of device that this installation of vLLM supports.
         dtype: "auto", "float32", "bfloat16" or "float16".
         max_rows: Greatest number of candidates that vLLM advances together.
+        adapter: The LoRA adapter that the model runs with; None for none.
         options: Further options of `vllm.EngineArgs`, such as max_model_len, tensor_parallel_size, quantization,
             gpu_memory_utilization or enforce_eager.
 
@@ -49,7 +58,8 @@ def start_vllm(
         MissingDependencyError: vLLM is not installed.
         ConfigurationError: vLLM does not know an option, this library sets it itself, or the device or dtype is not
             available.
-        ModelLoadError: The model does not exist, or vLLM cannot run it.
+        ModelLoadError: The model does not exist, or vLLM cannot run it, or it cannot apply the adapter.
+        UnsupportedModelError: The rank of the adapter is higher than vLLM allows.
     """
     # vLLM logs its start at length; only its warnings and errors are shown
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
@@ -78,6 +88,7 @@ def start_vllm(
         # this backend reads the grammars that `nad_agents.constrained` writes
         "structured_outputs_config": {"backend": "guidance"},
         **(_cpu_options() if platform == "cpu" else {}),
+        **adapter_options([] if adapter is None else [adapter]),
         **(options or {}),
     }
     try:
@@ -95,7 +106,14 @@ def start_vllm(
         dtype=dtype,
         device=platform,
     )
-    return VLLMEngine(llm, loaded)
+    engine = VLLMEngine(llm, loaded)
+    if adapter is not None:
+        try:
+            engine.loaded = engine.with_adapter(adapter)
+        except NADError:
+            engine.close()
+            raise
+    return engine
 
 
 def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]) -> VLLMServerEngine:
@@ -200,12 +218,15 @@ def _dtype(dtype: str, platform: str) -> str:
 
 
 def _cpu_options() -> dict[str, Any]:
-    """Return options without which vLLM's CPU backend would reserve most of the memory, or fail."""
+    """Return options without which vLLM's CPU backend would reserve most of the memory, fail, or share few blocks."""
     from nad_agents.engine.hf.available_memory import available_host_memory
 
     options: dict[str, Any] = {
         # vLLM's CPU runner cannot rewind the random stream of a seeded request if it reads the prompt in parts
-        "enable_chunked_prefill": False
+        "enable_chunked_prefill": False,
+        # the least that its attention is fast with: candidates share the whole blocks of their prompt, and each reads
+        # the rest for itself
+        "block_size": 32,
     }
     if not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
         available = available_host_memory() or 4 * _CPU_CACHE_LIMIT

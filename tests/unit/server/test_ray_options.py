@@ -66,7 +66,8 @@ def test_what_cannot_work_is_refused(values, told):
         ({"n": 1, "selector": "knn"}, "knn"),
         ({"max_waiting": 0}, "--max-waiting"),
         ({"propose_inputs": True}, "--verify"),
-        ({"adapter": "sql=./lora", "engine": "vllm"}, "--adapter"),
+        ({"adapter": "sql=./lora", "engine": "vllm", "url": "http://localhost:1"}, "--lora-modules"),
+        ({"adapter": "sql=./lora", "engine": "openai", "url": "http://localhost:1"}, "--adapter"),
         ({"url": "http://localhost:1"}, "--url"),
     ],
 )

@@ -17,6 +17,15 @@ class Linear(nn.Module):
         return hidden @ self.weight.T
 
 
+class LinearWithLoRA(nn.Module):
+    """What vLLM puts around a layer for adapters; its sizes are those of the worker's part."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.input_size, self.output_size = base_layer.input_size_per_partition, base_layer.output_size
+
+
 class Block(nn.Module):
     """A plain feed-forward block with a residual connection."""
 

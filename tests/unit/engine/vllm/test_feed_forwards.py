@@ -5,7 +5,7 @@ from torch import nn
 
 from nad_agents.engine.vllm.feed_forwards import find_down_projections
 from nad_agents.exceptions import UnsupportedModelError
-from tests.unit.engine.vllm.layers import HIDDEN, WIDTH, Linear, layer, model
+from tests.unit.engine.vllm.layers import HIDDEN, WIDTH, Linear, LinearWithLoRA, layer, model
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,16 @@ def test_a_worker_of_several_knows_which_neurons_are_its_own():
     stack = model([layer({"gate_up_proj": Linear(HIDDEN, 2 * WIDTH), "down_proj": down})])
     (found,) = find_down_projections(stack, n_layers=1, hidden_size=HIDDEN)
     assert (found.d_ff, found.local_width, found.first_neuron) == (WIDTH, WIDTH // 4, 3 * WIDTH // 4)
+
+
+def test_layers_with_adapters_have_the_sizes_of_the_layers_inside_and_are_called_themselves():
+    up = LinearWithLoRA(Linear(HIDDEN, 2 * WIDTH))
+    down = LinearWithLoRA(Linear(WIDTH, HIDDEN, parts=4, rank=3))
+    (found,) = find_down_projections(
+        model([layer({"gate_up_proj": up, "down_proj": down})]), n_layers=1, hidden_size=HIDDEN
+    )
+    assert (found.d_ff, found.local_width, found.first_neuron) == (WIDTH, WIDTH // 4, 3 * WIDTH // 4)
+    assert found.module is down
 
 
 @pytest.mark.parametrize("name", ["FusedMoE", "MoERunner", "RoutedExperts", "SharedExperts"])
