@@ -1,12 +1,13 @@
 """Measure what inputs gain that a model proposes to separate the two leading groups of programs; prints a table.
 
-    python benchmarks/selection/separation.py RUN ANSWERS.jsonl --model MODEL [--dtype int8] [--limit 20] [--n 16]
+    python benchmarks/selection/separation.py RUN ANSWERS.jsonl --model MODEL [--dtype int8] [--mixed] [--n 16]
     python benchmarks/selection/separation.py RUN ANSWERS.jsonl
 
 RUN is the folder of a scored run of code. The model is asked for every problem on whose inputs two groups of working
-programs differ, in the order of recording, and a sandbox runs the programs on the proposed inputs. The first row
-counts the problems at which `behaviour` would ask by itself (`close`). An interrupted measurement goes on where it
-was; without a model, the answers that are there are counted. Intervals are 95% bootstrap intervals over problems.
+programs differ, with --mixed only where one of the two leading programs is right, since nothing is to be gained
+elsewhere; a sandbox runs the programs on the proposed inputs. The first row counts the problems at which `behaviour`
+would ask by itself (`close`). An interrupted measurement goes on where it was; without a model, the answers that are
+there are counted. Intervals are 95% bootstrap intervals over problems.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from nad_agents.evaluation.tables import Table, percent, to_markdown
 from nad_agents.input_proposals import ModelSeparator
 from nad_agents.selectors import Behaviour, rank
 from nad_agents.selectors.observations import InputProposer, ProgramObservations
+from nad_agents.selectors.separation import leading_pair
 from nad_agents.self_evaluation import ModelJudge
 
 CLOSE = Behaviour.__dataclass_fields__["close"].default
@@ -51,28 +54,30 @@ class Observer:
 
 
 def measure(
-    problem: Problem, members: list[int], live: BehaviourRunner, decoder: NeuronAgreementDecoder
+    problem: Problem, n: int, live: BehaviourRunner, decoder: NeuronAgreementDecoder, *, mixed: bool
 ) -> dict[str, Any]:
     """Choose by the recorded inputs, by the vote on separating inputs, and by the model's judgment of their results."""
-    part = problem.part(members)
-    plain = rank(problem.scores(members, problem.auto), part)
-    found: dict[str, Any] = {"problem": problem.verdicts.problem, "n": len(members)}
-    found["plain"] = bool(problem.correct[members[plain[0]]])
-    values = problem.scores(members, problem.auto).values
-    separator, started = ModelSeparator(decoder), time.process_time()
+    members = list(range(min(n, len(problem))))
+    part, scores = problem.part(members), problem.scores(members, problem.auto)
+    ranking = rank(scores, part)
+    found: dict[str, Any] = {"problem": problem.verdicts.problem, "plain": bool(problem.correct[ranking[0]])}
+    assert problem.outcomes is not None
+    pair = leading_pair(ranking, problem.outcomes[members], scores.values, ANY)
+    if pair is None:
+        return found
+    found["apart"] = float(scores.values[pair[0]] - scores.values[pair[1]])
+    found["pair"] = [bool(problem.correct[i]) for i in pair]
+    if mixed and found["pair"][0] == found["pair"][1]:
+        return found
+    separator, started = ModelSeparator(decoder), time.thread_time()
     for name, judge in (("vote", None), ("judge", ModelJudge(decoder))):
-        runner = Observer(problem.observer, live)
-        scores = Behaviour(runner=runner, separate=separator, judge=judge, close=ANY).score(part)
-        told = scores.details.get("separation")
-        if told is None:
-            return found
-        found[name] = bool(problem.correct[members[rank(scores, part)[0]]])
+        chooser = Behaviour(runner=Observer(problem.observer, live), separate=separator, judge=judge, close=ANY)
+        again = chooser.score(part)
+        found[name] = bool(problem.correct[rank(again, part)[0]])
+        told = again.details["separation"]
         found.setdefault("tokens", told["generated_tokens"])
         found |= {"inputs": len(told["inputs"]), "questions": told["questions"]}
-        first, second = told["candidates"]
-        found["apart"] = float(values[first] - values[second])
-        found["pair"] = [bool(problem.correct[members[i]]) for i in (first, second)]
-    found["seconds"] = time.process_time() - started
+    found["seconds"] = time.thread_time() - started
     return found
 
 
@@ -80,19 +85,16 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     """Return the gains over the choice by the recorded inputs, for all problems and where the groups are close."""
     sample, rows = Resampling(len(found)), []
     for label, close in ((f"scores differ by at most {CLOSE}", CLOSE), ("any two groups", ANY)):
-        asked = [one for one in found if "vote" in one and one["apart"] <= close]
-        cells = [str(len(asked)), str(sum(one["inputs"] > 0 for one in asked))]
-        cells.append(str(sum(one["pair"][0] != one["pair"][1] for one in asked)))
+        here = [one for one in found if one.get("apart", np.inf) <= close]
+        asked = [one for one in here if "vote" in one]
+        cells = [str(len(here)), str(len(asked)), str(sum(one["inputs"] > 0 for one in asked))]
         for name in ("vote", "judge"):
-            gain = [
-                float(one[name]) - float(one["plain"]) if "vote" in one and one["apart"] <= close else 0.0
-                for one in found
-            ]
-            cells.append(percent(sample.mean(np.array(gain)), signed=True))
-        if asked:
-            cells += [f"{np.mean([one[cost] for one in asked]):.0f}" for cost in ("tokens", "questions")]
-        rows.append((label, *cells))
-    head = ("asked where", "problems", "separated", "one of the two right", "vote, points", "judge, points")
+            gain = [float(one[name]) - float(one["plain"]) if one in asked else 0.0 for one in found]
+            better, worse = sum(g > 0 for g in gain), sum(g < 0 for g in gain)
+            cells.append(f"{percent(sample.mean(np.array(gain)), signed=True)}; {better} won, {worse} lost")
+        costs = [np.mean([one[cost] for one in asked]) if asked else np.nan for cost in ("tokens", "questions")]
+        rows.append((label, *cells, *(f"{cost:.0f}" for cost in costs)))
+    head = ("two groups whose", "problems", "asked", "separated", "vote, points of all problems", "judge, points")
     return (*head, "tokens", "questions"), rows
 
 
@@ -103,25 +105,28 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--limit", type=int, help="most problems at which the model is asked")
+    parser.add_argument("--mixed", action="store_true", help="ask only where one of the two is right")
+    parser.add_argument("--parallel", type=int, default=4, help="problems that are measured at the same time")
     options = parser.parse_args()
     lines = options.answers.read_text(encoding="utf-8").splitlines() if options.answers.exists() else []
     found = [json.loads(line) for line in lines]
     if options.model:
         decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype)
         done = {one["problem"] for one in found}
-        with auto_sandbox(parallel=1) as sandbox, options.answers.open("a", encoding="utf-8") as file:
+        todo = [
+            p for p in read_source(options.run).problems if p.verdicts.problem not in done and p.outcomes is not None
+        ]
+        with (
+            auto_sandbox(parallel=1) as sandbox,
+            options.answers.open("a", encoding="utf-8") as file,
+            ThreadPoolExecutor(options.parallel) as pool,
+        ):
             live = BehaviourRunner(sandbox)
-            for problem in read_source(options.run).problems:
-                if options.limit is not None and sum("vote" in one for one in found) >= options.limit:
-                    break
-                if problem.verdicts.problem in done or problem.outcomes is None:
-                    continue
-                members = list(range(min(options.n, len(problem))))
-                found.append(measure(problem, members, live, decoder))
-                file.write(json.dumps(found[-1]) + "\n")
+            for one in pool.map(lambda p: measure(p, options.n, live, decoder, mixed=options.mixed), todo):
+                found.append(one)
+                file.write(json.dumps(one) + "\n")
                 file.flush()
-                print(found[-1], flush=True)
+                print(one, flush=True)
     right = np.array([float(one["plain"]) for one in found])
     print(f"\n{len(found)} problems, {percent(Resampling(len(found)).mean(right))}% right by the recorded inputs\n")
     print(to_markdown(table(found)))
