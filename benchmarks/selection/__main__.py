@@ -71,7 +71,7 @@ class Page:
 def measured(source: Source, draws: int) -> tuple[Source, list[Choice], list[BySize]]:
     choices = choices_for(source.problems)
     most = len(source.problems[0])
-    sizes = [size for size in (2, 4, 8, 16, 32) if size < most] + [most]
+    sizes = [size for size in (2, 4, 8, 16) if size < most] + [most]
     return source, choices, by_size(source.problems, choices, sizes, draws)
 
 
