@@ -167,13 +167,17 @@ def _pick(problem: Problem, members: list[int], choice: Choice) -> tuple[float, 
     part = problem.part(members, getattr(selector, "comparison", WHOLE))
     scores = problem.scores(members, selector)
     left = residual_on_length(scores.values, problem.tokens[members])
+    correct = problem.correct[members]
+    if getattr(selector, "comparison", WHOLE).chunks is not None:
+        # ties of equal beginnings must not be broken by what comes later
+        right = [float(correct[values >= np.nanmax(values)].mean()) for values in (scores.values, left)]
+        return right[0], right[1], auroc(scores.values, correct), auroc(left, correct)
     right = []
     for ranking in (rank(scores, part), rank(Scores(left), part)):
         ordered = [members[place] for place in ranking]
         if choice.checked == "first" and passing:
             ordered.sort(key=lambda i: i not in passing)
         right.append(float(problem.correct[ordered[0]]))
-    correct = problem.correct[members]
     return right[0], right[1], auroc(scores.values, correct), auroc(left, correct)
 
 
