@@ -9,6 +9,7 @@ rounds.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import subprocess
@@ -90,20 +91,27 @@ def memory_per_waiting(kind: type[DockerSandbox] | type[BubblewrapSandbox], coun
         return sum(map(proportional_kib, new)) / 1024 / count
 
 
-def observe(kinds: Sequence[type[DockerSandbox] | type[BubblewrapSandbox]], candidates: Sequence[str]) -> None:
-    """Print how long it takes to run all candidates on the same inputs, two at a time."""
-    print(f"\n| {len(candidates)} candidates observed | inputs | parallel | seconds |\n|---|---|---|---|")
-    for kind in kinds:
-        with kind(parallel=2) as sandbox:
-            runner = BehaviourRunner(sandbox)
-            warm = answers(len(candidates) + 8)[-8:]
-            runner.observe(warm[:4], prompt=TASK)
-            runner.observe(warm[4:], prompt=TASK)
-            sandbox.wait_ready()
-            started = time.perf_counter()
-            inputs = runner.observe(candidates, prompt=TASK).inputs
-            spent = time.perf_counter() - started
-        print(f"| {kind.__name__} | {len(inputs)} | 2 | {spent:.1f} |")
+def observe(kinds: Sequence[type[DockerSandbox] | type[BubblewrapSandbox]], count: int, rounds: int) -> None:
+    """Print how long it takes to run all candidates on the same inputs, two at a time; the sandboxes take turns."""
+    print(f"\n| {count} candidates observed | inputs | parallel | seconds, median | range |\n|---|---|---|---|---|")
+    taken: dict[str, list[float]] = {kind.__name__: [] for kind in kinds}
+    inputs: dict[str, int] = {}
+    with contextlib.ExitStack() as stack:
+        sandboxes = [stack.enter_context(kind(parallel=2)) for kind in kinds]
+        # programs that no round has seen before; the first two rounds are warm-up
+        for number in range(rounds + 2):
+            small = 4 if number < 2 else count
+            programs = answers((number + 1) * count)[-small:]
+            for sandbox in sandboxes:
+                runner = BehaviourRunner(sandbox)
+                sandbox.wait_ready()
+                started = time.perf_counter()
+                seen = runner.observe(programs, prompt=TASK).inputs
+                if number >= 2:
+                    taken[type(sandbox).__name__].append(time.perf_counter() - started)
+                inputs[type(sandbox).__name__] = len(seen)
+    for name, times in taken.items():
+        print(f"| {name} | {inputs[name]} | 2 | {median(times):.1f} | {min(times):.1f} to {max(times):.1f} |")
 
 
 def main() -> None:
@@ -114,7 +122,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
     if arguments.observing:
-        observe((DockerSandbox, BubblewrapSandbox), answers(arguments.candidates))
+        observe((DockerSandbox, BubblewrapSandbox), arguments.candidates, min(arguments.rounds, 5))
         return
 
     # 1. from cold: a new sandbox object, nothing started; the engine runs, the image is there
@@ -175,7 +183,7 @@ def main() -> None:
             print(f"| {kind.__name__} | {parallel} | {spent:.1f} | {len(candidates) / spent:.1f} |")
 
     # 4. what all candidates do on the same inputs
-    observe(kinds, candidates)
+    observe(kinds, arguments.candidates, min(arguments.rounds, 5))
 
     # 5. the rest
     print("\n| what | docker | bubblewrap |\n|---|---|---|")
