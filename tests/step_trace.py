@@ -59,10 +59,16 @@ class _Operations(TorchDispatchMode):
         self._counts = counts
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # in inference mode, functions that are made of others come whole: `to` and `reshape`, which may copy or not
+        with self:
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
         name = func.overloadpacket.__name__
         if not func.is_view and name not in _NO_KERNEL:
             self._counts[name] += 1
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 class _Functions(TorchFunctionMode):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedConfig
 
-from nad_agents.engine.hf.prefix.batch import COPIED_PROMPT
+from nad_agents.engine.hf.prefix.batch import copying_rows
 from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.recorder import BUFFER_BYTES
@@ -236,16 +236,18 @@ def memory_need(
     """
     positions = prompt + sampling.max_new_tokens
     # 1. a step makes the new keys of one layer before it frees the old ones
-    head = n * shape.head_dim * shape.itemsize
+    head = shape.head_dim * shape.itemsize
     if shares_prompt:
-        copied = prompt if n == 1 and prompt <= COPIED_PROMPT else 0
-        own = copied + sampling.max_new_tokens + SUFFIX_ROOM
-        held = shape.cache_bytes(1, prompt) + shape.cache_bytes(n, own, spare=SUFFIX_ROOM)
-        cache = held + head * own * shape.kv_heads
+        own, most = sampling.max_new_tokens + SUFFIX_ROOM, copying_rows(prompt, on_cpu=on_heap)
+        # few rows with a copy of the prompt each may hold more than many that share it; more rows are not to need less
+        suffixes = [(min(n, most), prompt + own), (n, own)]
+        held = shape.cache_bytes(1, prompt)
+        held += max(shape.cache_bytes(rows, length, spare=SUFFIX_ROOM) for rows, length in suffixes)
+        cache = held + head * max(rows * length for rows, length in suffixes) * shape.kv_heads
     else:
         # plain attention also repeats grouped heads for all queries
         held = shape.cache_bytes(n, positions)
-        cache = held + head * positions * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
+        cache = held + n * head * positions * (shape.kv_heads + 2 * shape.heads * (shape.heads > shape.kv_heads))
     if on_heap:
         cache += _HEAP_HOLES * min(held, 2 * len(shape.layers) * _HEAP_TENSOR)
     # 2. one step's logits

@@ -188,9 +188,10 @@ class _GroupAttention:
         # 1. every row's own tokens
         result = attend(query, own.keys, own.values, **self._options)
         # 2. the prefix, to which the queries of all rows attend as one block
-        block = query.transpose(0, 1).reshape(1, kv_heads, -1, dim)
+        kept_blocks = self._prefix.between(first, self._group.prefix)
+        block = query.transpose(0, 1).reshape(1, kv_heads, -1, dim) if kept_blocks else query
         part: PartialAttention | None = None
-        for keys_and_values in self._prefix.between(first, self._group.prefix):
+        for keys_and_values in kept_blocks:
             kept = self._expanded(keys_and_values)
             attended = attend(block, kept.keys, kept.values, **self._options)
             part = attended if part is None else merge(part, attended)

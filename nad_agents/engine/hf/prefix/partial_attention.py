@@ -88,8 +88,9 @@ def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
 
 def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tensor:
     """Merge two parts into the float32 output over the keys of both, without the log-sum-exp for further merging."""
-    share = torch.sigmoid(one.lse - other.lse).unsqueeze(-1)
-    return torch.lerp(other.output.float(), one.output.float(), share)
+    share = torch.sigmoid(other.lse - one.lse).unsqueeze(-1)
+    # the result is laid out in memory as the first argument is
+    return torch.lerp(one.output.float(), other.output.float(), share)
 
 
 def _attend_by_kernel(

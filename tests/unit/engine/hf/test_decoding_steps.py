@@ -5,10 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from transformers import LogitsProcessor
+from transformers import DynamicCache, LogitsProcessor
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, testing
 from nad_agents.engine.hf.engine import HFEngine
+from nad_agents.engine.hf.prefix import batch
 from nad_agents.engine.hf.sampling import CandidateStreams
 from nad_agents.events import TextDelta, WinnerChosen
 from nad_agents.models import LoadedModel
@@ -204,3 +205,43 @@ def test_the_random_numbers_of_a_step_do_not_depend_on_which_others_are_asked_fo
     assert (whole >= 0).all()
     assert (whole < 1).all()
     assert len(whole.unique()) > 890
+
+
+def forward_operations(model, rows):
+    """Operations of the model's own forward pass for one token of every row."""
+    cache = DynamicCache(config=model.config)
+    tokens = torch.tensor([ids("hello")] * rows)
+    with torch.inference_mode():
+        model(tokens, past_key_values=cache, logits_to_keep=1)
+        positions = torch.full((rows, 1), tokens.shape[1])
+        with StepTrace() as trace:
+            model(tokens[:, -1:], past_key_values=cache, position_ids=positions, logits_to_keep=1)
+    return trace.operations.total()
+
+
+def operations(model, number, n, recording):
+    """Operations of a step, without those that every call of `step` makes once."""
+    one = engine(model, 4)
+    for seed in range(number):
+        one.start(seeded(ids("hello"), long(0).sampling.model_copy(update={"n": n}), seed, recording))
+    one.step(1)
+    counts = []
+    for taken in (8, 16):
+        with StepTrace() as trace:
+            one.step(taken)
+        counts.append(trace.operations.total())
+    return (counts[1] - counts[0]) / 8
+
+
+def test_on_an_accelerator_a_step_does_little_more_than_the_model(monkeypatch):
+    on_cpu = batch.copying_rows
+    monkeypatch.setattr(batch, "copying_rows", lambda prompt, **_: on_cpu(prompt, on_cpu=False))
+    layers = 6
+    model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000, num_hidden_layers=layers).model
+    model.to(torch.bfloat16)
+    alone = forward_operations(model, 4)
+    # one copy for the recorder in each layer; the rest is the same for a model of any depth
+    assert operations(model, 1, 4, None) <= alone + 50
+    assert operations(model, 1, 4, RECORDING) <= alone + layers + 50
+    # and in each layer, a further request adds its keys, its values and its attention
+    assert operations(model, 5, 4, None) <= alone + layers * (4 * 3 + 1) + 60

@@ -95,11 +95,11 @@ def test_the_cache_is_the_one_that_generation_fills(family):
 def test_a_prompt_that_is_shared_counts_once():
     shape = ModelShape((LayerShape(32), LayerShape(32, window=50)), 2, 4, head_dim=8, vocabulary=1000, itemsize=2)
     sampling = SamplingConfig(max_new_tokens=100)
-    need = memory_need(shape, sampling, 1000, 16, shares_prompt=True)
+    need = memory_need(shape, sampling, 2000, 16, shares_prompt=True)
     own = 100 + SUFFIX_ROOM
-    assert need.cache == 2 * 32 * (1000 + 50 + 16 * (own + 50 + SUFFIX_ROOM)) + 16 * own * 8 * 2 * 2
-    assert need.cache < memory_need(shape, sampling, 1000, 16).cache / 5
-    added = memory_need(shape, sampling, 2000, 16, shares_prompt=True).cache - need.cache
+    assert need.cache == 2 * 32 * (2000 + 50 + 16 * (own + 50 + SUFFIX_ROOM)) + 16 * own * 8 * 2 * 2
+    assert need.cache < memory_need(shape, sampling, 2000, 16).cache / 5
+    added = memory_need(shape, sampling, 3000, 16, shares_prompt=True).cache - need.cache
     assert added == 2 * 32 * 1000
 
 
@@ -108,6 +108,18 @@ def test_a_short_prompt_of_one_candidate_counts_twice():
     sampling = SamplingConfig(max_new_tokens=100)
     short, long = (memory_need(shape, sampling, prompt, 1, shares_prompt=True) for prompt in (1024, 1025))
     assert short.cache - long.cache == 1024 * (2 * 32 + 8 * 2 * 2) - 2 * 32
+
+
+def test_copies_of_a_short_prompt_count_on_an_accelerator():
+    shape = ModelShape((LayerShape(32),), 2, 4, head_dim=8, vocabulary=1000, itemsize=2)
+    sampling = SamplingConfig(max_new_tokens=100)
+    needs = [memory_need(shape, sampling, 512, n, shares_prompt=True).cache for n in range(1, 200)]
+    own = 100 + SUFFIX_ROOM
+    assert needs[31] == 2 * 32 * (512 + 32 * (512 + own)) + 32 * (512 + own) * 8 * 2 * 2
+    # 33 rows share the prompt, and the check that looks for the largest n needs a need that grows
+    assert needs == sorted(needs)
+    on_cpu = memory_need(shape, sampling, 512, 32, shares_prompt=True, on_heap=True).cache
+    assert on_cpu < needs[31] / 2
 
 
 @pytest.mark.parametrize(

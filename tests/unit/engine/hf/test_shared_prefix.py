@@ -212,6 +212,24 @@ def test_the_only_row_of_a_request_has_a_short_prompt_to_itself(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "sinks and windows", "latent attention"])
+def test_copies_of_a_short_prompt_change_no_logits(name, monkeypatch):
+    on_cpu = batch.copying_rows
+    monkeypatch.setattr(batch, "copying_rows", lambda prompt, **_: on_cpu(prompt, on_cpu=False))
+    test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch)
+    engine = HFEngine(tiny_model(), byte_tokenizer())
+    engine.start(seeded(ids(START), SAMPLING, 1))
+    assert [group.prefix for group in engine._batch.cache.groups] == [0]
+
+
+@pytest.mark.parametrize(
+    ("on_cpu", "prompt", "rows"),
+    [(True, 1024, 1), (True, 1025, 0), (False, 1024, 16), (False, 1, 16384), (False, 0, 16384), (False, 1025, 0)],
+)
+def test_how_many_rows_copy_a_prompt(on_cpu, prompt, rows):
+    assert batch.copying_rows(prompt, on_cpu=on_cpu) == rows
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "sinks and windows", "latent attention"])
 def test_devices_without_a_kernel_compute_the_same_logits(name, monkeypatch):
     monkeypatch.setattr(partial_attention, "flash_kernel", lambda *_: None)
     test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch)
