@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import prepare
 from nad_agents.chat.response_parser import ToolCallParser
-from nad_agents.chat.step_selector import StepSelector, shown_text
+from nad_agents.chat.shown_text import shown_text
+from nad_agents.chat.step_selector import StepSelector
 from nad_agents.chat.tools import argument_schemas
 from nad_agents.decoder import NeuronAgreementDecoder
 from nad_agents.evaluation.statistics import Estimate, Resampling
