@@ -19,6 +19,7 @@ from nad_agents.cli.options import (
     DtypeOption,
     EngineOption,
     EngineOptionsOption,
+    MaxRowsOption,
     ModelOption,
     NumCPUsOption,
     NumGPUsOption,
@@ -80,7 +81,6 @@ MaxCandidatesOption = Annotated[int, option(ServerSettings, "max_candidates")]
 MaxPromptTokensOption = Annotated[
     int | None, option(ServerSettings, "max_prompt_tokens", note="Default: what the model's context holds.")
 ]
-MaxRowsOption = Annotated[str, option(ServerSettings, "max_rows", metavar="INTEGER|auto")]
 MaxWaitingOption = Annotated[int, option(ServerSettings, "max_waiting")]
 ShutdownSecondsOption = Annotated[float, option(ServerSettings, "shutdown_seconds")]
 CORSOriginOption = Annotated[list[str] | None, option(ServerSettings, "cors_origins", "--cors-origin", note=REPEATABLE)]

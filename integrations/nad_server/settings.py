@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from nad_agents.engine.base import MAX_ROWS_DESCRIPTION
+
 __all__ = ["ServerSettings"]
 
 
@@ -28,11 +30,7 @@ class ServerSettings(BaseModel):
         description="Token limit of an answer whose request sets none, as far as context and memory have room.",
     )
     max_candidates: int = Field(default=64, ge=1, description="Most candidates that one request may sample.")
-    max_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto",
-        description="Most candidates of all requests that are generated at the same time; auto is 128, and on a GPU as "
-        "many as its memory holds.",
-    )
+    max_rows: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(default="auto", description=MAX_ROWS_DESCRIPTION)
     max_prompt_tokens: int | None = Field(
         default=None, ge=1, description="Longest prompt in tokens; None allows what the model's context holds."
     )

@@ -24,6 +24,7 @@ from nad_agents.cli.options import (
     EngineOption,
     EngineOptionsOption,
     MaxNewTokensOption,
+    MaxRowsOption,
     ModelOption,
     NOption,
     NumCPUsOption,
@@ -78,13 +79,6 @@ InFlightOption = Annotated[
         metavar="INTEGER|auto",
         help="Problems generated together, which is faster; they are lost if the command is interrupted. auto takes as "
         "many as --max-rows has room for.",
-    ),
-]
-MaxRowsOption = Annotated[
-    str,
-    typer.Option(
-        metavar="INTEGER|auto",
-        help="Most candidates generated at the same time; auto is 128, and on a GPU what its memory holds.",
     ),
 ]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -11,6 +12,7 @@ from pydantic import BaseModel
 from rich.markup import escape
 
 from nad_agents.config_fields import bounds, description
+from nad_agents.engine.base import MAX_ROWS_DESCRIPTION
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.ray_cluster import ReplicaOptions
 from nad_agents.types import EngineName, NADConfig, SamplingConfig
@@ -26,6 +28,7 @@ __all__ = [
     "EngineOption",
     "EngineOptionsOption",
     "MaxNewTokensOption",
+    "MaxRowsOption",
     "ModelOption",
     "NOption",
     "NumCPUsOption",
@@ -33,6 +36,7 @@ __all__ = [
     "RayAddressOption",
     "RayOption",
     "ReplicasOption",
+    "RunArgument",
     "SandboxKind",
     "SandboxOption",
     "ScoreOption",
@@ -190,6 +194,7 @@ EngineOptionsOption = Annotated[
         help=f"Option of the engine, such as max_model_len=4096 of vLLM. {REPEATABLE}",
     ),
 ]
+MaxRowsOption = Annotated[str, typer.Option(metavar="INTEGER|auto", help=MAX_ROWS_DESCRIPTION)]
 DtypeOption = Annotated[str, typer.Option(help="Type of the weights: auto, float32, bfloat16, float16 or int8.")]
 
 NOption = Annotated[int, option(SamplingConfig, "n", "--n", "-n")]
@@ -213,6 +218,7 @@ SelectorOption = Annotated[
 SimilarityOption = Annotated[str, option(NADConfig, "similarity")]
 ScoreOption = Annotated[str, option(NADConfig, "score")]
 
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a recorded run.")]
 SelectorsOption = Annotated[str, typer.Option(help="Selectors to compare, such as knn,mean_logprob; all compares all.")]
 WorkersOption = Annotated[
     int, typer.Option(min=1, help="Programs that are checked, and problems that are compared, at the same time.")

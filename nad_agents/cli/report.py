@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from nad_agents.cli.display import show_evidence
-from nad_agents.cli.options import SelectorsOption, TimeoutOption, WorkersOption
+from nad_agents.cli.options import RunArgument, SelectorsOption, TimeoutOption, WorkersOption
 from nad_agents.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["parse_selectors", "report", "score_recorded"]
 
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a recorded run.")]
 OutOption = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the report; default: RUN/report.")]
 HalfSeedOption = Annotated[
     int, typer.Option("--half-seed", help="Seed of the random half of the problems on which defaults are chosen.")

@@ -6,19 +6,17 @@ import json
 import math
 import re
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from nad_agents.cli.options import NAD, REPEATABLE, SimilarityOption, json_or_text, option
+from nad_agents.cli.options import NAD, REPEATABLE, RunArgument, SimilarityOption, json_or_text, option
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.types import NADConfig
 
 __all__ = ["select"]
 
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a recorded run.")]
 SelectorOption = Annotated[str, typer.Option("--selector", "-s", help="Name of a selector.")]
 SelectorParameterOption = Annotated[
     list[str] | None, typer.Option("--option", help=f"An option of the selector, such as k=5. {REPEATABLE}")
