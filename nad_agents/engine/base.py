@@ -26,7 +26,8 @@ __all__ = ["DEFAULT_ROWS", "MAX_ROWS_DESCRIPTION", "Engine", "Generation", "Gene
 DEFAULT_ROWS = 128
 """Greatest number of rows of a batch that nothing else bounds."""
 
-MAX_ROWS_DESCRIPTION = f"Most candidates that are generated at the same time; auto is {DEFAULT_ROWS}, and on a GPU as many as its memory holds."
+_MEMORY = "on a GPU as many as its memory holds"
+MAX_ROWS_DESCRIPTION = f"Most candidates that are generated at the same time; auto is {DEFAULT_ROWS}, and {_MEMORY}."
 """What the option `max_rows` of a server and of a command says."""
 
 
@@ -48,7 +49,6 @@ class GenerationRequest:
         conversation: The prompt as the caller gave it, text or messages, for backends that render it themselves.
         tools: Tools in OpenAI's form, for the same backends.
         raw: Whether the text is continued as it is, for the same backends.
-        adapter: Folder or hub id of the LoRA adapter to generate with, for backends that run several beside one model.
 
     Raises:
         ConfigurationError: The sampling has no seed.
@@ -66,7 +66,6 @@ class GenerationRequest:
     conversation: Prompt = ""
     tools: Sequence[Mapping[str, Any]] = ()
     raw: bool = False
-    adapter: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a sampling without a seed, whose candidates could not be sampled again."""
