@@ -49,6 +49,7 @@ class GenerationRequest:
         conversation: The prompt as the caller gave it, text or messages, for backends that render it themselves.
         tools: Tools in OpenAI's form, for the same backends.
         raw: Whether the text is continued as it is, for the same backends.
+        adapter: Folder or hub id of the LoRA adapter to generate with, for backends that run several beside one model.
 
     Raises:
         ConfigurationError: The sampling has no seed.
@@ -66,6 +67,7 @@ class GenerationRequest:
     conversation: Prompt = ""
     tools: Sequence[Mapping[str, Any]] = ()
     raw: bool = False
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse a sampling without a seed, whose candidates could not be sampled again."""
