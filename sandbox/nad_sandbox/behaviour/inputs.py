@@ -5,8 +5,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 
+from nad_sandbox.behaviour.file_driver import file_driver_source
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
 from nad_sandbox.behaviour.parameter_types import ValueType, parameter_types
@@ -53,10 +55,16 @@ def call_inputs(
     values = [row for row in rows if row is not None and len(row) == len(target.parameters)]
     value_types = parameter_types(target.parameters, values)
     generated = [] if proposed_only else [_call(target, row) for row in generate_arguments(value_types, count)]
+    if any(value_type.name == "function" for value_type in value_types):
+        propose = None  # a proposal is JSON, which has no functions
     named = {parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)}
-    schemas = {name: json_schema(value_type) for name, value_type in named.items()}
-    proposed = [_proposed(item, target, named) for item in (propose(prompt, schemas) if propose else ())]
-    return _mixed([] if proposed_only else given, generated, proposed, count)
+    proposed = []
+    if propose:
+        schemas = {name: json_schema(value_type) for name, value_type in named.items()}
+        proposed = [_proposed(item, target, named) for item in propose(prompt, schemas)]
+    made = _mixed([] if proposed_only else given, generated, proposed, count)
+    reads_files = any(value_type.name == "path" for value_type in value_types)
+    return replace(made, driver=file_driver_source() if reads_files else "")
 
 
 def script_inputs(
@@ -115,6 +123,14 @@ def _plain_arguments(call: str) -> list[object] | None:
         return None
 
 
+def _is_plain(call: str) -> bool:
+    """Return whether all arguments of a call, those with a name too, are plain data; may raise `PARSE_ERRORS`."""
+    tree = _parsed(call)
+    for node in [] if tree is None else [*tree.args, *(keyword.value for keyword in tree.keywords)]:
+        ast.literal_eval(node)
+    return tree is not None
+
+
 def _arguments(call: str, target: TargetFunction) -> str | None:
     """Return the call of the target in an example, alone or within other calls; None if its arguments are not plain."""
     tree = parse_expression(call, longest=LONGEST_PROGRAM)
@@ -128,7 +144,10 @@ def _arguments(call: str, target: TargetFunction) -> str | None:
 
 
 def _call(target: TargetFunction, arguments: Sequence[object]) -> str:
-    return f"{target.callee}({', '.join(map(repr, arguments))})"
+    names = [f"{parameter.name}=" if parameter.keyword_only else "" for parameter in target.parameters]
+    written = [name + repr(argument) for name, argument in zip(names, arguments, strict=False)]
+    written += map(repr, arguments[len(names) :])
+    return f"{target.callee}({', '.join(written)})"
 
 
 def _proposed(item: object, target: TargetFunction, value_types: Mapping[str, ValueType]) -> str:
@@ -143,14 +162,11 @@ def _proposed(item: object, target: TargetFunction, value_types: Mapping[str, Va
                 return call
         elif isinstance(item, Mapping):
             text = f"{target.callee}({', '.join(f'{name}={value!r}' for name, value in item.items())})"
-            parsed = _parsed(text)
-            for keyword in parsed.keywords if parsed is not None else ():
-                ast.literal_eval(keyword.value)
-            if parsed is not None:
+            if _is_plain(text):
                 return text
         elif isinstance(item, Sequence):
             text = _call(target, item)
-            if _plain_arguments(text) is not None:
+            if _is_plain(text):
                 return text
     except PARSE_ERRORS:
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nad_sandbox.behaviour.file_driver import FILES
 from nad_sandbox.behaviour.parameter_types import ValueType
 
 __all__ = ["json_schema", "json_value"]
@@ -17,12 +18,16 @@ _ATOMS: dict[str, dict[str, Any]] = {
     "bytes": {"type": "string"},
     "complex": {"type": "number"},
     "none": {"type": "null"},
+    "path": {"enum": list(FILES)},
 }
 _MOST_ITEMS = 12
 
 
 def json_schema(value_type: ValueType) -> dict[str, Any]:
-    """Return the JSON schema of a type's values; a dict whose keys are not strings becomes a list of pairs."""
+    """Return the JSON schema of a type's values; a dict whose keys are not strings becomes a list of pairs.
+
+    JSON has no functions.
+    """
     if value_type.name in _ATOMS:
         return dict(_ATOMS[value_type.name])
     parts = [json_schema(part) for part in value_type.parts]

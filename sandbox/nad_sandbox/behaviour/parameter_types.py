@@ -17,8 +17,10 @@ class ValueType:
     """A type of values that can be generated.
 
     Attributes:
-        name: Name of a built-in type, "count" (a whole number that is not negative), "none" or "union".
-        parts: Types of a container's items (of a dict: its keys and values), or the members of a union.
+        name: Name of a built-in type, "count" (a whole number that is not negative), "path" (of a file, mostly one that
+            exists), "function", "none" or "union".
+        parts: Types of a container's items (of a dict: its keys and values), of a function's arguments, or the members
+            of a union.
     """
 
     name: str
@@ -27,7 +29,7 @@ class ValueType:
 
 _INT, _STR = ValueType("int"), ValueType("str")
 _NAMES: dict[ValueType, str] = {
-    _STR: "s s1 s2 string string1 string2 str text word sentence line char message pattern key name prefix suffix path",
+    _STR: "s s1 s2 string string1 string2 str text word sentence line char message pattern key name prefix suffix",
     ValueType(
         "count"
     ): "n k m count size limit index length times year base num number position depth width height rows",
@@ -37,6 +39,7 @@ _NAMES: dict[ValueType, str] = {
     ValueType("list", (ValueType("list", (_INT,)),)): "matrix grid board rectangle mat lists",
     ValueType("list", (ValueType("tuple", (_INT, _INT)),)): "points pairs intervals tuples edges tuple_list",
     ValueType("dict", (_STR, _INT)): "d dict mapping counts dictionary table",
+    ValueType("path"): "path filepath file_path filename file_name file infile input_file csv_path json_path",
     ValueType("bool"): "flag reverse verbose strict",
     ValueType("tuple", (_INT, _INT)): "interval interval1 interval2 point pair tup test_tup t",
 }
@@ -45,6 +48,11 @@ _BARE = {
     "set": ValueType("set", (_INT,)),
     "dict": ValueType("dict", (_STR, _INT)),
     "tuple": ValueType("tuple", (_INT, _INT)),
+}
+_OTHERS = {
+    "Callable": ValueType("function", (_INT,)),
+    "Path": ValueType("path"),
+    "PathLike": ValueType("path"),
 }
 _ATOMS = {"int", "float", "str", "bool", "bytes", "complex"}
 _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "Iterator"}
@@ -60,7 +68,10 @@ def parameter_types(parameters: Sequence[Parameter], examples: Sequence[Sequence
     value_types = []
     for place, parameter in enumerate(parameters):
         seen = [_type_of_value(row[place]) for row in examples]
-        value_type = _from_hint(parameter.annotation) or _common(seen) or _BY_NAME.get(parameter.name.lower(), _INT)
+        by_name = _BY_NAME.get(parameter.name.lower(), _INT)
+        value_type = _from_hint(parameter.annotation) or _common(seen) or by_name
+        if value_type == _STR and by_name.name == "path" and not seen:
+            value_type = by_name
         if value_type == _INT and _counts(parameter, [row[place] for row in examples]):
             value_type = ValueType("count")
         value_types.append(value_type)
@@ -116,12 +127,14 @@ def _from_node(node: ast.expr) -> ValueType | None:
         return _from_generic(ast.unparse(node.value).rpartition(".")[2], inner)
     name = ast.unparse(node).rpartition(".")[2]
     # a bare list says nothing about its items; the examples or the name may
-    return ValueType(name) if name in _ATOMS else _BARE.get(name.lower())
+    return ValueType(name) if name in _ATOMS else _BARE.get(name.lower(), _OTHERS.get(name))
 
 
 def _from_generic(base: str, inner: list[ast.expr]) -> ValueType | None:
     if base in ("Optional", "Union"):
         return _union([*inner, ast.Constant(None)] if base == "Optional" else inner)
+    if base == "Callable":
+        return ValueType("function", (_INT,) * (len(inner[0].elts) if isinstance(inner[0], ast.List) else 1))
     base = "list" if base in _LISTS else base.lower()
     if base == "tuple" and len(inner) == 2 and ast.unparse(inner[1]) == "...":
         inner = [inner[0]] * 3

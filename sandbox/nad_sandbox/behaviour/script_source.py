@@ -52,16 +52,46 @@ def generate_standard_input(programs: Sequence[str], count: int) -> tuple[str, .
     if not reads:
         return ()
     kinds = max(reads, key=lambda kinds: (reads[kinds], kinds))
+    # a program that reads all of its input would take further lines for numbers
+    reads_on = any(_reads_in_a_loop(program) for program in programs if _lines_read(program) == kinds)
     made = []
     for place in range(count):
         lines = [_LINES[kind][(place + 2 * i) % len(_LINES[kind])] for i, kind in enumerate(kinds)]
-        lines += [_LINES[kinds[-1]][(place + i + 1) % len(_LINES[kinds[-1]])] for i in range(_REPEATS)]
+        if reads_on:
+            lines += [_LINES[kinds[-1]][(place + i + 1) % len(_LINES[kinds[-1]])] for i in range(_REPEATS)]
         made.append("\n".join(lines) + "\n")
     return tuple(dict.fromkeys(made))
 
 
+def _reads_in_a_loop(program: str) -> bool:
+    """Return whether a program may read more lines than there are places where it reads one."""
+    tree = parse_program(program)
+    repeated = [part for node in ast.walk(tree) for part in _repeated(node)] if tree is not None else []
+    return any(_reads_line(node) for part in repeated for node in ast.walk(part))
+
+
+def _repeated(node: ast.AST) -> list[ast.AST]:
+    """Return the parts of a loop that run several times, and a loop's iterable if it is standard input."""
+    if isinstance(node, ast.While):
+        return [node]
+    if isinstance(node, ast.For | ast.AsyncFor):
+        parts, iterable = list[ast.AST](node.body), node.iter
+    elif isinstance(node, ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp):
+        first, *rest = node.generators
+        results = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        parts, iterable = [*results, *first.ifs, *rest], first.iter
+    else:
+        return []
+    return [*parts, iterable] if "sys.stdin" in (unparse(iterable) or "") else parts
+
+
 def _is_input(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "input"
+
+
+def _reads_line(node: ast.AST) -> bool:
+    names = ("sys.stdin.readline", "sys.stdin.read", "sys.stdin")
+    return _is_input(node) or (isinstance(node, ast.Attribute) and unparse(node) in names)
 
 
 def _lines_read(program: str) -> tuple[str, ...]:
@@ -70,13 +100,11 @@ def _lines_read(program: str) -> tuple[str, ...]:
     if tree is None:
         return ()
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-    found = []
-    for node in ast.walk(tree):
-        line = _is_input(node) or (
-            isinstance(node, ast.Attribute) and unparse(node) in ("sys.stdin.readline", "sys.stdin.read", "sys.stdin")
-        )
-        if line and not (isinstance(node, ast.Attribute) and isinstance(parents.get(node), ast.Attribute)):
-            found.append((getattr(node, "lineno", 0), getattr(node, "col_offset", 0), _kind(node, parents)))
+    found = [
+        (getattr(node, "lineno", 0), getattr(node, "col_offset", 0), _kind(node, parents))
+        for node in ast.walk(tree)
+        if _reads_line(node) and not (isinstance(node, ast.Attribute) and isinstance(parents.get(node), ast.Attribute))
+    ]
     return tuple(kind for _, _, kind in sorted(found))
 
 

@@ -121,7 +121,7 @@ def _described(node: ast.ClassDef) -> _Defined:
             continue
         decorators = {unparse(decorator) for decorator in item.decorator_list}
         if item.name == "__init__":
-            constructor = required_parameters(item)[1:]
+            constructor = _positional(item)[1:]
             attributes |= _assigned(item)
         elif item.name in _VIEWS:
             views.add(_VIEWS[item.name])
@@ -130,8 +130,12 @@ def _described(node: ast.ClassDef) -> _Defined:
         elif "property" in decorators:
             attributes.add(item.name)
         elif decorators <= {"staticmethod"}:
-            methods[item.name] = required_parameters(item)[0 if decorators else 1 :]
+            methods[item.name] = _positional(item)[0 if decorators else 1 :]
     return _Defined(constructor, methods, frozenset(name for name in attributes if name[0] != "_"), frozenset(views))
+
+
+def _positional(node: ast.FunctionDef) -> tuple[Parameter, ...]:
+    return tuple(parameter for parameter in required_parameters(node) if not parameter.keyword_only)
 
 
 def _assigned(constructor: ast.FunctionDef) -> set[str]:

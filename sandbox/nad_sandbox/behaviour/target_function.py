@@ -6,11 +6,15 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nad_sandbox.checks.guarded_parse import parse_program, unparse
 
 __all__ = ["Parameter", "TargetFunction", "find_target_function", "reads_standard_input", "required_parameters"]
+
+_CALLABLES = ("Callable", "typing.Callable", "collections.abc.Callable", "callable", "function")
+"""Type hints of functions that do not say which arguments they take."""
+_CALLERS = ("map", "filter", "reduce", "starmap", "takewhile", "dropwhile")
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,12 @@ class Parameter:
     Attributes:
         name: Name of the parameter.
         annotation: Source of its type hint; None without one.
+        keyword_only: Whether its argument is given by name.
     """
 
     name: str
     annotation: str | None = None
+    keyword_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,17 @@ def find_target_function(prompt: str, programs: Sequence[str]) -> TargetFunction
         order = {callee: place for functions in defined for place, callee in enumerate(functions)}
         wanted = max((callee for callee in votes if votes[callee] == most), key=lambda c: (order[c], c))
     signatures = Counter(functions[wanted] for functions in defined if wanted in functions)
-    parameters = max(signatures, key=lambda s: (signatures[s], str(s)))
+    # the longer of equally frequent signatures fits programs that have defaults too
+    parameters = max(signatures, key=lambda s: (signatures[s], len(s), str(s)))
     hints = _hints(prompt, wanted.rpartition(".")[2])
-    return TargetFunction(wanted, tuple(Parameter(p.name, hints.get(p.name, p.annotation)) for p in parameters))
+    return TargetFunction(wanted, tuple(_hinted(parameter, hints.get(parameter.name)) for parameter in parameters))
+
+
+def _hinted(parameter: Parameter, hint: str | None) -> Parameter:
+    """Return a parameter with the type hint of the prompt, unless the program says more about a function."""
+    if hint is None or (hint in _CALLABLES and parameter.annotation):
+        return parameter
+    return replace(parameter, annotation=hint)
 
 
 def reads_standard_input(program: str) -> bool:
@@ -88,6 +102,9 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found[node.name] = required_parameters(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Lambda):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {target.id: required_parameters(node.value) for target in targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.ClassDef) and node.name == "Solution":
             for method in node.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("_"):
@@ -95,11 +112,44 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
     return {name: parameters for name, parameters in found.items() if name != "main" or len(found) == 1}
 
 
-def required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> tuple[Parameter, ...]:
-    """Return the parameters without a default, in order; those of a method include the object."""
+def required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tuple[Parameter, ...]:
+    """Return the parameters without a default, in order; those of a method include the object.
+
+    A parameter that the function calls gets a type hint which says with how many arguments.
+    """
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
-    return tuple(Parameter(a.arg, unparse(a.annotation) if a.annotation else None) for a in required)
+    by_name = [a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
+    called = _called_names(node)
+    return tuple(
+        Parameter(a.arg, _annotation(a, called), keyword_only=place >= len(required))
+        for place, a in enumerate([*required, *by_name])
+    )
+
+
+def _annotation(parameter: ast.arg, called: dict[str, int]) -> str | None:
+    written = unparse(parameter.annotation) if parameter.annotation else None
+    if parameter.arg in called and (written is None or written in _CALLABLES):
+        return f"Callable[[{', '.join(['Any'] * called[parameter.arg])}], Any]"
+    return written
+
+
+def _called_names(node: ast.AST) -> dict[str, int]:
+    """Return the names that are called as functions, with the number of arguments."""
+    called: dict[str, int] = {}
+    for call in ast.walk(node):
+        if not isinstance(call, ast.Call):
+            continue
+        if isinstance(call.func, ast.Name):
+            called[call.func.id] = len(call.args)
+        # functions that call the one they are given
+        name = (unparse(call.func) or "").rpartition(".")[2]
+        if name in _CALLERS and call.args and isinstance(call.args[0], ast.Name):
+            called.setdefault(call.args[0].id, 2 if name == "reduce" else max(len(call.args) - 1, 1))
+        for keyword in call.keywords:
+            if keyword.arg == "key" and isinstance(keyword.value, ast.Name):
+                called.setdefault(keyword.value.id, 1)
+    return called
 
 
 def _hints(prompt: str, function: str) -> dict[str, str]:

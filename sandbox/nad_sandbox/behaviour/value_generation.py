@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nad_sandbox.base import SandboxUnavailableError
+from nad_sandbox.behaviour.file_driver import FILES
 from nad_sandbox.behaviour.parameter_types import ValueType
 
 if TYPE_CHECKING:
@@ -22,7 +24,29 @@ _BOUNDARIES: dict[str, list[Any]] = {
     "bytes": [b"", b"a", b"ab\x00"],
     "complex": [0j, 1j],
     "none": [None],
+    "path": [*FILES, "missing.txt", "folder/photo.tar.gz"],
 }
+_FUNCTIONS: tuple[tuple[str, ...], ...] = (
+    ("lambda: 1", "lambda: 0", "lambda: 'a'"),
+    ("lambda x: x * 2", "lambda x: not x", "lambda x: x", "lambda x: [x]", "lambda x: x + x"),
+    ("lambda a, b: a + b", "lambda a, b: b", "lambda a, b: a == b", "lambda a, b: [a, b]"),
+    ("lambda *args: args[0]", "lambda *args: args[-1]", "lambda *args: args"),
+)
+"""Functions that take values of most types, by their number of arguments; the last take more."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A value that is known by its source text.
+
+    Attributes:
+        text: The source text.
+    """
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:
@@ -52,6 +76,8 @@ def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tup
 def _boundaries(value_type: ValueType) -> list[Any]:
     if value_type.name in _BOUNDARIES:
         return _BOUNDARIES[value_type.name]
+    if value_type.name == "function":
+        return [Source(text) for text in _FUNCTIONS[min(len(value_type.parts), len(_FUNCTIONS) - 1)]]
     inner = [_boundaries(part) for part in value_type.parts]
     if value_type.name == "union":
         return [value for values in inner for value in values[:3]]
@@ -82,6 +108,8 @@ def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
     }
     if value_type.name in atoms:
         return atoms[value_type.name]
+    if value_type.name in ("function", "path"):
+        return st.sampled_from(_boundaries(value_type))
     inner = [_strategy(part) for part in value_type.parts]
     if value_type.name == "union":
         return st.one_of(inner)

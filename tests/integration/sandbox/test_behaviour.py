@@ -41,6 +41,16 @@ def test_the_behaviour_of_most_wins_whatever_the_form(runner):
     assert scores.details["behaviours"][0]["outcomes"][0] == "3"
 
 
+def test_functions_and_files_are_given_to_programs_that_take_them(runner):
+    lines = ["with open(path) as file: return len(file.readlines())", "return len(open(path).read().split('\\n'))"]
+    seen = runner.observe([fenced(f"def count_lines(path: str) -> int:\n    {line}") for line in lines])
+    assert dict(zip(seen.inputs, texts(seen)[0], strict=True))["count_lines('words.txt')"] == "4"
+    assert not seen.outcomes[0][0].matches(seen.outcomes[1][0])
+    twice = runner.observe([fenced(f"def twice(f, x):\n    return {value}") for value in ("f(f(x))", "f(x)")])
+    assert texts(twice)[0][0] == "4"
+    assert not twice.outcomes[0][0].matches(twice.outcomes[1][0])
+
+
 def test_what_each_kind_of_program_does(runner):
     programs = {
         "mutates": "def total(numbers):\n    numbers.append(1)\n    return 0",

@@ -1,6 +1,7 @@
 """What programs are run on: the target function, the prompt's examples, values made from hints and names."""
 
 import ast
+import re
 
 import jsonschema
 import pytest
@@ -82,6 +83,52 @@ def test_the_target_is_what_the_prompt_asks_for():
     assert find_target_function("", ["print(1)", "print(2)", "def f(): pass"]) is None
     assert reads_standard_input("n = int(input())")
     assert not reads_standard_input("inputs = 3")
+
+
+def texts_of(program, prompt="", **options):
+    return call_inputs(prompt, find_target_function(prompt, [program]), count=24, **options)
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        ("def f(g, x): return g(x)", 1),
+        ("def f(g: Callable, x): return g(x, x)", 2),
+        ("def f(g: typing.Callable[[int, int], int], x): return x", 2),
+        ("def f(g: Callable[..., int], x): return x", 1),
+        ("def f(g, x): return list(map(g, [x]))", 1),
+        ("def f(g, x): return sorted([x], key=g)", 1),
+        ("def f(g, x): return functools.reduce(g, [x])", 2),
+        ("f = lambda g, x: g()", 0),
+    ],
+)
+def test_a_parameter_that_is_called_gets_functions(program, arguments):
+    made = texts_of(program, propose=lambda prompt, schemas: pytest.fail("JSON has no functions"))
+    values = [ast.parse(text, mode="eval").body.args[0] for text in made.texts]
+    assert len({ast.dump(value) for value in values}) > 2
+    assert all(isinstance(value, ast.Lambda) and len(value.args.args) == arguments for value in values)
+
+
+def test_a_hint_of_the_prompt_that_says_less_than_the_program_does_not_count():
+    made = texts_of("def f(g, x): return g(x, x)", "def f(g: Callable, x: str):\n    ...")
+    assert all(text.startswith("f(lambda a, b: ") for text in made.texts)
+
+
+def test_parameters_that_are_given_by_name_are():
+    made = texts_of("def clamp(x: int, *, low: int, high: int = 9): return x")
+    assert all(re.fullmatch(r"clamp\(-?\d+, low=-?\d+\)", text) for text in made.texts)
+    proposed = texts_of("def clamp(x, *, low): return x", propose=lambda prompt, schemas: [[1, 2], {"x": 3, "low": 4}])
+    assert {"clamp(1, low=2)", "clamp(3, low=4)"} <= set(proposed.texts)
+    longer = ["def f(x, *, low=0): return x", "def f(x, *, low): return x"]
+    assert [p.name for p in find_target_function("", longer).parameters] == ["x", "low"]
+
+
+def test_paths_are_those_of_files_that_exist():
+    for program in ("def f(path): pass", "def f(file_name: str): pass", "def f(where: pathlib.Path): pass"):
+        made = texts_of(program)
+        assert "f('words.txt')" in made.texts
+        assert "words.txt" in made.driver
+    assert texts_of("def f(path: list[int]): pass").driver == ""
 
 
 def test_examples_come_first_and_take_half_at_most():

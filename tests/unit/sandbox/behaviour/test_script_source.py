@@ -24,13 +24,17 @@ def test_prompts_print_nothing(program, without):
 @pytest.mark.parametrize(
     ("program", "first", "lines"),
     [
-        ("n = int(input())\nprint(n)", "3", 7),
-        ("x = float(input('x? '))", "2.5", 7),
-        ("a, b = map(int, input().split())", "3 1 2", 7),
-        ("n = int(input())\nwords = input().split()", "3", 8),
-        ("s = input().strip()", "hello", 7),
+        ("n = int(input())\nprint(n)", "3", 1),
+        ("x = float(input('x? '))", "2.5", 1),
+        ("a, b = map(int, input().split())", "3 1 2", 1),
+        ("n = int(input())\nwords = input().split()", "3", 2),
+        ("s = input().strip()", "hello", 1),
         ("import sys\nfor line in sys.stdin: print(line)", "hello", 7),
-        ("import sys\nprint(sum(map(int, sys.stdin.read().split())))", "3 1 2", 7),
+        ("import sys\nprint(sum(map(int, sys.stdin.read().split())))", "3 1 2", 1),
+        ("for word in input().split(): print(word)", "the cat the hat", 1),
+        ("for _ in range(3): print(input())", "hello", 7),
+        ("print([int(input()) for _ in range(3)])", "3", 7),
+        ("while True:\n    if input() == '': break", "hello", 7),
     ],
 )
 def test_what_is_read_fits_what_most_programs_make_of_it(program, first, lines):
@@ -64,6 +68,17 @@ def test_scripts_that_prompt_differently_do_the_same():
     assert not all(a.matches(b) for a, b in zip(first, square, strict=True))
     assert first[0].text == "printed '6\\n'"
     assert all(text.startswith("the input '") for text in seen.inputs)
+
+
+def test_a_program_that_reads_all_of_its_input_sees_what_the_others_see():
+    seen = observed(
+        "a = int(input())\nb = int(input())\nprint(a + b)",
+        "import sys\na, b = map(int, sys.stdin.read().split())\nprint(a + b)",
+        "x = int(input('x: '))\ny = int(input('y: '))\nprint(y + x)",
+        prompt="Add two numbers.",
+    )
+    assert not any(outcome.crashed for outcomes in seen.outcomes for outcome in outcomes)
+    assert all(row[0].matches(other) for row in zip(*seen.outcomes, strict=True) for other in row)
 
 
 def test_programs_that_show_nothing_are_not_observed():
