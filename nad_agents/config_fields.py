@@ -11,7 +11,12 @@ from pydantic import BaseModel, Field, ValidationError
 
 from nad_agents.exceptions import ConfigurationError
 
-__all__ = ["bounds", "description", "option_error", "optional_field"]
+__all__ = ["MAX_ROWS_DESCRIPTION", "bounds", "description", "option_error", "optional_field"]
+
+MAX_ROWS_DESCRIPTION = (
+    "Most candidates that are generated at the same time; auto is 128, and on a GPU as many as its memory holds."
+)
+"""Description of the option `max_rows`, which the server and the commands have and no config."""
 
 _BOUNDS = ("gt", "ge", "lt", "le")
 

@@ -14,7 +14,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from nad_agents.cli.display import loading
-from nad_agents.cli.network_options import LOOPBACK, APIKeyOption, HostOption, PortOption, api_keys, is_loopback
+from nad_agents.cli.network_options import (
+    LOOPBACK,
+    APIKeyOption,
+    HostOption,
+    PortOption,
+    api_keys,
+    check_address,
+    is_loopback,
+)
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     SAMPLING,
@@ -79,6 +87,8 @@ def mcp(
         raise ConfigurationError(msg)
     from nad_mcp import create_http_app, create_server
 
+    if transport == "http":
+        check_address(host, port)
     console = Console(stderr=True)
     with contextlib.ExitStack() as stack:
         from nad_sandbox import AutoSandbox, BehaviourRunner

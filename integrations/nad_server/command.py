@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nad_agents.cli.network_options import APIKeyOption, HostOption, PortOption, is_loopback
+from nad_agents.cli.network_options import APIKeyOption, HostOption, PortOption, check_address, is_loopback
 from nad_agents.cli.options import (
     DEFAULT_MODEL,
     REPEATABLE,
@@ -179,5 +179,6 @@ def serve(
     from nad_server import serve as run_server
     from nad_server.served_app import open_app
 
+    check_address(host, port)
     with open_app(options, settings, console) as app:
         run_server(app, host=host, port=port)

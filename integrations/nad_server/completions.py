@@ -118,13 +118,17 @@ class _Completion:
                         yield self._chunk(first_index, event.text)
                         continue
                     outputs.append(event)
-                    for place in range(len(event.chosen)):
-                        for chunk in self._rest(event, place, first_index + place, sent if place == 0 else 0):
-                            yield chunk
+                    for chunk in self._rest(event, first_index, sent):
+                        yield chunk
         if self._body.usage_in_stream:
             yield ServerSentEvent.of(self._object([], usage=usage_of(outputs)))
 
-    def _rest(self, output: RequestOutput, place: int, index: int, sent: int) -> Iterator[str]:
+    def _rest(self, output: RequestOutput, first_index: int, sent: int) -> Iterator[str]:
+        """Yield what the choices of a prompt still lack, of whose first one `sent` characters have been sent."""
+        for place in range(len(output.chosen)):
+            yield from self._rest_of_choice(output, place, first_index + place, sent if place == 0 else 0)
+
+    def _rest_of_choice(self, output: RequestOutput, place: int, index: int, sent: int) -> Iterator[str]:
         """Yield what a choice still lacks: text token by token, the finish reason and the evidence.
 
         Args:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from nad_agents.engine.base import MAX_ROWS_DESCRIPTION
+from nad_agents.config_fields import MAX_ROWS_DESCRIPTION
 
 __all__ = ["ServerSettings"]
 

@@ -11,8 +11,7 @@ import typer
 from pydantic import BaseModel
 from rich.markup import escape
 
-from nad_agents.config_fields import bounds, description
-from nad_agents.engine.base import MAX_ROWS_DESCRIPTION
+from nad_agents.config_fields import MAX_ROWS_DESCRIPTION, bounds, description
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.ray_cluster import ReplicaOptions
 from nad_agents.types import EngineName, NADConfig, SamplingConfig

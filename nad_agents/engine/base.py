@@ -21,14 +21,10 @@ from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.selectors.base import Selector
 from nad_agents.types import SamplingConfig
 
-__all__ = ["DEFAULT_ROWS", "MAX_ROWS_DESCRIPTION", "Engine", "Generation", "GenerationRequest", "Prefill"]
+__all__ = ["DEFAULT_ROWS", "Engine", "Generation", "GenerationRequest", "Prefill"]
 
 DEFAULT_ROWS = 128
 """Greatest number of rows of a batch that nothing else bounds."""
-
-_MEMORY = "on a GPU as many as its memory holds"
-MAX_ROWS_DESCRIPTION = f"Most candidates that are generated at the same time; auto is {DEFAULT_ROWS}, and {_MEMORY}."
-"""What the option `max_rows` of a server and of a command says."""
 
 
 @dataclass(frozen=True)

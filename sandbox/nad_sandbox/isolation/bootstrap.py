@@ -367,25 +367,40 @@ def main() -> None:
                 os.close(start)
                 os.close(taking)
                 if session:
-                    before = oom_kills()
-                    if harness is None:
-                        wait_or_end(program, taken, ended)
-                code = watch(program, everything=not session or not session["background"])
-                os.close(taken)
-                if session:
-                    tell(mark, code, True, out_of_memory=oom_kills() > before)
-                    continue
-                last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
-                goes_on = code == 0 and not last and left_nothing(settings)
-                tell(mark, code, goes_on)
-                if not goes_on:
-                    os._exit(code)
+                    follow_command(program, mark, taken, ended, harness is not None, session["background"])
+                else:
+                    last = turn + 1 == MOST_PROGRAMS or settings["user"] is None or harness is None
+                    follow_program(program, mark, taken, settings, last)
                 continue
             os.close(start)
             os.read(starting, 1)
             os.close(starting)
             os.setpgid(0, 0)
         begin(settings, header, harness)
+
+
+def follow_program(program: int, mark: str, taken: int, settings: dict, last: bool) -> None:  # type: ignore[type-arg] # 3.8
+    """Wait for the program and report its exit status; exit unless another program may use this sandbox."""
+    code = watch(program)
+    os.close(taken)
+    goes_on = code == 0 and not last and left_nothing(settings)
+    tell(mark, code, goes_on)
+    if not goes_on:
+        os._exit(code)
+
+
+def follow_command(program: int, mark: str, taken: int, ended: int, trusted: bool, background: bool) -> None:
+    """Wait for a program of a session, or end it where the supervisor asks for that, and report its exit status.
+
+    A trusted program, one of the harness, reads the feed to its end itself, so nothing asks to end it. With
+    `background`, processes that the program left in the background live on.
+    """
+    before = oom_kills()
+    if not trusted:
+        wait_or_end(program, taken, ended)
+    code = watch(program, everything=not background)
+    os.close(taken)
+    tell(mark, code, True, out_of_memory=oom_kills() > before)
 
 
 def load_harness(header: dict, harnesses: dict) -> Any:  # type: ignore[type-arg] # 3.8

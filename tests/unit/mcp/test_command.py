@@ -54,7 +54,7 @@ def test_a_model_that_cannot_be_loaded_is_said_at_once_and_over_http_ends_the_co
     code, served, err = run("-m", "/no/such/model")
     assert (code, len(served)) == (0, 1)
     assert "/no/such/model" in err
-    code, served, err = run("-m", "/no/such/model", "--transport", "http")
+    code, served, err = run("-m", "/no/such/model", "--transport", "http", "--port", 0)
     assert (code, served) == (4, [])
     assert "/no/such/model" in err
 
@@ -63,7 +63,7 @@ def test_http_listens_where_it_is_told(run, folder):
     code, [(app, place)], _ = run("-m", folder, "--transport", "http", "--port", 0, "--selector", "behaviour")
     assert (code, place) == (0, {"host": "127.0.0.1", "port": 0})
     assert [route.path for route in app.routes] == ["/mcp"]
-    code, served, _ = run("-m", folder, "--transport", "http", "--host", "0.0.0.0", "--api-key", "secret")
+    code, served, _ = run("-m", folder, "--transport", "http", "--host", "0.0.0.0", "--port", 0, "--api-key", "secret")
     assert (code, len(served)) == (0, 1)
 
 

@@ -1,5 +1,6 @@
 """`nad serve` up to the moment at which it listens."""
 
+import socket
 import subprocess
 import sys
 
@@ -22,7 +23,9 @@ def serve(monkeypatch, capsys):
     def run(*args):
         served = []
         monkeypatch.setattr(nad_server.uvicorn_server, "serve", lambda app, **place: served.append((app, place)))
-        monkeypatch.setattr(sys, "argv", ["nad", "serve", *map(str, args)])
+        # the default port may be taken on the machine that runs the tests
+        given = args if "--port" in args or "--ray" in args else (*args, "--port", 0)
+        monkeypatch.setattr(sys, "argv", ["nad", "serve", *map(str, given)])
         monkeypatch.setenv("COLUMNS", "200")
         with pytest.raises(SystemExit) as ended:
             main()
@@ -46,7 +49,7 @@ def test_what_is_served(serve, folder, monkeypatch):
     )
     state = app.state.server
     assert code == 0
-    assert place == {"host": "127.0.0.1", "port": 8000}
+    assert place == {"host": "127.0.0.1", "port": 0}
     # the folder is nobody's business
     assert state.names == ("tiny-model",)
     assert state.settings.api_keys == ("from the environment",)
@@ -121,6 +124,14 @@ def test_a_proposal_that_cannot_be_had_is_none():
 
     assert ProposedInputs(lambda prompt, parameters: [prompt, parameters])("a", None) == ["a", None]
     assert ProposedInputs(refuses)("a", None) == []
+
+
+def test_a_port_that_is_taken_is_refused_before_the_model_is_loaded(serve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, served, err = serve("-m", "/no/such/model", "--port", port)
+    assert (code, served) == (2, [])
+    assert err.startswith(f"error: --host 127.0.0.1 --port {port}: address already in use; ")
 
 
 def test_without_a_sandbox_there_is_no_server_that_verifies(serve, monkeypatch):
