@@ -1,5 +1,9 @@
 # `make demo` and `make test` need Python 3.11 or later, and a connection to PyPI the first time.
 PYTHON ?= python3
+
+# plugins that the unit tests do without; each process would import them for three seconds
+UNUSED := $(addprefix -p no:,schemathesis langsmith_plugin syrupy benchmark codspeed recording socket)
+
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -87,7 +91,7 @@ test-lowest: $(LOWEST_READY)
 
 # a minute; no network, no weights
 unit: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(UNUSED) --numprocesses auto --dist worksteal tests/unit
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ from email import message_from_string
 from importlib.metadata import Distribution
 from pathlib import Path
 
+from packaging.tags import sys_tags
+
 _OF_THE_INSTALLATION = {"INSTALLER", "REQUESTED", "direct_url.json"}
 
 
@@ -13,7 +15,8 @@ def pack_wheel(distribution: Distribution, folder: Path) -> Path:
 
     Scripts outside of the folder of packages are left out: pip makes those of entry points anew.
     """
-    tag = message_from_string(distribution.read_text("WHEEL"))["Tag"]
+    tags = message_from_string(distribution.read_text("WHEEL")).get_all("Tag")
+    tag = next(tag for tag in map(str, sys_tags()) if tag in tags)
     name = distribution.metadata["Name"].replace("-", "_").replace(".", "_")
     path = folder / f"{name}-{distribution.version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:

@@ -229,6 +229,6 @@ class TestTheLongestAnswers:
 )
 def test_no_answer_takes_long(text):
     long = text * (60_000 // len(text))
-    started = time.perf_counter()
+    started = time.process_time()
     extract_programs(long, long)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
