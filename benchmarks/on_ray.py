@@ -68,13 +68,17 @@ def server(setup: Setup, n: int) -> Iterator[tuple[str, list[psutil.Process]]]:
                     sys.exit(log.read_text(encoding="utf-8"))
                 time.sleep(0.1)
             here = psutil.Process(process.pid)
-            replicas = [
-                one for one in here.children(recursive=True) if one.cmdline()[0].startswith("ray::ServeReplica")
-            ]
-            yield found[1], replicas or [here]
+            yield found[1], [one for one in here.children(recursive=True) if is_replica(one)] or [here]
         finally:
             process.terminate()
             process.wait()
+
+
+def is_replica(process: psutil.Process) -> bool:
+    try:
+        return "".join(process.cmdline()[:1]).startswith("ray::ServeReplica")
+    except psutil.NoSuchProcess:
+        return False  # one of Ray's short-lived processes has just ended
 
 
 def processor_seconds(processes: list[psutil.Process]) -> float:
@@ -100,6 +104,8 @@ def main() -> None:
             before = processor_seconds(replicas)
             answered, lost, seconds = asyncio.run(load(url, MODEL, options.clients, options.requests, options.tokens))
             each = (processor_seconds(replicas) - before) / len(answered)
+        if setup.on_ray and len(replicas) != setup.replicas:
+            sys.exit(f"{name} has {len(replicas)} replicas, not {setup.replicas}")
         print(
             f"| {name} | {len(answered) / seconds:.2f} | {each:.2f} | {setup.replicas * setup.cores / each:.2f} "
             f"| {np.median([one.seconds for one in answered]):.2f} s | {lost} |",

@@ -76,6 +76,8 @@ MACHINES = {
     "cpu-2-cores": Machine(bandwidth=15e9, overhead=26.7e-3, row=1.325e-3),
     # 4.5 ms for the weights of a 7B model and 17 to 20 ms a step, measured on an H200
     "h200-transformers": Machine(bandwidth=3.38e12, overhead=14e-3, row=10e-6),
+    # two points of benchmarks/vllm.md fix its constants (97 ms at 4 rows, 565 ms at 64); in float32, drawn from top-p
+    "cpu-1-core-vllm": Machine(bandwidth=15e9, overhead=47.8e-3, row=7.8e-3, max_rows=64),
     # the same bandwidth; overhead and row are assumed, as no GPU with vLLM was at hand
     "h200-vllm": Machine(bandwidth=3.38e12, overhead=1e-3, row=15e-6, max_rows=256),
 }
@@ -205,6 +207,16 @@ MEASURED = [
     ),
     Measured("its share of the tokens, first chunk (RESULTS.md)", 0.14, lambda: token_share(64, 256, "first_chunk")),
     Measured("its share of the tokens, halved (RESULTS.md)", 0.25, lambda: token_share(64, 256, "halving")),
+    Measured(
+        "a step of 34 rows in vLLM on one core (vllm.md)",
+        0.319,
+        lambda: step_seconds(SHAPES["135m"], MACHINES["cpu-1-core-vllm"], 34),
+    ),
+    Measured(
+        "the same at 20 rows (vllm.md)",
+        0.222,
+        lambda: step_seconds(SHAPES["135m"], MACHINES["cpu-1-core-vllm"], 20),
+    ),
     Measured(
         "weights of a 7B model read once on an H200",
         4.5e-3,

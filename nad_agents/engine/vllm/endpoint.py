@@ -41,10 +41,14 @@ class NADEndpoint:
 
     async def describe(self) -> dict[str, Any]:
         """Return whether the model can be recorded, and the sizes that the model's front end needs."""
+        from vllm.platforms import current_platform
+
         described = (await self._client.collective_rpc("nad_describe"))[0]
         config = self._client.model_config
         return {
             **described,
+            "device": str(current_platform.device_type),
+            "chunked_prefill": bool(self._client.vllm_config.scheduler_config.enable_chunked_prefill),
             "model": str(config.model),
             "context_length": int(config.max_model_len),
             "vocabulary_size": int(config.get_vocab_size()),

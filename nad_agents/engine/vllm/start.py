@@ -30,6 +30,11 @@ _OURS = {"model", "tokenizer", "dtype", "disable_log_stats", "structured_outputs
 _PROBE = 'The name is true: {"été": [1234]}\n    return "日本"'
 """Text of which two vocabularies hardly make the same tokens."""
 
+_SEED_IN_PARTS = (
+    "vLLM on a CPU ends by an error when a seeded request's prompt is read in parts, and every candidate has a seed"
+)
+"""What vLLM's CPU runner cannot do: rewind the random stream of a request that has drawn before its prompt's end."""
+
 _CPU_CACHE_SHARE, _CPU_CACHE_LIMIT = 0.25, 8 * 2**30
 """Share of the available memory, and largest number of bytes, for keys and values on a CPU, unless options set it."""
 
@@ -78,6 +83,8 @@ def start_vllm(
     if device not in {"auto", platform}:
         msg = f"device={device!r}, but the installed vLLM runs on {platform!r}; use device='auto', or engine='hf'"
         raise ConfigurationError(msg)
+    if platform == "cpu" and (options or {}).get("enable_chunked_prefill"):
+        raise ConfigurationError(f"{_SEED_IN_PARTS}; leave enable_chunked_prefill out of engine_options")
     dtype = _dtype(dtype, platform)
     location = locate_model(model)
     arguments: dict[str, Any] = {
@@ -128,7 +135,8 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
     Raises:
         MissingDependencyError: OpenAI's client is not installed.
         ConfigurationError: An option is unknown.
-        ModelLoadError: The server does not answer, it runs without the plugin, or its model has other tokens.
+        ModelLoadError: The server does not answer, it runs without the plugin, its model has other tokens, or it reads
+            prompts in parts on a CPU.
     """
     try:
         import httpx
@@ -154,6 +162,9 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
     except httpx.HTTPError as error:
         msg = f"no vLLM server answers at {url}: {error}"
         raise ModelLoadError(msg) from error
+    if described["device"] == "cpu" and described["chunked_prefill"]:
+        msg = f"{_SEED_IN_PARTS}; start the server at {url} with --no-enable-chunked-prefill"
+        raise ModelLoadError(msg)
     loaded = _served_model(
         locate_model(model),
         context_length=described["context_length"],
@@ -222,7 +233,7 @@ def _cpu_options() -> dict[str, Any]:
     from nad_agents.engine.hf.available_memory import available_host_memory
 
     options: dict[str, Any] = {
-        # vLLM's CPU runner cannot rewind the random stream of a seeded request if it reads the prompt in parts
+        # see _SEED_IN_PARTS
         "enable_chunked_prefill": False,
         # the least that its attention is fast with: candidates share the whole blocks of their prompt, and each reads
         # the rest for itself

@@ -23,9 +23,7 @@ def decoders(tmp_path_factory):
     found = {"tiny": base}
     for seed, name in enumerate(NAMES[1:]):
         write_adapter(model, folder / name, seed=seed)
-        found[name] = NeuronAgreementDecoder(
-            base.loaded, adapter=folder / name, sampling=SAMPLING, config=NEURONS, max_rows=8
-        )
+        found[name] = base.with_adapter(folder / name)
     return found
 
 
