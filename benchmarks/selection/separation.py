@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--mixed", action="store_true", help="ask only where one of the two is right")
+    parser.add_argument("--limit", type=int, help="most problems that are added to the answers")
     parser.add_argument("--parallel", type=int, default=4, help="problems that are measured at the same time")
     options = parser.parse_args()
     lines = options.answers.read_text(encoding="utf-8").splitlines() if options.answers.exists() else []
@@ -126,6 +127,7 @@ def main() -> None:
         todo = [
             p for p in read_source(options.run).problems if p.verdicts.problem not in done and p.outcomes is not None
         ]
+    todo = todo[: options.limit]
     if options.model:
         decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype)
         with (
