@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ from nad_agents.selectors.base import SelectorBase
 from nad_agents.types import NADConfig, SamplingConfig
 
 
-def record(path: Path, decoder: NeuronAgreementDecoder, sampling: SamplingConfig) -> None:
+def record(path: Path, decoder: NeuronAgreementDecoder, sampling: SamplingConfig, limit: int | None) -> None:
     """Append the candidates of every conversation that is missing in the file, with their rank by `nad_fusion`."""
     done = {line["conversation"] for line in read(path)}
-    for conversation in conversations():
+    for conversation in islice(conversations(), limit):
         if conversation.name in done:
             continue
         spec = OutputSpec(tools=conversation.tools)
@@ -153,10 +154,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--n", type=int, default=8)
     parser.add_argument("--max-new-tokens", type=int, default=256)
+    parser.add_argument("--limit", type=int, help="record the first so many conversations only; the agents take turns")
     options = parser.parse_args()
     if options.model:
         decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype, prefix_cache_mb=0)
-        record(options.steps, decoder, SamplingConfig(n=options.n, max_new_tokens=options.max_new_tokens, seed=0))
+        sampling = SamplingConfig(n=options.n, max_new_tokens=options.max_new_tokens, seed=0)
+        record(options.steps, decoder, sampling, options.limit)
     known = {conversation.name: conversation for conversation in conversations()}
     lines = read(options.steps)
     found = [measure(known[line["conversation"]], line) for line in lines]
@@ -172,7 +175,7 @@ def main() -> None:
             [m.changes[m.by_step] for m in mine],
             [m.changes.max() for m in mine],
         )
-        rows.append((agent, str(len(mine)), *(f"{100 * share:.0f}" for share in np.mean(shares, axis=0))))
+        rows.append((agent, str(len(mine)), *(f"{100 * share:.0f}" for share in np.mean(shares, axis=1))))
     print(to_markdown((("agent", "conversations", "random, %", "steps compared, %", "any, %"), rows)))
 
 

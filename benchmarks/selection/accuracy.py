@@ -200,7 +200,8 @@ def size_table(found: Sequence[BySize], choices: Sequence[Choice], *, controlled
     costs = (("any of N", lambda one: percent(sample.mean(one.oracle))),)
     rows += [(label, *(cell(one) for one in found), "") for label, cell in costs]
     rows.append(("tokens generated", *(f"{one.tokens.mean():.0f}" for one in found), ""))
-    rows.append(("distinct programs", *(f"{one.programs.mean():.1f}" for one in found), ""))
+    if any(choice.executed for choice in choices):
+        rows.append(("distinct programs", *(f"{one.programs.mean():.1f}" for one in found), ""))
     return (*head, f"against random, N = {found[-1].size}"), rows
 
 

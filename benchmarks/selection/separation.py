@@ -6,8 +6,9 @@
 RUN is the folder of a scored run of code. The model is asked for every problem on whose inputs two groups of working
 programs differ, with --mixed only where one of the two leading programs is right, since nothing is to be gained
 elsewhere; a sandbox runs the programs on the proposed inputs. The first row counts the problems at which `behaviour`
-would ask by itself (`close`). An interrupted measurement goes on where it was; without a model, the answers that are
-there are counted. Intervals are 95% bootstrap intervals over problems.
+would ask by itself (`close`). An interrupted measurement goes on where it was. Without a model, the answers that are
+there are counted, and without these the problems that could be decided. Intervals are 95% bootstrap intervals over
+problems.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Observer:
 
 
 def measure(
-    problem: Problem, n: int, live: BehaviourRunner, decoder: NeuronAgreementDecoder, *, mixed: bool
+    problem: Problem, n: int, live: BehaviourRunner | None, decoder: NeuronAgreementDecoder | None, *, mixed: bool
 ) -> dict[str, Any]:
     """Choose by the recorded inputs, by the vote on separating inputs, and by the model's judgment of their results."""
     members = list(range(min(n, len(problem))))
@@ -67,7 +68,7 @@ def measure(
         return found
     found["apart"] = float(scores.values[pair[0]] - scores.values[pair[1]])
     found["pair"] = [bool(problem.correct[i]) for i in pair]
-    if mixed and found["pair"][0] == found["pair"][1]:
+    if live is None or decoder is None or (mixed and found["pair"][0] == found["pair"][1]):
         return found
     separator, started = ModelSeparator(decoder), time.thread_time()
     for name, judge in (("vote", None), ("judge", ModelJudge(decoder))):
@@ -87,14 +88,23 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
     for label, close in ((f"scores differ by at most {CLOSE}", CLOSE), ("any two groups", ANY)):
         here = [one for one in found if one.get("apart", np.inf) <= close]
         asked = [one for one in here if "vote" in one]
-        cells = [str(len(here)), str(len(asked)), str(sum(one["inputs"] > 0 for one in asked))]
+        only = [sum(one["pair"] == pair for one in here) for pair in ([True, False], [False, True])]
+        cells = [str(len(here)), f"{only[0]}, {only[1]}", str(len(asked)), str(sum(one["inputs"] > 0 for one in asked))]
         for name in ("vote", "judge"):
             gain = [float(one[name]) - float(one["plain"]) if one in asked else 0.0 for one in found]
             better, worse = sum(g > 0 for g in gain), sum(g < 0 for g in gain)
             cells.append(f"{percent(sample.mean(np.array(gain)), signed=True)}; {better} won, {worse} lost")
         costs = [np.mean([one[cost] for one in asked]) if asked else np.nan for cost in ("tokens", "questions")]
         rows.append((label, *cells, *(f"{cost:.0f}" for cost in costs)))
-    head = ("two groups whose", "problems", "asked", "separated", "vote, points of all problems", "judge, points")
+    head = (
+        "two groups whose",
+        "problems",
+        "only the first, only the second right",
+        "asked",
+        "separated",
+        "vote, points of all problems",
+        "judge, points",
+    )
     return (*head, "tokens", "questions"), rows
 
 
@@ -106,16 +116,20 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--n", type=int, default=16)
     parser.add_argument("--mixed", action="store_true", help="ask only where one of the two is right")
+    parser.add_argument("--limit", type=int, help="most problems that are added to the answers")
     parser.add_argument("--parallel", type=int, default=4, help="problems that are measured at the same time")
     options = parser.parse_args()
     lines = options.answers.read_text(encoding="utf-8").splitlines() if options.answers.exists() else []
     found = [json.loads(line) for line in lines]
-    if options.model:
-        decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype)
+    todo = []
+    if options.model or not found:
         done = {one["problem"] for one in found}
         todo = [
             p for p in read_source(options.run).problems if p.verdicts.problem not in done and p.outcomes is not None
         ]
+    todo = todo[: options.limit]
+    if options.model:
+        decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype)
         with (
             auto_sandbox(parallel=1) as sandbox,
             options.answers.open("a", encoding="utf-8") as file,
@@ -127,6 +141,8 @@ def main() -> None:
                 file.write(json.dumps(one) + "\n")
                 file.flush()
                 print(one, flush=True)
+    else:
+        found += [measure(problem, options.n, None, None, mixed=options.mixed) for problem in todo]
     right = np.array([float(one["plain"]) for one in found])
     print(f"\n{len(found)} problems, {percent(Resampling(len(found)).mean(right))}% right by the recorded inputs\n")
     print(to_markdown(table(found)))

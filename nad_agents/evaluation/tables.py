@@ -37,7 +37,8 @@ def percent(estimate: Estimate, *, signed: bool = False) -> str:
     if math.isnan(estimate.value):
         return "-"
     form = "+.1f" if signed else ".1f"
-    value, low, high = (format(100 * v, form) for v in (estimate.value, estimate.low, estimate.high))
+    # adding 0 makes a zero of a rounded -0.0
+    value, low, high = (format(round(100 * v, 1) + 0.0, form) for v in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
 

@@ -16,6 +16,7 @@ from nad_agents.evaluation.tables import (
 def test_estimates_as_text():
     assert percent(Estimate(0.4824, 0.41, 0.5512, 9)) == "48.2 [41.0, 55.1]"
     assert percent(Estimate(0.05, -0.01, 0.1, 9), signed=True) == "+5.0 [-1.0, +10.0]"
+    assert percent(Estimate(-0.0001, -0.1, 0.0001, 9), signed=True) == "+0.0 [-10.0, +0.0]"
     assert plain(Estimate(0.5, 0.25, 0.75, 9), 1) == "0.5 [0.2, 0.8]"
     assert percent(Estimate(math.nan, math.nan, math.nan, 0)) == plain(Estimate(math.nan, 0, 0, 0)) == "-"
 
