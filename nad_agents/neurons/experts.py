@@ -66,6 +66,21 @@ class _Watching:
         _WATCHERS.pop(self._experts, None)
 
 
+class _Replaced:
+    """The handle that gives a module its own `forward` back."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._module = module
+        self._before = vars(module).get("forward")
+        module.forward = forward
+
+    def remove(self) -> None:
+        if self._before is None:
+            del self._module.forward
+        else:
+            self._module.forward = self._before
+
+
 @dataclass(frozen=True)
 class RoutedExperts(ABC):
     """The routed experts of one layer.
@@ -130,9 +145,8 @@ class SwitchedExperts(RoutedExperts):
 class Llama4Experts(RoutedExperts):
     """Llama 4's experts: each expert computes every token, and the router scales the inputs of the first projection.
 
-    Their implementation cannot be replaced, so the activations of the chosen experts are computed a second time. That
-    is a small part of the layer's work. The inputs of all other experts are zeros. A chosen expert's weight in the
-    output is 1.
+    transformers cannot replace their implementation, so the module's `forward` is replaced by one that computes the
+    same. The inputs of experts that a token was not routed to are zeros. A chosen expert's weight in the output is 1.
 
     Attributes:
         router: The router, which returns the scores [T, experts] and the logits they come from.
@@ -146,24 +160,22 @@ class Llama4Experts(RoutedExperts):
         return weight.T
 
     def watch(self, watcher: Watcher) -> list[Removable]:
-        """Watch the router and the experts with hooks."""
+        """Watch the router with a hook, and replace the experts' `forward`."""
         chosen: list[torch.Tensor] = []
 
         def route(router: Any, _inputs: Any, output: tuple[torch.Tensor, torch.Tensor]) -> None:
             chosen[:] = [output[1].topk(router.top_k, dim=-1).indices]
 
-        def compute(module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            index = chosen.pop()
-            tokens, top_k = index.shape
-            scaled = inputs[0].view(self.n_experts, tokens, -1)
-            activations = scaled.new_empty(tokens, top_k, self.d_ff)
-            for expert in sorted(set(index.flatten().tolist())):
-                token, place = torch.where(index == expert)
-                gate, up = (scaled[expert, token] @ module.gate_up_proj[expert]).chunk(2, dim=-1)
-                activations[token, place] = up * module.act_fn(gate)
-            watcher(activations, index, torch.ones_like(index, dtype=torch.float32))
+        def forward(hidden_states: torch.Tensor) -> torch.Tensor:
+            index, module = chosen.pop(), self.experts
+            scaled = hidden_states.view(self.n_experts, len(index), -1)
+            gate, up = torch.bmm(scaled, module.gate_up_proj).chunk(2, dim=-1)
+            activations = up * module.act_fn(gate)
+            tokens = torch.arange(len(index), device=index.device)[:, None]
+            watcher(activations[index, tokens], index, torch.ones_like(index, dtype=torch.float32))
+            return torch.bmm(activations, module.down_proj).view(hidden_states.shape)
 
-        return [self.router.register_forward_hook(route), self.experts.register_forward_pre_hook(compute)]
+        return [self.router.register_forward_hook(route), _Replaced(self.experts, forward)]
 
 
 def is_switchable(module: nn.Module) -> bool:

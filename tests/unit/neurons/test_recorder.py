@@ -12,6 +12,7 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap, LayerActivations
 from nad_agents.types import SamplingConfig
 from tests.model_families import FAMILIES, MULTIMODAL, family_model
+from tests.step_trace import StepTrace
 from tests.tiny_models import D_FF, N_LAYERS, byte_tokenizer, make_model, tiny_model
 from tests.unit.neurons.feed_forward_formulas import assert_is_top, formula_layers
 
@@ -149,3 +150,23 @@ def test_the_buffer_is_made_once_for_a_request_and_given_back_with_it(monkeypatc
     assert len(set(opened)) == 1
     engine.release(generation)
     assert opened[0][0]._memory.numel() == 0
+
+
+def test_recording_llama_4_changes_no_bit_and_does_not_wait_for_the_device():
+    model = family_model("Llama 4")
+    blocks = find_feed_forwards(model)
+    tokens = torch.tensor([[5], [6], [7]])
+    with torch.inference_mode():
+        expected = model(tokens).logits
+        with ActivationTap(model, blocks) as tap:
+            tap.open(3, 2, (0, len(blocks)), dtype=torch.float32, device=model.device, limit=2**20)
+            with StepTrace() as trace:
+                found = model(tokens).logits
+            assert tap.next_step() == 1
+            experts = [layer.experts for layer in tap.take() if layer.experts is not None]
+    assert torch.equal(found, expected)
+    assert experts
+    waits = [place for place in trace.synchronisations if "experts.py" in place or "tap.py" in place]
+    assert not waits
+    # the experts have their own implementation back
+    assert not any("forward" in vars(module) for module in model.modules())

@@ -28,7 +28,7 @@ __all__ = ["UnsplittableAttentionError", "shared_prefix_attention"]
 
 _NAME = "nad_shared_prefix"
 
-_UNKNOWN = ("position_bias", "indices", "block_indices", "sinks", "alibi")
+_UNKNOWN = frozenset({"position_bias", "indices", "block_indices", "sinks", "alibi"})
 """Arguments that change the scores in ways that partial attention does not support."""
 
 _originals: dict[str, str] = {}
@@ -123,12 +123,13 @@ def _attention(
     Raises:
         UnsplittableAttentionError: The attention depends on more than queries, keys and positions.
     """
-    unknown = [name for name in _UNKNOWN if kwargs.get(name) is not None]
+    unknown = sorted(name for name in _UNKNOWN & kwargs.keys() if kwargs[name] is not None)
     if attention_mask is not None:
         unknown.append("a mask of its own")
     if unknown:
         raise UnsplittableAttentionError(f"its attention takes {', '.join(unknown)}")
-    layer = cache.layer_of(key, value, expanded=hasattr(module, "expand_kv"))
+    # a module looks up what it lacks in several dictionaries, its class does not
+    layer = cache.layer_of(key, value, expanded=hasattr(type(module), "expand_kv"))
     if layer is None:
         raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
     scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
@@ -138,7 +139,8 @@ def _attention(
     for number, rows in enumerate(parts):
         split = _GroupAttention(layer, number, module, scale=scale, softcap=softcap, sinks=s_aux)
         outputs.append(split.next_token(rows) if rows.shape[2] == 1 else split.prompt(rows))
-    return (torch.cat(outputs) if len(outputs) > 1 else outputs[0]).to(query.dtype), None
+    output = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    return output if output.dtype == query.dtype else output.to(query.dtype), None
 
 
 class _Options(TypedDict):
@@ -175,7 +177,7 @@ class _GroupAttention:
         self._sinks = sinks
         self._options: _Options = {"scale": scale, "softcap": softcap}
         # multi-head latent attention caches the latents from which keys and values are computed
-        self._expand = getattr(module, "expand_kv", None)
+        self._expand = module.expand_kv if hasattr(type(module), "expand_kv") else None
 
     def next_token(self, query: torch.Tensor) -> torch.Tensor:
         """Attend from one token of every row: [rows, heads, 1, dim] to [rows, 1, heads, dim]."""

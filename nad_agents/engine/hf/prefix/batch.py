@@ -55,7 +55,7 @@ class SharedPrefixBatch:
         self._model = model
         self._prefixes = prefixes
         # multi-head latent attention computes keys and values anew from every copy of the prompt's latents
-        self._expands = any(hasattr(module, "expand_kv") for module in model.modules())
+        self._expands = any(hasattr(type(module), "expand_kv") for module in model.modules())
         self.cache: SharedPrefixCache | None = None
 
     @property

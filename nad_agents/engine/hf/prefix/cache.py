@@ -83,6 +83,7 @@ class SharedPrefixCache(Cache):
                 self._recurrent[index] = layer
         self._updated: SharedAttentionLayer | None = None
         self._new: dict[int, _NewKeys] = {}
+        self._newest: _NewKeys | None = None
 
     @property
     def rows(self) -> int:
@@ -183,7 +184,7 @@ class SharedPrefixCache(Cache):
         layer: Any = self.layers[layer_idx]
         layer.update(key_states, value_states)
         self._updated = layer
-        self._new[key_states.data_ptr()] = _NewKeys(layer, key_states, value_states)
+        self._newest = self._new[key_states.data_ptr()] = _NewKeys(layer, key_states, value_states)
         return key_states, value_states
 
     def layer_of(self, keys: torch.Tensor, values: torch.Tensor, *, expanded: bool) -> SharedAttentionLayer | None:
@@ -195,7 +196,7 @@ class SharedPrefixCache(Cache):
             expanded: Whether the model has computed its keys and values from the tensors that `update` returned.
         """
         layer = self._updated
-        if expanded and layer is not None and not layer.attended:
+        if layer is not None and not layer.attended and (expanded or self._is_new(keys, values)):
             layer.attended = True
             return layer
         # this need not be the last updated layer, since some layers reuse the keys of an earlier one
@@ -205,9 +206,13 @@ class SharedPrefixCache(Cache):
         new.layer.attended = True
         return new.layer
 
+    def _is_new(self, keys: torch.Tensor, values: torch.Tensor) -> bool:
+        """Return whether these are the very tensors that the last `update` returned."""
+        return self._newest is not None and keys is self._newest.keys and values is self._newest.values
+
     def unattended(self) -> bool:
         """Return whether a layer's attention did not go through the function in the last forward pass."""
-        self._updated = None
+        self._updated = self._newest = None
         self._new.clear()
         return any(not layer.attended for layer in self._attention.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -75,10 +76,22 @@ def flash_kernel(device: torch.device, dtype: torch.dtype, head_dim: int) -> Fla
     # PyTorch for AMD calls its devices "cuda" too, but has other kernels
     if device.type != "cuda" or torch.version.hip or head_dim > _FLASH_HEAD_DIM or head_dim % 8:
         return None
-    ampere = torch.cuda.get_device_capability(device) >= (8, 0)
+    ampere = _capability(device) >= (8, 0)
     if dtype in (torch.float16, torch.bfloat16) and ampere:
         return "flash"
     return "efficient" if dtype in (torch.float16, torch.float32) else None
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    """Return what `torch.cuda.get_device_capability` returns, without its cost in every layer of every step."""
+    return torch.cuda.get_device_capability(device)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    """Return the number of a GPU's multiprocessors."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
@@ -101,18 +114,18 @@ def _attend_by_kernel(
     if splits > 1:
         return _attend_in_splits(query, keys, values, scale, kernel, splits)
     if kernel == "cpu":
-        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        output, lse = torch._scaled_dot_product_flash_attention_for_cpu(
             query, keys, values, is_causal=causal, scale=scale
         )
     elif kernel == "flash":
-        output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
-            query, keys, values, is_causal=causal, scale=scale
-        )
+        output, lse, *_ = torch._scaled_dot_product_flash_attention(query, keys, values, is_causal=causal, scale=scale)
     else:
-        output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        output, lse, *_ = torch._scaled_dot_product_efficient_attention(
             query, keys, values, None, True, is_causal=causal, scale=scale
         )
-    return PartialAttention(output, lse[..., : query.shape[-2]])
+    queries = query.shape[-2]
+    # memory-efficient attention pads it
+    return PartialAttention(output, lse if lse.shape[-1] == queries else lse[..., :queries])
 
 
 def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
@@ -123,8 +136,7 @@ def _splits(query: torch.Tensor, keys: torch.Tensor) -> int:
         return positions // _SPLIT_KEYS["cpu"] if positions >= 4 * _SPLIT_KEYS["cpu"] and query.shape[2] <= 512 else 1
     # enough splits to keep every multiprocessor busy
     tiles = query.shape[1] * -(-query.shape[2] // 128)
-    processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(processors // tiles, positions // _SPLIT_KEYS["cuda"]))
+    return max(1, min(_processors(device) // tiles, positions // _SPLIT_KEYS["cuda"]))
 
 
 def _attend_in_splits(

@@ -1,7 +1,5 @@
 """Attention over parts of the keys, merged, is attention over all of them."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,9 +95,8 @@ class TestOnGraphicsProcessors:
 
     @pytest.fixture(autouse=True)
     def gpu(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: self.capability)
-        properties = SimpleNamespace(multi_processor_count=132)
-        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(partial_attention, "_capability", lambda _: self.capability)
+        monkeypatch.setattr(partial_attention, "_processors", lambda _: 132)
         choose = partial_attention.flash_kernel
         monkeypatch.setattr(partial_attention, "flash_kernel", lambda _, *of: choose(torch.device("cuda"), *of))
         self.capability = (9, 0)
