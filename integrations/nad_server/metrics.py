@@ -47,7 +47,13 @@ class Metrics:
         Gauge(name, help_text, registry=self._registry).set_function(value)
 
     def count_selection(self, selector: str, usage: Usage, *, verified: bool | None) -> None:
-        """Count an answer, its tokens, and the results of its checks."""
+        """Count an answer, its tokens, and the results of its checks.
+
+        Args:
+            selector: Name of the selector that chose the answer.
+            usage: Number of tokens of the request.
+            verified: Whether the answer passed its checks; None if it was not checked.
+        """
         for kind in ("prompt", "generated", "winner", "saved"):
             self._tokens.labels(kind).inc(getattr(usage, f"{kind}_tokens"))
         check = {None: "none", True: "passed", False: "failed"}[verified]

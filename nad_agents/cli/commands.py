@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Annotated, Any
@@ -112,12 +113,26 @@ def main() -> None:
         if not _OWN_COMMANDS.intersection(sys.argv[1:2]):
             _add_plugin_commands()
         app()
-    except Exception as error:
+    except Exception as raised:
+        error = _without_temporary_folder(raised)
         sandbox_error = any(base.__name__ == "SandboxError" for base in type(error).__mro__)
         if not isinstance(error, NADError) and not sandbox_error:
             raise
         _print_error(str(error), type(error).__name__, as_json=as_json)
         sys.exit(exit_code(error))
+
+
+def _without_temporary_folder(error: Exception) -> Exception:
+    """Return an error that says what to do where torch finds no folder for temporary files; else the error itself."""
+    if not isinstance(error, FileNotFoundError):
+        return error
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        return ModelLoadError(
+            "no folder for temporary files can be written to; mount one at /tmp, or set TMPDIR to one"
+        )
+    return error
 
 
 def _print_error(message: str, kind: str, *, as_json: bool) -> None:

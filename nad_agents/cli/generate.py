@@ -294,7 +294,8 @@ def _read_tests(tests: Path | None) -> str | None:
     try:
         return tests.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"the tests {tests} cannot be read: {error}"
+        reason = error.strerror if isinstance(error, OSError) else error
+        msg = f"the tests {tests} cannot be read: {reason}"
         raise ConfigurationError(msg) from error
 
 

@@ -85,7 +85,8 @@ def load_problems(task: str | Path, *, limit: int | None = None) -> tuple[list[P
     except OSError as error:
         names = ", ".join(BENCHMARKS)
         msg = (
-            f"the problems {path} cannot be read: {error}; give a file of JSON lines, CSV or Parquet, or one of {names}"
+            f"the problems {path} cannot be read: {error.strerror}; give a file of JSON lines, CSV or Parquet, or one "
+            f"of {names}"
         )
         raise ConfigurationError(msg) from error
     name = str(task) if str(task).lower() in BENCHMARKS else path.name.split(".")[0]

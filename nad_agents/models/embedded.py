@@ -98,6 +98,11 @@ def extract_checked(archive: zipfile.ZipFile, member: str, target: Path, sha256:
 def copy_checked(source: IO[bytes], target: Path, sha256: str) -> None:
     """Copy a stream to a file, and delete the file again if its SHA-256 is not the expected one.
 
+    Args:
+        source: The stream.
+        target: The file.
+        sha256: The expected SHA-256 in hexadecimal.
+
     Raises:
         ModelLoadError: The content differs from the expected one, or the disk is full.
     """

@@ -23,6 +23,11 @@ __all__ = ["read_config", "read_tokenizer", "read_weights"]
 def read_config(target: str, name: str, options: dict[str, Any]) -> PreTrainedConfig:
     """Read a model's config.
 
+    Args:
+        target: Folder or hub id of the model.
+        name: Name of the model, for messages.
+        options: Further arguments of `from_pretrained`, such as the revision.
+
     Raises:
         ModelLoadError: There is no config, it is damaged, or it needs `trust_remote_code`.
         MissingDependencyError: Reading the config needs a package that is not installed.
@@ -39,6 +44,11 @@ def read_config(target: str, name: str, options: dict[str, Any]) -> PreTrainedCo
 
 def read_tokenizer(target: str, name: str, options: dict[str, Any]) -> PreTrainedTokenizerBase:
     """Read a model's tokenizer.
+
+    Args:
+        target: Folder or hub id of the model.
+        name: Name of the model, for messages.
+        options: Further arguments of `from_pretrained`, such as the revision.
 
     Raises:
         ModelLoadError: There are no tokenizer files, or they are damaged.

@@ -122,7 +122,13 @@ class ComparisonConfig:
 
 
 def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
-    """Return which of a candidate's tokens are compared, as a slice of its token axis; the slice may be empty."""
+    """Return which of a candidate's tokens are compared, as a slice of its token axis; the slice may be empty.
+
+    Args:
+        group: The candidates of one prompt.
+        index: The candidate.
+        comparison: Which tokens are compared.
+    """
     length = len(group.rollouts[index])
     stop = length if comparison.token_limit is None else min(length, comparison.token_limit)
     if comparison.common_prefix:
@@ -133,7 +139,12 @@ def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfi
 
 
 def compared_tokens(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """Return how many tokens of each candidate are compared, int64 [N]."""
+    """Return how many tokens of each candidate are compared, int64 [N].
+
+    Args:
+        group: The candidates of one prompt.
+        comparison: Which tokens are compared.
+    """
     windows = (compared_window(group, i, comparison) for i in range(len(group)))
     return np.array([w.stop - w.start for w in windows], dtype=np.int64)
 
@@ -178,6 +189,10 @@ def neuron_counts(
 ) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
     """Return each candidate's activated neurons and the number of its tokens that activated each of them.
 
+    Args:
+        group: The candidates of one prompt.
+        comparison: Which tokens, how many neurons per token and which layers are compared.
+
     Returns:
         For each candidate a pair of read-only int32 arrays of equal length: sorted unique ids, and counts.
 
@@ -207,12 +222,28 @@ def neuron_counts(
 
 
 def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
-    """Return the activated set of each candidate, the union over its compared tokens, as sorted unique int32 ids."""
+    """Return the activated set of each candidate, the union over its compared tokens, as sorted unique int32 ids.
+
+    Args:
+        group: The candidates of one prompt.
+        comparison: Which tokens, how many neurons per token and which layers are compared.
+
+    Raises:
+        ConfigurationError: See `compared_neurons`.
+    """
     return [ids for ids, _ in neuron_counts(group, comparison)]
 
 
 def unique_counts(group: RolloutGroup, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """Return the number of unique activated neurons of each candidate, int64 [N]."""
+    """Return the number of unique activated neurons of each candidate, int64 [N].
+
+    Args:
+        group: The candidates of one prompt.
+        comparison: Which tokens, how many neurons per token and which layers are compared.
+
+    Raises:
+        ConfigurationError: See `compared_neurons`.
+    """
     return np.array([len(ids) for ids in activated_sets(group, comparison)], dtype=np.int64)
 
 
@@ -221,6 +252,14 @@ def chunk_sets(group: RolloutGroup, index: int, comparison: ComparisonConfig) ->
 
     Chunk c holds the tokens c * chunk_size to (c + 1) * chunk_size of the answer, without those outside the compared
     window; a chunk entirely outside the window is left out.
+
+    Args:
+        group: The candidates of one prompt.
+        index: The candidate.
+        comparison: Which tokens, how many neurons per token and which layers are compared, and the size of a chunk.
+
+    Raises:
+        ConfigurationError: See `compared_neurons`.
     """
     neurons = compared_neurons(group, index, comparison)
     start = compared_window(group, index, comparison).start
@@ -235,7 +274,16 @@ def chunk_sets(group: RolloutGroup, index: int, comparison: ComparisonConfig) ->
 
 
 def novelty(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> NDArray[np.int64]:
-    """Return how many neurons each compared token adds to the candidate's activated set, int64 [t]."""
+    """Return how many neurons each compared token adds to the candidate's activated set, int64 [t].
+
+    Args:
+        group: The candidates of one prompt.
+        index: The candidate.
+        comparison: Which tokens, how many neurons per token and which layers are compared.
+
+    Raises:
+        ConfigurationError: See `compared_neurons`.
+    """
     neurons = compared_neurons(group, index, comparison)
     flat = neurons.ravel()
     present = np.flatnonzero(flat >= 0)
@@ -252,6 +300,10 @@ def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDAr
     maxima of the neurons' counts, a count being the number of tokens that activated the neuron;
     ``weighted_jaccard_rates`` divides the counts by the candidate's number of compared tokens first. ``cosine`` is the
     cosine of the counts. Two empty candidates have similarity 1, an empty and a non-empty one 0.
+
+    Args:
+        group: The candidates of one prompt.
+        comparison: Which tokens, how many neurons per token and which layers are compared, and by which similarity.
 
     Returns:
         float64 [N, N], read-only: symmetric, within [0, 1], with ones on the diagonal.

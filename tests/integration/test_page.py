@@ -124,12 +124,25 @@ STORY = "Write a long story about a fox and a lighthouse."
 TOO_LONG = "fox " * 9000  # the default model's context has 8192 tokens
 
 
+def ask(page, prompt, *, tokens, seed=None):
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_label("Tokens at most").fill(str(tokens))
+    if seed is not None:
+        page.get_by_label("Seed").fill(str(seed))
+    page.keyboard.press("Enter")
+
+
 def begin(page):
     enter(page)
-    page.get_by_label("Prompt", exact=True).fill(STORY)
-    page.get_by_label("Tokens at most").fill("2000")
-    page.keyboard.press("Enter")
+    ask(page, STORY, tokens=2000)
     expect(page.locator("article pre").first).not_to_be_empty()
+
+
+def ask_again(page):
+    """Ask for a long text while an answer is shown, and wait until its candidates grow."""
+    ask(page, STORY, tokens=2000)
+    expect(page.locator("#result-title")).to_have_text("Previous answer")
+    expect(page.locator("article.running pre").first).not_to_be_empty()
 
 
 def says_that_it_broke(page, text):
@@ -180,10 +193,7 @@ def test_what_the_server_refuses_is_said(page):
 
 def test_an_answer_stays_until_the_next_one_is_written(page):
     enter(page)
-    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
-    page.get_by_label("Tokens at most").fill("12")
-    page.get_by_label("Seed").fill("1")
-    page.keyboard.press("Enter")
+    ask(page, "Name a fruit.", tokens=12, seed=1)
     expect(page.locator("#figures")).to_contain_text("seed 1")
     shown = page.locator("main").inner_text()
     answer = page.locator("#answer").inner_text()
@@ -196,11 +206,7 @@ def test_an_answer_stays_until_the_next_one_is_written(page):
     assert "".join(refused.split()) == "".join(without_what_was_said.split())
     picture(page, "refused-after-an-answer")
 
-    page.get_by_label("Prompt", exact=True).fill(STORY)
-    page.get_by_label("Tokens at most").fill("2000")
-    page.keyboard.press("Enter")
-    expect(page.locator("#result-title")).to_have_text("Previous answer")
-    expect(page.locator("article.running pre").first).not_to_be_empty()
+    ask_again(page)
     picture(page, "previous-answer")
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status").first).to_have_text("Stopped.")
@@ -248,10 +254,7 @@ def test_the_form_is_as_it_was_after_a_reload(page):
 
 def test_the_answer_is_as_it_was_after_a_reload(page):
     enter(page)
-    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
-    page.get_by_label("Tokens at most").fill("12")
-    page.get_by_label("Seed").fill("1")
-    page.keyboard.press("Enter")
+    ask(page, "Name a fruit.", tokens=12, seed=1)
     expect(page.locator("#figures")).to_contain_text("seed 1")
     shown, cells = page.locator("main").inner_text(), page.locator("#matrix").get_attribute("aria-label")
     page.reload()
@@ -260,11 +263,7 @@ def test_the_answer_is_as_it_was_after_a_reload(page):
     assert "".join(again.split()) == "".join(shown.replace("Done.", "").split())
     assert page.locator("#matrix").get_attribute("aria-label") == cells
 
-    page.get_by_label("Prompt", exact=True).fill(STORY)
-    page.get_by_label("Tokens at most").fill("2000")
-    page.keyboard.press("Enter")
-    expect(page.locator("#result-title")).to_have_text("Previous answer")
-    expect(page.locator("article.running pre").first).not_to_be_empty()
+    ask_again(page)
     page.reload()  # which ends the request
     expect(page.locator("#result-title")).to_contain_text("Candidate #")
     expect(page.locator("#figures")).to_contain_text("seed 1")
@@ -283,9 +282,7 @@ NO_ROOM = """() => {
 def test_an_answer_that_a_tab_cannot_keep_is_shown_all_the_same(page):
     enter(page)
     page.evaluate(NO_ROOM)
-    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
-    page.get_by_label("Tokens at most").fill("12")
-    page.keyboard.press("Enter")
+    ask(page, "Name a fruit.", tokens=12)
     expect(page.get_by_role("status").first).to_have_text("Done.")
     page.reload()
     expect(page.get_by_label("Prompt", exact=True)).to_be_visible()
@@ -301,9 +298,7 @@ def test_selectors_and_scores_are_explained_where_they_are(page):
     assert {one.inner_text() for one in offered} >= {"knn", "medoid", "mean_logprob", "behaviour"}
     for one in offered:
         assert one.get_attribute("title"), one.inner_text()
-    page.get_by_label("Prompt", exact=True).fill("Name a fruit.")
-    page.get_by_label("Tokens at most").fill("12")
-    page.keyboard.press("Enter")
+    ask(page, "Name a fruit.", tokens=12)
     expect(page.locator("#result")).to_be_visible()
     expect(page.locator("#score-note")).to_contain_text(KNN.__doc__.splitlines()[0])
     expect(page.get_by_role("region", name="Agreement")).to_contain_text("jaccard similarity")

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+import tempfile
 import tomllib
 
 import pytest
@@ -266,6 +267,15 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("nad_agents.cli.commands.app", broken)
     with pytest.raises(ZeroDivisionError):
         main()
+
+
+def test_a_system_without_a_folder_for_temporary_files_is_said(nad, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: ["/no/such"])
+    monkeypatch.setattr("nad_agents.cli.commands.app", tempfile.mkdtemp)
+    code, _, err = nad("ask", "x")
+    assert code == 4
+    assert err == ("error: no folder for temporary files can be written to; mount one at /tmp, or set TMPDIR to one\n")
 
 
 @pytest.mark.parametrize(
