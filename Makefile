@@ -20,7 +20,7 @@ DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 
-.PHONY: demo test test-vllm test-lowest unit lint check format docs reference diagrams screenshots dist image licenses sbom clean
+.PHONY: demo test test-vllm test-lowest test-image unit lint check format docs reference diagrams screenshots dist image licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -70,6 +70,10 @@ test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit \
 	  $(addprefix --ignore=,$(ELSEWHERE))
+
+# the server's image, built without a registry or an index, and run; minutes, and 6 GB while it runs
+test-image: $(READY)
+	sandbox/engine.sh with $(BIN)/python -m pytest tests/image
 
 # the oldest versions that pyproject.toml allows, but for torch, of which several would be gigabytes
 $(LOWEST_READY): pyproject.toml

@@ -21,7 +21,7 @@ from nad_sandbox.image import IMAGE
 from nad_sandbox.image.packages import add_packages
 
 from nad_agents.testing import byte_tokenizer
-from tests.integration.installed_wheels import pack_wheel
+from tests.image.installed_wheels import pack_wheel
 from tests.tiny_models import make_model
 from tests.unit.docs_scripts import dependencies
 
