@@ -4,7 +4,7 @@
     python benchmarks/on_vllm.py recording [--compile] [--candidates 1,16] [--pairs 3]
     python benchmarks/on_vllm.py engines --lengths 64 [--pairs 2]
     python benchmarks/on_vllm.py memory --lengths 2048 [--engine hf] [--silent]
-    python benchmarks/on_vllm.py pruning [--waiting 32] [--chunk 8] [--tokens 32]
+    python benchmarks/on_vllm.py pruning [--waiting 32] [--unpruned 4] [--chunk 8] [--tokens 32]
     python benchmarks/on_vllm.py bytes
 
 With --processor-time the seconds are those of the processor and not of the clock, so that others who use the machine do
@@ -262,7 +262,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=numbers, default=[64])
     parser.add_argument("--waiting", type=int, default=32)
     parser.add_argument("--chunk", type=int, default=32)
-    parser.add_argument("--unpruned", type=int, default=4, help="requests that are timed without pruning; default: all")
+    parser.add_argument("--unpruned", type=int, default=0, help="requests that are timed without pruning; default: all")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--processor-time", action="store_true", help="for a machine that others use as well")
     args = parser.parse_args()

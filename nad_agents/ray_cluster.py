@@ -102,7 +102,7 @@ def connected(address: str | None = None) -> Iterator[Any]:
 
     Raises:
         MissingDependencyError: The extra `ray` is not installed.
-        ConfigurationError: No cluster answers at the address.
+        ConfigurationError: No cluster answers at the address, or none starts on this machine.
     """
     ray = import_ray()
     if ray.is_initialized():
@@ -120,12 +120,20 @@ def connected(address: str | None = None) -> Iterator[Any]:
                 )
                 raise ConfigurationError(msg) from error
     if not ray.is_initialized():
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=_OBJECT_STORE_BYTES,
-            configure_logging=False,
-        )
+        try:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                configure_logging=False,
+            )
+        except Exception as error:
+            # Ray raises a bare Exception where its own processes take longer than 30 seconds to start
+            msg = (
+                f"Ray does not start on this machine: {error}; see /tmp/ray/session_latest/logs, or, on "
+                "a machine that is busy, try again"
+            )
+            raise ConfigurationError(msg) from error
     try:
         yield ray
     finally:

@@ -1,9 +1,11 @@
-"""How many copies of a model there is room for on a cluster."""
+"""How many copies of a model there is room for on a cluster, and what is said where there is no cluster."""
+
+from types import SimpleNamespace
 
 import pytest
 
 from nad_agents import ConfigurationError
-from nad_agents.ray_cluster import ReplicaOptions
+from nad_agents.ray_cluster import ReplicaOptions, connected
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,13 @@ def test_what_cannot_be_is_refused(options):
     (name,) = options
     with pytest.raises(ConfigurationError, match=name.replace("_", ".")):
         ReplicaOptions.parse(options)
+
+
+def test_a_ray_that_does_not_start_is_an_error_that_says_what_to_do(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup.")  # noqa: TRY002 - what Ray raises
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr("nad_agents.ray_cluster.import_ray", lambda: ray)
+    with pytest.raises(ConfigurationError, match=r"does not start on this machine: The current node timed out .* try"):
+        connected("local").__enter__()
