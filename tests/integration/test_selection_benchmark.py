@@ -65,7 +65,7 @@ def printed(*arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("run"), problems=12, n=8)
+    return write_run(tmp_path_factory.mktemp("run"), problems=8, n=8)
 
 
 def test_matrices_of_a_run_give_the_figures_of_the_run(folder, tmp_path):
