@@ -10,6 +10,7 @@ is a random model of two layers.
 from __future__ import annotations
 
 import argparse
+import copy
 import resource
 import statistics
 import time
@@ -43,10 +44,12 @@ class CompiledEngine(HFEngine):
     """
 
     def __init__(self, loaded: LoadedModel, rows: int, length: int, *, tap: bool) -> None:
-        super().__init__(loaded.model, loaded.tokenizer, share_prompts=False)
+        # a copy, as the hooks stay on it
+        model = copy.deepcopy(loaded.model)
+        super().__init__(model, loaded.tokenizer, share_prompts=False)
         self._static: StaticCache | None = None
         self._length = length
-        self._blocks = find_feed_forwards(loaded.model)
+        self._blocks = find_feed_forwards(model)
         self._tapped: list[torch.Tensor] = []
         self._slot = torch.zeros(1, dtype=torch.long, device=self._device)
         for block in self._blocks if tap else ():
@@ -58,7 +61,8 @@ class CompiledEngine(HFEngine):
 
     def _copy(self, buffer: torch.Tensor) -> Any:
         def copy(_module: Any, inputs: tuple[torch.Tensor, ...]) -> None:
-            buffer.index_copy_(0, self._slot, inputs[0].reshape(1, *buffer.shape[1:]))
+            if inputs[0].shape[1] == 1:
+                buffer.index_copy_(0, self._slot, inputs[0].reshape(1, *buffer.shape[1:]))
 
         return copy
 
@@ -94,7 +98,7 @@ def compare(loaded: LoadedModel, rows: int, pairs: int, *, tap: bool) -> str:
     compiled = CompiledEngine(loaded, rows, PROMPT + total, tap=tap)
     options = {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 1}
     # no candidate may end early
-    sampling = SamplingConfig(n=rows, max_new_tokens=total, **options, generation={"eos_token_id": 0})
+    sampling = SamplingConfig(n=rows, max_new_tokens=total + 1, **options, generation={"eos_token_id": 0})
     mine = eager.start(GenerationRequest(prompt, sampling, RECORDING if tap else None))
     theirs = compiled.start(GenerationRequest(prompt, sampling))
     compiled.fill(prompt, rows)
@@ -139,7 +143,7 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def model(source: str, dtype: str, device: str) -> LoadedModel:
+def load(source: str, dtype: str, device: str) -> LoadedModel:
     """Load a model; "tiny" is a random one."""
     if source != "tiny":
         return load_model(source, dtype=dtype, device=device)
@@ -158,7 +162,7 @@ def main() -> None:
     parser.add_argument("--tap", action="store_true")
     parser.add_argument("--pairs", type=int, default=9)
     args = parser.parse_args()
-    loaded = model(args.model, args.dtype, "cpu" if (args.model, args.device) == ("tiny", "auto") else args.device)
+    loaded = load(args.model, args.dtype, "cpu" if (args.model, args.device) == ("tiny", "auto") else args.device)
     dtype = str(loaded.dtype).removeprefix("torch.")
     print(f"{loaded.name}, {dtype}, {loaded.device}, {torch.get_num_threads()} threads, {args.pairs} pairs\n")
     print("| rows | recorded | compiled, ms a step | engine, ms a step | ratio | compiling, wall and CPU | same text |")

@@ -5,21 +5,63 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import torch
+
+from benchmarks import gpu
+
 ROOT = Path(__file__).parents[2]
-ROWS, FAMILIES = 12, 6
+ROWS, FAMILIES = 13, 6
 """Rows of the first table; and families that are checked, since the unit tests check all of them on a CPU."""
+
+
+def cells(table):
+    """Return the cells of a Markdown table, without its head."""
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
 
 
 def test_every_row_is_printed():
     command = [sys.executable, "-m", "benchmarks.gpu", "--shape", "tiny", "--device", "cpu", "--pairs", "1"]
-    command += ["--families", str(FAMILIES)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    measured, counted, families = re.split(r"\n\n(?=\| a step of|\d+ of)", done.stdout.split("\n\n", 1)[1])
-    rows = [line.split(" | ") for line in measured.splitlines()[2:]]
-    assert len(rows) == ROWS
-    assert all(re.search(r"\d", row[2]) for row in rows)
-    steps = [[float(cell.strip(" |")) for cell in line.split(" | ")[1:]] for line in counted.splitlines()[2:]]
+    command += ["--families", str(FAMILIES), "--seconds", "550"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    _, measured, counted, families, last = done.stdout.strip().split("\n\n")
+    assert len(cells(measured)) == ROWS
+    assert len(cells(last)) == 1
+    # what the rows take is not checked, as the model is tiny
+    assert all(re.search(r"\d", row[2]) for row in [*cells(measured), *cells(last)])
+    steps = [[float(cell) for cell in row[1:]] for row in cells(counted)]
     assert len(steps) == 4
-    assert all(operations > copies > 0 for operations, copies, _ in steps)
-    assert families == f"{FAMILIES} of {FAMILIES} model families are recorded exactly.\n"
+    assert all(operations > copies > 0 for operations, copies, *_ in steps)
+    assert len(cells(families)) == FAMILIES
+    assert {cell for row in cells(families) for cell in row[1:]} == {"exact"}
+
+
+@pytest.fixture
+def bench():
+    shape = gpu.SHAPES["tiny"]
+    return gpu.Bench(shape, gpu.random_model(shape, torch.device("cpu"), torch.float32), 1)
+
+
+def test_a_row_that_fails_or_has_no_time_left_says_so_and_the_others_follow(bench, monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("out of | memory")
+
+    rows = {
+        "bad": gpu.Row("bad", "", broken, ""),
+        "slow": gpu.Row("slow", "", lambda: "1.00", "", 10**6),
+        "good": gpu.Row("good", "", lambda: "1.00", ""),
+    }
+    monkeypatch.setattr(gpu, "table_rows", lambda _: rows)
+    monkeypatch.setattr(gpu, "step_counts", lambda *_: broken())
+    failed = gpu.print_report(bench, None, 0, gpu.time.perf_counter() + 200)
+    printed = capsys.readouterr().out
+    assert "| bad |  | FAILED: RuntimeError: out of / memory |  |" in printed
+    assert re.search(r"\| slow \|  \| not run: \d+ s left \|", printed)
+    assert "| good |  | 1.00 |  |" in printed
+    assert failed == 5
+
+
+def test_families_are_left_out_when_the_time_is_over():
+    (found,) = gpu.check_families(torch.device("cpu"), 1, 0)
+    assert set(found[1].values()) == {"not run: no time left"}
