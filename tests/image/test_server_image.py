@@ -25,7 +25,7 @@ from tests.image.installed_wheels import pack_wheel
 from tests.tiny_models import make_model
 from tests.unit.docs_scripts import dependencies
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 ROOT = Path(__file__).parents[2]
 BASE, TAG, NETWORK, VOLUME = (f"nad-server-test-{name}" for name in ("base", "image", "network", "volume"))
@@ -33,7 +33,7 @@ HERE = "{}.{}".format(*sys.version_info)
 
 
 def docker(*arguments):
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, timeout=1500)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout.strip()
 
