@@ -55,6 +55,17 @@ def test_the_readme_runs_from_top_to_bottom(monkeypatch):
             names["sandbox"].close()
 
 
+@pytest.fixture
+def current_loop():
+    """An event loop for calls that take the thread's, as LlamaIndex's synchronous ones do, which would leave theirs."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("current_loop")
 # LlamaIndex' agents look at deprecated attributes of pydantic
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
 @pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince211")
