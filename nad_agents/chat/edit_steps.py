@@ -15,6 +15,7 @@ import textwrap
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from nad_agents.chat.shown_text import ShownText
@@ -29,7 +30,6 @@ _EXACT = ("old_string", "old_str", "old_text")
 """Names of arguments that hold the text to be replaced in tools that need its indentation."""
 _PYTHON = (".py", ".pyi")
 _LONGEST_CODE = 1 << 18
-_NEW_FILE = "the Python of the new file {!r} does not parse"
 
 
 def step_key(
@@ -175,24 +175,22 @@ def edit_fault(arguments: Mapping[str, Any], shown: ShownText, *, path: str = ""
     """
     path = next((arguments[name] for name in PATHS if isinstance(arguments.get(name), str)), path)
     replaces = any(name in arguments for name in (*REPLACEMENTS, "oldString", "oldText", *_EXACT))
+    new = next((arguments[name] for name in REPLACEMENTS if isinstance(arguments.get(name), str)), "")
     for name, value in arguments.items():
         fault = None
         if replaces and name in REPLACED and isinstance(value, str):
-            fault = _replaced_fault(name, value, arguments, path, shown)
+            fault = _change_fault(path, value, new, shown, f"the text in {name!r} is", exact=name in _EXACT)
         fault = fault or _value_fault(name, value, path, shown)
         if fault is not None:
             return fault
     return None
 
 
-def _replaced_fault(name: str, text: str, arguments: Mapping[str, Any], path: str, shown: ShownText) -> str | None:
-    if not text.strip():
-        # an empty text makes a new file
-        new = next((arguments[key] for key in REPLACEMENTS if isinstance(arguments.get(key), str)), "")
-        return _NEW_FILE.format(path) if _breaks_python(path, new) else None
-    if shown.has(text, ignore_indentation=name not in _EXACT):
-        return None
-    return f"the text in {name!r} is nowhere in the conversation"
+def _change_fault(path: str, old: str, new: str, shown: ShownText, what: str, *, exact: bool = False) -> str | None:
+    """Return why a text cannot take the place of another; an empty old text makes a new file."""
+    if not old.strip():
+        return f"the Python of the new file {path!r} does not parse" if _breaks_python(path, new) else None
+    return None if shown.has(old, ignore_indentation=not exact) else f"{what} nowhere in the conversation"
 
 
 def _value_fault(name: str, value: Any, path: str, shown: ShownText) -> str | None:
@@ -207,25 +205,15 @@ def _value_fault(name: str, value: Any, path: str, shown: ShownText) -> str | No
 def _string_fault(name: str, value: str, path: str, shown: ShownText) -> str | None:
     if name in _WRITTEN and _breaks_python(path, value):
         return f"the Python in {name!r} does not parse"
-    return _blocks_fault(value, path, shown) or _patch_fault(value, shown)
-
-
-def _blocks_fault(text: str, path: str, shown: ShownText) -> str | None:
-    for old, new in blocks(text):
-        if not shown.has(old, ignore_indentation=True):
-            return "the text of a SEARCH block is nowhere in the conversation"
-        if not old.strip() and _breaks_python(path, new):
-            return _NEW_FILE.format(path)
-    return None
-
-
-def _patch_fault(text: str, shown: ShownText) -> str | None:
-    for hunk in hunks(text):
-        if not shown.has(hunk.old, ignore_indentation=True):
-            return "the lines that the patch changes are nowhere in the conversation"
-        if hunk.adds_file and _breaks_python(hunk.path, hunk.new):
-            return _NEW_FILE.format(hunk.path)
-    return None
+    faults = chain(
+        (_change_fault(path, old, new, shown, "the text of a SEARCH block is") for old, new in blocks(value)),
+        (
+            # lines that are added to a file need not be a program
+            _change_fault(h.path, h.old, h.new if h.adds_file else "", shown, "the lines that the patch changes are")
+            for h in hunks(value)
+        ),
+    )
+    return next((fault for fault in faults if fault is not None), None)
 
 
 def _breaks_python(path: str, source: str) -> bool:
