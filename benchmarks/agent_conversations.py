@@ -220,7 +220,7 @@ class EditError(Exception):
 
 
 def changed_file(conversation: Conversation, content: str, calls: Sequence[Call]) -> str | None:
-    """Carry out a step on the conversation's file, as strictly as the agent would.
+    """Return the file of a conversation as the agent's own tools, which are strict, would leave it after a step.
 
     Args:
         conversation: The conversation.

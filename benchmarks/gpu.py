@@ -523,7 +523,7 @@ def main() -> None:
 
 
 def print_report(bench: Bench, chosen: list[str] | None, limit: int | None, end: float) -> int:
-    """Print all tables, and return how many of their rows failed."""
+    """Measure the rows, print them as Markdown tables, and return the number of rows and families that failed."""
     rows = table_rows(bench)
     names = list(rows) if chosen is None else chosen
     failed = 0

@@ -40,7 +40,7 @@ from nad_agents.runs import RecordedRun
 
 TABLES = ("accuracy", "halves", "sampling", "confidence", "findings", "forms", "neurons")
 REPLAYED = 16
-"""Most candidates whose sampling is replayed."""
+"""The tables of sampling and of confidence use at most this many candidates of a problem."""
 
 
 class Page:

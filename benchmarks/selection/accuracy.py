@@ -267,7 +267,7 @@ def halves_table(measured: Sequence[tuple[Source, list[Choice], list[BySize]]]) 
 def _gains(
     measured: Sequence[tuple[Source, list[Choice], list[BySize]]], labels: Sequence[str], size: int
 ) -> NDArray[np.float64]:
-    """Return the gains over random, float64 [labels, problems of all sources]."""
+    """Return what each choice gains over a random pick on each problem, float64 [labels, problems of all sources]."""
     columns = []
     for _, choices, found in measured:
         places: Mapping[str, int] = {choice.label: number for number, choice in enumerate(choices)}

@@ -88,7 +88,7 @@ class _Known:
 
 
 def _together(problems: Sequence[Problem], size: int) -> RolloutGroup:
-    """Return a group of candidates of several problems, without anything computed before."""
+    """Put candidates of several problems into one new group, so that the time of scoring it includes all work."""
     rollouts = [rollout for problem in problems for rollout in problem.group.rollouts if len(rollout)][:size]
     numbered = [replace(rollout, index=i) for i, rollout in enumerate(rollouts)]
     return RolloutGroup(numbered, problems[0].group.layout)

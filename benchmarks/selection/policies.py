@@ -55,7 +55,7 @@ class Policy:
     check_all: bool = False
 
     def replay(self, problem: Problem, order: Sequence[int]) -> Pick:
-        """Return what the policy gives if the candidates come in an order."""
+        """Sample a problem's candidates in an order until the policy stops; return its pick and what that cost."""
         members = list(self.sampled(problem, order))
         tokens = int(problem.tokens[members].sum())
         if self.ranks == "random":

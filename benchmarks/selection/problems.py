@@ -79,7 +79,7 @@ class Problem:
 
     @cached_property
     def observer(self) -> RecordedBehaviour:
-        """Returns the recorded outcomes, in place of a runner."""
+        """Observer for the selector `behaviour` that gives the recorded outcomes and runs no program."""
         return RecordedBehaviour(self.group, self.verdicts)
 
     @cached_property

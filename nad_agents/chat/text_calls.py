@@ -99,7 +99,7 @@ class Hunk:
 
 
 def hunks(text: str) -> Iterator[Hunk]:
-    """Read the changes of a Codex patch or of a unified diff; nothing in other texts."""
+    """Read the changes that a Codex patch or a unified diff makes to files; any other text makes none."""
     start = text.find("*** Begin Patch")
     if start >= 0:
         yield from _codex_hunks(text[start:].splitlines())

@@ -12,7 +12,7 @@ __all__ = ["adapter_options"]
 
 
 def adapter_options(adapters: Sequence[Adapter]) -> dict[str, Any]:
-    """Return the options of `vllm.EngineArgs` with which vLLM can run some adapters, all of them in one batch.
+    """Return the options of `vllm.EngineArgs` that make room for LoRA adapters, so that one batch can use all of them.
 
     Args:
         adapters: The adapters; without any, there are no options.

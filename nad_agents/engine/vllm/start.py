@@ -33,7 +33,8 @@ _PROBE = 'The name is true: {"été": [1234]}\n    return "日本"'
 _SEED_IN_PARTS = (
     "vLLM on a CPU ends by an error when a seeded request's prompt is read in parts, and every candidate has a seed"
 )
-"""What vLLM's CPU runner cannot do: rewind the random stream of a request that has drawn before its prompt's end."""
+"""Beginning of the messages that refuse chunked prefill on a CPU: vLLM's sampler draws there before the prompt has been
+read to its end, and cannot take back what it has drawn from a seeded random stream."""
 
 _CPU_CACHE_SHARE, _CPU_CACHE_LIMIT = 0.25, 8 * 2**30
 """Share of the available memory, and largest number of bytes, for keys and values on a CPU, unless options set it."""
