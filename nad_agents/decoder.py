@@ -1,54 +1,46 @@
 """`NeuronAgreementDecoder`: sample N candidates, rank them by neuron agreement, verify down the ranking.
 
 prompt -> tokens -> engine (prefill once, N rows, chunks) -> selector -> ranking -> verifier -> Selection
+
+The calls other than `submit` are in `nad_agents.base_decoder`. `submit` checks its options, in
+`nad_agents.request_options`, and builds a request of each prompt, in `nad_agents.request_builder`.
 """
 
 from __future__ import annotations
 
 import copy
-import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from nad_agents.base_decoder import BaseDecoder
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.loading import load_engine, with_adapter
-from nad_agents.engine.scheduled_request import Cancellation, ScheduledRequest
 from nad_agents.engine.scheduler import Scheduler
-from nad_agents.event_queue import EventQueue
-from nad_agents.events import DecodingEvent, Progress
+from nad_agents.events import Progress
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel
-from nad_agents.neurons.activated_sets import ComparisonConfig
-from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.observer import RequestObserver
-from nad_agents.pending import PendingRequest, submit_in_thread
-from nad_agents.prompt import Prompt, encode_prompt, last_user_text
-from nad_agents.pruning import pruning_policy
-from nad_agents.rollouts import RolloutGroup
-from nad_agents.selection import SelectionPlan, check_configuration, make_selector
-from nad_agents.selectors.base import Selector
-from nad_agents.stopping import KeptScores, KeptVerdicts, StoppingRule, UntilDecided, UntilPassed
+from nad_agents.pending import PendingRequest
+from nad_agents.prompt import Prompt
+from nad_agents.request_builder import RequestBuilder, recording_config
+from nad_agents.request_options import RequestOptions
+from nad_agents.selection import check_configuration
 from nad_agents.types import (
     NOT_GIVEN,
     EngineName,
     NADConfig,
     NotGiven,
     SamplingConfig,
-    Selection,
     VerificationConfig,
 )
 from nad_agents.verification import Verifier
-from nad_agents.waves import WavesUntilEnough
 
 __all__ = ["NeuronAgreementDecoder"]
 
 
-class NeuronAgreementDecoder:
+class NeuronAgreementDecoder(BaseDecoder):
     """Best-of-N over a local model; safe to share between threads, whose requests then share batches.
 
     Every call takes the same keywords, which `submit` describes; what a call leaves out is the decoder's own.
@@ -190,7 +182,7 @@ class NeuronAgreementDecoder:
         request = GenerationRequest(
             prompt_ids,
             sampling.model_copy(update={"n": n, "seed": sampling.seed or 0}),
-            recording=self._recording(config),
+            recording=recording_config(config, self.engine),
             chunk_size=config.chunk_size,
         )
         return self.engine.fitting_token_limit(request)
@@ -212,279 +204,6 @@ class NeuronAgreementDecoder:
     def prompt_tokens_left(self) -> int:
         """Number of tokens that are still to be read of the prompt that is being read; 0 if none is."""
         return self._scheduler.prompt_tokens_left
-
-    def decode(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        verifier: Verifier | NotGiven | None = NOT_GIVEN,
-        verification: VerificationConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-    ) -> Selection:
-        """Answer one prompt, which is text or chat messages, and return the winner with its evidence.
-
-        Text becomes a user message if the model has a chat template. The keywords are those of `submit`.
-
-        Raises:
-            PromptError: The prompt is empty, too long, or refused by the chat template.
-            ConfigurationError: Parameters do not go together, or the candidates do not fit into memory.
-            UnsupportedModelError: The model has no neurons that can be recorded.
-            GenerationError: The model failed.
-            GenerationTimeoutError: `timeout` seconds have passed.
-            NoCandidatePassedError: No candidate passed, and the verification config asks for an error.
-            LowConfidenceError: The answer's confidence is below the minimum, and the config asks for an error.
-            VerificationError: The verifier failed.
-        """
-        (pending,) = self.submit(
-            [prompt],
-            sampling=sampling,
-            config=config,
-            verifier=verifier,
-            verification=verification,
-            raw=raw,
-            tools=tools,
-            template_options=template_options,
-            logits_processors=logits_processors,
-            visible_tokens=visible_tokens,
-            parse_special_tokens=parse_special_tokens,
-            timeout=timeout,
-            on_progress=on_progress,
-            on_rows_freed=on_rows_freed,
-        )
-        return pending.result()
-
-    def decode_many(
-        self,
-        prompts: Sequence[Prompt],
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        verifier: Verifier | NotGiven | None = NOT_GIVEN,
-        verification: VerificationConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-    ) -> list[Selection]:
-        """Answer several prompts in one batch; an error with one of them cancels the others.
-
-        The keywords are those of `submit` and hold for every prompt.
-
-        Raises:
-            NADError: See `decode`.
-        """
-        pending = self.submit(
-            prompts,
-            sampling=sampling,
-            config=config,
-            verifier=verifier,
-            verification=verification,
-            raw=raw,
-            tools=tools,
-            template_options=template_options,
-            logits_processors=logits_processors,
-            visible_tokens=visible_tokens,
-            parse_special_tokens=parse_special_tokens,
-            timeout=timeout,
-            on_progress=on_progress,
-            on_rows_freed=on_rows_freed,
-        )
-        try:
-            return [request.result() for request in pending]
-        except BaseException:
-            for request in pending:
-                request.cancel()
-            raise
-
-    def sample(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-    ) -> RolloutGroup:
-        """Sample the candidates that `decode` would rank, without selecting, to rank or keep them elsewhere.
-
-        The keywords are those of `submit`.
-
-        Raises:
-            NADError: See `decode`.
-        """
-        (pending,) = self.submit(
-            [prompt],
-            sampling=sampling,
-            config=config,
-            raw=raw,
-            tools=tools,
-            template_options=template_options,
-            logits_processors=logits_processors,
-            visible_tokens=visible_tokens,
-            parse_special_tokens=parse_special_tokens,
-            timeout=timeout,
-            on_progress=on_progress,
-            on_rows_freed=on_rows_freed,
-        )
-        return pending.outcome().group
-
-    async def adecode(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        verifier: Verifier | NotGiven | None = NOT_GIVEN,
-        verification: VerificationConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-    ) -> Selection:
-        """Do what `decode` does without blocking the event loop; cancelling the task cancels the request."""
-        pending = await submit_in_thread(
-            lambda: self.submit(
-                [prompt],
-                sampling=sampling,
-                config=config,
-                verifier=verifier,
-                verification=verification,
-                raw=raw,
-                tools=tools,
-                template_options=template_options,
-                logits_processors=logits_processors,
-                visible_tokens=visible_tokens,
-                parse_special_tokens=parse_special_tokens,
-                timeout=timeout,
-                on_progress=on_progress,
-                on_rows_freed=on_rows_freed,
-            )[0]
-        )
-        return await pending.aresult()
-
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        verifier: Verifier | NotGiven | None = NOT_GIVEN,
-        verification: VerificationConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-        watch: bool = False,
-    ) -> Iterator[DecodingEvent]:
-        """Answer one prompt and yield what happens meanwhile; leaving the loop early cancels the request.
-
-        The answer's text comes after the selection. With `keep=1` and no verifier it streams token by token from the
-        moment when pruning has left one candidate: with `pruning="first_chunk"` after the first chunk. The keywords
-        are those of `submit`.
-
-        Yields:
-            Progress, then WinnerChosen, TextDelta, and Finished last. With `watch` also what happens to every
-            candidate: its text in `Progress.growth`, Compared and Pruned at the ends of chunks, and Ranking and each
-            Verified before the winner; see `nad_agents.events`.
-
-        Raises:
-            NADError: See `decode`.
-        """
-        (pending,) = self.submit(
-            [prompt],
-            sampling=sampling,
-            config=config,
-            verifier=verifier,
-            verification=verification,
-            raw=raw,
-            tools=tools,
-            template_options=template_options,
-            logits_processors=logits_processors,
-            visible_tokens=visible_tokens,
-            parse_special_tokens=parse_special_tokens,
-            timeout=timeout,
-            on_progress=on_progress,
-            on_rows_freed=on_rows_freed,
-            streaming=True,
-            watch=watch,
-        )
-        yield from pending.events()
-
-    async def astream(
-        self,
-        prompt: Prompt,
-        *,
-        sampling: SamplingConfig | None = None,
-        config: NADConfig | None = None,
-        verifier: Verifier | NotGiven | None = NOT_GIVEN,
-        verification: VerificationConfig | None = None,
-        raw: bool = False,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
-        logits_processors: Callable[[], Sequence[Any]] | None = None,
-        visible_tokens: Collection[int] = (),
-        parse_special_tokens: bool = False,
-        timeout: float | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        on_rows_freed: Callable[[int], None] | None = None,
-        watch: bool = False,
-    ) -> AsyncIterator[DecodingEvent]:
-        """Do what `stream` does without blocking the event loop."""
-        pending = await submit_in_thread(
-            lambda: self.submit(
-                [prompt],
-                sampling=sampling,
-                config=config,
-                verifier=verifier,
-                verification=verification,
-                raw=raw,
-                tools=tools,
-                template_options=template_options,
-                logits_processors=logits_processors,
-                visible_tokens=visible_tokens,
-                parse_special_tokens=parse_special_tokens,
-                timeout=timeout,
-                on_progress=on_progress,
-                on_rows_freed=on_rows_freed,
-                streaming=True,
-                watch=watch,
-            )[0]
-        )
-        async with aclosing(pending.aevents()) as events:
-            async for event in events:
-                yield event
 
     def submit(
         self,
@@ -536,125 +255,29 @@ class NeuronAgreementDecoder:
         Raises:
             NADError: Whatever `decode` raises before it generates; nothing is queued then.
         """
-        # 1. what the call leaves out is the decoder's
-        sampling, config = sampling or self.sampling, config or self.config
-        verifier = self.verifier if verifier is NOT_GIVEN else verifier
-        verification = verification or self.verification
-        check_configuration(sampling, config)
-        self.engine.check_selector(make_selector(config, ComparisonConfig.from_config(config)))
-        wave_size = config.wave_size(sampling)
-        if watch and wave_size < sampling.n:
-            raise ConfigurationError(
-                "candidates of several waves cannot be watched side by side; leave out wave and until"
-            )
-        if config.until == "passed" and verifier is None:
-            raise ConfigurationError("until='passed' needs to know what passes; give a verifier, or until='decided'")
-        if timeout is not None and not timeout > 0:  # the condition also rejects NaN
-            raise ConfigurationError(f"timeout={timeout} leaves no time to answer; give seconds above 0")
-        if sampling.seed is None:
-            sampling = sampling.model_copy(update={"seed": secrets.randbits(32)})
-        # 2. each prompt gets its request, its observer and its selection
-        comparison = ComparisonConfig.from_config(config)
-        recording = self._recording(config)
-        pending: list[PendingRequest] = []
-        queued: list[ScheduledRequest] = []
-        in_waves: list[WavesUntilEnough] = []
-        for i, prompt in enumerate(prompts, first_prompt_index):
-            ids = encode_prompt(
-                self.loaded.tokenizer,
-                prompt,
-                raw=raw,
-                tools=tools,
-                template_options=template_options,
-                parse_special_tokens=parse_special_tokens,
-            )
-            request = GenerationRequest(
-                prompt_ids=ids,
-                sampling=sampling,
-                recording=recording,
-                chunk_size=config.chunk_size,
-                prompt=last_user_text(prompt),
-                prompt_index=i,
-                visible_tokens=frozenset(visible_tokens),
-                conversation=prompt,
-                tools=tuple(tools or ()),
-                raw=raw,
-                adapter=self.loaded.adapter,
-            )
-            waves = [
-                # a processor keeps a state of the rows that it has seen
-                replace(wave, logits_processors=tuple(logits_processors()) if logits_processors else ())
-                for wave in request.split(wave_size)
-            ]
-            events = EventQueue()
-            observer = RequestObserver(
-                request,
-                pruning_policy(config, _selector_of_chunks(config), replace(comparison, chunks=1), sampling.n),
-                comparison,
-                events,
-                streaming=streaming or watch,
-                watch=watch,
-                early_winner=verifier is None,
-                on_progress=on_progress,
-                on_rows_freed=on_rows_freed,
-            )
-            selector, judge, cancellation = make_selector(config, comparison), verifier, Cancellation(timeout)
-            scheduled: ScheduledRequest | WavesUntilEnough
-            if config.until is None:
-                scheduled = ScheduledRequest(waves, observer, cancellation)
-                queued.append(scheduled)
-            else:
-                rule: StoppingRule
-                if config.until == "passed" and verifier is not None:
-                    judge = KeptVerdicts(verifier)
-                    if config.passes > 1:
-                        selector = KeptScores(selector)
-                    rule = UntilPassed(
-                        judge,
-                        request.prompt,
-                        verification,
-                        passes=config.passes,
-                        selector=selector,
-                        enough_for_one=(sampling.n + 1) // 2,
-                    )
-                else:
-                    selector = KeptScores(selector)
-                    rule = UntilDecided(selector, config.decided_at)
-                scheduled = WavesUntilEnough(
-                    waves,
-                    observer,
-                    cancellation,
-                    rule=rule,
-                    submit=self._scheduler.submit,
-                    on_enough=observer.report_end,
-                )
-                queued.append(scheduled.first)
-                in_waves.append(scheduled)
-            plan = SelectionPlan(
-                request,
-                selector,
-                comparison,
-                judge,
-                verification,
-                self.engine.name,
-                config.min_confidence,
-                config.on_low_confidence,
-            )
-            pending.append(PendingRequest(scheduled, observer, plan, events, watch=watch))
-        # 3. all of them enter the queue, or none
-        self._scheduler.submit(queued)
-        for started in in_waves:
-            started.start()
-        return pending
-
-    def _recording(self, config: NADConfig) -> RecordingConfig | None:
-        """Return the recording config; None if nothing needs neurons or the engine cannot record them."""
-        if not config.record or not self.engine.records_neurons:
-            return None
-        return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
-
-
-def _selector_of_chunks(config: NADConfig) -> Callable[[int], Selector]:
-    """Return a function that makes the selector that compares the first chunks, given their number."""
-    comparison = ComparisonConfig.from_config(config)
-    return lambda chunks: make_selector(config, replace(comparison, chunks=chunks))
+        options = RequestOptions(
+            sampling=sampling or self.sampling,
+            config=config or self.config,
+            verifier=self.verifier if verifier is NOT_GIVEN else verifier,
+            verification=verification or self.verification,
+            raw=raw,
+            tools=tuple(tools or ()),
+            template_options=template_options,
+            logits_processors=logits_processors,
+            visible_tokens=frozenset(visible_tokens),
+            parse_special_tokens=parse_special_tokens,
+            timeout=timeout,
+            on_progress=on_progress,
+            on_rows_freed=on_rows_freed,
+            streaming=streaming,
+            watch=watch,
+        )
+        options.check(self.engine)
+        builder = RequestBuilder(options.with_seed(), self.loaded, self.engine, self._scheduler.submit)
+        built = [builder.build(prompt, i) for i, prompt in enumerate(prompts, first_prompt_index)]
+        # all of them enter the queue, or none
+        self._scheduler.submit([request.scheduled for request in built])
+        for request in built:
+            if request.later_waves is not None:
+                request.later_waves.start()
+        return [request.pending for request in built]
