@@ -1,5 +1,6 @@
 """The real default model, loaded once, servers that end with the test that starts them, and a browser."""
 
+import gc
 import shutil
 from contextlib import ExitStack
 
@@ -10,6 +11,13 @@ from nad_agents import NeuronAgreementDecoder, load_model
 from tests.integration.servers import Server
 
 BROWSERS = ("chromium-headless-shell", "chromium", "google-chrome", "chromium-browser")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_left_open():
+    """A file, connection or loop that a module has left open fails the module itself, and not a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
