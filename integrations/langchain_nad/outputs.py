@@ -14,9 +14,9 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from nad_agents.chat.evidence import evidence
+from nad_agents.chat.growing_tool_calls import partial_tool_calls
 from nad_agents.chat.parsed_answer import ParsedAnswer, new_call_id
 from nad_agents.chat.submitted_chat import SubmittedChat
-from nad_agents.chat.tool_parser import partial_tool_calls
 from nad_agents.events import DecodingEvent, Finished, TextDelta
 from nad_agents.exceptions import AnswerCutError
 from nad_agents.types import Selection

@@ -10,8 +10,7 @@ from nad_agents.chat.content_verifier import ContentVerifier
 from nad_agents.chat.messages import fit_template, with_instructions, without_tool_roles
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
-from nad_agents.chat.tool_formats import ToolFormat, find_format
-from nad_agents.chat.tool_parser import CALL_MARKS
+from nad_agents.chat.tool_formats import CALL_MARKS, ToolFormat, find_format
 from nad_agents.chat.tools import argument_schemas
 from nad_agents.prompt import Prompt, template_source
 from nad_agents.verification import Verifier

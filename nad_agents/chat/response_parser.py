@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from nad_agents.chat.growing_tool_calls import stable_prefix
 from nad_agents.chat.parsed_answer import InvalidToolCall, ParsedAnswer, ToolCall
-from nad_agents.chat.tool_parser import invalid_call, parse_answer, read_call, stable_prefix
+from nad_agents.chat.tool_call_json import invalid_call, read_call
+from nad_agents.chat.tool_parser import parse_answer
 from nad_agents.chat.tools import argument_schemas
 from nad_agents.exceptions import ConfigurationError
 

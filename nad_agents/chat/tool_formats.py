@@ -6,7 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-__all__ = ["FORMATS", "ToolFormat", "find_format"]
+__all__ = ["CALL_MARKERS", "CALL_MARKS", "CALL_TAG", "FORMATS", "ToolFormat", "find_format"]
+
+CALL_TAG = "<tool_call>"
+"""Tag that Qwen, Hermes and SmolLM3 write before each call."""
+
+CALL_MARKERS = ("[TOOL_CALLS]", "<|python_tag|>")
+"""Marks that Mistral and Llama write before their calls."""
+
+CALL_MARKS = (CALL_TAG, "</tool_call>", *CALL_MARKERS)
+"""Texts by which families mark calls, some of which are special tokens."""
 
 FormatName = Literal["hermes", "llama3", "mistral", "generic"]
 

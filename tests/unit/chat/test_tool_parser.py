@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import pytest
 
+from nad_agents.chat.growing_tool_calls import partial_tool_calls, stable_prefix
 from nad_agents.chat.tool_formats import FORMATS, find_format
-from nad_agents.chat.tool_parser import parse_answer, partial_tool_calls, stable_prefix
+from nad_agents.chat.tool_parser import parse_answer
 
 CALLS = (
     '<tool_call>\n{"name": "add", "arguments": {"a": "}{\\"", "b": [1, {"name": "x", "arguments": {}}]}}\n</tool_call>'

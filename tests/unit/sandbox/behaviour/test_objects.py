@@ -6,7 +6,8 @@ import jsonschema
 import pytest
 from nad_sandbox.backends.local import UnsafeLocalSandbox
 from nad_sandbox.behaviour.object_sequences import object_inputs, sequence_schema
-from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome, read_steps
+from nad_sandbox.behaviour.outcome import Outcome, read_steps
+from nad_sandbox.behaviour.runner import BehaviourRunner
 from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_class
 from nad_sandbox.behaviour.target_function import Parameter
 

@@ -5,7 +5,8 @@ from importlib import resources
 
 import pytest
 from nad_sandbox.backends.local import UnsafeLocalSandbox
-from nad_sandbox.behaviour.runner import BehaviourRunner, Outcome, read_outcome
+from nad_sandbox.behaviour.outcome import Outcome, read_outcome
+from nad_sandbox.behaviour.runner import BehaviourRunner
 
 
 @pytest.fixture(scope="module")
