@@ -39,9 +39,10 @@ $(DEMO): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
 	touch $(DEMO)
 
-# everything, with the real model and the real sandboxes, in two processes that take a file at a time; Schemathesis runs
-# one operation only where tests are distributed, and Inspect changes asyncio for good
-test: unit
+# everything, the last with the real model and the real sandboxes, in two processes that take a file at a time;
+# Schemathesis runs one operation only where tests are distributed, and Inspect changes asyncio for good
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(UNUSED) --numprocesses auto --dist worksteal tests/unit tests/models
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  tests/integration tests/standard
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/fuzz tests/inspect
@@ -64,11 +65,11 @@ $(VLLM_READY): pyproject.toml constraints.txt
 ELSEWHERE := tests/unit/llama_index tests/unit/chat/test_params.py tests/unit/testing/test_scripted_decoder.py \
   tests/unit/test_reference.py tests/unit/test_extras.py tests/unit/server/test_ray_app.py
 
-# the engine over vLLM, the same tests with the engine over the oldest transformers, and the unit tests with that version
-# and with the packages of quantized weights
+# the engine over vLLM, the same tests with the engine over the oldest transformers, and the unit tests and all model
+# families with that version and with the packages of quantized weights
 test-vllm: $(VLLM_READY)
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/vllm
-	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit \
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest --numprocesses auto --dist worksteal tests/unit tests/models \
 	  $(addprefix --ignore=,$(ELSEWHERE))
 
 # the server's image, built without a registry or an index, and run; minutes, and 6 GB while it runs
@@ -90,12 +91,12 @@ $(LOWEST_READY): pyproject.toml
 	touch $(LOWEST_READY)
 
 # tests of pages that newer versions write, of the extras outside of `all`, and of packages that no extra brings
-NEWEST := tests/unit/test_reference.py tests/unit/test_extras.py tests/unit/neurons/test_quantized_models.py
+NEWEST := tests/unit/test_reference.py tests/unit/test_extras.py tests/models/test_quantized_models.py
 
-# the unit tests with them; old versions warn of what later ones have mended
+# the unit tests and all model families with them; old versions warn of what later ones have mended
 test-lowest: $(LOWEST_READY)
-	OMP_NUM_THREADS=1 $(LOWEST_BIN)/python -m pytest -W default --numprocesses auto --dist worksteal tests/unit \
-	  $(addprefix --ignore=,$(NEWEST))
+	OMP_NUM_THREADS=1 $(LOWEST_BIN)/python -m pytest -W default --numprocesses auto --dist worksteal \
+	  tests/unit tests/models $(addprefix --ignore=,$(NEWEST))
 
 # a minute; no network, no weights
 unit: $(READY)

@@ -38,10 +38,10 @@ from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.models import LoadedModel, load_model, resolve_device, resolve_dtype
 from nad_agents.neurons.architectures import decoder_layers
 from nad_agents.neurons.recording_config import RecordingConfig
+from tests.feed_forward_formulas import assert_is_top, formula_layers
 from tests.model_families import FAMILIES, family_model
 from tests.step_trace import StepTrace
 from tests.tiny_models import byte_tokenizer
-from tests.unit.neurons.feed_forward_formulas import assert_is_top, formula_layers
 
 EOS = 0
 LAST = "static"

@@ -34,8 +34,8 @@ layers is accounted for, and one forward pass shows that the neurons give what t
 for which that fails is refused by name before anything is generated. `nad doctor --model MODEL` says what was found.
 An older version of transformers lacks some of these families; what it has is recorded.
 
-This table is written by `python -m tests.model_families_page` from the tiny models on which `tests/unit/neurons`
-compares what is recorded while decoding with the written formulas, neuron by neuron, in float32.
+This table is written by `python -m tests.model_families_page` from the tiny models on which the tests
+compare what is recorded while decoding with the written formulas, neuron by neuron, in float32.
 
 - *feed-forward*: `gated`, `fused` (gate and up in one matrix) or `plain`; `experts` are routed, and a dense block
   beside them is a shared expert. Layers with `none` have no numbers.

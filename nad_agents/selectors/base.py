@@ -132,14 +132,15 @@ def _descending(value: float) -> tuple[bool, float]:
 
 
 def _content_key(rollout: Rollout) -> tuple[Any, ...]:
-    return (_descending(mean_logprob(rollout)), len(rollout), rollout.token_ids.tolist(), rollout.index)
+    return (_descending(mean_logprob(rollout)), len(rollout), rollout.token_ids.tolist(), rollout.text, rollout.index)
 
 
 def content_order(group: RolloutGroup) -> list[int]:
     """Return the candidates' indices ordered by content alone.
 
     Candidates with a higher mean log-probability come first, then those with fewer tokens, then those with smaller
-    token ids. The index decides only between candidates that are equal in all of these.
+    token ids, then those whose text sorts first. The index decides only between candidates that are equal in all of
+    these.
     """
     return sorted(range(len(group)), key=lambda i: _content_key(group.rollouts[i]))
 

@@ -1,15 +1,15 @@
 """Fixtures that tests of several rooms use."""
 
 import pytest
-from blockbuster import BlockBuster
 
-from nad_agents import SamplingConfig
-from tests.unit.decoders import decoder
+# what the fixtures need is imported by them, since the process that only distributes the tests reads this file too
 
 
 @pytest.fixture
 def blocking_is_an_error():
     """Blocking calls on the event loop raise."""
+    from blockbuster import BlockBuster
+
     guard = BlockBuster()
     guard.activate()
     yield
@@ -19,4 +19,7 @@ def blocking_is_an_error():
 @pytest.fixture(scope="session")
 def selection():
     """A selection whose text a test replaces."""
+    from nad_agents import SamplingConfig
+    from tests.unit.decoders import decoder
+
     return decoder().decode("hello", sampling=SamplingConfig(n=2, max_new_tokens=2, top_k=0))

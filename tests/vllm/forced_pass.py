@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
+from nad_agents import NADConfig
 from nad_agents.engine.hf.signals import token_signals
 from nad_agents.neurons.architectures import find_feed_forwards
 from nad_agents.neurons.top_k import LayerScores, top_neurons
-from tests.vllm.conftest import CONFIG
+from tests.vllm.conftest import CONFIG, OPTIONS, make_decoder
 
 
 def forced(hf, prompt, tokens, layers=slice(None)):
@@ -45,3 +46,15 @@ def assert_recorded_as_forced(hf, prompt, group, layers=slice(None)):
         np.testing.assert_allclose(rollout.self_certainties, signals.self_certainty, atol=1e-4)
         np.testing.assert_allclose(rollout.confidences, signals.confidence, atol=1e-4)
         np.testing.assert_allclose(rollout.logprobs, logprobs, atol=1e-4)
+
+
+def assert_two_workers_record_as_forced(hf, folder, *, enforce_eager=True, **options):
+    """Two workers that share each layer record the neurons of the forced pass, and candidates are dropped on both."""
+    engine_options = {**OPTIONS, "enforce_eager": enforce_eager, "tensor_parallel_size": 2}
+    decoder = make_decoder(folder, engine="vllm", engine_options=engine_options, max_rows=8, **options)
+    try:
+        assert_recorded_as_forced(hf, prompt_ids(hf, "hello"), decoder.sample("hello"))
+        config = NADConfig(pruning="first_chunk", **CONFIG)
+        assert decoder.decode("hello", config=config).usage.generated_tokens < 4 * 24
+    finally:
+        decoder.close()

@@ -6,10 +6,10 @@ from nad_server.served_app import open_app
 from rich.console import Console
 from starlette.testclient import TestClient
 
-from nad_agents import ConfigurationError, ModelLoadError, NADConfig, UnsupportedModelError
+from nad_agents import ConfigurationError, ModelLoadError, UnsupportedModelError
 from tests.adapters import write_adapter
-from tests.vllm.conftest import CONFIG, OPTIONS, make_decoder
-from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
+from tests.vllm.conftest import OPTIONS, make_decoder
+from tests.vllm.forced_pass import assert_recorded_as_forced, assert_two_workers_record_as_forced, prompt_ids
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +36,8 @@ def test_sets_are_those_of_the_adapted_model_and_differ_from_the_models(base, hf
 
 @pytest.mark.timeout(600)
 def test_two_workers_that_share_each_layer(folder, adapters):
-    options = {**OPTIONS, "tensor_parallel_size": 2}
-    decoder = make_decoder(folder, engine="vllm", adapter=adapters / "one", engine_options=options, max_rows=8)
-    try:
-        adapted = make_decoder(folder, adapter=adapters / "one")
-        assert_recorded_as_forced(adapted, prompt_ids(adapted, "hello"), decoder.sample("hello"))
-        config = NADConfig(pruning="first_chunk", **CONFIG)
-        assert decoder.decode("hello", config=config).usage.generated_tokens < 4 * 24
-    finally:
-        decoder.close()
+    adapted = make_decoder(folder, adapter=adapters / "one")
+    assert_two_workers_record_as_forced(adapted, folder, adapter=adapters / "one")
 
 
 @pytest.mark.timeout(600)

@@ -11,21 +11,14 @@ import pytest
 from nad_agents import ConfigurationError, NADConfig, UnsupportedModelError, testing
 from nad_agents.engine.vllm.model_runners import check_runner
 from tests.vllm.conftest import CONFIG, OPTIONS, SAMPLING, SHAPE, make_decoder
-from tests.vllm.forced_pass import assert_recorded_as_forced, prompt_ids
+from tests.vllm.forced_pass import assert_recorded_as_forced, assert_two_workers_record_as_forced, prompt_ids
 
 SILENT = NADConfig(**CONFIG, selector="mean_logprob", record=False)
 
 
 @pytest.mark.timeout(600)
 def test_sets_are_those_of_a_forced_forward_pass_compiled_and_on_two_workers(folder, hf):
-    options = {**OPTIONS, "enforce_eager": False, "tensor_parallel_size": 2}
-    decoder = make_decoder(folder, engine="vllm", engine_options=options, max_rows=8)
-    try:
-        assert_recorded_as_forced(hf, prompt_ids(hf, "hello"), decoder.sample("hello"))
-        config = NADConfig(pruning="first_chunk", **CONFIG)
-        assert decoder.decode("hello", config=config).usage.generated_tokens < 4 * 24
-    finally:
-        decoder.close()
+    assert_two_workers_record_as_forced(hf, folder, enforce_eager=False)
 
 
 @pytest.mark.timeout(600)

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from nad_agents.cli.cache_check import check_cache
+from tests.hybrid_models import hybrid_model
 from tests.tiny_models import make_model, tiny_model
-from tests.unit.engine.hf.hybrids import hybrid_model
 
 SAID = {
     "llama": ("kept once", "share a batch", "in pieces of 512 tokens; the longest beginning of any earlier prompt"),

@@ -1,17 +1,5 @@
-"""A cache for each test, and a hub that cannot be asked."""
+"""Every test has a cache of its own."""
 
-from __future__ import annotations
+from tests.own_cache import own_cache
 
-from pathlib import Path
-
-import pytest
-from huggingface_hub import constants
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache for each test, and a hub that cannot be asked."""
-    monkeypatch.setenv("NAD_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "cache"
+__all__ = ["own_cache"]

@@ -6,43 +6,20 @@ import torch
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, RecordingError
-from nad_agents.neurons.architectures import decoder_layers, find_feed_forwards
+from nad_agents.neurons.architectures import find_feed_forwards
 from nad_agents.neurons.recorder import activated_neurons, neuron_layout
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.tap import ActivationTap, LayerActivations
 from nad_agents.types import SamplingConfig
-from tests.model_families import FAMILIES, MULTIMODAL, family_model
+from tests.family_checks import RECORDED, assert_decoding_records_the_formula
+from tests.model_families import family_model
 from tests.step_trace import StepTrace
 from tests.tiny_models import D_FF, N_LAYERS, byte_tokenizer, make_model, tiny_model
-from tests.unit.neurons.feed_forward_formulas import assert_is_top, formula_layers
-
-PROMPT = "def add(a, b):"
-TOP_K, PER_LAYER = 20, 12
 
 
-@pytest.mark.parametrize("family", [*FAMILIES, *MULTIMODAL], ids=lambda family: family.name)
-def test_decoding_records_what_one_forward_over_the_sequence_computes(family):
-    model, tokenizer = family_model(family.name), byte_tokenizer()
-    engine = HFEngine(model, tokenizer)
-    prompt = tokenizer(PROMPT)["input_ids"]
-    sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=11)
-    unembedding = model.get_output_embeddings().weight
-    for score in ("activation", "attribution") if family.attribution else ("activation",):
-        recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
-        generation = engine.start(GenerationRequest(prompt, sampling, recording))
-        while generation.live:
-            engine.step(8)
-        engine.release(generation)
-        layout = engine.layout(recording)
-        for rollout in generation.group().rollouts:
-            ids = prompt + rollout.token_ids.tolist()
-            layers = formula_layers(model, decoder_layers(model)[1], ids)
-            values = [layer.scores(score, unembedding[[*ids[1:], 0]]) for layer in layers]
-            assert rollout.neurons.shape == (len(rollout), TOP_K)
-            for t in range(len(rollout)):
-                at = len(prompt) - 1 + t
-                candidates = [(layer.numbers[at], scored[at]) for layer, scored in zip(layers, values, strict=True)]
-                assert_is_top(rollout.neurons[t], candidates, layout.d_ff, TOP_K, PER_LAYER)
+@pytest.mark.parametrize("name", RECORDED)
+def test_decoding_records_what_one_forward_over_the_sequence_computes(name):
+    assert_decoding_records_the_formula(name)
 
 
 def test_the_layer_range_limits_and_numbers_the_neurons():

@@ -42,6 +42,19 @@ def test_values_then_tie_breaks_then_content():
     assert rank(Scores(np.array([0.0, 1, 2, 3, 4]), (np.array([1.0, 0, 0, 0, 0]),)), group) == [4, 3, 2, 1, 0]
 
 
+def test_equal_tokens_of_different_texts_have_one_order_too():
+    candidates = [make_rollout([[0]], tokens=[1], text=text) for text in ("4", "", "5")]
+    assert content_order(make_group(candidates)) == [1, 0, 2]
+    assert content_order(make_group(reversed(candidates))) == [1, 2, 0]
+    # the judge meets the texts in that order, and the last bits of its mean depend on it
+    judged = make_group([*candidates, make_rollout([[0]], tokens=[0], text=r"\boxed{4}")])
+    selector = make_by_name("self_verify")
+    assert (
+        selector.score(permuted(judged, [2, 0, 3, 1])).values.tolist()
+        == selector.score(judged).values[[2, 0, 3, 1]].tolist()
+    )
+
+
 def test_nan_ranks_last_in_scores_and_in_tie_breaks():
     group = group_of_sets([0], [1], [2], [3])
     nan = math.nan

@@ -60,7 +60,11 @@ async def test_requests_to_all_of_them_at_the_same_time_answer_as_alone(app):
 
 
 @pytest.mark.parametrize(
-    ("path", "field"), [("/v1/completions", {"prompt": "hello"}), ("/v1/responses", {"input": "hello"})]
+    ("path", "field"),
+    [
+        ("/v1/completions", {"prompt": "hello", "max_tokens": 16}),
+        ("/v1/responses", {"input": "hello", "max_output_tokens": 16}),
+    ],
 )
 async def test_the_other_endpoints(app, path, field):
     async with http(app) as wire:

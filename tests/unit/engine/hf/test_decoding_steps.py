@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache, LogitsProcessor
@@ -15,12 +14,11 @@ from nad_agents.events import TextDelta, WinnerChosen
 from nad_agents.models import LoadedModel
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
+from tests.family_checks import CACHES, FREE, assert_same_group, assert_steps_between_reads_change_nothing
+from tests.generations import ids, run, seeded
 from tests.step_trace import StepTrace
-from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded
-from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
+from tests.tiny_models import byte_tokenizer, make_model
 
-FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 RECORDING = RecordingConfig(top_k=12, per_layer_top=8)
 OFTEN = tuple("aeiostz")
 """Stop strings that random text soon has."""
@@ -30,33 +28,9 @@ def engine(model, steps_per_read):
     return HFEngine(model, byte_tokenizer(), steps_per_read=steps_per_read)
 
 
-def assert_same(every, few):
-    for one, other in zip(every.rollouts, few.rollouts, strict=True):
-        assert one.token_ids.tolist() == other.token_ids.tolist()
-        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
-        assert one.neurons.shape == other.neurons.shape
-        assert np.count_nonzero(one.neurons != other.neurons) <= 0.01 * one.neurons.size
-        for name in ("logprobs", "entropies", "self_certainties", "confidences"):
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4)
-
-
-@pytest.mark.parametrize("family", [*FAMILIES, *HYBRIDS])
+@pytest.mark.parametrize("family", CACHES)
 def test_the_candidates_are_the_same(family):
-    model = hybrid_model(family) if family in HYBRIDS else tiny_model(family)
-    # whose feed-forward blocks have no direct contribution to a logit
-    score = "activation" if family == "zamba2" else "attribution"
-    requests = [
-        seeded(ids("def add(a, b):"), SamplingConfig(n=6, max_new_tokens=45, **FREE), 3, RECORDING),
-        seeded(ids("x"), SamplingConfig(n=5, max_new_tokens=30, **FREE), 4, RecordingConfig(score, 9, 5)),
-        seeded(ids("y"), SamplingConfig(n=5, max_new_tokens=30, **FREE, stop=("a", "e")), 5, RECORDING),
-        seeded(ids("z"), SamplingConfig(n=1, temperature=0, max_new_tokens=19), 6),
-    ]
-    # a recurrent cache holds one prompt at a time in some families
-    together = engine(model, 1).can_join()
-    groups = [requests] if together else [[request] for request in requests]
-    for one in groups:
-        for every, few in zip(run(engine(model, 1), *one), run(engine(model, 4), *one), strict=True):
-            assert_same(every, few)
+    assert_steps_between_reads_change_nothing(family)
 
 
 def test_candidates_end_within_the_steps_that_are_read_together():
@@ -69,7 +43,7 @@ def test_candidates_end_within_the_steps_that_are_read_together():
     lengths = {len(rollout) % 7 for rollout in few[0].rollouts if rollout.finish_reason == "stop"}
     assert len(lengths) > 3
     for one, other in zip(every, few, strict=True):
-        assert_same(one, other)
+        assert_same_group(one, other)
 
 
 @pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"generation": {"min_new_tokens": 9}}])
@@ -77,7 +51,7 @@ def test_top_k_on_a_vocabulary_that_is_wider_than_what_is_looked_at(options):
     model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
     request = seeded(ids("x"), SamplingConfig(n=8, max_new_tokens=20, temperature=0.7, **options), 3)
     (every,), (few,) = run(engine(model, 1), request), run(engine(model, 4), request)
-    assert_same(every, few)
+    assert_same_group(every, few)
     assert len({tuple(rollout.token_ids) for rollout in every.rollouts}) > 1
 
 
@@ -115,7 +89,7 @@ def test_a_processor_that_fails_after_every_candidate_has_ended_fails_nothing():
     steps_per_read = next(k for k in range(3, 9) if length % k and length % k < k - 1)
     processors = [FailsLater(len(ids("x")) + length)]
     (few,) = run(engine(model, steps_per_read), seeded(ids("x"), sampling, 3, logits_processors=processors))
-    assert_same(expected, few)
+    assert_same_group(expected, few)
     failing = engine(model, steps_per_read)
     generation = failing.start(seeded(ids("x"), sampling, 3, logits_processors=[FailsLater(length - 1)]))
     while generation.live and generation.error is None:

@@ -12,8 +12,9 @@ from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, PromptError, UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
-from tests.tiny_models import EOS, FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.family_checks import assert_greedy_is_generate
+from tests.generations import ids, run, seeded
+from tests.tiny_models import EOS, byte_tokenizer, make_model, tiny_model
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 
@@ -22,16 +23,8 @@ def tokens(group):
     return [r.token_ids.tolist() for r in group.rollouts]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_greedy_with_one_candidate_is_the_librarys_generate(family):
-    model, prompt = tiny_model(family), ids("def add(a, b):\n    return")
-    (group,) = run(
-        HFEngine(model, byte_tokenizer()),
-        seeded(prompt, SamplingConfig(n=1, temperature=0, max_new_tokens=16), 0, RecordingConfig()),
-    )
-    with torch.no_grad():
-        expected = model.generate(torch.tensor([prompt]), max_new_tokens=16, do_sample=False)
-    assert tokens(group) == expected[:, len(prompt) :].tolist()
+def test_greedy_with_one_candidate_is_the_librarys_generate():
+    assert_greedy_is_generate("llama")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from nad_agents import ConfigurationError, NADConfig, NeuronAgreementDecoder, Sa
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.batch_recorder import BatchRecorder
 from nad_agents.engine.hf.engine import HFEngine
-from nad_agents.engine.hf.kv_cache import ROOM
 from nad_agents.engine.hf.memory import (
     LayerShape,
     MemoryNeed,
@@ -23,9 +22,9 @@ from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
 from nad_agents.engine.hf.request_checks import fitting_rows
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
-from tests.tiny_models import FAMILIES, byte_tokenizer, tiny_model
+from tests.family_checks import CACHES, assert_the_cache_is_as_large_as_computed
+from tests.tiny_models import byte_tokenizer, tiny_model
 from tests.unit.decoders import loaded
-from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
 from tests.unit.langchain.chats import tiny_decoder
 
 LLAMA_8B = {
@@ -59,37 +58,9 @@ def test_known_configs(name):
     assert ModelShape.of(AutoConfig.for_model(family, **options), dtype).cache_bytes(1, 1000) == expected
 
 
-def held_bytes(batch):
-    """The memory of the keys, values and states of a batch; what several rows share counts once."""
-    tensors = []
-    for layer in batch.cache.layers:
-        for states in (getattr(layer, "conv_states", {}), getattr(layer, "recurrent_states", {})):
-            tensors += states.values()
-        for part in (layer, *getattr(layer, "suffixes", ())):
-            tensors += [getattr(part, "keys", None), getattr(part, "values", None)]
-        for prefix in getattr(layer, "prefixes", ()):
-            tensors += [tensor for block in prefix.blocks for tensor in (block.keys, block.values)]
-    storages = [tensor.untyped_storage() for tensor in tensors if tensor is not None]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-@pytest.mark.parametrize("family", [*FAMILIES, *HYBRIDS])
+@pytest.mark.parametrize("family", CACHES)
 def test_the_cache_is_the_one_that_generation_fills(family):
-    model = hybrid_model(family) if family in HYBRIDS else tiny_model(family)
-    engine = HFEngine(model, byte_tokenizer())
-    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation={"min_new_tokens": 20})
-    generation = engine.start(GenerationRequest(tuple(range(1, 13)), sampling))
-    engine.step(19)
-    held = held_bytes(engine._batch)
-    engine.release(generation)
-    shape = ModelShape.of(model.config, model.dtype)
-    if family == "falcon":  # whose rows have a copy of the prompt each
-        expected = shape.cache_bytes(3, ROOM)
-    else:
-        # 11 of the prompt; the last one and 18 that were drawn, in room for 32; the state after the prompt is not kept
-        states = sum(layer.state for layer in shape.layers) * shape.itemsize
-        expected = shape.cache_bytes(1, 11) - states + shape.cache_bytes(3, SUFFIX_ROOM, spare=SUFFIX_ROOM)
-    assert held == expected
+    assert_the_cache_is_as_large_as_computed(family)
 
 
 def test_a_prompt_that_is_shared_counts_once():

@@ -8,49 +8,23 @@ from nad_agents.engine.hf import prefill
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import GenerationError
 from nad_agents.types import SamplingConfig
-from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded
+from tests.family_checks import PieceEngine, assert_pieces_give_what_the_whole_prompt_gives
+from tests.generations import ids, run, seeded
+from tests.tiny_models import byte_tokenizer, make_model, tiny_model
 
-PROMPT = "def merge(left, right):\n    # merges two sorted lists into one sorted list\n    return"
-SAMPLING = SamplingConfig(n=3, max_new_tokens=16, temperature=1.0, top_k=0, top_p=1.0)
-
-
-class Pieces(HFEngine):
-    """Says how many tokens of prompts each forward pass read, and keeps the last logits."""
-
-    def __init__(self, model, **options):
-        super().__init__(model, byte_tokenizer(), **options)
-        self.read = []
-
-    def _forward(self, tokens, *rest):
-        if tokens.shape[0] == 1 and tokens.shape[1] > 1:
-            self.read.append(tokens.shape[1])
-        self.logits = super()._forward(tokens, *rest)
-        return self.logits
+PROMPT, SAMPLING = PieceEngine.PROMPT, PieceEngine.SAMPLING
 
 
-def drawn(engine, text=PROMPT):
-    (group,) = run(engine, seeded(ids(text), SAMPLING, 4))
-    return [rollout.token_ids.tolist() for rollout in group.rollouts]
-
-
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "gemma2", "falcon"])
 def test_pieces_give_the_candidates_and_logits_of_the_whole_prompt(family, monkeypatch):
-    whole, pieced = Pieces(tiny_model(family)), Pieces(tiny_model(family))
-    expected = drawn(whole)
-    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
-    assert drawn(pieced) == expected
-    torch.testing.assert_close(pieced.logits, whole.logits, rtol=1e-4, atol=1e-4)
-    length = len(ids(PROMPT)) - 1
-    assert whole.read == [length]
-    assert pieced.read == [20] * (length // 20) + [length % 20]
+    assert_pieces_give_what_the_whole_prompt_gives(family, monkeypatch)
 
 
 def test_prompts_are_read_whole_where_the_length_turns_the_keys(monkeypatch):
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
     model = make_model("llama", rope_parameters=rope, max_position_embeddings=64)
-    engine = Pieces(model)
+    engine = PieceEngine(model)
     (group,) = run(engine, seeded(ids(PROMPT)[:50], SamplingConfig(n=1, temperature=0, max_new_tokens=8)))
     with torch.no_grad():
         expected = model.generate(torch.tensor([ids(PROMPT)[:50]]), max_new_tokens=8, do_sample=False)
@@ -80,10 +54,10 @@ def test_some_recurrent_layers_and_length_dependent_positions_take_no_pieces(fam
 def test_a_prompt_read_in_pieces_is_kept_and_continued_from_where_it_ends(monkeypatch):
     monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
     model = make_model("llama")
-    engine, longer = Pieces(model, prefix_bytes=2**20), PROMPT + " heapq.merge(left, right)"
-    drawn(engine)
+    engine, longer = PieceEngine(model, prefix_bytes=2**20), PROMPT + " heapq.merge(left, right)"
+    engine.drawn()
     engine.read.clear()
-    assert drawn(engine, longer) == drawn(Pieces(model), longer)
+    assert engine.drawn(longer) == PieceEngine(model).drawn(longer)
     added = len(ids(longer)) - len(ids(PROMPT))
     assert engine.read == [20, added - 20]
 

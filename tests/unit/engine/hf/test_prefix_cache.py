@@ -5,10 +5,10 @@ import torch
 
 from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig
 from nad_agents.engine.hf.engine import HFEngine
+from tests.generations import ids, run, seeded
+from tests.hybrid_models import hybrid_model
 from tests.tiny_models import byte_tokenizer, make_model
 from tests.unit.decoders import loaded
-from tests.unit.engine.hf.generations import ids, run, seeded
-from tests.unit.engine.hf.hybrids import hybrid_model
 
 FIRST = "You are a helpful assistant. What is the capital of France?"
 NEXT = FIRST + " It is Paris. And of Italy?"

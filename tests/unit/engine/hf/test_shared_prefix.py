@@ -1,98 +1,37 @@
 """Candidates that attend to one copy of their prompt: the same logits, whatever the model's attention is like."""
 
-import copy
-import statistics
 import threading
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import DogeForCausalLM
 
-from nad_agents.engine.hf import prefill
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.prefix import batch, partial_attention
 from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
 from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
-from tests.tiny_models import FAMILIES, byte_tokenizer, make_model, tiny_model
-from tests.unit.engine.hf.generations import ids, run, seeded, teacher_forced
-from tests.unit.engine.hf.hybrids import HYBRIDS, hybrid_model
-
-_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
-_LATENT = {
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "n_group": 1,
-    "topk_group": 1,
-    "kv_lora_rank": 16,
-    "q_lora_rank": None,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 8,
-    "v_head_dim": 12,
-    "moe_intermediate_size": 24,
-    "num_key_value_heads": 4,
-}
-ODD = {
-    "sinks and windows": ("gpt_oss", {**_EXPERTS, "head_dim": 8, "sliding_window": 16}),
-    "latent attention": ("deepseek_v3", _LATENT),
-    "windows": ("mistral", {"sliding_window": 16}),
-    "windows without positions": ("cohere2", {"head_dim": 8, "sliding_window": 16}),
-    "one head of keys": ("gpt_bigcode", {}),
-    "partial rotary": ("stablelm", {}),
-    "queries scaled by position": ("ministral3", {}),
-}
-OWN_COPIES = {
-    "falcon": ({}, "such a cache"),
-    "bloom": ({}, "no positions"),
-    "doge": ({}, "a mask of its own"),
-    "diffllama": ({}, "changes keys or values"),
-}
-if "create_masks_for_generate" not in vars(DogeForCausalLM):
-    del OWN_COPIES["doge"]  # whose logits differ with and without a cache in such versions of transformers
-START = "a rather long prompt, longer than the window of sixteen, read in several pieces "
-PROMPTS = [
+from tests.family_checks import (
+    CACHES,
+    FREE,
+    OWN_COPIES,
+    PRODUCTS,
     START,
-    "b",
-    "short one",
-    START + "and a second turn that goes on for a good while",
-    START[:50] + "or not",
-    START,
-]
-SAMPLING = SamplingConfig(n=4, max_new_tokens=25, temperature=1.0, top_k=0, top_p=1.0)
+    assert_logits_are_those_of_one_pass,
+    error_of_sixteen_bits,
+    model_of,
+)
+from tests.generations import ids, run, seeded
+from tests.hybrid_models import HYBRIDS
+from tests.tiny_models import byte_tokenizer, make_model, tiny_model
+
+SAMPLING = SamplingConfig(n=4, max_new_tokens=25, **FREE)
 
 
-def model_of(name):
-    if name in HYBRIDS:
-        return hybrid_model(name)
-    family, options = ODD.get(name, (name, {}))
-    return tiny_model(family) if not options else make_model(family, **options)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # older versions' StarCoder
-@pytest.mark.parametrize("name", [*FAMILIES, *HYBRIDS, *ODD, *OWN_COPIES])
+@pytest.mark.parametrize("name", [*CACHES, *PRODUCTS])
 def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch):
-    monkeypatch.setattr(prefill, "PREFILL_TOKENS", 20)
-    model = model_of(name)
-    assert bool(sharing_obstacle(model)) == (name in OWN_COPIES)
-    engine = HFEngine(model, byte_tokenizer(), prefix_bytes=2**24)
-    # an only row has its short prompt to itself, beside rows that share theirs
-    alone = SAMPLING.model_copy(update={"n": 1})
-    requests = [seeded(ids(text), alone if seed in (1, 3) else SAMPLING, seed) for seed, text in enumerate(PROMPTS)]
-    generations = []
-    for request in requests:
-        generations.append(engine.start(request))
-        engine.step(4)
-        if len(generations) == 3:
-            engine.drop(generations[0], {1, 2})
-    assert generations[-1].cached_tokens == len(ids(START)) - 1
-    while any(generation.live for generation in generations):
-        engine.step(7)
-    for generation, request in zip(generations, requests, strict=True):
-        for rollout in generation.group().rollouts:
-            expected = teacher_forced(model, request.prompt_ids, rollout.token_ids.tolist())
-            torch.testing.assert_close(torch.tensor(rollout.logprobs), expected, rtol=0, atol=1e-5)
+    assert_logits_are_those_of_one_pass(name, monkeypatch)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "qwen3_5_text"])
@@ -106,33 +45,9 @@ def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family):
         assert (mine.neurons != other.neurons).sum() <= 0.01 * mine.neurons.size
 
 
-def sixteen_bit_error(exact, rough, prompt, *, share_prompts):
-    """The root mean square difference of a bfloat16 model's log-probabilities from those of its float32 original."""
-    sampling = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
-    engine = HFEngine(rough, byte_tokenizer(), share_prompts=share_prompts)
-    (group,) = run(engine, seeded(prompt, sampling, 5))
-    errors = [
-        torch.tensor(rollout.logprobs) - teacher_forced(exact, prompt, rollout.token_ids.tolist())
-        for rollout in group.rollouts
-    ]
-    return float(torch.cat(errors).square().mean().sqrt())
-
-
-def error_ratio(exact):
-    rough = copy.deepcopy(exact).to(torch.bfloat16)
-    shared, copied = (sixteen_bit_error(exact, rough, ids(START * 4), share_prompts=share) for share in (True, False))
-    return shared / copied
-
-
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gpt_neox"])
 def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family):
-    assert error_ratio(make_model(family, seed=3)) <= 1.1
-
-
-def test_over_all_families_sixteen_bits_are_no_further_from_thirty_two():
-    # the ratio of one family varies by chance, as rounding changes which tokens are drawn and which experts are taken
-    ratios = {name: error_ratio(model_of(name)) for name in [*FAMILIES, *HYBRIDS, *ODD] if name not in OWN_COPIES}
-    assert statistics.geometric_mean(ratios.values()) <= 1.05, ratios
+    assert error_of_sixteen_bits(make_model(family, seed=3)) <= 1.1
 
 
 def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves_touches_suffixes_only():
@@ -211,11 +126,11 @@ def test_the_only_row_of_a_request_has_a_short_prompt_to_itself(monkeypatch):
     assert torch.equal(kept, before)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "sinks and windows", "latent attention"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", *PRODUCTS])
 def test_copies_of_a_short_prompt_change_no_logits(name, monkeypatch):
     on_cpu = batch.copying_rows
     monkeypatch.setattr(batch, "copying_rows", lambda prompt, **_: on_cpu(prompt, on_cpu=False))
-    test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch)
+    assert_logits_are_those_of_one_pass(name, monkeypatch)
     engine = HFEngine(tiny_model(), byte_tokenizer())
     engine.start(seeded(ids(START), SAMPLING, 1))
     assert [group.prefix for group in engine._batch.cache.groups] == [0]
@@ -229,10 +144,10 @@ def test_how_many_rows_copy_a_prompt(on_cpu, prompt, rows):
     assert batch.copying_rows(prompt, on_cpu=on_cpu) == rows
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "sinks and windows", "latent attention"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", *PRODUCTS])
 def test_devices_without_a_kernel_compute_the_same_logits(name, monkeypatch):
     monkeypatch.setattr(partial_attention, "flash_kernel", lambda *_: None)
-    test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch)
+    assert_logits_are_those_of_one_pass(name, monkeypatch)
 
 
 def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_it_runs():
@@ -257,5 +172,4 @@ def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_i
 
 @pytest.mark.parametrize("family", OWN_COPIES)
 def test_what_cannot_be_shared_is_said(family):
-    options, words = OWN_COPIES[family]
-    assert words in sharing_obstacle(make_model(family, **options))
+    assert OWN_COPIES[family] in sharing_obstacle(make_model(family))
