@@ -101,6 +101,32 @@ class Suffix:
             rows = rows.to(self.keys.device)
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
+    def move_to(self, block: Block) -> None:
+        """Store keys and values in other memory from now on; positions after the filled ones become zero.
+
+        Args:
+            block: [rows, heads, room, dim] each, of which position 0 is that of the first token after the prefix. Both
+                may overlap with where the keys and values are, if no other suffix lies between the two places.
+        """
+        assert self.keys is not None
+        assert self.values is not None
+        room = block.keys.shape[-2] - self.dropped
+        keys, values = (tensor.narrow(-2, self.dropped, room) for tensor in (block.keys, block.values))
+        self.keys = _moved(self.keys, keys, self.length)
+        self.values = _moved(self.values, values, self.length)
+
+
+def _moved(source: torch.Tensor, target: torch.Tensor, length: int) -> torch.Tensor:
+    """Copy the filled positions of one tensor to another, unless they are the same, and return the other one."""
+    if source.data_ptr() == target.data_ptr() and source.shape == target.shape:
+        return target
+    filled = source.narrow(-2, 0, length)
+    if source.untyped_storage().data_ptr() == target.untyped_storage().data_ptr():
+        filled = filled.clone()
+    target.narrow(-2, 0, length).copy_(filled)
+    target.narrow(-2, length, target.shape[-2] - length).zero_()
+    return target
+
 
 def _grown(filled: torch.Tensor | None, new: torch.Tensor, length: int, skip: int, room: int) -> torch.Tensor:
     grown = new.new_empty(*new.shape[:2], room, new.shape[-1])
@@ -151,6 +177,17 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
             suffix.append(new_keys, new_values, window=self.window, reserve=group.reserve)
         self.attended = False
         return key_states, value_states
+
+    def own_keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the keys and values of some rows; None if the layer keeps none of its own."""
+        return next(((one.keys, one.values) for one in self.suffixes if one.keys is not None), None)  # type: ignore[return-value] # both or none
+
+    def move_to(self, block: Block) -> None:
+        """Store the suffixes of all rows, in their order, in other memory from now on; see `Suffix.move_to`."""
+        at = 0
+        for group, suffix in zip(self.groups, self.suffixes, strict=True):
+            rows = slice(at, at := at + group.rows)
+            suffix.move_to(Block(block.keys[rows], block.values[rows]))
 
     def get_seq_length(self) -> int:
         """Return the greatest position of a row."""
