@@ -59,8 +59,8 @@ class _Recording(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        sizes = name == "repeat_interleave" and len(args) > 1 and isinstance(args[1], torch.Tensor)
-        if name in _READ_BY_THE_HOST or (sizes and kwargs.get("output_size") is None):
+        unknown_size = name == "repeat_interleave" and len(args) == 1 and kwargs.get("output_size") is None
+        if name in _READ_BY_THE_HOST or unknown_size:
             raise RuntimeError(f"not permitted when stream is capturing: {func}")
         result = func(*args, **kwargs)
         # which keeps the tensors, so that no other tensor gets the identity of one of them

@@ -256,9 +256,7 @@ def _parts(
 ) -> tuple[list[tuple[torch.Tensor, ...]], ...]:
     """Return the values, experts and weights of the layers that have them, each split into steps."""
     parts = ("values", "experts", "weights")
-    return tuple(
-        [split(tensor) for layer in layers if (tensor := getattr(layer, name)) is not None] for name in parts
-    )
+    return tuple([split(tensor) for layer in layers if (tensor := getattr(layer, name)) is not None] for name in parts)
 
 
 def empty_step(

@@ -30,8 +30,9 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
-from nad_agents.engine.hf.captured.captured_steps import CapturedSteps, StepsOfRows
+from nad_agents.engine.hf.captured.captured_steps import CapturedSteps
 from nad_agents.engine.hf.captured.graphs import graphs_for
+from nad_agents.engine.hf.captured.steps_of_rows import StepsOfRows
 from nad_agents.engine.hf.captured.support import capture_obstacle
 from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
@@ -385,7 +386,9 @@ class HFEngine:
                 raise ConfigurationError(msg)
             return None
         with self._model_lock:
-            obstacle = capture_obstacle(self.model) if self._shares_prompts else "its candidates share no prompt"
+            obstacle = capture_obstacle(self.model)
+        if not obstacle and not self._shares_prompts:
+            obstacle = "its candidates keep their prompts in another cache"
         if obstacle and required:
             msg = f"the steps of {self.name} cannot be captured, as compile=True requires: {obstacle}; leave it out"
             raise UnsupportedModelError(msg)

@@ -24,6 +24,7 @@ __all__ = ["PREFILL_TOKENS", "HFPrefill", "piece_size"]
 PREFILL_TOKENS = 512
 """Tokens of a prompt that are read in one forward pass."""
 
+
 def piece_size(cache: Cache, config: PreTrainedConfig) -> int | None:
     """Return how many tokens of a prompt may be read at a time.
 

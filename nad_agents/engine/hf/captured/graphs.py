@@ -19,8 +19,8 @@ class Graphs(Protocol):
     def capture(self, function: Callable[[], object]) -> Callable[[], None]:
         """Record a function's operations, running it as often as that takes, and return a function that repeats them.
 
-        The function must do the same operations whenever it is called, and depend on nothing but tensors whose addresses
-        stay the same.
+        The function must do the same operations whenever it is called, and depend on nothing but tensors whose
+        addresses stay the same.
         """
         ...
 

@@ -62,7 +62,7 @@ class StaticLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # transform
         """Return the length of the buffer, since no number on the host may say how much of it is filled."""
         return 0 if self.keys is None else self.keys.shape[2]
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - transformers' signature
         """Return the length and offset of the keys, which some models request although there is no mask."""
         return self.get_seq_length(), 0
 
