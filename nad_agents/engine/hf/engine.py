@@ -336,7 +336,10 @@ class HFEngine:
             raise GenerationError(msg) from error
 
     def close(self) -> None:
-        """Do nothing, as the engine holds nothing outside this process."""
+        """Free the buffers of captured steps; the engine holds nothing outside this process."""
+        if self._captured is not None:
+            with self._model_lock:
+                self._captured.free()
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.

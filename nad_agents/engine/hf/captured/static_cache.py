@@ -176,7 +176,7 @@ class StaticBuffers:
         """Return the bytes of the keys and values of so many rows and positions."""
         size = 0
         for layer in cache.attention_layers.values():
-            for tensor in layer.own_keys_and_values():
+            for tensor in layer.own_keys_and_values() or ():
                 size += rows * length * tensor.shape[1] * tensor.shape[3] * tensor.itemsize
         return size
 

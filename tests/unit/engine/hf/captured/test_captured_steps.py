@@ -10,13 +10,13 @@ from transformers import LogitsProcessor
 
 from nad_agents.engine.hf.captured import captured_steps, self_check
 from nad_agents.engine.hf.captured.captured_steps import length_bucket, row_bucket
-from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.model_families import family_model
 from tests.step_trace import StepTrace
-from tests.tiny_models import EOS, byte_tokenizer, make_model, tiny_model
+from tests.tiny_models import EOS, make_model, tiny_model
+from tests.unit.engine.hf.captured.same_candidates import assert_same, engine
 from tests.unit.engine.hf.generations import ids, run, seeded
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -25,27 +25,12 @@ ONE_LAYER = RecordingConfig("attribution", 9, 5, layers=(1, 2))
 LOGGER = captured_steps.__name__
 
 
-def engine(model, **options):
-    return HFEngine(model, byte_tokenizer(), **{"compile": True, **options})
-
-
 def replays(recorded):
     return sum(graphs.replayed for graphs in recorded)
 
 
 def captures(recorded):
     return sum(graphs.captured for graphs in recorded)
-
-
-def assert_same(own, captured):
-    for one, other in zip(own.rollouts, captured.rollouts, strict=True):
-        assert one.token_ids.tolist() == other.token_ids.tolist()
-        assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
-        assert one.neurons.shape == other.neurons.shape
-        # neighbors in rank may change places by rounding
-        assert np.count_nonzero(one.neurons != other.neurons) <= 0.01 * one.neurons.size
-        for name in ("logprobs", "entropies", "self_certainties", "confidences"):
-            np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=2e-4)
 
 
 def requests_of_all_kinds():
@@ -374,3 +359,14 @@ class TestOperations:
         # of two requests; the model's own step has twice as many in its three layers, and 1,139 in 28
         assert counts[None] <= 45
         assert counts[RECORDING] <= counts[None] + 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+class TestCuda:
+    def test_graphs_of_cuda_give_what_the_model_gives(self):
+        model = make_model("llama").to("cuda")
+        own = run(engine(model, compile=False), *requests_of_all_kinds(), chunk=7)
+        one = engine(model)
+        for expected, found in zip(own, run(one, *requests_of_all_kinds(), chunk=7), strict=True):
+            assert_same(expected, found)
+        assert one._captured.graphs > 1

@@ -13,7 +13,7 @@ from nad_agents.exceptions import GenerationError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.model_families import FAMILIES, family_model
-from tests.unit.engine.hf.captured.test_captured_steps import assert_same, engine
+from tests.unit.engine.hf.captured.same_candidates import assert_same, engine
 from tests.unit.engine.hf.generations import ids, run, seeded
 
 LEFT_ALONE = {
