@@ -55,7 +55,7 @@ class CudaGraphs:
             current.wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
             # other threads of the process may allocate memory meanwhile
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 function()
         replay: Callable[[], None] = graph.replay
         return replay

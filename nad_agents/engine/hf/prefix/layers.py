@@ -102,7 +102,7 @@ class Suffix:
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
     def move_to(self, block: Block) -> None:
-        """Store keys and values in other memory from now on; positions after the filled ones become zero.
+        """Store keys and values in other memory from now on, unless they are there; all other positions become zero.
 
         Args:
             block: [rows, heads, room, dim] each, of which position 0 is that of the first token after the prefix. Both
@@ -110,21 +110,20 @@ class Suffix:
         """
         assert self.keys is not None
         assert self.values is not None
-        room = block.keys.shape[-2] - self.dropped
-        keys, values = (tensor.narrow(-2, self.dropped, room) for tensor in (block.keys, block.values))
-        self.keys = _moved(self.keys, keys, self.length)
-        self.values = _moved(self.values, values, self.length)
+        self.keys = _moved(self.keys, block.keys, self.dropped, self.length)
+        self.values = _moved(self.values, block.values, self.dropped, self.length)
 
 
-def _moved(source: torch.Tensor, target: torch.Tensor, length: int) -> torch.Tensor:
-    """Copy the filled positions of one tensor to another, unless they are the same, and return the other one."""
+def _moved(source: torch.Tensor, memory: torch.Tensor, start: int, length: int) -> torch.Tensor:
+    """Copy the filled positions of a tensor into other memory, and return the part of it that begins with them."""
+    target = memory.narrow(-2, start, memory.shape[-2] - start)
     if source.data_ptr() == target.data_ptr() and source.shape == target.shape:
         return target
     filled = source.narrow(-2, 0, length)
-    if source.untyped_storage().data_ptr() == target.untyped_storage().data_ptr():
+    if source.untyped_storage().data_ptr() == memory.untyped_storage().data_ptr():
         filled = filled.clone()
+    memory.zero_()
     target.narrow(-2, 0, length).copy_(filled)
-    target.narrow(-2, length, target.shape[-2] - length).zero_()
     return target
 
 
