@@ -68,8 +68,9 @@ class NeuronAgreementDecoder(BaseDecoder):
         engine: What runs the model: "hf" is transformers in this process, "vllm" is vLLM in processes of its own, and
             "openai" is a server with OpenAI's protocol, whose model is called `model`. A server shows no neurons, so
             only selectors that need none work with it.
-        engine_options: Further options of the engine. For "vllm" those of `vllm.EngineArgs`, such as
-            ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
+        engine_options: Further options of the engine. "hf" has ``compile``: "auto", the default, captures decoding
+            steps in CUDA graphs where that is exact and faster, True requires it, and False never does it. For "vllm"
+            those of `vllm.EngineArgs`, such as ``{"max_model_len": 4096, "tensor_parallel_size": 2}``; for "openai" see
             `nad_agents.engine.openai.start.connect_openai`, such as ``{"base_url": "http://localhost:11434/v1"}``. With
             a `base_url`, "vllm" is a ``vllm serve`` that was started with ``VLLM_PLUGINS=nad_agents``.
 
@@ -117,7 +118,7 @@ class NeuronAgreementDecoder(BaseDecoder):
             prefix_bytes=None if prefix_cache_mb is None else prefix_cache_mb * 2**20,
             options=engine_options or {},
         )
-        self._max_rows, self._prefix_cache_mb = max_rows, prefix_cache_mb
+        self._max_rows, self._prefix_cache_mb, self._engine_options = max_rows, prefix_cache_mb, engine_options
         rows = self.engine.fitting_rows if max_rows == "auto" else max_rows
         self._scheduler = Scheduler(self.engine, max_rows=rows, share_batches=share_batches)
 
@@ -147,6 +148,7 @@ class NeuronAgreementDecoder(BaseDecoder):
                 max_rows=self._max_rows,
                 share_batches=self._scheduler.share_batches,
                 prefix_cache_mb=self._prefix_cache_mb,
+                engine_options=self._engine_options,
             )
         other = copy.copy(self)
         other.loaded = with_adapter(self.engine, adapter)

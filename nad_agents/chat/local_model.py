@@ -116,7 +116,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     )
     engine_options: dict[str, Any] = Field(
         default_factory=dict,
-        description='Options of the engine; for "vllm" those of vllm.EngineArgs, such as {"max_model_len": 4096}.',
+        description='Options of the engine: {"compile": False} for "hf", those of vllm.EngineArgs for "vllm".',
     )
     decoder: SkipValidation[Any] = Field(
         default=None,

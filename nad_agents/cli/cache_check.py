@@ -21,6 +21,7 @@ def check_cache(model: PreTrainedModel) -> Iterator[Finding]:
     """
     from transformers import DynamicCache
 
+    from nad_agents.engine.hf.captured.support import capture_obstacle
     from nad_agents.engine.hf.kv_cache import unmergeable_layers
     from nad_agents.engine.hf.prefill import piece_size
     from nad_agents.engine.hf.prefix.support import reusable_prefixes, sharing_obstacle
@@ -39,3 +40,7 @@ def check_cache(model: PreTrainedModel) -> Iterator[Finding]:
     pieces = piece_size(cache, model.config)
     how = f"in pieces of {pieces} tokens" if pieces else "whole, as its layers cannot go on from a part of it"
     yield Finding("prefill", "ok", f"{how}; {reusable_prefixes(model)}")
+    if obstacle := capture_obstacle(model):
+        yield Finding("steps", "ok", f"launched one operation at a time, on a GPU too: {obstacle}")
+    else:
+        yield Finding("steps", "ok", "captured in CUDA graphs on a GPU where that is exact and faster")

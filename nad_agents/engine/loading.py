@@ -52,6 +52,7 @@ def load_engine(
 
     Raises:
         ConfigurationError: The engine does not exist, or it does not accept an option.
+        UnsupportedModelError: An option requires what the model's code does not allow.
         ModelLoadError: The model cannot be loaded.
         MissingDependencyError: The engine's package is not installed.
     """
@@ -60,15 +61,18 @@ def load_engine(
         raise ConfigurationError(msg)
     if name == "hf":
         from nad_agents.engine.hf.engine import HFEngine
+        from nad_agents.engine.hf.options import HFEngineOptions
 
-        if options:
-            msg = f"engine_options={dict(options)!r} are for other engines; engine='hf' has none, leave them out"
-            raise ConfigurationError(msg)
+        own = HFEngineOptions.parse(options)
         if not isinstance(model, LoadedModel):
+            own.check_device(device)
             loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
         else:
             loaded = model if adapter is None else model.with_adapter(adapter)
-        return loaded, HFEngine(loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes)
+        engine = HFEngine(
+            loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes, compile=own.compile
+        )
+        return loaded, engine
     if adapter is not None and (name == "openai" or "base_url" in options):
         raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
     if isinstance(model, LoadedModel):
@@ -85,7 +89,7 @@ def load_engine(
     if "base_url" in options:
         server = connect_vllm(model, max_rows=rows, options=options)
         return server.loaded, server
-    engine = start_vllm(
+    started = start_vllm(
         model,
         device=device,
         dtype=str(dtype).removeprefix("torch."),
@@ -93,7 +97,7 @@ def load_engine(
         adapter=None if adapter is None else find_adapter(adapter, needs_peft=False),
         options=options,
     )
-    return engine.loaded, engine
+    return started.loaded, started
 
 
 def with_adapter(engine: Engine, adapter: str | Path) -> ServedModel:

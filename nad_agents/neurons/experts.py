@@ -253,10 +253,11 @@ class _ByExpert:
     def __init__(self, experts: Any, pairs: torch.Tensor) -> None:
         self._experts = experts
         self._pairs = pairs
-        counts = torch.bincount(pairs, minlength=experts.down_proj.shape[0])
-        self._ends = counts.cumsum(0, dtype=torch.int32)
+        numbers = torch.arange(experts.down_proj.shape[0], device=pairs.device)
+        # counting them would make the host wait
+        self._ends = torch.searchsorted(pairs, numbers, right=True, out_int32=True)
         self._grouped = _can_group(experts.down_proj)
-        self._runs = [] if self._grouped else _runs(counts.tolist())
+        self._runs = [] if self._grouped else _runs(self._ends.tolist())
 
     def __call__(self, rows: torch.Tensor, name: str) -> torch.Tensor:
         """Return [S, outputs], with the bias if there is one."""
@@ -274,13 +275,10 @@ class _ByExpert:
         return product
 
 
-def _runs(counts: list[int]) -> list[tuple[int, int, int]]:
-    runs, start = [], 0
-    for expert, count in enumerate(counts):
-        if count:
-            runs.append((expert, start, start + count))
-            start += count
-    return runs
+def _runs(ends: list[int]) -> list[tuple[int, int, int]]:
+    """Return the number, first row and end of the experts that have rows."""
+    starts = [0, *ends[:-1]]
+    return [(expert, start, end) for expert, (start, end) in enumerate(zip(starts, ends, strict=True)) if end > start]
 
 
 def _can_group(weight: torch.Tensor) -> bool:

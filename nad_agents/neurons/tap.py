@@ -23,7 +23,7 @@ from nad_agents.fork import call_in_forked_child
 from nad_agents.neurons.architectures import FeedForward, find_feed_forwards
 from nad_agents.neurons.experts import RECORDING_EXPERTS, SwitchedExperts, Watcher
 
-__all__ = ["ActivationTap", "LayerActivations"]
+__all__ = ["ActivationTap", "LayerActivations", "empty_step"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class ActivationTap:
         self.first_layer = 0
         self._step = 0
         self._copies = self._copies_per_step = 0
+        # for each part of the activations, the slots of every layer by step; made when they are first needed
+        self._slots: tuple[list[tuple[torch.Tensor, ...]], ...] | None = None
         self._armed = False
         # in a forked child the thread that would leave the context does not exist
         call_in_forked_child(self._close)
@@ -148,16 +150,43 @@ class ActivationTap:
         if self._memory.numel() < elements or (self._memory.dtype, self._memory.device) != (dtype, device):
             self._memory = torch.empty(elements, dtype=dtype, device=device)
         parts = torch.split(self._memory[:elements], [steps * rows * width for width in widths])
-        self._layers = [
-            _layer(block, part.view(steps, rows, block.width)) for block, part in zip(blocks, parts, strict=True)
-        ]
+        self.open_on(
+            [_layer(block, part.view(steps, rows, block.width)) for block, part in zip(blocks, parts, strict=True)],
+            layers[0],
+        )
+        return steps
+
+    def open_on(self, layers: Sequence[LayerActivations], first_layer: int = 0) -> None:
+        """Start copying into tensors of the caller.
+
+        Args:
+            layers: Where the activations of consecutive layers go, one entry per layer.
+            first_layer: Position in `blocks` of the first of them.
+        """
+        blocks = self.blocks[first_layer : first_layer + len(layers)]
+        self._layers = list(layers)
         self._dense_slots = [()] * len(self.blocks)
-        self._dense_slots[slice(*layers)] = [
-            layer.values[..., block.routed_width :].unbind() for block, layer in zip(blocks, self._layers, strict=True)
+        self._dense_slots[first_layer : first_layer + len(layers)] = [
+            layer.values[..., block.routed_width :].unbind() for block, layer in zip(blocks, layers, strict=True)
         ]
         self._copies_per_step = sum((block.routed is not None) + (block.dense is not None) for block in blocks)
-        self.first_layer, self._step, self._copies, self._armed = layers[0], 0, 0, True
-        return steps
+        self.first_layer, self._step, self._copies, self._armed = first_layer, 0, 0, True
+        self._slots = None
+
+    def copy_step(self, layers: Sequence[LayerActivations]) -> None:
+        """Fill the slots of this step, in place of a forward pass.
+
+        Args:
+            layers: Activations of one step, an entry for every one of `blocks`, with the buffer's rows.
+        """
+        if self._slots is None:
+            self._slots = _parts(self._layers, lambda tensor: tensor.unbind())
+        sources = _parts(layers[self.first_layer :][: len(self._layers)], lambda tensor: (tensor[0],))
+        for targets, values in zip(self._slots, sources, strict=True):
+            if targets:
+                # one kernel for all layers
+                torch._foreach_copy_([slots[self._step] for slots in targets], [value for (value,) in values])
+        self._copies = self._copies_per_step
 
     def next_step(self) -> int:
         """Advance to the next slot and return the number of filled slots.
@@ -184,6 +213,7 @@ class ActivationTap:
     def free(self) -> None:
         """Free the buffer's memory."""
         self._memory, self._layers, self._dense_slots = torch.empty(0), [], [()] * len(self.blocks)
+        self._slots = None
 
     def _copied(self, position: int) -> LayerActivations | None:
         """Return the slot for the activations of a layer; None if the layer is not copied."""
@@ -219,6 +249,21 @@ class ActivationTap:
                 self._copies += 1
 
         return copy
+
+
+def _parts(
+    layers: Sequence[LayerActivations], split: Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+) -> tuple[list[tuple[torch.Tensor, ...]], ...]:
+    """Return the values, experts and weights of the layers that have them, each split into steps."""
+    parts = ("values", "experts", "weights")
+    return tuple([split(tensor) for layer in layers if (tensor := getattr(layer, name)) is not None] for name in parts)
+
+
+def empty_step(
+    blocks: Sequence[FeedForward], rows: int, *, dtype: torch.dtype, device: torch.device
+) -> list[LayerActivations]:
+    """Return room for the activations of one step, an entry per block."""
+    return [_layer(block, torch.zeros(1, rows, block.width, dtype=dtype, device=device)) for block in blocks]
 
 
 def _layer(block: FeedForward, values: torch.Tensor) -> LayerActivations:

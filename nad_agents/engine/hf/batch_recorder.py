@@ -123,7 +123,7 @@ class BatchRecorder:
                 steps.tokens.shape[1],
                 steps.limit,
                 layers,
-                dtype=self._activation_dtype(),
+                dtype=self.activation_dtype,
                 device=self._model.device,
                 limit=self._buffer_bytes(scores),
             )
@@ -177,8 +177,9 @@ class BatchRecorder:
         free = available_device_memory(device) or 0
         return max(least, min(_GPU_BUFFER_BYTES, (free + self._tap.held_bytes) // 8))
 
-    def _activation_dtype(self) -> torch.dtype:
-        """Return the dtype of the neurons' activations; the input of a quantized projection has the model's dtype."""
+    @property
+    def activation_dtype(self) -> torch.dtype:
+        """The dtype of the neurons' activations; the input of a quantized projection has the model's dtype."""
         first = self.blocks[0]
         if first.dense is None:
             return first.routed.dtype if first.routed is not None else torch.float32
@@ -211,6 +212,14 @@ class StepRecorder:
         self._generations = generations
         self._steps = steps
         self._room = room
+
+    def copy_step(self, layers: Sequence[LayerActivations]) -> None:
+        """Take the activations of a step that ran without the tap.
+
+        Args:
+            layers: Activations of one step with the rows of the batch, an entry for every block of the model.
+        """
+        self._tap.copy_step(layers)
 
     def step_done(self) -> None:
         """Go to the next slot of the buffer once every row of a step has its token."""

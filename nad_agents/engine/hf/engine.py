@@ -21,7 +21,7 @@ import logging
 import time
 import weakref
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from transformers import Cache, PreTrainedModel
@@ -30,6 +30,10 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
+from nad_agents.engine.hf.captured.captured_steps import CapturedSteps
+from nad_agents.engine.hf.captured.graphs import graphs_for
+from nad_agents.engine.hf.captured.steps_of_rows import StepsOfRows
+from nad_agents.engine.hf.captured.support import capture_obstacle
 from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
@@ -46,7 +50,7 @@ from nad_agents.engine.hf.request_checks import (
     fitting_rows,
     fitting_token_limit,
 )
-from nad_agents.exceptions import GenerationError, UnsupportedModelError
+from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.models.model_checks import check_one_device
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -80,9 +84,12 @@ class HFEngine:
             otherwise each candidate has its own copy.
         steps_per_read: Decoding steps after which the host reads which candidates have ended; what they draw after
             their end is discarded. None is 1 on a CPU, where reading costs nothing, and 4 on other devices.
+        compile: Whether decoding steps are captured in CUDA graphs. "auto" does so on CUDA where the captured step
+            computes what the model computes and is faster; True requires it, False never does it.
 
     Raises:
-        ConfigurationError: The model is spread over several devices.
+        ConfigurationError: The model is spread over several devices, or it is not on CUDA, as captured steps require.
+        UnsupportedModelError: The model's steps cannot be captured, and they are required.
     """
 
     def __init__(
@@ -94,6 +101,7 @@ class HFEngine:
         prefix_bytes: int | None = 0,
         share_prompts: bool = True,
         steps_per_read: int | None = None,
+        compile: Literal["auto"] | bool = "auto",  # noqa: A002 - the name that users know from torch and vLLM
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -115,6 +123,7 @@ class HFEngine:
         self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)
         self._recorder = BatchRecorder(model)
+        self._captured = self._captured_steps(compile)
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
         self._told_of_turns = False
@@ -190,7 +199,7 @@ class HFEngine:
             self._device,
             widths,
             shares_prompt=self._shares_prompts,
-            free_caches=self._prefixes.clear,
+            free_caches=self._free_caches,
         )
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
@@ -286,8 +295,11 @@ class HFEngine:
         if not self.rows:
             return
         steps = DecodingSteps(self._generations, max_tokens, self._device)
-        with self._model_lock, self._recorder.record(self._generations, steps) as recorder:
-            self._decode(steps, recorder)
+        with self._model_lock:
+            # before the recorder taps the model, as a capture must not record into its buffer
+            captured = self._prepare_captured(steps)
+            with self._recorder.record(self._generations, steps) as recorder:
+                self._decode(steps, recorder, captured)
         steps.settle()
         self._compact()
 
@@ -324,7 +336,10 @@ class HFEngine:
             raise GenerationError(msg) from error
 
     def close(self) -> None:
-        """Do nothing, as the engine holds nothing outside this process."""
+        """Free the buffers of captured steps; the engine holds nothing outside this process."""
+        if self._captured is not None:
+            with self._model_lock:
+                self._captured.free()
 
     def reset_after_fork(self) -> None:
         """Drop what the parent's thread was generating; the weights stay.
@@ -357,14 +372,57 @@ class HFEngine:
         if isinstance(cache, SharedPrefixCache):
             cache.advance(tokens.shape[1])
 
-    def _decode(self, steps: DecodingSteps, recorder: StepRecorder | None) -> None:
+    def _free_caches(self) -> None:
+        self._prefixes.clear()
+        if self._captured is not None:
+            with self._model_lock:
+                self._captured.free()
+
+    def _captured_steps(self, compile: Literal["auto"] | bool) -> CapturedSteps | None:  # noqa: A002 - as above
+        """Return what captures the steps; None if the model is to take them itself."""
+        if not compile:
+            return None
+        required = compile is True
+        if graphs_for(self._device) is None:
+            if required:
+                msg = f"compile=True captures CUDA graphs, and {self.name} is on {self._device}; leave it out"
+                raise ConfigurationError(msg)
+            return None
+        with self._model_lock:
+            obstacle = capture_obstacle(self.model)
+        if not obstacle and not self._shares_prompts:
+            obstacle = "its candidates keep their prompts in another cache"
+        if obstacle and required:
+            msg = f"the steps of {self.name} cannot be captured, as compile=True requires: {obstacle}; leave it out"
+            raise UnsupportedModelError(msg)
+        if obstacle:
+            _logger.info("the steps of %s are not captured: %s", self.name, obstacle)
+            return None
+        return CapturedSteps(self.model, self._forward, self._recorder, required=required)
+
+    def _prepare_captured(self, steps: DecodingSteps) -> StepsOfRows | None:
+        cache = self._shared.cache
+        if self._captured is None or cache is None or not cache.rows:
+            return None
+        return self._captured.prepare(
+            cache,
+            steps.last_tokens,
+            steps=steps.limit,
+            left=min(generation.steps_left for generation in self._generations if generation.live),
+            records=any(generation.request.recording is not None for generation in self._generations),
+        )
+
+    def _decode(self, steps: DecodingSteps, recorder: StepRecorder | None, captured: StepsOfRows | None) -> None:
         rows, batch = self.rows, self._batch
         assert batch.cache is not None
         positions, mask = batch.step_inputs()
         while steps.count < steps.limit:
             # 1. one forward pass for all rows
-            with batch.attention(batch.cache):
-                logits = self._forward(steps.last_tokens[:, None], positions, mask, batch.cache)
+            if captured is not None:
+                logits = captured.step(steps.last_tokens, recorder)
+            else:
+                with batch.attention(batch.cache):
+                    logits = self._forward(steps.last_tokens[:, None], positions, mask, batch.cache)
             batch.advance()
             # 2. a token for every row
             steps.add(logits)
@@ -378,7 +436,8 @@ class HFEngine:
                 finished = sum(generation.finished_rows for generation in self._generations)
                 if finished >= _COMPACT_SHARE * rows or any(one.must_stop for one in self._generations):
                     break
-            positions, mask = (positions + 1, None) if mask is None else batch.step_inputs()
+            if captured is None:
+                positions, mask = (positions + 1, None) if mask is None else batch.step_inputs()
 
     def _forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, cache: Cache

@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from transformers import Cache, PreTrainedConfig
 
 from nad_agents.engine.base import GenerationRequest
+from nad_agents.engine.hf.captured.support import rope_follows_length
 from nad_agents.engine.hf.generation_setup import GenerationSetup
 from nad_agents.engine.hf.kv_cache import keeps_positions
 from nad_agents.engine.hf.prefix.support import continues_states
@@ -23,9 +23,6 @@ __all__ = ["PREFILL_TOKENS", "HFPrefill", "piece_size"]
 
 PREFILL_TOKENS = 512
 """Tokens of a prompt that are read in one forward pass."""
-
-_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
-"""Rotary embeddings that turn the keys by the length of what a forward pass reads."""
 
 
 def piece_size(cache: Cache, config: PreTrainedConfig) -> int | None:
@@ -39,10 +36,8 @@ def piece_size(cache: Cache, config: PreTrainedConfig) -> int | None:
         `PREFILL_TOKENS`, or None if the prompt has to be read in one forward pass: the recurrent layers of some models
         restart with every pass over several tokens, and some rotary embeddings depend on the length of the pass.
     """
-    parameters: Any = getattr(config.get_text_config(decoder=True), "rope_parameters", None) or {}
-    kinds = {part.get("rope_type") for part in (parameters, *parameters.values()) if isinstance(part, dict)}
     goes_on = keeps_positions(cache) or continues_states(config)
-    return PREFILL_TOKENS if goes_on and not kinds & _LENGTH_DEPENDENT_ROPE else None
+    return PREFILL_TOKENS if goes_on and not rope_follows_length(config) else None
 
 
 @dataclass(eq=False)

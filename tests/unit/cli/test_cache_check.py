@@ -25,7 +25,21 @@ def test_prompt_batches_and_prefill(family):
         model = hybrid_model(family)
     else:
         model = make_model(family) if family in {"mamba", "doge"} else tiny_model(family)
-    prompt, batches, prefill = check_cache(model)
+    prompt, batches, prefill, _ = check_cache(model)
     assert [finding.status for finding in (prompt, batches, prefill)] == ["ok"] * 3
     for finding, words in zip((prompt, batches, prefill), SAID[family], strict=True):
         assert re.search(words, finding.detail), finding.detail
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("llama", "captured in CUDA graphs on a GPU where that is exact and faster"),
+        ("falcon", "one operation at a time, on a GPU too: its code"),
+        ("qwen3_5_text", "its layers have recurrent states"),
+    ],
+)
+def test_steps(family, words):
+    steps = list(check_cache(hybrid_model(family) if family == "qwen3_5_text" else tiny_model(family)))[-1]
+    assert (steps.name, steps.status) == ("steps", "ok")
+    assert words in steps.detail

@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from nad_agents.engine.hf.captured.static_cache import StaticStepCache
 from nad_agents.engine.hf.prefix.blocks import Block
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.engine.hf.prefix.layers import SharedAttentionLayer, Suffix
@@ -39,7 +40,7 @@ _configs: weakref.WeakKeyDictionary[PreTrainedModel, list[Any]] = weakref.WeakKe
 
 
 class _Running(threading.local):
-    cache: SharedPrefixCache | None = None
+    cache: SharedPrefixCache | StaticStepCache | None = None
 
 
 _running = _Running()
@@ -50,8 +51,8 @@ class UnsplittableAttentionError(Exception):
 
 
 @contextmanager
-def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache) -> Iterator[None]:
-    """Make a model attend to the prefixes of a cache while the block runs in this thread.
+def shared_prefix_attention(model: PreTrainedModel, cache: SharedPrefixCache | StaticStepCache) -> Iterator[None]:
+    """Make a model attend as a cache of this project requires while the block runs in this thread.
 
     Args:
         model: The model; its attention must go through transformers' `AttentionInterface`.
@@ -107,7 +108,7 @@ def _registered(original: str) -> str:
 
 
 def _attention(
-    cache: SharedPrefixCache,
+    cache: SharedPrefixCache | StaticStepCache,
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -128,11 +129,16 @@ def _attention(
         unknown.append("a mask of its own")
     if unknown:
         raise UnsplittableAttentionError(f"its attention takes {', '.join(unknown)}")
+    scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
+    if isinstance(cache, StaticStepCache):
+        attended = cache.attend(query, key, value, scale=scale, softcap=softcap, sinks=s_aux)
+        if attended is None:
+            raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
+        return attended, None
     # a module looks up what it lacks in several dictionaries, its class does not
     layer = cache.layer_of(key, value, expanded=hasattr(type(module), "expand_kv"))
     if layer is None:
         raise UnsplittableAttentionError("its attention changes keys or values that come from the cache")
-    scale = float(scaling if scaling is not None else query.shape[-1] ** -0.5)
     # a single group has all rows
     parts = torch.split(query, [group.rows for group in cache.groups]) if len(cache.groups) > 1 else (query,)
     outputs = []

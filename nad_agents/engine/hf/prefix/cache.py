@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +96,16 @@ class SharedPrefixCache(Cache):
         return [getattr(layer, "window", None) for layer in self.layers]
 
     @property
+    def attention_layers(self) -> Mapping[int, SharedAttentionLayer]:
+        """The layers that compute attention, by their index."""
+        return self._attention
+
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether any row attends to a prefix, instead of having a copy of it or none yet."""
+        return any(group.prefix for group in self.groups)
+
+    @property
     def has_keys(self) -> bool:
         """Whether any layer holds keys and values."""
         return any(suffix.length for layer in self._attention.values() for suffix in layer.suffixes)
@@ -171,6 +181,17 @@ class SharedPrefixCache(Cache):
         """Count the tokens that every row has read in a forward pass."""
         for group in self.groups:
             group.suffix += tokens
+
+    def count_stored(self, tokens: int) -> None:
+        """Count tokens whose keys and values were stored in the suffixes' memory without `update`.
+
+        Args:
+            tokens: Number of tokens; below 0 forgets the last ones.
+        """
+        for layer in self._attention.values():
+            for suffix in layer.suffixes:
+                if suffix.keys is not None:
+                    suffix.length += tokens
 
     def positions(self, tokens: int, device: torch.device) -> torch.Tensor:
         """Return the positions of the next tokens, int64 [rows, tokens]."""

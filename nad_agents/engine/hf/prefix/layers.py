@@ -101,6 +101,31 @@ class Suffix:
             rows = rows.to(self.keys.device)
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
+    def move_to(self, block: Block) -> None:
+        """Store keys and values in other memory from now on, unless they are there; all other positions become zero.
+
+        Args:
+            block: [rows, heads, room, dim] each, of which position 0 is that of the first token after the prefix. Both
+                may overlap with where the keys and values are, if no other suffix lies between the two places.
+        """
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys = _moved(self.keys, block.keys, self.dropped, self.length)
+        self.values = _moved(self.values, block.values, self.dropped, self.length)
+
+
+def _moved(source: torch.Tensor, memory: torch.Tensor, start: int, length: int) -> torch.Tensor:
+    """Copy the filled positions of a tensor into other memory, and return the part of it that begins with them."""
+    target = memory.narrow(-2, start, memory.shape[-2] - start)
+    if source.data_ptr() == target.data_ptr() and source.shape == target.shape:
+        return target
+    filled = source.narrow(-2, 0, length)
+    if source.untyped_storage().data_ptr() == memory.untyped_storage().data_ptr():
+        filled = filled.clone()
+    memory.zero_()
+    target.narrow(-2, 0, length).copy_(filled)
+    return target
+
 
 def _grown(filled: torch.Tensor | None, new: torch.Tensor, length: int, skip: int, room: int) -> torch.Tensor:
     grown = new.new_empty(*new.shape[:2], room, new.shape[-1])
@@ -151,6 +176,17 @@ class SharedAttentionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call] # 
             suffix.append(new_keys, new_values, window=self.window, reserve=group.reserve)
         self.attended = False
         return key_states, value_states
+
+    def own_keys_and_values(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Return the keys and values of some rows; None if the layer keeps none of its own."""
+        return next(((one.keys, one.values) for one in self.suffixes if one.keys is not None), None)  # type: ignore[return-value] # both or none
+
+    def move_to(self, block: Block) -> None:
+        """Store the suffixes of all rows, in their order, in other memory from now on; see `Suffix.move_to`."""
+        at = 0
+        for group, suffix in zip(self.groups, self.suffixes, strict=True):
+            rows = slice(at, at := at + group.rows)
+            suffix.move_to(Block(block.keys[rows], block.values[rows]))
 
     def get_seq_length(self) -> int:
         """Return the greatest position of a row."""
