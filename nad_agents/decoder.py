@@ -605,10 +605,9 @@ class NeuronAgreementDecoder:
                 queued.append(scheduled)
             else:
                 rule: StoppingRule
+                selector = KeptScores(selector)
                 if config.until == "passed" and verifier is not None:
                     judge = KeptVerdicts(verifier)
-                    if config.passes > 1:
-                        selector = KeptScores(selector)
                     rule = UntilPassed(
                         judge,
                         request.prompt,
@@ -616,9 +615,9 @@ class NeuronAgreementDecoder:
                         passes=config.passes,
                         selector=selector,
                         enough_for_one=(sampling.n + 1) // 2,
+                        threshold=config.decided_at,
                     )
                 else:
-                    selector = KeptScores(selector)
                     rule = UntilDecided(selector, config.decided_at)
                 scheduled = WavesUntilEnough(
                     waves,
