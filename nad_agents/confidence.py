@@ -46,7 +46,7 @@ def estimate_confidence(
         selector: Name of the selector that decided.
         votes: Each candidate's answers (see `Scores.votes`); None if the selector compares no answers.
         winner: The chosen candidate.
-        passed: Whether the winner passed the verifier; None without one.
+        passed: Whether the winner passed the verifier; None without one, and if it passed without any test.
 
     Returns:
         The probability; None if no calibrated evidence exists, for example if only neurons and log-probabilities were

@@ -149,21 +149,20 @@ class RequestBuilder:
     ) -> tuple[StoppingRule, Selector, Verifier | None]:
         """Return the rule, and the selector and verifier of the selection, which repeat nothing that the rule did."""
         options, config, verifier = self.options, self.options.config, self.options.verifier
+        kept = KeptScores(selector)
         if config.until == "decided" or verifier is None:
-            kept = KeptScores(selector)
             return UntilDecided(kept, config.decided_at), kept, verifier
         verdicts = KeptVerdicts(verifier)
-        if config.passes > 1:
-            selector = KeptScores(selector)
         rule = UntilPassed(
             verdicts,
             request.prompt,
             options.verification,
             passes=config.passes,
-            selector=selector,
+            selector=kept,
             enough_for_one=(options.sampling.n + 1) // 2,
+            threshold=config.decided_at,
         )
-        return rule, selector, verdicts
+        return rule, kept, verdicts
 
 
 def recording_config(config: NADConfig, engine: Engine) -> RecordingConfig | None:

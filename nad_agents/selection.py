@@ -25,7 +25,7 @@ from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import Rollout, RolloutGroup
 from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
 from nad_agents.types import Candidate, NADConfig, SamplingConfig, Selection, Timings, Usage, VerificationConfig
-from nad_agents.verification import Verifier, WalkResult, walk_ranking
+from nad_agents.verification import Verifier, WalkResult, is_tested_pass, walk_ranking
 
 __all__ = [
     "Ranked",
@@ -136,17 +136,19 @@ class SelectionPlan:
         if send is not None:
             to_check = tuple(whole[: self.verification.max_checks]) if self.verifier is not None else ()
             send(Ranking(ranked.ranking, tuple(map(float, ranked.scores)), to_check))
-        winner, verified, verdicts = ranked.ranking[0], None, {}
+        winner, verified, passed, verdicts = ranked.ranking[0], None, None, {}
         if self.verifier is not None:
             walk = self._walk(self.verifier, whole, group, cancellation, send)
             winner, verified = walk.winner, walk.passed
             if self.verification.check_all and walk.passed:
                 ranked = rank_passing(ranked, group, self.selector, [i for i, v in walk.verdicts.items() if v.passed])
                 winner = ranked.ranking[0]
+            # a pass for which nothing was tested tells no more than the agreement does
+            passed = verified if not verified or is_tested_pass(walk.verdicts[winner]) else None
             verdicts = {i: verdict.to_dict() for i, verdict in walk.verdicts.items()}
         verify_seconds = time.perf_counter() - started
         chosen_by = ranked.selector or self.selector.name
-        confidence = estimate_confidence(chosen_by, ranked.votes, winner, passed=verified)
+        confidence = estimate_confidence(chosen_by, ranked.votes, winner, passed=passed)
         low = None if self.min_confidence is None else confidence is None or confidence < self.min_confidence
         if low and self.on_low_confidence == "error":
             raise LowConfidenceError(confidence, self.min_confidence)

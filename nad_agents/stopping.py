@@ -17,7 +17,7 @@ from scipy.stats import beta
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Scores, Selector, rank
 from nad_agents.types import VerificationConfig
-from nad_agents.verification import Verdict, Verifier, call_verifier
+from nad_agents.verification import Verdict, Verifier, call_verifier, is_tested_pass
 
 __all__ = ["KeptScores", "KeptVerdicts", "StoppingRule", "UntilDecided", "UntilPassed", "probability_decided"]
 
@@ -64,13 +64,17 @@ class KeptVerdicts:
 class UntilPassed:
     """Stops sampling as soon as enough candidates pass the verifier and agree.
 
+    Where the verifier has nothing to test the candidates by, such as code without examples or tests, any that can be
+    run passes. Sampling then stops when the leading candidate is decided; see `UntilDecided`.
+
     Args:
         verifier: Judges the answers.
         prompt: The user's text, which the verifier receives.
         verification: Number of candidates to check, and number to check at a time.
         passes: Number of candidates that must pass and agree, as the selector's votes or else the texts show.
-        selector: Selector whose votes tell which candidates agree.
+        selector: Selector whose votes tell which candidates agree, and which leads.
         enough_for_one: Number of candidates from which on one that passes is enough.
+        threshold: Probability at which a candidate that passed no test counts as decided.
     """
 
     def __init__(
@@ -80,8 +84,9 @@ class UntilPassed:
         verification: VerificationConfig,
         *,
         passes: int = 1,
-        selector: Selector | None = None,
+        selector: Selector,
         enough_for_one: int = 0,
+        threshold: float,
     ) -> None:
         self._verifier = verifier
         self._prompt = prompt
@@ -90,7 +95,9 @@ class UntilPassed:
         self._passes = passes
         self._selector = selector
         self._enough_for_one = enough_for_one
-        self._passed: dict[str, bool] = {}  # by fingerprint
+        self._decided = UntilDecided(selector, threshold)
+        self._passed: dict[str, bool] = {}  # by fingerprint, whether a test was passed
+        self._untested = False
 
     def enough(self, group: RolloutGroup) -> bool:
         """Return whether enough candidates pass; each distinct answer is checked once over all calls.
@@ -110,8 +117,12 @@ class UntilPassed:
         with ThreadPoolExecutor(self._parallel, thread_name_prefix="nad-verify") as pool:
             verdicts = pool.map(lambda text: call_verifier(self._verifier.verify, text, prompt=self._prompt), answers)
             # all checks end before the next wave
-            self._passed.update(zip(fresh, [verdict.passed for verdict in verdicts], strict=False))
+            for key, verdict in zip(fresh, verdicts, strict=False):
+                self._passed[key] = is_tested_pass(verdict)
+                self._untested |= verdict.passed and not self._passed[key]
         passing = [i for i, key in enumerate(keys) if self._passed[key]]
+        if self._untested and not passing:
+            return self._decided.enough(group)
         if len(passing) < self._passes:
             return bool(passing) and len(group) >= self._enough_for_one
         return self._passes == 1 or len(group) >= self._enough_for_one or self._agree(group, passing)
@@ -119,7 +130,7 @@ class UntilPassed:
     def _agree(self, group: RolloutGroup, passing: list[int]) -> bool:
         """Return whether enough of the candidates that pass give the same answers."""
         votes = None
-        if self._selector is not None and len(group) >= self._selector.min_candidates:
+        if len(group) >= self._selector.min_candidates:
             votes = self._selector.score(group).votes
         if votes is None:
             votes = _votes_by_text(group)

@@ -219,13 +219,14 @@ class NADConfig(_Config):
     until: Until | None = Field(
         default=None,
         description='Candidates are generated in waves until one "passed" the verifier, or until the leading one is '
-        '"decided"; None generates all of them.',
+        '"decided"; None generates all of them. "passed" acts as "decided" where the verifier finds nothing to test.',
     )
     decided_at: float = Field(
         default=0.8,
         ge=0.5,
         lt=1,
-        description='With until="decided", the probability that further candidates would agree with the leading one.',
+        description='With until="decided", or with "passed" and nothing to test, the probability that further '
+        "candidates would agree with the leading one.",
     )
     passes: int = Field(
         default=1,

@@ -14,12 +14,16 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from nad_agents.exceptions import GenerationCancelledError, NADError, NoCandidatePassedError, VerificationError
 
-__all__ = ["Verdict", "Verifier", "WalkResult", "call_verifier", "walk_ranking"]
+__all__ = ["Verdict", "Verifier", "WalkResult", "call_verifier", "is_tested_pass", "walk_ranking"]
 
 
 @runtime_checkable
 class Verdict(Protocol):
-    """A verifier's judgment of one answer."""
+    """A verifier's judgment of one answer.
+
+    A verdict may have one more attribute, `tested`. False means that nothing was compared with an expected result, so
+    that a pass says little about whether the answer is right.
+    """
 
     @property
     def passed(self) -> bool:
@@ -171,6 +175,11 @@ def walk_ranking(
         duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
+
+
+def is_tested_pass(verdict: Verdict) -> bool:
+    """Return whether an answer passed a check of its results; see `Verdict`."""
+    return verdict.passed and bool(getattr(verdict, "tested", True))
 
 
 def call_verifier(method: Callable[..., Any], *args: Any, **options: Any) -> Any:

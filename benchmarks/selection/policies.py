@@ -15,6 +15,7 @@ from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.tables import Table, percent
 from nad_agents.selectors import KNN, NADFusion, Selector
 from nad_agents.stopping import UntilDecided
+from nad_agents.types import NADConfig
 
 Ranks = Literal["random", "knn", "nad_fusion", "auto"]
 
@@ -81,10 +82,12 @@ UNTIL_PASSED = 'until="passed"'
 
 
 def until_passed(wave: int, passes: int) -> Callable[[Problem, Sequence[int]], Sequence[int]]:
+    without_examples = until_decided(wave, NADConfig().decided_at)
+
     def sampled(problem: Problem, order: Sequence[int]) -> Sequence[int]:
         examples = problem.examples
         if examples is None:
-            return order
+            return without_examples(problem, order)
 
         def enough(end: int) -> bool:
             passing = [i for i in order[:end] if examples[i]]

@@ -48,6 +48,19 @@ def test_a_selection_says_how_likely_it_is_right():
     assert checked.confidence == 0.05
 
 
+def test_a_pass_without_any_test_counts_for_nothing():
+    class Loads(Passes):
+        def verify(self, answer, *, prompt=""):
+            verdict = super().verify(self.right, prompt=prompt)
+            verdict.tested = False
+            return verdict
+
+    config = NADConfig(selector=all_alike, **NEURONS)
+    loads = decoder(verifier=Loads()).decode("hello", config=config)
+    assert loads.verified
+    assert loads.confidence == decoder().decode("hello", config=config).confidence
+
+
 def test_a_low_one_is_marked_or_refused():
     marked = decoder().decode("hello", config=NADConfig(selector="knn", min_confidence=0.5, **NEURONS))
     assert marked.low_confidence is True

@@ -12,13 +12,20 @@ from tests.unit.builders import WordObserver, make_group, make_rollout
 from tests.unit.verifiers import Passes
 
 
+def until_passed(verifier, prompt="", verification=None, *, selector=None, **options):
+    selector = selector or KeptScores(Medoid())
+    return UntilPassed(
+        verifier, prompt, verification or VerificationConfig(), selector=selector, threshold=0.8, **options
+    )
+
+
 def of_texts(*texts):
     return make_group([make_rollout([[i]], tokens=[i], text=text) for i, text in enumerate(texts)])
 
 
 def test_each_distinct_answer_is_judged_once_over_all_waves():
     verifier = Passes()
-    rule = UntilPassed(verifier, "task", VerificationConfig(parallel=1))
+    rule = until_passed(verifier, "task", VerificationConfig(parallel=1))
     assert not rule.enough(of_texts("a", "a ", "b"))
     assert verifier.asked == [("a", "task"), ("b", "task")]
     assert not rule.enough(of_texts("a", "a ", "b", "b"))
@@ -28,7 +35,7 @@ def test_each_distinct_answer_is_judged_once_over_all_waves():
 
 def test_no_more_checks_than_allowed():
     verifier = Passes()
-    rule = UntilPassed(verifier, "", VerificationConfig(max_checks=2))
+    rule = until_passed(verifier, "", VerificationConfig(max_checks=2))
     assert not rule.enough(of_texts("a"))
     assert not rule.enough(of_texts("a", "b", "right"))
     assert len(verifier.asked) == 2
@@ -40,7 +47,7 @@ def test_several_passes_must_agree_until_half_of_the_candidates_are_sampled():
             return super().verify(answer.split()[0], prompt=prompt)
 
     def rule(**options):
-        return UntilPassed(Begins(), "", VerificationConfig(), passes=2, enough_for_one=6, **options)
+        return until_passed(Begins(), passes=2, enough_for_one=6, **options)
 
     assert not rule().enough(of_texts("right", "b"))
     assert rule().enough(of_texts("right", "b", "right "))  # the texts agree
@@ -60,7 +67,23 @@ def test_a_broken_verifier_is_an_error_and_no_verdict():
             raise OSError("no sandbox")
 
     with pytest.raises(VerificationError, match="no sandbox"):
-        UntilPassed(Broken(), "", VerificationConfig()).enough(of_texts("a"))
+        until_passed(Broken()).enough(of_texts("a"))
+
+
+def test_a_pass_without_tests_is_no_reason_to_stop_unless_the_leader_is_decided():
+    class Loads(Passes):
+        def verify(self, answer, *, prompt=""):
+            verdict = super().verify("right", prompt=prompt)
+            verdict.tested = answer == "tested"
+            return verdict
+
+    assert until_passed(Passes("a")).enough(of_texts("a", "b"))
+    rule = until_passed(Loads(), selector=KeptScores(Majority(str.strip)))
+    assert not rule.enough(of_texts("a"))
+    assert not rule.enough(of_texts("a", "b"))
+    assert not rule.enough(of_texts("a", "b", "c", "c"))
+    assert rule.enough(of_texts("a", "b", "c", "c", "c"))
+    assert until_passed(Loads()).enough(of_texts("a", "b", "tested"))
 
 
 def test_verdicts_are_kept_for_the_walk():

@@ -61,6 +61,8 @@ class Report:
         python_version: Version of the Python that ran the program, such as "3.13.1"; empty when nothing was run.
         unchecked_examples: At most ten places of the prompt that may be examples and were not checked, each with the
             reason.
+        tested: Whether there were expected results to compare with: examples, tests or pairs. Without them, a program
+            passes that compiles and loads.
     """
 
     passed: bool
@@ -70,6 +72,7 @@ class Report:
     trust: Trust | None = None
     python_version: str = ""
     unchecked_examples: tuple[str, ...] = ()
+    tested: bool = True
 
     @property
     def failure(self) -> CheckResult | None:
@@ -114,6 +117,7 @@ class Report:
             "duration": self.duration,
             "trust": self.trust,
             "python_version": self.python_version,
+            "tested": self.tested,
         }
         more = {"code": self.code, "unchecked_examples": list(self.unchecked_examples)}
         return report | {name: value for name, value in more.items() if value}

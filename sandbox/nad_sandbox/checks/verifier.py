@@ -144,6 +144,7 @@ class CodeVerifier:
         if not self.tests and (self.io_pairs or not found_examples.examples) and reads_standard_input_when_loaded(code):
             # a script is run with its input, and not loaded without any
             checks = [check for check in checks if check not in ("imports", "examples")]
+        tested = not {"tests", "pairs"}.isdisjoint(checks) or ("examples" in checks and bool(found_examples.examples))
         payload = {
             "source": code,
             "checks": checks,
@@ -159,12 +160,12 @@ class CodeVerifier:
         seconds = time.perf_counter() - started
         unchecked = tuple(map(str, found_examples.uncertain))[:_MOST_UNCHECKED]
         if verdict is None:
-            return Report(False, (self._limit(result),), seconds, code, unchecked_examples=unchecked)
+            return Report(False, (self._limit(result),), seconds, code, unchecked_examples=unchecked, tested=tested)
         if "unsupported" in verdict:
             raise UnsupportedTestsError(f"{verdict['unsupported']}; no candidate was judged")
         results = tuple(CheckResult(**check) for check in verdict["checks"])
         passed = all(check.passed for check in results)
-        return Report(passed, results, seconds, code, verdict["trust"], verdict["python"], unchecked)
+        return Report(passed, results, seconds, code, verdict["trust"], verdict["python"], unchecked, tested)
 
     def fingerprint(self, answer: str) -> str:
         """Return equal text for programs that differ only in comments, formatting, docstrings and local names.

@@ -57,3 +57,19 @@ def test_a_function_that_reads_when_it_is_loaded_still_fails_its_tests(sandbox):
     program = "n = int(input())\n\ndef f(x):\n    return x\n"
     assert not CodeVerifier(sandbox, tests="assert f(1) == 1").verify(program).passed
     assert not CodeVerifier(sandbox).verify(program, prompt=">>> f(1)\n1\n").passed
+
+
+@pytest.mark.parametrize(
+    ("program", "prompt", "options", "tested"),
+    [
+        ("def f(x):\n    return x\n", "", {}, False),
+        ("def f(x):\n    return x\n", ">>> f(1)\n1\n", {}, True),
+        ("def f(x):\n    return x\n", ">>> f(1)\n1\n", {"checks": ["syntax", "imports"]}, False),
+        ("def f(x):\n    return x\n", "", {"tests": "assert f(1) == 1"}, True),
+        (READING[0], "", {}, False),
+        (READING[0], "", {"io_pairs": [("4\n", "8\n")]}, True),
+    ],
+)
+def test_a_report_says_whether_there_was_anything_to_test(sandbox, program, prompt, options, tested):
+    report = CodeVerifier(sandbox, **options).verify(f"```python\n{program}```", prompt=prompt)
+    assert (report.passed, report.to_dict()["tested"]) == (True, tested)
