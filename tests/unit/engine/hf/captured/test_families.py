@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.unit.engine.hf.generations import ids, run, seeded
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from nad_agents.engine.hf.captured.static_cache import StaticBuffers
@@ -14,7 +15,6 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 from tests.model_families import FAMILIES, family_model
 from tests.unit.engine.hf.captured.same_candidates import assert_same, engine
-from tests.unit.engine.hf.generations import ids, run, seeded
 
 LEFT_ALONE = {
     "the cache is not shared": {"Falcon", "Bloom", "GLM-5", "DeepSeek V4", "Llama 4"},
