@@ -7,6 +7,27 @@ Exit codes: 0 answered; 1 the model or the verifier failed; 2 a parameter or the
 the checks; 4 something is missing (model, optional package, sandbox); 130 interrupted.
 """
 
-from nad_agents.cli.commands import app, main
+from __future__ import annotations
 
-__all__ = ["app", "main"]
+import json
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it with the exit status 130, even while it still imports its packages.
+
+    Raises:
+        SystemExit: The command has ended; the error's code is the exit status.
+    """
+    try:
+        from nad_agents.cli import commands
+
+        commands.main()
+    except KeyboardInterrupt:
+        # nothing can be relied on here but the standard library
+        if "--json" in sys.argv[1:]:
+            print(json.dumps({"error": {"type": "KeyboardInterrupt", "message": "interrupted"}}))  # noqa: T201
+        print("error: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

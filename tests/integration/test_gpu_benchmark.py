@@ -3,12 +3,17 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu
+from benchmarks.gpu import report
+from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.families import check_families
+from benchmarks.gpu.rows import Row
+from benchmarks.gpu.shapes import SHAPES, random_model
 
 ROOT = Path(__file__).parents[2]
 ROWS, FAMILIES = 13, 6
@@ -39,8 +44,8 @@ def test_every_row_is_printed():
 
 @pytest.fixture
 def bench():
-    shape = gpu.SHAPES["tiny"]
-    return gpu.Bench(shape, gpu.random_model(shape, torch.device("cpu"), torch.float32), 1)
+    shape = SHAPES["tiny"]
+    return Bench(shape, random_model(shape, torch.device("cpu"), torch.float32), 1)
 
 
 def test_a_row_that_fails_or_has_no_time_left_says_so_and_the_others_follow(bench, monkeypatch, capsys):
@@ -48,13 +53,13 @@ def test_a_row_that_fails_or_has_no_time_left_says_so_and_the_others_follow(benc
         raise RuntimeError("out of | memory")
 
     rows = {
-        "bad": gpu.Row("bad", "", broken, ""),
-        "slow": gpu.Row("slow", "", lambda: "1.00", "", 10**6),
-        "good": gpu.Row("good", "", lambda: "1.00", ""),
+        "bad": Row("bad", "", broken, ""),
+        "slow": Row("slow", "", lambda: "1.00", "", 10**6),
+        "good": Row("good", "", lambda: "1.00", ""),
     }
-    monkeypatch.setattr(gpu, "table_rows", lambda _: rows)
-    monkeypatch.setattr(gpu, "step_counts", lambda *_: broken())
-    failed = gpu.print_report(bench, None, 0, gpu.time.perf_counter() + 200)
+    monkeypatch.setattr(report, "table_rows", lambda _: rows)
+    monkeypatch.setattr(report, "step_counts", lambda *_: broken())
+    failed = report.print_report(bench, None, 0, time.perf_counter() + 200)
     printed = capsys.readouterr().out
     assert "| bad |  | FAILED: RuntimeError: out of / memory |  |" in printed
     assert re.search(r"\| slow \|  \| not run: \d+ s left \|", printed)
@@ -63,5 +68,5 @@ def test_a_row_that_fails_or_has_no_time_left_says_so_and_the_others_follow(benc
 
 
 def test_families_are_left_out_when_the_time_is_over():
-    (found,) = gpu.check_families(torch.device("cpu"), 1, 0)
+    (found,) = check_families(torch.device("cpu"), 1, 0)
     assert set(found[1].values()) == {"not run: no time left"}

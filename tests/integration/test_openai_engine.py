@@ -24,7 +24,7 @@ from nad_agents import (
     SamplingConfig,
     TextDelta,
 )
-from nad_agents.cli import app as command
+from nad_agents.cli.commands import app as command
 from nad_agents.models import LoadedModel
 from nad_agents.testing import ScriptedAnswer, ScriptedDecoder
 from tests.tiny_models import byte_tokenizer, tiny_model
