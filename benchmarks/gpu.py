@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig, DynamicCache, PreTrainedModel
 
+from benchmarks.captured_step import captured_ratio
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, testing
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
@@ -308,7 +309,6 @@ def table_rows(bench: Bench) -> dict[str, Row]:
             "the model's own step",
             lambda n=n: captured_ratio(bench, n),
             "0.5",
-            10,
         )
     tokens, pruned = 2 * shape.tokens, max(2, few)
     shares: list[float] = []
@@ -364,32 +364,12 @@ def milliseconds(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
 
 
-def step_seconds(
-    bench: Bench,
-    n: int,
-    steps: int = 20,
-    *,
-    engine: HFEngine | None = None,
-    recording: RecordingConfig | None = None,
-) -> float:
-    engine = engine or bench.engine
-    generation = engine.start(GenerationRequest(bench.prompt(16), bench.sampling(n, 3 + 2 * steps), recording))
-    # a step that is captured proves itself here
-    engine.step(3)
-    found = [bench.seconds(lambda: engine.step(steps)) / steps for _ in range(2)]
-    engine.release(generation)
+def step_seconds(bench: Bench, n: int, steps: int = 20) -> float:
+    generation = bench.engine.start(GenerationRequest(bench.prompt(16), bench.sampling(n, 3 + 2 * steps)))
+    bench.engine.step(3)
+    found = [bench.seconds(lambda: bench.engine.step(steps)) / steps for _ in range(2)]
+    bench.engine.release(generation)
     return min(found)
-
-
-def captured_ratio(bench: Bench, n: int) -> str:
-    """Time captured steps, which have to be exact, against the model's own."""
-    if bench.device.type != "cuda":
-        return "not measured: only CUDA has graphs"
-    captured, own = (
-        step_seconds(bench, n, engine=HFEngine(bench.model, byte_tokenizer(), compile=option), recording=ACTIVATION)
-        for option in (True, False)
-    )
-    return f"{captured / own:.2f} ({milliseconds(captured)} for {milliseconds(own)})"
 
 
 def weights_seconds(bench: Bench) -> float:
