@@ -142,7 +142,7 @@ class StaticStepCache(Cache):
             sink = sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, 1)
             scores = torch.cat([scores, sink], -1)
         weights: torch.Tensor = scores.softmax(-1)[..., : keys.shape[2]]
-        return (weights.to(values.dtype) @ values).reshape(rows, 1, heads, -1)
+        return torch.matmul(weights.to(values.dtype), values).reshape(rows, 1, heads, -1)
 
 
 class StaticBuffers:
