@@ -17,6 +17,7 @@ import torch
 from transformers import CompileConfig
 
 from benchmarks.gpu.bench import Bench
+from benchmarks.gpu.captured_step import captured_ratio
 from benchmarks.gpu.cells import milliseconds
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.models import load_model
@@ -53,6 +54,7 @@ def table_rows(bench: Bench) -> dict[str, Row]:
         **recorder_rows(bench),
         **generate_rows(bench),
         **step_rows(bench),
+        **captured_rows(bench),
         **waiting_rows(bench),
         **loading_rows(bench),
         **compiled_rows(bench),
@@ -109,6 +111,19 @@ def step_rows(bench: Bench) -> dict[str, Row]:
             f"weights read once ({milliseconds(weights_seconds(bench))})",
             lambda n=n: milliseconds(step_seconds(bench, n)),
             "7 ms (7b)",
+        )
+        for n in (1, *bench.shape.rows)
+    }
+
+
+def captured_rows(bench: Bench) -> dict[str, Row]:
+    """A step that is a CUDA graph, against the model's own."""
+    return {
+        f"captured-{n}": Row(
+            f"a captured step of {n} candidates, recording",
+            "the model's own step",
+            lambda n=n: captured_ratio(bench, n),
+            "0.5",
         )
         for n in (1, *bench.shape.rows)
     }

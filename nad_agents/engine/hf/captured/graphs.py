@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -46,8 +46,10 @@ class CudaGraphs:
         Raises:
             RuntimeError: The function does what cannot be captured, such as waiting for the device.
         """
+        # torch leaves its streams untyped
+        cuda: Any = torch.cuda
         with torch.cuda.device(self._device):
-            stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+            stream, current = cuda.Stream(), cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UPS):

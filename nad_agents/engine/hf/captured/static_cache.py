@@ -140,10 +140,9 @@ class StaticStepCache(Cache):
         scores = scores + mask
         if sinks is not None:
             sink = sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, 1)
-            weights = torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
-        else:
-            weights = scores.softmax(-1)
-        return (weights.to(values.dtype) @ values).reshape(rows, 1, heads, -1)
+            scores = torch.cat([scores, sink], -1)
+        weights: torch.Tensor = scores.softmax(-1)[..., : keys.shape[2]]
+        return torch.matmul(weights.to(values.dtype), values).reshape(rows, 1, heads, -1)
 
 
 class StaticBuffers:
