@@ -614,7 +614,6 @@ class NeuronAgreementDecoder:
                         verification,
                         passes=config.passes,
                         selector=selector,
-                        enough_for_one=(sampling.n + 1) // 2,
                         threshold=config.decided_at,
                     )
                 else:
