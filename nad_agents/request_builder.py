@@ -159,7 +159,6 @@ class RequestBuilder:
             options.verification,
             passes=config.passes,
             selector=kept,
-            enough_for_one=(options.sampling.n + 1) // 2,
             threshold=config.decided_at,
         )
         return rule, kept, verdicts

@@ -73,7 +73,6 @@ class UntilPassed:
         verification: Number of candidates to check, and number to check at a time.
         passes: Number of candidates that must pass and agree, as the selector's votes or else the texts show.
         selector: Selector whose votes tell which candidates agree, and which leads.
-        enough_for_one: Number of candidates from which on one that passes is enough.
         threshold: Probability at which a candidate that passed no test counts as decided.
     """
 
@@ -85,7 +84,6 @@ class UntilPassed:
         *,
         passes: int = 1,
         selector: Selector,
-        enough_for_one: int = 0,
         threshold: float,
     ) -> None:
         self._verifier = verifier
@@ -94,7 +92,6 @@ class UntilPassed:
         self._checks_left = verification.max_checks
         self._passes = passes
         self._selector = selector
-        self._enough_for_one = enough_for_one
         self._decided = UntilDecided(selector, threshold)
         self._passed: dict[str, bool] = {}  # by fingerprint, whether a test was passed
         self._untested = False
@@ -123,9 +120,7 @@ class UntilPassed:
         passing = [i for i, key in enumerate(keys) if self._passed[key]]
         if self._untested and not passing:
             return self._decided.enough(group)
-        if len(passing) < self._passes:
-            return bool(passing) and len(group) >= self._enough_for_one
-        return self._passes == 1 or len(group) >= self._enough_for_one or self._agree(group, passing)
+        return len(passing) >= self._passes and (self._passes == 1 or self._agree(group, passing))
 
     def _agree(self, group: RolloutGroup, passing: list[int]) -> bool:
         """Return whether enough of the candidates that pass give the same answers."""

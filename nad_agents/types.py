@@ -231,8 +231,7 @@ class NADConfig(_Config):
     passes: int = Field(
         default=1,
         ge=1,
-        description='With until="passed", number of candidates that must pass and agree with one another; once half of '
-        "all candidates are sampled, one that passes is enough.",
+        description='With until="passed", number of candidates that must pass and agree with one another.',
     )
     keep: int = Field(default=1, ge=1, description="Candidates that survive pruning.")
     shrink: int = Field(default=2, ge=2, description='With pruning="halving", one candidate in this many goes on.')

@@ -91,8 +91,7 @@ def until_passed(wave: int, passes: int) -> Callable[[Problem, Sequence[int]], S
 
         def enough(end: int) -> bool:
             passing = [i for i in order[:end] if examples[i]]
-            most = max(Counter(problem.behaviours[passing].tolist()).values(), default=0)
-            return most >= passes or bool(passing and 2 * end >= len(order))
+            return max(Counter(problem.behaviours[passing].tolist()).values(), default=0) >= passes
 
         return order[: next(filter(enough, range(wave, len(order), wave)), len(order))]
 

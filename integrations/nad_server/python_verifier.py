@@ -31,6 +31,7 @@ class _NothingToCheck:
 
     passed: bool = True
     feedback: str = ""
+    tested: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {"passed": True, "feedback": "", "reason": "the answer holds no Python"}

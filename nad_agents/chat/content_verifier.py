@@ -17,6 +17,7 @@ class ToolCallVerdict:
 
     passed: bool = True
     feedback: str = ""
+    tested: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as JSON-serializable data."""

@@ -9,6 +9,7 @@ from nad_server.python_verifier import PythonAnswers
 from nad_server.sse import with_silences
 
 from nad_agents.testing import AcceptingVerifier, ScriptedAnswer, ScriptedDecoder
+from nad_agents.verification import is_tested_pass
 from tests.unit.server.servers import CHAT, counted, http, make_app
 
 PATH = "/v1/chat/completions"
@@ -82,8 +83,10 @@ def test_answers_without_python_pass_unseen():
     verifier = AcceptingVerifier()
     answers = PythonAnswers(verifier)
     for text in ("Hello.", "42", "Yes", "```json\n{}\n```", "```\nls -l\n```"):
-        assert answers.verify(text).passed
-        assert answers.verify(text).to_dict()["reason"] == "the answer holds no Python"
+        verdict = answers.verify(text)
+        assert verdict.to_dict()["reason"] == "the answer holds no Python"
+        assert verdict.passed
+        assert not is_tested_pass(verdict)
         assert answers.fingerprint(text) == text
     assert not verifier.calls
     for text in ("```python\nx = 1\n```", "Look:\n```\ndef f():\n    pass\n```\n", "```py\nx = 1"):
