@@ -153,8 +153,9 @@ licenses: $(RELEASE)
 
 sbom: $(RELEASE)
 	mkdir -p dist
-	$(BIN)/python docs/scripts/dependencies.py | $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml \
-	  --mc-type library --output-reproducible --output-file dist/sbom.json -
+	$(BIN)/python docs/scripts/dependencies.py | PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements \
+	  --pyproject pyproject.toml --mc-type library --output-reproducible --output-file dist/sbom.json -
+	$(BIN)/python docs/scripts/dependencies.py --complete dist/sbom.json
 
 $(RELEASE): $(READY)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group release

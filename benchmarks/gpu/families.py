@@ -15,9 +15,9 @@ from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.neurons.architectures import decoder_layers
 from nad_agents.neurons.recording_config import RecordingConfig
+from tests.feed_forward_formulas import assert_is_top, formula_layers
 from tests.model_families import FAMILIES, family_model
 from tests.tiny_models import byte_tokenizer
-from tests.feed_forward_formulas import assert_is_top, formula_layers
 
 
 def check_families(device: torch.device, limit: int | None, end: float) -> Iterator[tuple[str, dict[str, str]]]:

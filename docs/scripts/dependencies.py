@@ -1,14 +1,18 @@
 """Print what `nad-agents[all]` brings into this environment, a requirement per line: docs/scripts/dependencies.py.
 
 With `--names` the versions are left out. `make licenses` and `make sbom` use it, so that the tools of development,
-which are in the same environment, are not taken for dependencies.
+which are in the same environment, are not taken for dependencies. With `--complete FILE` a bill of materials in
+CycloneDX' JSON that was made from these lines gets what they do not say: the project's version, and which package asks
+for which.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -16,40 +20,62 @@ from packaging.utils import canonicalize_name
 ROOT = "nad-agents"
 
 
-def installed(name: str, extras: frozenset[str], seen: set[tuple[str, str]]) -> Iterator[Distribution]:
-    """Yield the distribution of this name and, in turn, of everything that it asks for here.
+def dependencies(name: str = ROOT, extras: frozenset[str] = frozenset({"all"})) -> dict[str, set[str]]:
+    """Return all distributions that one brings into this environment, itself included, each with those it asks for.
 
     Args:
         name: The distribution's name.
         extras: Its extras that are wanted.
-        seen: Names and extras that were looked at already.
     """
-    todo = {(name, extra) for extra in (extras or {""})} - seen
-    if not todo:
-        return
-    try:
-        found = distribution(name)
-    except PackageNotFoundError:
-        # an extra of somebody else's that is not installed
-        return
-    seen |= todo
-    yield found
-    for text in found.requires or ():
-        requirement = Requirement(text)
-        marker = requirement.marker
-        if marker is None or any(marker.evaluate({"extra": extra}) for _, extra in todo):
-            yield from installed(canonicalize_name(requirement.name), frozenset(requirement.extras), seen)
+    found: dict[str, set[str]] = {}
+    seen: set[tuple[str, str]] = set()
+    todo = [(name, extras)]
+    while todo:
+        name, extras = todo.pop()
+        new = {(name, extra) for extra in (extras or {""})} - seen
+        seen |= new
+        try:
+            requirements = [Requirement(text) for text in distribution(name).requires or ()] if new else []
+        except PackageNotFoundError:
+            # an extra of somebody else's that is not installed
+            continue
+        asked = found.setdefault(name, set())
+        for requirement in requirements:
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": extra}) for _, extra in new):
+                other = canonicalize_name(requirement.name)
+                asked.add(other)
+                todo.append((other, frozenset(requirement.extras)))
+    return {name: (asked & found.keys()) - {name} for name, asked in found.items()}
+
+
+def complete(bill: dict[str, Any]) -> None:
+    """Add the project's version and the graph of dependencies to a bill of materials.
+
+    Args:
+        bill: The document, as `cyclonedx-py requirements` writes it; changed in place.
+    """
+    root = bill["metadata"]["component"]
+    root["version"] = version(ROOT)
+    references = {canonicalize_name(component["name"]): component["bom-ref"] for component in bill["components"]}
+    references[ROOT] = root["bom-ref"]
+    bill["dependencies"] = [
+        {"ref": references[name], "dependsOn": sorted(references[other] for other in asked)}
+        for name, asked in sorted(dependencies().items())
+    ]
 
 
 def main() -> None:
-    """Print the requirements, sorted by name."""
-    found = {
-        canonicalize_name(package.metadata["Name"]): package.version.partition("+")[0]
-        for package in installed(ROOT, frozenset({"all"}), set())
-    }
-    del found[ROOT]
-    for name, version in sorted(found.items()):
-        sys.stdout.write(f"{name}\n" if "--names" in sys.argv else f"{name}=={version}\n")
+    """Print the requirements, sorted by name, or complete a bill of materials."""
+    if "--complete" in sys.argv:
+        path = Path(sys.argv[-1])
+        bill = json.loads(path.read_text(encoding="utf-8"))
+        complete(bill)
+        path.write_text(json.dumps(bill, indent=2) + "\n", encoding="utf-8")
+        return
+    for name in sorted(dependencies().keys() - {ROOT}):
+        pinned = f"{name}=={version(name).partition('+')[0]}"
+        sys.stdout.write(f"{name if '--names' in sys.argv else pinned}\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from importlib.metadata import distribution
 from pathlib import Path
 
 import httpx
@@ -59,11 +60,9 @@ def image(base, tmp_path_factory):
     shutil.copytree(ROOT / "deploy", folder / "deploy")
     options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", folder / "dist")
     subprocess.run([sys.executable, "-m", "pip", "wheel", *options, ROOT], check=True, timeout=240)
-    wanted = dependencies.installed("nad-agents", frozenset({"server", "gguf"}), set())
-    packages = {one.metadata["Name"]: one for one in (*wanted, *dependencies.installed("pip", frozenset(), set()))}
-    del packages["nad-agents"]
-    for package in packages.values():
-        pack_wheel(package, folder / "dist")
+    wanted = dependencies.dependencies("nad-agents", frozenset({"server", "gguf"})).keys() - {"nad-agents"}
+    for name in wanted | dependencies.dependencies("pip", frozenset()).keys():
+        pack_wheel(distribution(name), folder / "dist")
     arguments = ("--build-arg", f"BASE={base}", "--build-arg", "PIP_NO_INDEX=1")
     shown = docker("build", "--file", str(folder / "deploy" / "Dockerfile"), *arguments, "--tag", TAG, str(folder))
     yield TAG

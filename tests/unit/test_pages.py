@@ -1,5 +1,6 @@
 """The pages for those who carry on name what is there, and the configured tools run what they say."""
 
+import datetime as dt
 import re
 import shlex
 from pathlib import Path
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from nad_agents import __version__
 from tests.unit.docs_scripts import hooks, reference
 
 ROOT = Path(__file__).parents[2]
@@ -109,3 +111,11 @@ def test_hooks_and_workflow_run_the_tools_of_the_project():
     assert workflow["jobs"]["test"]["steps"][-1]["run"] == ".ci/run"
     checks = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert checks.index("make lint") < checks.index("make docs") < checks.index("make test")
+
+
+def test_the_changelog_lists_the_version_of_the_package_below_what_is_not_released():
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    version, date = re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)", headings[1]).groups()
+    assert version == __version__
+    dt.date.fromisoformat(date)
