@@ -6,7 +6,6 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
-from tests.unit.engine.hf.generations import ids, run, seeded
 from transformers import LogitsProcessor
 
 from nad_agents.engine.hf.captured import captured_steps, self_check
@@ -14,10 +13,11 @@ from nad_agents.engine.hf.captured.captured_steps import length_bucket, row_buck
 from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
+from tests.captured_steps import assert_same, engine
+from tests.generations import ids, run, seeded
 from tests.model_families import family_model
 from tests.step_trace import StepTrace
 from tests.tiny_models import EOS, make_model, tiny_model
-from tests.unit.engine.hf.captured.same_candidates import assert_same, engine
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 RECORDING = RecordingConfig(top_k=12, per_layer_top=8)

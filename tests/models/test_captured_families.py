@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.unit.engine.hf.generations import ids, run, seeded
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from nad_agents.engine.hf.captured.static_cache import StaticBuffers
@@ -13,8 +12,9 @@ from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.exceptions import GenerationError
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
+from tests.captured_steps import assert_same, engine
+from tests.generations import ids, run, seeded
 from tests.model_families import FAMILIES, family_model
-from tests.unit.engine.hf.captured.same_candidates import assert_same, engine
 
 LEFT_ALONE = {
     "the cache is not shared": {"Falcon", "Bloom", "GLM-5", "DeepSeek V4", "Llama 4"},
