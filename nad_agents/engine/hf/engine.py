@@ -4,8 +4,8 @@ transformers prepares what a generation needs (see `nad_agents.engine.hf.generat
 
 1. prefill the prompt except its last token, once, at batch size 1, in pieces (see `nad_agents.engine.hf.prefill`)
 2. expand the cache to N rows and add them to the batch
-3. per step: one forward pass for all rows, then signals, processors and a draw, one for all generations that sample
-   alike (see `nad_agents.engine.hf.decoding_steps`)
+3. per step: one forward pass for all rows, captured where that is possible (see `nad_agents.engine.hf.captured`), then
+   signals, processors and a draw, one for all generations that sample alike (see `nad_agents.engine.hf.decoding_steps`)
 4. every step on a CPU, every few steps elsewhere: read which candidates have ended
 5. per chunk: turn activations into neuron ids; rows of finished candidates leave the batch
 

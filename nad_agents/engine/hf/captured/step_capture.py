@@ -19,6 +19,9 @@ from nad_agents.neurons.tap import ActivationTap, LayerActivations, empty_step
 
 __all__ = ["Forward", "StepCapture"]
 
+_CHECKED_ROWS = 16
+"""Greatest number of rows that are held against the model's own; all go through the same kernels."""
+
 Forward = Callable[[torch.Tensor, torch.Tensor, None, Cache], torch.Tensor]
 """Runs the model on tokens [rows, 1] at positions [rows, 1], without a mask, and returns float32 [rows, vocabulary]."""
 
@@ -104,18 +107,20 @@ class StepCapture:
         """
         assert self._graphs is not None
         cache, device, synchronize = taken.cache, self._model.device, self._graphs.synchronize
+        # the logits of all rows in all steps might not fit into memory
+        checked = slice(None, None, -(-cache.rows // _CHECKED_ROWS))
 
         def captured_step() -> torch.Tensor:
             logits = taken.step(tokens)
             cache.advance(1)
-            return logits
+            return logits[checked]
 
         def own_step() -> torch.Tensor:
             logits = self._forward(tokens[:, None], cache.positions(1, device), None, cache)
             cache.advance(1)
-            return logits
+            return logits[checked]
 
-        captured = CheckedSteps.take(steps, captured_step, lambda: _dense(taken.activations), synchronize)
+        captured = CheckedSteps.take(steps, captured_step, lambda: _dense(taken.activations, checked), synchronize)
         taken.rewind(steps)
         own_activations: list[LayerActivations] = []
         with ExitStack() as entered:
@@ -126,7 +131,7 @@ class StepCapture:
             # the first step of a shape may choose kernels
             own_step()
             taken.rewind(1)
-            own = CheckedSteps.take(steps, own_step, lambda: _dense(own_activations), synchronize)
+            own = CheckedSteps.take(steps, own_step, lambda: _dense(own_activations, checked), synchronize)
             taken.rewind(steps)
         dtype = self._model.dtype
         exact = agree(captured.logits, own.logits, dtype) and agree(captured.activations, own.activations, dtype)
@@ -143,7 +148,7 @@ class StepCapture:
         entered.enter_context(self._tap).open_on(activations)
 
 
-def _dense(layers: Sequence[LayerActivations]) -> torch.Tensor:
-    """Return the activations of the layers without experts, [rows, width of all]."""
-    found = [layer.values[0] for layer in layers if layer.experts is None]
+def _dense(layers: Sequence[LayerActivations], rows: slice) -> torch.Tensor:
+    """Return the activations of some rows in the layers without experts, [rows, width of all]."""
+    found = [layer.values[0, rows] for layer in layers if layer.experts is None]
     return torch.cat(found, dim=-1) if found else torch.zeros(1, 0)

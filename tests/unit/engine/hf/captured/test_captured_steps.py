@@ -154,6 +154,13 @@ class TestMoreRows:
         assert [row_bucket(rows) for rows in (1, 2, 3, 4, 5, 64, 65, 256)] == [1, 2, 4, 4, 8, 64, 128, 256]
         assert [length_bucket(length) for length in (1, 256, 257)] == [256, 256, 512]
 
+    def test_of_many_rows_some_are_proven(self, recorded):
+        request = seeded(ids("yes"), SamplingConfig(n=35, max_new_tokens=8, **FREE), 3, RECORDING)
+        model = tiny_model()
+        (own,), (captured,) = run(engine(model, compile=False), request), run(engine(model), request)
+        assert_same(own, captured)
+        assert replays(recorded) == self_check.CHECKED_STEPS + 8
+
     def test_too_many_rows(self, recorded, monkeypatch):
         monkeypatch.setattr(captured_steps, "_MOST_ROWS", 4)
         sampling = SamplingConfig(n=5, max_new_tokens=12, **FREE)
