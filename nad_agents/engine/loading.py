@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nad_agents.engine.base import DEFAULT_ROWS, Engine
+from nad_agents.engine.base import Engine
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model
 from nad_agents.models.adapter import find_adapter
-from nad_agents.types import EngineName
+from nad_agents.types import DEFAULT_ROWS, EngineName
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,6 @@ def load_engine(
         msg = f"engine={name!r} is unknown; choose one of {', '.join(get_args(EngineName))}"
         raise ConfigurationError(msg)
     if name == "hf":
-        from nad_agents.engine.hf.engine import HFEngine
-
         if options:
             msg = f"engine_options={dict(options)!r} are for other engines; engine='hf' has none, leave them out"
             raise ConfigurationError(msg)
@@ -68,7 +66,7 @@ def load_engine(
             loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
         else:
             loaded = model if adapter is None else model.with_adapter(adapter)
-        return loaded, HFEngine(loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes)
+        return _start_hf(loaded, prefix_bytes)
     if adapter is not None and (name == "openai" or "base_url" in options):
         raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
     if isinstance(model, LoadedModel):
@@ -96,16 +94,37 @@ def load_engine(
     return engine.loaded, engine
 
 
-def with_adapter(engine: Engine, adapter: str | Path) -> ServedModel:
-    """Load a LoRA adapter into a running engine of vLLM, and return the model that has it.
+def with_adapter(
+    loaded: LoadedModel | ServedModel, engine: Engine, adapter: str | Path, *, prefix_bytes: int | None
+) -> tuple[LoadedModel | ServedModel, Engine]:
+    """Load a LoRA adapter beside a model that an engine already runs.
+
+    Args:
+        loaded: The model.
+        engine: The engine that runs the model.
+        adapter: Folder or hub id of the adapter.
+        prefix_bytes: Memory for the keys and values of earlier prompts, for "hf"; None lets the engine choose.
+
+    Returns:
+        The model with the adapter, and the engine that runs it: for "hf" another one, which shares the weights, and for
+        "vllm" the same.
 
     Raises:
-        ConfigurationError: The engine is another one, or it has no room for the adapter.
+        ConfigurationError: The model has an adapter already, or the engine has no room for the adapter or cannot load
+            any.
         ModelLoadError: The adapter does not exist, or it does not fit the model.
         UnsupportedModelError: The adapter is not a LoRA adapter.
     """
+    if isinstance(loaded, LoadedModel):
+        return _start_hf(loaded.with_adapter(adapter), prefix_bytes)
     from nad_agents.engine.vllm.engine import VLLMEngine
 
     if not isinstance(engine, VLLMEngine):
         raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
-    return engine.with_adapter(find_adapter(adapter, needs_peft=False))
+    return engine.with_adapter(find_adapter(adapter, needs_peft=False)), engine
+
+
+def _start_hf(loaded: LoadedModel, prefix_bytes: int | None) -> tuple[LoadedModel, Engine]:
+    from nad_agents.engine.hf.engine import HFEngine
+
+    return loaded, HFEngine(loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes)
