@@ -101,6 +101,10 @@ def _checked_rank(path: Path, adapter: str | Path) -> int:
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """Put an adapter beside a model's weights, in place, and return the model itself.
 
+    Args:
+        model: The model, without an adapter.
+        adapter: The adapter.
+
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
     """
@@ -112,6 +116,10 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
 def merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """Merge an adapter into a model's weights, in place.
+
+    Args:
+        model: The model, without an adapter.
+        adapter: The adapter.
 
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.

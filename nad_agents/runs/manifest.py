@@ -63,7 +63,12 @@ class RunManifest(BaseModel):
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
-    """Write `run.json` atomically."""
+    """Write `run.json` atomically.
+
+    Args:
+        folder: The run's folder.
+        manifest: The settings of the run.
+    """
     partial = folder / f".{_NAME}.partial"
     with partial.open("w", encoding="utf-8") as file:
         json.dump(manifest.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
