@@ -10,11 +10,13 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.types import DEFAULT_ROWS
 
 __all__ = ["MAX_ROWS_DESCRIPTION", "bounds", "description", "option_error", "optional_field"]
 
 MAX_ROWS_DESCRIPTION = (
-    "Most candidates that are generated at the same time; auto is 128, and on a GPU as many as its memory holds."
+    f"Most candidates that are generated at the same time; auto is {DEFAULT_ROWS}, and on a GPU as many as its memory "
+    "holds."
 )
 """Description of the option `max_rows`, which the server and the commands have and no config."""
 

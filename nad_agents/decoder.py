@@ -108,6 +108,8 @@ class NeuronAgreementDecoder(BaseDecoder):
         check_configuration(self.sampling, self.config)
         if prefix_cache_mb is not None and prefix_cache_mb < 0:
             raise ConfigurationError(f"prefix_cache_mb is {prefix_cache_mb}; give 0 or more")
+        self._max_rows, self._share_batches, self._engine_options = max_rows, share_batches, engine_options or {}
+        self._prefix_bytes = None if prefix_cache_mb is None else prefix_cache_mb * 2**20
         self.loaded, self.engine = load_engine(
             engine,
             model,
@@ -115,12 +117,10 @@ class NeuronAgreementDecoder(BaseDecoder):
             device=device,
             dtype=dtype,
             max_rows=max_rows,
-            prefix_bytes=None if prefix_cache_mb is None else prefix_cache_mb * 2**20,
-            options=engine_options or {},
+            prefix_bytes=self._prefix_bytes,
+            options=self._engine_options,
         )
-        self._max_rows, self._prefix_cache_mb, self._engine_options = max_rows, prefix_cache_mb, engine_options
-        rows = self.engine.fitting_rows if max_rows == "auto" else max_rows
-        self._scheduler = Scheduler(self.engine, max_rows=rows, share_batches=share_batches)
+        self._scheduler = self._make_scheduler()
 
     def with_adapter(self, adapter: str | Path) -> NeuronAgreementDecoder:
         """Return a decoder of the same model with a LoRA adapter, which shares the weights with this one.
@@ -137,21 +137,12 @@ class NeuronAgreementDecoder(BaseDecoder):
             ModelLoadError: The adapter does not exist, or it does not fit the model.
             UnsupportedModelError: The adapter is not a LoRA adapter.
         """
-        if isinstance(self.loaded, LoadedModel):
-            return NeuronAgreementDecoder(
-                self.loaded,
-                adapter=adapter,
-                sampling=self.sampling,
-                config=self.config,
-                verifier=self.verifier,
-                verification=self.verification,
-                max_rows=self._max_rows,
-                share_batches=self._scheduler.share_batches,
-                prefix_cache_mb=self._prefix_cache_mb,
-                engine_options=self._engine_options,
-            )
         other = copy.copy(self)
-        other.loaded = with_adapter(self.engine, adapter)
+        other.loaded, other.engine = with_adapter(
+            self.loaded, self.engine, adapter, prefix_bytes=self._prefix_bytes, options=self._engine_options
+        )
+        if other.engine is not self.engine:
+            other._scheduler = other._make_scheduler()
         return other
 
     @property
@@ -283,3 +274,7 @@ class NeuronAgreementDecoder(BaseDecoder):
             if request.later_waves is not None:
                 request.later_waves.start()
         return [request.pending for request in built]
+
+    def _make_scheduler(self) -> Scheduler:
+        rows = self.engine.fitting_rows if self._max_rows == "auto" else self._max_rows
+        return Scheduler(self.engine, max_rows=rows, share_batches=self._share_batches)

@@ -303,7 +303,12 @@ def template_source(tokenizer: PreTrainedTokenizerBase, *, tools: bool) -> str |
 
 
 def reads_variable(template: str, name: str) -> bool:
-    """Return whether a template may read a variable; False is certain, True is not."""
+    """Return whether a template may read a variable; False is certain, True is not.
+
+    Args:
+        template: Source of a chat template.
+        name: Name of the variable.
+    """
     return re.search(rf"\b{re.escape(name)}\b", template) is not None
 
 

@@ -101,6 +101,10 @@ class PruningPolicy:
 def pruning_stages(config: NADConfig, n: int) -> tuple[int, ...]:
     """Return how many of n candidates go on after the first, second, ... chunk; empty if none is ever dropped.
 
+    Args:
+        config: Says when candidates are dropped, and how many are kept.
+        n: Number of candidates.
+
     >>> pruning_stages(NADConfig(pruning="halving", shrink=4), 64)
     (16, 4, 1)
     """

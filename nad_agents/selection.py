@@ -56,6 +56,10 @@ def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
 def check_configuration(sampling: SamplingConfig, config: NADConfig) -> None:
     """Refuse settings that cannot work, before a model is loaded or anything is generated.
 
+    Args:
+        sampling: How candidates are sampled.
+        config: How candidates are recorded, compared and pruned.
+
     Raises:
         ConfigurationError: The selector is unknown, needs more candidates, needs neurons that are not recorded, or
             cannot judge the beginnings of answers; or candidates of several waves would be compared while they grow.

@@ -14,6 +14,7 @@ from nad_agents.rollouts import FinishReason
 
 __all__ = [
     "BEHAVIOUR_SELECTORS",
+    "DEFAULT_ROWS",
     "NOT_GIVEN",
     "Candidate",
     "EngineName",
@@ -50,6 +51,9 @@ ScoreName = Literal["activation", "attribution"]
 EngineName = Literal["hf", "vllm", "openai"]
 """Engine that runs the model: transformers in the caller's process, vLLM in its own processes, or a server with
 OpenAI's protocol, which shows no neurons."""
+
+DEFAULT_ROWS = 128
+"""Greatest number of candidates in one batch where neither the caller nor a GPU's memory bounds it."""
 
 Similarity = Literal["jaccard", "weighted_jaccard", "weighted_jaccard_rates", "cosine"]
 """How two candidates' activated neurons are compared."""

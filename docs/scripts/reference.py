@@ -309,10 +309,11 @@ def errors_page() -> str:
 
     from nad_agents import exceptions
     from nad_agents.cli.commands import exit_code
+    from nad_agents.runs import record_file
 
     known = {
         cls
-        for module in (exceptions, langchain_errors, base, verifier)
+        for module in (exceptions, record_file, langchain_errors, base, verifier)
         for cls in vars(module).values()
         if inspect.isclass(cls) and issubclass(cls, Exception) and cls.__module__ == module.__name__
     }

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from nad_agents.engine.base import DEFAULT_ROWS
 from nad_agents.ray_cluster import ReplicaOptions
+from nad_agents.types import DEFAULT_ROWS
 from nad_server.options import ServeOptions
 
 __all__ = ["RayOptions"]

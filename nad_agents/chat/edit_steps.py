@@ -157,7 +157,12 @@ def step_fault(
 
 
 def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """Return how arguments violate their schema; None if they do not, or if the violation can be repaired."""
+    """Return how arguments violate their schema; None if they do not, or if the violation can be repaired.
+
+    Args:
+        arguments: Arguments of a call.
+        schema: JSON schema of the arguments.
+    """
     try:
         fitting_arguments(arguments, schema)
     except ArgumentsError as error:

@@ -32,6 +32,10 @@ _ARGUMENTS = re.compile(r'"(?:arguments|parameters)"\s*:\s*')
 def decode_json(text: str, at: int) -> tuple[Any, int]:
     """Return the JSON value at a position of a text, and the position of its end.
 
+    Args:
+        text: Text that holds JSON.
+        at: Position at which the value begins.
+
     Raises:
         ValueError: There is no JSON value at the position.
         RecursionError: The value is nested too deeply.

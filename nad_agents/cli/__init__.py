@@ -3,8 +3,8 @@
 The command line is an application on top of the library. It uses the sandbox as well, which it imports when a command
 needs it, and other packages add commands through the entry-point group ``nad_agents.commands``.
 
-Exit codes: 0 answered; 1 the model or the verifier failed; 2 a parameter or the prompt is wrong; 3 no candidate passed
-the checks; 4 something is missing (model, optional package, sandbox); 130 interrupted.
+Exit codes: 0 answered; 1 the model or the verifier failed; 2 a parameter, the prompt or a recorded run is wrong; 3 no
+candidate passed the checks; 4 something is missing (model, optional package, sandbox); 130 interrupted.
 """
 
 from __future__ import annotations

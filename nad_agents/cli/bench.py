@@ -120,6 +120,7 @@ def bench(
     The problems come in random order, and an interrupted run can be resumed.
     """
     from nad_agents.evaluation.datasets import load_problems, shuffled
+    from nad_agents.runs.folder import check_run_folder
 
     # 1. what cannot work is refused before a model is loaded
     rows, together = count_or_auto("--max-rows", max_rows), count_or_auto("--in-flight", in_flight)
@@ -136,6 +137,7 @@ def bench(
     copies = ReplicaOptions.parse(given) if ray else None
     if judge and any(problem.kind == "code" for problem in problems[:wanted]):
         _check_sandbox()
+    check_run_folder(out, resume=resume)
     console = Console(stderr=True)
     # 2. the model, whose candidates for a problem do not depend on which problems came before
     decoder_options = {

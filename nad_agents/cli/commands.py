@@ -97,7 +97,9 @@ def _root(
 
 def exit_code(error: BaseException) -> int:
     """Return the exit status for an error, by which scripts recognize the kind of error."""
-    if isinstance(error, (ConfigurationError, PromptError)):
+    from nad_agents.runs.record_file import RunError
+
+    if isinstance(error, (ConfigurationError, PromptError, RunError)):
         return 2
     if isinstance(error, NoCandidatePassedError):
         return 3

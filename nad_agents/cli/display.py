@@ -48,7 +48,12 @@ _MARKS = {True: "[green]passed[/]", False: "[red]failed[/]", None: "[dim]-[/]"}
 
 @contextmanager
 def loading(console: Console, name: str) -> Iterator[None]:
-    """Show a spinner while a model loads."""
+    """Show a spinner while a model loads.
+
+    Args:
+        console: Console that shows the spinner.
+        name: Name of the model.
+    """
     with console.status(f"Loading {name} ..."):
         yield
 
@@ -145,13 +150,24 @@ def summary(selection: Selection) -> str:
 
 
 def answer_panel(text: str, *, code: bool, title: str) -> Panel:
-    """Return the answer as highlighted code or rendered Markdown."""
+    """Return the answer as highlighted code or rendered Markdown.
+
+    Args:
+        text: The answer.
+        code: Whether the answer is a Python program.
+        title: Title of the panel.
+    """
     body: RenderableType = Syntax(text, "python", word_wrap=True) if code else Group(Markdown(text))
     return Panel(body, title=title, title_align="left", border_style="green")
 
 
 def show_evidence(console: Console, evidence: Evidence) -> None:
-    """Print the table that compares the selectors, or why they cannot be compared."""
+    """Print the table that compares the selectors, or why they cannot be compared.
+
+    Args:
+        console: Console that shows the table.
+        evidence: The comparison of the selectors.
+    """
     from nad_agents.evaluation.tables import short_table
 
     title = f"{evidence.problems} problems, {evidence.candidates} candidates each, {evidence.mixed} with both outcomes"

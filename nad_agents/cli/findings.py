@@ -37,7 +37,12 @@ class Finding:
 
 
 def show_finding(console: Console, finding: Finding) -> None:
-    """Print a finding as a row; the rows of all findings form a table."""
+    """Print a finding as a row; the rows of all findings form a table.
+
+    Args:
+        console: Console that shows the row.
+        finding: What was found on this machine.
+    """
     row = Table.grid(padding=(0, 1))
     row.add_column(width=_MARK_WIDTH)
     row.add_column(width=_NAME_WIDTH, overflow="fold")

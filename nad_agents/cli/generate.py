@@ -295,7 +295,7 @@ def _read_tests(tests: Path | None) -> str | None:
         return tests.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        msg = f"the tests {tests} cannot be read: {reason}"
+        msg = f"the tests {tests} cannot be read: {reason}; give a file of Python tests"
         raise ConfigurationError(msg) from error
 
 

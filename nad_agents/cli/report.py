@@ -37,11 +37,13 @@ def report(
     """Score a recorded run, compare the selectors on it, and write tables, figures and an HTML page."""
     from nad_agents.evaluation.report import write_report
     from nad_agents.runs import RecordedRun
+    from nad_agents.runs.folder import make_folder
 
     compared = parse_selectors(selectors)
     recorded, console = RecordedRun(run), Console(stderr=True)
-    score_recorded(console, recorded, workers=workers, timeout=timeout)
     folder = out or recorded.folder / "report"
+    make_folder(folder)
+    score_recorded(console, recorded, workers=workers, timeout=timeout)
     with console.status("Comparing the selectors ..."):
         evidence = write_report(recorded, folder, selectors=compared, workers=workers, half_seed=half_seed)
     show_evidence(Console(), evidence)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from transformers import LogitsProcessor
 
+from nad_agents.constrained.finite_numbers import FiniteNumbers
 from nad_agents.constrained.finite_values import endless_reference
 from nad_agents.constrained.grammar import Grammar, json_rule
 from nad_agents.constrained.logits_processor import GrammarLogitsProcessor
@@ -22,7 +23,8 @@ from nad_agents.constrained.regex_width import pattern_growth
 from nad_agents.constrained.schema_errors import compile_error_reason, failing_subschema
 from nad_agents.constrained.structured_output import StructuredOutput
 from nad_agents.constrained.subschemas import has_keyword
-from nad_agents.constrained.token_budget import JSON_ENDING_TEXTS, TokenBudget
+from nad_agents.constrained.token_budget import TokenBudget
+from nad_agents.constrained.vocabulary_texts import JSON_ENDING_TEXTS, vocabulary_texts
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError, MissingDependencyError
 from nad_agents.fork import ForkSafeLock
@@ -52,8 +54,8 @@ def make_processors(
         max_new_tokens: Token limit of a candidate.
 
     Returns:
-        A function that makes the processors of one request. For a model that another process runs, these carry the
-        grammar, which that process enforces.
+        A function that makes the processors of one request, which also keep the numbers of JSON finite. For a model
+        that another process runs, these carry the grammar, which that process enforces.
 
     Raises:
         MissingDependencyError: llguidance is not installed.
@@ -87,7 +89,8 @@ def make_processors(
         # a rule for calls surrounds the schema of the arguments with text
         only_schema = schemas[0] if len(schemas) == 1 and "calls:" not in grammar.lark else None
         return lambda: [StructuredOutput(grammar.lark, only_schema)]
-    return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget)]
+    finite = FiniteNumbers(vocabulary_texts(loaded.tokenizer)) if grammar.json else None
+    return lambda: [GrammarLogitsProcessor(matcher.deep_copy(), end_tokens(loaded), max_new_tokens, budget, finite)]
 
 
 def _compile_error(

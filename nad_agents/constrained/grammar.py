@@ -58,7 +58,12 @@ class Grammar:
 
 
 def json_rule(name: str, schema: Mapping[str, Any]) -> str:
-    """Return a grammar rule for values of a JSON schema."""
+    """Return a grammar rule for values of a JSON schema.
+
+    Args:
+        name: Name of the rule.
+        schema: The JSON schema.
+    """
     return f"{name}: %json {json.dumps({**schema, 'x-guidance': _SPACING})}\n"
 
 

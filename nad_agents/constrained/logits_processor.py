@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor
 
+from nad_agents.constrained.finite_numbers import FiniteNumbers
 from nad_agents.constrained.token_budget import EndingState, TokenBudget
 from nad_agents.exceptions import GenerationError
 
@@ -46,15 +47,22 @@ class GrammarLogitsProcessor(LogitsProcessor):
         end_tokens: Tokens that end a candidate.
         max_new_tokens: Token limit of a candidate.
         token_budget: Completes answers within the token limit.
+        finite_numbers: Bounds the numbers of JSON; None for answers that are not JSON.
     """
 
     def __init__(
-        self, matcher: LLMatcher, end_tokens: Sequence[int], max_new_tokens: int, token_budget: TokenBudget
+        self,
+        matcher: LLMatcher,
+        end_tokens: Sequence[int],
+        max_new_tokens: int,
+        token_budget: TokenBudget,
+        finite_numbers: FiniteNumbers | None = None,
     ) -> None:
         self._start = matcher
         self._end_tokens = set(end_tokens)
         self._limit = max_new_tokens
         self._token_budget = token_budget
+        self._finite_numbers = finite_numbers
         self._prompt_length = -1
         self._rows: list[_GrammarRow] = []
         self._previous_ids: torch.Tensor | None = None
@@ -79,6 +87,8 @@ class GrammarLogitsProcessor(LogitsProcessor):
         allowed, rows_with_choice = self._allowed(scores.shape[1])
         for i in rows_with_choice:
             row = self._rows[i]
+            if self._finite_numbers is not None:
+                self._finite_numbers.restrict(row.tokens, allowed[i])
             remaining = self._limit - len(row.tokens)
             self._token_budget.restrict(row.ending, row.matcher, row.tokens, remaining, allowed[i])
         _forbid(scores, allowed)

@@ -119,7 +119,12 @@ def _computed(text: str, limits: NumberLimits) -> Iterator[str]:
 
 
 def shortest_number(schema: Mapping[str, Any], *, integer: bool) -> str:
-    """Return approximately the shortest text of a number that fits a schema."""
+    """Return approximately the shortest text of a number that fits a schema.
+
+    Args:
+        schema: JSON schema of the number.
+        integer: Whether the number has to be whole.
+    """
     limits = number_limits([schema])
     tried = [Fraction(text) for text in ("0", "1", "2", "-1", "0.1", "0.5", "-0.1")]
     tried += [value + shift for value in limits.values for shift in (0, 1, -1)]

@@ -37,7 +37,12 @@ def iter_subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[st
 
 
 def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return a copy of a schema in which `change` has replaced every schema directly within it."""
+    """Return a copy of a schema in which `change` has replaced every schema directly within it.
+
+    Args:
+        schema: A JSON schema.
+        change: Returns what takes a subschema's place.
+    """
     changed = dict(schema)
     for key in _BY_NAME:
         if isinstance(changed.get(key), Mapping):
@@ -52,7 +57,12 @@ def map_subschemas(schema: Mapping[str, Any], change: Callable[[Any], Any]) -> d
 
 
 def resolve_reference(reference: str, root: Any) -> Any:
-    """Return the part of a schema that a reference such as ``#/$defs/Item`` names; an empty schema if it has none."""
+    """Return the part of a schema that a reference such as ``#/$defs/Item`` names; an empty schema if it has none.
+
+    Args:
+        reference: Value of a ``$ref``.
+        root: The whole schema, which the reference points into.
+    """
     target = root
     for part in reference.removeprefix("#").strip("/").split("/"):
         if part:
@@ -62,7 +72,12 @@ def resolve_reference(reference: str, root: Any) -> Any:
 
 
 def has_keyword(schema: Any, keyword: str) -> bool:
-    """Return whether a keyword occurs anywhere in nested schemas; True is no proof, as a property may have its name."""
+    """Return whether a keyword occurs anywhere in nested schemas; True is no proof, as a property may have its name.
+
+    Args:
+        schema: A JSON schema, or a list of schemas.
+        keyword: Name of the keyword, such as ``minProperties``.
+    """
     if isinstance(schema, Mapping):
         return keyword in schema or any(has_keyword(part, keyword) for part in schema.values())
     return isinstance(schema, list) and any(has_keyword(part, keyword) for part in schema)

@@ -9,8 +9,6 @@ unrestricted; after that only tokens that keep the ending within the budget are 
 from __future__ import annotations
 
 import re
-import string
-import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,22 +18,18 @@ import torch
 from numpy.typing import NDArray
 
 from nad_agents.constrained.number_endings import NumberLimits, number_ending
-from nad_agents.fork import ForkSafeLock
+from nad_agents.constrained.vocabulary_texts import JSON_ENDING_TEXTS, vocabulary_texts
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["JSON_ENDING_TEXTS", "EndingState", "TokenBudget", "json_string_state", "repeats_key"]
-
-JSON_ENDING_TEXTS = ("}", "]", '"', ",", ":", " ", "0", "null", "true", "n", "t", "[", "{")
-"""What to write in JSON outside a string, in the order that leads to the end soonest."""
+__all__ = ["EndingState", "TokenBudget", "json_string_state", "repeats_key"]
 
 _AFTER_NUMBER = ("}", "]", ",")
 
 _IN_NUMBER = re.compile(r"(?:[0-9][.]?|-)\Z")
 
-_LITERALS = {*string.digits, "true", "false", "null"}
 _MAX_ENDING = 4096
 """Number of tokens after which the search for an ending gives up."""
 
@@ -46,30 +40,8 @@ _MARGIN = 8
 """Tokens that any single token may commit a candidate to: an escape in a string, or several brackets at once."""
 
 
-@dataclass(frozen=True)
-class _VocabularyTexts:
-    """The texts of a tokenizer's vocabulary, and what they mean in JSON.
-
-    Attributes:
-        texts: Text of each token, by id.
-        exact: Token id by text, for single characters and the texts in `JSON_ENDING_TEXTS`.
-        fill: Float32 [tokens], how many characters of a string a token fills; the highest fills a length soonest.
-        plain: Bool [tokens], whether a token within a string neither ends the string nor escapes anything.
-        literals: Bool [tokens], whether a token is a digit or a JSON literal.
-    """
-
-    texts: list[str]
-    exact: dict[str, int]
-    fill: NDArray[np.float32]
-    plain: torch.Tensor
-    literals: torch.Tensor
-
-
 _ChooseToken = Callable[["LLMatcher", NDArray[np.bool_]], int | None]
 """Chooses one of the allowed tokens where none of the ending texts is allowed."""
-
-_VOCABULARIES: weakref.WeakKeyDictionary[PreTrainedTokenizerBase, _VocabularyTexts] = weakref.WeakKeyDictionary()
-_VOCABULARIES_LOCK = ForkSafeLock()
 
 
 @dataclass(eq=False)
@@ -116,7 +88,7 @@ class TokenBudget:
         distinct_keys: bool = False,
     ) -> None:
         self._ending_texts = ending_texts
-        self._vocabulary = _vocabulary_texts(tokenizer)
+        self._vocabulary = vocabulary_texts(tokenizer)
         self._end_tokens = list(end_tokens)
         self._numbers = numbers
         self._distinct_keys = distinct_keys
@@ -304,32 +276,6 @@ class TokenBudget:
     def _text(self, tokens: Sequence[int]) -> str:
         texts = self._vocabulary.texts
         return "".join(texts[token] for token in tokens if token < len(texts))
-
-
-def _vocabulary_texts(tokenizer: PreTrainedTokenizerBase) -> _VocabularyTexts:
-    with _VOCABULARIES_LOCK:
-        if tokenizer not in _VOCABULARIES:
-            texts = [str(text) for text in tokenizer.batch_decode([[i] for i in range(len(tokenizer))])]
-            wanted = {*JSON_ENDING_TEXTS, *string.printable.strip()}
-            exact: dict[str, int] = {}
-            names = tokenizer.convert_ids_to_tokens(list(range(len(texts))))
-            for i, text in enumerate(texts):
-                # a SentencePiece tokenizer decodes a token with a space before the text to the same text
-                if text in wanted and (text not in exact or names[i] == text != names[exact[text]]):
-                    exact[text] = i
-            special = set(tokenizer.all_special_ids)
-            # a token that ends in the middle of a character determines the next ones, as an escape does
-            plain = [bool(t) and not {'"', "\\", "\ufffd"} & set(t) and i not in special for i, t in enumerate(texts)]
-            fill = [len(t) if t.isascii() and t.isalnum() else 0.5 * p for t, p in zip(texts, plain, strict=True)]
-            _VOCABULARIES[tokenizer] = _VocabularyTexts(
-                texts=texts,
-                # one of each kind first, then rare characters first, so that one that a pattern waits for comes early
-                exact=dict(sorted(exact.items(), key=lambda x: (x[0] not in "0aA", x[0].isalpha(), x[0].isdigit()))),
-                fill=np.array(fill, np.float32),
-                plain=torch.tensor(plain),
-                literals=torch.tensor([text in _LITERALS for text in texts]),
-            )
-        return _VOCABULARIES[tokenizer]
 
 
 def json_string_state(text: str, *, inside: bool = False, escaped: bool = False) -> tuple[bool, bool]:

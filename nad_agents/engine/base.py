@@ -21,10 +21,7 @@ from nad_agents.rollouts import FinishReason, NeuronLayout, RolloutGroup
 from nad_agents.selectors.base import Selector
 from nad_agents.types import SamplingConfig
 
-__all__ = ["DEFAULT_ROWS", "Engine", "Generation", "GenerationRequest", "Prefill"]
-
-DEFAULT_ROWS = 128
-"""Greatest number of rows of a batch that nothing else bounds."""
+__all__ = ["Engine", "Generation", "GenerationRequest", "Prefill"]
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nad_agents.engine.base import DEFAULT_ROWS, Engine
+from nad_agents.engine.base import Engine
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model
 from nad_agents.models.adapter import find_adapter
-from nad_agents.types import EngineName
+from nad_agents.types import DEFAULT_ROWS, EngineName
 
 if TYPE_CHECKING:
     import torch
+
+    from nad_agents.engine.hf.options import HFEngineOptions
 
 __all__ = ["load_engine", "with_adapter"]
 
@@ -60,7 +62,6 @@ def load_engine(
         msg = f"engine={name!r} is unknown; choose one of {', '.join(get_args(EngineName))}"
         raise ConfigurationError(msg)
     if name == "hf":
-        from nad_agents.engine.hf.engine import HFEngine
         from nad_agents.engine.hf.options import HFEngineOptions
 
         own = HFEngineOptions.parse(options)
@@ -69,10 +70,7 @@ def load_engine(
             loaded = load_model(model, device=device, dtype=dtype, adapter=adapter)
         else:
             loaded = model if adapter is None else model.with_adapter(adapter)
-        engine = HFEngine(
-            loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes, compile=own.compile
-        )
-        return loaded, engine
+        return _start_hf(loaded, prefix_bytes, own)
     if adapter is not None and (name == "openai" or "base_url" in options):
         raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
     if isinstance(model, LoadedModel):
@@ -100,16 +98,50 @@ def load_engine(
     return started.loaded, started
 
 
-def with_adapter(engine: Engine, adapter: str | Path) -> ServedModel:
-    """Load a LoRA adapter into a running engine of vLLM, and return the model that has it.
+def with_adapter(
+    loaded: LoadedModel | ServedModel,
+    engine: Engine,
+    adapter: str | Path,
+    *,
+    prefix_bytes: int | None,
+    options: Mapping[str, Any],
+) -> tuple[LoadedModel | ServedModel, Engine]:
+    """Load a LoRA adapter beside a model that an engine already runs.
+
+    Args:
+        loaded: The model.
+        engine: The engine that runs the model.
+        adapter: Folder or hub id of the adapter.
+        prefix_bytes: Memory for the keys and values of earlier prompts, for "hf"; None lets the engine choose.
+        options: Options of the engine's own that it was started with.
+
+    Returns:
+        The model with the adapter, and the engine that runs it: for "hf" another one, which shares the weights, and for
+        "vllm" the same.
 
     Raises:
-        ConfigurationError: The engine is another one, or it has no room for the adapter.
+        ConfigurationError: The model has an adapter already, or the engine has no room for the adapter or cannot load
+            any.
         ModelLoadError: The adapter does not exist, or it does not fit the model.
         UnsupportedModelError: The adapter is not a LoRA adapter.
     """
+    if isinstance(loaded, LoadedModel):
+        from nad_agents.engine.hf.options import HFEngineOptions
+
+        return _start_hf(loaded.with_adapter(adapter), prefix_bytes, HFEngineOptions.parse(options))
     from nad_agents.engine.vllm.engine import VLLMEngine
 
     if not isinstance(engine, VLLMEngine):
         raise ConfigurationError(_AT_A_SERVER.format(adapter=str(adapter)))
-    return engine.with_adapter(find_adapter(adapter, needs_peft=False))
+    return engine.with_adapter(find_adapter(adapter, needs_peft=False)), engine
+
+
+def _start_hf(
+    loaded: LoadedModel, prefix_bytes: int | None, options: HFEngineOptions
+) -> tuple[LoadedModel, Engine]:
+    from nad_agents.engine.hf.engine import HFEngine
+
+    engine = HFEngine(
+        loaded.model, loaded.tokenizer, name=loaded.name, prefix_bytes=prefix_bytes, compile=options.compile
+    )
+    return loaded, engine

@@ -18,10 +18,11 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 
-from nad_agents.engine.base import DEFAULT_ROWS, Engine
+from nad_agents.engine.base import Engine
 from nad_agents.engine.scheduled_request import GenerationResult, ScheduledRequest
 from nad_agents.exceptions import ConfigurationError, GenerationError, NADError
 from nad_agents.fork import call_in_forked_child
+from nad_agents.types import DEFAULT_ROWS
 
 __all__ = ["Scheduler"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
+from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.exceptions import GenerationError
+from nad_agents.types import DEFAULT_ROWS
 
 __all__ = ["StreamedEngine", "StreamedPrefill"]
 

@@ -51,7 +51,12 @@ def final_answer(text: str, expected: str) -> str | None:
 
 
 def same_answer(answer: str, expected: str) -> bool:
-    """Return whether two answers are equal: as numbers, else as text without white space and TeX spacing."""
+    """Return whether two answers are equal: as numbers, else as text without white space and TeX spacing.
+
+    Args:
+        answer: A candidate's answer.
+        expected: The right answer.
+    """
     a, b = _value(answer), _value(expected)
     return a == b if a is not None and b is not None else _plain(answer) == _plain(expected)
 

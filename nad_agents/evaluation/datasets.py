@@ -183,5 +183,10 @@ def _multiple_choice(name: str, fields: Mapping[str, Any]) -> Problem:
 
 
 def shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
-    """Return the problems in a random order that depends on nothing but the seed and their ids."""
+    """Return the problems in a random order that depends on nothing but the seed and their ids.
+
+    Args:
+        problems: The problems.
+        seed: Seed of the order.
+    """
     return sorted(problems, key=lambda p: hashlib.sha256(f"{seed}\0{p.id}".encode()).digest())

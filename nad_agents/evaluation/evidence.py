@@ -183,6 +183,10 @@ def collect_evidence(
 def reliability_curve(measures: Sequence[ProblemMeasures], sample: Resampling) -> tuple[tuple[float, Estimate], ...]:
     """Compare the estimated probability that the pick is right with how often it is, in bins of a fifth.
 
+    Args:
+        measures: What was measured on each problem.
+        sample: Resampling of the problems, for the intervals.
+
     Returns:
         For each bin with problems, the mean estimate and the accuracy with its interval.
     """

@@ -44,6 +44,10 @@ def activated_counts(measures: Sequence[ProblemMeasures], sample: Resampling) ->
     """Compute the mean number of unique neurons of right and of wrong candidates, and their difference.
 
     Only problems with right and wrong candidates count.
+
+    Args:
+        measures: What was measured on each problem.
+        sample: Resampling of the problems, for the intervals.
     """
 
     def per_problem(value: NDArray[np.float64], m: ProblemMeasures, right: bool) -> float:
@@ -73,6 +77,10 @@ def agreement_by_outcome(measures: Sequence[ProblemMeasures], sample: Resampling
     """Compute the mean similarity of two candidates by whether they are right.
 
     Only problems with right and wrong candidates count.
+
+    Args:
+        measures: What was measured on each problem.
+        sample: Resampling of the problems, for the intervals.
     """
     names = ("right and right", "right and wrong", "wrong and wrong")
     values: dict[str, list[float]] = {name: [] for name in names}

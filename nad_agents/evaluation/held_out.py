@@ -61,7 +61,12 @@ class RepeatedSplits:
 
 
 def split_half(problems: Sequence[str], seed: int) -> NDArray[np.bool_]:
-    """Return which problems a choice is made on, bool [problems]: a random half by seed and problem ids."""
+    """Return which problems a choice is made on, bool [problems]: a random half by seed and problem ids.
+
+    Args:
+        problems: Ids of the problems.
+        seed: Seed of the random half.
+    """
     order = sorted(range(len(problems)), key=lambda i: hashlib.sha256(f"half\0{seed}\0{problems[i]}".encode()).digest())
     half = np.zeros(len(problems), dtype=bool)
     half[order[: len(problems) // 2]] = True

@@ -115,7 +115,12 @@ def write_report_files(run: RecordedRun, evidence: Evidence, plots: Mapping[str,
 
 
 def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
-    """Describe in sentences what was run, how much of it is complete, and how to read the figures."""
+    """Describe in sentences what was run, how much of it is complete, and how to read the figures.
+
+    Args:
+        run: The recorded run.
+        evidence: The comparison of the selectors on the run.
+    """
     manifest = run.manifest
     task, model, sampling = manifest.task, manifest.model, manifest.sampling
     lines = [

@@ -74,7 +74,12 @@ def score_run(
 
 
 def unscored(run: RecordedRun, *, observe: bool = True) -> list[str]:
-    """List the recorded problems without verdicts; with `observe` also those whose programs were not observed."""
+    """List the recorded problems without verdicts; with `observe` also those whose programs were not observed.
+
+    Args:
+        run: The recorded run.
+        observe: Whether programs are to be observed too.
+    """
     known = read_verdicts(run.folder)
     return [
         problem

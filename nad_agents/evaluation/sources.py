@@ -97,10 +97,13 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             fields = json.loads(line)
         except (ValueError, RecursionError) as error:
-            msg = f"{path}, line {number}: {error}"
+            msg = f"{path}, line {number}: {error}; write a problem as a JSON object on one line"
             raise ConfigurationError(msg) from error
         if not isinstance(fields, dict):
-            msg = f"{path}, line {number}: a {type(fields).__name__} where an object is expected"
+            msg = (
+                f"{path}, line {number}: a {type(fields).__name__} where an object is expected; "
+                "write a problem as a JSON object on one line"
+            )
             raise ConfigurationError(msg)
         yield number, fields
 

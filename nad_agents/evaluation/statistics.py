@@ -115,6 +115,10 @@ def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
 
     NaN counts as the lowest score.
 
+    Args:
+        scores: Float [candidates], higher for better.
+        correct: Bool [candidates], whether each is right.
+
     Returns:
         A number in [0, 1]; NaN if all candidates are right or all are wrong.
     """
@@ -127,7 +131,15 @@ def auroc(scores: NDArray[np.floating], correct: NDArray[np.bool_]) -> float:
 
 
 def pass_at(size: int, correct: NDArray[np.bool_]) -> float:
-    """Return the probability that `size` randomly drawn candidates contain a right one (pass@k, unbiased)."""
+    """Return the probability that `size` randomly drawn candidates contain a right one (pass@k, unbiased).
+
+    Args:
+        size: Number of candidates that are drawn, without replacement.
+        correct: Bool [candidates], whether each is right.
+
+    Raises:
+        ValueError: There are fewer candidates than are drawn, or none is drawn.
+    """
     right, n = int(correct.sum()), len(correct)
     if not 0 < size <= n:
         msg = f"size={size} must be from 1 to the {n} candidates"

@@ -77,7 +77,13 @@ def tokens_spent(tokens: NDArray[np.int64], pick: int, limit: int | None) -> int
 
 
 def tokens_needed(variant: Variant, m: ProblemMeasures, pick: int) -> int:
-    """Return the tokens that must be generated for a variant to choose its pick and return it complete."""
+    """Return the tokens that must be generated for a variant to choose its pick and return it complete.
+
+    Args:
+        variant: The selector and its settings.
+        m: What was measured on the problem.
+        pick: Index of the candidate that the variant chooses.
+    """
     tokens, limit = m.tokens, variant.comparison.token_limit
     if variant.checked:
         return int(tokens.sum())
@@ -90,7 +96,12 @@ def tokens_needed(variant: Variant, m: ProblemMeasures, pick: int) -> int:
 
 
 def sweep_results(measures: Sequence[ProblemMeasures], plan: Plan) -> list[SweepResult]:
-    """Compute every setting of every sweep, on every problem."""
+    """Compute every setting of every sweep, on every problem.
+
+    Args:
+        measures: What was measured on each problem.
+        plan: The sweeps with their settings.
+    """
     found = []
     for name, sweep in plan.sweeps.items():
         for setting, variants in sweep.items():
@@ -117,7 +128,13 @@ def sweep_results(measures: Sequence[ProblemMeasures], plan: Plan) -> list[Sweep
 
 
 def sweep_points(measures: Sequence[ProblemMeasures], plan: Plan, sample: Resampling) -> list[SweepPoint]:
-    """Summarize every setting of every sweep, with intervals."""
+    """Summarize every setting of every sweep, with intervals.
+
+    Args:
+        measures: What was measured on each problem.
+        plan: The sweeps with their settings.
+        sample: Resampling of the problems, for the intervals.
+    """
     average = np.array([m.correct.mean() for m in measures])
     everything = float(np.mean([m.tokens.sum() for m in measures]))
     return [

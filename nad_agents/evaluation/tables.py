@@ -33,7 +33,12 @@ Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def percent(estimate: Estimate, *, signed: bool = False) -> str:
-    """Format a share in percent with its interval, such as "48.2 [41.0, 55.1]"; a dash without data."""
+    """Format a share in percent with its interval, such as "48.2 [41.0, 55.1]"; a dash without data.
+
+    Args:
+        estimate: The share, from 0 to 1, with its interval.
+        signed: Whether a gain is shown with its sign.
+    """
     if math.isnan(estimate.value):
         return "-"
     form = "+.1f" if signed else ".1f"
@@ -43,7 +48,12 @@ def percent(estimate: Estimate, *, signed: bool = False) -> str:
 
 
 def plain(estimate: Estimate, digits: int = 2) -> str:
-    """Format a number with its interval; a dash without data."""
+    """Format a number with its interval; a dash without data.
+
+    Args:
+        estimate: The number with its interval.
+        digits: Number of decimal places.
+    """
     if math.isnan(estimate.value):
         return "-"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

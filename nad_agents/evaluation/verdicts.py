@@ -47,7 +47,12 @@ class ProblemVerdicts:
 
 
 def append_verdicts(folder: Path, verdicts: ProblemVerdicts) -> None:
-    """Append a problem's verdicts to the file; they are on disk when this returns."""
+    """Append a problem's verdicts to the file; they are on disk when this returns.
+
+    Args:
+        folder: The run's folder.
+        verdicts: The problem's verdicts.
+    """
     line = json.dumps(asdict(verdicts))
     path = folder / VERDICTS
     with path.open("a+b") as file:

@@ -62,6 +62,9 @@ def find_adapter(adapter: str | Path, *, needs_peft: bool = True) -> Adapter:
     path = Path(adapter).expanduser()
     if path.is_dir():
         folder, target, name = path, str(path), path.resolve().name
+    elif path.is_file():
+        msg = f"the adapter {path} is a file; give the folder that PEFT saved, or a hub id"
+        raise ModelLoadError(msg)
     elif isinstance(adapter, Path) or looks_like_path(adapter) or not adapter.strip():
         msg = f"there is no folder {path} with an adapter; give a folder that PEFT saved, or a hub id"
         raise ModelLoadError(msg)
@@ -81,7 +84,10 @@ def _checked_rank(path: Path, adapter: str | Path) -> int:
         msg = f"{adapter} has no {_CONFIG}; give a folder that PEFT saved (model.save_pretrained)"
         raise ModelLoadError(msg) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        msg = f"the config of the adapter {adapter} cannot be read: {one_line_error(error)}"
+        msg = (
+            f"the config of the adapter {adapter} cannot be read: {one_line_error(error)}; "
+            "give a folder that PEFT saved (model.save_pretrained)"
+        )
         raise ModelLoadError(msg) from error
     if kind != "LORA":
         msg = f"the adapter {adapter} is of the type {kind}, not LORA; merge it into its model and save that"
@@ -95,6 +101,10 @@ def _checked_rank(path: Path, adapter: str | Path) -> int:
 def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """Put an adapter beside a model's weights, in place, and return the model itself.
 
+    Args:
+        model: The model, without an adapter.
+        adapter: The adapter.
+
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.
     """
@@ -106,6 +116,10 @@ def add_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
 
 def merge_adapter(model: PreTrainedModel, adapter: Adapter) -> PreTrainedModel:
     """Merge an adapter into a model's weights, in place.
+
+    Args:
+        model: The model, without an adapter.
+        adapter: The adapter.
 
     Raises:
         ModelLoadError: The adapter does not fit the model, or its weights are absent or damaged.

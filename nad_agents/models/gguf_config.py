@@ -106,6 +106,12 @@ def completed_config(config: PreTrainedConfig, metadata: GGUFMetadata, reader: H
 def check_all_weights_used(model: PreTrainedModel, metadata: GGUFMetadata, reader: HeaderReader, name: str) -> None:
     """Check that a model that transformers made of a file has as many weights as the file.
 
+    Args:
+        model: The model that transformers made.
+        metadata: Metadata of the file.
+        reader: The file's header, which lists its weights.
+        name: Name of the model, for the error message.
+
     Raises:
         UnsupportedModelError: Weights of the file have no place in the model, so the model's outputs would be wrong.
     """

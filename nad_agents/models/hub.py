@@ -72,7 +72,12 @@ def hub_is_reachable() -> bool:
 
 
 def find_in_hub_cache(model: str, revision: str | None) -> Path | None:
-    """Return a model's folder in the hub's local cache if config, tokenizer and weights are there, else None."""
+    """Return a model's folder in the hub's local cache if config, tokenizer and weights are there, else None.
+
+    Args:
+        model: A hub id.
+        revision: Branch, tag or commit; None for the default branch.
+    """
     config = try_to_load_from_cache(model, "config.json", revision=revision)
     tokenizer = try_to_load_from_cache(model, "tokenizer_config.json", revision=revision)
     if not isinstance(config, str) or tokenizer is None:
@@ -137,6 +142,11 @@ def fetch_file(model: str, file: str, revision: str | None) -> Path:
     """Fetch one file of a model, and return the model's folder in the hub's local cache.
 
     Fetching the config first shows whether the model exists and the user has access to it.
+
+    Args:
+        model: A hub id.
+        file: Name of the file.
+        revision: Branch, tag or commit; None for the default branch.
 
     Raises:
         ModelLoadError: The model, revision or file does not exist, is gated, or the hub cannot be reached.

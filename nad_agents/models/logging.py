@@ -17,7 +17,12 @@ ProgressCallback = Callable[[str], None]
 
 
 def announce(message: str, progress: ProgressCallback | None) -> None:
-    """Tell the user about a slow step: through `progress` if it is given, else as a logged warning."""
+    """Tell the user about a slow step: through `progress` if it is given, else as a logged warning.
+
+    Args:
+        message: What takes a while.
+        progress: The caller's function for messages; None if there is none.
+    """
     if progress is not None:
         progress(message)
         logger.info(message)

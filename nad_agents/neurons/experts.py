@@ -218,7 +218,13 @@ def recorded_experts_forward(
 def expert_activations(
     experts: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Run routed experts; the arguments are those of `recorded_experts_forward`.
+    """Run routed experts, and return what the recorder needs of them.
+
+    Args:
+        experts: The experts' module.
+        hidden_states: [T, d_model], the tokens.
+        top_k_index: Int64 [T, k], the experts of each token.
+        top_k_weights: [T, k], the router's weights of these experts.
 
     Returns:
         The output [T, d_model], and the arguments for a `Watcher`.

@@ -63,7 +63,12 @@ class RunManifest(BaseModel):
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
-    """Write `run.json` atomically."""
+    """Write `run.json` atomically.
+
+    Args:
+        folder: The run's folder.
+        manifest: The settings of the run.
+    """
     partial = folder / f".{_NAME}.partial"
     with partial.open("w", encoding="utf-8") as file:
         json.dump(manifest.model_dump(mode="json"), file, indent=1, ensure_ascii=False)
@@ -85,8 +90,11 @@ def read_manifest(folder: Path) -> RunManifest:
     except FileNotFoundError as error:
         msg = f"{folder} holds no recorded run (no {_NAME}); record one with `nad bench --out {folder}`"
         raise RunError(msg) from error
+    except NotADirectoryError as error:
+        msg = f"{folder} is a file; give the folder of a recorded run"
+        raise RunError(msg) from error
     except (OSError, ValueError) as error:
-        msg = f"{path} cannot be read: {error}"
+        msg = f"{path} cannot be read: {error}; restore the file, or record again into another folder"
         raise RunError(msg) from error
     version = values.get("format_version") if isinstance(values, dict) else None
     if version != FORMAT_VERSION:
@@ -96,5 +104,6 @@ def read_manifest(folder: Path) -> RunManifest:
         return RunManifest.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        msg = f"{path} is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        msg = f"{path} is damaged: {what}; restore the file, or record again into another folder"
         raise RunError(msg) from error

@@ -152,7 +152,7 @@ def _check_file_header(path: Path, header: bytes) -> None:
         version = header[len(_MAGIC) :].decode("ascii", "replace")
         msg = f"{path} has format version {version}, this version reads {FORMAT_VERSION:02d}; use a matching nad-agents"
     else:
-        msg = f"{path} is no run file: it begins with {header!r}"
+        msg = f"{path} is no run file: it begins with {header!r}; restore the file, or record again into another folder"
     raise RunError(msg)
 
 

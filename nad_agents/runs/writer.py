@@ -9,6 +9,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.runs.folder import check_run_folder, make_folder
 from nad_agents.runs.manifest import RunManifest, read_manifest, write_manifest
 from nad_agents.runs.reader import RECORDS, RecordedRun
 from nad_agents.runs.record_file import RunError, append_record, create_record_file, scan_records
@@ -30,13 +31,14 @@ class RunWriter:
         lost: Offset at which an incomplete last record was cut off on opening; None if there was none.
 
     Raises:
-        ConfigurationError: A run exists and `resume` is False, or it was recorded with other settings.
+        ConfigurationError: The folder cannot be made, a run exists and `resume` is False, or it was recorded with other
+            settings.
         RunError: Another process is writing the run, or its record file is damaged before the last record.
     """
 
     def __init__(self, folder: str | Path, manifest: RunManifest, *, resume: bool = False) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self._lock = FileLock(self.folder / ".lock")
         try:
             self._lock.acquire(timeout=0)
@@ -63,9 +65,7 @@ class RunWriter:
             write_manifest(self.folder, manifest)
             _sync_folder(self.folder)
             return None
-        if not resume:
-            msg = f"{self.folder} holds a run already; resume it (--resume), or record into another folder"
-            raise ConfigurationError(msg)
+        check_run_folder(self.folder, resume=resume)
         different = read_manifest(self.folder).differences(manifest)
         if different:
             msg = f"{self.folder} was recorded with other settings ({'; '.join(different)}); use another folder"

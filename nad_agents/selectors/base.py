@@ -99,6 +99,12 @@ class SelectorBase:
 def check_count(selector: str, option: str, value: object, minimum: int) -> None:
     """Check that an option is a whole number of at least `minimum`.
 
+    Args:
+        selector: Name of the selector, for the error message.
+        option: Name of the option.
+        value: The option's value.
+        minimum: The smallest value that is allowed.
+
     Raises:
         ConfigurationError: The value is not.
     """
@@ -109,6 +115,13 @@ def check_count(selector: str, option: str, value: object, minimum: int) -> None
 
 def check_number(selector: str, option: str, value: object, low: float, high: float = math.inf) -> None:
     """Check that an option is a finite number from `low` to `high`.
+
+    Args:
+        selector: Name of the selector, for the error message.
+        option: Name of the option.
+        value: The option's value.
+        low: The smallest value that is allowed.
+        high: The largest value that is allowed.
 
     Raises:
         ConfigurationError: The value is not.
@@ -158,6 +171,10 @@ def rank(scores: Scores, group: RolloutGroup) -> list[int]:
 
     Higher values come first and NaN last; ties are broken by the tie-breaks in their order, with NaN last in each, and
     then by `content_order`.
+
+    Args:
+        scores: The selector's scores.
+        group: The candidates.
 
     Returns:
         Candidate indices, best first.

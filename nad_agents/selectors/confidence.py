@@ -29,7 +29,12 @@ __all__ = [
 
 
 def lowest_window_mean(signal: NDArray[np.floating], size: int) -> float:
-    """Return the lowest mean over `size` successive values; over all if there are fewer, NaN if there are none."""
+    """Return the lowest mean over `size` successive values; over all if there are fewer, NaN if there are none.
+
+    Args:
+        signal: Float [tokens], one value per token.
+        size: Number of values in a window.
+    """
     if not len(signal):
         return math.nan
     size = min(size, len(signal))

@@ -248,6 +248,10 @@ def get_selector(
 def check_candidates(selector: Selector, n: int) -> None:
     """Check before anything is generated that there will be enough candidates for a selector.
 
+    Args:
+        selector: The selector.
+        n: Number of candidates that will be sampled.
+
     Raises:
         ConfigurationError: The selector needs more than `n` candidates.
     """
@@ -262,6 +266,10 @@ def check_candidates(selector: Selector, n: int) -> None:
 
 def check_recorder(selector: Selector, *, record: bool) -> None:
     """Check before anything is generated that a selector's neurons will be recorded.
+
+    Args:
+        selector: The selector.
+        record: Whether neurons will be recorded.
 
     Raises:
         ConfigurationError: The selector needs activated neurons and the recorder is off.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 
-from nad_agents.engine.base import DEFAULT_ROWS
 from nad_agents.events import DecodingEvent, Progress
 from nad_agents.exceptions import ConfigurationError, PromptError
 from nad_agents.prompt import Prompt, encode_prompt, last_user_text
@@ -21,7 +20,7 @@ from nad_agents.selectors import get_selector
 from nad_agents.testing.models import byte_tokenizer
 from nad_agents.testing.pending import ScriptedPendingRequest, ScriptedRequest
 from nad_agents.testing.script import ScriptedAnswer
-from nad_agents.types import NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
+from nad_agents.types import DEFAULT_ROWS, NOT_GIVEN, NADConfig, NotGiven, SamplingConfig, Selection, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:

@@ -204,6 +204,12 @@ def python_program(
 def harness_program(harness: bytes, payload: bytes, *, compiled: bool, timeout: float) -> Program:
     """Return the program that runs a program of the harness.
 
+    Args:
+        harness: Source of the program of the harness, or its compiled form.
+        payload: What that program reads from standard input.
+        compiled: Whether `harness` is the compiled form.
+        timeout: Wall-clock limit in seconds.
+
     Raises:
         ValueError: `timeout` is not positive.
     """

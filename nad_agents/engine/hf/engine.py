@@ -27,7 +27,7 @@ import torch
 from transformers import Cache, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from nad_agents.engine.base import DEFAULT_ROWS, Generation, GenerationRequest
+from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
 from nad_agents.engine.hf.captured.captured_steps import CapturedSteps
@@ -56,6 +56,7 @@ from nad_agents.models.model_checks import check_one_device
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.selectors.base import Selector
+from nad_agents.types import DEFAULT_ROWS
 
 __all__ = ["HFEngine"]
 

@@ -41,7 +41,12 @@ def append_states(mine: LinearAttentionLayer, theirs: LinearAttentionLayer, my_r
 
 
 def select_states(layer: LinearAttentionLayer, rows: torch.Tensor) -> None:
-    """Keep the states of some rows, int64 indices."""
+    """Keep the states of some rows, int64 indices.
+
+    Args:
+        layer: A recurrent layer's cache, which is changed in place.
+        rows: Int64 [rows], indices of the rows that stay.
+    """
     for name in _STATES:
         states: dict[int, torch.Tensor | None] = getattr(layer, name)
         for i, state in states.items():

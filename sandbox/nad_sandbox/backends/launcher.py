@@ -72,6 +72,11 @@ def rlimits(limits: Limits, *, memory: bool) -> dict[str, int]:
 
 
 def hit_memory_rlimit(returncode: int | None, stderr: str) -> bool:
-    """Return whether a program that failed under a memory rlimit reports that it ran out of memory."""
+    """Return whether a program that failed under a memory rlimit reports that it ran out of memory.
+
+    Args:
+        returncode: The program's exit status; None if it was killed.
+        stderr: What the program wrote to standard error.
+    """
     lines = stderr.rstrip().splitlines()
     return bool(returncode) and bool(lines) and lines[-1].startswith("MemoryError")

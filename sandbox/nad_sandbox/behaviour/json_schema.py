@@ -44,7 +44,12 @@ def json_schema(value_type: ValueType) -> dict[str, Any]:
 
 
 def json_value(value_type: ValueType, data: Any) -> object:
-    """Return the value that parsed JSON stands for; data that does not match the schema is returned unchanged."""
+    """Return the value that parsed JSON stands for; data that does not match the schema is returned unchanged.
+
+    Args:
+        value_type: The type that the schema was made from.
+        data: The parsed JSON.
+    """
     match value_type.name, data:
         case "float", int():
             return float(data)

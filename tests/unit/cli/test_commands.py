@@ -22,6 +22,7 @@ from nad_agents.exceptions import (
     PromptError,
     UnknownSelectorError,
 )
+from nad_agents.runs import RunError
 from nad_agents.testing import byte_tokenizer
 from tests.model_families import FAMILIES
 from tests.tiny_models import make_model
@@ -284,6 +285,7 @@ def test_a_system_without_a_folder_for_temporary_files_is_said(nad, monkeypatch)
         (ConfigurationError(""), 2),
         (UnknownSelectorError(""), 2),
         (PromptError(""), 2),
+        (RunError(""), 2),
         (NoCandidatePassedError(""), 3),
         (ModelLoadError(""), 4),
         (MissingDependencyError(""), 4),

@@ -2,13 +2,16 @@
 
 import io
 import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
 from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.runs import RecordedRun
+from nad_agents.runs.reader import RECORDS
 from nad_agents.selectors import get_selector, rank
 from tests.unit.evaluation.synthetic_runs import write_run
 
@@ -93,7 +96,7 @@ def test_what_cannot_be_selected_is_said_in_a_line(nad, folder, args, message):
 
 def test_a_folder_without_a_run_says_how_to_record_one(nad, tmp_path):
     code, _, err = nad("select", tmp_path)
-    assert code == 1
+    assert code == 2
     assert "holds no recorded run" in err
 
 
@@ -171,3 +174,68 @@ class TestTable:
         assert "+8.7" not in out
         assert "knn, without the" in out
         assert "start" in out
+
+
+@pytest.fixture
+def places(folder, tmp_path, monkeypatch):
+    """Folders and files that are no run, by the names that the tests give them."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "broken.jsonl").write_text("{broken")
+    (tmp_path / "list.jsonl").write_text("[1]")
+    for name in ("broken", "other", "no-records", "no-run-file"):
+        shutil.copytree(folder, tmp_path / name)
+    (tmp_path / "broken" / "run.json").write_text("{broken")
+    (tmp_path / "other" / "run.json").write_text('{"format_version": 0}')
+    (tmp_path / "no-records" / RECORDS).unlink()
+    (tmp_path / "no-run-file" / RECORDS).write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize("command", ["select", "report"])
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("missing", "record one with `nad bench --out missing`"),
+        ("empty", "record one with `nad bench --out empty`"),
+        ("file", "file is a file; give the folder of a recorded run"),
+        ("broken", "restore the file, or record again into another folder"),
+        ("other", "use a matching nad-agents"),
+        ("no-records", "give the folder of a recorded run"),
+        ("no-run-file", "restore the file, or record again into another folder"),
+    ],
+)
+def test_what_is_no_run_is_a_users_mistake(nad, command, place, message):
+    code, out, err = nad(command, place)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("places")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["bench", "missing.jsonl", "--out", "run"], "No such file or directory; give a file of JSON lines"),
+        (["bench", "empty", "--out", "run"], "Is a directory; give a file of JSON lines"),
+        (["bench", "broken.jsonl", "--out", "run"], "line 1: Expecting property name"),
+        (["bench", "list.jsonl", "--out", "run"], "line 1: a list where an object is expected; write a problem as"),
+        (["bench", "good.jsonl", "--out", "file"], "file is a file; give the name of a folder"),
+        (["bench", "good.jsonl", "--out", "file/run"], "the folder file/run cannot be made: Not a directory"),
+        (["bench", "good.jsonl", "--out", "broken"], "broken holds a run already; resume it (--resume)"),
+        (["code", "x", "--tests", "missing"], "missing cannot be read: No such file or directory; give a file of"),
+    ],
+)
+def test_a_path_that_cannot_work_is_told_before_a_model_is_loaded(nad, args, message):
+    Path("good.jsonl").write_text('{"question": "1 + 1?", "answer": "2"}')
+    code, _, err = nad(*args, "--model", "/no/such/model")
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("places")
+def test_a_report_into_a_file_is_told_before_anything_is_compared(nad, folder):
+    code, _, err = nad("report", folder, "--out", "file")
+    assert (code, err) == (2, "error: file is a file; give the name of a folder\n")

@@ -128,6 +128,10 @@ class TestRefused:
         with pytest.raises(ModelLoadError, match="there is no folder"):
             load_model(saved[0], adapter=tmp_path / "nowhere")
 
+    def test_a_file_is_no_folder(self, saved):
+        with pytest.raises(ModelLoadError, match="is a file; give the folder that PEFT saved"):
+            load_model(saved[0], adapter=str(saved[1] / "adapter_config.json"))
+
     def test_a_folder_without_a_config(self, saved, tmp_path):
         with pytest.raises(ModelLoadError, match=r"has no adapter_config\.json"):
             load_model(saved[0], adapter=tmp_path)

@@ -95,12 +95,22 @@ def _processors(device: torch.device) -> int:
 
 
 def merge(one: PartialAttention, other: PartialAttention) -> PartialAttention:
-    """Merge two parts into the attention over the keys of both; the output is float32."""
+    """Merge two parts into the attention over the keys of both; the output is float32.
+
+    Args:
+        one: Attention over some keys.
+        other: Attention of the same queries over other keys.
+    """
     return PartialAttention(merged_output(one, other), torch.logaddexp(one.lse, other.lse))
 
 
 def merged_output(one: PartialAttention, other: PartialAttention) -> torch.Tensor:
-    """Merge two parts into the float32 output over the keys of both, without the log-sum-exp for further merging."""
+    """Merge two parts into the float32 output over the keys of both, without the log-sum-exp for further merging.
+
+    Args:
+        one: Attention over some keys.
+        other: Attention of the same queries over other keys.
+    """
     share = torch.sigmoid(other.lse - one.lse).unsqueeze(-1)
     # the result is laid out in memory as the first argument is
     return torch.lerp(one.output.float(), other.output.float(), share)

@@ -62,7 +62,12 @@ def completed(body: str, prompt: str, *, cut: bool = False) -> str | None:
 
 
 def is_body_of(code: str, prompt: str) -> bool:
-    """Return whether source is a function's body, not a script: it reads parameters of the prompt's last function."""
+    """Return whether source is a function's body, not a script: it reads parameters of the prompt's last function.
+
+    Args:
+        code: The source.
+        prompt: The prompt that the source answers.
+    """
     known, opened = facts(code), _open_definition(prompt)
     if known is None or opened is None or known.definitions:
         return False

@@ -123,6 +123,10 @@ def scan_brackets(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR
     """Return the source from an opening bracket to the bracket that closes it, and the index behind that.
 
     Typographic quotes become straight ones where they enclose a string, and a minus sign becomes a hyphen.
+
+    Args:
+        text: Prose or code.
+        start: Index of the opening bracket.
     """
     stack: list[str] = []
     parts: list[str] = []
@@ -164,6 +168,10 @@ def scan_value(text: str, start: int) -> tuple[str, int] | None:  # noqa: PLR091
     """Return the literal that begins at an index, as Python writes it, and the index behind it.
 
     A tuple without parentheses does not count as a literal.
+
+    Args:
+        text: Prose or code.
+        start: Index at which the literal begins.
     """
     first = text[start : start + 1]
     if not first:
