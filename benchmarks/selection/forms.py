@@ -55,6 +55,17 @@ def separating_inputs(labels: Labels, _: Values, __: Labels) -> Values:
     return agreeing @ apart
 
 
+def divisions_once(labels: Labels, _: Values, __: Labels) -> Values:
+    """Inputs that divide the candidates alike count once together."""
+    divisions: dict[tuple[int, ...], int] = {}
+    for place, column in enumerate(labels.T.tolist()):
+        first: dict[int, int] = {}
+        divisions.setdefault(
+            tuple(first.setdefault(label, len(first)) if label >= 0 else -1 for label in column), place
+        )
+    return _agreeing(labels)[:, :, list(divisions.values())].sum(axis=1).mean(axis=1)
+
+
 def crashes_punished(labels: Labels, _: Values, __: Labels) -> Values:
     return vote(labels, _, __) - (labels < 0).mean(axis=1) * len(labels)
 
@@ -71,6 +82,7 @@ FORMS: dict[str, Callable[[Labels, Values, Labels], Values]] = {
     "voters weighted by log-probability": weighted_by_logprob,
     "equal programs counted once": distinct_once,
     "inputs weighted by how they separate": separating_inputs,
+    "inputs that divide the candidates alike counted once": divisions_once,
     "crashes punished": crashes_punished,
 }
 
