@@ -88,9 +88,10 @@ def _uploads(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Whether a call moves numbers from the host to a device."""
     if name in {"tensor", "as_tensor"}:
         return kwargs.get("device") is not None
+    if name != "to" or not any(isinstance(one, torch.device) for one in (*args[1:], *kwargs.values())):
+        return False
     # a model's own tensors are there already
-    mine = "nad_agents/" in _frame().f_code.co_filename
-    return name == "to" and mine and any(isinstance(one, torch.device) for one in (*args[1:], *kwargs.values()))
+    return "nad_agents/" in _frame().f_code.co_filename
 
 
 def _selects(name: str, args: tuple[Any, ...]) -> bool:

@@ -69,3 +69,17 @@ def test_heavy_libraries_are_left_out(program, allowed, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("loaded []\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "servers"),
+    [
+        ("nad_server.command", {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray"}),
+        ("nad_mcp.command", {"mcp", "starlette", "uvicorn"}),
+    ],
+)
+def test_loading_a_command_imports_no_server(module, servers):
+    heavy = {*servers, "torch", "transformers"}
+    program = f"import sys, {module}\nprint(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "[]\n"

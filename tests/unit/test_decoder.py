@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import re
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from nad_agents import (
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.decoders import NEURONS, SAMPLING, decoder, loaded
+from tests.unit.event_loops import held_in_step, until_idle, wait_until_idle
 
 KNN = NADConfig(selector="knn")
 
@@ -259,13 +259,11 @@ class TestStream:
 
     def test_leaving_early_stops_the_generation(self):
         nad = decoder(sampling=SAMPLING.model_copy(update={"max_new_tokens": 400}))
-        stream = nad.stream("hello")
-        next(stream)
-        stream.close()
-        deadline = time.monotonic() + 20
-        while nad.engine.rows and time.monotonic() < deadline:
-            threading.Event().wait(0.01)
-        assert nad.engine.rows == 0
+        with held_in_step(nad, 2) as begun:
+            stream = nad.stream("hello")
+            next(stream)
+            stream.close()
+        wait_until_idle(nad, begun, 2)
 
 
 class TestAsync:
@@ -278,17 +276,14 @@ class TestAsync:
 
     async def test_cancelling_frees_the_rows_and_the_next_call_works(self):
         nad = decoder(sampling=SAMPLING.model_copy(update={"max_new_tokens": 450}))
-        task = asyncio.create_task(nad.adecode("hello"))
-        while not nad.engine.rows:
-            await asyncio.sleep(0.001)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        for _ in range(2000):
-            if not nad.engine.rows:
-                break
-            await asyncio.sleep(0.01)
-        assert nad.engine.rows == 0
+        with held_in_step(nad, 1) as begun:
+            task = asyncio.create_task(nad.adecode("hello"))
+            while not begun:
+                await asyncio.sleep(0.001)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await until_idle(nad, begun, 1)
         assert (await nad.adecode("hi", sampling=SAMPLING)).text
 
     async def test_concurrent_calls_share_the_batch(self):

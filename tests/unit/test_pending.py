@@ -33,10 +33,10 @@ class TestTimeout:
     @pytest.mark.parametrize("wave", [None, 2])
     def test_whoever_waits_hears_of_it_and_the_rows_are_free(self, wave):
         nad = decoder(sampling=self.LONG.model_copy(update={"wave": wave}))
-        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.2 "):
-            nad.submit(["hello"], timeout=0.2)[0].result()
+        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.05 "):
+            nad.submit(["hello"], timeout=0.05)[0].result()
         with pytest.raises(GenerationTimeoutError):
-            list(nad.submit(["hello"], timeout=0.2, streaming=True)[0].events())
+            list(nad.submit(["hello"], timeout=0.05, streaming=True)[0].events())
         assert nad.engine.rows == 0
         assert nad.submit(["hello"], sampling=SAMPLING, timeout=60)[0].result().text
 

@@ -125,9 +125,9 @@ def test_a_schema_that_cannot_be_used_lets_everything_through(schema):
     ],
 )
 def test_a_pattern_holds_nobody_up(schema):
-    text, started = "a" * 40 + "!", time.perf_counter()
+    text, started = "a" * 40 + "!", time.process_time()
     fitting_arguments({"s": text, text: text, "o": {text: text}}, {"type": "object", **schema})
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_fractions_are_left_to_the_tool():

@@ -322,6 +322,6 @@ def test_tags_of_thinking_in_arguments_are_text():
 
 
 def test_many_brackets_take_no_time():
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_answer('["' * 20_000 + ROME, tuple(SCHEMAS), schemas=SCHEMAS).calls
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5

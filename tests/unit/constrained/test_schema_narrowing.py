@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
@@ -29,6 +29,7 @@ def pattern(kind):
 def test_whatever_fits_the_pattern_can_be_read(kind):
     adapter = TypeAdapter(KINDS[kind])
 
+    @settings(max_examples=50, deadline=None)
     @given(st.from_regex(pattern(kind), fullmatch=True, alphabet=st.characters(codec="ascii")))
     def check(text):
         adapter.validate_python(text.rstrip("\n"))
@@ -90,8 +91,9 @@ def decoder():
     return roomy_decoder()
 
 
-@pytest.mark.parametrize("limit", [140, 280])
-@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+@pytest.mark.parametrize(
+    ("limit", "method"), [(140, "json_schema"), (140, "json_mode"), (140, "function_calling"), (280, "json_schema")]
+)
 def test_every_candidate_can_be_read(decoder, limit, method):
     chat = tiny_chat(decoder=decoder, max_tokens=limit, n=6, temperature=3.0)
     chain = chat.with_structured_output(Event, method=method, include_raw=True, include_candidates=True)

@@ -81,8 +81,9 @@ def test_several_calls_are_whole(decoder):
 PATTERNS = ["[a-z]{2,}@[a-z]{2,}", "(ab|cd)*!", '"[^"]*"', ".*x", "[^0-9]*[0-9]{4}", "(q{30}|z)*=", "x(a{40}|b)"]
 
 
-@pytest.mark.parametrize("limit", [42, 60])
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(
+    ("pattern", "limit"), [*((pattern, 42) for pattern in PATTERNS), *((pattern, 60) for pattern in PATTERNS[-2:])]
+)
 def test_a_pattern_is_completed(decoder, pattern, limit):
     message = tiny_chat(decoder=decoder, max_tokens=limit, n=8).invoke(
         "hello", response_format={"type": "regex", "pattern": pattern}, include_candidates=True
@@ -178,8 +179,10 @@ NUMBERS = {
 }
 
 
-@pytest.mark.parametrize("limit", [70, 110])
-@pytest.mark.parametrize("name", NUMBERS)
+# a limit for the kinds of numbers at which they are cut, and one at which some lists have several items
+@pytest.mark.parametrize(
+    ("name", "limit"), [*((name, 70) for name in NUMBERS), ("large multiples", 110), ("a share or null", 110)]
+)
 def test_bounded_numbers_are_completed(decoder, name, limit):
     schema = item_list(NUMBERS[name])
     chat = tiny_chat(decoder=decoder, max_tokens=limit, n=8)
@@ -199,7 +202,7 @@ def test_an_answer_may_be_one_bounded_number(decoder, name):
 def test_a_schema_without_a_known_end_is_refused_by_name(decoder):
     schema = field({"type": "string", "pattern": "^.*é$"})
     with pytest.raises(ConfigurationError, match=r"no way to complete properties\.x in the schema of .* was found"):
-        tiny_chat(decoder=decoder, max_tokens=200).invoke("hello", response_format=shaped(schema))
+        tiny_chat(decoder=decoder, max_tokens=60).invoke("hello", response_format=shaped(schema))
 
 
 def test_the_end_does_not_repeat_a_key(decoder):

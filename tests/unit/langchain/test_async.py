@@ -10,7 +10,7 @@ from langchain_nad import GenerationTimeoutError
 from nad_agents import GenerationError, PromptError
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
-from tests.unit.event_loops import a_free_loop, until_idle
+from tests.unit.event_loops import a_free_loop, held_in_step, until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 from tests.unit.langchain.streams import Listener
 
@@ -29,7 +29,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    chat = await asyncio.to_thread(tiny_chat, max_tokens=140)
+    chat = await asyncio.to_thread(tiny_chat, max_tokens=60)
     checked = await asyncio.to_thread(tiny_chat, verifier=AcceptingVerifier(), max_tokens=20)
     async with a_free_loop():
         await chat.ainvoke("hello")
@@ -41,34 +41,37 @@ async def test_the_event_loop_is_never_blocked():
 async def test_a_cancelled_task_stops_the_generation():
     decoder = tiny_decoder()
     chat = tiny_chat(decoder=decoder, max_tokens=450, n=16)
-    task = asyncio.create_task(chat.ainvoke("hello"))
-    while not decoder.engine.rows:
-        await asyncio.sleep(0.005)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await until_idle(decoder, 2)
+    with held_in_step(decoder, 1) as begun:
+        task = asyncio.create_task(chat.ainvoke("hello"))
+        while not begun:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_idle(decoder, begun, 1)
 
 
 async def test_leaving_a_stream_stops_the_generation():
     decoder = tiny_decoder()
     chat = tiny_chat(decoder=decoder, max_tokens=450, pruning="first_chunk")
-    async with aclosing(chat.astream("hello")) as stream:
-        async for _ in stream:
-            break
-    await until_idle(decoder, 2)
+    with held_in_step(decoder, 3) as begun:
+        async with aclosing(chat.astream("hello")) as stream:
+            async for _ in stream:
+                break
+    await until_idle(decoder, begun, 3)
 
     async def read():
         async for _ in chat.astream("hello"):
             pass
 
-    task = asyncio.create_task(read())
-    while not decoder.engine.rows:
-        await asyncio.sleep(0.005)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    await until_idle(decoder, 2)
+    with held_in_step(decoder, 1) as begun:
+        task = asyncio.create_task(read())
+        while not begun:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_idle(decoder, begun, 1)
 
 
 async def test_concurrent_calls_share_the_engine():
@@ -89,7 +92,7 @@ async def test_errors():
     with pytest.raises(PromptError):
         await tiny_chat().ainvoke("x" * 600)
     with pytest.raises(GenerationTimeoutError):
-        await tiny_chat(max_tokens=450, n=16, timeout=0.2).ainvoke("hello")
+        await tiny_chat(max_tokens=450, n=16, timeout=0.05).ainvoke("hello")
     model = make_model("llama")
     chat = tiny_chat(decoder=tiny_decoder(model=model), max_retries=1)
     forward, failures = model.forward, [1]

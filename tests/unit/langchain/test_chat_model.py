@@ -22,6 +22,7 @@ from nad_agents import (
 )
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
+from tests.unit.event_loops import held_in_step, wait_until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 from tests.unit.langchain.streams import Listener
 
@@ -107,14 +108,12 @@ def test_early_stopping_streams_while_it_generates():
     decoder = tiny_decoder()
     chat = tiny_chat(decoder=decoder, pruning="first_chunk", max_tokens=400)
     chat.invoke("warm up", max_tokens=2)
-    stream = chat.stream("hello")
-    next(stream)
-    # the rest is still to be generated: leaving now must end the request, long before its 400 tokens
-    stream.close()
-    deadline = time.monotonic() + 5
-    while decoder.engine.rows and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert decoder.engine.rows == 0
+    with held_in_step(decoder, 3) as begun:
+        stream = chat.stream("hello")
+        next(stream)
+        # the rest is still to be generated: leaving now must end the request, long before its 400 tokens
+        stream.close()
+    wait_until_idle(decoder, begun, 3)
 
 
 def test_a_batch_shares_the_engine():
@@ -127,7 +126,7 @@ def test_a_batch_shares_the_engine():
         step(tokens)
 
     decoder.engine.step = watched
-    chat = tiny_chat(decoder=decoder, max_tokens=100)
+    chat = tiny_chat(decoder=decoder, max_tokens=48)
     answers = chat.batch([f"prompt {i}" for i in range(12)])
     assert len(answers) == 12
     # twelve prompts of four candidates; the first may have started alone
@@ -230,9 +229,9 @@ class TestErrors:
             tiny_chat().invoke("x" * 600)
 
     def test_timeout(self):
-        chat = tiny_chat(max_tokens=450, n=16, timeout=0.2)
+        chat = tiny_chat(max_tokens=450, n=16, timeout=0.05)
         started = time.monotonic()
-        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.2") as caught:
+        with pytest.raises(GenerationTimeoutError, match=r"timeout=0\.05") as caught:
             chat.invoke("hello")
         assert isinstance(caught.value, TimeoutError)
         assert time.monotonic() - started < 10

@@ -10,6 +10,7 @@ from langchain_nad import NADLLM
 from nad_agents import ConfigurationError
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
+from tests.unit.event_loops import held_in_step, until_idle
 from tests.unit.langchain.chats import NEURONS, SAMPLING, tiny_decoder
 
 
@@ -64,17 +65,14 @@ async def test_without_blocking():
     assert await llm.ainvoke("hello") == llm.invoke("hello")
     assert "".join([piece async for piece in llm.astream("hello")]) == llm.invoke("hello")
     long = tiny_llm(max_tokens=450, n=16)
-    task = asyncio.create_task(long.ainvoke("hello"))
-    while not long.get_decoder().engine.rows:
-        await asyncio.sleep(0.005)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    for _ in range(200):
-        if not long.get_decoder().engine.rows:
-            break
-        await asyncio.sleep(0.01)
-    assert long.get_decoder().engine.rows == 0
+    with held_in_step(long.get_decoder(), 1) as begun:
+        task = asyncio.create_task(long.ainvoke("hello"))
+        while not begun:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_idle(long.get_decoder(), begun, 1)
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")

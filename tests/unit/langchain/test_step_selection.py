@@ -237,7 +237,7 @@ def test_a_stream_shows_the_step_that_is_taken(pruning):
     graph.add_edge("step", END)
     agent = create_agent(chat, [flip], middleware=[ForceFirst(), NADStepSelection(n=5)])
     for runner in (graph.compile(), agent):
-        for number in range(8 if pruning == "never" else 2):
+        for number in range(3 if pruning == "never" else 2):
             shown, state = [], []
             asked = {"messages": [HumanMessage("x" * number + "?")]}
             for mode, part in runner.stream(asked, stream_mode=["messages", "values"]):

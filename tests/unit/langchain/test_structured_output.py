@@ -38,9 +38,20 @@ def cut(decoder):
     return tiny_chat(decoder=decoder, max_tokens=44, n=2, pruning="first_chunk", chunk_size=4, stop=["}"])
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("schema", SCHEMAS, ids=["v2", "v1", "dict", "json"])
+each_parser = pytest.mark.parametrize(
+    ("schema", "method"),
+    [
+        (Defaults, "json_schema"),
+        (PersonDict, "json_schema"),
+        (DefaultsV1, "function_calling"),
+        (PersonDict, "function_calling"),
+    ],
+)
+
+
 class TestCut:
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("schema", SCHEMAS, ids=["v2", "v1", "dict", "json"])
     def test_an_error(self, cut, schema, method):
         chain = cut.with_structured_output(schema, method=method)
         with pytest.raises(OutputParserException, match=r"no whole .*finish_reason='stop'.*leave out stop strings"):
@@ -48,12 +59,14 @@ class TestCut:
         with pytest.raises(OutputParserException, match="no whole"):
             list(chain.stream("hello"))
 
+    @each_parser
     async def test_without_blocking(self, cut, schema, method):
         chain = cut.with_structured_output(schema, method=method)
         with pytest.raises(OutputParserException, match="no whole"):
             async for _ in chain.astream("hello"):
                 pass
 
+    @each_parser
     def test_beside_the_raw_message(self, cut, schema, method):
         chain = cut.with_structured_output(schema, method=method, include_raw=True)
         parts = list(chain.stream("hello"))

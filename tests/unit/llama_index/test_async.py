@@ -9,7 +9,7 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 
 from nad_agents import PromptError
-from tests.unit.event_loops import a_free_loop, until_idle
+from tests.unit.event_loops import a_free_loop, held_in_step, until_idle
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import Song, roomy_llm, tiny_llm
 
@@ -31,7 +31,7 @@ async def test_the_same_answers():
 
 @pytest.mark.usefixtures("blocking_is_an_error")
 async def test_the_event_loop_is_never_blocked():
-    llm = await asyncio.to_thread(roomy_llm, max_tokens=100)
+    llm = await asyncio.to_thread(roomy_llm, max_tokens=60)
     async with a_free_loop():
         await llm.achat(HELLO)
         await llm.acomplete("hello", formatted=True)
@@ -44,28 +44,31 @@ async def test_a_cancelled_task_stops_the_generation():
     decoder = tiny_decoder()
     llm = tiny_llm(decoder=decoder, max_tokens=450, n=16)
     for ask in (llm.achat(HELLO), llm.acomplete("hello")):
-        task = asyncio.create_task(ask)
-        while not decoder.engine.rows:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        await until_idle(decoder, 2)
+        with held_in_step(decoder, 1) as begun:
+            task = asyncio.create_task(ask)
+            while not begun:
+                await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await until_idle(decoder, begun, 1)
 
 
 async def test_leaving_a_stream_stops_the_generation():
     decoder = tiny_decoder()
     llm = tiny_llm(decoder=decoder, max_tokens=450, pruning="first_chunk")
-    async with aclosing(await llm.astream_chat(HELLO)) as stream:
-        async for _ in stream:
+    with held_in_step(decoder, 3) as begun:
+        async with aclosing(await llm.astream_chat(HELLO)) as stream:
+            async for _ in stream:
+                break
+    await until_idle(decoder, begun, 3)
+    with held_in_step(decoder, 3) as begun:
+        async for _ in await llm.astream_complete("hello"):
             break
-    await until_idle(decoder, 2)
-    async for _ in await llm.astream_complete("hello"):
-        break
-    await until_idle(decoder, 2)
-    with closing(llm.stream_chat(HELLO)) as stream:
-        next(stream)
-    await until_idle(decoder, 2)
+    await until_idle(decoder, begun, 3)
+    with held_in_step(decoder, 3) as begun, closing(llm.stream_chat(HELLO)) as stream:
+        await asyncio.to_thread(next, stream)
+    await until_idle(decoder, begun, 3)
 
 
 async def test_a_stream_that_nobody_reads_generates_nothing():
@@ -94,4 +97,4 @@ async def test_errors():
         async for _ in await tiny_llm().astream_complete("x" * 600):
             pass
     with pytest.raises(GenerationTimeoutError):
-        await tiny_llm(max_tokens=450, n=16, timeout=0.2).acomplete("hello")
+        await tiny_llm(max_tokens=450, n=16, timeout=0.05).acomplete("hello")

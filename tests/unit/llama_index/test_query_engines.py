@@ -20,7 +20,7 @@ QUERY = "When does the bus go, and will it rain?"
 
 @pytest.fixture(scope="module")
 def llm():
-    return roomy_llm(max_tokens=90)
+    return roomy_llm(max_tokens=70)
 
 
 class Echo(CustomQueryEngine):

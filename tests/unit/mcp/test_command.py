@@ -1,6 +1,5 @@
 """`nad mcp` up to the moment at which it serves."""
 
-import subprocess
 import sys
 
 import nad_mcp.http
@@ -92,10 +91,3 @@ def test_without_the_extra_the_error_says_how_to_install_it(run, monkeypatch):
     code, served, err = run("-m", "/no/such/model")
     assert (code, served) == (4, [])
     assert "pip install 'nad-agents[mcp]'" in err
-
-
-def test_loading_the_command_imports_no_server():
-    heavy = {"mcp", "starlette", "uvicorn", "torch", "transformers"}
-    program = f"import sys, nad_mcp.command\nprint(sorted({heavy!r} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[]\n"

@@ -196,7 +196,7 @@ def test_results_are_kept_by_what_determines_them():
         first[0, 1] = 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(groups(), st.sampled_from(SIMILARITIES), st.booleans(), st.sampled_from([None, 2]), st.randoms())
 def test_similarity_matches_the_definition(group, similarity, prefix, top_k, random):
     comparison = ComparisonConfig(similarity=similarity, common_prefix=prefix, top_k=top_k)

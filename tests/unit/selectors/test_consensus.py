@@ -44,7 +44,7 @@ def copeland_by_definition(similarity):
     return wins
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(groups(max_size=6))
 def test_copeland_matches_its_definition(group):
     assume(all(len(r) and (r.neurons >= 0).any() for r in group.rollouts))

@@ -1,7 +1,6 @@
 """`nad serve` up to the moment at which it listens."""
 
 import socket
-import subprocess
 import sys
 
 import nad_server.uvicorn_server
@@ -170,13 +169,6 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch, capsys, tmp_p
     assert ended.value.code == 4
     told = "error: a Ray cluster needs ray; install it with: pip install 'nad-agents[ray]'\n"
     assert capsys.readouterr().err == told
-
-
-def test_loading_the_command_imports_no_server():
-    heavy = {"fastapi", "starlette", "uvicorn", "prometheus_client", "ray", "torch", "transformers"}
-    program = f"import sys, nad_server.command\nprint(sorted({heavy!r} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stdout == "[]\n"
 
 
 def test_names():

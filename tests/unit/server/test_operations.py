@@ -21,22 +21,22 @@ def app():
 
 
 async def test_silences_are_broken_and_the_source_is_closed():
-    closed = []
+    closed, go_on = [], asyncio.Event()
 
     async def source():
         try:
-            await asyncio.sleep(0.05)
+            await go_on.wait()
             yield 1
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             closed.append(True)
 
     stream = with_silences(source(), 0.01, asyncio.get_running_loop().create_future())
-    found = [await anext(stream)]
-    while found[-1] is None:
-        found.append(await anext(stream))
-    assert found[-1] == 1
-    assert len(found) > 2
+    assert [await anext(stream) for _ in range(3)] == [None] * 3
+    go_on.set()
+    while (found := await anext(stream)) is None:
+        pass
+    assert found == 1
     await stream.aclose()
     assert closed
 

@@ -123,7 +123,7 @@ def test_pruning_and_streaming_are_the_same():
     assert len(found[0][3]) > 5
 
 
-def waits(steps_per_read, *requests, steps=16):
+def waits(steps_per_read, *requests, steps=8):
     """Synchronisations of a step, without those that every call of `step` makes once."""
     model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
     one = engine(model, steps_per_read)

@@ -220,14 +220,14 @@ LARGE = {
     "open brackets": "f([{" * 10_000,
     "definitions": "def f(" * 20_000,
     "doctest prompts": ">>> " * 20_000,
-    "doctests": ">>> f(1)\n2\n" * 2_000,
+    "doctests": ">>> f(1)\n2\n" * 1_000,
     "quotation marks": "'" * 40_000,
     "nested lists": "f(" + "[" * 5_000 + "]" * 5_000 + ") == 1",
     "signs": "f(" + "-" * 5_000 + "1) == 1",
     "sums": "f(" + "1+" * 900 + "1) == 1",
     "towers of powers": "f(9**9**9**9) == 1",
     "a digit too many": "f(1) == " + "9" * 5_000,
-    "one line": "f(1) == 2, " * 20_000,
+    "one line": "f(1) == 2, " * 10_000,
     "too long": "f(1) == 2\n" * 110_000,
 }
 

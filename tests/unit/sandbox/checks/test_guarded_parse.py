@@ -1,10 +1,13 @@
 """Whatever a model wrote is a tree or None: never an exception, never a warning, in any number of threads."""
 
 import ast
+import gc
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from nad_sandbox.checks import guarded_parse
 from nad_sandbox.checks.examples import Example
 from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, error_line, parse_expression, parse_program, unparse
 from nad_sandbox.checks.judge_plan import plan_tests
@@ -50,17 +53,35 @@ def test_a_tree_that_is_too_deep_has_no_text():
     assert unparse(ast.parse("x=1")) == "x = 1"
 
 
+@pytest.fixture
+def threads_take_turns_within_a_parse(monkeypatch):
+    """The garbage collector hands over to another thread while a tree is made, and a parse has one try."""
+
+    def hand_over(_phase, _info):
+        time.sleep(0)
+
+    monkeypatch.setattr(guarded_parse, "_TRIES", 1)
+    threshold = gc.get_threshold()
+    gc.callbacks.append(hand_over)
+    gc.set_threshold(700)
+    yield
+    gc.callbacks.remove(hand_over)
+    gc.set_threshold(*threshold)
+
+
+@pytest.mark.usefixtures("threads_take_turns_within_a_parse")
 def test_threads_that_parse_at_the_same_time_do_not_disturb_one_another():
-    source = "def f(x):\n    return [x, {1: (2, 3)}]\n" * 200
+    source = "def f(x):\n    return [x, {1: (2, 3)}]\n" * 20
     with ThreadPoolExecutor(4) as threads:
-        trees = list(threads.map(lambda _: parse_program(source), range(60)))
-    assert all(tree is not None and len(tree.body) == 200 for tree in trees)
+        trees = list(threads.map(lambda _: parse_program(source), range(20)))
+    assert all(tree is not None and len(tree.body) == 20 for tree in trees)
 
 
+@pytest.mark.usefixtures("threads_take_turns_within_a_parse")
 def test_tests_are_planned_while_other_threads_parse():
-    tests = "assert f(1) == [1, {1: (2, 3)}]\n" * 400
+    tests = "assert f(1) == [1, {1: (2, 3)}]\n" * 20
     with ThreadPoolExecutor(4) as threads:
-        plans = list(threads.map(lambda i: plan_tests(tests) if i % 2 else parse_program(tests), range(40)))
+        plans = list(threads.map(lambda i: plan_tests(tests) if i % 2 else parse_program(tests), range(20)))
     assert all(plan is not None for plan in plans)
 
 

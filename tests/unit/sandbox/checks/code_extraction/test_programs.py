@@ -228,7 +228,7 @@ class TestTheLongestAnswers:
     "text", ["```\n", "```python\nx = 1\n```\n", "x = (\n", ">>> x\n", "'''\n", "@a\n", "a &lt; b\n", "> ```\n"]
 )
 def test_no_answer_takes_long(text):
-    long = text * (60_000 // len(text))
+    long = text * (30_000 // len(text))
     started = time.process_time()
     extract_programs(long, long)
-    assert time.process_time() - started < 10
+    assert time.process_time() - started < 5
