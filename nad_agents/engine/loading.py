@@ -136,9 +136,7 @@ def with_adapter(
     return engine.with_adapter(find_adapter(adapter, needs_peft=False)), engine
 
 
-def _start_hf(
-    loaded: LoadedModel, prefix_bytes: int | None, options: HFEngineOptions
-) -> tuple[LoadedModel, Engine]:
+def _start_hf(loaded: LoadedModel, prefix_bytes: int | None, options: HFEngineOptions) -> tuple[LoadedModel, Engine]:
     from nad_agents.engine.hf.engine import HFEngine
 
     engine = HFEngine(
