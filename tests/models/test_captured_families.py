@@ -53,7 +53,7 @@ def test_a_family_is_captured_exactly_or_not_at_all(family, recorded):
     recording = RecordingConfig(top_k=12, per_layer_top=8)
     requests = [seeded(ids("def add(a, b):"), sampling, 3, recording), seeded(ids("yes"), sampling, 4, recording)]
     if family in WAITING:
-        with pytest.raises(GenerationError, match="not permitted when stream is capturing"):
+        with pytest.raises(GenerationError, match=r"the host wait|between the host|not permitted when"):
             run(engine(model), *requests)
         return
     own, captured = run(engine(model, compile=False), *requests), run(engine(model), *requests)

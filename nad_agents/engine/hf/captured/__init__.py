@@ -5,6 +5,7 @@ buffers that stay where they are, with room for a rounded number of rows and pos
 step (tokens, positions) is a tensor.
 
 - `graphs`: capture and replay by CUDA
+- `host_waits`: whether a step makes the host wait, which no graph can
 - `static_cache`: the buffers, which the suffixes of `SharedPrefixCache` become views of, and the cache over them
 - `captured_steps`: which graph a batch of rows takes, and what a step does beside the graph
 - `self_check`: whether the graph computes what the model's own step computes, and how much faster

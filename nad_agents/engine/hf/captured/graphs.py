@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
+from nad_agents.engine.hf.captured.host_waits import without_waiting
+
 __all__ = ["CudaGraphs", "Graphs", "graphs_for"]
 
 _WARM_UPS = 2
@@ -52,7 +54,9 @@ class CudaGraphs:
             stream, current = cuda.Stream(), cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS):
+                with without_waiting():
+                    function()
+                for _ in range(_WARM_UPS - 1):
                     function()
             current.wait_stream(stream)
             graph = torch.cuda.CUDAGraph()

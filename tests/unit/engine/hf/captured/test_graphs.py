@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nad_agents.engine.hf.captured.graphs import CudaGraphs, graphs_for
+from nad_agents.engine.hf.captured.host_waits import without_waiting
 from tests.recorded_graphs import RecordedGraphs
 
 
@@ -35,6 +36,22 @@ def test_cuda():
     device = torch.device("cuda")
     assert isinstance(graphs_for(device), CudaGraphs)
     check(CudaGraphs(device), device)
+
+
+class TestWithoutWaiting:
+    @pytest.mark.parametrize("inference", [False, True])
+    def test_numbers_that_move_between_host_and_device(self, inference):
+        stays = torch.ones(3, device="meta")
+        with torch.inference_mode(inference), without_waiting():
+            assert (stays.to(torch.float16) + 1).to("meta").device.type == "meta"
+            for move in (lambda: torch.ones(3).to("meta"), lambda: stays.copy_(torch.ones(3))):
+                with pytest.raises(RuntimeError, match="moves numbers between the host and the device"):
+                    move()
+
+    def test_afterwards_the_host_may_wait_again(self):
+        with pytest.raises(RuntimeError, match="makes the host wait"), without_waiting():
+            torch.ones(1).item()
+        assert torch.ones(1).item() == 1
 
 
 class TestRecordedGraphs:
@@ -71,6 +88,6 @@ class TestRecordedGraphs:
     def test_what_the_host_reads_cannot_be_captured(self, read, inference):
         with (
             torch.inference_mode(inference),
-            pytest.raises(RuntimeError, match="not permitted when stream is capturing"),
+            pytest.raises(RuntimeError, match=r"the host wait|between the host|not permitted when"),
         ):
             RecordedGraphs().capture(lambda: read(torch.ones(3)))

@@ -1,0 +1,70 @@
+"""Find out whether a function makes the host wait for the device, before a capture that would fail for it.
+
+A capture that fails leaves torch's random generator as if the capture went on, for the whole process. So a function
+first runs within `without_waiting`, which raises before anything is captured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["without_waiting"]
+
+_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "argwhere", "lift_fresh"}
+_READS |= {"_pin_memory", "unique", "_unique2", "unique_dim", "unique_consecutive", "bincount"}
+"""Operations whose result, or its size, the host has to know, or that begin with numbers of the host."""
+
+_MOVES = {"copy_", "_to_copy"}
+"""Operations that may move numbers between the host and the device."""
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Let what the block runs on this thread raise where the host would wait for the device.
+
+    Raises:
+        RuntimeError: An operation of the block returns numbers to the host, moves some between the host and the device,
+            or has a result whose size depends on numbers on the device.
+    """
+    with _Indices(), _Operations():  # type: ignore[no-untyped-call] # as below
+        yield
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        # in inference mode, functions that are made of others come whole
+        with self:
+            parts = func.decompose(*args, **kwargs)
+        if parts is not NotImplemented:
+            return parts
+        name = func.overloadpacket.__name__
+        unknown_size = name == "repeat_interleave" and len(args) == 1 and kwargs.get("output_size") is None
+        if name in _READS or unknown_size:
+            raise RuntimeError(f"{func} makes the host wait for the device")
+        result = func(*args, **kwargs)
+        if name in _MOVES and len({one.device for one in _tensors((args, kwargs, result))}) > 1:
+            raise RuntimeError(f"{func} moves numbers between the host and the device")
+        return result
+
+
+class _Indices(TorchFunctionMode):
+    """Sees what torch turns into numbers of selected elements below all Python."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        indices = args[1] if name in {"__getitem__", "__setitem__"} and len(args) > 1 else ()
+        if any(one.dtype in (torch.bool, torch.uint8) for one in _tensors(indices)):
+            raise RuntimeError("an index by truth values makes the host wait for the device")
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [one for one in tree_leaves(values) if isinstance(one, torch.Tensor)]
