@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
 
-__all__ = ["CudaGraphs", "Graphs", "graphs_for"]
-
-_WARM_UPS = 2
-"""Calls before a capture, in which libraries allocate their workspaces and choose their kernels."""
+__all__ = ["CudaGraphs", "Graphs", "graphs_for", "refuse_waiting"]
 
 
 class Graphs(Protocol):
@@ -52,7 +51,9 @@ class CudaGraphs:
             stream, current = cuda.Stream(), cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
-                for _ in range(_WARM_UPS):
+                # libraries allocate their workspaces and choose their kernels
+                function()
+                with refuse_waiting():
                     function()
             current.wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
@@ -65,6 +66,29 @@ class CudaGraphs:
     def synchronize(self) -> None:
         """See `Graphs.synchronize`."""
         torch.cuda.synchronize(self._device)
+
+
+@contextmanager
+def refuse_waiting() -> Iterator[None]:
+    """Raise at the end of the block if the host has waited for the device in it.
+
+    Waiting would fail in a capture as well, but a capture that fails leaves memory in its pool.
+
+    Raises:
+        RuntimeError: The host has waited.
+    """
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # an error instead of a warning would meet other threads, too
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    waits = [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+    if waits:
+        raise RuntimeError(f"the host waits for the device: {waits[0]}")
 
 
 def graphs_for(device: torch.device) -> Graphs | None:

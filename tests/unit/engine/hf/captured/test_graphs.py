@@ -1,9 +1,11 @@
 """The graphs of CUDA, and those that take their place in the other tests."""
 
+import warnings
+
 import pytest
 import torch
 
-from nad_agents.engine.hf.captured.graphs import CudaGraphs, graphs_for
+from nad_agents.engine.hf.captured.graphs import CudaGraphs, graphs_for, refuse_waiting
 from tests.recorded_graphs import RecordedGraphs
 
 
@@ -35,6 +37,28 @@ def test_cuda():
     device = torch.device("cuda")
     assert isinstance(graphs_for(device), CudaGraphs)
     check(CudaGraphs(device), device)
+
+
+@pytest.mark.parametrize(
+    ("message", "refused"),
+    [("called a synchronizing CUDA operation", True), ("a kernel is deprecated", False), (None, False)],
+)
+def test_a_function_that_waits_is_refused_before_it_is_captured(monkeypatch, message, refused):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def run():
+        with refuse_waiting():
+            if message:
+                warnings.warn(message, stacklevel=1)
+
+    if refused:
+        with pytest.raises(RuntimeError, match="the host waits for the device: called a synchronizing"):
+            run()
+    else:
+        run()
+    assert modes == [0, "warn", 0]
 
 
 class TestRecordedGraphs:
