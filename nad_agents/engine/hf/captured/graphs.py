@@ -11,9 +11,6 @@ from nad_agents.engine.hf.captured.host_waits import without_waiting
 
 __all__ = ["CudaGraphs", "Graphs", "graphs_for"]
 
-_WARM_UPS = 2
-"""Calls before a capture, in which libraries allocate their workspaces and choose their kernels."""
-
 
 class Graphs(Protocol):
     """Records the operations of functions that work on static tensors."""
@@ -54,9 +51,9 @@ class CudaGraphs:
             stream, current = cuda.Stream(), cuda.current_stream()
             stream.wait_stream(current)
             with torch.cuda.stream(stream):
+                # libraries allocate their workspaces and choose their kernels
+                function()
                 with without_waiting():
-                    function()
-                for _ in range(_WARM_UPS - 1):
                     function()
             current.wait_stream(stream)
             graph = torch.cuda.CUDAGraph()

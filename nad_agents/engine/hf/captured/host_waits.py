@@ -1,11 +1,12 @@
 """Find out whether a function makes the host wait for the device, before a capture that would fail for it.
 
-A capture that fails leaves torch's random generator as if the capture went on, for the whole process. So a function
+A capture that fails leaves memory in its pool, and torch's random generator as if the capture went on. So a function
 first runs within `without_waiting`, which raises before anything is captured.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,12 +30,33 @@ _MOVES = {"copy_", "_to_copy"}
 def without_waiting() -> Iterator[None]:
     """Let what the block runs on this thread raise where the host would wait for the device.
 
+    What torch's operations show is found on any device; within their kernels, CUDA itself says where the host waits.
+
     Raises:
         RuntimeError: An operation of the block returns numbers to the host, moves some between the host and the device,
             or has a result whose size depends on numbers on the device.
     """
-    with _Indices(), _Operations():  # type: ignore[no-untyped-call] # as below
+    with _synchronizations(), _Indices(), _Operations():  # type: ignore[no-untyped-call] # as below
         yield
+
+
+@contextmanager
+def _synchronizations() -> Iterator[None]:
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        # an error instead of a warning would meet other threads, too
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+    waits = [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+    if waits:
+        raise RuntimeError(f"the host waits for the device: {waits[0]}")
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped

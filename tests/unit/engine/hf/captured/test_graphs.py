@@ -1,5 +1,7 @@
 """The graphs of CUDA, and those that take their place in the other tests."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -52,6 +54,28 @@ class TestWithoutWaiting:
         with pytest.raises(RuntimeError, match="makes the host wait"), without_waiting():
             torch.ones(1).item()
         assert torch.ones(1).item() == 1
+
+    @pytest.mark.parametrize(
+        ("message", "refused"),
+        [("called a synchronizing CUDA operation", True), ("a kernel is deprecated", False), (None, False)],
+    )
+    def test_where_cuda_says_that_the_host_waits(self, monkeypatch, message, refused):
+        modes = [0]
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+        def run():
+            with without_waiting():
+                if message:
+                    warnings.warn(message, stacklevel=1)
+
+        if refused:
+            with pytest.raises(RuntimeError, match="the host waits for the device: called a synchronizing"):
+                run()
+        else:
+            run()
+        assert modes == [0, "warn", 0]
 
 
 class TestRecordedGraphs:
