@@ -39,8 +39,8 @@ $(DEMO): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[gguf,sandbox]"
 	touch $(DEMO)
 
-# everything, the last with the real model and the real sandboxes, in two processes that take a file at a time;
-# Schemathesis runs one operation only where tests are distributed, and Inspect changes asyncio for good
+# everything: first what needs no weights, then what takes the real model and the real sandboxes, a file at a time in two
+# processes; Schemathesis runs one operation only where tests are distributed, and Inspect changes asyncio for good
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(UNUSED) --numprocesses auto --dist worksteal tests/unit tests/models
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \

@@ -22,6 +22,9 @@ from tests.family_checks import (
 from tests.hybrid_models import HYBRIDS
 from tests.tiny_models import FAMILIES
 
+# older versions' StarCoder, which the first test that takes it imports
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+
 every_other_cache = pytest.mark.parametrize("family", others([*FAMILIES, *HYBRIDS], CACHES))
 
 
@@ -50,7 +53,6 @@ def test_rows_of_several_prompts_join_and_leave_without_changing_one_another(fam
     assert_rows_join_and_leave(family)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # older versions' StarCoder
 @pytest.mark.parametrize("name", others([*FAMILIES, *HYBRIDS, *ODD, *OWN_COPIES], [*CACHES, *PRODUCTS]))
 def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypatch):
     assert_logits_are_those_of_one_pass(name, monkeypatch)
