@@ -410,7 +410,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             verification=settings.verification,
             raw=prepared.raw,
             tools=prepared.tools,
-            template_options=prepared.template_options,
+            chat_template_kwargs=prepared.chat_template_kwargs,
             logits_processors=prepared.logits_processors,
             visible_tokens=prepared.visible_tokens,
             parse_special_tokens=prepared.parse_special_tokens,
