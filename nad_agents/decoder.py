@@ -208,7 +208,7 @@ class NeuronAgreementDecoder(BaseDecoder):
         verification: VerificationConfig | None = None,
         raw: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,
         visible_tokens: Collection[int] = (),
         parse_special_tokens: bool = False,
@@ -232,7 +232,7 @@ class NeuronAgreementDecoder(BaseDecoder):
             verification: How candidates are checked in rank order; None takes the decoder's.
             raw: Whether text is continued as it is, without the chat template.
             tools: Tools in OpenAI's form, for the chat template.
-            template_options: Further variables of the chat template.
+            chat_template_kwargs: Further variables of the chat template.
             logits_processors: Makes further logits processors; called anew for each prompt and each wave.
             visible_tokens: Special tokens that stay in the text because the caller parses them.
             parse_special_tokens: Whether the text of a special token in a message becomes that token; see
@@ -255,7 +255,7 @@ class NeuronAgreementDecoder(BaseDecoder):
             verification=verification or self.verification,
             raw=raw,
             tools=tuple(tools or ()),
-            template_options=template_options,
+            chat_template_kwargs=chat_template_kwargs,
             logits_processors=logits_processors,
             visible_tokens=frozenset(visible_tokens),
             parse_special_tokens=parse_special_tokens,

@@ -18,7 +18,7 @@ __all__ = [
     "Message",
     "Prompt",
     "TemplatedText",
-    "check_template_options",
+    "check_chat_template_kwargs",
     "encode_prompt",
     "last_user_text",
     "reads_variable",
@@ -58,7 +58,7 @@ def encode_prompt(
     *,
     raw: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
-    template_options: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
     parse_special_tokens: bool = False,
 ) -> list[int]:
     """Return the token ids of a prompt, special tokens included.
@@ -68,14 +68,14 @@ def encode_prompt(
         prompt: Text or messages. Text becomes one user message if the model has a chat template.
         raw: Whether text is taken as it is, to be continued.
         tools: Tools in OpenAI's form, for the chat template.
-        template_options: Further variables of the chat template.
+        chat_template_kwargs: Further variables of the chat template.
         parse_special_tokens: Whether the text of a special token in a message, such as ``<|im_start|>``, becomes that
             token, so that the message could end itself and begin another one. Raw text is always taken so, but for the
             values of a TemplatedText.
 
     Raises:
         PromptError: The prompt is empty or no valid text, or the chat template is absent or refuses the messages.
-        ConfigurationError: See `check_template_options`.
+        ConfigurationError: See `check_chat_template_kwargs`.
     """
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         msg = "the prompt is empty; write what the model should answer"
@@ -99,7 +99,7 @@ def encode_prompt(
             "pass a string, or choose an instruction-tuned model"
         )
         raise PromptError(msg)
-    check_template_options(tokenizer, template_options or {}, tools=bool(tools))
+    check_chat_template_kwargs(tokenizer, chat_template_kwargs or {}, tools=bool(tools))
     messages: list[Any] = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(m) for m in prompt]
     )
@@ -116,7 +116,7 @@ def encode_prompt(
             tokenize=not escaped,
             return_dict=not escaped,
             tokenizer_kwargs={"verbose": False},
-            **(template_options or {}),
+            **(chat_template_kwargs or {}),
         )
     except Exception as error:
         # a template may raise any exception
@@ -312,7 +312,7 @@ def reads_variable(template: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", template) is not None
 
 
-def check_template_options(
+def check_chat_template_kwargs(
     tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any], *, tools: bool = False
 ) -> None:
     """Refuse variables of the chat template that it does not read, or that the tokenizer sets itself.

@@ -109,7 +109,7 @@ class RequestBuilder:
             prompt,
             raw=options.raw,
             tools=options.tools,
-            template_options=options.template_options,
+            chat_template_kwargs=options.chat_template_kwargs,
             parse_special_tokens=options.parse_special_tokens,
         )
         return GenerationRequest(

@@ -29,7 +29,7 @@ class RequestOptions:
         verification: How candidates are checked in rank order.
         raw: Whether text is continued as it is, without the chat template.
         tools: Tools in OpenAI's form, for the chat template.
-        template_options: Further variables of the chat template.
+        chat_template_kwargs: Further variables of the chat template.
         logits_processors: Makes further logits processors, for each prompt and each wave.
         visible_tokens: Special tokens that stay in the text.
         parse_special_tokens: Whether the text of a special token in a message becomes that token.
@@ -46,7 +46,7 @@ class RequestOptions:
     verification: VerificationConfig
     raw: bool
     tools: Sequence[Mapping[str, Any]]
-    template_options: Mapping[str, Any] | None
+    chat_template_kwargs: Mapping[str, Any] | None
     logits_processors: Callable[[], Sequence[Any]] | None
     visible_tokens: Collection[int]
     parse_special_tokens: bool

@@ -156,12 +156,12 @@ class NADChatModel(LocalChatModel, BaseChatModel):
         tokenizer = self.get_decoder().loaded.tokenizer
         output_spec = self.output_spec({"tools": openai_tools(tools or ())})
         prompt, template_tools = template_inputs(tokenizer, template_messages(messages), output_spec)
-        options = output_spec.template_options
+        options = output_spec.chat_template_kwargs
         ids = encode_prompt(
             tokenizer,
             prompt,
             tools=template_tools,
-            template_options=options,
+            chat_template_kwargs=options,
             parse_special_tokens=self.parse_special_tokens,
         )
         return len(ids)

@@ -20,7 +20,7 @@ from nad_server.json_response import JSONResponse, json_or_events
 from nad_server.logprobs import TokenText, chat_logprobs, content_token_texts, token_texts
 from nad_server.nad_options import NADOptions
 from nad_server.outputs import ParsedOutput, evidence_of, parse_output, usage_of
-from nad_server.prompt_input import template_messages, template_options
+from nad_server.prompt_input import read_chat_template_kwargs, template_messages
 from nad_server.protocol import ChatRequest
 from nad_server.request_builder import PreparedRequest, build_chat_request, build_output_spec
 from nad_server.sse import ServerSentEvent, event_stream
@@ -49,7 +49,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
 
 def _prepare(state: ServerState, body: ChatRequest, nad: NADOptions, ignored: list[str]) -> PreparedRequest:
     messages = template_messages(body.messages)
-    options, hints = template_options(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
+    options, hints = read_chat_template_kwargs(state.decoder.loaded.tokenizer, body, tools=bool(body.tools))
     output_spec = build_output_spec(
         body.tools or (), body.tool_choice, body.parallel_tool_calls, body.response_format, options
     )

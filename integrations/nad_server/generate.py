@@ -167,7 +167,7 @@ async def _submit(
             verifier=chat.verifier,
             raw=chat.raw,
             tools=chat.tools,
-            template_options=chat.template_options,
+            chat_template_kwargs=chat.chat_template_kwargs,
             logits_processors=chat.logits_processors,
             visible_tokens=chat.visible_tokens,
             on_rows_freed=on_rows_freed,

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.prompt import check_template_options, reads_variable, template_source
+from nad_agents.prompt import check_chat_template_kwargs, reads_variable, template_source
 from nad_server.errors import APIError
 from nad_server.protocol import ChatMessage, ContentPart, TemplateFields
 
 if TYPE_CHECKING:
     from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-__all__ = ["plain_text", "template_messages", "template_options"]
+__all__ = ["plain_text", "read_chat_template_kwargs", "template_messages"]
 
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 _SKIPPED_PARTS = {"refusal", "reasoning", "thinking"}
@@ -90,7 +90,7 @@ def _arguments_as_object(arguments: str | dict[str, Any]) -> dict[str, Any]:
     return parsed if isinstance(parsed, dict) else {"malformed": arguments}
 
 
-def template_options(
+def read_chat_template_kwargs(
     tokenizer: PreTrainedTokenizerBase, body: TemplateFields, *, tools: bool
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the variables of the chat template that a request sets, and the parameters that have no effect.
@@ -137,7 +137,7 @@ def template_options(
             variables[name] = (set_by, value)
     for name, (set_by, value) in variables.items():
         try:
-            check_template_options(tokenizer, {name: value}, tools=tools)
+            check_chat_template_kwargs(tokenizer, {name: value}, tools=tools)
         except ConfigurationError as error:
             message = f"{set_by}: {error}"
             raise APIError(400, message, code="unsupported_parameter", param=set_by) from error

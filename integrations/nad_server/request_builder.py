@@ -68,7 +68,7 @@ def build_output_spec(
     tool_choice: ToolChoice | None,
     parallel_tool_calls: bool | None,
     response_format: ResponseFormat | None,
-    template_options: Mapping[str, Any],
+    chat_template_kwargs: Mapping[str, Any],
 ) -> OutputSpec:
     """Return the kind of answer that a request asks for.
 
@@ -77,7 +77,7 @@ def build_output_spec(
         tool_choice: Which tool has to be called, if any.
         parallel_tool_calls: Whether the answer may hold several calls.
         response_format: The form of an answer that is not a tool call.
-        template_options: Variables of the chat template, from `template_options`.
+        chat_template_kwargs: Variables of the chat template, from `read_chat_template_kwargs`.
 
     Raises:
         APIError: The tools do not go together with the choice, or a schema is malformed or too large.
@@ -97,7 +97,7 @@ def build_output_spec(
                 "tool_choice": choice,
                 "parallel_tool_calls": parallel_tool_calls,
                 "response_format": output_format,
-                "chat_template_kwargs": template_options,
+                "chat_template_kwargs": chat_template_kwargs,
             }
         )
     except ConfigurationError as error:
@@ -136,7 +136,9 @@ def build_chat_request(
         raise APIError(400, message, code="no_chat_template", param=param)
     prompt, tools = template_inputs(loaded.tokenizer, messages, output_spec)
     try:
-        ids = encode_prompt(loaded.tokenizer, prompt, tools=tools, template_options=output_spec.template_options)
+        ids = encode_prompt(
+            loaded.tokenizer, prompt, tools=tools, chat_template_kwargs=output_spec.chat_template_kwargs
+        )
     except PromptError as error:
         raise APIError(400, str(error), code="invalid_prompt", param=param) from error
     sampling, config = _combined_configs(state, body, nad, ids, param)

@@ -22,7 +22,7 @@ from nad_server.logprobs import TokenText, content_token_texts, response_logprob
 from nad_server.nad_options import NADOptions
 from nad_server.output_items import TextItem, call_events, call_item
 from nad_server.outputs import ParsedOutput, evidence_of, parse_output, usage_of
-from nad_server.prompt_input import template_messages, template_options
+from nad_server.prompt_input import read_chat_template_kwargs, template_messages
 from nad_server.protocol import NamedTool
 from nad_server.protocol_responses import (
     ResponsesRequest,
@@ -64,7 +64,7 @@ def _prepare(
     state: ServerState, body: ResponsesRequest, nad: NADOptions, offered: OfferedTools, ignored: list[str]
 ) -> PreparedRequest:
     messages, items = chat_messages(body, offered)
-    options, hints = template_options(state.decoder.loaded.tokenizer, body, tools=bool(offered.tools))
+    options, hints = read_chat_template_kwargs(state.decoder.loaded.tokenizer, body, tools=bool(offered.tools))
     output_spec = build_output_spec(
         offered.tools, body.tool_choice, body.parallel_tool_calls, chat_response_format(body), options
     )

@@ -1,28 +1,18 @@
-"""`LocalModel`: the parameters, the decoder and the retries that every front end's model class has."""
+"""`LocalModel`: the settings, the decoder and the retries that every front end's model class has."""
 
 from __future__ import annotations
 
 import inspect
-import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SkipValidation,
-    ValidationError,
-    model_validator,
-)
+from pydantic import PrivateAttr, ValidationError, model_validator
 from tenacity import AsyncRetrying, Retrying, retry_if_exception, stop_after_attempt
 
 from nad_agents.chat.cache_key import json_value, object_name
+from nad_agents.chat.model_fields import ModelFields
 from nad_agents.chat.params import (
     ALIASES,
     CALL_FIELDS,
@@ -35,22 +25,12 @@ from nad_agents.chat.params import (
     fields_of_decoder,
     fields_section,
     nad_config,
-    option,
     sampling_config,
 )
 from nad_agents.chat.shared_decoders import shared_decoder
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, GenerationError, VerificationError
 from nad_agents.pending import PendingRequest
-from nad_agents.types import (
-    EngineName,
-    NADConfig,
-    Pruning,
-    SamplingConfig,
-    ScoreName,
-    Similarity,
-    Until,
-    VerificationConfig,
-)
+from nad_agents.types import NADConfig, SamplingConfig, VerificationConfig
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:
@@ -58,16 +38,6 @@ if TYPE_CHECKING:
     from nad_agents.decoder import NeuronAgreementDecoder
 
 __all__ = ["LocalModel"]
-
-
-def _path_to_str(value: object) -> object:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
-
-
-def _to_list(value: object) -> object:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else value
 
 
 @dataclass
@@ -84,7 +54,7 @@ class _Loaded:
         return _Loaded, ()
 
 
-class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other pydantic model
+class LocalModel(ModelFields):
     """A local model whose answers are chosen among N candidates; the base of each framework's model class.
 
     Every sampling and selection parameter may also be given per call, as in ``chat.invoke(text, n=4, seed=1)``. With
@@ -97,116 +67,12 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
         ConfigurationError: A parameter is unknown, has a value that cannot work, or does not go with another.
     """
 
-    model_config = ConfigDict(arbitrary_types_allowed=True, populate_by_name=True)
-
-    model_name: Annotated[str, BeforeValidator(_path_to_str)] = Field(
-        default="HuggingFaceTB/SmolLM2-135M-Instruct",
-        alias="model",
-        description="Hugging Face Hub id, local folder, or GGUF file; weights are loaded at the first call.",
-    )
-    adapter: Annotated[str | None, BeforeValidator(_path_to_str)] = Field(
-        default=None,
-        description="LoRA adapter that PEFT saved, a folder or a hub id; None runs the model as it is.",
-    )
-    device: str = Field(default="auto", description='"auto" or a torch device.')
-    dtype: str = Field(default="auto", description='"auto", "float32", "bfloat16" or "float16".')
-    engine: EngineName = Field(
-        default="hf",
-        description='What runs the model: transformers in this process ("hf"), or vLLM in processes of its own.',
-    )
-    engine_options: dict[str, Any] = Field(
-        default_factory=dict,
-        description='Options of the engine: {"compile": False} for "hf", those of vllm.EngineArgs for "vllm".',
-    )
-    decoder: SkipValidation[Any] = Field(
-        default=None,
-        repr=False,
-        description="A `nad_agents.NeuronAgreementDecoder` to use instead of model, adapter, device and dtype; what it "
-        "was made with holds for every parameter that is left out.",
-    )
-
-    # --- sampling ---
-
-    n: int | None = option(
-        "n", default=None, note="None means {default}, or the decoder's number; and 1 where temperature is 0."
-    )
-    wave: int | None = option("wave")
-    max_tokens: int = option("max_tokens", validation_alias=AliasChoices("max_tokens", "max_new_tokens"))
-    temperature: float = option("temperature")
-    top_p: float = option("top_p")
-    top_k: int = option("top_k")
-    min_p: float | None = option("min_p")
-    repetition_penalty: float = option("repetition_penalty")
-    stop: Annotated[list[str], BeforeValidator(_to_list)] = option(
-        "stop", default_factory=list, validation_alias=AliasChoices("stop", "stop_sequences")
-    )
-    seed: int | None = option("seed")
-    generation_options: dict[str, Any] = option("generation_options")
-
-    # --- selection ---
-
-    selector: str | Callable[..., Any] | None = option(
-        "selector", default=None, note='None means {default!r}, or the decoder\'s selector; and "first" where n is 1.'
-    )
-    selector_options: dict[str, Any] = option("selector_options")
-    similarity: Similarity = option("similarity")
-    score: ScoreName = option("score")
-    top_k_neurons: int = option("top_k_neurons")
-    top_k_neurons_per_layer: int = option("top_k_neurons_per_layer")
-    layers: tuple[int, int] | None = option("layers")
-    router_weights: bool = option("router_weights")
-    chunk_size: int = option("chunk_size")
-    compare_chunks: int | None = option("compare_chunks")
-    skip_tokens: int = option("skip_tokens")
-    common_prefix: bool = option("common_prefix")
-    pruning: Pruning = option("pruning", note="With keep=1 the answer streams from then on.")
-    until: Until | None = option("until")
-    decided_at: float = option("decided_at")
-    passes: int = option("passes")
-    keep: int = option("keep")
-    shrink: int = option("shrink")
-    min_confidence: float | None = option("min_confidence")
-    on_low_confidence: Literal["annotate", "error"] = option("on_low_confidence")
-    record: bool = option("record")
-    nad_config: NADConfig | None = Field(
-        default=None, description="All options of NADConfig in one object, instead of the fields from `selector` on."
-    )
-
-    # --- verification and calls ---
-
-    verifier: SkipValidation[Any] = Field(
-        default=None,
-        description="Judges the answers in rank order until one passes: a sandbox, a linter, or anything with the "
-        "methods of `nad_agents.verification.Verifier`; None trusts the ranking.",
-    )
-    verification: VerificationConfig | None = Field(
-        default=None, description="How the ranking is walked with a verifier; None takes the defaults."
-    )
-    include_candidates: bool = Field(
-        default=False, description="Whether the evidence holds the candidates' texts and the similarity matrix."
-    )
-    timeout: float | None = Field(
-        default=None,
-        gt=0,
-        description="Seconds until generation is stopped and GenerationTimeoutError raised; None sets no limit, and "
-        "verification has its own.",
-    )
-    max_retries: int = Field(
-        default=0,
-        ge=0,
-        description="Number of times a failed generation or a broken verifier is tried again; a cancelled or timed-out "
-        "call is not.",
-    )
-
     _loaded: _Loaded = PrivateAttr(default_factory=_Loaded)
 
     base_field_descriptions: ClassVar[Mapping[str, str]] = {}
     """Descriptions of a framework's own fields, where its base class does not describe them."""
 
-    hidden_in_repr: ClassVar[frozenset[str]] = frozenset()
-    """Fields that a framework's base class fills in by itself."""
-
-    # --- as a class and as a value ---
+    # --- as a class ---
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -232,22 +98,6 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
     def model_post_init(self, context: Any, /) -> None:
         """Call the base class's `model_post_init`, which this class's private attributes would otherwise replace."""
         super().model_post_init(context)
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        # a field that neither was given may hold an object of each one's own, such as a callback manager
-        given = self.model_fields_set | other.model_fields_set
-        return all(getattr(self, name) == getattr(other, name) for name in given)
-
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        return [
-            (name, getattr(self, name))
-            for name, field in type(self).model_fields.items()
-            if name in self.model_fields_set - self.hidden_in_repr
-            and field.repr
-            and getattr(self, name) != field.get_default(call_default_factory=True)
-        ]
 
     # --- parameters ---
 
@@ -410,7 +260,7 @@ class LocalModel(BaseModel):  # noqa: PLW1641 - no more hashable than any other 
             verification=settings.verification,
             raw=prepared.raw,
             tools=prepared.tools,
-            template_options=prepared.template_options,
+            chat_template_kwargs=prepared.chat_template_kwargs,
             logits_processors=prepared.logits_processors,
             visible_tokens=prepared.visible_tokens,
             parse_special_tokens=prepared.parse_special_tokens,

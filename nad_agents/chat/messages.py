@@ -21,7 +21,7 @@ def fit_template(
     messages: list[dict[str, Any]],
     *,
     tools: Sequence[dict[str, Any]] | None = None,
-    template_options: Mapping[str, Any] | None = None,
+    chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the messages in a form that the model's chat template takes.
 
@@ -32,7 +32,7 @@ def fit_template(
         tokenizer: The model's tokenizer.
         messages: The conversation in OpenAI's form.
         tools: Tools for the template.
-        template_options: Further variables of the template.
+        chat_template_kwargs: Further variables of the template.
 
     Returns:
         The first form that the template renders. When it renders none, the messages as they are: the decoder reports
@@ -45,7 +45,7 @@ def fit_template(
         try:
             tokenizer.apply_chat_template(
                 candidate, tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True,
-                **(template_options or {}),
+                **(chat_template_kwargs or {}),
             )  # fmt: skip
         except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose
             continue

@@ -34,14 +34,15 @@ class OutputSpec:
             means one call where a call is forced.
         response_format: Shape of an answer that is no call: ``json_schema`` and ``json_object`` as OpenAI has them,
             ``{"type": "regex", "pattern": ...}`` or ``{"type": "choice", "choices": [...]}``.
-        template_options: Variables of the chat template, which say how the model is to answer, thinking first or not.
+        chat_template_kwargs: Variables of the chat template, which say how the model is to answer, thinking first or
+            not.
     """
 
     tools: tuple[dict[str, Any], ...] = ()
     choice: str = "auto"
     parallel: bool | None = None
     response_format: Mapping[str, Any] | None = None
-    template_options: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> OutputSpec:

@@ -35,7 +35,7 @@ class PreparedChat:
         parser: Takes the answers apart.
         raw: Whether text goes to the model as it is, without the chat template.
         tools: Tools for the chat template, in OpenAI's form.
-        template_options: Further variables of the chat template.
+        chat_template_kwargs: Further variables of the chat template.
         logits_processors: Makes the logits processors that hold the candidates to a grammar; None without a grammar.
         visible_tokens: Special tokens that stay in the text because the parser looks for them.
         verifier: Judges the answers in rank order; None trusts the ranking.
@@ -47,7 +47,7 @@ class PreparedChat:
     parser: ResponseParser = field(default_factory=ToolCallParser)
     raw: bool = False
     tools: Sequence[Mapping[str, Any]] = ()
-    template_options: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     logits_processors: Callable[[], Sequence[Any]] | None = None
     visible_tokens: Collection[int] = ()
     verifier: Verifier | None = None
@@ -113,7 +113,7 @@ def prepare(
         output_spec=output_spec,
         parser=parser,
         tools=tools,
-        template_options=output_spec.template_options,
+        chat_template_kwargs=output_spec.chat_template_kwargs,
         logits_processors=logits_processors,
         visible_tokens=visible_tokens,
         verifier=verifier,
@@ -130,7 +130,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tools: list[
     """Return the prompt as text, empty where the template raises: the decoder reports that error."""
     options: dict[str, Any] = {"tools": tools or None, "tokenize": False, "add_generation_prompt": True}
     try:
-        return str(tokenizer.apply_chat_template(prompt, **options, **output_spec.template_options))
+        return str(tokenizer.apply_chat_template(prompt, **options, **output_spec.chat_template_kwargs))
     except Exception:  # noqa: BLE001 - Jinja raises whatever the template's author chose
         return ""
 
@@ -152,7 +152,7 @@ def template_inputs(
         messages = without_tool_roles(messages, tool_format if output_spec.tools else None)
     tools = list(output_spec.tools) if tool_format.in_template else []
     messages = with_instructions(messages, output_spec.instructions(tool_format))
-    return fit_template(tokenizer, messages, tools=tools, template_options=output_spec.template_options), tools
+    return fit_template(tokenizer, messages, tools=tools, chat_template_kwargs=output_spec.chat_template_kwargs), tools
 
 
 def _tool_format(tokenizer: PreTrainedTokenizerBase) -> ToolFormat:

@@ -41,7 +41,7 @@ class _Options(TypedDict, total=False):
     verification: VerificationConfig | None
     raw: bool
     tools: Sequence[Mapping[str, Any]] | None
-    template_options: Mapping[str, Any] | None
+    chat_template_kwargs: Mapping[str, Any] | None
     logits_processors: Callable[[], Sequence[Any]] | None
     visible_tokens: Collection[int]
     on_progress: Callable[[Progress], None] | None
@@ -194,7 +194,7 @@ class ScriptedDecoder:
         verification: VerificationConfig | None = None,
         raw: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
-        template_options: Mapping[str, Any] | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
         logits_processors: Callable[[], Sequence[Any]] | None = None,  # noqa: ARG002 - the script is written already
         visible_tokens: Collection[int] = (),  # noqa: ARG002
         parse_special_tokens: bool = False,
@@ -224,13 +224,13 @@ class ScriptedDecoder:
                     prompt,
                     raw=raw,
                     tools=tools,
-                    template_options=template_options,
+                    chat_template_kwargs=chat_template_kwargs,
                     parse_special_tokens=parse_special_tokens,
                 ),
                 sampling=sampling,
                 config=config,
                 tools=tuple(tools or ()),
-                template_options=dict(template_options or {}),
+                chat_template_kwargs=dict(chat_template_kwargs or {}),
             )
             for prompt in prompts
         ]

@@ -47,7 +47,7 @@ class ScriptedRequest:
         sampling: How candidates were to be sampled.
         config: How they were to be compared.
         tools: Tools on offer, in OpenAI's form.
-        template_options: Variables of the chat template.
+        chat_template_kwargs: Variables of the chat template.
     """
 
     prompt: Prompt
@@ -56,7 +56,7 @@ class ScriptedRequest:
     sampling: SamplingConfig
     config: NADConfig
     tools: Sequence[Mapping[str, Any]] = ()
-    template_options: Mapping[str, Any] = field(default_factory=dict)
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

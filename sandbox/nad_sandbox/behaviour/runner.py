@@ -20,7 +20,7 @@ from nad_sandbox.behaviour.script_source import without_prompts
 from nad_sandbox.behaviour.target_class import find_target_class
 from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
-from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.fingerprint import normalize_program
 from nad_sandbox.harness import observer_source
 from nad_sandbox.harness.launch import run_harness
 
@@ -249,6 +249,6 @@ def _key(program: str) -> str:
     if len(program) > LONGEST_PROGRAM:
         return _TOO_LONG
     try:
-        return normalise_program(program)
+        return normalize_program(program)
     except Exception:  # noqa: BLE001 - see above
         return program

@@ -8,7 +8,7 @@ import contextlib
 
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_program
 
-__all__ = ["normalise_program"]
+__all__ = ["normalize_program"]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DOCUMENTED = (*_SCOPES, ast.ClassDef, ast.Module)
@@ -16,7 +16,7 @@ _DOCUMENTED = (*_SCOPES, ast.ClassDef, ast.Module)
 _REFLECTION = {"locals", "globals", "vars", "dir", "eval", "exec", "inspect", "sys"}
 
 
-def normalise_program(code: str) -> str:
+def normalize_program(code: str) -> str:
     """Return equal text for programs that differ only in comments, formatting, docstrings and local names.
 
     Local variables of functions are numbered in the order in which they appear. Parameters, which callers may name, and
@@ -28,11 +28,11 @@ def normalise_program(code: str) -> str:
     tree = parse_program(code)
     if tree is not None:
         with contextlib.suppress(*PARSE_ERRORS):  # a tree may be too deep to walk
-            return _normalised(tree)
+            return _normalized(tree)
     return "\n".join(line.rstrip() for line in code.strip().splitlines())
 
 
-def _normalised(tree: ast.Module) -> str:
+def _normalized(tree: ast.Module) -> str:
     _drop_docstrings(tree)
     if not any(_reflects(node) for node in ast.walk(tree)):
         taken = _names_outside_functions(tree) | set(dir(builtins))

@@ -22,7 +22,7 @@ from nad_sandbox.base import ExecResult, Sandbox, SandboxError, SandboxFailureEr
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_programs
 from nad_sandbox.checks.code_extraction.program_facts import is_idle
 from nad_sandbox.checks.examples import Example, FoundExamples, read_examples
-from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.fingerprint import normalize_program
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression, parse_tests
 from nad_sandbox.checks.judge_plan import TestPlan, TestsError, plan_tests
 from nad_sandbox.checks.report import CheckResult, Report, Trust
@@ -176,7 +176,7 @@ class CodeVerifier:
         if len(answer) <= LONGEST_PROGRAM:
             # source that cannot be parsed equals only its own text
             with contextlib.suppress(Exception):
-                return "\n".join(normalise_program(program) for program in extract_programs(answer))
+                return "\n".join(normalize_program(program) for program in extract_programs(answer))
         return hashlib.sha256(answer.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property

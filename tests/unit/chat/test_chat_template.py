@@ -54,7 +54,7 @@ def test_what_is_not_the_callers_to_set_is_refused(thinker, name):
     with pytest.raises(ConfigurationError, match=f"'{name}' of the chat template is set by what is asked"):
         tiny_chat(decoder=thinker, chat_template_kwargs={name: 1}).invoke("hi")
     with pytest.raises(ConfigurationError, match=name):
-        encode_prompt(thinker.loaded.tokenizer, "hi", template_options={name: 1})
+        encode_prompt(thinker.loaded.tokenizer, "hi", chat_template_kwargs={name: 1})
 
 
 def test_what_would_have_no_effect_is_refused(thinker):

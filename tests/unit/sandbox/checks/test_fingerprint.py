@@ -1,16 +1,16 @@
 """The normal form of programs: what is equal, what is not, and what cannot be parsed."""
 
 import pytest
-from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.fingerprint import normalize_program
 
 ADD = "def add(a, b):\n    return a + b\n"
 
 
 def test_programs_that_differ_in_form_alone_are_equal():
     other = "# adds\ndef add( a,b ):\n    '''Add.'''\n    return (a+b)"
-    assert normalise_program(ADD) == normalise_program(other)
-    assert normalise_program(ADD) != normalise_program(ADD.replace("+", "-"))
-    assert normalise_program("def f(:  \n  x ") == "def f(:\n  x"
+    assert normalize_program(ADD) == normalize_program(other)
+    assert normalize_program(ADD) != normalize_program(ADD.replace("+", "-"))
+    assert normalize_program("def f(:  \n  x ") == "def f(:\n  x"
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,4 @@ def test_programs_that_differ_in_form_alone_are_equal():
     ids=["brackets", "1,500 terms", "9,000 terms", "attributes", "NUL", "surrogate"],
 )
 def test_what_is_too_deep_or_no_text_is_its_own_form(code):
-    assert normalise_program(f"{code}  \n") == normalise_program(code)
+    assert normalize_program(f"{code}  \n") == normalize_program(code)

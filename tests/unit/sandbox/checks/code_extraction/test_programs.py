@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 from nad_sandbox.checks import guarded_parse
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code, extract_programs, programs
-from nad_sandbox.checks.fingerprint import normalise_program
+from nad_sandbox.checks.fingerprint import normalize_program
 
 ADD = "def add(a, b):\n    return a + b\n"
 
@@ -32,7 +32,7 @@ ADD = "def add(a, b):\n    return a + b\n"
     ],
 )
 def test_the_program_is_found(answer):
-    assert normalise_program(extract_code(answer)) == normalise_program(ADD)
+    assert normalize_program(extract_code(answer)) == normalize_program(ADD)
 
 
 def test_several_blocks_are_one_program():
