@@ -98,7 +98,7 @@ test-lowest: $(LOWEST_READY)
 	OMP_NUM_THREADS=1 $(LOWEST_BIN)/python -m pytest -W default --numprocesses auto --dist worksteal \
 	  tests/unit tests/models $(addprefix --ignore=,$(NEWEST))
 
-# a minute; no network, no weights
+# two minutes on two cores; no network, no weights
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(UNUSED) --numprocesses auto --dist worksteal tests/unit
 
