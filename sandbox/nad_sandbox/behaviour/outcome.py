@@ -13,6 +13,8 @@ __all__ = ["Outcome", "read_outcome", "read_steps"]
 _TEXT = 160
 """Largest number of characters in the description of an outcome."""
 
+_ENDS = {"timeout": "ran out of time", "size": "gave more than can be compared", "exit": "ended its process"}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -20,8 +22,9 @@ class Outcome:
 
     Attributes:
         seen: Parts of the outcome as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (the
-            exception's name), `ended` (`timeout`, or `exit` when the process ended).
-        stable: Whether a second run had the same outcome.
+            exception's name), `ended` (`timeout`, `size` for an outcome that is too large, or `exit` when the process
+            ended).
+        stable: Whether a second run had the same outcome; a run that a limit ended says nothing about that.
     """
 
     seen: dict[str, Any]
@@ -39,7 +42,7 @@ class Outcome:
             return "not deterministic"
         parts = []
         if "ended" in self.seen:
-            parts.append({"timeout": "ran out of time"}.get(self.seen["ended"], "ended its process"))
+            parts.append(_ENDS[self.seen["ended"]])
         if "raised" in self.seen:
             parts.append(f"raised {self.seen['raised']}")
         if "returned" in self.seen and (self.seen["returned"] is not None or "printed" not in self.seen):
@@ -119,6 +122,13 @@ def _is_pair(data: Any) -> bool:
     return isinstance(data, list) and len(data) == 2 and all(map(_is_form, data))
 
 
+def _is_call(data: Any) -> bool:
+    """Return whether data are the arguments of a call of a returned function, how it ended, and its result."""
+    if not isinstance(data, list) or len(data) != 3 or not _is_str(data[1]):
+        return False
+    return isinstance(data[0], list) and data[0][:1] == ["list"] and _is_form(data[0]) and _is_form(data[2])
+
+
 def _is_one(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
     """Return a test for a content of exactly one part, which must pass `test`."""
     return lambda content: len(content) == 1 and test(content[0])
@@ -143,6 +153,7 @@ _FORMS: dict[str, Callable[[list[Any]], bool]] = {
     "list": _are_all(_is_form),
     "set": _are_all(_is_form),
     "dict": _are_all(_is_pair),
+    "function": _are_all(_is_call),
     "object": lambda content: (
         len(content) == 2 and _is_str(content[0]) and (_is_str(content[1]) or _is_form(content[1]))
     ),
@@ -159,7 +170,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "changed": _is_form,
     "printed": _is_text,
     "raised": _is_text,
-    "ended": lambda data: data in ("timeout", "exit"),
+    "ended": lambda data: _is_str(data) and data in _ENDS,
 }
 
 
@@ -177,7 +188,7 @@ def _number(data: object) -> int | float | None:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Return whether two canonical forms (see `nad_sandbox.harness.observed_program`) stand for the same value."""
+    """Return whether two canonical forms (see `nad_sandbox.harness.canonical_form`) stand for the same value."""
     if a == b:
         return True
     x, y = _number(a), _number(b)
@@ -206,4 +217,16 @@ def _shown(data: Any) -> str:
         return f"[{items}]" if kind == "list" else f"{{{items}}}"
     if kind == "dict":
         return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in content[0])}}}"
-    return f"<{' '.join(part if isinstance(part, str) else _shown(part) for part in content)}>"
+    if kind == "function":
+        return _shown_calls(content[0])
+    parts = [part if isinstance(part, str) else _shown(part) for part in content]
+    return f"<{' '.join(part for part in parts if part)}>"
+
+
+def _shown_calls(calls: list[list[Any]]) -> str:
+    """Return what a function does, from its calls; those that gave something come first."""
+    told = [f"({_shown(given)[1:-1]}) gives {_shown(form)}" for given, end, form in calls if end == "returned"]
+    told += [f"({_shown(given)[1:-1]}) prints {_shown(form)}" for given, end, form in calls if end == "printed"]
+    raised = dict.fromkeys(form[1] for _, end, form in calls if end == "raised" and form and form[:1] == ["str"])
+    told += [f"otherwise raises {' or '.join(raised)}"] if raised else []
+    return f"<function: {', '.join(told)}>" if told else "<function>"

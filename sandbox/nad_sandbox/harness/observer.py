@@ -20,6 +20,7 @@ from nad_sandbox.harness.child import DESCRIPTORS, read_exactly, write_verdict
 
 OBSERVED_PROGRAM = globals().get("OBSERVED_PROGRAM", "")
 MOST_TIMEOUTS = 3
+LONGEST_ANSWER = 1 << 24
 NONCE_SIZE = 32
 SCRIPT_FILE = "program.py"
 POLL_SECONDS = 0.0005
@@ -105,15 +106,16 @@ class Caller:
         except BrokenPipeError:
             return {"ended": "exit"}
         deadline = time.monotonic() + seconds
-        while b"\n" not in self.pending:
+        parts, size = [self.pending], 0  # a long answer is searched and copied once
+        while b"\n" not in parts[-1]:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.answers], [], [], left)[0]:
                 return {"ended": "timeout"}
-            part = os.read(self.answers, 1 << 20)
-            if not part or len(self.pending) > 1 << 24:
-                return {"ended": "exit"}
-            self.pending += part
-        line, self.pending = self.pending.split(b"\n", 1)
+            parts.append(os.read(self.answers, 1 << 20))
+            size += len(parts[-1])
+            if not parts[-1] or size > LONGEST_ANSWER:
+                return {"ended": "size" if parts[-1] else "exit"}
+        line, self.pending = b"".join(parts).split(b"\n", 1)
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError, MemoryError):
@@ -242,8 +244,15 @@ def main():
     first = run(payload, deadline - payload["seconds"] / 2, False)
     fresh = depends_on_process(payload["source"], payload["inputs"], first)
     runs = [[bounded(outcome, payload["room"]) for outcome in told] for told in (first, run(payload, deadline, fresh))]
-    seen = [dict(one, stable=one == other) for one, other in zip(*runs)]
-    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), seen)
+    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), [compared(*pair) for pair in zip(*runs)])
+
+
+def compared(first, second):
+    """Return the outcome of two runs, and whether they agree; a run that a limit ended has no outcome to compare."""
+    for outcome in (first, second):
+        if outcome.get("ended") in ("timeout", "size"):
+            return dict(outcome, stable=True)
+    return dict(first, stable=first == second)
 
 
 def bounded(outcome, room):
