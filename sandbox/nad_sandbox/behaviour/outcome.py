@@ -209,7 +209,11 @@ def _shown(data: Any) -> str:
     number = _number(data)
     if number is not None:
         return "a long number" if isinstance(number, int) and abs(number) >= 10**300 else repr(number)
-    kind, content = data[0], data[1:]
+    return _shown_content(data[0], data[1:])
+
+
+def _shown_content(kind: str, content: list[Any]) -> str:
+    """Return the content of a form that is no number, by its kind."""
     if kind == "str":
         return repr(content[0])
     if kind in ("list", "set"):

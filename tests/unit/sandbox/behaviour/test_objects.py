@@ -56,6 +56,19 @@ def test_the_class_of_most_programs_is_the_target_with_what_most_have():
         ("Add two numbers.", "class Adder:\n    def add(self, a, b): pass", None),
         ("Write a class.", "class Solution:\n    def go(self, n): pass", None),
         ("Write an exception class.", "class Wrong(ValueError):\n    def go(self, n): pass", None),
+        ("Make a dataclass.", "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int", "P"),
+        ("An enum for colors.", "class Color(Enum):\n    RED = 1", "Color"),
+        ("Write a class.", "class Kinds(Enum):\n    pass", None),
+        ("Write a class.", "P = namedtuple('P', 'x y')", "P"),
+        ("An abstract class Shape.", "class Shape(ABC):\n    @abstractmethod\n    def area(self): pass", None),
+        (
+            "An abstract class Shape, and a square.",
+            "class Shape(abc.ABC):\n    @abc.abstractmethod\n    def area(self): pass\n"
+            "class Square(Shape):\n    def area(self): return 1",
+            "Square",
+        ),
+        ("A generic class Box.", "class Box(Generic[T]):\n    def get(self): pass", "Box"),
+        ("A protocol.", "class Sized(Protocol[T]):\n    def size(self): pass", None),
         ("Write a class.", "class Empty:\n    pass", None),
         ("Write a class.", "def f(): pass", None),
     ],
@@ -86,9 +99,10 @@ class Point:
     assert find_target_class("A class Point.", [program]) == TargetClass(
         "Point",
         (Parameter("x", "int"),),
-        (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),))),
+        (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),)), Method("make")),
         ("norm", "x", "y"),
         ("len", "str"),
+        operators=("==",),
     )
 
 
@@ -160,3 +174,71 @@ def test_objects_are_compared_by_what_their_methods_return_and_raise_and_by_thei
 )
 def test_what_the_driver_tells_is_read_step_by_step(seen, texts):
     assert [outcome.text for outcome in read_steps(Outcome(seen), 2)] == texts
+
+
+DATACLASSES = (
+    "from dataclasses import dataclass, field\n@dataclass(order=True)\nclass Point:\n    x: int\n    y: int\n"
+    "    tags: list[str] = field(default_factory=list)\n",
+    "class Point:\n    def __init__(self, x, y):\n        self.x, self.y, self.tags = x, y, []\n"
+    "    def __eq__(self, other):\n        return (self.x, self.y) == (other.x, other.y)\n"
+    "    def __lt__(self, other):\n        return (self.x, self.y) < (other.x, other.y)\n",
+    "class Point:\n    def __init__(self, x, y):\n        self.x, self.y, self.tags = x, y, []\n",
+    "from dataclasses import dataclass\n@dataclass(eq=False)\nclass Point:\n    x: int\n    y: int\n    tags = []\n"
+    "    def __lt__(self, other):\n        return (self.x, self.y) < (other.x, other.y)\n",
+)
+TUPLES = (
+    "from typing import NamedTuple\nclass Pair(NamedTuple):\n    left: int\n    right: int\n",
+    "from collections import namedtuple\nPair = namedtuple('Pair', ['left', 'right'])\n",
+    "from collections import namedtuple\nPair = namedtuple('Pair', 'right left')\n",
+)
+ENUMS = (
+    "from enum import Enum\nclass Color(Enum):\n    RED = 1\n    GREEN = 2\n"
+    "    def next(self):\n        return Color(3 - self.value)\n",
+    "from enum import Enum, auto\nclass Color(Enum):\n    RED = auto()\n    GREEN = auto()\n"
+    "    def next(self):\n        return Color.GREEN if self is Color.RED else Color.RED\n",
+    "from enum import Enum\nclass Color(Enum):\n    RED = 'red'\n    GREEN = 'green'\n"
+    "    def next(self):\n        return self\n",
+)
+INHERITED = (
+    "class Animal:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        self.name = name\nclass Dog(Animal):\n    def speak(self):\n        return self.name + '!'\n",
+    "class Dog:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        self.name = name\n    async def speak(self):\n        return f'{self.name}!'\n",
+    "class Dog:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        pass\n    def speak(self):\n        return self.name\n",
+)
+FACTORIES = (
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low, self.high = low, high\n"
+    "    @classmethod\n    def of_length(cls, n: int):\n        return cls(0, n)\n",
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low = low\n        self.high = high\n"
+    "    @staticmethod\n    def of_length(n: int):\n        return Span(0, n)\n",
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low, self.high = low, high\n"
+    "    @classmethod\n    def of_length(cls, n: int):\n        return cls(1, n)\n",
+)
+CONSTANTS = (
+    "class Settings:\n    debug = False\n    retries = 3\n",
+    "class Settings:\n    def __init__(self):\n        self.debug, self.retries = False, 3\n",
+    "class Settings:\n    debug = True\n    retries = 3\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "programs", "same"),
+    [
+        ("A dataclass Point that can be ordered.", DATACLASSES, [True, True, False, False]),
+        ("A NamedTuple Pair.", TUPLES, [True, True, False]),
+        ("An enum Color with RED and GREEN.", ENUMS, [True, True, False]),
+        ("A class Dog.", INHERITED, [True, True, False]),
+        ("A class Span.", FACTORIES, [True, True, False]),
+        ("A class Settings.", CONSTANTS, [True, True, False]),
+    ],
+)
+def test_every_kind_of_class_is_observed(prompt, programs, same):
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=6).observe(list(map(fenced, programs)), prompt=prompt)
+    first = observed.outcomes[0]
+    assert len(observed.inputs) >= 2
+    assert all(description.strip() for description in observed.inputs)
+    assert [all(a.matches(b) for a, b in zip(first, row, strict=True)) for row in observed.outcomes] == same
+    assert not any(outcome.crashed and "TypeError" in outcome.text for outcome in first)
+    assert all(outcome.stable for outcome in first)
