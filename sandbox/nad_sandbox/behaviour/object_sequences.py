@@ -42,8 +42,6 @@ class Step:
         """The step as a person would write it, without the object."""
         if self.kind == "call":
             return f"{self.name}({_shown(self.arguments)})"
-        if self.kind == "compare":
-            return f"{self.name} another made with ({_shown(self.arguments)})"
         return self.name if self.kind == "get" else f"{self.name}()"
 
 
@@ -124,7 +122,7 @@ def _generated(target: TargetClass, count: int) -> list[_Sequence]:
         steps += [Step("view", name) for name in target.views]
         if arguments is not None:
             others = _rows(target.constructor, count)
-            steps += [Step("compare", name, others[place % len(others)]) for name in target.operators]
+            steps += [Step("compare", name, others[(place + 1) % len(others)]) for name in target.operators]
             if maker == target.name and "==" in target.operators:
                 steps.append(Step("compare", "==", arguments))
         sequences.append((maker, arguments, tuple(steps)))
@@ -191,7 +189,8 @@ def _written(maker: str, arguments: tuple[object, ...] | None, steps: Sequence[S
     done = [maker if arguments is None else f"{maker}({_shown(arguments)})"]
     shown = []
     for step in steps:
-        shown.append("; ".join([*done, step.text]))
+        text = f"{step.name} {maker}({_shown(step.arguments)})" if step.kind == "compare" else step.text
+        shown.append("; ".join([*done, text]))
         if step.kind == "call":
             done.append(step.text)
     return call, tuple(shown)

@@ -25,10 +25,12 @@ class Outcome:
             exception's name), `ended` (`timeout`, `size` for an outcome that is too large, or `exit` when the process
             ended).
         stable: Whether a second run had the same outcome; a run that a limit ended says nothing about that.
+        stable_items: If a returned list differed in the second run, which of its items were the same.
     """
 
     seen: dict[str, Any]
     stable: bool = True
+    stable_items: tuple[bool, ...] = ()
 
     @property
     def crashed(self) -> bool:
@@ -74,10 +76,10 @@ def read_outcome(told: Any) -> Outcome:
     Data that no observer writes can only be forged by the program; they are read as the end of the program's process.
     """
     try:
-        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable"}:
-            seen = {part: value for part, value in told.items() if part != "stable"}
+        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable", "stable_items"}:
+            seen = {part: value for part, value in told.items() if part in _PARTS}
             if seen and all(_PARTS[part](value) for part, value in seen.items()):
-                return Outcome(seen, bool(told.get("stable", True)))
+                return Outcome(seen, bool(told.get("stable", True)), tuple(map(bool, told.get("stable_items", ()))))
     except RecursionError:
         pass
     return Outcome({"ended": "exit"})
@@ -96,12 +98,13 @@ def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
     returned = whole.seen.get("returned")
     if isinstance(returned, list) and returned[:1] == ["list"] and len(returned[1]) == count:
         steps = []
-        for told in returned[1]:
+        stable = whole.stable_items if len(whole.stable_items) == count else (whole.stable,) * count
+        for told, same in zip(returned[1], stable, strict=True):
             match told:
                 case ["list", [["str", "returned"], form]]:
-                    steps.append(Outcome({"returned": form}, whole.stable))
+                    steps.append(Outcome({"returned": form}, same))
                 case ["list", [["str", "raised"], ["str", str(name)]]]:
-                    steps.append(Outcome({"raised": name}, whole.stable))
+                    steps.append(Outcome({"raised": name}, same))
                 case _:
                     return (Outcome({"ended": "exit"}),) * count
         return tuple(steps)

@@ -248,11 +248,18 @@ def main():
 
 
 def compared(first, second):
-    """Return the outcome of two runs, and whether they agree; a run that a limit ended has no outcome to compare."""
+    """Return the outcome of two runs, and whether they agree, for a list also in which items.
+
+    A run that a limit ended has no outcome to compare.
+    """
     for outcome in (first, second):
         if outcome.get("ended") in ("timeout", "size"):
             return dict(outcome, stable=True)
-    return dict(first, stable=first == second)
+    lists = [outcome["returned"][1] for outcome in (first, second) if (outcome.get("returned") or [""])[0] == "list"]
+    told = dict(first, stable=first == second)
+    if not told["stable"] and len(lists) == 2 and len(lists[0]) == len(lists[1]):
+        told["stable_items"] = [one == other for one, other in zip(*lists)]
+    return told
 
 
 def bounded(outcome, room):

@@ -242,3 +242,14 @@ def test_every_kind_of_class_is_observed(prompt, programs, same):
     assert [all(a.matches(b) for a, b in zip(first, row, strict=True)) for row in observed.outcomes] == same
     assert not any(outcome.crashed and "TypeError" in outcome.text for outcome in first)
     assert all(outcome.stable for outcome in first)
+
+
+def test_what_differs_between_runs_is_told_of_the_steps_that_show_it():
+    task = (
+        "import uuid\nclass Task:\n    def __init__(self, title: str):\n        self.key = uuid.uuid4().hex\n"
+        "        self.title = title\n    def rename(self, title: str):\n        self.title = title\n"
+    )
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=2).observe([fenced(task)], prompt="A class Task.")
+    for description, outcome in zip(observed.inputs, observed.outcomes[0], strict=True):
+        assert (outcome.text == "not deterministic") == description.endswith("; key")
