@@ -78,8 +78,9 @@ def read_outcome(told: Any) -> Outcome:
     try:
         if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable", "stable_items"}:
             seen = {part: value for part, value in told.items() if part in _PARTS}
-            if seen and all(_PARTS[part](value) for part, value in seen.items()):
-                return Outcome(seen, bool(told.get("stable", True)), tuple(map(bool, told.get("stable_items", ()))))
+            items = told.get("stable_items", [])
+            if seen and isinstance(items, list) and all(_PARTS[part](value) for part, value in seen.items()):
+                return Outcome(seen, bool(told.get("stable", True)), tuple(map(bool, items)))
     except RecursionError:
         pass
     return Outcome({"ended": "exit"})

@@ -21,6 +21,7 @@ from nad_sandbox.harness.child import DESCRIPTORS, read_exactly, write_verdict
 OBSERVED_PROGRAM = globals().get("OBSERVED_PROGRAM", "")
 MOST_TIMEOUTS = 3
 LONGEST_ANSWER = 1 << 24
+ADDRESS = "address"
 NONCE_SIZE = 32
 SCRIPT_FILE = "program.py"
 POLL_SECONDS = 0.0005
@@ -141,10 +142,10 @@ def call_all(payload, deadline, fresh):
             source = "%s\n\n\n%s" % (payload["source"], payload["driver"])
             caller = Caller(source, payload["load"], fresh)
         if caller.loaded:
-            outcomes.append(caller.loaded)
+            outcomes.append(bounded(caller.loaded, payload["room"]))
             timeouts += caller.loaded.get("ended") == "timeout"
             continue
-        told = caller.ask(call, payload["each"])
+        told = bounded(caller.ask(call, payload["each"]), payload["room"])
         outcomes.append(told)
         if "ended" in told:
             timeouts += told["ended"] == "timeout"
@@ -164,7 +165,7 @@ def run_all(payload, deadline, fresh):
         if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
             outcomes.append({"ended": "timeout"})
             continue
-        told = run_once(given, time.monotonic() + payload["each"], fresh)
+        told = bounded(run_once(given, time.monotonic() + payload["each"], fresh), payload["room"])
         timeouts += told.get("ended") == "timeout"
         outcomes.append(told)
     return outcomes
@@ -211,7 +212,9 @@ def depends_on_process(source, inputs, outcomes):
         inputs: The inputs.
         outcomes: The outcomes of the first run.
     """
-    if " at 0x" in json.dumps(outcomes) or any("{" in given or "set(" in given for given in inputs):
+    if any(ADDRESS in told or " at 0x" in json.dumps(told) for told in outcomes) or any(
+        "{" in given or "set(" in given for given in inputs
+    ):
         return True
     try:
         nodes = list(ast.walk(ast.parse(source)))
@@ -243,8 +246,8 @@ def main():
     run = call_all if payload["kind"] == "call" else run_all
     first = run(payload, deadline - payload["seconds"] / 2, False)
     fresh = depends_on_process(payload["source"], payload["inputs"], first)
-    runs = [[bounded(outcome, payload["room"]) for outcome in told] for told in (first, run(payload, deadline, fresh))]
-    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), [compared(*pair) for pair in zip(*runs)])
+    second = run(payload, deadline, fresh)
+    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), [compared(*pair) for pair in zip(first, second)])
 
 
 def compared(first, second):
@@ -253,21 +256,33 @@ def compared(first, second):
     A run that a limit ended has no outcome to compare.
     """
     for outcome in (first, second):
+        outcome.pop(ADDRESS, None)
         if outcome.get("ended") in ("timeout", "size"):
             return dict(outcome, stable=True)
-    lists = [outcome["returned"][1] for outcome in (first, second) if (outcome.get("returned") or [""])[0] == "list"]
     told = dict(first, stable=first == second)
-    if not told["stable"] and len(lists) == 2 and len(lists[0]) == len(lists[1]):
-        told["stable_items"] = [one == other for one, other in zip(*lists)]
+    items, others = items_of(first.get("returned")), items_of(second.get("returned"))
+    if not told["stable"] and len(items) == len(others):
+        told["stable_items"] = [one == other for one, other in zip(items, others)]
     return told
 
 
+def items_of(form):
+    """Return the items of a list's canonical form; none for any other data, which a program may have forged."""
+    is_list = isinstance(form, list) and len(form) == 2 and form[0] == "list" and isinstance(form[1], list)
+    return form[1] if is_list else []
+
+
 def bounded(outcome, room):
-    """Return an outcome with a digest in place of each long part, since the sandbox's output is capped."""
+    """Return an outcome with a digest in place of each long part, since the sandbox's output and memory are capped.
+
+    `ADDRESS` is a key of the result if a part that was replaced may show an address.
+    """
     kept = {}
     for part, value in outcome.items():
         text = json.dumps(value)
         kept[part] = value
         if len(text) > room:
             kept[part] = ["long", len(text), hashlib.sha256(text.encode()).hexdigest()]
+            if " at 0x" in text:
+                kept[ADDRESS] = True
     return kept

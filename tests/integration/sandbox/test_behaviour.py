@@ -250,6 +250,29 @@ def test_a_candidate_cannot_speak_for_the_observer(runner):
     assert len(lying) == len(honest)
 
 
+def test_forged_outcomes_of_any_form_concern_only_their_program(runner):
+    lines = (
+        '{"returned": 5}',
+        '{"returned": ["list", 3], "address": [], "stable_items": 3}',
+        '{"returned": ["list", [1, {}]], "stable": []}',
+        '{"ended": {}}',
+        '{"returned": ["function", [[1, 2, 3]]]}',
+        "[" * 300 + "]" * 300,
+    )
+    forge = (
+        "import os, random\n"
+        "def total(numbers):\n"
+        "    for fd in range(3, 30):\n"
+        "        try: os.write(fd, (LINE.replace('5', str(random.random())) + '\\n').encode())\n"
+        "        except OSError: pass\n"
+        "    os._exit(0)\n"
+    )
+    answers = [fenced(forge.replace("LINE", repr(line))) for line in lines]
+    honest, *lying = texts(runner.observe([fenced(RIGHT), *answers], prompt=PROMPT))
+    assert honest[0] == "3"
+    assert {text for row in lying for text in row} == {"ended its process"}
+
+
 @pytest.mark.parametrize("kind", ["docker", "bubblewrap"])
 def test_nad_code_chooses_by_behaviour_where_there_is_a_sandbox(kind):
     command = [sys.executable, "-m", "nad_agents", "code", "Write a Python function double(x: int) that doubles x."]

@@ -93,7 +93,7 @@ def nested(depth):
      {"returned": ["list", None]}, {"returned": ["list", ["a"]]}, {"returned": ["str", 3]}, {"returned": ["object"]},
      {"returned": ["set", [["int", "1"]], 2]}, {"returned": "text"}, {"returned": 3.5}, {"returned": [["list", []], []]},
      {"changed": ["long", "x", "y"]}, {"printed": 3}, {"printed": ["str", "x"]}, {"raised": ["KeyError"]},
-     {"ended": "never"}, {"ended": []}, {"returned": ["function", [[["list", []], "returned"]]]},
+     {"ended": "never"}, {"ended": []}, {"returned": None, "stable_items": 3}, {"returned": ["function", [[["list", []], "returned"]]]},
      {"returned": ["function", [[["int", "1"], "returned", None]]]}, {"returned": ["function", [[["list", []], [], None]]]}, {"returned": nested(5000)}],
 )  # fmt: skip
 def test_what_the_observer_cannot_have_seen_is_a_program_that_broke_its_process(told):
