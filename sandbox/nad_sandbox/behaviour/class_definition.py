@@ -111,7 +111,8 @@ def _names(node: ast.expr) -> tuple[str, ...]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return tuple(node.value.replace(",", " ").split())
     items = node.elts if isinstance(node, ast.List | ast.Tuple) else []
-    items = list(node.keys) if isinstance(node, ast.Dict) else items
+    if isinstance(node, ast.Dict):
+        items = [key for key in node.keys if key is not None]
     first = [item.elts[0] if isinstance(item, ast.Tuple) and item.elts else item for item in items]
     return tuple(item.value for item in first if isinstance(item, ast.Constant) and isinstance(item.value, str))
 

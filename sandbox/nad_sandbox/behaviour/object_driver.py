@@ -16,7 +16,7 @@ def _nad_observe_object(maker: str, arguments: tuple | None, steps: list) -> lis
     import io
     import itertools
 
-    loops = []  # one for all steps, since an object may keep something that belongs to a loop
+    loops: list = []  # type: ignore[type-arg]  # one for all steps, since an object may keep something that belongs to a loop
 
     def awaited(value: object) -> object:
         import asyncio

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import chain
 from typing import Any, Literal
 
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
@@ -16,7 +17,7 @@ from nad_sandbox.behaviour.target_function import Parameter
 from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 
-__all__ = ["Step", "object_inputs", "sequence_schema"]
+__all__ = ["Step", "class_inputs", "object_inputs", "sequence_schema"]
 
 _CALLS = 3
 """Number of method calls in a generated sequence, before the object's state is read."""
@@ -47,6 +48,40 @@ class Step:
 
 def _driver_source() -> str:
     return resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
+
+
+def class_inputs(
+    prompt: str,
+    targets: Sequence[TargetClass],
+    *,
+    count: int,
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
+) -> Inputs:
+    """Return sequences of steps on objects of one or more classes; see `object_inputs`.
+
+    Args:
+        prompt: The prompt that the model answered.
+        targets: The classes; each gets an equal share of the sequences.
+        count: Largest number of sequences to return.
+        propose: Function that proposes further sequences for the first class.
+        proposed_only: Whether the proposed sequences are the only ones.
+
+    Raises:
+        ValueError: A proposed sequence is not plain data of the form that `sequence_schema` describes.
+        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
+    """
+    first, *others = targets[:1] if proposed_only else targets
+    share = count // (1 + len(others))
+    made = [
+        object_inputs(prompt, first, count=count - share * len(others), propose=propose, proposed_only=proposed_only),
+        *(object_inputs(prompt, other, count=share) for other in others),
+    ]
+    return replace(
+        made[0],
+        texts=tuple(chain.from_iterable(one.texts for one in made)),
+        shown=tuple(chain.from_iterable(one.shown for one in made)),
+    )
 
 
 def object_inputs(

@@ -12,8 +12,9 @@ from nad_sandbox.behaviour.class_definition import ClassDefinition, class_defini
 from nad_sandbox.behaviour.target_function import Parameter
 from nad_sandbox.checks.guarded_parse import parse_program
 
-__all__ = ["Method", "TargetClass", "find_target_class"]
+__all__ = ["Method", "TargetClass", "find_target_classes"]
 
+_MOST_CLASSES = 4
 _ASKED = re.compile(r"\b(class|dataclass|enum|enumeration|namedtuple)\b", re.IGNORECASE)
 
 
@@ -55,12 +56,12 @@ class TargetClass:
     members: tuple[str, ...] = ()
 
 
-def find_target_class(prompt: str, programs: Sequence[str]) -> TargetClass | None:
-    """Return the class to observe; None if the prompt asks for a function, or most programs define no class.
+def find_target_classes(prompt: str, programs: Sequence[str]) -> tuple[TargetClass, ...]:
+    """Return the classes to observe; none if the prompt asks for a function, or most programs define no class.
 
     The prompt asks for a class if it names a class that most programs define, or contains a word such as "class". Among
-    several classes, those that the prompt names come first, then the one in most programs, then the last one defined.
-    Abstract classes have no objects.
+    several classes, those that the prompt names are observed, or else the one in most programs, and of these the last
+    one defined. Abstract classes have no objects.
 
     Args:
         prompt: The prompt that the model answered.
@@ -71,16 +72,19 @@ def find_target_class(prompt: str, programs: Sequence[str]) -> TargetClass | Non
     votes = Counter(name for classes in defined for name in classes)
     common = [name for name in votes if 2 * votes[name] > len(defined) and _is_observable(name, defined)]
     if not common:
-        return None
+        return ()
     named = [name for name in common if re.search(rf"\b{re.escape(name)}\b", prompt)]
     asked = bool(named) or _ASKED.search(prompt) is not None
     functions = sum(any(isinstance(node, ast.FunctionDef) for node in tree.body) for tree in trees)
     wants_function = re.search(r"^def \w+\(|\bfunction\b", prompt, re.MULTILINE) is not None
     if not asked or (wants_function and 2 * functions > len(trees)):
-        return None
+        return ()
     order = {name: place for classes in defined for place, name in enumerate(classes)}
-    wanted = max(named or common, key=lambda name: (votes[name], order[name], name))
-    return _merged(wanted, [classes[wanted] for classes in defined if wanted in classes])
+    wanted = sorted(named or common, key=lambda name: (votes[name], order[name], name), reverse=True)
+    return tuple(
+        _merged(name, [classes[name] for classes in defined if name in classes])
+        for name in wanted[: _MOST_CLASSES if named else 1]
+    )
 
 
 def _is_observable(name: str, defined: Iterable[dict[str, ClassDefinition]]) -> bool:

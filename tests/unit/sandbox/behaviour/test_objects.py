@@ -8,7 +8,7 @@ from nad_sandbox.backends.local import UnsafeLocalSandbox
 from nad_sandbox.behaviour.object_sequences import object_inputs, sequence_schema
 from nad_sandbox.behaviour.outcome import Outcome, read_steps
 from nad_sandbox.behaviour.runner import BehaviourRunner
-from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_class
+from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 from nad_sandbox.behaviour.target_function import Parameter
 
 PROMPT = "Write a Python class BankAccount with deposit, withdraw and a balance. Withdrawing too much is refused."
@@ -36,7 +36,7 @@ def fenced(code):
 
 def test_the_class_of_most_programs_is_the_target_with_what_most_have():
     other = ACCOUNT.replace("withdraw", "take_out")
-    found = find_target_class(PROMPT, [ACCOUNT, SPOKEN, other, "broken("])
+    [found] = find_target_classes(PROMPT, [ACCOUNT, SPOKEN, other, "broken("])
     assert found == TargetClass(
         "BankAccount",
         (Parameter("owner", "str"),),
@@ -74,8 +74,8 @@ def test_the_class_of_most_programs_is_the_target_with_what_most_have():
     ],
 )
 def test_when_a_class_is_observed(prompt, program, name):
-    found = find_target_class(prompt, [program, program])
-    assert (found.name if found else None) == name
+    found = find_target_classes(prompt, [program, program])
+    assert [target.name for target in found] == ([name] if name else [])
 
 
 def test_dataclasses_properties_static_methods_and_views():
@@ -96,7 +96,8 @@ class Point:
     def __str__(self): pass
     def __len__(self): pass
 """
-    assert find_target_class("A class Point.", [program]) == TargetClass(
+    [found] = find_target_classes("A class Point.", [program])
+    assert found == TargetClass(
         "Point",
         (Parameter("x", "int"),),
         (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),)), Method("make")),
@@ -107,7 +108,7 @@ class Point:
 
 
 def test_sequences_call_every_method_and_look_at_the_object_and_are_the_same_each_time():
-    target = find_target_class(PROMPT, [ACCOUNT])
+    [target] = find_target_classes(PROMPT, [ACCOUNT])
     made = object_inputs(PROMPT, target, count=6)
     assert made == object_inputs(PROMPT, target, count=6)
     assert (made.kind, len(made.texts), made.examples) == ("object", 6, 0)
@@ -122,7 +123,7 @@ def test_sequences_call_every_method_and_look_at_the_object_and_are_the_same_eac
 
 
 def test_proposed_sequences_are_mixed_in_and_checked():
-    target = find_target_class(PROMPT, [ACCOUNT])
+    [target] = find_target_classes(PROMPT, [ACCOUNT])
     given = {
         "constructor_arguments": ["Zoe", 7],
         "method_calls": [{"method": "deposit", "arguments": [3]}, {"method": "withdraw", "arguments": [11]}],
@@ -253,3 +254,21 @@ def test_what_differs_between_runs_is_told_of_the_steps_that_show_it():
         observed = BehaviourRunner(sandbox, max_inputs=2).observe([fenced(task)], prompt="A class Task.")
     for description, outcome in zip(observed.inputs, observed.outcomes[0], strict=True):
         assert (outcome.text == "not deterministic") == description.endswith("; key")
+
+
+def test_all_classes_that_the_prompt_names_are_observed():
+    shapes = (
+        "from abc import ABC, abstractmethod\nclass Shape(ABC):\n    @abstractmethod\n    def area(self): ...\n"
+        "class Square(Shape):\n    def __init__(self, side: int):\n        self.side = side\n"
+        "    def area(self):\n        return self.side ** 2\n"
+        "class Rectangle(Shape):\n    def __init__(self, width: int, height: int):\n"
+        "        self.width, self.height = width, height\n    def area(self):\n        return self.width * self.height\n"
+    )
+    wrong = shapes.replace("self.side ** 2", "self.side * 4")
+    with UnsafeLocalSandbox() as sandbox:
+        runner = BehaviourRunner(sandbox, max_inputs=6)
+        observed = runner.observe(list(map(fenced, (shapes, wrong))), prompt="Classes Shape, Square and Rectangle.")
+    makers = [description.partition("(")[0] for description in observed.inputs]
+    assert set(makers) == {"Square", "Rectangle"}
+    differing = {m for m, a, b in zip(makers, *observed.outcomes, strict=True) if not a.matches(b)}
+    assert differing == {"Square"}
