@@ -46,6 +46,7 @@ class ClassDefinition:
         constructor: The constructor's parameters.
         methods: The public methods, and the special ones that take arguments, with their parameters.
         factories: The class methods and static methods that make objects, with their parameters.
+        setters: The properties that can be assigned, with one parameter, and the first field of a frozen dataclass.
         attributes: The public attributes and properties.
         views: Built-in functions that accept the objects: `str`, `repr`, `len`, `list`, `bool`.
         operators: Binary operators that the objects support.
@@ -57,6 +58,7 @@ class ClassDefinition:
     constructor: Signature = ()
     methods: Mapping[str, Signature] = field(default_factory=dict)
     factories: Mapping[str, Signature] = field(default_factory=dict)
+    setters: Mapping[str, Signature] = field(default_factory=dict)
     attributes: frozenset[str] = frozenset()
     views: frozenset[str] = frozenset()
     operators: frozenset[str] = frozenset()
@@ -122,6 +124,7 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
     constructor: Signature = next((base.constructor for base in inherited if base.constructor), ())
     methods = {name: given for base in reversed(inherited) for name, given in base.methods.items()}
     factories = {name: given for base in reversed(inherited) for name, given in base.factories.items()}
+    setters = {name: given for base in reversed(inherited) for name, given in base.setters.items()}
     attributes = {name for base in inherited for name in base.attributes}
     views = {name for base in inherited for name in base.views}
     operators = {name for base in inherited for name in base.operators}
@@ -135,6 +138,8 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
         fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
         constructor += tuple(parameter for item in fields if (parameter := _field_parameter(item)) is not None)
         attributes |= {item.target.id for item in fields if isinstance(item.target, ast.Name) and _is_field(item)}
+        if constructor and any("frozen=True" in text for text in decorators.values()):
+            setters[constructor[0].name] = constructor[:1]
         operators |= {"=="} | ({"<"} if any("order=True" in text for text in decorators.values()) else set())
     else:
         attributes |= set(_assigned_names(node))
@@ -152,8 +157,8 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
             attributes |= _assigned_attributes(item)
         elif role == "attribute":
             attributes.add(item.name)
-        elif role in ("method", "factory"):
-            (methods if role == "method" else factories)[item.name] = given
+        elif role != "none":
+            {"method": methods, "factory": factories, "setter": setters}[role][item.name] = given
     defined = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
     views |= {_VIEWS[name] for name in defined & _VIEWS.keys()}
     operators |= {_OPERATORS[name] for name in defined & _OPERATORS.keys()}
@@ -161,6 +166,7 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
         constructor,
         methods,
         factories,
+        setters,
         frozenset(name for name in attributes if name[0] != "_" and name not in methods),
         frozenset(views),
         frozenset(operators),
@@ -172,13 +178,15 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
 
 def _role(
     item: ast.FunctionDef | ast.AsyncFunctionDef, marks: set[str], class_name: str
-) -> Literal["constructor", "attribute", "factory", "method", "none"]:
+) -> Literal["constructor", "attribute", "factory", "method", "setter", "none"]:
     """Return what a function in a class is for; `marks` are the names of its decorators."""
     if item.name in ("__init__", "__post_init__"):
         return "constructor"
     if marks & {"property", "cached_property"}:
         return "attribute"
-    if marks & {"setter", "deleter"} or (item.name.startswith("_") and item.name not in _SPECIAL_METHODS):
+    if "setter" in marks:
+        return "setter"
+    if "deleter" in marks or (item.name.startswith("_") and item.name not in _SPECIAL_METHODS):
         return "none"
     makes_objects = marks & {"classmethod", "staticmethod"} and _makes_objects(item, class_name)
     return "factory" if makes_objects else "method"

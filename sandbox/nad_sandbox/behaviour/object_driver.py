@@ -30,6 +30,9 @@ def _nad_observe_object(maker: str, arguments: tuple | None, steps: list) -> lis
             value = getattr(made, name)(*given)
         elif kind == "get":
             value = getattr(made, name)
+        elif kind == "set":
+            setattr(made, name, *given)
+            return None
         elif kind == "view":
             value = eval(name)(made)
         else:

@@ -28,13 +28,13 @@ class Step:
     """One operation on an object.
 
     Attributes:
-        kind: `call` calls a method, `get` reads an attribute, `view` applies a built-in function such as `str`,
-            `compare` applies an operator to the object and another one of its class.
+        kind: `call` calls a method, `get` reads an attribute, `set` assigns one, `view` applies a built-in
+            function such as `str`, `compare` applies an operator to the object and another one of its class.
         name: Name of the method, attribute or function, or the operator.
         arguments: Positional arguments of the method, or of the constructor of the other object.
     """
 
-    kind: Literal["call", "get", "view", "compare"]
+    kind: Literal["call", "get", "set", "view", "compare"]
     name: str
     arguments: tuple[object, ...] = ()
 
@@ -43,6 +43,8 @@ class Step:
         """The step as a person would write it, without the object."""
         if self.kind == "call":
             return f"{self.name}({_shown(self.arguments)})"
+        if self.kind == "set":
+            return f"{self.name} = {_shown(self.arguments)}"
         return self.name if self.kind == "get" else f"{self.name}()"
 
 
@@ -145,6 +147,7 @@ _Sequence = tuple[str, tuple[object, ...] | None, tuple[Step, ...]]
 def _generated(target: TargetClass, count: int) -> list[_Sequence]:
     """Return sequences that begin with each method in turn and go on with random calls from a fixed seed."""
     rows = {method.name: _rows(method.parameters, count) for method in target.methods}
+    assigned = {setter.name: _rows(setter.parameters, count) for setter in target.setters}
     draw = random.Random(0)
     sequences: list[_Sequence] = []
     for place, (maker, arguments) in enumerate(_makers(target, count)):
@@ -153,6 +156,7 @@ def _generated(target: TargetClass, count: int) -> list[_Sequence]:
             first = target.methods[place % len(target.methods)].name
             names = [first, *draw.choices([method.name for method in target.methods], k=_CALLS - 1)]
             steps += [Step("call", name, tuple(draw.choice(rows[name][: place + 2]))) for name in names]
+        steps += [Step("set", name, draw.choice(given)) for name, given in assigned.items() if given]
         steps += [Step("get", name) for name in target.attributes]
         steps += [Step("view", name) for name in target.views]
         if arguments is not None:
@@ -226,7 +230,7 @@ def _written(maker: str, arguments: tuple[object, ...] | None, steps: Sequence[S
     for step in steps:
         text = f"{step.name} {maker}({_shown(step.arguments)})" if step.kind == "compare" else step.text
         shown.append("; ".join([*done, text]))
-        if step.kind == "call":
+        if step.kind in ("call", "set"):
             done.append(step.text)
     return call, tuple(shown)
 

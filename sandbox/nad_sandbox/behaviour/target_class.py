@@ -42,6 +42,7 @@ class TargetClass:
         attributes: The public attributes and properties that most programs have.
         views: Built-in functions that accept the objects of most programs: `str`, `repr`, `len`, `list`, `bool`.
         factories: The class methods and static methods of most programs that make objects.
+        setters: The properties that can be assigned in most programs, each with the parameter of its setter.
         operators: Binary operators that the objects of most programs support.
         members: The members of an enumeration in most programs; empty for other classes.
     """
@@ -52,6 +53,7 @@ class TargetClass:
     attributes: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
     factories: tuple[Method, ...] = ()
+    setters: tuple[Method, ...] = ()
     operators: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
 
@@ -102,6 +104,7 @@ def _merged(name: str, seen: Sequence[ClassDefinition]) -> TargetClass:
         tuple(a for a in sorted(_of_most([one.attributes for one in seen])) if a not in kept),
         tuple(sorted(_of_most([one.views for one in seen]))),
         _methods([one.factories for one in seen]),
+        _methods([one.setters for one in seen]),
         tuple(sorted(_of_most([one.operators for one in seen]))),
         tuple(_of_most([one.members for one in seen])),
     )

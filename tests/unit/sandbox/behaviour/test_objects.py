@@ -222,6 +222,17 @@ CONSTANTS = (
     "class Settings:\n    debug = True\n    retries = 3\n",
 )
 
+FROZEN = (
+    "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Pair:\n    left: int\n    right: int\n",
+    "import dataclasses\n@dataclasses.dataclass(frozen=True, slots=True)\nclass Pair:\n    left: int\n    right: int\n",
+    "from dataclasses import dataclass\n@dataclass\nclass Pair:\n    left: int\n    right: int\n",
+)
+SETTERS = tuple(
+    "class Box:\n    def __init__(self, size: int):\n        self._size = size\n    @property\n    def size(self):\n"
+    f"        return self._size\n    @size.setter\n    def size(self, value: int):\n        {body}\n"
+    for body in ("self._size = max(value, 0)", "self._size = value if value > 0 else 0", "self._size = value")
+)
+
 
 @pytest.mark.parametrize(
     ("prompt", "programs", "same"),
@@ -231,6 +242,8 @@ CONSTANTS = (
         ("An enum Color with RED and GREEN.", ENUMS, [True, True, False]),
         ("A class Dog.", INHERITED, [True, True, False]),
         ("A class Span.", FACTORIES, [True, True, False]),
+        ("A dataclass Pair that cannot be changed.", FROZEN, [True, True, False]),
+        ("A class Box.", SETTERS, [True, True, False]),
         ("A class Settings.", CONSTANTS, [True, True, False]),
     ],
 )
