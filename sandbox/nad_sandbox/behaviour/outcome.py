@@ -52,7 +52,7 @@ class Outcome:
         if "changed" in self.seen:
             parts.append(f"arguments {_shown(self.seen['changed'])}")
         if "printed" in self.seen:
-            parts.append(f"printed {self.seen['printed']!r}")
+            parts.append(f"printed {_shown(self.seen['printed'])}")
         text = ", ".join(parts)
         return text if len(text) <= _TEXT else text[: _TEXT - 4] + " ..."
 
@@ -227,6 +227,8 @@ def _shown_content(kind: str, content: list[Any]) -> str:
         return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in content[0])}}}"
     if kind == "function":
         return _shown_calls(content[0])
+    if kind == "long":
+        return f"<a long result: {content[0]} characters, SHA-256 {content[1][:8]}>"
     parts = [part if isinstance(part, str) else _shown(part) for part in content]
     return f"<{' '.join(part for part in parts if part)}>"
 

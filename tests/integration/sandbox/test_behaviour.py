@@ -87,7 +87,7 @@ def test_what_each_kind_of_program_does(runner):
         "object": "<Box {'v': 3}>",
         "huge": seen["huge"][0],
     }
-    assert seen["huge"][0].startswith("<1000")
+    assert seen["huge"][0].startswith("<a long result: 1000")
 
 
 def test_objects_that_hold_each_other_and_long_lists_are_told(runner):

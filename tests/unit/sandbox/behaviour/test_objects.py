@@ -159,7 +159,7 @@ def test_objects_are_compared_by_what_their_methods_return_and_raise_and_by_thei
     [
         ({"raised": "TypeError"}, ["raised TypeError"] * 2),
         ({"ended": "timeout"}, ["ran out of time"] * 2),
-        ({"returned": ["long", 3, "ab"]}, ["<3 ab>"] * 2),
+        ({"returned": ["long", 3, "ab"]}, ["<a long result: 3 characters, SHA-256 ab>"] * 2),
         ({"returned": ["list", [["list", [["str", "returned"], ["int", "3"]]]]]}, ["[['returned', 3]]"] * 2),
         ({"returned": ["list", [["list", [["str", "forged"], None]]] * 2]}, ["ended its process"] * 2),
         (

@@ -71,6 +71,8 @@ def test_outcomes_read_as_python(canonical):
     assert Outcome({"ended": "timeout"}).text == "ran out of time"
     assert Outcome({"returned": canonical(10**5000)}).text == "a long number"
     assert len(Outcome({"returned": canonical("x" * 1000)}).text) == 160
+    long = Outcome({"returned": None, "printed": ["long", 9000, "0123456789ab"]})
+    assert long.text == "printed <a long result: 9000 characters, SHA-256 01234567>"
     assert Outcome({"returned": 1}, stable=False).text == "not deterministic"
 
 
