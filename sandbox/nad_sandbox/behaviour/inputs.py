@@ -20,6 +20,9 @@ from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, pars
 
 __all__ = ["call_inputs", "script_inputs"]
 
+_KEYWORDS = ("alpha", "beta", "gamma", "delta")
+"""Names of the arguments that ``**kwargs`` takes."""
+
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",
     re.IGNORECASE | re.MULTILINE | re.DOTALL,
@@ -51,11 +54,11 @@ def call_inputs(
     """
     calls = [_arguments(example.call, target) for example in find_examples(prompt)]
     given = list(dict.fromkeys(call for call in calls if call))
-    rows = [_plain_arguments(call) for call in given]
-    values = [row for row in rows if row is not None and len(row) == len(target.parameters)]
+    rows = [_grouped(target, row) for call in given if (row := _plain_arguments(call)) is not None]
+    values = [row for row in rows if len(row) == len(target.parameters)]
     value_types = parameter_types(target.parameters, values)
     generated = [] if proposed_only else [_call(target, row) for row in generate_arguments(value_types, count)]
-    if any(value_type.name == "function" for value_type in value_types):
+    if any("function" in (value_type.name, *(part.name for part in value_type.parts)) for value_type in value_types):
         propose = None  # a proposal is JSON, which has no functions
     named = {parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)}
     proposed = []
@@ -143,10 +146,26 @@ def _arguments(call: str, target: TargetFunction) -> str | None:
     return None
 
 
+def _grouped(target: TargetFunction, row: list[object]) -> list[object]:
+    """Return positional arguments by parameter: those of ``*args`` as one list; none are left for ``**kwargs``."""
+    places = [place for place, parameter in enumerate(target.parameters) if parameter.variadic]
+    if places and not target.parameters[places[0]].keyword_only:
+        row = [*row[: places[0]], row[places[0] :]]
+    return [*row, *([] for place in places if target.parameters[place].keyword_only)]
+
+
 def _call(target: TargetFunction, arguments: Sequence[object]) -> str:
-    names = [f"{parameter.name}=" if parameter.keyword_only else "" for parameter in target.parameters]
-    written = [name + repr(argument) for name, argument in zip(names, arguments, strict=False)]
-    written += map(repr, arguments[len(names) :])
+    """Return the source of a call; arguments beyond the parameters go by position."""
+    written = []
+    for parameter, argument in zip(target.parameters, arguments, strict=False):
+        if not parameter.variadic:
+            written.append(f"{parameter.name}={argument!r}" if parameter.keyword_only else repr(argument))
+        elif isinstance(argument, Sequence) and not isinstance(argument, str):
+            names = [f"{name}=" for name in _KEYWORDS] if parameter.keyword_only else [""] * len(argument)
+            written += [f"{name}{value!r}" for name, value in zip(names, argument, strict=False)]
+        else:
+            written.append(repr(argument))
+    written += map(repr, arguments[len(target.parameters) :])
     return f"{target.callee}({', '.join(written)})"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
+from itertools import chain
 from typing import Any, Literal
 
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
@@ -16,7 +17,7 @@ from nad_sandbox.behaviour.target_function import Parameter
 from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 
-__all__ = ["Step", "object_inputs", "sequence_schema"]
+__all__ = ["Step", "class_inputs", "object_inputs", "sequence_schema"]
 
 _CALLS = 3
 """Number of method calls in a generated sequence, before the object's state is read."""
@@ -27,12 +28,13 @@ class Step:
     """One operation on an object.
 
     Attributes:
-        kind: `call` calls a method, `get` reads an attribute, `view` applies a built-in function such as `str`.
-        name: Name of the method, attribute or function.
-        arguments: Positional arguments of the method.
+        kind: `call` calls a method, `get` reads an attribute, `set` assigns one, `view` applies a built-in
+            function such as `str`, `compare` applies an operator to the object and another one of its class.
+        name: Name of the method, attribute or function, or the operator.
+        arguments: Positional arguments of the method, or of the constructor of the other object.
     """
 
-    kind: Literal["call", "get", "view"]
+    kind: Literal["call", "get", "set", "view", "compare"]
     name: str
     arguments: tuple[object, ...] = ()
 
@@ -41,11 +43,47 @@ class Step:
         """The step as a person would write it, without the object."""
         if self.kind == "call":
             return f"{self.name}({_shown(self.arguments)})"
+        if self.kind == "set":
+            return f"{self.name} = {_shown(self.arguments)}"
         return self.name if self.kind == "get" else f"{self.name}()"
 
 
 def _driver_source() -> str:
     return resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
+
+
+def class_inputs(
+    prompt: str,
+    targets: Sequence[TargetClass],
+    *,
+    count: int,
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
+) -> Inputs:
+    """Return sequences of steps on objects of one or more classes; see `object_inputs`.
+
+    Args:
+        prompt: The prompt that the model answered.
+        targets: The classes; each gets an equal share of the sequences.
+        count: Largest number of sequences to return.
+        propose: Function that proposes further sequences for the first class.
+        proposed_only: Whether the proposed sequences are the only ones.
+
+    Raises:
+        ValueError: A proposed sequence is not plain data of the form that `sequence_schema` describes.
+        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
+    """
+    first, *others = targets[:1] if proposed_only else targets
+    share = count // (1 + len(others))
+    made = [
+        object_inputs(prompt, first, count=count - share * len(others), propose=propose, proposed_only=proposed_only),
+        *(object_inputs(prompt, other, count=share) for other in others),
+    ]
+    return replace(
+        made[0],
+        texts=tuple(chain.from_iterable(one.texts for one in made)),
+        shown=tuple(chain.from_iterable(one.shown for one in made)),
+    )
 
 
 def object_inputs(
@@ -72,14 +110,15 @@ def object_inputs(
         ValueError: A proposed sequence is not plain data of that form.
         SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
     """
+    if not target.methods:
+        propose = None  # a proposal calls methods
     proposed = [_proposed(item, target) for item in (propose(prompt, sequence_schema(target)) if propose else ())]
     generated = [] if proposed_only else _generated(target, count)
     mixed: dict[str, tuple[str, ...]] = {}
     for place in range(max(len(generated), len(proposed))):
         for sequences in (generated, proposed):
             if place < len(sequences):
-                arguments, steps = sequences[place]
-                text, shown = _written(target, arguments, steps)
+                text, shown = _written(*sequences[place])
                 mixed.setdefault(text, shown)
     kept = dict(list(mixed.items())[:count])
     return Inputs(tuple(kept), 0, kind="object", shown=tuple(kept.values()), driver=_driver_source())
@@ -101,28 +140,63 @@ def sequence_schema(target: TargetClass) -> dict[str, dict[str, Any]]:
     }
 
 
-_Sequence = tuple[tuple[object, ...], tuple[Step, ...]]
+_Sequence = tuple[str, tuple[object, ...] | None, tuple[Step, ...]]
+"""The source of what makes an object, its arguments (None for an object that exists), and the steps on the object."""
 
 
 def _generated(target: TargetClass, count: int) -> list[_Sequence]:
     """Return sequences that begin with each method in turn and go on with random calls from a fixed seed."""
-    constructors = _rows(target.constructor, count)
     rows = {method.name: _rows(method.parameters, count) for method in target.methods}
-    looks = [Step("get", name) for name in target.attributes] + [Step("view", name) for name in target.views]
+    assigned = {setter.name: _rows(setter.parameters, count) for setter in target.setters}
     draw = random.Random(0)
-    sequences = []
-    for place in range(count):
-        first = target.methods[place % len(target.methods)].name
-        names = [first, *draw.choices([method.name for method in target.methods], k=_CALLS - 1)]
-        steps = [Step("call", name, tuple(draw.choice(rows[name][: place + 2]))) for name in names]
-        sequences.append((tuple(constructors[(place // 2) % len(constructors)]), (*steps, *looks)))
+    sequences: list[_Sequence] = []
+    for place, (maker, arguments) in enumerate(_makers(target, count)):
+        steps: list[Step] = []
+        if target.methods:
+            first = target.methods[place % len(target.methods)].name
+            names = [first, *draw.choices([method.name for method in target.methods], k=_CALLS - 1)]
+            steps += [Step("call", name, tuple(draw.choice(rows[name][: place + 2]))) for name in names]
+        steps += [Step("set", name, draw.choice(given)) for name, given in assigned.items() if given]
+        steps += [Step("get", name) for name in target.attributes]
+        steps += [Step("view", name) for name in target.views]
+        if arguments is not None:
+            others = _rows(target.constructor, count)
+            steps += [Step("compare", name, others[(place + 1) % len(others)]) for name in target.operators]
+            if maker == target.name and "==" in target.operators:
+                steps.append(Step("compare", "==", arguments))
+        sequences.append((maker, arguments, tuple(steps)))
+    if target.members:
+        sequences.insert(0, (target.name, None, (Step("view", "list"),)))
     return sequences
 
 
+def _makers(target: TargetClass, count: int) -> list[tuple[str, tuple[object, ...] | None]]:
+    """Return what makes the object of each sequence: a member, the constructor, or sometimes another maker."""
+    if target.members:
+        return [(f"{target.name}.{target.members[place % len(target.members)]}", None) for place in range(count)]
+    constructors = _rows(target.constructor, count)
+    factories = [
+        (f"{target.name}.{factory.name}", row)
+        for factory in target.factories
+        for row in _rows(factory.parameters, count)
+    ]
+    made: list[tuple[str, tuple[object, ...] | None]] = []
+    for place in range(count):
+        if factories and place % 3 == 2:
+            made.append(factories[place // 3 * max(len(factories) * 3 // count, 1) % len(factories)])
+        else:
+            made.append((target.name, constructors[place // (2 if target.methods else 1) % len(constructors)]))
+    return made
+
+
 def _rows(parameters: Sequence[Parameter], count: int) -> list[tuple[object, ...]]:
-    """Return rows of arguments, beginning with the most usual ones."""
-    rows = generate_arguments(parameter_types(parameters, []), count)
-    return sorted(rows, key=lambda row: any(not value for value in row))
+    """Return rows of positional arguments, beginning with the most usual ones."""
+    rows = sorted(
+        generate_arguments(parameter_types(parameters, []), count), key=lambda row: any(not value for value in row)
+    )
+    if parameters and parameters[-1].variadic:
+        return [(*row[:-1], *row[-1]) for row in rows if isinstance(row[-1], list)]
+    return rows
 
 
 def _proposed(item: object, target: TargetClass) -> _Sequence:
@@ -134,7 +208,7 @@ def _proposed(item: object, target: TargetClass) -> _Sequence:
         steps = [Step("call", call["method"], _plain(call["arguments"])) for call in item["method_calls"]]
         if {step.name for step in steps} <= known:
             looks = [Step("get", name) for name in target.attributes]
-            return arguments, (*steps, *looks)
+            return target.name, arguments, (*steps, *looks)
     except (AssertionError, KeyError, *PARSE_ERRORS):
         pass
     raise ValueError(
@@ -147,15 +221,16 @@ def _plain(values: Iterable[object]) -> tuple[object, ...]:
     return tuple(ast.literal_eval(repr(list(values))))
 
 
-def _written(target: TargetClass, arguments: Sequence[object], steps: Sequence[Step]) -> tuple[str, tuple[str, ...]]:
+def _written(maker: str, arguments: tuple[object, ...] | None, steps: Sequence[Step]) -> tuple[str, tuple[str, ...]]:
     """Return the driver's call for a sequence, and for each step the statements that lead to it, for people."""
     told = [(step.kind, step.name, step.arguments) for step in steps]
-    call = f"_nad_observe_object({target.name!r}, {tuple(arguments)!r}, {told!r})"
-    done = [f"{target.name}({_shown(arguments)})"]
+    call = f"_nad_observe_object({maker!r}, {arguments!r}, {told!r})"
+    done = [maker if arguments is None else f"{maker}({_shown(arguments)})"]
     shown = []
     for step in steps:
-        shown.append("; ".join([*done, step.text]))
-        if step.kind == "call":
+        text = f"{step.name} {maker}({_shown(step.arguments)})" if step.kind == "compare" else step.text
+        shown.append("; ".join([*done, text]))
+        if step.kind in ("call", "set"):
             done.append(step.text)
     return call, tuple(shown)
 

@@ -13,6 +13,8 @@ __all__ = ["Outcome", "read_outcome", "read_steps"]
 _TEXT = 160
 """Largest number of characters in the description of an outcome."""
 
+_ENDS = {"timeout": "ran out of time", "size": "gave more than can be compared", "exit": "ended its process"}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -20,12 +22,15 @@ class Outcome:
 
     Attributes:
         seen: Parts of the outcome as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (the
-            exception's name), `ended` (`timeout`, or `exit` when the process ended).
-        stable: Whether a second run had the same outcome.
+            exception's name), `ended` (`timeout`, `size` for an outcome that is too large, or `exit` when the process
+            ended).
+        stable: Whether a second run had the same outcome; a run that a limit ended says nothing about that.
+        stable_items: If a returned list differed in the second run, which of its items were the same.
     """
 
     seen: dict[str, Any]
     stable: bool = True
+    stable_items: tuple[bool, ...] = ()
 
     @property
     def crashed(self) -> bool:
@@ -39,7 +44,7 @@ class Outcome:
             return "not deterministic"
         parts = []
         if "ended" in self.seen:
-            parts.append({"timeout": "ran out of time"}.get(self.seen["ended"], "ended its process"))
+            parts.append(_ENDS[self.seen["ended"]])
         if "raised" in self.seen:
             parts.append(f"raised {self.seen['raised']}")
         if "returned" in self.seen and (self.seen["returned"] is not None or "printed" not in self.seen):
@@ -47,7 +52,7 @@ class Outcome:
         if "changed" in self.seen:
             parts.append(f"arguments {_shown(self.seen['changed'])}")
         if "printed" in self.seen:
-            parts.append(f"printed {self.seen['printed']!r}")
+            parts.append(f"printed {_shown(self.seen['printed'])}")
         text = ", ".join(parts)
         return text if len(text) <= _TEXT else text[: _TEXT - 4] + " ..."
 
@@ -71,10 +76,11 @@ def read_outcome(told: Any) -> Outcome:
     Data that no observer writes can only be forged by the program; they are read as the end of the program's process.
     """
     try:
-        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable"}:
-            seen = {part: value for part, value in told.items() if part != "stable"}
-            if seen and all(_PARTS[part](value) for part, value in seen.items()):
-                return Outcome(seen, bool(told.get("stable", True)))
+        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable", "stable_items"}:
+            seen = {part: value for part, value in told.items() if part in _PARTS}
+            items = told.get("stable_items", [])
+            if seen and isinstance(items, list) and all(_PARTS[part](value) for part, value in seen.items()):
+                return Outcome(seen, bool(told.get("stable", True)), tuple(map(bool, items)))
     except RecursionError:
         pass
     return Outcome({"ended": "exit"})
@@ -93,12 +99,13 @@ def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
     returned = whole.seen.get("returned")
     if isinstance(returned, list) and returned[:1] == ["list"] and len(returned[1]) == count:
         steps = []
-        for told in returned[1]:
+        stable = whole.stable_items if len(whole.stable_items) == count else (whole.stable,) * count
+        for told, same in zip(returned[1], stable, strict=True):
             match told:
                 case ["list", [["str", "returned"], form]]:
-                    steps.append(Outcome({"returned": form}, whole.stable))
+                    steps.append(Outcome({"returned": form}, same))
                 case ["list", [["str", "raised"], ["str", str(name)]]]:
-                    steps.append(Outcome({"raised": name}, whole.stable))
+                    steps.append(Outcome({"raised": name}, same))
                 case _:
                     return (Outcome({"ended": "exit"}),) * count
         return tuple(steps)
@@ -117,6 +124,13 @@ def _is_form(data: Any) -> bool:
 
 def _is_pair(data: Any) -> bool:
     return isinstance(data, list) and len(data) == 2 and all(map(_is_form, data))
+
+
+def _is_call(data: Any) -> bool:
+    """Return whether data are the arguments of a call of a returned function, how it ended, and its result."""
+    if not isinstance(data, list) or len(data) != 3 or not _is_str(data[1]):
+        return False
+    return isinstance(data[0], list) and data[0][:1] == ["list"] and _is_form(data[0]) and _is_form(data[2])
 
 
 def _is_one(test: Callable[[Any], bool]) -> Callable[[list[Any]], bool]:
@@ -143,6 +157,7 @@ _FORMS: dict[str, Callable[[list[Any]], bool]] = {
     "list": _are_all(_is_form),
     "set": _are_all(_is_form),
     "dict": _are_all(_is_pair),
+    "function": _are_all(_is_call),
     "object": lambda content: (
         len(content) == 2 and _is_str(content[0]) and (_is_str(content[1]) or _is_form(content[1]))
     ),
@@ -159,7 +174,7 @@ _PARTS: dict[str, Callable[[Any], bool]] = {
     "changed": _is_form,
     "printed": _is_text,
     "raised": _is_text,
-    "ended": lambda data: data in ("timeout", "exit"),
+    "ended": lambda data: _is_str(data) and data in _ENDS,
 }
 
 
@@ -177,7 +192,7 @@ def _number(data: object) -> int | float | None:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    """Return whether two canonical forms (see `nad_sandbox.harness.observed_program`) stand for the same value."""
+    """Return whether two canonical forms (see `nad_sandbox.harness.canonical_form`) stand for the same value."""
     if a == b:
         return True
     x, y = _number(a), _number(b)
@@ -198,7 +213,11 @@ def _shown(data: Any) -> str:
     number = _number(data)
     if number is not None:
         return "a long number" if isinstance(number, int) and abs(number) >= 10**300 else repr(number)
-    kind, content = data[0], data[1:]
+    return _shown_content(data[0], data[1:])
+
+
+def _shown_content(kind: str, content: list[Any]) -> str:
+    """Return the content of a form that is no number, by its kind."""
     if kind == "str":
         return repr(content[0])
     if kind in ("list", "set"):
@@ -206,4 +225,18 @@ def _shown(data: Any) -> str:
         return f"[{items}]" if kind == "list" else f"{{{items}}}"
     if kind == "dict":
         return f"{{{', '.join(f'{_shown(k)}: {_shown(v)}' for k, v in content[0])}}}"
-    return f"<{' '.join(part if isinstance(part, str) else _shown(part) for part in content)}>"
+    if kind == "function":
+        return _shown_calls(content[0])
+    if kind == "long":
+        return f"<a long result: {content[0]} characters, SHA-256 {content[1][:8]}>"
+    parts = [part if isinstance(part, str) else _shown(part) for part in content]
+    return f"<{' '.join(part for part in parts if part)}>"
+
+
+def _shown_calls(calls: list[list[Any]]) -> str:
+    """Return what a function does, from its calls; those that gave something come first."""
+    told = [f"({_shown(given)[1:-1]}) gives {_shown(form)}" for given, end, form in calls if end == "returned"]
+    told += [f"({_shown(given)[1:-1]}) prints {_shown(form)}" for given, end, form in calls if end == "printed"]
+    raised = dict.fromkeys(form[1] for _, end, form in calls if end == "raised" and form and form[:1] == ["str"])
+    told += [f"otherwise raises {' or '.join(raised)}"] if raised else []
+    return f"<function: {', '.join(told)}>" if told else "<function>"

@@ -41,6 +41,7 @@ _NAMES: dict[ValueType, str] = {
     ValueType("dict", (_STR, _INT)): "d dict mapping counts dictionary table",
     ValueType("path"): "path filepath file_path filename file_name file infile input_file csv_path json_path",
     ValueType("bool"): "flag reverse verbose strict",
+    ValueType("list", (ValueType("function", (_INT,)),)): "fs funcs fns functions callables callbacks",
     ValueType("tuple", (_INT, _INT)): "interval interval1 interval2 point pair tup test_tup t",
 }
 _BY_NAME = {name: value_type for value_type, names in _NAMES.items() for name in names.split()}
@@ -61,6 +62,8 @@ _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence
 def parameter_types(parameters: Sequence[Parameter], examples: Sequence[Sequence[object]]) -> list[ValueType]:
     """Return the type of each parameter; one about which nothing is known takes whole numbers.
 
+    The type of a parameter that takes any number of arguments is a list.
+
     Args:
         parameters: The function's parameters.
         examples: Rows of valid arguments; their types are used for parameters without a type hint.
@@ -70,12 +73,23 @@ def parameter_types(parameters: Sequence[Parameter], examples: Sequence[Sequence
         seen = [_type_of_value(row[place]) for row in examples]
         by_name = _BY_NAME.get(parameter.name.lower(), _INT)
         value_type = _from_hint(parameter.annotation) or _common(seen) or by_name
+        if parameter.variadic:
+            value_type = _list_of_arguments(_from_hint(parameter.annotation), _common(seen), by_name)
         if value_type == _STR and by_name.name == "path" and not seen:
             value_type = by_name
         if value_type == _INT and _counts(parameter, [row[place] for row in examples]):
             value_type = ValueType("count")
         value_types.append(value_type)
     return value_types
+
+
+def _list_of_arguments(hint: ValueType | None, seen: ValueType | None, by_name: ValueType) -> ValueType:
+    """Return the type of the arguments of ``*args``; a name such as `words` stands for all of them together."""
+    if hint is None and seen is not None:
+        return seen
+    if hint is None and by_name.name == "list":
+        return by_name
+    return ValueType("list", (hint or by_name,))
 
 
 def _counts(parameter: Parameter, values: Sequence[object]) -> bool:

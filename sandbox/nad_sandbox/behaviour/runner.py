@@ -14,10 +14,10 @@ from typing import TypedDict
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
 from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
-from nad_sandbox.behaviour.object_sequences import object_inputs
+from nad_sandbox.behaviour.object_sequences import class_inputs
 from nad_sandbox.behaviour.outcome import Outcome, read_outcome, read_steps
 from nad_sandbox.behaviour.script_source import without_prompts
-from nad_sandbox.behaviour.target_class import find_target_class
+from nad_sandbox.behaviour.target_class import find_target_classes
 from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.checks.fingerprint import normalize_program
@@ -116,9 +116,9 @@ class BehaviourRunner:
         }
         scripts = sum(map(reads_standard_input, programs))
         if 2 * scripts <= len(programs):
-            made = find_target_class(prompt, programs)
-            if made is not None:
-                return object_inputs(prompt, made, **how)
+            classes = find_target_classes(prompt, programs)
+            if classes:
+                return class_inputs(prompt, classes, **how)
             target = find_target_function(prompt, programs)
             if target is not None:
                 return call_inputs(prompt, target, **how)

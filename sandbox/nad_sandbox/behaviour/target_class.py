@@ -5,19 +5,17 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nad_sandbox.behaviour.target_function import Parameter, required_parameters
-from nad_sandbox.checks.guarded_parse import parse_program, unparse
+from nad_sandbox.behaviour.class_definition import ClassDefinition, class_definitions
+from nad_sandbox.behaviour.target_function import Parameter
+from nad_sandbox.checks.guarded_parse import parse_program
 
-__all__ = ["Method", "TargetClass", "find_target_class"]
+__all__ = ["Method", "TargetClass", "find_target_classes"]
 
-_NO_OBJECTS = {"Solution", "Exception", "ValueError", "Enum", "IntEnum", "Protocol", "ABC", "TypedDict", "TestCase"}
-"""Names of classes whose objects are not observed, neither their own nor those of a derived class."""
-
-_VIEWS = {"__str__": "str", "__len__": "len", "__iter__": "list"}
-"""Built-in functions that show an object's state, by the special method that they call."""
+_MOST_CLASSES = 4
+_ASKED = re.compile(r"\b(class|dataclass|enum|enumeration|namedtuple)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,11 @@ class TargetClass:
         constructor: The constructor's parameters without a default, in order.
         methods: The public methods that most programs have.
         attributes: The public attributes and properties that most programs have.
-        views: Built-in functions that accept the objects of most programs: `str`, `len`, `list`.
+        views: Built-in functions that accept the objects of most programs: `str`, `repr`, `len`, `list`, `bool`.
+        factories: The class methods and static methods of most programs that make objects.
+        setters: The properties that can be assigned in most programs, each with the parameter of its setter.
+        operators: Binary operators that the objects of most programs support.
+        members: The members of an enumeration in most programs; empty for other classes.
     """
 
     name: str
@@ -50,120 +52,75 @@ class TargetClass:
     methods: tuple[Method, ...]
     attributes: tuple[str, ...] = ()
     views: tuple[str, ...] = ()
+    factories: tuple[Method, ...] = ()
+    setters: tuple[Method, ...] = ()
+    operators: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Defined:
-    """The class as one program defines it."""
+def find_target_classes(prompt: str, programs: Sequence[str]) -> tuple[TargetClass, ...]:
+    """Return the classes to observe; none if the prompt asks for a function, or most programs define no class.
 
-    constructor: tuple[Parameter, ...]
-    methods: dict[str, tuple[Parameter, ...]]
-    attributes: frozenset[str]
-    views: frozenset[str]
-
-
-def find_target_class(prompt: str, programs: Sequence[str]) -> TargetClass | None:
-    """Return the class to observe; None if the prompt asks for a function, or most programs define no class.
-
-    The prompt asks for a class if it names a class that most programs define, or contains the word "class". Among
-    several classes, those that the prompt names come first, then the one in most programs, then the last one defined.
+    The prompt asks for a class if it names a class that most programs define, or contains a word such as "class". Among
+    several classes, those that the prompt names are observed, or else the one in most programs, and of these the last
+    one defined. Abstract classes have no objects.
 
     Args:
         prompt: The prompt that the model answered.
         programs: Source texts of the programs; those that do not parse are ignored.
     """
     trees = [tree for program in programs if (tree := parse_program(program)) is not None]
-    defined = [_classes(tree.body) for tree in trees]
+    defined = [class_definitions(tree.body) for tree in trees]
     votes = Counter(name for classes in defined for name in classes)
-    common = [name for name in votes if 2 * votes[name] > len(defined) and _has_methods(name, defined)]
+    common = [name for name in votes if 2 * votes[name] > len(defined) and _is_observable(name, defined)]
     if not common:
-        return None
+        return ()
     named = [name for name in common if re.search(rf"\b{re.escape(name)}\b", prompt)]
-    asked = bool(named) or re.search(r"\bclass\b", prompt, re.IGNORECASE) is not None
+    asked = bool(named) or _ASKED.search(prompt) is not None
     functions = sum(any(isinstance(node, ast.FunctionDef) for node in tree.body) for tree in trees)
     wants_function = re.search(r"^def \w+\(|\bfunction\b", prompt, re.MULTILINE) is not None
     if not asked or (wants_function and 2 * functions > len(trees)):
-        return None
+        return ()
     order = {name: place for classes in defined for place, name in enumerate(classes)}
-    wanted = max(named or common, key=lambda name: (votes[name], order[name], name))
-    return _merged(wanted, [classes[wanted] for classes in defined if wanted in classes])
+    wanted = sorted(named or common, key=lambda name: (votes[name], order[name], name), reverse=True)
+    return tuple(
+        _merged(name, [classes[name] for classes in defined if name in classes])
+        for name in wanted[: _MOST_CLASSES if named else 1]
+    )
 
 
-def _has_methods(name: str, defined: Iterable[dict[str, _Defined]]) -> bool:
-    return any(classes[name].methods for classes in defined if name in classes)
+def _is_observable(name: str, defined: Iterable[dict[str, ClassDefinition]]) -> bool:
+    return any(classes[name].observable for classes in defined if name in classes)
 
 
-def _classes(body: list[ast.stmt]) -> dict[str, _Defined]:
-    """Return the classes among a program's statements whose objects can be observed."""
-    found = {}
-    for node in body:
-        if isinstance(node, ast.ClassDef) and node.name not in _NO_OBJECTS:
-            bases = {(unparse(base) or "").rpartition(".")[2] for base in node.bases}
-            if not bases & _NO_OBJECTS:
-                found[node.name] = _described(node)
-    return found
-
-
-def _described(node: ast.ClassDef) -> _Defined:
-    constructor: tuple[Parameter, ...] = ()
-    methods: dict[str, tuple[Parameter, ...]] = {}
-    attributes, views = set(), set()
-    if any((unparse(decorator) or "").startswith(("dataclass", "dataclasses.")) for decorator in node.decorator_list):
-        fields = [item for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)]
-        attributes |= {item.target.id for item in fields if isinstance(item.target, ast.Name)}
-        constructor = tuple(
-            Parameter(item.target.id, unparse(item.annotation))
-            for item in fields
-            if item.value is None and isinstance(item.target, ast.Name)
-        )
-    for item in node.body:
-        if not isinstance(item, ast.FunctionDef):
-            continue
-        decorators = {unparse(decorator) for decorator in item.decorator_list}
-        if item.name == "__init__":
-            constructor = _positional(item)[1:]
-            attributes |= _assigned(item)
-        elif item.name in _VIEWS:
-            views.add(_VIEWS[item.name])
-        elif item.name.startswith("_"):
-            continue
-        elif "property" in decorators:
-            attributes.add(item.name)
-        elif decorators <= {"staticmethod"}:
-            methods[item.name] = _positional(item)[0 if decorators else 1 :]
-    return _Defined(constructor, methods, frozenset(name for name in attributes if name[0] != "_"), frozenset(views))
-
-
-def _positional(node: ast.FunctionDef) -> tuple[Parameter, ...]:
-    return tuple(parameter for parameter in required_parameters(node) if not parameter.keyword_only)
-
-
-def _assigned(constructor: ast.FunctionDef) -> set[str]:
-    """Return the names of the attributes that a constructor assigns."""
-    return {
-        node.attr
-        for node in ast.walk(constructor)
-        if isinstance(node, ast.Attribute)
-        and isinstance(node.ctx, ast.Store)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == "self"
-    }
-
-
-def _merged(name: str, seen: Sequence[_Defined]) -> TargetClass:
+def _merged(name: str, seen: Sequence[ClassDefinition]) -> TargetClass:
     """Merge the programs' definitions of a class into what most of them have in common."""
-    methods = Counter(method for one in seen for method in one.methods)
-    order = [method for one in seen for method in one.methods]
-    kept = [method for method in dict.fromkeys(order) if 2 * methods[method] >= len(seen)]
-    attributes = Counter(attribute for one in seen for attribute in one.attributes)
-    views = Counter(view for one in seen for view in one.views)
+    methods = _methods([one.methods for one in seen])
+    kept = {method.name for method in methods}
     return TargetClass(
         name,
         _usual([one.constructor for one in seen]),
-        tuple(Method(m, _usual([one.methods[m] for one in seen if m in one.methods])) for m in kept),
-        tuple(sorted(a for a in attributes if 2 * attributes[a] > len(seen) and a not in kept)),
-        tuple(sorted(view for view in views if 2 * views[view] > len(seen))),
+        methods,
+        tuple(a for a in sorted(_of_most([one.attributes for one in seen])) if a not in kept),
+        tuple(sorted(_of_most([one.views for one in seen]))),
+        _methods([one.factories for one in seen]),
+        _methods([one.setters for one in seen]),
+        tuple(sorted(_of_most([one.operators for one in seen]))),
+        tuple(_of_most([one.members for one in seen])),
     )
+
+
+def _of_most(names: Sequence[Iterable[str]]) -> list[str]:
+    """Return the names that most programs have, in the order in which they first occur."""
+    votes = Counter(name for one in names for name in one)
+    return [name for name in votes if 2 * votes[name] > len(names)]
+
+
+def _methods(seen: Sequence[Mapping[str, tuple[Parameter, ...]]]) -> tuple[Method, ...]:
+    """Return the methods that at least half of the programs have, each with its most frequent signature."""
+    votes = Counter(name for one in seen for name in one)
+    kept = [name for name in votes if 2 * votes[name] >= len(seen)]
+    return tuple(Method(name, _usual([one[name] for one in seen if name in one])) for name in kept)
 
 
 def _usual(signatures: Sequence[tuple[Parameter, ...]]) -> tuple[Parameter, ...]:

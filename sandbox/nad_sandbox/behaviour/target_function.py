@@ -25,11 +25,14 @@ class Parameter:
         name: Name of the parameter.
         annotation: Source of its type hint; None without one.
         keyword_only: Whether its argument is given by name.
+        variadic: Whether it takes any number of arguments, as ``*args`` does, or ``**kwargs`` if `keyword_only`; the
+            type hint is that of one argument.
     """
 
     name: str
     annotation: str | None = None
     keyword_only: bool = False
+    variadic: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class TargetFunction:
 
     Attributes:
         callee: Source of the function, such as ``add`` or ``Solution().add``.
-        parameters: The parameters without a default, in order.
+        parameters: The parameters without a default, in order, and those that take any number of arguments.
     """
 
     callee: str
@@ -113,17 +116,26 @@ def _defined(body: list[ast.stmt]) -> dict[str, tuple[Parameter, ...]]:
 
 
 def required_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> tuple[Parameter, ...]:
-    """Return the parameters without a default, in order; those of a method include the object.
+    """Return the parameters without a default, in order, and ``*args`` and ``**kwargs``; a method's include the object.
 
-    A parameter that the function calls gets a type hint which says with how many arguments.
+    A parameter that the function calls gets a type hint which says with how many arguments. After parameters with a
+    default, ``*args`` is left out, since its arguments would be theirs.
     """
     positional = [*node.args.posonlyargs, *node.args.args]
     required = positional[: len(positional) - len(node.args.defaults)]
     by_name = [a for a, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if default is None]
+    many = [node.args.vararg] if node.args.vararg and not node.args.defaults else []
+    many_by_name = [node.args.kwarg] if node.args.kwarg else []
     called = _called_names(node)
     return tuple(
-        Parameter(a.arg, _annotation(a, called), keyword_only=place >= len(required))
-        for place, a in enumerate([*required, *by_name])
+        Parameter(a.arg, _annotation(a, called), keyword_only, variadic)
+        for parameters, keyword_only, variadic in (
+            (required, False, False),
+            (many, False, True),
+            (by_name, True, False),
+            (many_by_name, True, True),
+        )
+        for a in parameters
     )
 
 

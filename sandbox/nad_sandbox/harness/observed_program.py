@@ -3,8 +3,7 @@
 The observer forks it, or starts it as a new Python where the program's behavior may depend on the process.
 
 Each line on the answers pipe is the outcome of one call: what it returned or raised, its arguments afterwards, and its
-output. Values are written in a canonical form: sets and dictionaries in sorted order, iterators as their first items,
-other objects as their type and attributes.
+output. Values are written in their canonical form.
 """
 
 from __future__ import annotations
@@ -12,57 +11,14 @@ from __future__ import annotations
 import ast
 import atexit
 import builtins
-import collections
 import io
-import itertools
 import json
 import os
 import sys
 
-ITEMS = 1000
-DEPTH = 60
-PRINTED = 1 << 20
+from nad_sandbox.harness.canonical_form import FUNCTION_CALLS, Printed, awaited, canonical
+
 RECURSION = 1000
-
-
-def canonical(value, depth=0):
-    """Return a JSON-serializable form that is the same for equal values, whatever the order of sets and mappings."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        text = format(int.__index__(value), "x")
-        return ["int", text]
-    if isinstance(value, float):
-        return ["float", float.__repr__(value)]
-    if isinstance(value, str):
-        return ["str", str.__str__(value)]
-    if depth > DEPTH:
-        return ["deep", type(value).__name__]
-    inner = depth + 1
-    if isinstance(value, (list, tuple, collections.deque)):
-        return ["list", [canonical(item, inner) for item in value]]
-    if isinstance(value, (set, frozenset)):
-        return ["set", sorted((canonical(item, inner) for item in value), key=json.dumps)]
-    if isinstance(value, dict):
-        pairs = [[canonical(k, inner), canonical(v, inner)] for k, v in dict.items(value)]
-        return ["dict", sorted(pairs, key=json.dumps)]
-    if isinstance(value, complex):
-        return ["list", [canonical(value.real, inner), canonical(value.imag, inner)]]
-    if hasattr(value, "tolist") and type(value).__module__ == "numpy":
-        return canonical(value.tolist(), inner)
-    if hasattr(type(value), "__next__") or isinstance(value, (range, map, filter, zip)):
-        return ["list", [canonical(item, inner) for item in itertools.islice(value, ITEMS)]]
-    if type(value).__module__ != "candidate":
-        text = repr(value)
-        return ["object", type(value).__name__, "" if " at 0x" in text else text]
-    return ["object", type(value).__name__, canonical(dict(getattr(value, "__dict__", {})), inner)]
-
-
-class Printed(io.StringIO):
-    """Standard output that keeps a bounded number of characters."""
-
-    def write(self, text):
-        return super().write(text) if self.tell() < PRINTED else len(text)
 
 
 def outcome(scope, call):
@@ -78,12 +34,8 @@ def outcome(scope, call):
         kwargs = {keyword.arg: plain(keyword.value) for keyword in tree.keywords}
         function = eval(compile(ast.Expression(tree.func), "<input>", "eval"), scope)
         before = canonical([args, kwargs])
-        result = function(*args, **kwargs)
-        if type(result).__name__ == "coroutine":
-            import asyncio
-
-            result = asyncio.run(result)
-        told["returned"] = canonical(result)
+        result = awaited(function(*args, **kwargs))
+        told["returned"] = canonical(result, FUNCTION_CALLS)
         after = canonical([args, kwargs])
         if after != before:
             told["changed"] = after

@@ -20,6 +20,8 @@ from nad_sandbox.harness.child import DESCRIPTORS, read_exactly, write_verdict
 
 OBSERVED_PROGRAM = globals().get("OBSERVED_PROGRAM", "")
 MOST_TIMEOUTS = 3
+LONGEST_ANSWER = 1 << 24
+ADDRESS = "address"
 NONCE_SIZE = 32
 SCRIPT_FILE = "program.py"
 POLL_SECONDS = 0.0005
@@ -105,15 +107,16 @@ class Caller:
         except BrokenPipeError:
             return {"ended": "exit"}
         deadline = time.monotonic() + seconds
-        while b"\n" not in self.pending:
+        parts, size = [self.pending], 0  # a long answer is searched and copied once
+        while b"\n" not in parts[-1]:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self.answers], [], [], left)[0]:
                 return {"ended": "timeout"}
-            part = os.read(self.answers, 1 << 20)
-            if not part or len(self.pending) > 1 << 24:
-                return {"ended": "exit"}
-            self.pending += part
-        line, self.pending = self.pending.split(b"\n", 1)
+            parts.append(os.read(self.answers, 1 << 20))
+            size += len(parts[-1])
+            if not parts[-1] or size > LONGEST_ANSWER:
+                return {"ended": "size" if parts[-1] else "exit"}
+        line, self.pending = b"".join(parts).split(b"\n", 1)
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError, MemoryError):
@@ -139,10 +142,10 @@ def call_all(payload, deadline, fresh):
             source = "%s\n\n\n%s" % (payload["source"], payload["driver"])
             caller = Caller(source, payload["load"], fresh)
         if caller.loaded:
-            outcomes.append(caller.loaded)
+            outcomes.append(bounded(caller.loaded, payload["room"]))
             timeouts += caller.loaded.get("ended") == "timeout"
             continue
-        told = caller.ask(call, payload["each"])
+        told = bounded(caller.ask(call, payload["each"]), payload["room"])
         outcomes.append(told)
         if "ended" in told:
             timeouts += told["ended"] == "timeout"
@@ -162,7 +165,7 @@ def run_all(payload, deadline, fresh):
         if timeouts >= MOST_TIMEOUTS or time.monotonic() > deadline:
             outcomes.append({"ended": "timeout"})
             continue
-        told = run_once(given, time.monotonic() + payload["each"], fresh)
+        told = bounded(run_once(given, time.monotonic() + payload["each"], fresh), payload["room"])
         timeouts += told.get("ended") == "timeout"
         outcomes.append(told)
     return outcomes
@@ -209,7 +212,9 @@ def depends_on_process(source, inputs, outcomes):
         inputs: The inputs.
         outcomes: The outcomes of the first run.
     """
-    if " at 0x" in json.dumps(outcomes) or any("{" in given or "set(" in given for given in inputs):
+    if any(ADDRESS in told or " at 0x" in json.dumps(told) for told in outcomes) or any(
+        "{" in given or "set(" in given for given in inputs
+    ):
         return True
     try:
         nodes = list(ast.walk(ast.parse(source)))
@@ -241,17 +246,43 @@ def main():
     run = call_all if payload["kind"] == "call" else run_all
     first = run(payload, deadline - payload["seconds"] / 2, False)
     fresh = depends_on_process(payload["source"], payload["inputs"], first)
-    runs = [[bounded(outcome, payload["room"]) for outcome in told] for told in (first, run(payload, deadline, fresh))]
-    seen = [dict(one, stable=one == other) for one, other in zip(*runs)]
-    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), seen)
+    second = run(payload, deadline, fresh)
+    write_verdict(read_exactly(NONCE_SIZE).decode("ascii"), [compared(*pair) for pair in zip(first, second)])
+
+
+def compared(first, second):
+    """Return the outcome of two runs, and whether they agree, for a list also in which items.
+
+    A run that a limit ended has no outcome to compare.
+    """
+    for outcome in (first, second):
+        outcome.pop(ADDRESS, None)
+        if outcome.get("ended") in ("timeout", "size"):
+            return dict(outcome, stable=True)
+    told = dict(first, stable=first == second)
+    items, others = items_of(first.get("returned")), items_of(second.get("returned"))
+    if not told["stable"] and len(items) == len(others):
+        told["stable_items"] = [one == other for one, other in zip(items, others)]
+    return told
+
+
+def items_of(form):
+    """Return the items of a list's canonical form; none for any other data, which a program may have forged."""
+    is_list = isinstance(form, list) and len(form) == 2 and form[0] == "list" and isinstance(form[1], list)
+    return form[1] if is_list else []
 
 
 def bounded(outcome, room):
-    """Return an outcome with a digest in place of each long part, since the sandbox's output is capped."""
+    """Return an outcome with a digest in place of each long part, since the sandbox's output and memory are capped.
+
+    `ADDRESS` is a key of the result if a part that was replaced may show an address.
+    """
     kept = {}
     for part, value in outcome.items():
         text = json.dumps(value)
         kept[part] = value
         if len(text) > room:
             kept[part] = ["long", len(text), hashlib.sha256(text.encode()).hexdigest()]
+            if " at 0x" in text:
+                kept[ADDRESS] = True
     return kept

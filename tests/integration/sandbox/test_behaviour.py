@@ -87,7 +87,45 @@ def test_what_each_kind_of_program_does(runner):
         "object": "<Box {'v': 3}>",
         "huge": seen["huge"][0],
     }
-    assert seen["huge"][0].startswith("<1000")
+    assert seen["huge"][0].startswith("<a long result: 1000")
+
+
+def test_objects_that_hold_each_other_and_long_lists_are_told(runner):
+    programs = (
+        "class Node:\n    def __init__(self, value):\n        self.value, self.links = value, []\n"
+        "def total(numbers):\n    nodes = [Node(n) for n in numbers]\n"
+        "    for node in nodes:\n        node.links = nodes\n    return nodes",
+        "def total(numbers):\n    return list(range(100_000))",
+    )
+    told = texts(runner.observe(list(map(fenced, programs)), prompt=PROMPT))
+    assert told[0][0].startswith("[<Node {'links': ")
+    assert set(told[1]) != {"not deterministic"}
+    assert not {text for row in told for text in row} & {"not deterministic", "ended its process"}
+
+
+def test_functions_that_are_returned_are_called(runner):
+    programs = {
+        "closure": "def adder(n):\n    def inner(x):\n        return x + n\n    return inner",
+        "partial": "import functools, operator\ndef adder(n):\n    return functools.partial(operator.add, n)",
+        "wrong": "def adder(n):\n    return lambda x: x - n",
+        "bare": "def adder(n):\n    return object()",
+        "endless": "def adder(n):\n    def inner(*args):\n        while True: pass\n    return inner",
+        "itself": "def adder(n):\n    return adder",
+        "many": "def adder(n):\n    while True:\n        yield n",
+        "asynchronous": "async def adder(n):\n    for i in range(n): yield i",
+    }
+    seen = runner.observe(list(map(fenced, programs.values())), prompt="Write `adder(n)` that returns a function.")
+    told = dict(zip(programs, seen.outcomes, strict=True))
+    place = seen.inputs.index("adder(1)")
+    assert told["closure"][place].text.startswith("<function: (3) gives 4, ")
+    assert all(a.matches(b) for a, b in zip(told["closure"], told["partial"], strict=True))
+    assert not told["closure"][place].matches(told["wrong"][place])
+    assert told["bare"][place].text == "<object>"
+    assert told["endless"][place].text == "ran out of time"
+    assert told["itself"][place].text.startswith("<function: (3) gives <function")
+    assert told["many"][place].seen["returned"][0] == "long"
+    assert told["many"][place].stable
+    assert told["asynchronous"][place].text == "[0]"
 
 
 def test_what_depends_on_the_process_is_not_taken_for_a_result(runner):
@@ -210,6 +248,29 @@ def test_a_candidate_cannot_speak_for_the_observer(runner):
     assert honest[0] == "3"
     # it may lie about what it returns, as any program may by returning it, but only about itself
     assert len(lying) == len(honest)
+
+
+def test_forged_outcomes_of_any_form_concern_only_their_program(runner):
+    lines = (
+        '{"returned": 5}',
+        '{"returned": ["list", 3], "address": [], "stable_items": 3}',
+        '{"returned": ["list", [1, {}]], "stable": []}',
+        '{"ended": {}}',
+        '{"returned": ["function", [[1, 2, 3]]]}',
+        "[" * 300 + "]" * 300,
+    )
+    forge = (
+        "import os, random\n"
+        "def total(numbers):\n"
+        "    for fd in range(3, 30):\n"
+        "        try: os.write(fd, (LINE.replace('5', str(random.random())) + '\\n').encode())\n"
+        "        except OSError: pass\n"
+        "    os._exit(0)\n"
+    )
+    answers = [fenced(forge.replace("LINE", repr(line))) for line in lines]
+    honest, *lying = texts(runner.observe([fenced(RIGHT), *answers], prompt=PROMPT))
+    assert honest[0] == "3"
+    assert {text for row in lying for text in row} == {"ended its process"}
 
 
 @pytest.mark.parametrize("kind", ["docker", "bubblewrap"])

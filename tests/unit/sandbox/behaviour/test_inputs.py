@@ -123,6 +123,24 @@ def test_parameters_that_are_given_by_name_are():
     assert [p.name for p in find_target_function("", longer).parameters] == ["x", "low"]
 
 
+def test_any_number_of_arguments_are_given():
+    made = texts_of("def total(*args): return sum(args)")
+    counts = {len(ast.parse(text, mode="eval").body.args) for text in made.texts}
+    assert {0, 1, 2, 3} <= counts
+    assert "total()" in made.texts
+    words = texts_of(
+        "def join(sep, *words: str, **options): return sep", "join('-', 'a', 'b')\n>>> join('-', 'a')\n'a'"
+    )
+    calls = [ast.parse(text, mode="eval").body for text in words.texts]
+    assert all(type(ast.literal_eval(argument)) is str for call in calls for argument in call.args[1:])
+    assert any(len(call.args) > 2 and len(call.keywords) > 1 for call in calls)
+    composed = texts_of("def compose(*funcs): return funcs", propose=lambda prompt, schemas: pytest.fail("functions"))
+    assert any(text.count("lambda x") > 1 for text in composed.texts)
+    made = texts_of("def total(*numbers): return sum(numbers)", propose=lambda prompt, schemas: [[7, 8, 9]])
+    assert "total(7, 8, 9)" in made.texts
+    assert all(text.count("(") == 1 for text in texts_of("def low(a=1, *args): return a").texts)
+
+
 def test_paths_are_those_of_files_that_exist():
     for program in ("def f(path): pass", "def f(file_name: str): pass", "def f(where: pathlib.Path): pass"):
         made = texts_of(program)

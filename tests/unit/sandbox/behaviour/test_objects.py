@@ -8,7 +8,7 @@ from nad_sandbox.backends.local import UnsafeLocalSandbox
 from nad_sandbox.behaviour.object_sequences import object_inputs, sequence_schema
 from nad_sandbox.behaviour.outcome import Outcome, read_steps
 from nad_sandbox.behaviour.runner import BehaviourRunner
-from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_class
+from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 from nad_sandbox.behaviour.target_function import Parameter
 
 PROMPT = "Write a Python class BankAccount with deposit, withdraw and a balance. Withdrawing too much is refused."
@@ -36,7 +36,7 @@ def fenced(code):
 
 def test_the_class_of_most_programs_is_the_target_with_what_most_have():
     other = ACCOUNT.replace("withdraw", "take_out")
-    found = find_target_class(PROMPT, [ACCOUNT, SPOKEN, other, "broken("])
+    [found] = find_target_classes(PROMPT, [ACCOUNT, SPOKEN, other, "broken("])
     assert found == TargetClass(
         "BankAccount",
         (Parameter("owner", "str"),),
@@ -56,13 +56,26 @@ def test_the_class_of_most_programs_is_the_target_with_what_most_have():
         ("Add two numbers.", "class Adder:\n    def add(self, a, b): pass", None),
         ("Write a class.", "class Solution:\n    def go(self, n): pass", None),
         ("Write an exception class.", "class Wrong(ValueError):\n    def go(self, n): pass", None),
+        ("Make a dataclass.", "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int", "P"),
+        ("An enum for colors.", "class Color(Enum):\n    RED = 1", "Color"),
+        ("Write a class.", "class Kinds(Enum):\n    pass", None),
+        ("Write a class.", "P = namedtuple('P', 'x y')", "P"),
+        ("An abstract class Shape.", "class Shape(ABC):\n    @abstractmethod\n    def area(self): pass", None),
+        (
+            "An abstract class Shape, and a square.",
+            "class Shape(abc.ABC):\n    @abc.abstractmethod\n    def area(self): pass\n"
+            "class Square(Shape):\n    def area(self): return 1",
+            "Square",
+        ),
+        ("A generic class Box.", "class Box(Generic[T]):\n    def get(self): pass", "Box"),
+        ("A protocol.", "class Sized(Protocol[T]):\n    def size(self): pass", None),
         ("Write a class.", "class Empty:\n    pass", None),
         ("Write a class.", "def f(): pass", None),
     ],
 )
 def test_when_a_class_is_observed(prompt, program, name):
-    found = find_target_class(prompt, [program, program])
-    assert (found.name if found else None) == name
+    found = find_target_classes(prompt, [program, program])
+    assert [target.name for target in found] == ([name] if name else [])
 
 
 def test_dataclasses_properties_static_methods_and_views():
@@ -83,17 +96,19 @@ class Point:
     def __str__(self): pass
     def __len__(self): pass
 """
-    assert find_target_class("A class Point.", [program]) == TargetClass(
+    [found] = find_target_classes("A class Point.", [program])
+    assert found == TargetClass(
         "Point",
         (Parameter("x", "int"),),
-        (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),))),
+        (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),)), Method("make")),
         ("norm", "x", "y"),
         ("len", "str"),
+        operators=("==",),
     )
 
 
 def test_sequences_call_every_method_and_look_at_the_object_and_are_the_same_each_time():
-    target = find_target_class(PROMPT, [ACCOUNT])
+    [target] = find_target_classes(PROMPT, [ACCOUNT])
     made = object_inputs(PROMPT, target, count=6)
     assert made == object_inputs(PROMPT, target, count=6)
     assert (made.kind, len(made.texts), made.examples) == ("object", 6, 0)
@@ -108,7 +123,7 @@ def test_sequences_call_every_method_and_look_at_the_object_and_are_the_same_eac
 
 
 def test_proposed_sequences_are_mixed_in_and_checked():
-    target = find_target_class(PROMPT, [ACCOUNT])
+    [target] = find_target_classes(PROMPT, [ACCOUNT])
     given = {
         "constructor_arguments": ["Zoe", 7],
         "method_calls": [{"method": "deposit", "arguments": [3]}, {"method": "withdraw", "arguments": [11]}],
@@ -144,7 +159,7 @@ def test_objects_are_compared_by_what_their_methods_return_and_raise_and_by_thei
     [
         ({"raised": "TypeError"}, ["raised TypeError"] * 2),
         ({"ended": "timeout"}, ["ran out of time"] * 2),
-        ({"returned": ["long", 3, "ab"]}, ["<3 ab>"] * 2),
+        ({"returned": ["long", 3, "ab"]}, ["<a long result: 3 characters, SHA-256 ab>"] * 2),
         ({"returned": ["list", [["list", [["str", "returned"], ["int", "3"]]]]]}, ["[['returned', 3]]"] * 2),
         ({"returned": ["list", [["list", [["str", "forged"], None]]] * 2]}, ["ended its process"] * 2),
         (
@@ -160,3 +175,113 @@ def test_objects_are_compared_by_what_their_methods_return_and_raise_and_by_thei
 )
 def test_what_the_driver_tells_is_read_step_by_step(seen, texts):
     assert [outcome.text for outcome in read_steps(Outcome(seen), 2)] == texts
+
+
+DATACLASSES = (
+    "from dataclasses import dataclass, field\n@dataclass(order=True)\nclass Point:\n    x: int\n    y: int\n"
+    "    tags: list[str] = field(default_factory=list)\n",
+    "class Point:\n    def __init__(self, x, y):\n        self.x, self.y, self.tags = x, y, []\n"
+    "    def __eq__(self, other):\n        return (self.x, self.y) == (other.x, other.y)\n"
+    "    def __lt__(self, other):\n        return (self.x, self.y) < (other.x, other.y)\n",
+    "class Point:\n    def __init__(self, x, y):\n        self.x, self.y, self.tags = x, y, []\n",
+    "from dataclasses import dataclass\n@dataclass(eq=False)\nclass Point:\n    x: int\n    y: int\n    tags = []\n"
+    "    def __lt__(self, other):\n        return (self.x, self.y) < (other.x, other.y)\n",
+)
+TUPLES = (
+    "from typing import NamedTuple\nclass Pair(NamedTuple):\n    left: int\n    right: int\n",
+    "from collections import namedtuple\nPair = namedtuple('Pair', ['left', 'right'])\n",
+    "from collections import namedtuple\nPair = namedtuple('Pair', 'right left')\n",
+)
+ENUMS = (
+    "from enum import Enum\nclass Color(Enum):\n    RED = 1\n    GREEN = 2\n"
+    "    def next(self):\n        return Color(3 - self.value)\n",
+    "from enum import Enum, auto\nclass Color(Enum):\n    RED = auto()\n    GREEN = auto()\n"
+    "    def next(self):\n        return Color.GREEN if self is Color.RED else Color.RED\n",
+    "from enum import Enum\nclass Color(Enum):\n    RED = 'red'\n    GREEN = 'green'\n"
+    "    def next(self):\n        return self\n",
+)
+INHERITED = (
+    "class Animal:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        self.name = name\nclass Dog(Animal):\n    def speak(self):\n        return self.name + '!'\n",
+    "class Dog:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        self.name = name\n    async def speak(self):\n        return f'{self.name}!'\n",
+    "class Dog:\n    def __init__(self, name):\n        self.name = name\n    def rename(self, name):\n"
+    "        pass\n    def speak(self):\n        return self.name\n",
+)
+FACTORIES = (
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low, self.high = low, high\n"
+    "    @classmethod\n    def of_length(cls, n: int):\n        return cls(0, n)\n",
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low = low\n        self.high = high\n"
+    "    @staticmethod\n    def of_length(n: int):\n        return Span(0, n)\n",
+    "class Span:\n    def __init__(self, low: int, high: int):\n        self.low, self.high = low, high\n"
+    "    @classmethod\n    def of_length(cls, n: int):\n        return cls(1, n)\n",
+)
+CONSTANTS = (
+    "class Settings:\n    debug = False\n    retries = 3\n",
+    "class Settings:\n    def __init__(self):\n        self.debug, self.retries = False, 3\n",
+    "class Settings:\n    debug = True\n    retries = 3\n",
+)
+
+FROZEN = (
+    "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass Pair:\n    left: int\n    right: int\n",
+    "import dataclasses\n@dataclasses.dataclass(frozen=True, slots=True)\nclass Pair:\n    left: int\n    right: int\n",
+    "from dataclasses import dataclass\n@dataclass\nclass Pair:\n    left: int\n    right: int\n",
+)
+SETTERS = tuple(
+    "class Box:\n    def __init__(self, size: int):\n        self._size = size\n    @property\n    def size(self):\n"
+    f"        return self._size\n    @size.setter\n    def size(self, value: int):\n        {body}\n"
+    for body in ("self._size = max(value, 0)", "self._size = value if value > 0 else 0", "self._size = value")
+)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "programs", "same"),
+    [
+        ("A dataclass Point that can be ordered.", DATACLASSES, [True, True, False, False]),
+        ("A NamedTuple Pair.", TUPLES, [True, True, False]),
+        ("An enum Color with RED and GREEN.", ENUMS, [True, True, False]),
+        ("A class Dog.", INHERITED, [True, True, False]),
+        ("A class Span.", FACTORIES, [True, True, False]),
+        ("A dataclass Pair that cannot be changed.", FROZEN, [True, True, False]),
+        ("A class Box.", SETTERS, [True, True, False]),
+        ("A class Settings.", CONSTANTS, [True, True, False]),
+    ],
+)
+def test_every_kind_of_class_is_observed(prompt, programs, same):
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=6).observe(list(map(fenced, programs)), prompt=prompt)
+    first = observed.outcomes[0]
+    assert len(observed.inputs) >= 2
+    assert all(description.strip() for description in observed.inputs)
+    assert [all(a.matches(b) for a, b in zip(first, row, strict=True)) for row in observed.outcomes] == same
+    assert not any(outcome.crashed and "TypeError" in outcome.text for outcome in first)
+    assert all(outcome.stable for outcome in first)
+
+
+def test_what_differs_between_runs_is_told_of_the_steps_that_show_it():
+    task = (
+        "import uuid\nclass Task:\n    def __init__(self, title: str):\n        self.key = uuid.uuid4().hex\n"
+        "        self.title = title\n    def rename(self, title: str):\n        self.title = title\n"
+    )
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=2).observe([fenced(task)], prompt="A class Task.")
+    for description, outcome in zip(observed.inputs, observed.outcomes[0], strict=True):
+        assert (outcome.text == "not deterministic") == description.endswith("; key")
+
+
+def test_all_classes_that_the_prompt_names_are_observed():
+    shapes = (
+        "from abc import ABC, abstractmethod\nclass Shape(ABC):\n    @abstractmethod\n    def area(self): ...\n"
+        "class Square(Shape):\n    def __init__(self, side: int):\n        self.side = side\n"
+        "    def area(self):\n        return self.side ** 2\n"
+        "class Rectangle(Shape):\n    def __init__(self, width: int, height: int):\n"
+        "        self.width, self.height = width, height\n    def area(self):\n        return self.width * self.height\n"
+    )
+    wrong = shapes.replace("self.side ** 2", "self.side * 4")
+    with UnsafeLocalSandbox() as sandbox:
+        runner = BehaviourRunner(sandbox, max_inputs=6)
+        observed = runner.observe(list(map(fenced, (shapes, wrong))), prompt="Classes Shape, Square and Rectangle.")
+    makers = [description.partition("(")[0] for description in observed.inputs]
+    assert set(makers) == {"Square", "Rectangle"}
+    differing = {m for m, a, b in zip(makers, *observed.outcomes, strict=True) if not a.matches(b)}
+    assert differing == {"Square"}

@@ -1,5 +1,8 @@
 """When two outcomes are the same, and how they read; the forms are made by the harness itself."""
 
+import enum
+import functools
+import operator
 from fractions import Fraction
 from importlib import resources
 
@@ -11,7 +14,7 @@ from nad_sandbox.behaviour.runner import BehaviourRunner
 
 @pytest.fixture(scope="module")
 def canonical():
-    path = resources.files("nad_sandbox.harness").joinpath("observed_program.py")
+    path = resources.files("nad_sandbox.harness").joinpath("canonical_form.py")
     source = path.read_text(encoding="utf-8")
     scope = {"__name__": "calls"}
     exec(compile(source, str(path), "exec"), scope)
@@ -68,6 +71,8 @@ def test_outcomes_read_as_python(canonical):
     assert Outcome({"ended": "timeout"}).text == "ran out of time"
     assert Outcome({"returned": canonical(10**5000)}).text == "a long number"
     assert len(Outcome({"returned": canonical("x" * 1000)}).text) == 160
+    long = Outcome({"returned": None, "printed": ["long", 9000, "0123456789ab"]})
+    assert long.text == "printed <a long result: 9000 characters, SHA-256 01234567>"
     assert Outcome({"returned": 1}, stable=False).text == "not deterministic"
 
 
@@ -90,7 +95,8 @@ def nested(depth):
      {"returned": ["list", None]}, {"returned": ["list", ["a"]]}, {"returned": ["str", 3]}, {"returned": ["object"]},
      {"returned": ["set", [["int", "1"]], 2]}, {"returned": "text"}, {"returned": 3.5}, {"returned": [["list", []], []]},
      {"changed": ["long", "x", "y"]}, {"printed": 3}, {"printed": ["str", "x"]}, {"raised": ["KeyError"]},
-     {"ended": "never"}, {"returned": nested(5000)}],
+     {"ended": "never"}, {"ended": []}, {"returned": None, "stable_items": 3}, {"returned": ["function", [[["list", []], "returned"]]]},
+     {"returned": ["function", [[["int", "1"], "returned", None]]]}, {"returned": ["function", [[["list", []], [], None]]]}, {"returned": nested(5000)}],
 )  # fmt: skip
 def test_what_the_observer_cannot_have_seen_is_a_program_that_broke_its_process(told):
     outcome = read_outcome(told)
@@ -116,3 +122,89 @@ def test_what_the_observer_saw_is_read(canonical):
         told = {"returned": canonical(value), "printed": "x", "stable": True}
         assert read_outcome(told) == Outcome({"returned": canonical(value), "printed": "x"})
     assert read_outcome({"raised": "KeyError", "stable": False}) == Outcome({"raised": "KeyError"}, stable=False)
+
+
+class Shade(enum.Enum):
+    LIGHT = 1
+
+
+def test_functions_are_compared_by_what_they_do(canonical):
+    def add(n):
+        return lambda x: x + n
+
+    def plus(n):
+        def inner(value):
+            return n + value
+
+        return inner
+
+    def shown(value):
+        return Outcome({"returned": canonical(value, 32)})
+
+    assert shown(add(3)).matches(shown(plus(3)))
+    assert shown(add(3)).matches(shown(functools.partial(operator.add, 3)))
+    assert not shown(add(3)).matches(shown(add(4)))
+    assert not shown([add(3)]).matches(shown([add(4)]))
+    assert not shown(lambda x: add(3)).matches(shown(lambda x: add(4)))
+    assert shown(add(3)).text == "<function: (3) gives 6, otherwise raises TypeError>"
+    assert shown(print).text.startswith("<function: (3) prints '3\\n', (2, 5) prints '2 5\\n', ")
+    assert read_outcome({"returned": canonical(add, 32)}) == shown(add)
+
+
+def test_functions_are_called_a_bounded_number_of_times(canonical):
+    called = []
+
+    def again(*args):
+        called.append(args)
+        return again
+
+    def fresh(*args):
+        called.append(args)
+        return functools.partial(fresh)
+
+    for function in (again, fresh, [fresh] * 100):
+        called.clear()
+        form = canonical(function, 32)
+        assert len(called) <= 32
+        assert read_outcome({"returned": form}).text.startswith(("<function", "[<function"))
+    assert canonical(again) == canonical(fresh)
+
+
+def test_objects_are_written_by_what_they_hold_and_the_writing_ends(canonical):
+    class Slots:
+        __slots__ = ("x",)
+        __module__ = "candidate"
+
+        def __init__(self, x):
+            self.x = x
+
+    class Node:
+        __module__ = "candidate"
+
+        def __init__(self):
+            self.next = self.before = self.other = None
+
+    async def numbers():
+        yield 1
+        yield 2
+
+    assert canonical(Slots(1)) != canonical(Slots(2))
+    assert canonical(Shade.LIGHT) == ["object", "Shade", ["list", [["str", "LIGHT"], ["int", "1"]]]]
+    assert canonical(numbers()) == canonical([1, 2])
+    assert Outcome({"returned": canonical(object())}).text == "<object>"
+    first, second = Node(), Node()
+    first.next, second.before, first.other, second.other = second, first, second, first
+    assert read_outcome({"returned": canonical(first)}).seen["returned"][:2] == ["object", "Node"]
+
+
+def test_a_run_that_a_limit_ends_says_so_and_not_that_it_differs():
+    slow = (
+        "import os, time\ndef total(numbers):\n    if os.path.exists('seen'):\n        time.sleep(9)\n"
+        "    open('seen', 'w').close()\n    return 1\n"
+    )
+    large = "def total(numbers):\n    return 'x' * (1 << 24)\n"
+    with UnsafeLocalSandbox() as sandbox:
+        for code, seconds, text in ((slow, 0.4, "ran out of time"), (large, 8, "gave more than can be compared")):
+            runner = BehaviourRunner(sandbox, max_inputs=1, seconds_per_input=seconds, timeout=20)
+            observed = runner.observe([f"```python\n{code}```"], prompt="Write total(numbers).")
+            assert [outcome.text for outcome in observed.outcomes[0]] == [text]
