@@ -29,6 +29,15 @@ def test_exit_in_the_middle_of_a_generation():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.fixture
+def _interruptible():
+    """New processes take SIGINT, which one in the background of a shell ignores, and all that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("importing", ["numpy", "pydantic", "rich", "torch"])
 def test_an_interruption_while_packages_are_imported_has_a_line_and_no_traceback(importing, tmp_path):
     command = [sys.executable, "-X", "importtime", "-m", "nad_agents", "ask", "hi", "--model", str(tmp_path / "none")]
