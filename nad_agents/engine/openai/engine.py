@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,6 +70,9 @@ class OpenAIEngine(StreamedEngine):
         self._logprobs = logprobs
         self._top_logprobs = top_logprobs
         self._threads = ThreadPoolExecutor(max_rows, thread_name_prefix="nad-openai")
+        self._lock = threading.Lock()
+        self._submitted = 0
+        self._closed = False
         self._news: queue.Queue[_News] = queue.Queue()
         self._tables: dict[StreamedGeneration, PieceTable] = {}
         self._stopped: dict[tuple[StreamedGeneration, int], threading.Event] = {}
@@ -144,7 +147,7 @@ class OpenAIEngine(StreamedEngine):
         self._generations.append(generation)
         for candidate, body in bodies.items():
             stopped = self._stopped[generation, candidate] = threading.Event()
-            self._threads.submit(self._stream, generation, candidate, body, stopped)
+            self._submit(self._stream, generation, candidate, body, stopped)
         return generation
 
     def step(self, max_tokens: int) -> None:
@@ -183,11 +186,36 @@ class OpenAIEngine(StreamedEngine):
         raise GenerationError(msg)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        """End all streams, and close the connections as soon as the last of them has ended."""
+        for stopped in list(self._stopped.values()):
+            stopped.set()
+        with self._lock:
+            self._closed = True
+            ended = not self._submitted
+        self._threads.shutdown(wait=False)
+        if ended:
+            self._close_connections()
 
     # --- the threads of the connections ---
+
+    def _submit(self, work: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+        """Let a thread do something over a connection, unless the engine is closed."""
+        with self._lock:
+            if self._closed:
+                return
+            self._submitted += 1
+        self._threads.submit(work, *args, **kwargs).add_done_callback(self._on_done)
+
+    def _on_done(self, _done: Future[object]) -> None:
+        with self._lock:
+            self._submitted -= 1
+            ended = self._closed and not self._submitted
+        if ended:
+            self._close_connections()
+
+    def _close_connections(self) -> None:
+        """Close the connections; one that a thread is about to open would stay open."""
+        self._client.close()
 
     def _stream(
         self, generation: StreamedGeneration, candidate: int, body: dict[str, Any], stopped: threading.Event

@@ -128,12 +128,7 @@ class VLLMServerEngine(OpenAIEngine):
         found = self._find(generation)
         super().release(generation)
         keys = [state.external_id for state in found.candidates.values()]
-        self._threads.submit(self._routes.post, FORGET_ROUTE, json=keys)
-
-    def close(self) -> None:
-        """Close the connections."""
-        super().close()
-        self._routes.close()
+        self._submit(self._routes.post, FORGET_ROUTE, json=keys)
 
     def _body(self, request: GenerationRequest, seed: int, key: str) -> dict[str, Any]:
         options = candidate_options(request, seed)
@@ -155,6 +150,11 @@ class VLLMServerEngine(OpenAIEngine):
             "stream_options": {"include_usage": True},
             "extra_body": {**extra, "return_token_ids": True, "vllm_xargs": {EXTRA_ARG: recorded.model_dump_json()}},
         }
+
+    def _close_connections(self) -> None:
+        """Close the connections; see `OpenAIEngine`."""
+        super()._close_connections()
+        self._routes.close()
 
     def _read(self, reader: Any, choice: Any) -> Iterator[AnswerPiece]:  # noqa: ARG002 - the base class's signature
         """Yield the tokens in a chunk of a stream."""
