@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,40 +152,48 @@ def connect_vllm(model: str | Path, *, max_rows: int, options: Mapping[str, Any]
             raise ConfigurationError(msg)
     url = str(options["base_url"]).rstrip("/").removesuffix("/v1")
     key = options.get("api_key") or os.environ.get("OPENAI_API_KEY") or "none"
-    routes = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=1)
-    try:
-        answer = routes.get(DESCRIBE_ROUTE)
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            msg = f"the server at {url} has no NAD routes; start it with: VLLM_PLUGINS=nad_agents vllm serve ..."
+    with ExitStack() as opened:
+        routes = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+        opened.callback(routes.close)
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=1)
+        opened.callback(client.close)
+        try:
+            answer = routes.get(DESCRIBE_ROUTE)
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                msg = f"the server at {url} has no NAD routes; start it with: VLLM_PLUGINS=nad_agents vllm serve ..."
+                raise ModelLoadError(msg)
+            described = answer.raise_for_status().json()
+            served_name = (
+                options.get("served_name") or routes.get("/v1/models").raise_for_status().json()["data"][0]["id"]
+            )
+        except httpx.HTTPError as error:
+            msg = f"no vLLM server answers at {url}: {error}"
+            raise ModelLoadError(msg) from error
+        if described["device"] == "cpu" and described["chunked_prefill"]:
+            msg = f"{_SEED_IN_PARTS}; start the server at {url} with --no-enable-chunked-prefill"
             raise ModelLoadError(msg)
-        described = answer.raise_for_status().json()
-        served_name = options.get("served_name") or routes.get("/v1/models").raise_for_status().json()["data"][0]["id"]
-    except httpx.HTTPError as error:
-        msg = f"no vLLM server answers at {url}: {error}"
-        raise ModelLoadError(msg) from error
-    if described["device"] == "cpu" and described["chunked_prefill"]:
-        msg = f"{_SEED_IN_PARTS}; start the server at {url} with --no-enable-chunked-prefill"
-        raise ModelLoadError(msg)
-    loaded = _served_model(
-        locate_model(model),
-        context_length=described["context_length"],
-        vocabulary_size=described["vocabulary_size"],
-        architecture=described["architecture"],
-        dtype=described["dtype"],
-        device=url,
-    )
-    _check_tokenizer(routes, loaded, served_name=str(served_name), server_model=str(described["model"]))
-    return VLLMServerEngine(
-        client,
-        routes,
-        loaded,
-        served_name=str(served_name),
-        widths=described["widths"],
-        refusal=described["refusal"],
-        signals=described["signals"],
-        max_rows=max_rows,
-    )
+        loaded = _served_model(
+            locate_model(model),
+            context_length=described["context_length"],
+            vocabulary_size=described["vocabulary_size"],
+            architecture=described["architecture"],
+            dtype=described["dtype"],
+            device=url,
+        )
+        _check_tokenizer(routes, loaded, served_name=str(served_name), server_model=str(described["model"]))
+        engine = VLLMServerEngine(
+            client,
+            routes,
+            loaded,
+            served_name=str(served_name),
+            widths=described["widths"],
+            refusal=described["refusal"],
+            signals=described["signals"],
+            max_rows=max_rows,
+        )
+        # from now on the engine closes them
+        opened.pop_all()
+    return engine
 
 
 def _check_tokenizer(routes: httpx.Client, loaded: ServedModel, *, served_name: str, server_model: str) -> None:
