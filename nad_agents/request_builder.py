@@ -147,7 +147,10 @@ class RequestBuilder:
     def _stopping_rule(
         self, request: GenerationRequest, selector: Selector
     ) -> tuple[StoppingRule, Selector, Verifier | None]:
-        """Return the rule, and the selector and verifier of the selection, which repeat nothing that the rule did."""
+        """Return the rule that ends sampling, and the selector and verifier of the final selection.
+
+        The three share what they have computed, so that no candidate is scored or verified twice.
+        """
         options, config, verifier = self.options, self.options.config, self.options.verifier
         kept = KeptScores(selector)
         if config.until == "decided" or verifier is None:

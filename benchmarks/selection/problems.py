@@ -79,7 +79,7 @@ class Problem:
 
     @cached_property
     def observer(self) -> RecordedBehaviour:
-        """Observer for the selector `behaviour` that gives the recorded outcomes and runs no program."""
+        """What the selector `behaviour` asks about programs; it answers with recorded outcomes and runs none."""
         return RecordedBehaviour(self.group, self.verdicts)
 
     @cached_property

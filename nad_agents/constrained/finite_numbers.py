@@ -27,7 +27,7 @@ _NUMBER_END = re.compile(r"[-+.eE0-9]+\Z")
 
 
 class FiniteNumbers:
-    """Forbids tokens that would make a number infinite.
+    """Forbids tokens with which a JSON number would be read as infinity, such as the last digit of 1e999.
 
     Args:
         vocabulary: The texts of the tokenizer's vocabulary.

@@ -106,7 +106,7 @@ def with_adapter(
     prefix_bytes: int | None,
     options: Mapping[str, Any],
 ) -> tuple[LoadedModel | ServedModel, Engine]:
-    """Load a LoRA adapter beside a model that an engine already runs.
+    """Load a LoRA adapter for a model that an engine already runs, without loading the model's weights again.
 
     Args:
         loaded: The model.

@@ -31,7 +31,7 @@ _OPERATORS = {
     "__and__": "&",
     "__or__": "|",
 }
-"""Operators that are applied to two objects of the class, by their special method."""
+"""Operators between two objects of a class, by the special method through which the class supports them."""
 _SPECIAL_METHODS = {"__getitem__", "__setitem__", "__delitem__", "__contains__", "__call__"}
 """Special methods that are called with generated arguments."""
 

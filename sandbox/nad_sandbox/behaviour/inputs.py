@@ -21,7 +21,7 @@ from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, pars
 __all__ = ["call_inputs", "script_inputs"]
 
 _KEYWORDS = ("alpha", "beta", "gamma", "delta")
-"""Names of the arguments that ``**kwargs`` takes."""
+"""Names under which a function that takes ``**kwargs`` gets the arguments made for it."""
 
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",

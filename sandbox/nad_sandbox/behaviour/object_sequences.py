@@ -146,11 +146,12 @@ _Sequence = tuple[str, tuple[object, ...] | None, tuple[Step, ...]]
 
 def _generated(target: TargetClass, count: int) -> list[_Sequence]:
     """Return sequences that begin with each method in turn and go on with random calls from a fixed seed."""
+    constructors = _rows(target.constructor, count)
     rows = {method.name: _rows(method.parameters, count) for method in target.methods}
     assigned = {setter.name: _rows(setter.parameters, count) for setter in target.setters}
     draw = random.Random(0)
     sequences: list[_Sequence] = []
-    for place, (maker, arguments) in enumerate(_makers(target, count)):
+    for place, (maker, arguments) in enumerate(_makers(target, constructors, count)):
         steps: list[Step] = []
         if target.methods:
             first = target.methods[place % len(target.methods)].name
@@ -160,8 +161,8 @@ def _generated(target: TargetClass, count: int) -> list[_Sequence]:
         steps += [Step("get", name) for name in target.attributes]
         steps += [Step("view", name) for name in target.views]
         if arguments is not None:
-            others = _rows(target.constructor, count)
-            steps += [Step("compare", name, others[(place + 1) % len(others)]) for name in target.operators]
+            other = constructors[(place + 1) % len(constructors)]
+            steps += [Step("compare", name, other) for name in target.operators]
             if maker == target.name and "==" in target.operators:
                 steps.append(Step("compare", "==", arguments))
         sequences.append((maker, arguments, tuple(steps)))
@@ -170,11 +171,12 @@ def _generated(target: TargetClass, count: int) -> list[_Sequence]:
     return sequences
 
 
-def _makers(target: TargetClass, count: int) -> list[tuple[str, tuple[object, ...] | None]]:
+def _makers(
+    target: TargetClass, constructors: Sequence[tuple[object, ...]], count: int
+) -> list[tuple[str, tuple[object, ...] | None]]:
     """Return what makes the object of each sequence: a member, the constructor, or sometimes another maker."""
     if target.members:
         return [(f"{target.name}.{target.members[place % len(target.members)]}", None) for place in range(count)]
-    constructors = _rows(target.constructor, count)
     factories = [
         (f"{target.name}.{factory.name}", row)
         for factory in target.factories

@@ -158,7 +158,7 @@ def attributes(value):
 
 
 def slots(kind):
-    """Return the names of the slots that a class adds."""
+    """Return the attribute names in a class's own ``__slots__``, without those of its bases."""
     names = vars(kind).get("__slots__", ())
     names = [names] if isinstance(names, str) else list(names)
     return [name for name in names if name not in ("__dict__", "__weakref__")]

@@ -251,7 +251,9 @@ def main():
 
 
 def compared(first, second):
-    """Return the outcome of two runs, and whether they agree, for a list also in which items.
+    """Return the outcome of two runs of a program on one input, marked with whether they agree.
+
+    Of two lists of the same length that differ, it also says which items agree.
 
     A run that a limit ended has no outcome to compare.
     """

@@ -1,4 +1,4 @@
-"""Find out whether a function makes the host wait for the device, before a capture that would fail for it.
+"""Find out whether a step of decoding makes the host wait for the device, as nothing in a CUDA graph may.
 
 A capture that fails leaves memory in its pool, and torch's random generator as if the capture went on. So a function
 first runs within `without_waiting`, which raises before anything is captured.
