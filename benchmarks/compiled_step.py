@@ -98,7 +98,7 @@ def compare(loaded: LoadedModel, rows: int, pairs: int, *, tap: bool) -> str:
     compiled = CompiledEngine(loaded, rows, PROMPT + total, tap=tap)
     options = {"temperature": 0.8, "top_k": 50, "top_p": 0.95, "seed": 1}
     # no candidate may end early
-    sampling = SamplingConfig(n=rows, max_new_tokens=total + 1, **options, generation={"eos_token_id": 0})
+    sampling = SamplingConfig(n=rows, max_new_tokens=total + 1, **options, generation_options={"eos_token_id": 0})
     mine = eager.start(GenerationRequest(prompt, sampling, RECORDING if tap else None))
     theirs = compiled.start(GenerationRequest(prompt, sampling))
     compiled.fill(prompt, rows)

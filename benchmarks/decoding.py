@@ -80,7 +80,7 @@ class TimedModel:
             max_new_tokens=tokens,
             temperature=0.8 if n > 1 else 0.0,
             seed=1,
-            generation={"min_new_tokens": tokens} if full else {},
+            generation_options={"min_new_tokens": tokens} if full else {},
         )
         started = self.clock()
         generation = self.engine.start(GenerationRequest(prompt, sampling, recording))
@@ -118,7 +118,9 @@ class TimedModel:
 
     def pruned_seconds(self, pruning: str) -> float:
         """Time best-of-64 with 256 tokens through the decoder, including selection."""
-        sampling = SamplingConfig(n=64, max_new_tokens=256, temperature=0.8, seed=1, generation={"min_new_tokens": 256})
+        sampling = SamplingConfig(
+            n=64, max_new_tokens=256, temperature=0.8, seed=1, generation_options={"min_new_tokens": 256}
+        )
         started = time.perf_counter()
         self.decoder.decode(PROMPT, sampling=sampling, config=NADConfig(pruning=pruning))
         return time.perf_counter() - started

@@ -42,7 +42,7 @@ Run = Callable[[], object]
 
 
 def sampling(n: int, tokens: int) -> SamplingConfig:
-    return SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation={"min_new_tokens": tokens})
+    return SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation_options={"min_new_tokens": tokens})
 
 
 def seconds(run: Run) -> float:

@@ -45,7 +45,7 @@ def engine(timed: TimedModel, *, share_prompts: bool, prefix_bytes: int = 0) -> 
 def request(prompt: list[int], n: int, tokens: int) -> GenerationRequest:
     """Return a request whose candidates all have the same length."""
     sampling = SamplingConfig(
-        n=n, max_new_tokens=tokens, temperature=0.8, seed=1, generation={"min_new_tokens": tokens}
+        n=n, max_new_tokens=tokens, temperature=0.8, seed=1, generation_options={"min_new_tokens": tokens}
     )
     return GenerationRequest(prompt, sampling)
 

@@ -37,9 +37,9 @@ def replay(group: RolloutGroup, config: NADConfig) -> ReplayResult:
     comparison = ComparisonConfig.from_config(config)
 
     def of_chunks(chunks: int):
-        return make_selector(config, replace(comparison, chunks=chunks))
+        return make_selector(config, replace(comparison, compare_chunks=chunks))
 
-    policy = pruning_policy(config, of_chunks, replace(comparison, chunks=1), len(group))
+    policy = pruning_policy(config, of_chunks, replace(comparison, compare_chunks=1), len(group))
     lengths = [len(rollout) for rollout in group.rollouts]
     end = max(lengths)
     dropped_at: dict[int, int] = {}

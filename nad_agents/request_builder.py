@@ -130,11 +130,13 @@ class RequestBuilder:
         options, comparison = self.options, self.options.comparison
 
         def selector_of_chunks(chunks: int) -> Selector:
-            return make_selector(options.config, replace(comparison, chunks=chunks))
+            return make_selector(options.config, replace(comparison, compare_chunks=chunks))
 
         return RequestObserver(
             request,
-            pruning_policy(options.config, selector_of_chunks, replace(comparison, chunks=1), options.sampling.n),
+            pruning_policy(
+                options.config, selector_of_chunks, replace(comparison, compare_chunks=1), options.sampling.n
+            ),
             comparison,
             events,
             streaming=options.streaming or options.watch,
@@ -179,4 +181,6 @@ def recording_config(config: NADConfig, engine: Engine) -> RecordingConfig | Non
     """
     if not config.record or not engine.records_neurons:
         return None
-    return RecordingConfig(config.score, config.top_k, config.per_layer_top, config.layers, config.router_weights)
+    return RecordingConfig(
+        config.score, config.top_k_neurons, config.top_k_neurons_per_layer, config.layers, config.router_weights
+    )

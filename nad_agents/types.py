@@ -144,7 +144,7 @@ class SamplingConfig(_Config):
         ge=0,
         description="Seed of the candidates' random streams; None draws a fresh seed, which the result reports.",
     )
-    generation: Mapping[str, Any] = Field(
+    generation_options: Mapping[str, Any] = Field(
         default_factory=dict, description="Further options of transformers.GenerationConfig."
     )
 
@@ -190,8 +190,8 @@ class NADConfig(_Config):
         default="activation",
         description="Score of a neuron: its absolute activation, or its attribution to the emitted token's logit.",
     )
-    top_k: int = Field(default=500, ge=1, description="Activated neurons per token, over all recorded layers.")
-    per_layer_top: int = Field(
+    top_k_neurons: int = Field(default=500, ge=1, description="Activated neurons per token, over all recorded layers.")
+    top_k_neurons_per_layer: int = Field(
         default=64, ge=1, description="Most activated neurons that one layer contributes to a token."
     )
     layers: tuple[int, int] | None = Field(
@@ -205,7 +205,7 @@ class NADConfig(_Config):
         "of its expert, or the activation alone; attribution always has the weight.",
     )
     chunk_size: int = Field(default=32, ge=1, description="Tokens per chunk.")
-    chunks: int | None = Field(
+    compare_chunks: int | None = Field(
         default=None, ge=1, description="Number of chunks that are compared; None compares whole answers."
     )
     skip_tokens: int = Field(

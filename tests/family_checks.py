@@ -158,7 +158,7 @@ def assert_same_group(every, few) -> None:
 
 def assert_steps_between_reads_change_nothing(family: str) -> None:
     """The candidates are the same whether the host reads after every step or after four who has ended."""
-    model, recording = model_of(family), RecordingConfig(top_k=12, per_layer_top=8)
+    model, recording = model_of(family), RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
 
     def engine(steps_per_read):
         return HFEngine(model, byte_tokenizer(), steps_per_read=steps_per_read)
@@ -263,7 +263,7 @@ def assert_the_cache_is_as_large_as_computed(family: str) -> None:
     """The cache that generation fills has the size that is computed from the config."""
     model = model_of(family)
     engine = HFEngine(model, byte_tokenizer())
-    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation={"min_new_tokens": 20})
+    sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation_options={"min_new_tokens": 20})
     generation = engine.start(GenerationRequest(tuple(range(1, 13)), sampling))
     engine.step(19)
     held = _held_bytes(engine._batch)
@@ -294,7 +294,7 @@ def assert_decoding_records_the_formula(name: str) -> None:
     sampling = SamplingConfig(n=2, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=11)
     unembedding = model.get_output_embeddings().weight
     for score in ("activation", "attribution") if family.attribution else ("activation",):
-        recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
+        recording = RecordingConfig(score=score, top_k_neurons=TOP_K, top_k_neurons_per_layer=PER_LAYER)
         generation = engine.start(GenerationRequest(prompt, sampling, recording))
         while generation.live:
             engine.step(8)

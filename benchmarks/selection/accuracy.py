@@ -168,7 +168,7 @@ def _pick(problem: Problem, members: list[int], choice: Choice) -> tuple[float, 
     scores = problem.scores(members, selector)
     left = residual_on_length(scores.values, problem.tokens[members])
     correct = problem.correct[members]
-    if getattr(selector, "comparison", WHOLE).chunks is not None:
+    if getattr(selector, "comparison", WHOLE).compare_chunks is not None:
         # ties of equal beginnings must not be broken by what comes later
         right = [float(correct[values >= np.nanmax(values)].mean()) for values in (scores.values, left)]
         return right[0], right[1], auroc(scores.values, correct), auroc(left, correct)

@@ -34,7 +34,7 @@ from nad_agents.selectors import Behaviour, Majority, NADFusion, Scores, Selecto
 
 WHOLE = ComparisonConfig()
 WEIGHTED = ComparisonConfig(similarity="weighted_jaccard_rates")
-FIRST_CHUNK = ComparisonConfig(chunks=1)
+FIRST_CHUNK = ComparisonConfig(compare_chunks=1)
 
 
 @dataclass(eq=False)

@@ -139,7 +139,7 @@ class LocalModel(ModelFields):
             for name, value in overrides.items()
             if value is not None or type(None) in get_args(fields[name].annotation)
         }
-        for name in changes.keys() - SAMPLING_FIELDS.keys() - NAD_FIELDS.keys():
+        for name in changes.keys() - SAMPLING_FIELDS.keys() - set(NAD_FIELDS):
             # the configs check the other parameters
             changes[name] = field_value(type(self), name, changes[name])
         values = {name: getattr(self, name) for name in CALL_FIELDS} | changes
@@ -199,7 +199,7 @@ class LocalModel(ModelFields):
             "engine": self.engine,
             "engine_options": json_value(self.engine_options),
             **{field: json_value(getattr(settings.sampling, name)) for field, name in SAMPLING_FIELDS.items()},
-            **{field: json_value(getattr(settings.config, name)) for field, name in NAD_FIELDS.items()},
+            **{name: json_value(getattr(settings.config, name)) for name in NAD_FIELDS},
             "verifier": object_name(settings.verifier),
             "verification": verification.model_dump(mode="json") if settings.verifier is not None else None,
             "include_candidates": self.include_candidates,

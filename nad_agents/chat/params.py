@@ -42,17 +42,11 @@ __all__ = [
 ]
 
 
-def _fields_of(config: type[BaseModel], **renamed: str) -> dict[str, str]:
-    return {renamed.get(name, name): name for name in config.model_fields}
-
-
-SAMPLING_FIELDS = _fields_of(SamplingConfig, max_new_tokens="max_tokens", generation="generation_options")
+SAMPLING_FIELDS = {"max_tokens" if name == "max_new_tokens" else name: name for name in SamplingConfig.model_fields}
 """Maps a model's field to the field of SamplingConfig that it sets."""
 
-NAD_FIELDS = _fields_of(
-    NADConfig, top_k="top_k_neurons", per_layer_top="top_k_neurons_per_layer", chunks="compare_chunks"
-)
-"""Maps a model's field to the field of NADConfig that it sets."""
+NAD_FIELDS = tuple(NADConfig.model_fields)
+"""Fields of NADConfig, which a model has by the same names."""
 
 ALIASES = {"model": "model_name", "max_new_tokens": "max_tokens", "stop_sequences": "stop"}
 """Maps other names that a model and its calls accept, known from transformers and other integrations, to the field."""
@@ -67,12 +61,12 @@ def option(field: str, *, note: str = "", **changes: Any) -> Any:
     The bounds stay with the config as well: it is built, and so checked, when a model is made and for every call.
 
     Args:
-        field: Name of the model's field, a key of SAMPLING_FIELDS or NAD_FIELDS.
+        field: Name of the model's field, one of SAMPLING_FIELDS or NAD_FIELDS.
         note: What differs from the config's field, to follow its description; ``{default}`` stands for its default.
         **changes: Arguments of pydantic's `Field` that replace the config's, such as `default`.
     """
     config: type[BaseModel] = SamplingConfig if field in SAMPLING_FIELDS else NADConfig
-    source = config.model_fields[SAMPLING_FIELDS.get(field) or NAD_FIELDS[field]]
+    source = config.model_fields[SAMPLING_FIELDS.get(field, field)]
     if not changes.keys() & {"default", "default_factory"}:
         name = "default" if source.default_factory is None else "default_factory"
         changes[name] = getattr(source, name)
@@ -120,14 +114,14 @@ def sampling_config(values: Mapping[str, Any], base: SamplingConfig) -> Sampling
     try:
         return SamplingConfig(**given)
     except ConfigurationError as error:
-        raise _renamed(error, SAMPLING_FIELDS) from error
+        raise _with_names_of_the_model(error) from error
 
 
 def nad_config(values: Mapping[str, Any], base: NADConfig, *, compare: bool) -> NADConfig:
     """Build the selection options of a call.
 
     Args:
-        values: Fields of NAD_FIELDS by the model's name for them; they win over `base`.
+        values: Fields of NADConfig by name; they win over `base`.
         base: Options of the decoder, options that were passed to the model in one object, or the defaults.
         compare: False for a single candidate, which takes the selector "first" and no recording unless `values`
             names a selector.
@@ -136,7 +130,7 @@ def nad_config(values: Mapping[str, Any], base: NADConfig, *, compare: bool) -> 
         ConfigurationError: A value is out of bounds.
     """
     given = {name: getattr(base, name) for name in NADConfig.model_fields}
-    given |= {name: values[field] for field, name in NAD_FIELDS.items() if field in values}
+    given |= {name: values[name] for name in NAD_FIELDS if name in values}
     if given["selector"] is None:
         given["selector"] = base.selector
     if not compare and values.get("selector") is None:
@@ -144,18 +138,13 @@ def nad_config(values: Mapping[str, Any], base: NADConfig, *, compare: bool) -> 
     try:
         return NADConfig(**given)
     except ConfigurationError as error:
-        raise _renamed(error, NAD_FIELDS) from error
+        raise _with_names_of_the_model(error) from error
 
 
-def _renamed(error: ConfigurationError, fields: Mapping[str, str]) -> ConfigurationError:
-    """Return a config's error with the fields named as in the model.
-
-    Args:
-        error: What SamplingConfig or NADConfig raised.
-        fields: SAMPLING_FIELDS or NAD_FIELDS.
-    """
+def _with_names_of_the_model(error: ConfigurationError) -> ConfigurationError:
+    """Return an error of SamplingConfig or NADConfig with the fields named as in the model."""
     assert isinstance(error.__cause__, ValidationError)
-    names = {name: field for field, name in fields.items()}
+    names = {name: field for field, name in SAMPLING_FIELDS.items()}
     found = [
         # a validator's own message is a whole sentence
         str(problem["ctx"]["error"])
@@ -179,7 +168,7 @@ def fields_of_decoder(decoder: NeuronAgreementDecoder, *, with_config: bool) -> 
     found = {field: getattr(decoder.sampling, name) for field, name in SAMPLING_FIELDS.items()}
     found |= {"stop": list(decoder.sampling.stop)}
     if with_config:
-        found |= {field: getattr(decoder.config, name) for field, name in NAD_FIELDS.items()}
+        found |= {name: getattr(decoder.config, name) for name in NAD_FIELDS}
     found |= {"verifier": decoder.verifier, "verification": decoder.verification}
     return {field: value for field, value in found.items() if field not in {"n", "selector"}}
 

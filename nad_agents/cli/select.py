@@ -21,11 +21,11 @@ SelectorOption = Annotated[str, typer.Option("--selector", "-s", help="Name of a
 SelectorParameterOption = Annotated[
     list[str] | None, typer.Option("--option", help=f"An option of the selector, such as k=5. {REPEATABLE}")
 ]
-KOption = Annotated[
+TopKNeuronsOption = Annotated[
     int | None,
-    option(NADConfig, "top_k", "--k", text="Compare only the k highest of a token's recorded neurons; default: all."),
+    option(NADConfig, "top_k_neurons", text="Compare only so many of a token's recorded neurons; default: all."),
 ]
-ChunksOption = Annotated[int | None, option(NADConfig, "chunks", note="Default: all of them.")]
+CompareChunksOption = Annotated[int | None, option(NADConfig, "compare_chunks", note="Default: all of them.")]
 ChunkSizeOption = Annotated[int, option(NADConfig, "chunk_size")]
 SkipTokensOption = Annotated[int, option(NADConfig, "skip_tokens")]
 CommonPrefixOption = Annotated[bool, option(NADConfig, "common_prefix", "--common-prefix")]
@@ -38,8 +38,8 @@ def select(
     selector: SelectorOption = "auto",
     parameters: SelectorParameterOption = None,
     similarity: SimilarityOption = NAD.similarity,
-    k: KOption = None,
-    chunks: ChunksOption = NAD.chunks,
+    top_k_neurons: TopKNeuronsOption = None,
+    compare_chunks: CompareChunksOption = NAD.compare_chunks,
     chunk_size: ChunkSizeOption = NAD.chunk_size,
     skip_tokens: SkipTokensOption = NAD.skip_tokens,
     common_prefix: CommonPrefixOption = NAD.common_prefix,
@@ -53,13 +53,17 @@ def select(
     from nad_agents.selectors import get_selector, rank
 
     # 1. what cannot work is refused before anything is read
-    comparison: dict[str, Any] = {"similarity": similarity, "top_k": k, "chunks": chunks, "chunk_size": chunk_size}
+    comparison: dict[str, Any] = {"similarity": similarity, "top_k_neurons": top_k_neurons}
+    comparison |= {"compare_chunks": compare_chunks, "chunk_size": chunk_size}
     comparison |= {"skip_tokens": skip_tokens, "common_prefix": common_prefix, "layers": _parse_layers(layers)}
     chosen = get_selector(selector, comparison=ComparisonConfig(**comparison), **_parse_parameters(parameters or []))
     recorded = RecordedRun(run)
-    width = recorded.manifest.config.get("top_k")
-    if k is not None and width is not None and k > width:
-        msg = f"{width} neurons per token are recorded, fewer than k={k}; lower it, or record the run with more"
+    width = recorded.manifest.config.get("top_k_neurons")
+    if top_k_neurons is not None and width is not None and top_k_neurons > width:
+        msg = (
+            f"{width} neurons per token are recorded, fewer than top_k_neurons={top_k_neurons}; lower it, or record "
+            "the run with more"
+        )
         raise ConfigurationError(msg)
     # 2. the selections
     verdicts = read_verdicts(recorded.folder)

@@ -124,7 +124,7 @@ def _start(
     from nad_agents.engine.base import GenerationRequest
     from nad_agents.types import SamplingConfig
 
-    sampling = SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation={"min_new_tokens": tokens})
+    sampling = SamplingConfig(n=n, max_new_tokens=tokens, seed=1, generation_options={"min_new_tokens": tokens})
     return engine.start(GenerationRequest(prompt, sampling, recording))
 
 

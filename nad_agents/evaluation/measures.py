@@ -267,7 +267,7 @@ def _effective_comparison(variant: Variant, group: RolloutGroup) -> ComparisonCo
     longest = max((len(r) for r in group.rollouts), default=0)
     skip = min(shared_start(group), max(longest - 1, 0))
     if comparison.token_limit is not None:
-        comparison = replace(comparison, chunk_size=comparison.token_limit + skip, chunks=1)
+        comparison = replace(comparison, chunk_size=comparison.token_limit + skip, compare_chunks=1)
     return replace(comparison, skip_tokens=skip)
 
 

@@ -163,7 +163,7 @@ def position_sweep(tokens: tuple[int, ...] = (32, 64, 128)) -> Sweep:
         return (*(Variant(name, name, comparison) for name in SWEPT), later)
 
     found: dict[int | str, tuple[Variant, ...]] = {
-        count: after(ComparisonConfig(chunk_size=count, chunks=1)) for count in tokens
+        count: after(ComparisonConfig(chunk_size=count, compare_chunks=1)) for count in tokens
     }
     return found | {EVERYTHING: after(ComparisonConfig())}
 
@@ -172,7 +172,7 @@ def width_sweep(recorded: int) -> Sweep:
     """Vary the number of activated neurons per token, up to the recorded number."""
     names = ("knn", "medoid", "min_act")
     found: dict[int | str, tuple[Variant, ...]] = {
-        k: tuple(Variant(name, name, ComparisonConfig(top_k=k)) for name in names)
+        k: tuple(Variant(name, name, ComparisonConfig(top_k_neurons=k)) for name in names)
         for k in (50, 100, 200, 300, 400)
         if k < recorded
     }

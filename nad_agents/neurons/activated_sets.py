@@ -47,9 +47,10 @@ class ComparisonConfig:
 
     Attributes:
         similarity: How activated neurons are compared; the paper uses ``jaccard``.
-        top_k: Number of a token's recorded neurons that are used, the best-scored first; None uses all.
+        top_k_neurons: Number of a token's recorded neurons that are used, the best-scored first; None uses all.
         chunk_size: Tokens per chunk (the paper's B).
-        chunks: Number of chunks that are compared, from the first generated token on; None compares whole answers.
+        compare_chunks: Number of chunks that are compared, from the first generated token on; None compares whole
+            answers.
         skip_tokens: Number of tokens left out at the start.
         common_prefix: Whether to compare only as many tokens as the shortest candidate has (of those that have any
             left after `skip_tokens`), which removes the effect of length.
@@ -60,9 +61,9 @@ class ComparisonConfig:
     """
 
     similarity: Similarity = "jaccard"
-    top_k: int | None = None
+    top_k_neurons: int | None = None
     chunk_size: int = 32
-    chunks: int | None = None
+    compare_chunks: int | None = None
     skip_tokens: int = 0
     common_prefix: bool = False
     layers: tuple[int, int] | None = None
@@ -73,9 +74,9 @@ class ComparisonConfig:
             names = ", ".join(get_args(Similarity))
             msg = f"similarity={self.similarity!r} is unknown; choose one of {names}"
             raise ConfigurationError(msg)
-        for name, minimum in (("top_k", 1), ("chunk_size", 1), ("chunks", 1), ("skip_tokens", 0)):
+        for name, minimum in (("top_k_neurons", 1), ("chunk_size", 1), ("compare_chunks", 1), ("skip_tokens", 0)):
             value = getattr(self, name)
-            if value is None and name in {"top_k", "chunks"}:
+            if value is None and name in {"top_k_neurons", "compare_chunks"}:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
                 msg = f"{name}={value!r} must be a whole number of at least {minimum}"
@@ -87,7 +88,8 @@ class ComparisonConfig:
         if limit is not None and self.skip_tokens >= limit:
             msg = (
                 f"skip_tokens={self.skip_tokens} leaves nothing of the {limit} compared tokens "
-                f"(chunks={self.chunks} of {self.chunk_size}); raise chunks or lower skip_tokens"
+                f"(compare_chunks={self.compare_chunks} of {self.chunk_size}); raise compare_chunks "
+                "or lower skip_tokens"
             )
             raise ConfigurationError(msg)
 
@@ -99,22 +101,22 @@ class ComparisonConfig:
         """
         return cls(
             similarity=config.similarity,
-            top_k=config.top_k,
+            top_k_neurons=config.top_k_neurons,
             chunk_size=config.chunk_size,
-            chunks=config.chunks,
+            compare_chunks=config.compare_chunks,
             skip_tokens=config.skip_tokens,
             common_prefix=config.common_prefix,
         )
 
     @property
     def token_limit(self) -> int | None:
-        """Number of tokens in the first `chunks` chunks; None if there is no limit."""
-        return None if self.chunks is None else self.chunks * self.chunk_size
+        """Number of tokens in the first `compare_chunks` chunks; None if there is no limit."""
+        return None if self.compare_chunks is None else self.compare_chunks * self.chunk_size
 
     @property
     def _counts_key(self) -> tuple[object, ...]:
         # chunk_size alone does not change a set, so it is no part of the key
-        return ("counts", self.top_k, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
+        return ("counts", self.top_k_neurons, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
 
     @property
     def _similarity_key(self) -> tuple[object, ...]:
@@ -171,7 +173,7 @@ def compared_neurons(group: RolloutGroup, index: int, comparison: ComparisonConf
         )
         raise ConfigurationError(msg)
     layout = group.layout
-    neurons = rollout.neurons[compared_window(group, index, comparison), : comparison.top_k]
+    neurons = rollout.neurons[compared_window(group, index, comparison), : comparison.top_k_neurons]
     if neurons.size and (neurons.max() >= layout.n_neurons or neurons.min() < -1):
         msg = (
             f"candidate {index} has neurons from {neurons.min()} to {neurons.max()}, but the layout numbers "

@@ -1,13 +1,13 @@
 """Record the activated neurons of generated tokens.
 
 `ActivationTap` (`nad_agents.neurons.tap`) copies the activations while the model runs. `activated_neurons` then turns a
-full buffer into neuron ids, for all rows and steps at once: the `per_layer_top` best-scored neurons of each layer, then
-the `top_k` best of those over all recorded layers (arXiv 2510.26277, appendix B).
+full buffer into neuron ids, for all rows and steps at once: the `top_k_neurons_per_layer` best-scored neurons of each
+layer, then the `top_k_neurons` best of those over all recorded layers (arXiv 2510.26277, appendix B).
 
 Memory: on a CPU the buffer takes at most `BUFFER_BYTES` or one step, whichever is more, so a chunk may be reduced in
-several parts; on a GPU it takes a part of the free memory. Each token keeps top_k int32 ids. In a mixture of experts,
-only the activations of the experts that a token was routed to are held and compared; no tensor has an entry for every
-neuron of the model.
+several parts; on a GPU it takes a part of the free memory. Each token keeps `top_k_neurons` int32 ids. In a mixture
+of experts, only the activations of the experts that a token was routed to are held and compared; no tensor has an entry
+for every neuron of the model.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ def activated_neurons(
     Args:
         activations: Activations of each recorded layer in some steps.
         token_ids: [steps, rows], the token that each position emitted.
-        config: Score, top_k and the limit per layer.
+        config: Score, top_k_neurons and top_k_neurons_per_layer.
         layout: Numbering of the neurons.
         blocks: The neurons of the recorded layers, in the order of `activations`.
         unembedding: The model's unembedding, which the attribution score needs.
 
     Returns:
-        int32 [steps, rows, k], where k = min(top_k, what all layers offer). A neuron whose score is exactly zero is
-        not activated; -1 stands in its place.
+        int32 [steps, rows, k], where k = min(top_k_neurons, what all layers offer). A neuron whose score is exactly
+        zero is not activated; -1 stands in its place.
 
     Raises:
         RecordingError: The score is attribution, and the model has no unembedding matrix.
@@ -99,7 +99,9 @@ def activated_neurons(
             yield LayerScores(values, flat.number if block.routed is not None else None)
 
     magnitudes = config.score == "activation"
-    top = top_neurons(scores(), config.per_layer_top, config.top_k, layout.d_ff, magnitudes=magnitudes)
+    top = top_neurons(
+        scores(), config.top_k_neurons_per_layer, config.top_k_neurons, layout.d_ff, magnitudes=magnitudes
+    )
     return top.view(steps, rows, -1)
 
 

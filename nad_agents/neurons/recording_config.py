@@ -16,8 +16,8 @@ class RecordingConfig:
     Attributes:
         score: `activation` is |h|; `attribution` is h * (W_U[y] . W_down[:, i]), signed, for the emitted token y
             (arXiv 2504.07440, eq. 5).
-        top_k: Number of activated neurons per token.
-        per_layer_top: Largest number of activated neurons per token from one layer.
+        top_k_neurons: Number of activated neurons per token.
+        top_k_neurons_per_layer: Largest number of activated neurons per token from one layer.
         layers: (first, end) of the recorded layers, counted over those with a feed-forward block; None records all.
         router_weights: Whether the activation score of a mixture of experts is |h| times the router's weight of the
             expert, or |h| alone. Attribution always includes the weight. With the weight, a mixture is scored as one
@@ -26,7 +26,7 @@ class RecordingConfig:
     """
 
     score: ScoreName = "activation"
-    top_k: int = 500
-    per_layer_top: int = 64
+    top_k_neurons: int = 500
+    top_k_neurons_per_layer: int = 64
     layers: tuple[int, int] | None = None
     router_weights: bool = True

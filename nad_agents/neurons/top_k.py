@@ -52,19 +52,24 @@ class LayerScores(NamedTuple):
 
 
 def top_neurons(
-    layers: Iterable[LayerScores], per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
+    layers: Iterable[LayerScores],
+    top_k_neurons_per_layer: int,
+    top_k_neurons: int,
+    stride: int,
+    *,
+    magnitudes: bool = False,
 ) -> torch.Tensor:
     """Return the neuron ids of the best scores, best first.
 
     Args:
         layers: Scores of each layer, all of one dtype; an iterator may create them one at a time.
-        per_layer_top: Greatest number of neurons from one layer.
-        top_k: Greatest number of neurons from all layers.
+        top_k_neurons_per_layer: Greatest number of neurons from one layer.
+        top_k_neurons: Greatest number of neurons from all layers.
         stride: The neuron with number i of the layer at position l has the id l * stride + i.
         magnitudes: Whether to compare the scores without their sign.
 
     Returns:
-        int32 [T, k], where k = min(top_k, what all layers offer). A neuron whose score is exactly zero is not
+        int32 [T, k], where k = min(top_k_neurons, what all layers offer). A neuron whose score is exactly zero is not
         activated; -1 stands in its place.
     """
     pools: list[NDArray[np.int64]] = []
@@ -74,12 +79,12 @@ def top_neurons(
 
     def take_stack() -> None:
         if stack:
-            keep = min(per_layer_top, stack[0].shape[-1])
+            keep = min(top_k_neurons_per_layer, stack[0].shape[-1])
             parts.append(_top_of_stack(torch.stack(stack), keep, first * stride, stride, magnitudes))
             stack.clear()
 
     for position, (scores, number) in enumerate(layers):
-        keep = min(per_layer_top, scores.shape[-1])
+        keep = min(top_k_neurons_per_layer, scores.shape[-1])
         if scores.device.type == "cpu" and scores.itemsize in (2, 4):
             pools.append(_packed_top(scores, keep, position * stride, magnitudes, number))
             continue
@@ -93,15 +98,17 @@ def top_neurons(
         first = position - len(stack)
         stack.append(scores)
     if pools:
-        return _best_packed(pools, top_k)
+        return _best_packed(pools, top_k_neurons)
     take_stack()
     return _best_of(
-        torch.cat([part.scores for part in parts], dim=-1), torch.cat([part.ids for part in parts], dim=-1), top_k
+        torch.cat([part.scores for part in parts], dim=-1),
+        torch.cat([part.ids for part in parts], dim=-1),
+        top_k_neurons,
     )
 
 
 def top_neurons_at_once(
-    scores: torch.Tensor, per_layer_top: int, top_k: int, stride: int, *, magnitudes: bool = False
+    scores: torch.Tensor, top_k_neurons_per_layer: int, top_k_neurons: int, stride: int, *, magnitudes: bool = False
 ) -> torch.Tensor:
     """Return what `top_neurons` returns for layers of one width, from all layers in one pass.
 
@@ -109,8 +116,8 @@ def top_neurons_at_once(
 
     Args:
         scores: Scores [L, T, n] of all layers.
-        per_layer_top: See `top_neurons`, as for the other arguments.
-        top_k: See there.
+        top_k_neurons_per_layer: See `top_neurons`, as for the other arguments.
+        top_k_neurons: See there.
         stride: See there.
         magnitudes: See there.
 
@@ -118,32 +125,32 @@ def top_neurons_at_once(
         int32 [T, k]; see there.
     """
     layers, tokens, width = scores.shape
-    keep = min(per_layer_top, width)
+    keep = min(top_k_neurons_per_layer, width)
     if scores.device.type == "cpu" and scores.itemsize in (2, 4):
         best = _packed_top(scores.reshape(layers * tokens, width), keep, 0, magnitudes, None)
         pools = best.reshape(layers, tokens, keep) + stride * np.arange(layers)[:, None, None]
-        return _best_packed(list(pools), top_k)
+        return _best_packed(list(pools), top_k_neurons)
     best_of_each = _top_of_stack(scores.abs() if magnitudes else scores, keep, 0, stride, magnitudes=False)
-    return _best_of(best_of_each.scores, best_of_each.ids, top_k)
+    return _best_of(best_of_each.scores, best_of_each.ids, top_k_neurons)
 
 
-def best_of_layers(values: torch.Tensor, ids: torch.Tensor, top_k: int) -> torch.Tensor:
+def best_of_layers(values: torch.Tensor, ids: torch.Tensor, top_k_neurons: int) -> torch.Tensor:
     """Return the neuron ids of the best among the best of each layer, best first; -1 in the place of a zero score.
 
     Args:
         values: Scores [L, T, m] of the best neurons of each layer.
         ids: Their neuron ids, int64 [L, T, m].
-        top_k: Greatest number of neurons from all layers.
+        top_k_neurons: Greatest number of neurons from all layers.
 
     Returns:
-        int32 [T, k], where k = min(top_k, L * m).
+        int32 [T, k], where k = min(top_k_neurons, L * m).
     """
     activated = torch.where(values != 0, ids, -1)
-    return _best_of(values.transpose(0, 1).flatten(1), activated.transpose(0, 1).flatten(1), top_k)
+    return _best_of(values.transpose(0, 1).flatten(1), activated.transpose(0, 1).flatten(1), top_k_neurons)
 
 
-def _best_of(values: torch.Tensor, ids: torch.Tensor, top_k: int) -> torch.Tensor:
-    best = values.topk(min(top_k, values.shape[-1]), dim=-1, sorted=True).indices
+def _best_of(values: torch.Tensor, ids: torch.Tensor, top_k_neurons: int) -> torch.Tensor:
+    best = values.topk(min(top_k_neurons, values.shape[-1]), dim=-1, sorted=True).indices
     return ids.gather(-1, best).to(torch.int32)
 
 
@@ -279,10 +286,10 @@ def _partitioned(words: NDArray[np.signedinteger], keep: int) -> NDArray[np.int6
     return words[:, width - keep :].astype(np.int64)
 
 
-def _best_packed(pools: list[NDArray[np.int64]], top_k: int) -> torch.Tensor:
+def _best_packed(pools: list[NDArray[np.int64]], top_k_neurons: int) -> torch.Tensor:
     """Return the ids of the best words of all layers, best first."""
     offered = sum(pool.shape[-1] for pool in pools)
-    keep = min(top_k, offered)
+    keep = min(top_k_neurons, offered)
     ids = np.empty((len(pools[0]), keep), dtype=np.int32)
     for rows in _blocks(len(ids), offered):
         pool = np.concatenate([layer[rows] for layer in pools], axis=-1)

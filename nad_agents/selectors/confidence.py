@@ -1,6 +1,6 @@
 """Selectors by token signals: how sure the model was of what it wrote. They need no recorded neurons.
 
-All of them read the compared tokens only (``chunks``, ``skip_tokens``, ``common_prefix``), except `Shortest`. A
+All of them read the compared tokens only (``compare_chunks``, ``skip_tokens``, ``common_prefix``), except `Shortest`. A
 candidate without compared tokens, or with NaN among its signals, gets NaN.
 """
 

@@ -121,7 +121,7 @@ def test_candidates_are_judged_in_the_sandbox(recorded):
 def test_selecting_again_without_the_model(recorded):
     out, _, _ = recorded
     started = time.perf_counter()
-    told, _ = finished("select", out, "--k", "300", "--chunks", "1", "--json")
+    told, _ = finished("select", out, "--top-k-neurons", "300", "--compare-chunks", "1", "--json")
     assert time.perf_counter() - started < 20
     lines = [json.loads(line) for line in told.splitlines()]
     verdicts = read_verdicts(out)

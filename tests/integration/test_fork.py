@@ -49,7 +49,9 @@ class Hold:
 
 def case(program):
     torch.set_num_threads(2)
-    sampling = SamplingConfig(n=3, max_new_tokens=20, temperature=1.0, seed=1, generation={"min_new_tokens": 20})
+    sampling = SamplingConfig(
+        n=3, max_new_tokens=20, temperature=1.0, seed=1, generation_options={"min_new_tokens": 20}
+    )
     # wide enough for torch to compute on several threads
     decoder = NeuronAgreementDecoder(tiny_model(hidden_size=128, intermediate_size=512), sampling=sampling)
     exec(program, {**globals(), "decoder": decoder, "sampling": sampling})

@@ -11,7 +11,7 @@ HEAVY = {"torch", "transformers", "sklearn", "matplotlib", "langchain_core", "do
 COMMAND = (
     "import sys\n"
     "from nad_agents.cli import main\n"
-    "sys.argv = ['nad', 'select', {folder!r}, '--selector', 'knn', '--k', '15', '--chunks', '1']\n"
+    "sys.argv = ['nad', 'select', {folder!r}, '--selector', 'knn', '--top-k-neurons', '15', '--compare-chunks', '1']\n"
     "try:\n"
     "    main()\n"
     "except SystemExit as ended:\n"

@@ -21,7 +21,7 @@ def write_matrices(run, prefix):
     kinds = {
         "J_all": ComparisonConfig(),
         "WJ": ComparisonConfig(similarity="weighted_jaccard_rates"),
-        "J_1": ComparisonConfig(chunks=1),
+        "J_1": ComparisonConfig(compare_chunks=1),
     }
     signals = {name: [] for name in ("U_all", "U_1", "len", "lp_mean", "ent_mean")}
     matrices, texts, judged = {name: [] for name in kinds}, [], []

@@ -50,7 +50,7 @@ def test_a_family_is_captured_exactly_or_not_at_all(family, recorded):
         return
     # long enough for a window of 16 positions to move
     sampling = SamplingConfig(n=3, max_new_tokens=14, temperature=1.0, top_k=0, top_p=1.0)
-    recording = RecordingConfig(top_k=12, per_layer_top=8)
+    recording = RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
     requests = [seeded(ids("def add(a, b):"), sampling, 3, recording), seeded(ids("yes"), sampling, 4, recording)]
     if family in WAITING:
         with pytest.raises(GenerationError, match=r"the host wait|between the host|not permitted when"):

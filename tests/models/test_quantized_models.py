@@ -107,7 +107,7 @@ def test_recorded_neurons_are_those_of_the_formula(quantized, score):
     model, tokenizer = quantized.model, quantized.tokenizer
     engine = HFEngine(model, tokenizer)
     prompt = tokenizer("def add(a, b):")["input_ids"]
-    recording = RecordingConfig(score=score, top_k=TOP_K, per_layer_top=PER_LAYER)
+    recording = RecordingConfig(score=score, top_k_neurons=TOP_K, top_k_neurons_per_layer=PER_LAYER)
     sampling = SamplingConfig(n=2, max_new_tokens=16, temperature=1.0, top_k=0, top_p=1.0, seed=11)
     generation = engine.start(GenerationRequest(prompt, sampling, recording))
     while generation.live:

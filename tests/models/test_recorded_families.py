@@ -62,7 +62,9 @@ def test_the_text_decoder_of_a_multimodal_model_is_loaded_from_its_folder(family
     byte_tokenizer().save_pretrained(tmp_path)
     loaded = load_model(tmp_path, device="cpu", dtype="float32")
     selection = NeuronAgreementDecoder(loaded).decode(
-        "hello", sampling=SamplingConfig(n=3, max_new_tokens=6, seed=1), config=NADConfig(top_k=12, per_layer_top=6)
+        "hello",
+        sampling=SamplingConfig(n=3, max_new_tokens=6, seed=1),
+        config=NADConfig(top_k_neurons=12, top_k_neurons_per_layer=6),
     )
     assert [candidate.activated_neurons > 0 for candidate in selection.candidates] == [True] * 3
 

@@ -8,7 +8,7 @@ from tests.tiny_models import byte_tokenizer, tiny_model
 
 SAMPLING = SamplingConfig(n=5, max_new_tokens=36, temperature=1.0, top_k=0, top_p=1.0, seed=3)
 
-NEURONS = {"top_k": 12, "per_layer_top": 6, "chunk_size": 16}
+NEURONS = {"top_k_neurons": 12, "top_k_neurons_per_layer": 6, "chunk_size": 16}
 
 
 def loaded(model=None, *, chat=True):

@@ -10,7 +10,7 @@ from nad_agents.types import VerificationConfig
 
 class Derived(BaseModel):
     top_p: float | None = optional_field(SamplingConfig, "top_p")
-    top_k: int | None = optional_field(NADConfig, "top_k", le=7)
+    top_k_neurons: int | None = optional_field(NADConfig, "top_k_neurons", le=7)
 
 
 @pytest.mark.parametrize("config", [SamplingConfig, NADConfig, VerificationConfig])
@@ -30,9 +30,9 @@ def test_what_none_means_is_left_out():
 def test_bounds_are_those_of_the_config_or_stricter():
     assert bounds(SamplingConfig, "top_p") == {"gt": 0, "le": 1}
     assert bounds(SamplingConfig, "stop") == {}
-    assert Derived() == Derived(top_p=None, top_k=None)
-    assert Derived(top_p=1, top_k=7).top_k == 7
-    for wrong in ({"top_p": 0}, {"top_p": 1.1}, {"top_k": 0}, {"top_k": 8}):
+    assert Derived() == Derived(top_p=None, top_k_neurons=None)
+    assert Derived(top_p=1, top_k_neurons=7).top_k_neurons == 7
+    for wrong in ({"top_p": 0}, {"top_p": 1.1}, {"top_k_neurons": 0}, {"top_k_neurons": 8}):
         with pytest.raises(ValidationError):
             Derived(**wrong)
-    assert Derived.model_fields["top_k"].description == NADConfig.model_fields["top_k"].description
+    assert Derived.model_fields["top_k_neurons"].description == NADConfig.model_fields["top_k_neurons"].description

@@ -122,7 +122,7 @@ class TestEarlyStopping:
     def test_the_choice_is_that_of_the_first_chunk(self):
         nad = decoder()
         early = nad.decode("hello", config=self.config)
-        offline = nad.decode("hello", config=NADConfig(chunks=1, **NEURONS))
+        offline = nad.decode("hello", config=NADConfig(compare_chunks=1, **NEURONS))
         assert early.ranking == offline.ranking
         assert [c.score for c in early.candidates] == [c.score for c in offline.candidates]
         np.testing.assert_allclose(early.similarity_matrix, offline.similarity_matrix)
@@ -310,7 +310,7 @@ class TestWaves:
 
     def test_candidates_of_later_waves_have_yet_to_end(self):
         counts = []
-        sampling = SamplingConfig(n=5, max_new_tokens=4, seed=3, wave=2, generation={"min_new_tokens": 4})
+        sampling = SamplingConfig(n=5, max_new_tokens=4, seed=3, wave=2, generation_options={"min_new_tokens": 4})
         decoder().sample("hello", sampling=sampling, on_rows_freed=counts.append)
         assert counts == [3, 1, 0]
 

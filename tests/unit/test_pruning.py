@@ -39,7 +39,7 @@ def by_length(chunks):
 
 def test_who_was_dropped_earlier_ranks_lower_and_keeps_the_score_of_then():
     group = make_group([make_rollout([[0]], text=text) for text in ("aab", "aaabb", "aaaabbb", "a", "aaaaabc")])
-    policy = PruningPolicy(ComparisonConfig(chunks=1), (3, 2, 1), by_length)
+    policy = PruningPolicy(ComparisonConfig(compare_chunks=1), (3, 2, 1), by_length)
     assert sorted(policy.after_chunk(range(5), lambda: group)) == [0, 3]
     assert policy.decision.ranking == (4, 2, 1, 0, 3)
     assert not policy.final
@@ -57,7 +57,7 @@ def test_who_was_dropped_earlier_ranks_lower_and_keeps_the_score_of_then():
 
 def test_a_finished_candidate_may_win_a_stage_and_is_not_dropped():
     group = make_group([make_rollout([[0]], text=text) for text in ("aaa", "aa", "a")])
-    policy = PruningPolicy(ComparisonConfig(chunks=1), (1,), by_length)
+    policy = PruningPolicy(ComparisonConfig(compare_chunks=1), (1,), by_length)
     assert sorted(policy.after_chunk([1, 2], lambda: group)) == [1, 2]
     assert policy.decision.keep == (0,)
 
@@ -65,7 +65,7 @@ def test_a_finished_candidate_may_win_a_stage_and_is_not_dropped():
 def test_a_selector_that_needs_more_candidates_lets_the_last_ranking_decide():
     group = make_group([make_rollout([[0]], text="a" * count) for count in (1, 4, 3, 2)])
     picky = CallableSelector(lambda group: [r.text.count("a") for r in group.rollouts], "picky", min_candidates=3)
-    policy = PruningPolicy(ComparisonConfig(chunks=1), (2, 1), lambda _: picky)
+    policy = PruningPolicy(ComparisonConfig(compare_chunks=1), (2, 1), lambda _: picky)
     policy.after_chunk(range(4), lambda: group)
     assert policy.after_chunk([1, 2], lambda: group) == [2]
     assert policy.decision.keep == (1,)
@@ -84,7 +84,7 @@ class TestLive:
             if all(len(group.rollouts[i]) < size for i in kept):
                 break
             part = RolloutGroup([cut(group.rollouts[i], size) for i in kept], group.layout, group.prompt)
-            comparison = ComparisonConfig(chunks=stage, chunk_size=NEURONS["chunk_size"])
+            comparison = ComparisonConfig(compare_chunks=stage, chunk_size=NEURONS["chunk_size"])
             ranking = [kept[i] for i in rank(get_selector("auto", comparison=comparison).score(part), part)]
             order = ranking[count:] + order
             kept = ranking[:count]
@@ -113,6 +113,6 @@ def cut(rollout, size):
 
 def test_values_of_all_are_numbers_after_the_first_stage():
     group = make_group([make_rollout([[0]], text="a" * count) for count in (1, 2)])
-    policy = PruningPolicy(ComparisonConfig(chunks=1), (1,), by_length)
+    policy = PruningPolicy(ComparisonConfig(compare_chunks=1), (1,), by_length)
     policy.after_chunk(range(2), lambda: group)
     assert not np.isnan(policy.decision.scores.values).any()

@@ -10,7 +10,7 @@ os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig, testing
 from tests.adapters import write_adapter
 
-CONFIG = {"top_k": 24, "per_layer_top": 12, "chunk_size": 8}
+CONFIG = {"top_k_neurons": 24, "top_k_neurons_per_layer": 12, "chunk_size": 8}
 SAMPLING = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0, seed=3)
 SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 2, "num_key_value_heads": 1}
 OPTIONS = {"max_model_len": 512, "enforce_eager": True}

@@ -27,7 +27,9 @@ def forced(hf, prompt, tokens, layers=slice(None)):
         handle.remove()
     at = slice(len(prompt) - 1, len(prompt) - 1 + len(tokens))
     wanted = [seen[i][at].contiguous() for i in range(len(blocks))[layers]]
-    neurons = top_neurons(map(LayerScores, wanted), CONFIG["per_layer_top"], CONFIG["top_k"], 96, magnitudes=True)
+    neurons = top_neurons(
+        map(LayerScores, wanted), CONFIG["top_k_neurons_per_layer"], CONFIG["top_k_neurons"], 96, magnitudes=True
+    )
     logprobs = logits[at].log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
     return neurons.numpy(), token_signals(logits[at]), logprobs.numpy()
 

@@ -22,7 +22,7 @@ from tests.vllm.conftest import CONFIG, SAMPLING
 
 
 def long(**changes):
-    return SAMPLING.model_copy(update={"max_new_tokens": 200, "generation": {"min_new_tokens": 200}, **changes})
+    return SAMPLING.model_copy(update={"max_new_tokens": 200, "generation_options": {"min_new_tokens": 200}, **changes})
 
 
 def test_the_winner_carries_the_evidence(decoder):
@@ -170,7 +170,7 @@ def test_more_candidates_than_rows_wait_for_one_another(vllm):
 
 
 def test_options_that_vllm_does_not_have_are_refused_by_name(vllm):
-    sampling = SamplingConfig(n=2, generation={"typical_p": 0.9}, max_new_tokens=8)
+    sampling = SamplingConfig(n=2, generation_options={"typical_p": 0.9}, max_new_tokens=8)
     with pytest.raises(ConfigurationError, match="'typical_p' is one of transformers"):
         vllm.decode("hello", sampling=sampling)
 

@@ -88,7 +88,7 @@ def test_a_seed_gives_the_candidates_of_the_engine_in_this_process(front, vllm):
 
 
 def test_losers_are_aborted_at_the_end_of_the_first_chunk(front):
-    long = SAMPLING.model_copy(update={"max_new_tokens": 200, "generation": {"min_new_tokens": 200}})
+    long = SAMPLING.model_copy(update={"max_new_tokens": 200, "generation_options": {"min_new_tokens": 200}})
     selection = front.decode("hello", sampling=long, config=NADConfig(pruning="first_chunk", **CONFIG))
     assert sorted(candidate.tokens for candidate in selection.candidates) == [8, 8, 8, 200]
 

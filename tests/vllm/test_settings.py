@@ -29,7 +29,7 @@ def test_so_are_they_when_candidates_are_preempted(folder, hf):
     prompt = "a prompt of more than one block"
     try:
         assert 32 < len(prompt_ids(hf, prompt)) < 64
-        long = {"n": 6, "max_new_tokens": 90, "generation": {"min_new_tokens": 90}}
+        long = {"n": 6, "max_new_tokens": 90, "generation_options": {"min_new_tokens": 90}}
         group = decoder.sample(prompt, sampling=SAMPLING.model_copy(update=long))
         assert [len(rollout) for rollout in group.rollouts] == [90] * 6
         assert_recorded_as_forced(hf, prompt_ids(hf, prompt), group)

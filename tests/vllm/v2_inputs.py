@@ -115,7 +115,7 @@ def main():
     buffer = ActivationBuffer([down], max_rows=8, dtype=torch.float32, device=torch.device("cpu"))
     recorder = WorkerRecorder(RecordedModel(widths=(WIDTH,), buffer=buffer, first_neurons=(0,)))
     wrap_runner(runner, recorder)
-    options = RequestOptions(top_k=1, per_layer_top=1).model_dump_json()
+    options = RequestOptions(top_k_neurons=1, top_k_neurons_per_layer=1).model_dump_json()
 
     def step(tokens, **new):
         entering = [

@@ -98,7 +98,7 @@ class SetupBuilder:
             "stop_strings": None,
             "num_return_sequences": 1,
             "num_beams": 1,
-            **sampling.generation,
+            **sampling.generation_options,
         }
         unknown = [name for name in options if not hasattr(config, name)]
         if unknown:

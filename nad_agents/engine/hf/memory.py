@@ -259,8 +259,8 @@ def memory_need(
     if recording is not None and widths:
         per_step = n * sum(widths) * shape.itemsize
         steps = max(1, min(chunk_size, BUFFER_BYTES[recording.score] // per_step))
-        pool = sum(min(recording.per_layer_top, d_ff) for d_ff in widths)
-        width = min(recording.top_k, pool)
+        pool = sum(min(recording.top_k_neurons_per_layer, d_ff) for d_ff in widths)
+        width = min(recording.top_k_neurons, pool)
         buffer = steps * per_step + steps * n * (max(widths) * (shape.itemsize + 12) + pool * 24)
     # 4. token, four signals and neurons of every token, once as drawn and once as handed out
     kept = 2 * n * sampling.max_new_tokens * (8 + 4 * 4 + 4 * width) + 2 * n * positions * 8

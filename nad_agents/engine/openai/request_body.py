@@ -33,8 +33,8 @@ def check_supported(request: GenerationRequest) -> None:
                 "choices; set tool_choice='auto', or use engine='hf' or 'vllm'"
             )
             raise ConfigurationError(msg)
-    if request.sampling.generation:
-        name = next(iter(request.sampling.generation))
+    if request.sampling.generation_options:
+        name = next(iter(request.sampling.generation_options))
         msg = f"generation option {name!r} is one of transformers; engine='openai' cannot send it, leave it out"
         raise ConfigurationError(msg)
 

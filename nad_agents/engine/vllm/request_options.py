@@ -17,8 +17,8 @@ class RequestOptions(BaseModel):
 
     Attributes:
         record: Whether the activated neurons are recorded; the token-level signals always are.
-        top_k: Number of activated neurons per token.
-        per_layer_top: Largest number of activated neurons per token from one layer.
+        top_k_neurons: Number of activated neurons per token.
+        top_k_neurons_per_layer: Largest number of activated neurons per token from one layer.
         layers: (first, end) of the recorded decoder layers; None records all.
         key: Name under which the caller fetches the recorded data; empty if the caller knows the request's id.
     """
@@ -26,8 +26,8 @@ class RequestOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     record: bool = True
-    top_k: int = Field(default=500, ge=1)
-    per_layer_top: int = Field(default=64, ge=1)
+    top_k_neurons: int = Field(default=500, ge=1)
+    top_k_neurons_per_layer: int = Field(default=64, ge=1)
     layers: tuple[int, int] | None = None
     key: str = ""
 
@@ -36,7 +36,11 @@ class RequestOptions(BaseModel):
         """Return the options of a request that records with a config, or records nothing if the config is None."""
         if recording is None:
             return cls(record=False)
-        return cls(top_k=recording.top_k, per_layer_top=recording.per_layer_top, layers=recording.layers)
+        return cls(
+            top_k_neurons=recording.top_k_neurons,
+            top_k_neurons_per_layer=recording.top_k_neurons_per_layer,
+            layers=recording.layers,
+        )
 
     @classmethod
     def parse(cls, text: object) -> RequestOptions | str:
@@ -53,4 +57,4 @@ class RequestOptions(BaseModel):
         """The recording config of these options; None if nothing is recorded."""
         if not self.record:
             return None
-        return RecordingConfig("activation", self.top_k, self.per_layer_top, self.layers)
+        return RecordingConfig("activation", self.top_k_neurons, self.top_k_neurons_per_layer, self.layers)

@@ -37,7 +37,7 @@ def check_supported(request: GenerationRequest) -> None:
     if len(request.logits_processors) > 1:
         msg = "engine='vllm' holds candidates to one grammar at a time; give one"
         raise ConfigurationError(msg)
-    for name in request.sampling.generation:
+    for name in request.sampling.generation_options:
         if name not in _GENERATION_OPTIONS:
             known = ", ".join(_GENERATION_OPTIONS)
             msg = (
@@ -74,4 +74,4 @@ def candidate_options(request: GenerationRequest, seed: int) -> dict[str, Any]:
         "flat_logprobs": True,
         "extra_args": {EXTRA_ARG: RequestOptions.of(request.recording).model_dump_json()},
     }
-    return options | {_GENERATION_OPTIONS[name]: value for name, value in sampling.generation.items()}
+    return options | {_GENERATION_OPTIONS[name]: value for name, value in sampling.generation_options.items()}

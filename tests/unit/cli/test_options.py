@@ -58,7 +58,7 @@ def shown(monkeypatch, capsys):
 
 
 SAMPLING = ("n", "wave", "max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop")
-COMPARISON = ("similarity", "chunks", "chunk_size", "skip_tokens", "common_prefix")
+COMPARISON = ("similarity", "compare_chunks", "chunk_size", "skip_tokens", "common_prefix")
 SETTINGS = ("max_tokens", "min_temperature", "max_candidates", "max_prompt_tokens", "max_rows", "max_waiting", "ui")
 
 

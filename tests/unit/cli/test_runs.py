@@ -43,12 +43,23 @@ def nad(monkeypatch, capsys):
 
 
 def test_selecting_again_is_what_the_selector_says(nad, folder, run):
-    options = ("--selector", "knn", "--option", "k=2", "--k", 12, "--chunks", 2, "--similarity", "cosine")
+    options = (
+        "--selector",
+        "knn",
+        "--option",
+        "k=2",
+        "--top-k-neurons",
+        12,
+        "--compare-chunks",
+        2,
+        "--similarity",
+        "cosine",
+    )
     code, out, err = nad("select", folder, *options, "--json")
     assert (code, err) == (0, "")
     lines = [json.loads(line) for line in out.splitlines()]
     assert [line["problem"] for line in lines] == run.problems
-    comparison = ComparisonConfig(similarity="cosine", top_k=12, chunks=2)
+    comparison = ComparisonConfig(similarity="cosine", top_k_neurons=12, compare_chunks=2)
     verdicts = read_verdicts(folder)
     for line in lines:
         group = run.group(line["problem"])
@@ -84,8 +95,8 @@ def test_layers_are_a_range(nad, folder):
         (["--option", "k"], "option 'k' is not name=value"),
         (["--option", "size=3"], "has no option 'size'"),
         (["--similarity", "dice"], "similarity='dice' is unknown"),
-        (["--k", "21"], "20 neurons per token are recorded, fewer than k=21"),
-        (["--k", "0"], "top_k=0 must be"),
+        (["--top-k-neurons", "21"], "20 neurons per token are recorded, fewer than top_k_neurons=21"),
+        (["--top-k-neurons", "0"], "top_k_neurons=0 must be"),
     ],
 )
 def test_what_cannot_be_selected_is_said_in_a_line(nad, folder, args, message):

@@ -304,7 +304,7 @@ def outcome_of(engine, request):
 
 def test_engines_that_share_a_model_take_turns():
     model = make_model("llama")
-    sampling = SamplingConfig(n=3, max_new_tokens=24, seed=1, generation={"min_new_tokens": 24})
+    sampling = SamplingConfig(n=3, max_new_tokens=24, seed=1, generation_options={"min_new_tokens": 24})
     recorded = GenerationRequest([5, 6, 7], sampling, RecordingConfig("activation", 8, 4), chunk_size=4)
     alone = outcome_of(HFEngine(model, byte_tokenizer()), recorded)
     engines = [HFEngine(model, byte_tokenizer()) for _ in range(4)]

@@ -57,7 +57,7 @@ def write_run(folder, *, problems=12, n=8, kind="code", observed=True, share=Non
         problems=names,
         model={"name": "made", "dtype": "float32"},
         sampling={"n": n, "seed": 0},
-        config={"top_k": 20},
+        config={"top_k_neurons": 20},
     )
     with RunWriter(folder, manifest) as writer:
         for seed, name in enumerate(names):

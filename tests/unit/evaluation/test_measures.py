@@ -67,7 +67,7 @@ def test_every_selector_that_can_be_compared_is(plan):
 
 def test_positions_are_early_stopping(run, plan, measures):
     group = run.group(run.problems[0])
-    comparison = ComparisonConfig(chunk_size=32, chunks=1)
+    comparison = ComparisonConfig(chunk_size=32, compare_chunks=1)
     expected = rank(get_selector("knn", comparison=comparison).score(group), group)
     assert measures[0].sweeps["position"][32][SWEPT.index("knn")].tolist() == expected
     # with nothing left out it is the selector itself
@@ -153,7 +153,7 @@ def test_a_limit_counts_from_the_end_of_the_shared_start():
     shared = [[30, 31], [32, 33]]
     ends = [[[1, 2], [40, 41]], [[1, 2], [42, 43]], [[8, 9], [44, 45]]]
     group = group_of(*(rollout(i, [7, 7, i, i], [*shared, *end]) for i, end in enumerate(ends)))
-    one_more = ComparisonConfig(chunk_size=1, chunks=1)
+    one_more = ComparisonConfig(chunk_size=1, compare_chunks=1)
     found = measure_problem(group, verdicts_for(group), Plan((Variant("later", "knn", one_more, skip_shared=True),)))
     assert found.shared == 2
     # one token after the shared two: candidates 0 and 1 are alike in it
@@ -165,7 +165,7 @@ def test_a_choice_after_so_many_tokens_knows_of_no_later_one():
     group = group_of(
         *(rollout(i, [7, 7, i], [[1, 2], [3, 4], [i, i + 8]], logprob=[-1, -1, -9 + 4 * i]) for i in range(3))
     )
-    early = ComparisonConfig(chunk_size=2, chunks=1)
+    early = ComparisonConfig(chunk_size=2, compare_chunks=1)
     variants = (Variant("early", "knn", early), Variant("whole", "knn"))
     plan = Plan(variants, sweeps={"position": {2: (variants[0],)}})
     found = measure_problem(group, verdicts_for(group), plan)

@@ -27,9 +27,9 @@ def test_tokens_when_all_but_the_pick_are_dropped(pick, limit, expected):
         (Variant("first", "first"), 100),
         (Variant("shortest", "shortest"), 10 + 10 + 100),
         (Variant("common", "knn", ComparisonConfig(common_prefix=True)), 10 + 10 + 100),
-        (Variant("early", "knn", ComparisonConfig(chunk_size=20, chunks=1)), 10 + 20 + 100),
-        (Variant("later", "knn", ComparisonConfig(chunk_size=20, chunks=1), skip_shared=True), 10 + 25 + 100),
-        (Variant("checked", "knn", ComparisonConfig(chunk_size=20, chunks=1), checked=True), 150),
+        (Variant("early", "knn", ComparisonConfig(chunk_size=20, compare_chunks=1)), 10 + 20 + 100),
+        (Variant("later", "knn", ComparisonConfig(chunk_size=20, compare_chunks=1), skip_shared=True), 10 + 25 + 100),
+        (Variant("checked", "knn", ComparisonConfig(chunk_size=20, compare_chunks=1), checked=True), 150),
     ],
 )
 def test_tokens_that_a_selector_needs(variant, expected):

@@ -11,4 +11,4 @@ def test_weights_are_all_quarters_that_sum_to_one():
 
 def test_widths_end_with_what_was_recorded():
     assert list(width_sweep(300)) == [50, 100, 200, 300]
-    assert [v.comparison.top_k for v in width_sweep(300)[300]] == [None] * 3
+    assert [v.comparison.top_k_neurons for v in width_sweep(300)[300]] == [None] * 3

@@ -43,7 +43,7 @@ def merged_by_hand(base, lora):
 
 
 def sample(decoder, score):
-    config = NADConfig(score=score, top_k=20, per_layer_top=12)
+    config = NADConfig(score=score, top_k_neurons=20, top_k_neurons_per_layer=12)
     return decoder.sample("def add", sampling=SAMPLING, config=config)
 
 

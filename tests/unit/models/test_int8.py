@@ -115,7 +115,7 @@ def test_candidates_are_the_same_whatever_their_company(score, tmp_path):
     loaded = load_model(tmp_path, device="cpu", dtype="int8")
     assert isinstance(loaded, LoadedModel)
     assert loaded.dtype == torch.int8
-    decoder = NeuronAgreementDecoder(loaded, config=NADConfig(score=score, top_k=16, per_layer_top=8))
+    decoder = NeuronAgreementDecoder(loaded, config=NADConfig(score=score, top_k_neurons=16, top_k_neurons_per_layer=8))
     few, many = (decoder.sample("hello", sampling=SamplingConfig(n=n, seed=3, max_new_tokens=24)) for n in (2, 5))
     for a, b in zip(few.rollouts, many.rollouts[:2], strict=True):
         assert a.token_ids.tolist() == b.token_ids.tolist()

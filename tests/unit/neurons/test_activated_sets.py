@@ -97,8 +97,8 @@ def test_similarities_by_hand():
 
 
 def test_top_k_takes_the_first_columns():
-    assert [s.tolist() for s in activated_sets(two_candidates(), ComparisonConfig(top_k=1))] == [[5, 90], [5]]
-    everything = activated_sets(two_candidates(), ComparisonConfig(top_k=500))
+    assert [s.tolist() for s in activated_sets(two_candidates(), ComparisonConfig(top_k_neurons=1))] == [[5, 90], [5]]
+    everything = activated_sets(two_candidates(), ComparisonConfig(top_k_neurons=500))
     assert [len(s) for s in everything] == [6, 3]
 
 
@@ -108,12 +108,12 @@ def test_window_of_tokens():
     def sets(**options):
         return [s.tolist() for s in activated_sets(group, ComparisonConfig(**options))]
 
-    assert sets(chunk_size=3, chunks=1) == [[0, 1, 2], [0, 1, 2], [0, 1], []]
+    assert sets(chunk_size=3, compare_chunks=1) == [[0, 1, 2], [0, 1, 2], [0, 1], []]
     assert sets(skip_tokens=2) == [[2, 3, 4, 5, 6], [2, 3], [], []]
     # the candidates of 2 and of 0 tokens have nothing left after 2 tokens, so the one of 4 is the shortest
     assert sets(skip_tokens=2, common_prefix=True) == [[2, 3], [2, 3], [], []]
     assert sets(common_prefix=True) == [[0, 1], [0, 1], [0, 1], []]
-    assert sets(common_prefix=True, chunk_size=1, chunks=1, skip_tokens=0) == [[0], [0], [0], []]
+    assert sets(common_prefix=True, chunk_size=1, compare_chunks=1, skip_tokens=0) == [[0], [0], [0], []]
     assert compared_tokens(group, ComparisonConfig(skip_tokens=3)).tolist() == [4, 1, 0, 0]
 
 
@@ -167,12 +167,15 @@ def test_neurons_outside_the_layout_are_refused(neuron):
     ("options", "message"),
     [
         ({"similarity": "dice"}, "similarity='dice' is unknown; choose one of jaccard"),
-        ({"top_k": 0}, "top_k=0 must be a whole number of at least 1"),
+        ({"top_k_neurons": 0}, "top_k_neurons=0 must be a whole number of at least 1"),
         ({"chunk_size": None}, "chunk_size=None"),
-        ({"chunks": True}, "chunks=True"),
+        ({"compare_chunks": True}, "compare_chunks=True"),
         ({"skip_tokens": -1}, "skip_tokens=-1"),
         ({"layers": (4, 4)}, r"layers=\(4, 4\) must be"),
-        ({"chunks": 2, "chunk_size": 8, "skip_tokens": 16}, "skip_tokens=16 leaves nothing of the 16 compared tokens"),
+        (
+            {"compare_chunks": 2, "chunk_size": 8, "skip_tokens": 16},
+            "skip_tokens=16 leaves nothing of the 16 compared tokens",
+        ),
     ],
 )
 def test_impossible_comparisons(options, message):
@@ -181,7 +184,9 @@ def test_impossible_comparisons(options, message):
 
 
 def test_comparison_from_config():
-    config = NADConfig(similarity="cosine", top_k=7, chunk_size=4, chunks=3, skip_tokens=2, common_prefix=True)
+    config = NADConfig(
+        similarity="cosine", top_k_neurons=7, chunk_size=4, compare_chunks=3, skip_tokens=2, common_prefix=True
+    )
     assert ComparisonConfig.from_config(config) == ComparisonConfig("cosine", 7, 4, 3, 2, common_prefix=True)
 
 
@@ -190,7 +195,7 @@ def test_results_are_kept_by_what_determines_them():
     first = similarity_matrix(group, ALL)
     # without a limit on chunks their size changes nothing
     assert similarity_matrix(group, ComparisonConfig(chunk_size=8)) is first
-    assert similarity_matrix(group, ComparisonConfig(top_k=1)) is not first
+    assert similarity_matrix(group, ComparisonConfig(top_k_neurons=1)) is not first
     assert activated_sets(group, ALL)[0] is activated_sets(group, ComparisonConfig(similarity="cosine"))[0]
     with pytest.raises(ValueError, match="read-only"):
         first[0, 1] = 0
@@ -199,7 +204,7 @@ def test_results_are_kept_by_what_determines_them():
 @settings(deadline=None, max_examples=40)
 @given(groups(), st.sampled_from(SIMILARITIES), st.booleans(), st.sampled_from([None, 2]), st.randoms())
 def test_similarity_matches_the_definition(group, similarity, prefix, top_k, random):
-    comparison = ComparisonConfig(similarity=similarity, common_prefix=prefix, top_k=top_k)
+    comparison = ComparisonConfig(similarity=similarity, common_prefix=prefix, top_k_neurons=top_k)
     matrix = similarity_matrix(group, comparison)
     np.testing.assert_allclose(matrix, brute_force(group, comparison), atol=1e-12)
     assert np.array_equal(matrix, matrix.T)

@@ -28,9 +28,13 @@ def test_the_layer_range_limits_and_numbers_the_neurons():
     assert (layout.n_layers, layout.first_layer, layout.n_neurons) == (2, 1, 2 * D_FF)
     engine = HFEngine(model, byte_tokenizer())
     sampling = SamplingConfig(n=2, max_new_tokens=5, seed=1)
-    wide = engine.start(GenerationRequest([5, 6, 7], sampling, RecordingConfig(per_layer_top=4, top_k=12)))
+    wide = engine.start(
+        GenerationRequest([5, 6, 7], sampling, RecordingConfig(top_k_neurons_per_layer=4, top_k_neurons=12))
+    )
     narrow = engine.start(
-        GenerationRequest([5, 6, 7], sampling, RecordingConfig(per_layer_top=4, top_k=12, layers=(1, 3)))
+        GenerationRequest(
+            [5, 6, 7], sampling, RecordingConfig(top_k_neurons_per_layer=4, top_k_neurons=12, layers=(1, 3))
+        )
     )
     while wide.live or narrow.live:
         engine.step(5)
@@ -50,7 +54,7 @@ def test_an_exactly_zero_activation_is_not_activated():
     blocks = find_feed_forwards(model)[:1]
     h = torch.zeros(1, 1, D_FF)
     h[0, 0, [3, 7]] = torch.tensor([2.0, -5.0])
-    config = RecordingConfig(top_k=4, per_layer_top=4)
+    config = RecordingConfig(top_k_neurons=4, top_k_neurons_per_layer=4)
     ids = activated_neurons([LayerActivations(h)], torch.tensor([[1]]), config, neuron_layout(blocks, config), blocks)
     assert ids.tolist() == [[[7, 3, -1, -1]]]
 
@@ -62,7 +66,7 @@ def test_a_smaller_k_is_a_prefix():
     h = [LayerActivations(torch.randn(4, 2, D_FF)) for _ in blocks]
     tokens = torch.ones(4, 2, dtype=torch.long)
     many, few = (
-        activated_neurons(h, tokens, RecordingConfig(top_k=k), neuron_layout(blocks, RecordingConfig()), blocks)
+        activated_neurons(h, tokens, RecordingConfig(top_k_neurons=k), neuron_layout(blocks, RecordingConfig()), blocks)
         for k in (30, 10)
     )
     assert torch.equal(many[..., :10], few)
@@ -100,7 +104,9 @@ def test_a_buffer_smaller_than_a_chunk_changes_nothing(monkeypatch):
         monkeypatch.setattr("nad_agents.engine.hf.batch_recorder.BUFFER_BYTES", {"activation": limit})
         engine = HFEngine(model, tokenizer)
         generation = engine.start(
-            GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k=10))
+            GenerationRequest(
+                [9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k_neurons=10)
+            )
         )
         while generation.live:
             engine.step(32)
@@ -119,7 +125,9 @@ def test_the_buffer_is_made_once_for_a_request_and_given_back_with_it(monkeypatc
         return steps
 
     monkeypatch.setattr(ActivationTap, "open", noted)
-    request = GenerationRequest([9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k=10))
+    request = GenerationRequest(
+        [9, 8, 7], SamplingConfig(n=3, max_new_tokens=32, seed=2), RecordingConfig(top_k_neurons=10)
+    )
     generation = engine.start(request)
     while generation.live:
         engine.step(8)

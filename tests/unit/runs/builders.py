@@ -11,7 +11,7 @@ def manifest(**changes):
         "problems": ("a", "b", "c"),
         "model": {"name": "tiny"},
         "sampling": {"n": 2, "seed": 0},
-        "config": {"top_k": 5},
+        "config": {"top_k_neurons": 5},
     }
     return RunManifest(**{**values, **changes})
 

@@ -81,11 +81,11 @@ def test_the_methods_of_the_paper_and_their_baselines_are_there():
 
 
 def test_options_and_comparison_reach_the_selector():
-    compared = ComparisonConfig(top_k=5)
+    compared = ComparisonConfig(top_k_neurons=5)
     assert get_selector("knn", k=1, comparison=compared) == KNN(1, comparison=compared)
     assert get_selector(KNN, k=1) == KNN(1)
     overridden = get_selector("knn", comparison=compared, similarity="cosine")
-    assert overridden == KNN(comparison=ComparisonConfig("cosine", top_k=5))
+    assert overridden == KNN(comparison=ComparisonConfig("cosine", top_k_neurons=5))
 
 
 def test_unknown_name_names_the_nearest_and_lists_all():

@@ -13,7 +13,7 @@ from tests.tiny_models import make_model
 from tests.unit.langchain.chats import one_layer_model, tiny_decoder
 
 SAMPLING = SamplingConfig(n=4, max_new_tokens=24, temperature=1.0, top_k=0, top_p=1.0)
-NEURONS = NADConfig(top_k=12, per_layer_top=12, chunk_size=8)
+NEURONS = NADConfig(top_k_neurons=12, top_k_neurons_per_layer=12, chunk_size=8)
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "seed": 3, "max_tokens": 24}
 ADD = {
     "type": "function",

@@ -17,7 +17,7 @@ OTHER_TYPES = {
 }
 NOT_FOR_CLIENTS = {
     "wave": "how much memory a request takes is the operator's decision",
-    "generation": "options of transformers could take any amount of time and memory, or undo the server's limits",
+    "generation_options": "options of transformers could take any time and memory, or undo the server's limits",
 }
 OPENAI_NAMES = {"max_new_tokens": "max_tokens"}
 
@@ -83,12 +83,12 @@ OPTIONS = {
     "selector": "medoid",
     "similarity": "cosine",
     "score": "attribution",
-    "top_k": 10,
-    "per_layer_top": 9,
+    "top_k_neurons": 10,
+    "top_k_neurons_per_layer": 9,
     "layers": (0, 1),
     "router_weights": False,
     "chunk_size": 4,
-    "chunks": 2,
+    "compare_chunks": 2,
     "skip_tokens": 1,
     "common_prefix": True,
     "pruning": "halving",

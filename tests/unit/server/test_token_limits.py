@@ -62,7 +62,10 @@ async def test_a_prompt_that_leaves_nothing_is_refused_whatever_the_limit(path):
 
 def test_a_limit_that_nobody_asked_for_takes_half_of_the_memory(monkeypatch):
     decoder = make_app(model=endless_model()).state.server.decoder
-    sampling, config = SamplingConfig(n=4, max_new_tokens=3000, seed=1), NADConfig(top_k=12, per_layer_top=12)
+    sampling, config = (
+        SamplingConfig(n=4, max_new_tokens=3000, seed=1),
+        NADConfig(top_k_neurons=12, top_k_neurons_per_layer=12),
+    )
     assert decoder.fitting_token_limit([1, 2, 3], sampling=sampling, config=config) == 3000
     memory = 8 * 2**20
     monkeypatch.setattr(request_checks, "available_device_memory", lambda _: memory)

@@ -19,7 +19,7 @@ from tests.generations import ids, run, seeded
 from tests.step_trace import StepTrace
 from tests.tiny_models import byte_tokenizer, make_model
 
-RECORDING = RecordingConfig(top_k=12, per_layer_top=8)
+RECORDING = RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
 OFTEN = tuple("aeiostz")
 """Stop strings that random text soon has."""
 
@@ -46,7 +46,7 @@ def test_candidates_end_within_the_steps_that_are_read_together():
         assert_same_group(one, other)
 
 
-@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"generation": {"min_new_tokens": 9}}])
+@pytest.mark.parametrize("options", [{}, {"repetition_penalty": 1.3}, {"generation_options": {"min_new_tokens": 9}}])
 def test_top_k_on_a_vocabulary_that_is_wider_than_what_is_looked_at(options):
     model = testing.tiny_model("llama", tokenizer=byte_tokenizer(), vocab_size=3000).model
     request = seeded(ids("x"), SamplingConfig(n=8, max_new_tokens=20, temperature=0.7, **options), 3)
@@ -139,9 +139,9 @@ def waits(steps_per_read, *requests, steps=8):
 
 
 def long(seed, **options):
-    sampling = {"n": 2, "max_new_tokens": 200, "temperature": 0.7, "generation": {}, **options}
+    sampling = {"n": 2, "max_new_tokens": 200, "temperature": 0.7, "generation_options": {}, **options}
     # the random model would end a candidate at its first token
-    sampling["generation"] = {"eos_token_id": 2999, **sampling["generation"]}
+    sampling["generation_options"] = {"eos_token_id": 2999, **sampling["generation_options"]}
     return seeded(ids("x"), SamplingConfig(**sampling), seed, RECORDING)
 
 

@@ -35,7 +35,7 @@ def test_generation_options_of_the_library_are_kept(option):
     mine = (
         {"repetition_penalty": option["repetition_penalty"]}
         if "repetition_penalty" in option
-        else {"generation": option}
+        else {"generation_options": option}
     )
     (group,) = run(
         HFEngine(model, byte_tokenizer()),
@@ -100,7 +100,7 @@ def test_a_candidate_does_not_depend_on_how_many_others_there_are():
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "gpt2", "falcon", "opt"])
 def test_prompts_of_different_length_share_a_batch_without_changing_one_another(family):
     engine = HFEngine(tiny_model(family), byte_tokenizer())
-    recording = RecordingConfig(top_k=8)
+    recording = RecordingConfig(top_k_neurons=8)
     requests = [
         seeded(
             ids("a rather long prompt, longer than the window of sixteen"),
@@ -138,7 +138,7 @@ def test_a_request_may_join_while_another_runs():
 def test_finished_rows_leave_the_batch_and_keep_what_they_produced():
     engine = HFEngine(make_model("llama", seed=5), byte_tokenizer())
     sampling = SamplingConfig(n=40, max_new_tokens=64, **FREE)
-    generation = engine.start(seeded(ids("x"), sampling, 3, RecordingConfig(top_k=6)))
+    generation = engine.start(seeded(ids("x"), sampling, 3, RecordingConfig(top_k_neurons=6)))
     rows = [engine.rows]
     while generation.live:
         engine.step(16)
@@ -287,7 +287,7 @@ def test_prompts_that_do_not_fit_are_refused_before_the_model_runs(prompt, optio
 
 def test_an_unknown_generation_option_is_named():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    request = seeded([5], SamplingConfig(n=2, generation={"top_q": 1}))
+    request = seeded([5], SamplingConfig(n=2, generation_options={"top_q": 1}))
     with pytest.raises(ConfigurationError, match="top_q"):
         engine.start(request)
     assert engine.rows == 0

@@ -132,7 +132,7 @@ def test_every_part_by_hand():
     # top_p sorts the whole vocabulary only where top_k leaves it
     assert memory_need(shape, SamplingConfig(max_new_tokens=90, top_k=0), 10, 3).logits == 8 * 3 * 1000 * 4
     assert memory_need(shape, SamplingConfig(max_new_tokens=90), 10, 3).logits == need.logits
-    recording = RecordingConfig(top_k=20, per_layer_top=8)
+    recording = RecordingConfig(top_k_neurons=20, top_k_neurons_per_layer=8)
     recorded = memory_need(shape, sampling, 10, 3, recording=recording, widths=[64, 64], chunk_size=32)
     # 16 neurons a token, as two layers offer no more
     assert recorded.kept - need.kept == 2 * 3 * 90 * 16 * 4

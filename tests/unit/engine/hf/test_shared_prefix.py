@@ -36,7 +36,7 @@ def test_logits_are_those_of_one_forward_pass_over_the_whole_text(name, monkeypa
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "qwen3_5_text"])
 def test_draws_and_neurons_are_those_of_candidates_with_a_copy_each(family):
-    model, recording = model_of(family), RecordingConfig(top_k=16)
+    model, recording = model_of(family), RecordingConfig(top_k_neurons=16)
     request = seeded(ids(START), SAMPLING, 5, None if family in HYBRIDS else recording)
     (shared,) = run(HFEngine(model, byte_tokenizer()), request)
     (copied,) = run(HFEngine(model, byte_tokenizer(), share_prompts=False), request)
@@ -52,7 +52,7 @@ def test_sixteen_bits_are_no_further_from_thirty_two_than_with_copies(family):
 
 def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves_touches_suffixes_only():
     engine = HFEngine(tiny_model(), byte_tokenizer())
-    sampling = SAMPLING.model_copy(update={"generation": {"min_new_tokens": 25}})
+    sampling = SAMPLING.model_copy(update={"generation_options": {"min_new_tokens": 25}})
     first = engine.start(seeded(ids(START), sampling, 1))
     engine.step(5)
     layer = engine._batch.cache.layers[0]

@@ -58,4 +58,4 @@ def test_log_probabilities_and_the_seed_are_asked_for_as_each_endpoint_takes_the
 
 def test_options_of_transformers_are_refused_by_name():
     with pytest.raises(ConfigurationError, match="'typical_p' is one of transformers"):
-        body("hello", sampling=SamplingConfig(n=2, seed=3, generation={"typical_p": 0.5}))
+        body("hello", sampling=SamplingConfig(n=2, seed=3, generation_options={"typical_p": 0.5}))

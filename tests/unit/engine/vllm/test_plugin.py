@@ -19,7 +19,7 @@ from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.neurons.top_k import LayerScores, top_neurons
 from tests.unit.engine.vllm.layers import HIDDEN, WIDTH, Block, Model
 
-OPTIONS = RequestOptions.of(RecordingConfig(top_k=6, per_layer_top=4))
+OPTIONS = RequestOptions.of(RecordingConfig(top_k_neurons=6, top_k_neurons_per_layer=4))
 
 
 class Runner:
@@ -238,7 +238,7 @@ def test_the_oldest_requests_that_nobody_takes_are_forgotten(runner, recorder, m
 
 
 def test_layers_and_limits_of_each_request_hold_for_it(runner, recorder):
-    one = RequestOptions.of(RecordingConfig(top_k=2, per_layer_top=2, layers=(1, 2)))
+    one = RequestOptions.of(RecordingConfig(top_k_neurons=2, top_k_neurons_per_layer=2, layers=(1, 2)))
     step(runner, {"a": 3, "b": 3}, arriving=[new("a", 3), new("b", 3, one)])
     found = recorder.take(["a", "b"])
     assert len(found["a"]["neurons"]) == 6 * 4

@@ -19,12 +19,12 @@ def request(recording=None, logits_processors=(), **sampling):
 
 def test_every_option_of_sampling_has_its_counterpart():
     asked = request(
-        RecordingConfig(top_k=9, layers=(1, 3)), temperature=0.6, top_p=0.9, top_k=20, min_p=0.1, stop=("\n",),
-        repetition_penalty=1.2, max_new_tokens=7, generation={"min_new_tokens": 3},
+        RecordingConfig(top_k_neurons=9, layers=(1, 3)), temperature=0.6, top_p=0.9, top_k=20, min_p=0.1, stop=("\n",),
+        repetition_penalty=1.2, max_new_tokens=7, generation_options={"min_new_tokens": 3},
     )  # fmt: skip
     options = candidate_options(asked, 77)
     assert json.loads(options.pop("extra_args")[EXTRA_ARG]) == {
-        "record": True, "top_k": 9, "per_layer_top": 64, "layers": [1, 3], "key": "",
+        "record": True, "top_k_neurons": 9, "top_k_neurons_per_layer": 64, "layers": [1, 3], "key": "",
     }  # fmt: skip
     assert options == {
         "n": 1, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.1, "repetition_penalty": 1.2, "seed": 77,
@@ -46,7 +46,7 @@ def test_greedy_decoding_filters_nothing():
         (request(RecordingConfig("attribution")), "score='attribution' needs the model's weights"),
         (request(logits_processors=(object(),)), "object is a logits processor of transformers"),
         (request(logits_processors=(StructuredOutput("a"), StructuredOutput("b"))), "one grammar at a time"),
-        (request(generation={"typical_p": 0.5}), "'typical_p' is one of transformers"),
+        (request(generation_options={"typical_p": 0.5}), "'typical_p' is one of transformers"),
     ],
 )
 def test_what_vllm_cannot_do_is_refused_by_name(asked, message):
@@ -55,16 +55,18 @@ def test_what_vllm_cannot_do_is_refused_by_name(asked, message):
 
 
 def test_what_it_can_do_passes():
-    check_supported(request(RecordingConfig(), (StructuredOutput("start: /a/"),), generation={"min_new_tokens": 2}))
+    check_supported(
+        request(RecordingConfig(), (StructuredOutput("start: /a/"),), generation_options={"min_new_tokens": 2})
+    )
 
 
 def test_options_of_a_request_come_back_as_they_were():
-    config = RecordingConfig(top_k=5, per_layer_top=3, layers=(0, 2))
+    config = RecordingConfig(top_k_neurons=5, top_k_neurons_per_layer=3, layers=(0, 2))
     read = RequestOptions.parse(RequestOptions.of(config).model_dump_json())
     assert read.recording == config
     assert RequestOptions.parse(RequestOptions.of(None).model_dump_json()).recording is None
 
 
-@pytest.mark.parametrize("text", ['{"top_k": 0}', "nonsense", 5, '{"neurons": 1}'])
+@pytest.mark.parametrize("text", ['{"top_k_neurons": 0}', "nonsense", 5, '{"neurons": 1}'])
 def test_options_that_make_no_sense_are_named(text):
     assert isinstance(RequestOptions.parse(text), str)

@@ -20,7 +20,7 @@ def sets(ids):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_one_worker_takes_the_best_of_each_layer_and_then_of_all(dtype):
     layers = torch.randn(LAYERS, ROWS, WIDTH).to(dtype)
-    config = RecordingConfig(top_k=20, per_layer_top=8)
+    config = RecordingConfig(top_k_neurons=20, top_k_neurons_per_layer=8)
     expected = top_neurons(map(LayerScores, layers), 8, 20, WIDTH, magnitudes=True)
     torch.testing.assert_close(step_neurons(layers, config, stride=WIDTH), expected)
 
@@ -30,7 +30,7 @@ def test_several_workers_find_what_one_would(workers):
     torch.manual_seed(1)
     layers = torch.randn(LAYERS, ROWS, WIDTH)
     layers[1, 2] = 0
-    config = RecordingConfig(top_k=20, per_layer_top=8)
+    config = RecordingConfig(top_k_neurons=20, top_k_neurons_per_layer=8)
     parts = layers.chunk(workers, dim=-1)
     found = gathered(parts, config, workers)
     expected = step_neurons(layers, config, stride=WIDTH)

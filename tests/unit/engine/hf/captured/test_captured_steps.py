@@ -20,7 +20,7 @@ from tests.step_trace import StepTrace
 from tests.tiny_models import EOS, make_model, tiny_model
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-RECORDING = RecordingConfig(top_k=12, per_layer_top=8)
+RECORDING = RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
 ONE_LAYER = RecordingConfig("attribution", 9, 5, layers=(1, 2))
 LOGGER = captured_steps.__name__
 
@@ -110,7 +110,7 @@ class TestCandidatesAreTheSame:
             def __call__(self, input_ids, scores):
                 return scores.scatter(1, input_ids, -torch.inf)
 
-        sampling = SamplingConfig(n=4, max_new_tokens=30, **FREE, generation={"min_new_tokens": 9})
+        sampling = SamplingConfig(n=4, max_new_tokens=30, **FREE, generation_options={"min_new_tokens": 9})
         request = seeded(ids("list"), sampling, 3, RECORDING, logits_processors=[NoRepeats()])
         model = tiny_model("llama")
         (own,), (other,) = run(engine(model, compile=False), request), run(engine(model), request)
