@@ -30,10 +30,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
-from nad_agents.engine.hf.captured.captured_steps import CapturedSteps
-from nad_agents.engine.hf.captured.graphs import graphs_for
+from nad_agents.engine.hf.captured.compile_option import captured_steps
 from nad_agents.engine.hf.captured.steps_of_rows import StepsOfRows
-from nad_agents.engine.hf.captured.support import capture_obstacle
 from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
@@ -50,7 +48,7 @@ from nad_agents.engine.hf.request_checks import (
     fitting_rows,
     fitting_token_limit,
 )
-from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
+from nad_agents.exceptions import GenerationError, UnsupportedModelError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.models.model_checks import check_one_device
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -124,7 +122,15 @@ class HFEngine:
         self._begin_batches()
         self._setups = SetupBuilder(model, tokenizer)
         self._recorder = BatchRecorder(model)
-        self._captured = self._captured_steps(compile)
+        with self._model_lock:
+            self._captured = captured_steps(
+                model,
+                self._forward,
+                self._recorder,
+                compile=compile,
+                name=self.name,
+                shares_prompts=self._shares_prompts,
+            )
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
         self._told_of_turns = False
@@ -378,28 +384,6 @@ class HFEngine:
         if self._captured is not None:
             with self._model_lock:
                 self._captured.free()
-
-    def _captured_steps(self, compile: Literal["auto"] | bool) -> CapturedSteps | None:  # noqa: A002 - as above
-        """Return what captures the steps; None if the model is to take them itself."""
-        if not compile:
-            return None
-        required = compile is True
-        if graphs_for(self._device) is None:
-            if required:
-                msg = f"compile=True captures CUDA graphs, and {self.name} is on {self._device}; leave it out"
-                raise ConfigurationError(msg)
-            return None
-        with self._model_lock:
-            obstacle = capture_obstacle(self.model)
-        if not obstacle and not self._shares_prompts:
-            obstacle = "its candidates keep their prompts in another cache"
-        if obstacle and required:
-            msg = f"the steps of {self.name} cannot be captured, as compile=True requires: {obstacle}; leave it out"
-            raise UnsupportedModelError(msg)
-        if obstacle:
-            _logger.info("the steps of %s are not captured: %s", self.name, obstacle)
-            return None
-        return CapturedSteps(self.model, self._forward, self._recorder, required=required)
 
     def _prepare_captured(self, steps: DecodingSteps) -> StepsOfRows | None:
         cache = self._shared.cache
