@@ -12,12 +12,12 @@ from nad_sandbox.backends.launcher import (
     BOOTSTRAP_FLAGS,
     READY_SIZE,
     START_SECONDS,
-    bootstrap_source,
     hit_memory_rlimit,
     python_version,
     rlimits,
 )
 from nad_sandbox.base import ExecResult, Limits
+from nad_sandbox.isolation.bootstrap import bootstrap_source
 from nad_sandbox.ownership.temp_folders import owned_folder
 from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
 from nad_sandbox.program import Program

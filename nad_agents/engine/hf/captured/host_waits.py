@@ -85,7 +85,7 @@ def selects_by_truth_values(name: str, args: tuple[Any, ...]) -> bool:
     return any(one.dtype in (torch.bool, torch.uint8) for one in _tensors(indices))
 
 
-class _Operations(BasicOperationMode):
+class _Operations(BasicOperationMode):  # type: ignore[no-untyped-call] # as above
     def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket.__name__
         unknown_size = name == "repeat_interleave" and len(args) == 1 and kwargs.get("output_size") is None
