@@ -69,16 +69,4 @@ class UnsafeLocalSandbox(ThreadedSandbox):
             finally:
                 kill_group(process)
                 process.wait()
-        killed = ended.timed_out or ended.cancelled
-        returncode = None if killed else ended.returncode
-        stderr = ended.stderr.text()
-        return ExecResult(
-            returncode,
-            ended.stdout.text(),
-            stderr,
-            duration=ended.duration,
-            timed_out=ended.timed_out,
-            oom_killed=hit_memory_rlimit(returncode, stderr),
-            output_truncated=ended.stdout.truncated or ended.stderr.truncated,
-            python_version=python_version(message) or "",
-        )
+        return ended.result(hit_memory_rlimit, python_version(message) or "")
