@@ -19,9 +19,10 @@ from nad_agents import NADConfig
 from nad_agents.evaluation.verdicts import read_verdicts
 from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
 from nad_agents.pruning import pruning_policy, pruning_stages
+from nad_agents.ranking import rank_rollouts
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun
-from nad_agents.selection import make_selector, rank_rollouts
+from nad_agents.selection import make_selector
 
 
 @dataclass(frozen=True)

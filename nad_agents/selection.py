@@ -6,37 +6,26 @@ that another thread reads. `check_configuration` refuses settings that cannot wo
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from nad_agents.candidate_evidence import describe_candidates, token_usage
 from nad_agents.confidence import estimate_confidence
 from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.scheduled_request import Cancellation, GenerationResult
 from nad_agents.events import DecodingEvent, Ranking, Verified
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, LowConfidenceError
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
+from nad_agents.neurons.activated_sets import ComparisonConfig
 from nad_agents.pruning import PruningDecision
-from nad_agents.rollouts import Rollout, RolloutGroup
-from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector, rank
-from nad_agents.types import Candidate, NADConfig, SamplingConfig, Selection, Timings, Usage, VerificationConfig
+from nad_agents.ranking import rank_passing, rank_rollouts
+from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors import Selector, check_candidates, check_recorder, get_selector
+from nad_agents.types import NADConfig, SamplingConfig, Selection, Timings, VerificationConfig
 from nad_agents.verification import Verifier, WalkResult, is_tested_pass, walk_ranking
 
-__all__ = [
-    "Ranked",
-    "SelectionPlan",
-    "check_configuration",
-    "describe_candidates",
-    "make_selector",
-    "rank_passing",
-    "rank_rollouts",
-    "token_usage",
-]
+__all__ = ["SelectionPlan", "check_configuration", "make_selector"]
 
 
 def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
@@ -45,7 +34,6 @@ def make_selector(config: NADConfig, comparison: ComparisonConfig) -> Selector:
     Args:
         config: Names the selector and its options.
         comparison: How the selector compares candidates.
-
 
     Raises:
         ConfigurationError: There is no such selector, or it does not take these options.
@@ -215,147 +203,3 @@ class SelectionPlan:
             if cancellation.timed_out:
                 raise cancellation.error() from error
             raise
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The ranking of a request.
-
-    Attributes:
-        ranking: Candidate indices, best first; pruned ones last.
-        scores: float64 [N].
-        details: The selector's evidence.
-        compared: The group that scores and similarities refer to.
-        comparison: How that group was compared.
-        selector: Name of the selector that decided, if the request's selector chose among others.
-        votes: Each candidate's answers, if the selector compared the answers of all candidates; see `Scores.votes`.
-    """
-
-    ranking: tuple[int, ...]
-    scores: NDArray[np.float64]
-    details: dict[str, Any]
-    compared: RolloutGroup
-    comparison: ComparisonConfig
-    selector: str | None = None
-    votes: NDArray[np.int64] | None = None
-
-
-def rank_rollouts(
-    group: RolloutGroup, selector: Selector, comparison: ComparisonConfig, decision: PruningDecision | None
-) -> Ranked:
-    """Rank the candidates of a request.
-
-    Without pruning the selector ranks all of them. After pruning it ranks the survivors on everything that they
-    generated, if they are enough for the selector; the pruned ones follow in the order of the decision.
-
-    Args:
-        group: Every candidate.
-        selector: Scores the candidates.
-        comparison: How the selector compares candidates if nothing was pruned.
-        decision: What pruning decided, if it did.
-    """
-    if decision is None:
-        scores = selector.score(group)
-        ranking = tuple(rank(scores, group))
-        return Ranked(ranking, scores.values, scores.details, group, comparison, scores.selector, scores.votes)
-    values, details = decision.scores.values.copy(), dict(decision.scores.details)
-    survivors, chosen = list(decision.keep), decision.scores.selector
-    if len(survivors) >= max(2, selector.min_candidates):
-        part = RolloutGroup([group.rollouts[i] for i in survivors], group.layout, group.prompt)
-        final = selector.score(part)
-        values[survivors] = final.values
-        details, chosen = {"survivors": survivors, **final.details}, final.selector
-        survivors = [survivors[i] for i in rank(final, part)]
-    dropped = [i for i in decision.ranking if i not in survivors]
-    return Ranked((*survivors, *dropped), values, details, decision.group, decision.comparison, chosen)
-
-
-def rank_passing(ranked: Ranked, group: RolloutGroup, selector: Selector, passing: Collection[int]) -> Ranked:
-    """Rank the candidates that passed the checks by comparing only them; the others follow in their order.
-
-    Wrong candidates that agree with one another then have no influence on the choice among those that passed.
-
-    Args:
-        ranked: The ranking of all candidates.
-        group: Every candidate.
-        selector: Scores the candidates.
-        passing: Candidates that passed the checks.
-    """
-    first = [i for i in ranked.ranking if i in passing]
-    details = {**ranked.details, "passed": first}
-    if len(first) >= max(2, selector.min_candidates):
-        part = RolloutGroup([group.rollouts[i] for i in first], group.layout, group.prompt)
-        first = [first[place] for place in rank(selector.score(part), part)]
-        details["passed"] = first
-    return replace(ranked, ranking=(*first, *(i for i in ranked.ranking if i not in passing)), details=details)
-
-
-def describe_candidates(
-    group: RolloutGroup, ranked: Ranked, verdicts: Mapping[int, dict[str, Any]], *, recorded: bool
-) -> tuple[tuple[Candidate, ...], tuple[tuple[float, ...], ...] | None]:
-    """Return the candidates as the caller sees them, and the similarity matrix.
-
-    Args:
-        group: Every candidate in full.
-        ranked: The ranking.
-        verdicts: The verifier's verdicts by candidate.
-        recorded: Whether neurons were recorded; the matrix is None if they were not.
-    """
-    n = len(group)
-    counts: Sequence[int | None] = [None] * n
-    agreement: Sequence[float | None] = [None] * n
-    matrix = None
-    if recorded:
-        counts = [int(count) for count in unique_counts(ranked.compared, ranked.comparison)]
-        similarity = similarity_matrix(ranked.compared, ranked.comparison)
-        matrix = tuple(tuple(float(value) for value in row) for row in similarity)
-        if n > 1:
-            agreement = [float((row.sum() - row[i]) / (n - 1)) for i, row in enumerate(similarity)]
-    ranks = {candidate: place for place, candidate in enumerate(ranked.ranking)}
-    candidates = tuple(
-        Candidate(
-            index=i,
-            rank=ranks[i],
-            score=float(ranked.scores[i]),
-            text=rollout.text,
-            tokens=len(rollout),
-            activated_neurons=counts[i],
-            agreement=agreement[i],
-            mean_logprob=_mean_logprob(rollout),
-            finish_reason=rollout.finish_reason,
-            verdict=verdicts.get(i),
-        )
-        for i, rollout in enumerate(group.rollouts)
-    )
-    return candidates, matrix
-
-
-def _mean_logprob(rollout: Rollout) -> float | None:
-    """Return a candidate's mean log-probability; None if it has no token, or the server gave no log-probabilities."""
-    mean = float(rollout.logprobs.mean()) if len(rollout) else math.nan
-    return mean if math.isfinite(mean) else None
-
-
-def token_usage(
-    group: RolloutGroup, prompt_tokens: int, winner: int, *, cached_tokens: int = 0, not_generated: int = 0
-) -> Usage:
-    """Count the tokens of a request and estimate what was saved.
-
-    Args:
-        group: The candidates.
-        prompt_tokens: Number of tokens of the prompt.
-        winner: The chosen candidate.
-        cached_tokens: Number of prompt tokens that were not read again.
-        not_generated: Number of requested candidates that were not generated because sampling stopped early.
-    """
-    lengths = [len(rollout) for rollout in group.rollouts]
-    pruned = [i for i, rollout in enumerate(group.rollouts) if rollout.finish_reason == "pruned"]
-    longest = max((lengths[i] for i in range(len(lengths)) if i not in pruned), default=0)
-    return Usage(
-        prompt_tokens=prompt_tokens,
-        generated_tokens=sum(lengths),
-        winner_tokens=lengths[winner],
-        saved_tokens=sum(max(0, longest - lengths[i]) for i in pruned)
-        + (not_generated * sum(lengths)) // max(len(lengths), 1),
-        cached_tokens=cached_tokens,
-    )

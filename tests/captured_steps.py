@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from nad_agents.engine.hf import engine as hf_engine
-from nad_agents.engine.hf.captured import step_capture
+from nad_agents.engine.hf.captured import compile_option, step_capture
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.prefix import batch
 from nad_agents.neurons import experts
@@ -26,7 +25,7 @@ def recorded(monkeypatch):
         return made[-1]
 
     copying_rows = batch.copying_rows
-    for module in (step_capture, hf_engine):
+    for module in (step_capture, compile_option):
         monkeypatch.setattr(module, "graphs_for", graphs_for)
     monkeypatch.setattr(batch, "copying_rows", lambda prompt, on_cpu: copying_rows(prompt, on_cpu=False))
     monkeypatch.setattr(experts, "_can_group", lambda _weight: True)

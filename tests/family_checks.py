@@ -266,7 +266,7 @@ def assert_the_cache_is_as_large_as_computed(family: str) -> None:
     sampling = SamplingConfig(n=3, max_new_tokens=20, seed=0, generation_options={"min_new_tokens": 20})
     generation = engine.start(GenerationRequest(tuple(range(1, 13)), sampling))
     engine.step(19)
-    held = _held_bytes(engine._batch)
+    held = _held_bytes(engine._batches.current)
     engine.release(generation)
     shape = ModelShape.of(model.config, model.dtype)
     if family == "falcon":  # whose rows have a copy of the prompt each

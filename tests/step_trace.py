@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from nad_agents.engine.hf.captured.host_waits import BasicOperationMode, selects_by_truth_values
 
 _NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach", "alias", "lift_fresh"}
 _NO_KERNEL |= {"_unsafe_view", "_reshape_alias", "set_", "resize_", "_local_scalar_dense", "sym_size", "is_same_size"}
@@ -53,18 +54,12 @@ class StepTrace:
         self._stack.close()
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(BasicOperationMode):
     def __init__(self, counts: Counter[str]) -> None:
         super().__init__()
         self._counts = counts
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        # in inference mode, functions that are made of others come whole: `to` and `reshape`, which may copy or not
-        with self:
-            parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket.__name__
         if not func.is_view and name not in _NO_KERNEL:
             self._counts[name] += 1
@@ -98,9 +93,7 @@ def _selects(name: str, args: tuple[Any, ...]) -> bool:
     """Whether a call has a result whose size depends on numbers on the device."""
     if name == "where":
         return len(args) == 1
-    indices = args[1] if name == "__getitem__" else ()
-    indices = indices if isinstance(indices, tuple) else (indices,)
-    return any(isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in indices)
+    return selects_by_truth_values(name, args)
 
 
 def _frame() -> FrameType:

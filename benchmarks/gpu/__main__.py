@@ -22,6 +22,7 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.report import print_report
+from benchmarks.gpu.rows import table_rows
 from benchmarks.gpu.shapes import SHAPES, random_model
 from nad_agents.models import resolve_device, resolve_dtype
 
@@ -40,6 +41,9 @@ def main() -> None:
     device = resolve_device(args.device)
     dtype = resolve_dtype("auto", device)
     bench = Bench(SHAPES[args.shape], random_model(SHAPES[args.shape], device, dtype), args.pairs)
+    known = list(table_rows(bench))
+    if unknown := [name for name in args.rows or () if name not in known]:
+        parser.error(f"argument --rows: --shape {args.shape} has no {', '.join(unknown)}, but: {', '.join(known)}")
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     print(f"{args.shape}, {str(dtype).removeprefix('torch.')}, {card}, torch {torch.__version__}, {args.pairs} pairs\n")
     failed = print_report(bench, args.rows, args.families, end)

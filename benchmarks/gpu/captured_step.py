@@ -7,8 +7,7 @@ from unittest import mock
 
 from benchmarks.gpu.bench import Bench
 from nad_agents.engine.base import GenerationRequest
-from nad_agents.engine.hf import engine as hf_engine
-from nad_agents.engine.hf.captured import step_capture
+from nad_agents.engine.hf.captured import compile_option, step_capture
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.neurons.recording_config import RecordingConfig
 from tests.recorded_graphs import RecordedGraphs
@@ -28,7 +27,7 @@ def captured_ratio(bench: Bench, n: int) -> str:
     seconds = []
     with ExitStack() as patched:
         if bench.device.type != "cuda":
-            for module in (hf_engine, step_capture):
+            for module in (compile_option, step_capture):
                 patched.enter_context(mock.patch.object(module, "graphs_for", return_value=RecordedGraphs()))
         for option in (True, False):
             engine = HFEngine(bench.model, byte_tokenizer(), compile=option)

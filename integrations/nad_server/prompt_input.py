@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from nad_agents.chat_template import check_chat_template_kwargs, reads_variable, template_source
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.prompt import check_chat_template_kwargs, reads_variable, template_source
 from nad_server.errors import APIError
 from nad_server.protocol import ChatMessage, ContentPart, TemplateFields
 

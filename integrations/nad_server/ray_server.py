@@ -13,9 +13,9 @@ from nad_agents.exceptions import ConfigurationError, ModelLoadError
 from nad_agents.ray_cluster import connected
 from nad_server.ray_options import RayOptions
 
-__all__ = ["APPLICATION", "serve_on_ray"]
+__all__ = ["serve_on_ray"]
 
-APPLICATION = "nad"
+_APPLICATION = "nad"
 """Name of the application on the cluster."""
 
 
@@ -52,7 +52,7 @@ def serve_on_ray(options: RayOptions, *, port: int, address: str | None, console
 def _deploy(serve: Any, application: Any, model: str, console: Console) -> None:
     try:
         with console.status(f"Starting replicas of {model} ..."):
-            serve.run(application, name=APPLICATION)
+            serve.run(application, name=_APPLICATION)
     except RuntimeError as error:
         msg = f"no replica of {model} could be started: {error}"
         raise ModelLoadError(msg) from error
@@ -71,10 +71,10 @@ def _wait_for_signal() -> None:
 def _withdraw(serve: Any, seconds: float, console: Console) -> None:
     """Take the application off the cluster, and wait until its replicas have ended their requests."""
     with console.status("Waiting for running requests ..."):
-        serve.delete(APPLICATION, _blocking=False)
+        serve.delete(_APPLICATION, _blocking=False)
         # Ray ends the replicas that are not done in time
         end = time.monotonic() + seconds + 30
-        while APPLICATION in serve.status().applications and time.monotonic() < end:
+        while _APPLICATION in serve.status().applications and time.monotonic() < end:
             time.sleep(0.2)
         if not serve.status().applications:
             serve.shutdown()

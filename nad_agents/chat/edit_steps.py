@@ -22,7 +22,7 @@ from nad_agents.chat.shown_text import ShownText
 from nad_agents.chat.text_calls import PATHS, REPLACED, REPLACEMENTS, blocks, hunks, text_calls
 from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments
 
-__all__ = ["call_key", "edit_fault", "schema_fault", "step_fault", "step_key"]
+__all__ = ["call_key", "schema_fault", "step_fault", "step_key"]
 
 _WRITTEN = ("content", "file_text", "contents", "code", "new_source")
 """Names of arguments that hold a whole file."""
@@ -150,7 +150,7 @@ def step_fault(
         fault = schema_fault(arguments, (schemas or {}).get(name, {}))
         # no edit is nested too deeply to be read
         with suppress(RecursionError):
-            fault = fault or edit_fault(arguments, shown, path="code.py" if "python" in name.lower() else "")
+            fault = fault or _edit_fault(arguments, shown, path="code.py" if "python" in name.lower() else "")
         if fault is not None:
             return f"{name}: {fault}"
     return None
@@ -170,7 +170,7 @@ def schema_fault(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str
     return None
 
 
-def edit_fault(arguments: Mapping[str, Any], shown: ShownText, *, path: str = "") -> str | None:
+def _edit_fault(arguments: Mapping[str, Any], shown: ShownText, *, path: str = "") -> str | None:
     """Return why an edit cannot be applied: its Python does not parse, or the text that it replaces was not shown.
 
     Args:
@@ -200,7 +200,7 @@ def _change_fault(path: str, old: str, new: str, shown: ShownText, what: str, *,
 
 def _value_fault(name: str, value: Any, path: str, shown: ShownText) -> str | None:
     if isinstance(value, Mapping):
-        return edit_fault(value, shown, path=path)
+        return _edit_fault(value, shown, path=path)
     if isinstance(value, list | tuple):
         faults = (_value_fault(name, part, path, shown) for part in value)
         return next((fault for fault in faults if fault is not None), None)

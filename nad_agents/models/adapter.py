@@ -69,8 +69,9 @@ def find_adapter(adapter: str | Path, *, needs_peft: bool = True) -> Adapter:
         msg = f"there is no folder {path} with an adapter; give a folder that PEFT saved, or a hub id"
         raise ModelLoadError(msg)
     else:
-        check_repo_id(adapter)
-        folder, target, name = fetch_file(adapter, _CONFIG, None), adapter, adapter.rsplit("/", 1)[-1]
+        check_repo_id(adapter, "adapter")
+        folder = fetch_file(adapter, _CONFIG, None, kind="adapter")
+        target, name = adapter, adapter.rsplit("/", 1)[-1]
     return Adapter(target, name, _checked_rank(folder / _CONFIG, adapter))
 
 

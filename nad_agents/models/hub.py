@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from huggingface_hub import HfApi, constants, hf_hub_download, is_offline_mode, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -25,6 +26,7 @@ from nad_agents.models.disk_space import check_disk_space
 from nad_agents.models.error_text import one_line_error
 
 __all__ = [
+    "RepoKind",
     "check_repo_id",
     "check_space_for_weights",
     "fetch_file",
@@ -43,17 +45,29 @@ _WEIGHTS = (
 _SHARD = re.compile(r"-\d{5}-of-\d{5}\.(?:safetensors|bin)$")
 _TIMEOUT_SECONDS = 3.0
 
+RepoKind = Literal["model", "adapter"]
+"""What a caller expects of a repository on the hub; messages name it."""
 
-def check_repo_id(model: str) -> None:
+_INSTEAD_OF_THE_HUB: dict[RepoKind, str] = {
+    "model": "give a local folder or a GGUF file, or leave out the model: the default one is fetched from PyPI",
+    "adapter": "give a folder that PEFT saved (model.save_pretrained), or load it once while the hub can be reached",
+}
+_INSTEAD_OF_THE_REPO: dict[RepoKind, str] = {
+    "model": "if it holds GGUF files, download one and give its path",
+    "adapter": "give the id of a LoRA adapter that PEFT saved, or a folder",
+}
+
+
+def check_repo_id(name: str, kind: RepoKind = "model") -> None:
     """Check that a name has the form of a hub id, 'owner/name'.
 
     Raises:
         ModelLoadError: The name has another form.
     """
     try:
-        try_to_load_from_cache(model, "config.json")
+        try_to_load_from_cache(name, "config.json")
     except HFValidationError as error:
-        msg = f"model={model!r} is neither a file nor a folder here, nor a hub id of the form 'owner/name'"
+        msg = f"{kind}={name!r} is neither a file nor a folder here, nor a hub id of the form 'owner/name'"
         raise ModelLoadError(msg) from error
 
 
@@ -138,44 +152,45 @@ def _fetched_weights(files: Sequence[str]) -> list[str]:
     return [name for name in files if name.startswith(f"{stem}-") and name.endswith(suffix) and _SHARD.search(name)]
 
 
-def fetch_file(model: str, file: str, revision: str | None) -> Path:
-    """Fetch one file of a model, and return the model's folder in the hub's local cache.
+def fetch_file(repo: str, file: str, revision: str | None, *, kind: RepoKind = "model") -> Path:
+    """Fetch one file of a repository, and return the repository's folder in the hub's local cache.
 
-    Fetching the config first shows whether the model exists and the user has access to it.
+    Fetching the config first shows whether the repository exists and the user has access to it.
 
     Args:
-        model: A hub id.
+        repo: A hub id.
         file: Name of the file.
         revision: Branch, tag or commit; None for the default branch.
+        kind: What the repository is to hold.
 
     Raises:
-        ModelLoadError: The model, revision or file does not exist, is gated, or the hub cannot be reached.
+        ModelLoadError: The repository, revision or file does not exist, is gated, or the hub cannot be reached.
     """
     try:
-        return Path(hf_hub_download(model, file, revision=revision)).parent
+        return Path(hf_hub_download(repo, file, revision=revision)).parent
     except GatedRepoError as error:
-        msg = f"{model} is gated: accept its terms on its page at {constants.ENDPOINT}/{model} and run `hf auth login`"
+        msg = f"{repo} is gated: accept its terms on its page at {constants.ENDPOINT}/{repo} and run `hf auth login`"
         raise ModelLoadError(msg) from error
     except RepositoryNotFoundError as error:
-        msg = f"the hub has no public model {model!r}: check the spelling, or run `hf auth login` if it is private"
+        msg = f"the hub has no public {kind} {repo!r}: check the spelling, or run `hf auth login` if it is private"
         raise ModelLoadError(msg) from error
     except RevisionNotFoundError as error:
-        msg = f"{model} has no revision {revision!r}; give a branch, tag or commit of that model"
+        msg = f"{repo} has no revision {revision!r}; give a branch, tag or commit of that {kind}"
         raise ModelLoadError(msg) from error
     except LocalEntryNotFoundError as error:
-        raise ModelLoadError(unreachable_message(model)) from error
+        raise ModelLoadError(unreachable_message(repo, kind)) from error
     except EntryNotFoundError as error:
-        msg = f"{model} has no {file} on the hub; if it holds GGUF files, download one and give its path"
+        msg = f"{repo} has no {file} on the hub; {_INSTEAD_OF_THE_REPO[kind]}"
         raise ModelLoadError(msg) from error
     except (HfHubHTTPError, OSError) as error:
-        msg = f"{model} could not be fetched from the hub: {one_line_error(error)}"
+        msg = f"{repo} could not be fetched from the hub: {one_line_error(error)}"
         raise ModelLoadError(msg) from error
 
 
-def unreachable_message(model: str) -> str:
-    """Return the error message for a model that is not on this machine while the hub cannot be reached."""
+def unreachable_message(repo: str, kind: RepoKind = "model") -> str:
+    """Return the error message for a repository that is not on this machine while the hub cannot be reached."""
     why = "offline mode is set (HF_HUB_OFFLINE)" if is_offline_mode() else f"{constants.ENDPOINT} cannot be reached"
     return (
-        f"{model} is not on this machine and {why}; give a local folder or a GGUF file, or leave out the model: "
-        f"the default one is fetched from PyPI"
+        f"the {kind} {repo} is not on this machine and {why}: there is no such folder, and no such {kind} in the hub's "
+        f"cache at {constants.HF_HUB_CACHE}; {_INSTEAD_OF_THE_HUB[kind]}"
     )

@@ -33,7 +33,6 @@ __all__ = [
     "check_supported",
     "expert_activations",
     "is_switchable",
-    "recorded_experts_forward",
 ]
 
 RECORDING_EXPERTS = "nad_recording"
@@ -194,7 +193,7 @@ def is_switchable(module: nn.Module) -> bool:
     )
 
 
-def recorded_experts_forward(
+def _recorded_experts_forward(
     experts: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
 ) -> torch.Tensor:
     """Compute the same as transformers' experts implementations, and pass the activations to the module's watcher.
@@ -314,4 +313,4 @@ def check_supported(routed: RoutedExperts) -> None:
         raise UnsupportedModelError(msg)
 
 
-ALL_EXPERTS_FUNCTIONS.register(RECORDING_EXPERTS, recorded_experts_forward)
+ALL_EXPERTS_FUNCTIONS.register(RECORDING_EXPERTS, _recorded_experts_forward)

@@ -1,8 +1,8 @@
 """Describe one program to run: its command, files and standard input, and the bytes that carry them into a sandbox.
 
-The feed is what the bootstrap program (see ``bootstrap.py``) reads from its standard input: an 8-byte big-endian
-length, a JSON header of that length, then a program of the harness if it is not known yet, the mark, the program's
-standard input and each file's content.
+The feed is what the bootstrap program (see `nad_sandbox.isolation.bootstrap`) reads from its standard input: an 8-byte
+big-endian length, a JSON header of that length, then a program of the harness if it is not known yet, the mark, the
+program's standard input and each file's content.
 """
 
 from __future__ import annotations

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import json
 import os
 import secrets
 import threading
@@ -17,10 +14,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from nad_sandbox.base import ExecResult, Limits, SandboxFailureError, SandboxUnavailableError
-from nad_sandbox.harness import file_transfer_source
 from nad_sandbox.isolation.policy import WORKDIR
 from nad_sandbox.process.cancellation import await_program
-from nad_sandbox.program import Program, command_program, harness_program
+from nad_sandbox.program import Program, command_program
+from nad_sandbox.session_files import check_transfer, checked_path, download_program, downloaded_content, upload_program
 
 __all__ = ["SESSION_LIMITS", "SandboxSession", "SessionProcess"]
 
@@ -28,8 +25,6 @@ SESSION_LIMITS = Limits(
     timeout=120.0, memory_mb=1024, pids=128, nofile=1024, fsize_mb=128, tmpfs_mb=256, output_bytes=2**20
 )
 """Limits of a session unless told otherwise: time and output of each command, everything else of the whole session."""
-
-_TRANSFER_SECONDS = 120.0
 
 
 class SessionProcess(Protocol):
@@ -144,7 +139,7 @@ class SandboxSession:
             SandboxError: As in `execute`.
             ValueError: `path` is empty or no valid name.
         """
-        _raise_os_error(self._run(_transfer(path, content, len(content), write=True)), path)
+        check_transfer(self._run(upload_program(path, content)), path)
 
     def download(self, path: str, *, max_bytes: int | None = None) -> bytes:
         """Return the content of a file.
@@ -159,8 +154,7 @@ class SandboxSession:
             SandboxError: As in `execute`.
             ValueError: `path` is empty or no valid name.
         """
-        most = self._most(max_bytes)
-        return _content(self._run(_transfer(path, b"", most, write=False)), path)
+        return downloaded_content(self._run(download_program(path, self._most(max_bytes))), path)
 
     async def aexecute(
         self,
@@ -177,12 +171,11 @@ class SandboxSession:
 
     async def aupload(self, path: str, content: bytes) -> None:
         """Do what `upload` does without blocking the event loop."""
-        _raise_os_error(await self._arun(_transfer(path, content, len(content), write=True)), path)
+        check_transfer(await self._arun(upload_program(path, content)), path)
 
     async def adownload(self, path: str, *, max_bytes: int | None = None) -> bytes:
         """Do what `download` does without blocking the event loop."""
-        most = self._most(max_bytes)
-        return _content(await self._arun(_transfer(path, b"", most, write=False)), path)
+        return downloaded_content(await self._arun(download_program(path, self._most(max_bytes))), path)
 
     def close(self) -> None:
         """End a running command, and remove the sandbox with all its files; may be called twice."""
@@ -232,7 +225,7 @@ class SandboxSession:
         seconds = self.limits.timeout if timeout is None else timeout
         argv = ["/bin/sh", "-c", command] if isinstance(command, str) else command
         program = command_program(argv, stdin=stdin, env=env, timeout=seconds)
-        return replace(program, folder=_checked_path(cwd), merge_output=merge_output)
+        return replace(program, folder=checked_path(cwd), merge_output=merge_output)
 
     def _most(self, max_bytes: int | None) -> int:
         return self.limits.fsize_mb * 2**20 if max_bytes is None else max_bytes
@@ -285,49 +278,6 @@ class SandboxSession:
             raise SandboxUnavailableError("this session is closed; open a new one")
         if self._pid != os.getpid():
             raise SandboxUnavailableError("this session belongs to the process that this one was forked from; open one")
-
-
-def _transfer(path: str, content: bytes, size: int, *, write: bool) -> Program:
-    """Return the program that writes or reads a file."""
-    request = json.dumps({"write": write, "path": _checked_path(path), "size": size}).encode()
-    payload = len(request).to_bytes(8, "big") + request + content
-    program = harness_program(file_transfer_source().encode(), payload, compiled=False, timeout=_TRANSFER_SECONDS)
-    # base64 takes four bytes for three
-    return replace(program, output_bytes=4096 if write else 4096 + 4 * (size // 3 + 1))
-
-
-def _checked_path(path: str) -> str:
-    if not isinstance(path, str):
-        raise TypeError(f"the path {path!r} is no string")
-    if not path or "\0" in path:
-        raise ValueError(f"the path {path!r} names no file: it must not be empty or contain a NUL byte")
-    return path
-
-
-def _raise_os_error(result: ExecResult, path: str) -> None:
-    """Raise the error that the program of `_transfer` reports.
-
-    Raises:
-        OSError: The sandbox's system refused.
-        SandboxFailureError: The program did not end as it should.
-    """
-    if result.returncode == 0:
-        return
-    with contextlib.suppress(ValueError):
-        number, text = json.loads(result.stderr)
-        raise OSError(number, text, path)
-    reason = "timed out" if result.timed_out else result.stderr.strip() or f"ended with status {result.returncode}"
-    raise SandboxFailureError(f"the transfer of {path!r} failed: it {reason}")
-
-
-def _content(result: ExecResult, path: str) -> bytes:
-    _raise_os_error(result, path)
-    try:
-        return base64.b64decode(result.stdout, validate=True)
-    except ValueError as error:
-        raise SandboxFailureError(
-            f"the content of {path!r} was mixed with what a background process printed; send its output to a file"
-        ) from error
 
 
 def _remove_unused(starting: Future[SessionProcess]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import report
+from benchmarks.gpu import __main__, report
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.families import check_families
 from benchmarks.gpu.rows import Row
@@ -65,6 +65,14 @@ def test_a_row_that_fails_or_has_no_time_left_says_so_and_the_others_follow(benc
     assert re.search(r"\| slow \|  \| not run: \d+ s left \|", printed)
     assert "| good |  | 1.00 |  |" in printed
     assert failed == 5
+
+
+def test_an_unknown_row_is_refused_with_the_names_of_the_known_ones(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--shape", "tiny", "--device", "cpu", "--rows", "long", "longest"])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == 2
+    assert "--shape tiny has no longest, but: activation-2, activation-4, " in capsys.readouterr().err
 
 
 def test_families_are_left_out_when_the_time_is_over():

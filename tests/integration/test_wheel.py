@@ -98,6 +98,7 @@ def test_the_wheel_has_all_files_of_the_packages_and_no_others(content):
         "nad_sandbox/harness/supervisor.py",
         "nad_sandbox/harness/child.py",
         "nad_sandbox/harness/file_transfer.py",
+        "nad_sandbox/isolation/bootstrap/main.py",
         "nad_smolagents/interpreter.py",
         "nad_sandbox/image/Dockerfile",
         "nad_sandbox/image/debian-rootfs.sh",

@@ -5,6 +5,8 @@ import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
 
+import pytest
+
 
 @contextmanager
 def held_in_step(decoder, number):
@@ -39,6 +41,18 @@ def wait_until_idle(decoder, begun, number):
         assert time.monotonic() < deadline, f"{decoder.engine.rows} rows still generate"
         threading.Event().wait(0.01)
     assert len(begun) <= number
+
+
+async def check_that_cancelling_ends(decoder, call):
+    """Cancel the task of a call whose generation is in its first step: the task ends, and the rows become free."""
+    with held_in_step(decoder, 1) as begun:
+        task = asyncio.create_task(call)
+        while not begun:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await until_idle(decoder, begun, 1)
 
 
 @asynccontextmanager

@@ -26,7 +26,7 @@ from nad_agents import (
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.decoders import NEURONS, SAMPLING, decoder, loaded
-from tests.unit.event_loops import held_in_step, until_idle, wait_until_idle
+from tests.unit.event_loops import check_that_cancelling_ends, held_in_step, wait_until_idle
 
 KNN = NADConfig(selector="knn")
 
@@ -276,14 +276,7 @@ class TestAsync:
 
     async def test_cancelling_frees_the_rows_and_the_next_call_works(self):
         nad = decoder(sampling=SAMPLING.model_copy(update={"max_new_tokens": 450}))
-        with held_in_step(nad, 1) as begun:
-            task = asyncio.create_task(nad.adecode("hello"))
-            while not begun:
-                await asyncio.sleep(0.001)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        await until_idle(nad, begun, 1)
+        await check_that_cancelling_ends(nad, nad.adecode("hello"))
         assert (await nad.adecode("hi", sampling=SAMPLING)).text
 
     async def test_concurrent_calls_share_the_batch(self):

@@ -30,27 +30,18 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.engine.hf.available_memory import available_device_memory
 from nad_agents.engine.hf.batch_recorder import BatchRecorder, StepRecorder
-from nad_agents.engine.hf.captured.captured_steps import CapturedSteps
-from nad_agents.engine.hf.captured.graphs import graphs_for
+from nad_agents.engine.hf.batches import Batches
+from nad_agents.engine.hf.captured.compile_option import captured_steps
 from nad_agents.engine.hf.captured.steps_of_rows import StepsOfRows
-from nad_agents.engine.hf.captured.support import capture_obstacle
 from nad_agents.engine.hf.decoding_steps import DecodingSteps
 from nad_agents.engine.hf.generation import HFGeneration
 from nad_agents.engine.hf.generation_setup import SetupBuilder
-from nad_agents.engine.hf.kv_cache import BatchCache
 from nad_agents.engine.hf.memory import ModelShape, default_prefix_bytes
 from nad_agents.engine.hf.prefill import HFPrefill, piece_size
-from nad_agents.engine.hf.prefix.batch import SharedPrefixBatch
-from nad_agents.engine.hf.prefix.cache import SharedPrefixCache, unshareable_layers
-from nad_agents.engine.hf.prefix.prefix_cache import PrefixCache
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.engine.hf.prefix.support import sharing_obstacle
-from nad_agents.engine.hf.request_checks import (
-    check_fits_context,
-    check_fits_memory,
-    fitting_rows,
-    fitting_token_limit,
-)
-from nad_agents.exceptions import ConfigurationError, GenerationError, UnsupportedModelError
+from nad_agents.engine.hf.request_checks import RequestMemory, check_fits_context
+from nad_agents.exceptions import GenerationError, UnsupportedModelError
 from nad_agents.fork import ForkSafeLock
 from nad_agents.models.model_checks import check_one_device
 from nad_agents.neurons.recording_config import RecordingConfig
@@ -110,21 +101,27 @@ class HFEngine:
         check_one_device(model, self.name)
         self._device = model.device
         self._steps_per_read = steps_per_read or (1 if self._device.type == "cpu" else _STEPS_PER_READ)
-        self._shape = ModelShape.of(model.config, model.dtype)
         self._model_lock = _MODEL_LOCKS.setdefault(model, ForkSafeLock())
         with self._model_lock:
             obstacle = sharing_obstacle(model) if share_prompts else "it was not asked for"
         if obstacle:
             _logger.info("every candidate of %s keeps its prompt for itself: %s", self.name, obstacle)
-        self._shares_prompts = not obstacle
+        shape = ModelShape.of(model.config, model.dtype)
         if prefix_bytes is None:
-            available = available_device_memory(self._device)
-            prefix_bytes = default_prefix_bytes(self._shape, self.context_length, available)
-        self._prefixes = PrefixCache(prefix_bytes)
-        self._begin_batches()
+            prefix_bytes = default_prefix_bytes(shape, self.context_length, available_device_memory(self._device))
+        self._memory = RequestMemory(shape, self._device, shares_prompt=not obstacle)
+        self._batches = Batches(model, prefix_bytes, shares_prompts=not obstacle)
         self._setups = SetupBuilder(model, tokenizer)
         self._recorder = BatchRecorder(model)
-        self._captured = self._captured_steps(compile)
+        with self._model_lock:
+            self._captured = captured_steps(
+                model,
+                self._forward,
+                self._recorder,
+                compile=compile,
+                name=self.name,
+                shares_prompts=not obstacle,
+            )
         self._generations: list[HFGeneration] = []
         parameters = inspect.signature(model.forward).parameters
         self._told_of_turns = False
@@ -145,23 +142,18 @@ class HFEngine:
     @property
     def rows(self) -> int:
         """Number of live rows in the batch."""
-        return self._batch.rows
+        return self._batches.current.rows
 
     @property
     def fitting_rows(self) -> int:
         """Greatest number of rows that a batch is to have where the caller does not say, by a GPU's free memory."""
-        if self._device.type != "cuda":
+        if self._memory.device.type != "cuda":
             return DEFAULT_ROWS
         widths: list[int] = []
         # a model whose neurons cannot be recorded generates all the same
         with contextlib.suppress(UnsupportedModelError):
             widths = [block.width for block in self._recorder.blocks]
-        return fitting_rows(self._shape, self._device, widths, shares_prompt=self._shares_prompts)
-
-    @property
-    def _batch(self) -> BatchCache | SharedPrefixBatch:
-        """The batch that has rows; at most one of the two batches has any."""
-        return self._plain if self._plain.rows else self._shared
+        return self._memory.fitting_rows(widths)
 
     def check_selector(self, selector: Selector) -> None:
         """Do nothing, as candidates have everything that a selector may read."""
@@ -178,7 +170,7 @@ class HFEngine:
 
     def can_join(self) -> bool:
         """Return whether rows of another prompt can join the batch; the reason why they cannot is logged once."""
-        layers = self._batch.unmergeable
+        layers = self._batches.current.unmergeable
         if layers and not self._told_of_turns:
             self._told_of_turns = True
             _logger.info("requests to %s take turns: %s cannot hold several prompts", self.name, ", ".join(layers))
@@ -193,15 +185,7 @@ class HFEngine:
             ConfigurationError: See `layout`; or the candidates do not fit into memory.
         """
         check_fits_context(request, self.context_length, name=self.name)
-        widths = self._recorded_widths(request)
-        check_fits_memory(
-            request,
-            self._shape,
-            self._device,
-            widths,
-            shares_prompt=self._shares_prompts,
-            free_caches=self._free_caches,
-        )
+        self._memory.check(request, self._recorded_widths(request), free_caches=self._free_caches)
 
     def fitting_token_limit(self, request: GenerationRequest) -> int:
         """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
@@ -210,8 +194,7 @@ class HFEngine:
             UnsupportedModelError: See `layout`.
             ConfigurationError: See `layout`.
         """
-        widths = self._recorded_widths(request)
-        return fitting_token_limit(request, self._shape, self._device, widths, shares_prompt=self._shares_prompts)
+        return self._memory.fitting_token_limit(request, self._recorded_widths(request))
 
     @torch.inference_mode()
     def prefill(self, request: GenerationRequest) -> HFPrefill:
@@ -233,8 +216,8 @@ class HFEngine:
         started = time.perf_counter()
         prompt = torch.tensor([list(request.prompt_ids)], device=self._device)
         setup = self._setups.build(prompt, request)
-        batch = self._batch_for(setup.cache)
-        if self.rows and batch is not self._batch:
+        batch = self._batches.for_request(setup.cache)
+        if self.rows and batch is not self._batches.current:
             msg = f"the request needs another kind of cache than the running ones of {self.name}; wait for them to end"
             raise GenerationError(msg)
         cache, read = batch.open(setup.cache, request.prompt_ids[:-1])
@@ -256,11 +239,8 @@ class HFEngine:
             msg = f"{prefill.tokens_left} tokens of the prompt have not been read; call advance() until none is left"
             raise GenerationError(msg)
         request, setup = prefill.request, prefill.setup
-        n, read = request.sampling.n, request.prompt_ids[:-1]
-        if isinstance(prefill.cache, SharedPrefixCache):
-            self._shared.join(prefill.cache, read, n)
-        else:
-            self._plain.join(prefill.cache, read, n)
+        n = request.sampling.n
+        self._batches.join(prefill.cache, request.prompt_ids[:-1], n)
         generation = HFGeneration(
             request=request,
             layout=self._recorder.layout(request.recording),
@@ -355,54 +335,23 @@ class HFEngine:
                 "processes by the method 'spawn'"
             )
             raise GenerationError(msg)
-        self._begin_batches()
+        self._batches.clear()
         self._generations = []
 
-    def _begin_batches(self) -> None:
-        self._plain = BatchCache(self._device, self._prefixes)
-        self._shared = SharedPrefixBatch(self.model, self._prefixes)
-
-    def _batch_for(self, cache: Cache) -> BatchCache | SharedPrefixBatch:
-        """Return the batch for a request, chosen by the type of cache that transformers made for it."""
-        return self._shared if self._shares_prompts and not unshareable_layers(cache) else self._plain
-
     def _read(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> None:
-        batch = self._shared if isinstance(cache, SharedPrefixCache) else self._plain
-        with self._model_lock, batch.attention(cache):
+        with self._model_lock, self._batches.attention(cache):
             self._forward(tokens, positions, None, cache)
         if isinstance(cache, SharedPrefixCache):
             cache.advance(tokens.shape[1])
 
     def _free_caches(self) -> None:
-        self._prefixes.clear()
+        self._batches.prefixes.clear()
         if self._captured is not None:
             with self._model_lock:
                 self._captured.free()
 
-    def _captured_steps(self, compile: Literal["auto"] | bool) -> CapturedSteps | None:  # noqa: A002 - as above
-        """Return what captures the steps; None if the model is to take them itself."""
-        if not compile:
-            return None
-        required = compile is True
-        if graphs_for(self._device) is None:
-            if required:
-                msg = f"compile=True captures CUDA graphs, and {self.name} is on {self._device}; leave it out"
-                raise ConfigurationError(msg)
-            return None
-        with self._model_lock:
-            obstacle = capture_obstacle(self.model)
-        if not obstacle and not self._shares_prompts:
-            obstacle = "its candidates keep their prompts in another cache"
-        if obstacle and required:
-            msg = f"the steps of {self.name} cannot be captured, as compile=True requires: {obstacle}; leave it out"
-            raise UnsupportedModelError(msg)
-        if obstacle:
-            _logger.info("the steps of %s are not captured: %s", self.name, obstacle)
-            return None
-        return CapturedSteps(self.model, self._forward, self._recorder, required=required)
-
     def _prepare_captured(self, steps: DecodingSteps) -> StepsOfRows | None:
-        cache = self._shared.cache
+        cache = self._batches.shared_cache
         if self._captured is None or cache is None or not cache.rows:
             return None
         return self._captured.prepare(
@@ -414,7 +363,7 @@ class HFEngine:
         )
 
     def _decode(self, steps: DecodingSteps, recorder: StepRecorder | None, captured: StepsOfRows | None) -> None:
-        rows, batch = self.rows, self._batch
+        rows, batch = self.rows, self._batches.current
         assert batch.cache is not None
         positions, mask = batch.step_inputs()
         while steps.count < steps.limit:
@@ -460,7 +409,7 @@ class HFEngine:
             at += generation.rows_before_compaction
         rows = torch.cat(keep) if keep else torch.zeros(0, dtype=torch.long)
         if len(rows) < self.rows:
-            self._batch.keep(rows)
+            self._batches.current.keep(rows)
 
     def _find(self, generation: Generation) -> HFGeneration:
         for mine in self._generations:

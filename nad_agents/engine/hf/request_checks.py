@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -16,7 +16,7 @@ from nad_agents.exceptions import ConfigurationError, PromptError, PromptTooLong
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
 
-__all__ = ["check_fits_context", "check_fits_memory", "fitting_rows", "fitting_token_limit"]
+__all__ = ["RequestMemory", "check_fits_context"]
 
 _SHARE = 0.5
 """Share of the available memory that a default token limit may take, so that other requests have room too."""
@@ -56,118 +56,97 @@ def check_fits_context(request: GenerationRequest, context_length: int | None, *
     raise PromptTooLongError(msg)
 
 
-def check_fits_memory(
-    request: GenerationRequest,
-    shape: ModelShape,
-    device: torch.device,
-    widths: Sequence[int],
-    *,
-    shares_prompt: bool,
-    free_caches: Callable[[], None],
-) -> None:
-    """Refuse a request whose candidates do not fit into the memory that is available now.
+@dataclass(frozen=True)
+class RequestMemory:
+    """Holds the memory that candidates of a model take against the memory that is available.
 
-    Args:
-        request: The request.
+    Attributes:
         shape: The model's dimensions.
         device: The model's device.
-        widths: Feed-forward width of each recorded layer.
         shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
-        free_caches: Frees what earlier requests have left behind; called before a request is refused.
-
-    Raises:
-        ConfigurationError: The candidates do not fit.
     """
-    sampling, shared = request.sampling, device.type != "cuda"
-    need = _need(request, shape, device, widths, shares_prompt=shares_prompt)
 
-    def check() -> None:
-        available, host = _available(device)
-        check_memory(need, sampling.n, sampling.max_new_tokens, device=available, host=host, shared=shared)
+    shape: ModelShape
+    device: torch.device
+    shares_prompt: bool
 
-    try:
-        check()
-    except ConfigurationError:
-        # memory that earlier requests left unused counts as taken until it is returned
-        free_caches()
-        return_free_memory()
-        check()
+    def check(self, request: GenerationRequest, widths: Sequence[int], *, free_caches: Callable[[], None]) -> None:
+        """Refuse a request whose candidates do not fit into the memory that is available now.
 
+        Args:
+            request: The request.
+            widths: Feed-forward width of each recorded layer.
+            free_caches: Frees what earlier requests have left behind; called before a request is refused.
 
-def fitting_token_limit(
-    request: GenerationRequest,
-    shape: ModelShape,
-    device: torch.device,
-    widths: Sequence[int],
-    *,
-    shares_prompt: bool,
-) -> int:
-    """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
+        Raises:
+            ConfigurationError: The candidates do not fit.
+        """
+        sampling, shared = request.sampling, self.device.type != "cuda"
+        need = self._need(request, widths)
 
-    Args:
-        request: The request.
-        shape: The model's dimensions.
-        device: The model's device.
-        widths: Feed-forward width of each recorded layer.
-        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
+        def check() -> None:
+            available, host = _available(self.device)
+            check_memory(need, sampling.n, sampling.max_new_tokens, device=available, host=host, shared=shared)
 
-    Returns:
-        The token limit; 0 if the prompt alone takes more.
-    """
-    sampling = request.sampling
-    on_device, on_host = _available(device)
+        try:
+            check()
+        except ConfigurationError:
+            # memory that earlier requests left unused counts as taken until it is returned
+            free_caches()
+            return_free_memory()
+            check()
 
-    def fits(limit: int) -> bool:
-        limited = replace(request, sampling=sampling.model_copy(update={"max_new_tokens": limit}))
-        wanted = _need(limited, shape, device, widths, shares_prompt=shares_prompt)(sampling.n)
-        if device.type != "cuda":
-            return on_device is None or wanted.total <= _SHARE * on_device
-        device_fits = on_device is None or wanted.device <= _SHARE * on_device
-        return device_fits and (on_host is None or wanted.kept <= _SHARE * on_host)
+    def fitting_token_limit(self, request: GenerationRequest, widths: Sequence[int]) -> int:
+        """Return the largest token limit, up to the request's, whose candidates take half of the available memory.
 
-    # the need grows with every token
-    return bisect_left(range(1, sampling.max_new_tokens + 1), True, key=lambda limit: not fits(limit))
+        Args:
+            request: The request.
+            widths: Feed-forward width of each recorded layer.
 
+        Returns:
+            The token limit; 0 if the prompt alone takes more.
+        """
+        sampling = request.sampling
+        on_device, on_host = _available(self.device)
 
-def fitting_rows(shape: ModelShape, device: torch.device, widths: Sequence[int], *, shares_prompt: bool) -> int:
-    """Return how many recorded candidates of usual length take half of the memory that is available on a GPU.
+        def fits(limit: int) -> bool:
+            limited = replace(request, sampling=sampling.model_copy(update={"max_new_tokens": limit}))
+            wanted = self._need(limited, widths)(sampling.n)
+            if self.device.type != "cuda":
+                return on_device is None or wanted.total <= _SHARE * on_device
+            device_fits = on_device is None or wanted.device <= _SHARE * on_device
+            return device_fits and (on_host is None or wanted.kept <= _SHARE * on_host)
 
-    Args:
-        shape: The model's dimensions.
-        device: The model's device.
-        widths: Feed-forward width of each layer.
-        shares_prompt: Whether all candidates attend to one copy of the prompt's keys and values.
+        # the need grows with every token
+        return bisect_left(range(1, sampling.max_new_tokens + 1), True, key=lambda limit: not fits(limit))
 
-    Returns:
-        Number of rows, from 1 to 2,048.
-    """
-    available = available_device_memory(device) or 0
-    sampling = SamplingConfig(max_new_tokens=_USUAL_TOKENS, seed=0)
-    request = GenerationRequest((0,) * _USUAL_TOKENS, sampling, RecordingConfig())
-    need = _need(request, shape, device, widths, shares_prompt=shares_prompt)
-    return max(1, bisect_left(range(1, _MOST_ROWS + 1), True, key=lambda n: need(n).device > _SHARE * available))
+    def fitting_rows(self, widths: Sequence[int]) -> int:
+        """Return how many recorded candidates of usual length take half of the memory that is available on a GPU.
 
+        Args:
+            widths: Feed-forward width of each layer.
 
-def _need(
-    request: GenerationRequest,
-    shape: ModelShape,
-    device: torch.device,
-    widths: Sequence[int],
-    *,
-    shares_prompt: bool,
-) -> Callable[[int], MemoryNeed]:
-    """Return a function that maps a number of candidates to the memory that they take."""
-    return partial(
-        memory_need,
-        shape,
-        request.sampling,
-        len(request.prompt_ids),
-        recording=request.recording,
-        widths=widths,
-        chunk_size=request.chunk_size,
-        on_heap=device.type == "cpu",
-        shares_prompt=shares_prompt,
-    )
+        Returns:
+            Number of rows, from 1 to 2,048.
+        """
+        available = available_device_memory(self.device) or 0
+        sampling = SamplingConfig(max_new_tokens=_USUAL_TOKENS, seed=0)
+        need = self._need(GenerationRequest((0,) * _USUAL_TOKENS, sampling, RecordingConfig()), widths)
+        return max(1, bisect_left(range(1, _MOST_ROWS + 1), True, key=lambda n: need(n).device > _SHARE * available))
+
+    def _need(self, request: GenerationRequest, widths: Sequence[int]) -> Callable[[int], MemoryNeed]:
+        """Return a function that maps a number of candidates to the memory that they take."""
+        return partial(
+            memory_need,
+            self.shape,
+            request.sampling,
+            len(request.prompt_ids),
+            recording=request.recording,
+            widths=widths,
+            chunk_size=request.chunk_size,
+            on_heap=self.device.type == "cpu",
+            shares_prompt=self.shares_prompt,
+        )
 
 
 def _available(device: torch.device) -> tuple[int | None, int | None]:

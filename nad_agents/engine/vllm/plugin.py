@@ -20,9 +20,9 @@ from nad_agents.engine.vllm.model_runners import check_runner, wrap_runner
 from nad_agents.engine.vllm.worker_recorder import RecordedModel, WorkerRecorder
 from nad_agents.exceptions import UnsupportedModelError
 
-__all__ = ["GRAPH_VERSION", "register"]
+__all__ = ["register"]
 
-GRAPH_VERSION = "nad_agents-2"
+_GRAPH_VERSION = "nad_agents-2"
 """Part of the key of vLLM's compile cache, since the copies are part of the compiled model."""
 
 _UNKNOWN_ROWS = (
@@ -63,7 +63,7 @@ def register() -> None:
 def _salt() -> str:
     from hashlib import sha256
 
-    return sha256(GRAPH_VERSION.encode()).hexdigest()[:4]
+    return sha256(_GRAPH_VERSION.encode()).hexdigest()[:4]
 
 
 def _record_after_loading(worker: Any) -> None:

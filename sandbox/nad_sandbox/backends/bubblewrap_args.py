@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, bootstrap_source, session_settings
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, session_settings
 from nad_sandbox.base import Limits, SandboxUnavailableError
 from nad_sandbox.image.pytest_files import PACKAGES
+from nad_sandbox.isolation.bootstrap import bootstrap_source
 from nad_sandbox.isolation.policy import SCRATCH, SHARED_MEMORY, WORKDIR, scratch_options, shared_memory_mb
 from nad_sandbox.isolation.sandbox_user import NOBODY, NOGROUP, fresh_user
 from nad_sandbox.isolation.seccomp_filter import compile_filter

@@ -96,18 +96,7 @@ class BubblewrapProcess:
         )
         self.goes_on = ended.goes_on
         self._harnesses.add(harness)
-        returncode = None if ended.timed_out or ended.cancelled else ended.returncode
-        stderr = ended.stderr.text()
-        return ExecResult(
-            returncode,
-            ended.stdout.text(),
-            stderr,
-            duration=ended.duration,
-            timed_out=ended.timed_out,
-            oom_killed=self._ran_out_of_memory(returncode, stderr),
-            output_truncated=ended.stdout.truncated or ended.stderr.truncated,
-            python_version=self._python_version,
-        )
+        return ended.result(self._ran_out_of_memory, self._python_version)
 
     def kill(self) -> None:
         """Kill the sandbox's first process, and with it all others; on return all have ended."""

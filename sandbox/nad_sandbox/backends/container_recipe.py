@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, bootstrap_source, session_settings
+from nad_sandbox.backends.launcher import BOOTSTRAP_FLAGS, Lifetime, session_settings
 from nad_sandbox.base import Limits
+from nad_sandbox.isolation.bootstrap import bootstrap_source
 from nad_sandbox.isolation.policy import (
     SCRATCH,
     SHARED_MEMORY,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib import resources
 from typing import Literal
 
 from nad_sandbox.base import Limits
@@ -13,7 +11,6 @@ __all__ = [
     "READY_SIZE",
     "START_SECONDS",
     "Lifetime",
-    "bootstrap_source",
     "hit_memory_rlimit",
     "python_version",
     "rlimits",
@@ -33,12 +30,6 @@ Lifetime = Literal["programs", "session", "background session"]
 """What a sandbox is for: programs that share nothing, or a session whose programs share files, and processes too."""
 
 _READY = b"\x06"
-
-
-@cache
-def bootstrap_source() -> str:
-    """Return the text of the bootstrap program, for ``python3 -c``."""
-    return resources.files("nad_sandbox.isolation").joinpath("bootstrap.py").read_text(encoding="utf-8")
 
 
 def session_settings(lifetime: Lifetime) -> dict[str, bool] | None:

@@ -12,12 +12,12 @@ from nad_sandbox.backends.launcher import (
     BOOTSTRAP_FLAGS,
     READY_SIZE,
     START_SECONDS,
-    bootstrap_source,
     hit_memory_rlimit,
     python_version,
     rlimits,
 )
 from nad_sandbox.base import ExecResult, Limits
+from nad_sandbox.isolation.bootstrap import bootstrap_source
 from nad_sandbox.ownership.temp_folders import owned_folder
 from nad_sandbox.process.supervisor import kill_group, read_ready_message, supervise
 from nad_sandbox.program import Program
@@ -69,16 +69,4 @@ class UnsafeLocalSandbox(ThreadedSandbox):
             finally:
                 kill_group(process)
                 process.wait()
-        killed = ended.timed_out or ended.cancelled
-        returncode = None if killed else ended.returncode
-        stderr = ended.stderr.text()
-        return ExecResult(
-            returncode,
-            ended.stdout.text(),
-            stderr,
-            duration=ended.duration,
-            timed_out=ended.timed_out,
-            oom_killed=hit_memory_rlimit(returncode, stderr),
-            output_truncated=ended.stdout.truncated or ended.stderr.truncated,
-            python_version=python_version(message) or "",
-        )
+        return ended.result(hit_memory_rlimit, python_version(message) or "")

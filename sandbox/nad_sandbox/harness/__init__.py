@@ -19,9 +19,12 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from importlib import resources
+
+from nad_sandbox.joined_source import joined_source, module_source
 
 __all__ = ["file_transfer_source", "judge_source", "observer_source"]
+
+_PACKAGE = "nad_sandbox.harness"
 
 _JUDGE = (
     "equality.py",
@@ -47,7 +50,7 @@ def judge_source() -> str:
     The bootstrap program calls its function ``main``. Tests that need pytest find it in the sandbox; see
     `nad_sandbox.image.pytest_files`.
     """
-    return "from __future__ import annotations\n" + "\n".join(map(_module, _JUDGE))
+    return joined_source(_PACKAGE, _JUDGE)
 
 
 @cache
@@ -65,8 +68,5 @@ def file_transfer_source() -> str:
 
 
 def _module(name: str) -> str:
-    """Return a module's source without the imports that are needed only while the modules are separate files."""
-    text = resources.files("nad_sandbox.harness").joinpath(name).read_text(encoding="utf-8")
-    text = re.sub(r"^from nad_sandbox\.harness\.\w+ import (\([^)]*\).*|.*)$", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^OBSERVED_PROGRAM = globals.*$", "", text, flags=re.MULTILINE)
-    return text.replace("from __future__ import annotations\n", "")
+    """Return a module's source without the lines that are needed only while the modules are separate files."""
+    return re.sub(r"^OBSERVED_PROGRAM = globals.*$", "", module_source(_PACKAGE, name), flags=re.MULTILINE)

@@ -19,12 +19,12 @@ from nad_sandbox.ownership.temp_folders import owned_folder
 if TYPE_CHECKING:
     import docker
 
-__all__ = ["IMAGE", "IMAGE_VERSION", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
+__all__ = ["IMAGE", "OFFICIAL_IMAGE", "BuildMethod", "build_image"]
 
-IMAGE_VERSION = "3"
+_IMAGE_VERSION = "3"
 """Version of the image, which changes only when the image's recipe changes, not with every release."""
 
-IMAGE = f"nad-sandbox:{IMAGE_VERSION}"
+IMAGE = f"nad-sandbox:{_IMAGE_VERSION}"
 """The image that `DockerSandbox` uses unless told otherwise."""
 
 OFFICIAL_IMAGE = "python:3.13-slim"

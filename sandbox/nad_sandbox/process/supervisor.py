@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from nad_sandbox.base import SandboxFailureError
+from nad_sandbox.base import ExecResult, SandboxFailureError
 from nad_sandbox.process.capped_output import CappedOutput
 from nad_sandbox.process.marked_output import MarkedOutput
 from nad_sandbox.program import END_PROGRAM
@@ -54,6 +54,27 @@ class Supervised:
     def goes_on(self) -> bool:
         """Whether the bootstrap program waits for another program."""
         return isinstance(self.stdout, MarkedOutput) and self.stdout.goes_on
+
+    def result(self, out_of_memory: Callable[[int | None, str], bool], python_version: str) -> ExecResult:
+        """Return what the caller of the sandbox is told.
+
+        Args:
+            out_of_memory: Whether a program with an exit status, None if it was killed, and a standard error ran out of
+                memory.
+            python_version: Version of the sandbox's Python.
+        """
+        returncode = None if self.timed_out or self.cancelled else self.returncode
+        stderr = self.stderr.text()
+        return ExecResult(
+            returncode,
+            self.stdout.text(),
+            stderr,
+            duration=self.duration,
+            timed_out=self.timed_out,
+            oom_killed=out_of_memory(returncode, stderr),
+            output_truncated=self.stdout.truncated or self.stderr.truncated,
+            python_version=python_version,
+        )
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -17,10 +17,10 @@ SERVER = """
 import base64, json, os, sys
 from nad_sandbox import Limits, SandboxError
 from nad_sandbox import BubblewrapSandbox, CodeVerifier
-from nad_sandbox.backends.launcher import bootstrap_source
 from nad_sandbox.harness import file_transfer_source, judge_source
 from nad_sandbox.harness.launch import run_harness
 from nad_sandbox.image.pytest_files import find_pytest
+from nad_sandbox.isolation.bootstrap import bootstrap_source
 bootstrap_source(), file_transfer_source(), judge_source(), find_pytest()
 if os.geteuid() == 0:
     os.chdir("/")

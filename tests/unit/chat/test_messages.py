@@ -1,7 +1,7 @@
 """Messages rewritten so that a model's chat template takes them."""
 
 from nad_agents.chat.messages import fit_template
-from nad_agents.prompt import template_source
+from nad_agents.chat_template import template_source
 from nad_agents.testing import byte_tokenizer
 
 CALL = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "é"}}}

@@ -4,9 +4,10 @@ import numpy as np
 
 from nad_agents.evaluation.measures import ProblemMeasures
 from nad_agents.evaluation.plan import Plan
-from nad_agents.evaluation.variants import SWEPT, Variant
+from nad_agents.evaluation.variants import SWEPT, Variant, position_sweep
 
 PLAN = Plan(tuple(Variant(name, name) for name in SWEPT))
+SWEEPING = Plan(PLAN.standard, {"position": position_sweep((32,))}, (2,))
 
 
 def measured(name, correct, rankings, *, tokens=None, examples=None, sweeps=None, subsets=None, scores=None):
@@ -39,3 +40,15 @@ def measured(name, correct, rankings, *, tokens=None, examples=None, sweeps=None
 def same_everywhere(name, correct, ranking, **more):
     """A problem that all variants of `PLAN` rank alike."""
     return measured(name, correct, [ranking] * len(PLAN.standard), **more)
+
+
+def swept(name, correct, early, late):
+    """A problem on which every selector picks `early` after 32 tokens and `late` in the end."""
+    rankings = [early, *(i for i in range(4) if i != early)]
+    whole = [late, *(i for i in range(4) if i != late)]
+    variants = len(SWEPT)
+    # one more in the sweep: knn without the shared start
+    sweeps = {"position": {32: np.array([rankings] * (variants + 1)), -1: np.array([whole] * (variants + 1))}}
+    subsets = {2: np.full(variants, 0.5)}
+    tokens = [40, 50, 60, 70]
+    return measured(name, correct, [whole] * variants, tokens=tokens, sweeps=sweeps, subsets=subsets)

@@ -4,24 +4,8 @@ import numpy as np
 import pytest
 
 from nad_agents.evaluation.held_out import choose_on_half, repeat_splits, split_half
-from nad_agents.evaluation.plan import Plan
-from nad_agents.evaluation.variants import SWEPT, position_sweep, weight_sweep
+from nad_agents.evaluation.variants import weight_sweep
 from tests.unit.evaluation.handmade_measures import PLAN, measured, same_everywhere
-
-
-def swept(name, correct, early, late):
-    """A problem on which every selector picks `early` after 32 tokens and `late` in the end."""
-    rankings = [early, *(i for i in range(4) if i != early)]
-    whole = [late, *(i for i in range(4) if i != late)]
-    variants = len(SWEPT)
-    # one more in the sweep: knn without the shared start
-    sweeps = {"position": {32: np.array([rankings] * (variants + 1)), -1: np.array([whole] * (variants + 1))}}
-    subsets = {2: np.full(variants, 0.5)}
-    tokens = [40, 50, 60, 70]
-    return measured(name, correct, [whole] * variants, tokens=tokens, sweeps=sweeps, subsets=subsets)
-
-
-SWEEPING = Plan(PLAN.standard, {"position": position_sweep((32,))}, (2,))
 
 
 def test_half_of_the_problems_whatever_their_number_and_order():

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 
-from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.sweeps import frontier, sweep_points, tokens_needed, tokens_spent
-from nad_agents.evaluation.variants import SWEPT, Variant, position_sweep
+from nad_agents.evaluation.variants import Variant
 from nad_agents.neurons.activated_sets import ComparisonConfig
-from tests.unit.evaluation.handmade_measures import PLAN, measured, same_everywhere
+from tests.unit.evaluation.handmade_measures import SWEEPING, same_everywhere, swept
 
 
 @pytest.mark.parametrize(
@@ -41,21 +40,6 @@ def test_empty_candidates_do_not_end_the_common_prefix():
     shortest = Variant("shortest", "shortest")
     assert tokens_needed(shortest, same_everywhere("a", [1, 0, 0], [0, 1, 2], tokens=[0, 40, 100]), 2) == 40 + 100
     assert tokens_needed(shortest, same_everywhere("a", [1, 0], [0, 1], tokens=[0, 0]), 0) == 0
-
-
-def swept(name, correct, early, late):
-    """A problem on which every selector picks `early` after 32 tokens and `late` in the end."""
-    rankings = [early, *(i for i in range(4) if i != early)]
-    whole = [late, *(i for i in range(4) if i != late)]
-    variants = len(SWEPT)
-    # one more in the sweep: knn without the shared start
-    sweeps = {"position": {32: np.array([rankings] * (variants + 1)), -1: np.array([whole] * (variants + 1))}}
-    subsets = {2: np.full(variants, 0.5)}
-    tokens = [40, 50, 60, 70]
-    return measured(name, correct, [whole] * variants, tokens=tokens, sweeps=sweeps, subsets=subsets)
-
-
-SWEEPING = Plan(PLAN.standard, {"position": position_sweep((32,))}, (2,))
 
 
 def test_points_of_a_sweep():

@@ -10,7 +10,7 @@ from langchain_nad import GenerationTimeoutError
 from nad_agents import GenerationError, PromptError
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
-from tests.unit.event_loops import a_free_loop, held_in_step, until_idle
+from tests.unit.event_loops import a_free_loop, check_that_cancelling_ends, held_in_step, until_idle
 from tests.unit.langchain.chats import tiny_chat, tiny_decoder
 from tests.unit.langchain.streams import Listener
 
@@ -41,14 +41,7 @@ async def test_the_event_loop_is_never_blocked():
 async def test_a_cancelled_task_stops_the_generation():
     decoder = tiny_decoder()
     chat = tiny_chat(decoder=decoder, max_tokens=450, n=16)
-    with held_in_step(decoder, 1) as begun:
-        task = asyncio.create_task(chat.ainvoke("hello"))
-        while not begun:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await until_idle(decoder, begun, 1)
+    await check_that_cancelling_ends(decoder, chat.ainvoke("hello"))
 
 
 async def test_leaving_a_stream_stops_the_generation():
@@ -64,14 +57,7 @@ async def test_leaving_a_stream_stops_the_generation():
         async for _ in chat.astream("hello"):
             pass
 
-    with held_in_step(decoder, 1) as begun:
-        task = asyncio.create_task(read())
-        while not begun:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await until_idle(decoder, begun, 1)
+    await check_that_cancelling_ends(decoder, read())
 
 
 async def test_concurrent_calls_share_the_engine():

@@ -1,7 +1,5 @@
 """The completion model: prompts as they are, one generation each, evidence in generation_info."""
 
-import asyncio
-
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.load import dumpd, load
@@ -10,7 +8,7 @@ from langchain_nad import NADLLM
 from nad_agents import ConfigurationError
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import byte_tokenizer
-from tests.unit.event_loops import held_in_step, until_idle
+from tests.unit.event_loops import check_that_cancelling_ends
 from tests.unit.langchain.chats import NEURONS, SAMPLING, tiny_decoder
 
 
@@ -65,14 +63,7 @@ async def test_without_blocking():
     assert await llm.ainvoke("hello") == llm.invoke("hello")
     assert "".join([piece async for piece in llm.astream("hello")]) == llm.invoke("hello")
     long = tiny_llm(max_tokens=450, n=16)
-    with held_in_step(long.get_decoder(), 1) as begun:
-        task = asyncio.create_task(long.ainvoke("hello"))
-        while not begun:
-            await asyncio.sleep(0.005)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-    await until_idle(long.get_decoder(), begun, 1)
+    await check_that_cancelling_ends(long.get_decoder(), long.ainvoke("hello"))
 
 
 @pytest.mark.filterwarnings("ignore:The function `load` is in beta")

@@ -9,7 +9,7 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 
 from nad_agents import PromptError
-from tests.unit.event_loops import a_free_loop, held_in_step, until_idle
+from tests.unit.event_loops import a_free_loop, check_that_cancelling_ends, held_in_step, until_idle
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import Song, roomy_llm, tiny_llm
 
@@ -44,14 +44,7 @@ async def test_a_cancelled_task_stops_the_generation():
     decoder = tiny_decoder()
     llm = tiny_llm(decoder=decoder, max_tokens=450, n=16)
     for ask in (llm.achat(HELLO), llm.acomplete("hello")):
-        with held_in_step(decoder, 1) as begun:
-            task = asyncio.create_task(ask)
-            while not begun:
-                await asyncio.sleep(0.005)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-        await until_idle(decoder, begun, 1)
+        await check_that_cancelling_ends(decoder, ask)
 
 
 async def test_leaving_a_stream_stops_the_generation():

@@ -11,7 +11,7 @@ from nad_sandbox import AutoSandbox, SandboxUnavailableError, UnsafeLocalSandbox
 
 from nad_agents import ModelLoadError, PromptError, SamplingConfig
 from nad_agents.testing import ScriptedAnswer, ScriptedDecoder
-from tests.unit.event_loops import held_in_step, until_idle
+from tests.unit.event_loops import check_that_cancelling_ends
 from tests.unit.langchain.chats import tiny_decoder
 
 WRONG = "```python\ndef add(a, b):\n    return a - b\n```"
@@ -170,11 +170,4 @@ async def test_a_call_waits_for_the_model_and_learns_why_there_is_none():
 async def test_a_cancelled_call_stops_the_generation(mode):
     decoder = tiny_decoder(sampling=SamplingConfig(n=16, max_new_tokens=450))
     async with client(decoder, mode=mode) as mcp:
-        with held_in_step(decoder, 1) as begun:
-            call = asyncio.create_task(mcp.call_tool("best_of_n", {"prompt": "hello"}))
-            while not begun:
-                await asyncio.sleep(0.005)
-            call.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await call
-        await until_idle(decoder, begun, 1)
+        await check_that_cancelling_ends(decoder, mcp.call_tool("best_of_n", {"prompt": "hello"}))

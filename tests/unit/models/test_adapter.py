@@ -5,6 +5,7 @@ import json
 import pytest
 import safetensors.torch
 import torch
+from huggingface_hub import constants
 from transformers.pytorch_utils import Conv1D
 
 from nad_agents import NADConfig, NeuronAgreementDecoder, SamplingConfig
@@ -150,8 +151,15 @@ class TestRefused:
             load_model(saved[0], adapter=self.adapter(tmp_path / "classifier", task_type="SEQ_CLS"))
 
     def test_not_on_this_machine(self, saved):
-        with pytest.raises(ModelLoadError, match="owner/lora is not on this machine"):
+        with pytest.raises(ModelLoadError, match="the adapter owner/lora is not on this machine") as error:
             load_model(saved[0], adapter="owner/lora")
+        assert constants.HF_HUB_CACHE in str(error.value)
+        assert "give a folder that PEFT saved" in str(error.value)
+        assert "GGUF" not in str(error.value)
+
+    def test_a_name_that_is_no_hub_id(self, saved):
+        with pytest.raises(ModelLoadError, match="adapter='a b' is neither a file nor a folder here"):
+            load_model(saved[0], adapter="a b")
 
 
 class TestDoesNotFit:

@@ -4,7 +4,8 @@ import pytest
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.activated_sets import ComparisonConfig
-from nad_agents.selection import check_configuration, rank_rollouts
+from nad_agents.ranking import rank_rollouts
+from nad_agents.selection import check_configuration
 from nad_agents.selectors import Auto, Behaviour, Majority, NADFusion, get_selector, rank
 from nad_agents.types import NADConfig, SamplingConfig
 from tests.unit.builders import WordObserver, make_group, make_rollout

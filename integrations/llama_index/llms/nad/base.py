@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import aclosing, closing
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -20,14 +20,11 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.prompts import BasePromptTemplate
-from llama_index.core.types import PydanticProgramMode
 from llama_index.llms.nad.messages import openai_tool, template_messages
 from llama_index.llms.nad.outputs import LlamaIndexChat, as_completion, tool_selections
-from llama_index.llms.nad.structured import PartialObjects, parsed_object, report_start, schema_arguments
-from pydantic import BaseModel, Field, PrivateAttr
+from llama_index.llms.nad.structured_llm import StructuredLLM
+from pydantic import Field, PrivateAttr
 
 from nad_agents.chat.local_chat_model import LocalChatModel
 from nad_agents.chat.output_spec import OUTPUT_ARGUMENTS
@@ -41,13 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = ["NADLLM"]
 
-M = TypeVar("M", bound=BaseModel)
-
 Prompt = Sequence[ChatMessage] | str
 """A conversation, or text that the model continues as it is."""
 
 
-class NADLLM(LocalChatModel, FunctionCallingLLM):
+class NADLLM(LocalChatModel, StructuredLLM):
     """A local Hugging Face model that answers with the best of N candidates.
 
     The candidates are sampled in one batch and ranked by how much their activated neurons agree
@@ -327,94 +322,10 @@ class NADLLM(LocalChatModel, FunctionCallingLLM):
             raise ValueError(msg)
         return selections
 
-    # --- objects of a class ---
-
-    def structured_predict(
-        self,
-        output_cls: type[M],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> M:
-        """Answer with an object of a class; a grammar holds every candidate to the class's schema.
-
-        Args:
-            output_cls: A pydantic class.
-            prompt: The prompt.
-            llm_kwargs: Arguments of the call; see `chat`.
-            **prompt_args: Variables of the prompt.
-
-        Raises:
-            StructuredOutputError: The token limit cut the object off, or the class refuses it by a rule that its
-                schema does not say.
-            ConfigurationError: The schema cannot be turned into a grammar; the message names the part.
-        """
-        if not self._held_by_grammar:
-            return cast("M", super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
-        report_start(output_cls, prompt, prompt_args)
-        messages = self._format_messages(prompt, prompt_args)
-        return parsed_object(self.chat(messages, **schema_arguments(output_cls, llm_kwargs)), output_cls)
-
-    async def astructured_predict(
-        self,
-        output_cls: type[M],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> M:
-        """Answer as `structured_predict` does without blocking the event loop."""
-        if not self._held_by_grammar:
-            return cast("M", await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args))
-        report_start(output_cls, prompt, prompt_args)
-        messages = self._format_messages(prompt, prompt_args)
-        return parsed_object(await self.achat(messages, **schema_arguments(output_cls, llm_kwargs)), output_cls)
-
-    def stream_structured_predict(
-        self,
-        output_cls: type[M],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Any, None, None]:
-        """Stream the object of `structured_predict` as it grows.
-
-        Unfinished objects are of a class with the same fields that accepts any value; the last one is of `output_cls`.
-        """
-        if not self._held_by_grammar:
-            yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-            return
-        report_start(output_cls, prompt, prompt_args)
-        messages = self._format_messages(prompt, prompt_args)
-        with closing(self.stream_chat(messages, **schema_arguments(output_cls, llm_kwargs))) as responses:
-            yield from PartialObjects(output_cls).of(responses)
-
-    async def astream_structured_predict(
-        self,
-        output_cls: type[M],
-        prompt: BasePromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Any, None]:
-        """Stream as `stream_structured_predict` does without blocking the event loop."""
-        if not self._held_by_grammar:
-            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-
-        async def generate() -> AsyncGenerator[Any, None]:
-            report_start(output_cls, prompt, prompt_args)
-            messages = self._format_messages(prompt, prompt_args)
-            responses = await self.astream_chat(messages, **schema_arguments(output_cls, llm_kwargs))
-            async with aclosing(responses):
-                async for partial in PartialObjects(output_cls).aof(responses):
-                    yield partial
-
-        return generate()
-
     @property
-    def _held_by_grammar(self) -> bool:
-        return self.is_chat_model and self.pydantic_program_mode == PydanticProgramMode.DEFAULT
-
-    def _format_messages(self, prompt: BasePromptTemplate, variables: dict[str, Any]) -> list[ChatMessage]:
-        return self._extend_messages(prompt.format_messages(llm=self, **variables))
+    def held_by_grammar(self) -> bool:
+        """Whether a grammar holds objects of a class to its schema: for chat models, unless a program mode is set."""
+        return self.is_chat_model and super().held_by_grammar
 
 
 def _in_event_loop() -> bool:

@@ -9,5 +9,6 @@ step (tokens, positions) is a tensor.
 - `static_cache`: the buffers, which the suffixes of `SharedPrefixCache` become views of, and the cache over them
 - `captured_steps`: which graph a batch of rows takes, and what a step does beside the graph
 - `self_check`: whether the graph computes what the model's own step computes, and how much faster
+- `compile_option`: whether an engine's steps are captured at all
 - `support`: which models' steps can be captured, and why others cannot
 """

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["without_waiting"]
+__all__ = ["BasicOperationMode", "selects_by_truth_values", "without_waiting"]
 
 _READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "masked_select", "argwhere", "lift_fresh"}
 _READS |= {"_pin_memory", "unique", "_unique2", "unique_dim", "unique_consecutive", "bincount"}
@@ -59,14 +59,34 @@ def _synchronizations() -> Iterator[None]:
         raise RuntimeError(f"the host waits for the device: {waits[0]}")
 
 
-class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
+class BasicOperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped
+    """Runs what is called within it as torch's basic operations, of which each goes through `run`."""
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        # in inference mode, functions that are made of others come whole
+        # in inference mode, functions that are made of others, such as `to` and `reshape`, come whole
         with self:
             parts = func.decompose(*args, **kwargs)
-        if parts is not NotImplemented:
-            return parts
+        return self.run(func, args, kwargs) if parts is NotImplemented else parts
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operation and return its result."""
+        raise NotImplementedError
+
+
+def selects_by_truth_values(name: str, args: tuple[Any, ...]) -> bool:
+    """Return whether a call of a torch function picks elements by truth values, which the host then has to count.
+
+    Args:
+        name: The function's name.
+        args: Its positional arguments.
+    """
+    indices = args[1] if name in {"__getitem__", "__setitem__"} and len(args) > 1 else ()
+    return any(one.dtype in (torch.bool, torch.uint8) for one in _tensors(indices))
+
+
+class _Operations(BasicOperationMode):  # type: ignore[no-untyped-call] # as above
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = func.overloadpacket.__name__
         unknown_size = name == "repeat_interleave" and len(args) == 1 and kwargs.get("output_size") is None
         if name in _READS or unknown_size:
@@ -81,9 +101,7 @@ class _Indices(TorchFunctionMode):
     """Sees what torch turns into numbers of selected elements below all Python."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        indices = args[1] if name in {"__getitem__", "__setitem__"} and len(args) > 1 else ()
-        if any(one.dtype in (torch.bool, torch.uint8) for one in _tensors(indices)):
+        if selects_by_truth_values(getattr(func, "__name__", ""), args):
             raise RuntimeError("an index by truth values makes the host wait for the device")
         return func(*args, **(kwargs or {}))
 

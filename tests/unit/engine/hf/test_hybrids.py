@@ -21,7 +21,7 @@ def test_requests_take_turns_where_rows_of_several_prompts_cannot_be_held_and_th
     engine = HFEngine(make_model("falcon"), byte_tokenizer())
     generation = engine.start(seeded(ids("hello"), SamplingConfig(n=2, max_new_tokens=2), 1))
     assert engine.can_join()
-    engine._batch.cache.layers[0] = DynamicIndexedLayer()
+    engine._batches.current.cache.layers[0] = DynamicIndexedLayer()
     with caplog.at_level(logging.INFO):
         assert not engine.can_join()
         assert not engine.can_join()

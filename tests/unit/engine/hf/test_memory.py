@@ -1,5 +1,6 @@
 """Memory reckoned before a request runs, against figures by hand, real caches, and limits of made-up machines."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from nad_agents.engine.hf.memory import (
     memory_need,
 )
 from nad_agents.engine.hf.prefix.layers import SUFFIX_ROOM
-from nad_agents.engine.hf.request_checks import fitting_rows
+from nad_agents.engine.hf.request_checks import RequestMemory
 from nad_agents.neurons.recorder import BUFFER_BYTES
 from nad_agents.neurons.recording_config import RecordingConfig
 from tests.family_checks import CACHES, assert_the_cache_is_as_large_as_computed
@@ -113,8 +114,8 @@ def test_a_decoder_sizes_the_prefix_cache_by_its_model_unless_told():
     model = tiny_model()
     room = default_prefix_bytes(ModelShape.of(model.config, model.dtype), model.config.max_position_embeddings, None)
     by_default, told = NeuronAgreementDecoder(loaded(model)), NeuronAgreementDecoder(loaded(model), prefix_cache_mb=1)
-    assert by_default.engine._prefixes.max_bytes == room
-    assert told.engine._prefixes.max_bytes == 2**20
+    assert by_default.engine._batches.prefixes.max_bytes == room
+    assert told.engine._batches.prefixes.max_bytes == 2**20
 
 
 def test_every_part_by_hand():
@@ -210,7 +211,7 @@ class TestRowsByTheMemoryOfAGPU:
         sampling, found = SamplingConfig(max_new_tokens=1024, seed=0), []
         for size in (8 * 2**30, 40 * 2**30, 120 * 2**30):
             free_on_the_gpu(size)
-            rows = fitting_rows(shape, GPU, widths, shares_prompt=True)
+            rows = RequestMemory(shape, GPU, shares_prompt=True).fitting_rows(widths)
             need = [
                 memory_need(shape, sampling, 1024, n, recording=RecordingConfig(), widths=widths, shares_prompt=True)
                 for n in (rows, rows + 1)
@@ -222,18 +223,20 @@ class TestRowsByTheMemoryOfAGPU:
     def test_there_is_a_row_and_there_are_not_too_many(self, free_on_the_gpu):
         shape = ModelShape.of(AutoConfig.for_model("gpt2"), torch.bfloat16)
         free_on_the_gpu(0)
-        assert fitting_rows(shape, GPU, [], shares_prompt=True) == 1
+        assert RequestMemory(shape, GPU, shares_prompt=True).fitting_rows([]) == 1
         free_on_the_gpu(2**50)
-        assert fitting_rows(shape, GPU, [], shares_prompt=True) == 2048
+        assert RequestMemory(shape, GPU, shares_prompt=True).fitting_rows([]) == 2048
 
     def test_a_decoder_takes_what_fits_unless_it_is_told(self, free_on_the_gpu, monkeypatch):
         free_on_the_gpu(2**24)
         assert tiny_decoder().max_rows == 128
-        engine = HFEngine(tiny_model(), byte_tokenizer())
+        model = tiny_model()
+        engine = HFEngine(model, byte_tokenizer())
         assert engine.fitting_rows == 128
-        engine._device = GPU
+        engine._memory = replace(engine._memory, device=GPU)
         widths = [block.width for block in engine._recorder.blocks]
-        assert engine.fitting_rows == fitting_rows(engine._shape, GPU, widths, shares_prompt=True) < 128
+        memory = RequestMemory(ModelShape.of(model.config, model.dtype), GPU, shares_prompt=True)
+        assert engine.fitting_rows == memory.fitting_rows(widths) < 128
         monkeypatch.setattr(HFEngine, "fitting_rows", 77)
         assert tiny_decoder().max_rows == 77
         assert tiny_decoder(max_rows=5).max_rows == 5

@@ -103,10 +103,10 @@ def test_prompts_that_begin_alike_share_their_blocks():
     sizes = []
     for text in (long + "a", long + "b" * 40, long + "a, then more"):
         answers(engine, text)
-        sizes.append(engine._prefixes.bytes_held)
+        sizes.append(engine._batches.prefixes.bytes_held)
     per_token = sizes[0] / len(ids(long))
     assert sizes[2] < sizes[0] + per_token * 60
-    blocks = [prompt.prefix.attention[0].blocks[0].keys.data_ptr() for prompt in engine._prefixes._prompts]
+    blocks = [prompt.prefix.attention[0].blocks[0].keys.data_ptr() for prompt in engine._batches.prefixes._prompts]
     assert len(set(blocks)) == 1
 
 
@@ -114,11 +114,11 @@ def test_the_oldest_prompts_are_given_up_first():
     model = make_model("llama")
     probe = HFEngine(model, byte_tokenizer(), prefix_bytes=2**30)
     answers(probe, FIRST)
-    engine = Counting(model, prefix_bytes=int(2.5 * probe._prefixes.bytes_held))
+    engine = Counting(model, prefix_bytes=int(2.5 * probe._batches.prefixes.bytes_held))
     others = [letter * len(FIRST) for letter in "ab"]
     for text in (FIRST, *others):
         answers(engine, text)
-    assert 0 < engine._prefixes.bytes_held <= engine._prefixes.max_bytes
+    assert 0 < engine._batches.prefixes.bytes_held <= engine._batches.prefixes.max_bytes
     engine.read.clear()
     answers(engine, others[1])
     assert engine.read == []
@@ -130,7 +130,7 @@ def test_a_prompt_that_exceeds_the_limit_does_not_displace_the_others():
     model = make_model("llama")
     probe = HFEngine(model, byte_tokenizer(), prefix_bytes=2**30)
     answers(probe, FIRST)
-    engine = Counting(model, prefix_bytes=int(1.5 * probe._prefixes.bytes_held))
+    engine = Counting(model, prefix_bytes=int(1.5 * probe._batches.prefixes.bytes_held))
     answers(engine, FIRST)
     answers(engine, NEXT * 3)
     engine.read.clear()

@@ -55,7 +55,7 @@ def test_a_request_that_joins_copies_nothing_of_the_others_and_a_row_that_leaves
     sampling = SAMPLING.model_copy(update={"generation_options": {"min_new_tokens": 25}})
     first = engine.start(seeded(ids(START), sampling, 1))
     engine.step(5)
-    layer = engine._batch.cache.layers[0]
+    layer = engine._batches.current.cache.layers[0]
     prefix, suffix = layer.prefixes[0].blocks[0].keys.data_ptr(), layer.suffixes[0].keys.data_ptr()
     second = engine.start(seeded(ids(START * 2), sampling, 2))
     assert layer.prefixes[0].blocks[0].keys.data_ptr() == prefix
@@ -102,7 +102,7 @@ def test_joining_costs_the_same_whatever_the_others_hold(n):
         with Allocated() as allocated:
             engine.join(prefill)
         costs.append(sum(allocated.storages.values()))
-        assert engine._batch.step_inputs()[1] is None, "padding would need a mask"
+        assert engine._batches.current.step_inputs()[1] is None, "padding would need a mask"
     assert 0 < costs[0] == costs[1] == costs[2]
 
 
@@ -111,12 +111,12 @@ def test_the_only_row_of_a_request_has_a_short_prompt_to_itself(monkeypatch):
     engine = HFEngine(tiny_model(), byte_tokenizer(), prefix_bytes=2**24)
     alone = SAMPLING.model_copy(update={"n": 1})
     engine.start(seeded(ids(START[:41]), alone, 1))
-    layer = engine._batch.cache.layers[0]
-    kept = engine._prefixes._prompts[0].prefix.attention[0].blocks[0].keys
+    layer = engine._batches.current.cache.layers[0]
+    kept = engine._batches.prefixes._prompts[0].prefix.attention[0].blocks[0].keys
     before = kept.clone()
     engine.start(seeded(ids(START[:42]), alone, 1))
     engine.start(seeded(ids(START[:41]), SAMPLING, 1))
-    groups = engine._batch.cache.groups
+    groups = engine._batches.current.cache.groups
     assert [group.prefix for group in groups] == [0, 41, 40]
     assert [group.position for group in groups] == [40, 41, 40]
     assert [bool(prefix.blocks) for prefix in layer.prefixes] == [False, True, True]
@@ -133,7 +133,7 @@ def test_copies_of_a_short_prompt_change_no_logits(name, monkeypatch):
     assert_logits_are_those_of_one_pass(name, monkeypatch)
     engine = HFEngine(tiny_model(), byte_tokenizer())
     engine.start(seeded(ids(START), SAMPLING, 1))
-    assert [group.prefix for group in engine._batch.cache.groups] == [0]
+    assert [group.prefix for group in engine._batches.current.cache.groups] == [0]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_i
         assert model.config._attn_implementation == before
         generation = engine.start(seeded(ids(START), SAMPLING, 1))
         seen = []
-        with shared_prefix_attention(model, engine._batch.cache):
+        with shared_prefix_attention(model, engine._batches.current.cache):
             assert model.config._attn_implementation != before
             other = threading.Thread(target=lambda: seen.append(model(prompt).logits))
             other.start()

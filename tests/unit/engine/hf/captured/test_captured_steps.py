@@ -185,7 +185,7 @@ class TestMoreRows:
             tensors += [tensor for block in buffers._layers.values() for tensor in (block.keys, block.values)]
             places.add(tuple(tensor.data_ptr() for tensor in tensors))
             # the engine's own cache is a view of them
-            suffix = one._shared.cache.attention_layers[1].suffixes[0]
+            suffix = one._batches.shared_cache.attention_layers[1].suffixes[0]
             assert suffix.keys.data_ptr() == buffers._layers[1].keys.data_ptr()
         assert len(places) == 1
         one.release(generation)
