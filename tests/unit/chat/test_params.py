@@ -99,7 +99,11 @@ class TestValues:
         assert cls(n=4) == cls(n=4)
         assert cls() == cls(temperature=SamplingConfig().temperature)
         changes = {"model": "a/b", "n": 5, "selector": "medoid", "stop": ["x"], "seed": 1, "timeout": 3, "wave": 2}
-        changes |= {"verification": VerificationConfig(parallel=3), "selector_options": {"top_k_neurons": 2}, "max_retries": 1}
+        changes |= {
+            "verification": VerificationConfig(parallel=3),
+            "selector_options": {"top_k_neurons": 2},
+            "max_retries": 1,
+        }
         for name, value in changes.items():
             assert cls(**{"n": 4, name: value}) != cls(n=4), name
             assert cls(**{"n": 4, name: value}) == cls(**{"n": 4, name: copy.copy(value)}), name
