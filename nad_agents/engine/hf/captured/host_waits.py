@@ -37,7 +37,8 @@ _ANNOUNCEMENT = "Synchronization debug mode is a prototype feature"
 def without_waiting() -> Iterator[None]:
     """Let what the block runs on this thread raise where the host would wait for the device.
 
-    What torch's operations show is found on any device; within their kernels, CUDA itself says where the host waits.
+    What torch's operations show is found on any device; within their kernels, CUDA itself says where the host waits. It
+    says so in every thread of the process: what other threads wait for meanwhile is not shown.
 
     Raises:
         RuntimeError: An operation of the block returns numbers to the host, moves some between the host and the device,

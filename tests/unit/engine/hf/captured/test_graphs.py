@@ -37,13 +37,6 @@ def test_a_cpu_has_no_graphs():
     assert graphs_for(torch.device("mps")) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda():
-    device = torch.device("cuda")
-    assert isinstance(graphs_for(device), CudaGraphs)
-    check(CudaGraphs(device), device)
-
-
 class FakeCuda:
     """Writes down what is called in `torch.cuda`, which computes nothing; it shows the order of calls and no more.
 
