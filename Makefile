@@ -20,7 +20,7 @@ DEMO   := $(VENV)/.demo
 DOCS   := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 
-.PHONY: demo test test-vllm test-lowest test-image unit lint check format docs reference diagrams screenshots dist image licenses sbom clean
+.PHONY: demo test test-cuda test-vllm test-lowest test-image unit lint check format docs reference diagrams screenshots dist image licenses sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,10 @@ test: $(READY)
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest --numprocesses 2 --dist loadfile \
 	  tests/integration tests/standard
 	OMP_NUM_THREADS=1 sandbox/engine.sh with $(BIN)/python -m pytest tests/fuzz tests/inspect
+
+# captured steps on the GPU of this machine, two minutes; without one, the same tests on the CPU show nothing of CUDA
+test-cuda: $(READY)
+	$(BIN)/python -m pytest tests/cuda
 
 # vLLM pins torch and transformers, so it has an environment of its own (Linux on x86, 3.5 GB), in which transformers is
 # the oldest that the project works with; that of `make unit` is the newest

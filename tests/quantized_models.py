@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.integrations.finegrained_fp8 import FP8Experts
 
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128}
 MIXTURE = {
@@ -33,8 +33,7 @@ def plain_model(*, mixture: bool = False) -> PreTrainedModel:
 
 
 def _save(model: PreTrainedModel, folder: Path) -> None:
-    model.save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
+    save_model(model, folder)
 
 
 def _rewrite(folder: Path, weights: dict[str, torch.Tensor], **config: Any) -> None:

@@ -1,6 +1,7 @@
 """Random models of every supported family, and tokenizers, shared by tests that leave them as they are."""
 
 from functools import cache
+from os import PathLike
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -41,6 +42,12 @@ def make_model(family: str, seed: int = 0, **options: object) -> PreTrainedModel
 def tiny_model(family: str = "llama", **options: object) -> PreTrainedModel:
     """The same, shared by tests that leave it as it is."""
     return make_model(family, **options)
+
+
+def save_model(model: PreTrainedModel, folder: str | PathLike[str]) -> None:
+    """Write a model and its tokenizer to a folder, as transformers reads them."""
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
 
 
 @cache

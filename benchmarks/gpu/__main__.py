@@ -9,7 +9,9 @@ counts what a step of decoding does, checks the recorded neurons of every model 
 then prints the row that takes longest.
 
 A row that fails prints its error, and the others follow. Each row takes a share of `--seconds`, and what there is no
-time left for says so: name it with `--rows` to run it alone.
+time left for says so: name it with `--rows` to run it alone. Rows are printed as they are measured, so that a run that
+is cut off leaves those before it; `| tee gpu.txt` keeps them in a file. Whether captured steps are right on the machine
+is a matter of `pytest tests/cuda`.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ def main() -> None:
     if unknown := [name for name in args.rows or () if name not in known]:
         parser.error(f"argument --rows: --shape {args.shape} has no {', '.join(unknown)}, but: {', '.join(known)}")
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    print(f"{args.shape}, {str(dtype).removeprefix('torch.')}, {card}, torch {torch.__version__}, {args.pairs} pairs\n")
+    kind = str(dtype).removeprefix("torch.")
+    print(f"{args.shape}, {kind}, {card}, torch {torch.__version__}, {args.pairs} pairs\n", flush=True)
     failed = print_report(bench, args.rows, args.families, end)
     if failed:
         sys.exit(f"{failed} rows or families failed")

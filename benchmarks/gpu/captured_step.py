@@ -37,5 +37,6 @@ def captured_ratio(bench: Bench, n: int) -> str:
             engine.step(3)
             seconds.append(min(bench.seconds(lambda one=engine: one.step(STEPS)) for _ in range(2)) / STEPS)
             engine.release(generation)
+            engine.close()
     captured, own = seconds
     return f"{captured / own:.2f} ({1000 * captured:.1f} for {1000 * own:.1f} ms)"

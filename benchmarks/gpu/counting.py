@@ -30,6 +30,7 @@ def step_counts(bench: Bench, generations: int, recording: RecordingConfig | Non
     for count, names in ((in_torch, ("operations", "copies", "waits")), (on_the_gpu, ("kernels", "copies", "waits"))):
         few, many = count(lambda: engine.step(4)), count(lambda: engine.step(12))
         cells += [f"{(many[name] - few[name]) / 8:.2f}" for name in names]
+    engine.close()
     return cells
 
 

@@ -22,7 +22,7 @@ def print_report(bench: Bench, chosen: list[str] | None, limit: int | None, end:
 
     def print_rows(those: list[str], until: float) -> None:
         nonlocal failed
-        print("| what | against | measured | target |\n|---|---|---|---|")
+        print("| what | against | measured | target |\n|---|---|---|---|", flush=True)
         for name in those:
             row, now = rows[name], time.perf_counter()
             bench.end = min(now + max(ROW_SECONDS, row.least), until)

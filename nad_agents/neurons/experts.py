@@ -269,8 +269,9 @@ class _ByExpert:
         weight = getattr(self._experts, name)
         if not self._experts.is_transposed:
             weight = weight.transpose(-2, -1)
+        rows = rows.to(weight.dtype)
         if self._grouped:
-            product = functional.grouped_mm(rows.to(weight.dtype), weight, offs=self._ends)
+            product = functional.grouped_mm(rows, weight, offs=self._ends)
         else:
             product = rows.new_empty(len(rows), weight.shape[-1])
             for expert, start, end in self._runs:
@@ -287,12 +288,16 @@ def _runs(ends: list[int]) -> list[tuple[int, int, int]]:
 
 
 def _can_group(weight: torch.Tensor) -> bool:
-    """Return whether one torch kernel can multiply all experts; on a CPU a loop is equally fast (measured)."""
+    """Return whether one kernel can multiply all experts; on a CPU a loop is equally fast (measured).
+
+    Hopper and the Blackwell of data centers have the kernel. Elsewhere torch's function loops over the experts, whose
+    numbers of rows the host reads in every call.
+    """
     return (
         weight.device.type == "cuda"
         and weight.dtype == torch.bfloat16
         and hasattr(functional, "grouped_mm")
-        and torch.cuda.get_device_capability(weight.device) >= (8, 0)
+        and torch.cuda.get_device_capability(weight.device)[0] in {9, 10}
     )
 
 

@@ -21,15 +21,14 @@ from transformers import AutoTokenizer
 
 from nad_agents.exceptions import ModelLoadError, UnsupportedModelError
 from nad_agents.models import DEFAULT_MODEL, LoadedModel, describe_cache, load_model
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import byte_tokenizer, make_model, save_model
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A tiny model saved as anybody would."""
     path = tmp_path / "tiny-llama"
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return path
 
 

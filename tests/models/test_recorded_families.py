@@ -14,7 +14,7 @@ from tests.family_checks import PER_LAYER, RECORDED, TOP_K, assert_decoding_reco
 from tests.feed_forward_formulas import assert_is_top, formula_layers
 from tests.model_families import ABSENT, FAMILIES, MIXTURES, MULTIMODAL, REFUSED, family_model
 from tests.model_families_page import PAGE, page
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 IDS = [7, 250, 31, 99, 4, 180, 66, 12, 201, 45, 77, 128]
 
@@ -58,8 +58,7 @@ def test_decoding_records_what_one_forward_over_the_sequence_computes(name):
 
 @pytest.mark.parametrize("family", MULTIMODAL, ids=lambda family: family.name)
 def test_the_text_decoder_of_a_multimodal_model_is_loaded_from_its_folder(family, tmp_path):
-    family_model(family.name).save_pretrained(tmp_path)
-    byte_tokenizer().save_pretrained(tmp_path)
+    save_model(family_model(family.name), tmp_path)
     loaded = load_model(tmp_path, device="cpu", dtype="float32")
     selection = NeuronAgreementDecoder(loaded).decode(
         "hello",

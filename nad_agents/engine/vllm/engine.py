@@ -18,24 +18,20 @@ from typing import Any
 from nad_agents.constrained.structured_output import StructuredOutput
 from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import Generation, GenerationRequest
-from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.served_model import ServedModel
-from nad_agents.engine.streamed_engine import StreamedEngine, StreamedPrefill
+from nad_agents.engine.streamed_engine import StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
-from nad_agents.engine.vllm.layout import layout_of
-from nad_agents.engine.vllm.recorded_signals import check_signals
-from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
+from nad_agents.engine.vllm.recording_engine import RecordingEngine
+from nad_agents.engine.vllm.sampling_params import candidate_options
 from nad_agents.exceptions import ConfigurationError, GenerationError, ModelLoadError
 from nad_agents.models.adapter import Adapter
 from nad_agents.models.error_text import one_line_error
-from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.rollouts import FinishReason, NeuronLayout
-from nad_agents.selectors.base import Selector
+from nad_agents.rollouts import FinishReason
 
 __all__ = ["VLLMEngine"]
 
 
-class VLLMEngine(StreamedEngine):
+class VLLMEngine(RecordingEngine):
     """A batch of rows over one engine of vLLM; see `nad_agents.engine.base.Engine`.
 
     Args:
@@ -55,28 +51,9 @@ class VLLMEngine(StreamedEngine):
         # the finalizer also runs when the interpreter exits or the engine is garbage-collected
         self._shut_down = weakref.finalize(self, llm.engine_core.shutdown)
         described: Sequence[Mapping[str, Any]] = llm.collective_rpc("nad_describe")
-        self._widths: tuple[int, ...] = tuple(described[0]["widths"])
-        self._refusal = str(described[0]["refusal"])
-        self._signals = bool(described[0]["signals"])
-
-    @property
-    def context_length(self) -> int | None:
-        """Greatest length of prompt and answer together, in tokens: vLLM's `max_model_len`."""
-        return self.loaded.context_length
-
-    @property
-    def records_neurons(self) -> bool:
-        """Whether the engine can record neurons at all."""
-        return True
-
-    def check_selector(self, selector: Selector) -> None:
-        """Refuse a selector that reads signals where vLLM's settings do not allow recording them.
-
-        Raises:
-            ConfigurationError: The selector reads signals; the message names the setting.
-        """
-        if not self._signals:
-            check_signals(selector, self._refusal)
+        self.widths = tuple(described[0]["widths"])
+        self.refusal = str(described[0]["refusal"])
+        self.signals = bool(described[0]["signals"])
 
     def check_health(self) -> None:
         """Check that the process of vLLM's engine runs.
@@ -117,27 +94,6 @@ class VLLMEngine(StreamedEngine):
             raise ModelLoadError(msg) from error
         self._adapters[adapter.target] = lora
         return replace(self.loaded, name=f"{self.loaded.name}+{adapter.name}", adapter=adapter.target)
-
-    def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
-        """Return how the recorded neurons are numbered; an empty layout where nothing is recorded.
-
-        Raises:
-            UnsupportedModelError: vLLM's model or settings do not allow recording.
-            ConfigurationError: The layer range does not fit the model.
-        """
-        return layout_of(recording, self._widths, self._refusal)
-
-    def check(self, request: GenerationRequest) -> None:
-        """Check a request without running the model.
-
-        Raises:
-            PromptError: The prompt has no tokens, or prompt and answer do not fit `max_model_len`.
-            UnsupportedModelError: See `layout`.
-            ConfigurationError: See `layout`; or vLLM has no counterpart for an option.
-        """
-        check_fits_context(request, self.context_length, name=self.name)
-        check_supported(request)
-        self.layout(request.recording)
 
     def join(self, prefill: StreamedPrefill) -> StreamedGeneration:
         """Submit the N candidates of a prompt to vLLM."""

@@ -14,21 +14,16 @@ from typing import TYPE_CHECKING, Any
 from nad_agents.constrained.structured_output import StructuredOutput
 from nad_agents.engine.answer_text import AnswerText
 from nad_agents.engine.base import Generation, GenerationRequest
-from nad_agents.engine.hf.request_checks import check_fits_context
 from nad_agents.engine.openai.answer_pieces import AnswerPiece
 from nad_agents.engine.openai.engine import OpenAIEngine
 from nad_agents.engine.served_model import ServedModel
 from nad_agents.engine.streamed_engine import StreamedPrefill
 from nad_agents.engine.streamed_generation import StreamedGeneration
 from nad_agents.engine.vllm.endpoint import FORGET_ROUTE, TAKE_ROUTE
-from nad_agents.engine.vllm.layout import layout_of
-from nad_agents.engine.vllm.recorded_signals import check_signals
+from nad_agents.engine.vllm.recording_engine import RecordingEngine
 from nad_agents.engine.vllm.request_options import EXTRA_ARG, RequestOptions
-from nad_agents.engine.vllm.sampling_params import candidate_options, check_supported
+from nad_agents.engine.vllm.sampling_params import candidate_options
 from nad_agents.exceptions import GenerationError
-from nad_agents.neurons.recording_config import RecordingConfig
-from nad_agents.rollouts import NeuronLayout
-from nad_agents.selectors.base import Selector
 
 if TYPE_CHECKING:
     import httpx
@@ -39,7 +34,7 @@ _EXTRA = ("top_k", "min_p", "repetition_penalty", "min_tokens", "skip_special_to
 """Names of vLLM's sampling parameters that OpenAI's protocol lacks."""
 
 
-class VLLMServerEngine(OpenAIEngine):
+class VLLMServerEngine(RecordingEngine, OpenAIEngine):
     """Generates candidates with a `vllm serve`; see `nad_agents.engine.base.Engine`.
 
     Args:
@@ -68,38 +63,9 @@ class VLLMServerEngine(OpenAIEngine):
         super().__init__(client, loaded, max_rows=max_rows, logprobs=True, top_logprobs=0)
         self._routes = routes
         self._served_name = served_name
-        self._widths = tuple(widths)
-        self._refusal = refusal
-        self._signals = signals
-
-    @property
-    def context_length(self) -> int | None:
-        """Greatest length of prompt and answer together, in tokens: the server's `max_model_len`."""
-        return self.loaded.context_length
-
-    @property
-    def records_neurons(self) -> bool:
-        """Whether the engine can record neurons at all."""
-        return True
-
-    def check_selector(self, selector: Selector) -> None:
-        """Refuse a selector that reads signals where the server's settings do not allow recording them.
-
-        Raises:
-            ConfigurationError: The selector reads signals; the message names the setting.
-        """
-        if not self._signals:
-            check_signals(selector, self._refusal)
-
-    def layout(self, recording: RecordingConfig | None) -> NeuronLayout:
-        """Return how the recorded neurons are numbered; see `layout_of` for the errors."""
-        return layout_of(recording, self._widths, self._refusal)
-
-    def check(self, request: GenerationRequest) -> None:
-        """Check a request without sending anything; see `VLLMEngine.check` for the errors."""
-        check_fits_context(request, self.context_length, name=self.name)
-        check_supported(request)
-        self.layout(request.recording)
+        self.widths = tuple(widths)
+        self.refusal = refusal
+        self.signals = signals
 
     def join(self, prefill: StreamedPrefill) -> StreamedGeneration:
         """Send the requests of the N candidates."""

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
+from typing import Any
 
+from nad_sandbox.behaviour.call_arguments import arguments_for, generate_calls
 from nad_sandbox.behaviour.file_driver import file_driver_source
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
-from nad_sandbox.behaviour.parameter_types import ValueType, parameter_types
+from nad_sandbox.behaviour.parameter_types import OwnTypes, ValueType, parameter_types
 from nad_sandbox.behaviour.script_source import generate_standard_input
 from nad_sandbox.behaviour.target_function import TargetFunction
-from nad_sandbox.behaviour.value_generation import generate_arguments
 from nad_sandbox.checks.examples import find_examples
 from nad_sandbox.checks.guarded_parse import LONGEST_PROGRAM, PARSE_ERRORS, parse_expression, unparse
 
-__all__ = ["call_inputs", "script_inputs"]
-
-_KEYWORDS = ("alpha", "beta", "gamma", "delta")
-"""Names under which a function that takes ``**kwargs`` gets the arguments made for it."""
+__all__ = ["call_inputs", "function_inputs", "script_inputs"]
 
 _SAMPLE = re.compile(
     r"^[#*\s]*(?:sample |example )?input[ \d#:*]*\n(?P<given>.*?)\n\s*[#*]*\s*(?:sample |example )?output",
@@ -36,6 +34,7 @@ def call_inputs(
     count: int,
     propose: InputProposer | None = None,
     proposed_only: bool = False,
+    own: OwnTypes | None = None,
 ) -> Inputs:
     """Return calls of a function: the prompt's examples, then generated and proposed calls in turn, without duplicates.
 
@@ -47,27 +46,75 @@ def call_inputs(
         count: Largest number of calls to return.
         propose: Function that proposes further inputs; see `InputProposer`.
         proposed_only: Whether the proposed calls are the only ones.
+        own: Values of the program's own types.
 
     Raises:
         ValueError: A proposed input is not plain data.
         SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
     """
-    calls = [_arguments(example.call, target) for example in find_examples(prompt)]
-    given = list(dict.fromkeys(call for call in calls if call))
-    rows = [_grouped(target, row) for call in given if (row := _plain_arguments(call)) is not None]
-    values = [row for row in rows if len(row) == len(target.parameters)]
-    value_types = parameter_types(target.parameters, values)
-    generated = [] if proposed_only else [_call(target, row) for row in generate_arguments(value_types, count)]
-    if any("function" in (value_type.name, *(part.name for part in value_type.parts)) for value_type in value_types):
-        propose = None  # a proposal is JSON, which has no functions
-    named = {parameter.name: value_type for parameter, value_type in zip(target.parameters, value_types, strict=True)}
-    proposed = []
-    if propose:
-        schemas = {name: json_schema(value_type) for name, value_type in named.items()}
-        proposed = [_proposed(item, target, named) for item in propose(prompt, schemas)]
-    made = _mixed([] if proposed_only else given, generated, proposed, count)
-    reads_files = any(value_type.name == "path" for value_type in value_types)
-    return replace(made, driver=file_driver_source() if reads_files else "")
+    return function_inputs(prompt, [target], count=count, propose=propose, proposed_only=proposed_only, own=own)
+
+
+def function_inputs(
+    prompt: str,
+    targets: Sequence[TargetFunction],
+    *,
+    count: int,
+    propose: InputProposer | None = None,
+    proposed_only: bool = False,
+    own: OwnTypes | None = None,
+) -> Inputs:
+    """Return calls of one or more functions, of which each gets an equal share; see `call_inputs`.
+
+    A proposer that is asked about several functions names the one that it means and gives a list of its arguments.
+    """
+    given, typed = {}, {}
+    for target in targets:
+        calls = [_arguments(example.call, target) for example in find_examples(prompt)]
+        given[target] = list(dict.fromkeys(call for call in calls if call))
+        rows = [_grouped(target, row) for call in given[target] if (row := _plain_arguments(call)) is not None]
+        values = [row for row in rows if len(row) == len(target.parameters)]
+        value_types = parameter_types(target.parameters, values, own)
+        typed[target] = {one.name: kind for one, kind in zip(target.parameters, value_types, strict=True)}
+    proposed: dict[TargetFunction, list[str]] = {target: [] for target in targets}
+    # a proposal is JSON, which has no functions
+    asked = {target: kinds for target, kinds in typed.items() if not any(map(_is_function, kinds.values()))}
+    if propose and asked:
+        for item in propose(prompt, _schemas(asked)):
+            concerned, call = _proposed(item, asked)
+            proposed[concerned].append(call)
+    made = []
+    for place, target in enumerate(targets):
+        share = count // len(targets) + (place < count % len(targets))
+        generated = [] if proposed_only else _generated(target, list(typed[target].values()), share, own)
+        made.append(_mixed([] if proposed_only else given[target], generated, proposed[target], share))
+    reads_files = any(kind.name == "path" or "Path('" in str(kind.options) for kinds in typed.values() for kind in kinds.values())
+    # the prompt's examples come first
+    first = [text for one in made for text in one.texts[: one.examples]]
+    rest = [text for one in made for text in one.texts[one.examples :]]
+    return Inputs((*first, *rest), len(first), driver=file_driver_source() if reads_files else "")
+
+
+def _generated(target: TargetFunction, value_types: list[ValueType], count: int, own: OwnTypes | None) -> list[str]:
+    calls = generate_calls(target.parameters, count, optional=target.optional, own=own, value_types=value_types)
+    return [f"{target.callee}({given.text})" for given in calls]
+
+
+def _is_function(value_type: ValueType) -> bool:
+    return any("function" in one.name or one.name == "callback" for one in (value_type, *value_type.parts))
+
+
+def _schemas(asked: Mapping[TargetFunction, Mapping[str, ValueType]]) -> dict[str, dict[str, Any]]:
+    """Return the JSON schemas of a function's parameters, or of the choice between several functions."""
+    if len(asked) == 1:
+        [kinds] = asked.values()
+        return {name: json_schema(kind) for name, kind in kinds.items()}
+    schemas = [json_schema(kind) for kinds in asked.values() for kind in kinds.values()]
+    different = [schema for place, schema in enumerate(schemas) if schema not in schemas[:place]]
+    return {
+        "function": {"enum": [target.callee for target in asked]},
+        "arguments": {"type": "array", "items": {"anyOf": different}, "maxItems": max(map(len, asked.values()))},
+    }
 
 
 def script_inputs(
@@ -126,11 +173,17 @@ def _plain_arguments(call: str) -> list[object] | None:
         return None
 
 
-def _is_plain(call: str) -> bool:
-    """Return whether all arguments of a call, those with a name too, are plain data; may raise `PARSE_ERRORS`."""
+def _is_plain(call: str, options: Collection[str] = ()) -> bool:
+    """Return whether all arguments of a call, those with a name too, are plain data; may raise `PARSE_ERRORS`.
+
+    Args:
+        call: Source of the call.
+        options: Sources of arguments that are no plain data and may be given.
+    """
     tree = _parsed(call)
     for node in [] if tree is None else [*tree.args, *(keyword.value for keyword in tree.keywords)]:
-        ast.literal_eval(node)
+        if unparse(node) not in options:
+            ast.literal_eval(node)
     return tree is not None
 
 
@@ -156,40 +209,57 @@ def _grouped(target: TargetFunction, row: list[object]) -> list[object]:
 
 def _call(target: TargetFunction, arguments: Sequence[object]) -> str:
     """Return the source of a call; arguments beyond the parameters go by position."""
-    written = []
-    for parameter, argument in zip(target.parameters, arguments, strict=False):
-        if not parameter.variadic:
-            written.append(f"{parameter.name}={argument!r}" if parameter.keyword_only else repr(argument))
-        elif isinstance(argument, Sequence) and not isinstance(argument, str):
-            names = [f"{name}=" for name in _KEYWORDS] if parameter.keyword_only else [""] * len(argument)
-            written += [f"{name}{value!r}" for name, value in zip(names, argument, strict=False)]
-        else:
-            written.append(repr(argument))
-    written += map(repr, arguments[len(target.parameters) :])
-    return f"{target.callee}({', '.join(written)})"
+    return f"{target.callee}({arguments_for(target.parameters, arguments).text})"
 
 
-def _proposed(item: object, target: TargetFunction, value_types: Mapping[str, ValueType]) -> str:
-    """Return a proposed input as the source of a call."""
-    if isinstance(item, Mapping) and item.keys() == value_types.keys():
-        # arguments go by position, since candidates may name their parameters as they like
-        item = [json_value(value_type, item[name]) for name, value_type in value_types.items()]
-    try:
-        if isinstance(item, str):
-            call = _arguments(item, target)
-            if call is not None:
-                return call
-        elif isinstance(item, Mapping):
-            text = f"{target.callee}({', '.join(f'{name}={value!r}' for name, value in item.items())})"
-            if _is_plain(text):
-                return text
-        elif isinstance(item, Sequence):
-            text = _call(target, item)
-            if _is_plain(text):
-                return text
-    except PARSE_ERRORS:
-        pass
+def _proposed(item: object, asked: Mapping[TargetFunction, Mapping[str, ValueType]]) -> tuple[TargetFunction, str]:
+    """Return the function that a proposed input concerns, and the input as the source of its call."""
+    for target, value_types in _candidates(item, asked):
+        given = item
+        if isinstance(given, Mapping) and len(asked) > 1 and given.keys() == {"function", "arguments"}:
+            given = given["arguments"]
+            if isinstance(given, Sequence) and len(given) >= len(value_types):
+                given = dict(zip(value_types, given, strict=False))
+        if isinstance(given, Mapping) and given.keys() == value_types.keys():
+            # arguments go by position, since candidates may name their parameters as they like
+            given = [json_value(value_type, given[name]) for name, value_type in value_types.items()]
+        call = _proposed_call(given, target, value_types)
+        if call is not None:
+            return target, call
+    names = " or ".join(f"{target.callee}(...)" for target in asked)
     raise ValueError(
         f"the proposed input {item!r} cannot be used: give a list of plain arguments, a mapping of names to plain "
-        f"arguments, or the source of a call such as {target.callee}(...)"
+        f"arguments, or the source of a call such as {names}"
     )
+
+
+def _candidates(
+    item: object, asked: Mapping[TargetFunction, Mapping[str, ValueType]]
+) -> list[tuple[TargetFunction, Mapping[str, ValueType]]]:
+    """Return the functions that a proposed input may concern, the likeliest first."""
+    named = item.get("function") if isinstance(item, Mapping) else None
+
+    def distance(pair: tuple[TargetFunction, Mapping[str, ValueType]]) -> tuple[bool, bool]:
+        target, kinds = pair
+        if isinstance(item, Mapping):
+            return target.callee != named, item.keys() != kinds.keys()
+        return False, isinstance(item, Sequence) and len(item) != len(kinds)
+
+    return sorted(asked.items(), key=distance)
+
+
+def _proposed_call(item: object, target: TargetFunction, value_types: Mapping[str, ValueType]) -> str | None:
+    """Return a proposed input as the source of a call of a function; None if it is none."""
+    try:
+        if isinstance(item, str):
+            return _arguments(item, target)
+        if isinstance(item, Mapping):
+            text = f"{target.callee}({', '.join(f'{name}={value!r}' for name, value in item.items())})"
+        elif isinstance(item, Sequence):
+            text = _call(target, item)
+        else:
+            return None
+        options = {text for value_type in value_types.values() for text in value_type.options}
+        return text if _is_plain(text, options) else None
+    except PARSE_ERRORS:
+        return None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 from nad_sandbox.behaviour.file_driver import FILES
 from nad_sandbox.behaviour.parameter_types import ValueType
+from nad_sandbox.behaviour.value_generation import Source
+from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
 
 __all__ = ["json_schema", "json_value"]
 
@@ -26,10 +29,12 @@ _MOST_ITEMS = 12
 def json_schema(value_type: ValueType) -> dict[str, Any]:
     """Return the JSON schema of a type's values; a dict whose keys are not strings becomes a list of pairs.
 
-    JSON has no functions.
+    A choice becomes the list of its options. JSON has no functions.
     """
     if value_type.name in _ATOMS:
         return dict(_ATOMS[value_type.name])
+    if value_type.name == "choice":
+        return {"enum": list(dict.fromkeys(map(_option, value_type.options)))}
     parts = [json_schema(part) for part in value_type.parts]
     if value_type.name == "union":
         return {"anyOf": parts}
@@ -51,13 +56,15 @@ def json_value(value_type: ValueType, data: Any) -> object:
         data: The parsed JSON.
     """
     match value_type.name, data:
+        case "choice", _:
+            return next((Source(text) for text in value_type.options if _option(text) == data), data)
         case "float", int():
             return float(data)
         case "bytes", str():
             return data.encode()
         case "dict", dict():
             return {key: json_value(value_type.parts[1], value) for key, value in data.items()}
-        case "list" | "set" | "tuple" | "dict", list():
+        case "list" | "set" | "frozenset" | "tuple" | "dict", list():
             return _collected(value_type, data)
     return data
 
@@ -73,7 +80,16 @@ def _collected(value_type: ValueType, data: list[Any]) -> object:
         keys, items = value_type.parts
         return {_hashable(json_value(keys, key)): json_value(items, item) for key, item in data}
     values = [json_value(value_type.parts[0], item) for item in data]
-    return set(map(_hashable, values)) if value_type.name == "set" else values
+    return values if value_type.name == "list" else set(map(_hashable, values))
+
+
+def _option(text: str) -> object:
+    """Return an option as JSON: text or a number as it is, and anything else as its source."""
+    try:
+        value = ast.literal_eval(text)
+    except PARSE_ERRORS:
+        return text
+    return value if isinstance(value, str | int | float | None) else text
 
 
 def _hashable(value: object) -> object:

@@ -3,14 +3,16 @@
 It is never imported outside a sandbox, and its result comes from the program's own process, so it cannot be trusted.
 """
 
+_NAD_LOOKS: dict = {}  # type: ignore[type-arg]  # by the name of a class, a function that returns its objects' state
+_NAD_ITEMS = 1000
 
-def _nad_observe_object(maker: str, arguments: tuple | None, steps: list) -> list:  # type: ignore[type-arg]
+
+def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-def, type-arg]
     """Return `("returned", value)` or `("raised", exception)` for each step; the constructor's exceptions propagate.
 
     Args:
-        maker: Source of what makes the object, or of the object itself if there are no arguments.
-        arguments: Arguments of what makes the object.
-        steps: For each step its kind, the name of a member, a function or an operator, and arguments.
+        make: Function that makes the object.
+        steps: Functions of the object.
     """
     import contextlib
     import io
@@ -25,32 +27,126 @@ def _nad_observe_object(maker: str, arguments: tuple | None, steps: list) -> lis
             loops.append(asyncio.new_event_loop())
         return loops[0].run_until_complete(value)
 
-    def done(kind: str, name: str, given: tuple) -> object:  # type: ignore[type-arg]
-        if kind == "call":
-            value = getattr(made, name)(*given)
-        elif kind == "get":
-            value = getattr(made, name)
-        elif kind == "set":
-            setattr(made, name, *given)
-            return None
-        elif kind == "view":
-            value = eval(name)(made)
-        else:
-            value = eval(f"lambda a, b: a {name} b")(made, eval(maker)(*given))
+    def shown(value: object, depth: int = 0) -> object:
+        """Return a copy of a value, in which objects of the program's classes are replaced by their public state."""
         if type(value).__name__ == "coroutine":
             value = awaited(value)
-        if value is made:
+        if value is made and made is not None:
             return "the object itself"
-        return list(itertools.islice(value, 1000)) if hasattr(type(value), "__next__") else value
+        if type(value) in (list, tuple, set) and depth < 12:
+            return type(value)(shown(item, depth + 1) for item in value)  # type: ignore[attr-defined, call-arg]
+        if type(value) is dict and depth < 12:
+            return {key: shown(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, type):
+            return f"the class {value.__name__}"
+        look = _NAD_LOOKS.get(type(value).__name__)
+        if look is not None and depth < 3:
+            return (type(value).__name__, shown(look(value), depth + 1))
+        if type(value).__module__ == __name__ and not callable(value) and hasattr(value, "__dict__"):
+            # what a program calls its helpers, such as the nodes of a list, is a matter of taste
+            return ["an object", *(shown(part, depth + 1) for part in vars(value).values() if depth < 12)]
+        return list(itertools.islice(value, _NAD_ITEMS)) if hasattr(type(value), "__next__") else value  # type: ignore[call-overload]
 
     told = []
+    made: object = None
     with contextlib.redirect_stdout(io.StringIO()):
-        made = eval(maker) if arguments is None else eval(maker)(*arguments)
-        for kind, name, given in steps:
+        made = make()
+        if type(made).__name__ == "coroutine":
+            made = awaited(made)
+    for step in steps:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
             try:
-                told.append(("returned", done(kind, name, given)))
+                end, value = "returned", shown(step(made))
             except Exception as error:  # noqa: BLE001 - whatever a method raises is observed
-                told.append(("raised", type(error).__name__))
+                end, value = "raised", type(error).__name__
+        # what a class prints is a matter of taste, but not which functions it calls
+        notes = [line for line in out.getvalue().splitlines() if line.startswith("called back with ")]
+        told.append((end, [value, *notes] if notes and end == "returned" else value))
     for loop in loops:
         loop.close()
     return told
+
+
+def _nad_items(iterable) -> list:  # type: ignore[no-untyped-def, type-arg]
+    """Return the first items of an iterable that may have no end."""
+    import itertools
+
+    return list(itertools.islice(iter(iterable), _NAD_ITEMS))
+
+
+async def _nad_async_items(iterable) -> list:  # type: ignore[no-untyped-def, type-arg]
+    """Return the first items of an asynchronous iterable."""
+    found: list = []  # type: ignore[type-arg]
+    async for item in iterable:
+        found.append(item)
+        if len(found) >= _NAD_ITEMS:
+            break
+    return found
+
+
+def _nad_with(manager, look, error=None) -> object:  # type: ignore[no-untyped-def]
+    """Return what a `with` statement binds, and what `look` sees in its block, which raises an exception if given."""
+    with manager as bound:
+        seen = look(manager)
+        if error is not None:
+            raise error
+    return (bound, *seen) if seen else bound
+
+
+async def _nad_async_with(manager, look, error=None) -> object:  # type: ignore[no-untyped-def]
+    """Return the same for an `async with` statement."""
+    async with manager as bound:
+        seen = look(manager)
+        if error is not None:
+            raise error
+    return (bound, *seen) if seen else bound
+
+
+def _nad_printed(function) -> tuple:  # type: ignore[no-untyped-def, type-arg]
+    """Return what a function returns or raises, and what it prints."""
+    import contextlib
+    import io
+
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        try:
+            result = function()
+            if type(result).__name__ == "coroutine":
+                import asyncio
+
+                result = asyncio.run(result)
+        except Exception as error:  # noqa: BLE001 - whatever a context manager lets through is observed
+            result = f"raises {type(error).__name__}"
+    return (result, out.getvalue())
+
+
+def _nad_owner(descriptor) -> object:  # type: ignore[no-untyped-def]
+    """Return an object whose attribute `value` is managed by a descriptor."""
+    return type("Owner", (), {"value": descriptor})()
+
+
+class _NadDecorated:
+    """A decorated function whose calls are counted.
+
+    Args:
+        decorator: The decorator.
+        failures: Number of the first calls of the function that raise an exception.
+    """
+
+    def __init__(self, decorator, failures: int = 0) -> None:  # type: ignore[no-untyped-def]
+        self.calls = 0
+
+        def function(*args: object, **kwargs: object) -> list:  # type: ignore[type-arg]
+            self.calls += 1
+            if self.calls <= failures:
+                raise ValueError(self.calls)
+            return [*args, *kwargs.values()]
+
+        self.function = decorator(function)
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return self.function(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.function, name)

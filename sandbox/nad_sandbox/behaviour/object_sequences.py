@@ -2,240 +2,234 @@
 
 from __future__ import annotations
 
-import ast
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from itertools import chain
-from typing import Any, Literal
 
-from nad_sandbox.behaviour.input_set import InputProposer, Inputs
-from nad_sandbox.behaviour.parameter_types import parameter_types
-from nad_sandbox.behaviour.target_class import TargetClass
-from nad_sandbox.behaviour.target_function import Parameter
-from nad_sandbox.behaviour.value_generation import generate_arguments
-from nad_sandbox.checks.guarded_parse import PARSE_ERRORS
+from nad_sandbox.behaviour import object_steps
+from nad_sandbox.behaviour.call_arguments import Arguments, generate_calls
+from nad_sandbox.behaviour.object_steps import ObjectSequence, Step
+from nad_sandbox.behaviour.parameter_types import OwnTypes
+from nad_sandbox.behaviour.signature import Signature
+from nad_sandbox.behaviour.target_class import Method, TargetClass
 
-__all__ = ["Step", "class_inputs", "object_inputs", "sequence_schema"]
+__all__ = ["driver_source", "generate_sequences", "reading_steps"]
 
-_CALLS = 3
-"""Number of method calls in a generated sequence, before the object's state is read."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation on an object.
-
-    Attributes:
-        kind: `call` calls a method, `get` reads an attribute, `set` assigns one, `view` applies a built-in
-            function such as `str`, `compare` applies an operator to the object and another one of its class.
-        name: Name of the method, attribute or function, or the operator.
-        arguments: Positional arguments of the method, or of the constructor of the other object.
-    """
-
-    kind: Literal["call", "get", "set", "view", "compare"]
-    name: str
-    arguments: tuple[object, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The step as a person would write it, without the object."""
-        if self.kind == "call":
-            return f"{self.name}({_shown(self.arguments)})"
-        if self.kind == "set":
-            return f"{self.name} = {_shown(self.arguments)}"
-        return self.name if self.kind == "get" else f"{self.name}()"
+_CALLS, _MORE_CALLS = 3, 6
+"""Number of method calls in a generated sequence, before the object's state is read; the latter of several methods."""
+_POOLS = (2, 3, 3, 5, 16)
+"""Numbers of rows of arguments from which a sequence draws those of a method; with few rows, keys come again."""
+_ERRORS = ("", "ValueError('x')", "", "KeyError('x')")
+"""What the blocks of `with` statements raise."""
+_DECORATED_CALLS: tuple[tuple[tuple[object, ...], ...], ...] = (
+    ((1,), (2,), (1,), (3,), (1,), (2,)),
+    (("a",), ("b",), ("c",), ("a",), ("d",), ("a",), ("b",)),
+    ((1,), (1,), (2,)),
+    ((2, 3), (3, 2), (2, 3), ()),
+)
+"""Arguments of the calls of a decorated function; the least recently used ones do not come first."""
+_FAILURES = (0, 0, 2, 9)
+"""How many of the function's first calls fail."""
+_FEW_DECORATORS, _FEW_CONSTRUCTORS = 4, 5
+_EDGES = 8
+"""One of so many sequences begins with arguments that are edge cases, such as zero."""
 
 
-def _driver_source() -> str:
-    return resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
-
-
-def class_inputs(
-    prompt: str,
-    targets: Sequence[TargetClass],
-    *,
-    count: int,
-    propose: InputProposer | None = None,
-    proposed_only: bool = False,
-) -> Inputs:
-    """Return sequences of steps on objects of one or more classes; see `object_inputs`.
-
-    Args:
-        prompt: The prompt that the model answered.
-        targets: The classes; each gets an equal share of the sequences.
-        count: Largest number of sequences to return.
-        propose: Function that proposes further sequences for the first class.
-        proposed_only: Whether the proposed sequences are the only ones.
-
-    Raises:
-        ValueError: A proposed sequence is not plain data of the form that `sequence_schema` describes.
-        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
-    """
-    first, *others = targets[:1] if proposed_only else targets
-    share = count // (1 + len(others))
-    made = [
-        object_inputs(prompt, first, count=count - share * len(others), propose=propose, proposed_only=proposed_only),
-        *(object_inputs(prompt, other, count=share) for other in others),
+def driver_source(targets: Sequence[TargetClass]) -> str:
+    """Return the source that is appended to every program, so that steps on objects of the classes can be taken."""
+    source = resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
+    looks = [
+        f"{target.name!r}: {object_steps.state(target.attributes, target.views)}"
+        for target in targets
+        if target.kind == "class" and not target.members
     ]
-    return replace(
-        made[0],
-        texts=tuple(chain.from_iterable(one.texts for one in made)),
-        shown=tuple(chain.from_iterable(one.shown for one in made)),
-    )
+    return f"{source}\n_NAD_LOOKS = {{{', '.join(looks)}}}\n" if looks else source
 
 
-def object_inputs(
-    prompt: str,
-    target: TargetClass,
-    *,
-    count: int,
-    propose: InputProposer | None = None,
-    proposed_only: bool = False,
-) -> Inputs:
-    """Return sequences of steps on objects of a class; proposed and generated sequences alternate.
+def generate_sequences(target: TargetClass, count: int, *, own: OwnTypes | None = None) -> list[ObjectSequence]:
+    """Return sequences of steps, which are the same each time.
 
-    The generated sequences call each method first in turn, with usual values more often than with edge cases. Each
-    sequence ends by reading the object's state.
+    They begin with each method in turn and go on with random calls from a fixed seed, with usual values more often than
+    with edge cases, and end by reading the object's state.
 
     Args:
-        prompt: The prompt that the model answered.
         target: The class.
         count: Largest number of sequences to return.
-        propose: Function that proposes further sequences, as mappings of the form that `sequence_schema` describes.
-        proposed_only: Whether the proposed sequences are the only ones.
-
-    Raises:
-        ValueError: A proposed sequence is not plain data of that form.
-        SandboxUnavailableError: The package hypothesis, which generates values, is not installed.
+        own: Values of the program's own types.
     """
-    if not target.methods:
-        propose = None  # a proposal calls methods
-    proposed = [_proposed(item, target) for item in (propose(prompt, sequence_schema(target)) if propose else ())]
-    generated = [] if proposed_only else _generated(target, count)
-    mixed: dict[str, tuple[str, ...]] = {}
-    for place in range(max(len(generated), len(proposed))):
-        for sequences in (generated, proposed):
-            if place < len(sequences):
-                text, shown = _written(*sequences[place])
-                mixed.setdefault(text, shown)
-    kept = dict(list(mixed.items())[:count])
-    return Inputs(tuple(kept), 0, kind="object", shown=tuple(kept.values()), driver=_driver_source())
-
-
-def sequence_schema(target: TargetClass) -> dict[str, dict[str, Any]]:
-    """Return the JSON schemas that a proposer gets: of the constructor's arguments and of the calls that follow."""
-    value = {"anyOf": [{"type": kind} for kind in ("integer", "number", "string", "boolean")]}
-    values = {"type": "array", "items": value, "maxItems": 6}
-    call = {
-        "type": "object",
-        "properties": {"method": {"enum": [method.name for method in target.methods]}, "arguments": values},
-        "required": ["method", "arguments"],
-        "additionalProperties": False,
-    }
-    return {
-        "constructor_arguments": values,
-        "method_calls": {"type": "array", "items": call, "minItems": 1, "maxItems": 6},
-    }
-
-
-_Sequence = tuple[str, tuple[object, ...] | None, tuple[Step, ...]]
-"""The source of what makes an object, its arguments (None for an object that exists), and the steps on the object."""
-
-
-def _generated(target: TargetClass, count: int) -> list[_Sequence]:
-    """Return sequences that begin with each method in turn and go on with random calls from a fixed seed."""
-    constructors = _rows(target.constructor, count)
-    rows = {method.name: _rows(method.parameters, count) for method in target.methods}
-    assigned = {setter.name: _rows(setter.parameters, count) for setter in target.setters}
+    if target.kind == "decorator":
+        return _on_decorators(target, count, own)
+    if target.kind == "context function":
+        return _on_context_functions(target, count, own)
+    if target.kind == "descriptor":
+        return _on_descriptors(target, count, own)
+    constructors = _rows(target.constructor, count, own, target.optional)
+    rows = {method.name: _rows(method.parameters, count, own, method.optional) for method in target.methods}
+    assigned = {setter.name: _rows(setter.parameters, count, own) for setter in target.setters}
     draw = random.Random(0)
-    sequences: list[_Sequence] = []
-    for place, (maker, arguments) in enumerate(_makers(target, constructors, count)):
+    sequences: list[ObjectSequence] = []
+    for place, maker in enumerate(_makers(target, constructors, count, own)):
         steps: list[Step] = []
         if target.methods:
-            first = target.methods[place % len(target.methods)].name
-            names = [first, *draw.choices([method.name for method in target.methods], k=_CALLS - 1)]
-            steps += [Step("call", name, tuple(draw.choice(rows[name][: place + 2]))) for name in names]
-        steps += [Step("set", name, draw.choice(given)) for name, given in assigned.items() if given]
-        steps += [Step("get", name) for name in target.attributes]
-        steps += [Step("view", name) for name in target.views]
-        if arguments is not None:
-            other = constructors[(place + 1) % len(constructors)]
-            steps += [Step("compare", name, other) for name in target.operators]
-            if maker == target.name and "==" in target.operators:
-                steps.append(Step("compare", "==", arguments))
-        sequences.append((maker, arguments, tuple(steps)))
+            names = [method.name for method in target.methods]
+            kept = place % _FEW_CONSTRUCTORS
+            if kept in (1, 2) and len(names) > 1:
+                steps += _stored_and_read(target.methods, rows, place // _FEW_CONSTRUCTORS, kept + 1)
+            else:
+                more = draw.choices(names, k=(_MORE_CALLS if len(names) > 1 else _CALLS) - 1)
+                pool = draw.choice(_POOLS)
+                drawn = (names[place % len(names)], *more)
+                steps += [object_steps.call(name, draw.choice(rows[name][:pool])) for name in drawn]
+        for statement in target.contexts:
+            steps.append(object_steps.context(statement, target.attributes, _ERRORS[place % len(_ERRORS)]))
+        steps += [object_steps.setter(name, draw.choice(given)) for name, given in assigned.items() if given]
+        steps += reading_steps(target)
+        if not target.members:
+            steps += _comparisons(target, constructors, place)
+        sequences.append(ObjectSequence(maker, tuple(steps)))
     if target.members:
-        sequences.insert(0, (target.name, None, (Step("view", "list"),)))
+        sequences.insert(0, ObjectSequence(target.name, (object_steps.view("list"),)))
     return sequences
 
 
+def _stored_and_read(
+    methods: Sequence[Method], rows: Mapping[str, Sequence[Arguments]], place: int, kept: int
+) -> list[Step]:
+    """Return calls that store a few values, read the first, store one more and read again, as users of a cache do.
+
+    Args:
+        methods: The methods; one with most parameters stores, and any other one reads.
+        rows: Arguments for each method.
+        place: Number of the sequence, which decides which methods are called.
+        kept: Number of values to store first.
+    """
+    most = max(len(method.parameters) for method in methods)
+    writers = [method.name for method in methods if len(method.parameters) == most]
+    writer = writers[place % len(writers)]
+    readers = [method.name for method in methods if method.name != writer]
+    reader = readers[place // len(writers) % len(readers)]
+    stored = [rows[writer][i % len(rows[writer])] for i in range(kept + 1)]
+    by_key = {repr(given.positional[:1]): given for given in reversed(rows[reader])}
+    read = [by_key.get(repr(given.positional[:1]), rows[reader][i % len(rows[reader])]) for i, given in enumerate(stored)]
+    calls = [(writer, given) for given in stored[:-1]]
+    calls += [(reader, read[0]), (writer, stored[-1]), (reader, read[1]), (reader, read[0])]
+    return [object_steps.call(name, given) for name, given in calls]
+
+
+def reading_steps(target: TargetClass) -> list[Step]:
+    """Return the steps that read an object's state."""
+    steps = [object_steps.attribute(name) for name in target.attributes]
+    views = dict.fromkeys(target.views)
+    if target.kind == "exception":
+        views |= {"str": None}
+        steps += [object_steps.attribute("args")] if "args" not in target.attributes else []
+    steps += [object_steps.view(name) for name in views]
+    if target.kind in ("class", "exception"):
+        steps += [object_steps.check(name) for name in target.ancestors]
+    return steps
+
+
+def _comparisons(target: TargetClass, constructors: Sequence[Arguments], place: int) -> list[Step]:
+    """Return the applications of operators to the object and another one, or one that was made in the same way."""
+    alike = f"{target.name}({constructors[_place(target, constructors, place)].text})"
+    other = f"{target.name}({constructors[(place + 1) % len(constructors)].text})"
+    steps = []
+    for written in target.operators:
+        if written == "it is other" or written.startswith("{"):
+            steps.append(object_steps.operator(written, alike))
+        else:
+            steps.append(object_steps.operator(written, other))
+    if "it == other" in target.operators and place % 3 != 2:
+        steps.append(object_steps.operator("it == other", alike))
+    return steps
+
+
+def _place(target: TargetClass, constructors: Sequence[Arguments], place: int) -> int:
+    """Return the place of the constructor's arguments for a sequence: mostly a few usual ones, if there are methods."""
+    if not target.methods:
+        return place % len(constructors)
+    if place % _EDGES == _EDGES - 1:
+        return len(constructors) - 1 - place // _EDGES % len(constructors)
+    return place % min(_FEW_CONSTRUCTORS, len(constructors))
+
+
 def _makers(
-    target: TargetClass, constructors: Sequence[tuple[object, ...]], count: int
-) -> list[tuple[str, tuple[object, ...] | None]]:
-    """Return what makes the object of each sequence: a member, the constructor, or sometimes another maker."""
+    target: TargetClass, constructors: Sequence[Arguments], count: int, own: OwnTypes | None
+) -> list[str]:
+    """Return the source of what makes the object of each sequence: a member, a constructor call, or another maker."""
     if target.members:
-        return [(f"{target.name}.{target.members[place % len(target.members)]}", None) for place in range(count)]
+        return [f"{target.name}.{target.members[place % len(target.members)]}" for place in range(count)]
+    if target.kind == "metaclass":
+        return [f"{target.name}({name!r}, (), {{'size': 1}})" for name in ("Alpha", "Beta")]
+    if target.kind == "base":
+        return [f"type({name!r}, ({target.name},), {{}})" for name in ("Alpha", "BetaPart")]
     factories = [
-        (f"{target.name}.{factory.name}", row)
+        f"{target.name}.{factory.name}({row.text})"
         for factory in target.factories
-        for row in _rows(factory.parameters, count)
+        for row in _rows(factory.parameters, count, own, factory.optional)
     ]
-    made: list[tuple[str, tuple[object, ...] | None]] = []
+    made = []
     for place in range(count):
         if factories and place % 3 == 2:
             made.append(factories[place // 3 * max(len(factories) * 3 // count, 1) % len(factories)])
         else:
-            made.append((target.name, constructors[place // (2 if target.methods else 1) % len(constructors)]))
+            made.append(f"{target.name}({constructors[_place(target, constructors, place)].text})")
     return made
 
 
-def _rows(parameters: Sequence[Parameter], count: int) -> list[tuple[object, ...]]:
-    """Return rows of positional arguments, beginning with the most usual ones."""
-    rows = sorted(
-        generate_arguments(parameter_types(parameters, []), count), key=lambda row: any(not value for value in row)
-    )
-    if parameters and parameters[-1].variadic:
-        return [(*row[:-1], *row[-1]) for row in rows if isinstance(row[-1], list)]
-    return rows
+def _on_decorators(target: TargetClass, count: int, own: OwnTypes | None) -> list[ObjectSequence]:
+    """Return calls of decorated functions, with the number of calls that reach the function."""
+    given = [f"({row.text})" for row in _rows(target.constructor, count, own, target.optional)]
+    if not target.constructor and not target.optional:
+        given = [""]
+    given = given[:_FEW_DECORATORS]
+    sequences = []
+    for place in range(min(count, len(_DECORATED_CALLS) * len(given))):
+        decorator, kind = target.name + given[place % len(given)], place // len(given)
+        calls, failures = _DECORATED_CALLS[kind], _FAILURES[kind]
+        steps = [object_steps.call("__call__", Arguments(arguments)) for arguments in calls]
+        steps.append(Step("it.calls", "how often the function ran"))
+        steps += [Step(f"it.function.{name}", name) for name in target.attributes]
+        failing = f" that fails {failures} times" if failures else ""
+        sequences.append(
+            ObjectSequence(f"_NadDecorated({decorator}, {failures})", tuple(steps), f"@{decorator} on a function{failing}")
+        )
+    return sequences
 
 
-def _proposed(item: object, target: TargetClass) -> _Sequence:
-    """Return a proposed sequence as steps; raise ValueError if it does not have the form of `sequence_schema`."""
-    try:
-        assert isinstance(item, Mapping)
-        known = {method.name for method in target.methods}
-        arguments = _plain(item["constructor_arguments"])
-        steps = [Step("call", call["method"], _plain(call["arguments"])) for call in item["method_calls"]]
-        if {step.name for step in steps} <= known:
-            looks = [Step("get", name) for name in target.attributes]
-            return target.name, arguments, (*steps, *looks)
-    except (AssertionError, KeyError, *PARSE_ERRORS):
-        pass
-    raise ValueError(
-        f"the proposed input {item!r} cannot be used: give a mapping with the lists constructor_arguments and "
-        f"method_calls, of which each has a method of {target.name} and its arguments as plain data"
-    )
+def _on_context_functions(target: TargetClass, count: int, own: OwnTypes | None) -> list[ObjectSequence]:
+    """Return `with` statements, each with a new context manager, whose output counts."""
+    rows = _rows(target.constructor, count, own, target.optional)
+    sequences = []
+    for place in range(count):
+        error = ("", "ValueError('x')", "KeyError('x')")[place % 3]
+        maker = f"{target.name}({rows[place // 3 % len(rows)].text})"
+        function, statement = ("_nad_with", "with") if "with" in target.contexts else ("_nad_async_with", "async with")
+        raised = f", {error}" if error else ""
+        code = f"_nad_printed(lambda: {function}({maker}, lambda it: print('...'){raised}))"
+        text = f"{statement} {maker}: print('...')" + (f"; raise {error}" if error else "")
+        sequences.append(ObjectSequence("None", (Step(code, text),)))
+    return sequences
 
 
-def _plain(values: Iterable[object]) -> tuple[object, ...]:
-    return tuple(ast.literal_eval(repr(list(values))))
+def _on_descriptors(target: TargetClass, count: int, own: OwnTypes | None) -> list[ObjectSequence]:
+    """Return assignments to an attribute that a descriptor manages."""
+    constructors = _rows(target.constructor, count, own, target.optional)
+    values: tuple[object, ...] = (5, 0, -3, 2.5, "abc", "", None, 100, [1], True)
+    sequences = []
+    for place in range(min(count, 8)):
+        maker = f"{target.name}({constructors[place % len(constructors)].text})"
+        given = [values[(place * 3 + i) % len(values)] for i in range(_CALLS)]
+        steps = [object_steps.attribute("value")]
+        for value in given:
+            steps += [object_steps.setter("value", Arguments((value,))), object_steps.attribute("value")]
+        sequences.append(ObjectSequence(f"_nad_owner({maker})", tuple(steps), f"value = {maker} in a class"))
+    return sequences
 
 
-def _written(maker: str, arguments: tuple[object, ...] | None, steps: Sequence[Step]) -> tuple[str, tuple[str, ...]]:
-    """Return the driver's call for a sequence, and for each step the statements that lead to it, for people."""
-    told = [(step.kind, step.name, step.arguments) for step in steps]
-    call = f"_nad_observe_object({maker!r}, {arguments!r}, {told!r})"
-    done = [maker if arguments is None else f"{maker}({_shown(arguments)})"]
-    shown = []
-    for step in steps:
-        text = f"{step.name} {maker}({_shown(step.arguments)})" if step.kind == "compare" else step.text
-        shown.append("; ".join([*done, text]))
-        if step.kind in ("call", "set"):
-            done.append(step.text)
-    return call, tuple(shown)
-
-
-def _shown(arguments: Sequence[object]) -> str:
-    return ", ".join(map(repr, arguments))
+def _rows(
+    parameters: Signature, count: int, own: OwnTypes | None, optional: Signature = ()
+) -> list[Arguments]:
+    """Return arguments of a call, beginning with the most usual ones."""
+    made = generate_calls(parameters, count, optional=optional, own=own)
+    return sorted(made, key=lambda given: not given.usual)

@@ -238,5 +238,6 @@ def _shown_calls(calls: list[list[Any]]) -> str:
     told = [f"({_shown(given)[1:-1]}) gives {_shown(form)}" for given, end, form in calls if end == "returned"]
     told += [f"({_shown(given)[1:-1]}) prints {_shown(form)}" for given, end, form in calls if end == "printed"]
     raised = dict.fromkeys(form[1] for _, end, form in calls if end == "raised" and form and form[:1] == ["str"])
+    told = list(dict.fromkeys(told))
     told += [f"otherwise raises {' or '.join(raised)}"] if raised else []
     return f"<function: {', '.join(told)}>" if told else "<function>"

@@ -13,12 +13,13 @@ from typing import TypedDict
 
 from nad_sandbox.base import ExecResult, Sandbox, SandboxFailureError
 from nad_sandbox.behaviour.input_set import InputProposer, Inputs
-from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
-from nad_sandbox.behaviour.object_sequences import class_inputs
+from nad_sandbox.behaviour.inputs import function_inputs, script_inputs
+from nad_sandbox.behaviour.object_inputs import class_inputs
 from nad_sandbox.behaviour.outcome import Outcome, read_outcome, read_steps
+from nad_sandbox.behaviour.own_types import own_types
 from nad_sandbox.behaviour.script_source import without_prompts
 from nad_sandbox.behaviour.target_class import find_target_classes
-from nad_sandbox.behaviour.target_function import find_target_function, reads_standard_input
+from nad_sandbox.behaviour.target_function import find_target_functions, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.checks.fingerprint import normalize_program
 from nad_sandbox.harness import observer_source
@@ -118,10 +119,10 @@ class BehaviourRunner:
         if 2 * scripts <= len(programs):
             classes = find_target_classes(prompt, programs)
             if classes:
-                return class_inputs(prompt, classes, **how)
-            target = find_target_function(prompt, programs)
-            if target is not None:
-                return call_inputs(prompt, target, **how)
+                return class_inputs(prompt, classes, own=own_types(programs), **how)
+            functions = find_target_functions(prompt, programs)
+            if functions:
+                return function_inputs(prompt, functions, own=own_types(programs), **how)
         if not scripts:  # nothing reads the proposed inputs
             how["propose"] = None
         return script_inputs(prompt, programs=programs, **how)

@@ -76,8 +76,13 @@ def generate_arguments(value_types: Sequence[ValueType], count: int) -> list[tup
 def _boundaries(value_type: ValueType) -> list[Any]:
     if value_type.name in _BOUNDARIES:
         return _BOUNDARIES[value_type.name]
-    if value_type.name == "function":
-        return [Source(text) for text in _FUNCTIONS[min(len(value_type.parts), len(_FUNCTIONS) - 1)]]
+    if value_type.name == "choice":
+        return [Source(text) for text in value_type.options]
+    if value_type.name == "callback":
+        return [Source("noted"), *_boundaries(ValueType("function", value_type.parts))[:2]]
+    if value_type.name in ("function", "async function"):
+        texts = _FUNCTIONS[min(len(value_type.parts), len(_FUNCTIONS) - 1)]
+        return [Source(text if value_type.name == "function" else f"async_function({text})") for text in texts]
     inner = [_boundaries(part) for part in value_type.parts]
     if value_type.name == "union":
         return [value for values in inner for value in values[:3]]
@@ -85,11 +90,25 @@ def _boundaries(value_type: ValueType) -> list[Any]:
         return [tuple(values[(j + i) % len(values)] for i, values in enumerate(inner)) for j in range(4)]
     if value_type.name == "dict":
         keys, values = inner
-        pairs = list(zip(keys, (values * len(keys))[: len(keys)], strict=True))
+        pairs = list(zip(map(_hashable, keys), (values * len(keys))[: len(keys)], strict=True))
         return [{}, dict(pairs[1:2]), dict(pairs[1:4])]
     some = (inner[0] * 5)[:8]
     lists = [[], some[1:2], some[1:4], [some[1], some[1]], some[:5][::-1], some[2:8]]
-    return [set(values) for values in lists] if value_type.name == "set" else lists
+    if value_type.name == "list":
+        return lists
+    made = [set(map(_hashable, values)) for values in lists]
+    return made if value_type.name == "set" else [_frozen(values) for values in made]
+
+
+def _hashable(value: object) -> object:
+    """Return a value that a set or a dictionary can hold."""
+    if isinstance(value, list):
+        return tuple(map(_hashable, value))
+    return _frozen(value) if isinstance(value, set) else str(value) if isinstance(value, dict) else value
+
+
+def _frozen(values: set[object]) -> Source:
+    return Source(f"frozenset({values!r})" if values else "frozenset()")
 
 
 def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
@@ -108,7 +127,7 @@ def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
     }
     if value_type.name in atoms:
         return atoms[value_type.name]
-    if value_type.name in ("function", "path"):
+    if value_type.name in ("function", "async function", "callback", "path", "choice", "frozenset"):
         return st.sampled_from(_boundaries(value_type))
     inner = [_strategy(part) for part in value_type.parts]
     if value_type.name == "union":
@@ -116,8 +135,8 @@ def _strategy(value_type: ValueType) -> SearchStrategy[Any]:
     if value_type.name == "tuple":
         return st.tuples(*inner)
     if value_type.name == "dict":
-        return st.dictionaries(inner[0], inner[1], max_size=4)
-    return st.sets(inner[0], max_size=6) if value_type.name == "set" else st.lists(inner[0], max_size=8)
+        return st.dictionaries(inner[0].map(_hashable), inner[1], max_size=4)
+    return st.sets(inner[0].map(_hashable), max_size=6) if value_type.name == "set" else st.lists(inner[0], max_size=8)
 
 
 def _drawn(value_types: Sequence[ValueType], count: int) -> list[tuple[object, ...]]:

@@ -14,6 +14,7 @@ import builtins
 import io
 import json
 import os
+import re
 import sys
 
 from nad_sandbox.harness.canonical_form import FUNCTION_CALLS, Printed, awaited, canonical
@@ -28,8 +29,8 @@ def outcome(scope, call):
     told = {}
     try:
         tree = ast.parse(call, mode="eval").body
-        empty = {"__builtins__": {}}
-        plain = lambda node: eval(compile(ast.Expression(node), "<input>", "eval"), dict(empty, **PLAIN))
+        names = dict(scope, **values_named_in(call, scope))
+        plain = lambda node: eval(compile(ast.Expression(node), "<input>", "eval"), names)
         args = [plain(node) for node in tree.args]
         kwargs = {keyword.arg: plain(keyword.value) for keyword in tree.keywords}
         function = eval(compile(ast.Expression(tree.func), "<input>", "eval"), scope)
@@ -39,6 +40,8 @@ def outcome(scope, call):
         after = canonical([args, kwargs])
         if after != before:
             told["changed"] = after
+    except ModuleNotFoundError as error:
+        told = {"raised": "ModuleNotFoundError: %s" % error}
     except BaseException as error:
         told = {"raised": type(error).__name__}
     if out.getvalue():
@@ -46,7 +49,51 @@ def outcome(scope, call):
     return told
 
 
-PLAIN = {"set": set, "frozenset": frozenset, "float": float, "dict": dict, "list": list, "tuple": tuple}
+PLAIN = {
+    kind.__name__: kind for kind in (set, frozenset, float, dict, list, tuple, bytearray, type, setattr, len, isinstance)
+}
+LIBRARY = {
+    "Decimal": "decimal", "Fraction": "fractions", "date": "datetime", "datetime": "datetime", "time": "datetime",
+    "timedelta": "datetime", "Path": "pathlib", "StringIO": "io", "BytesIO": "io", "SimpleNamespace": "types",
+    "UUID": "uuid", "Counter": "collections", "deque": "collections",
+}  # fmt: skip
+CALLED = re.compile(r"\b([A-Za-z_]\w*)\(")
+
+
+def values_named_in(call, scope):
+    """Return what the arguments of a call are made with: built-in types, types of the library, and helpers.
+
+    A class of the program comes before others of its name.
+    """
+    found = dict(PLAIN)
+    for name in set(CALLED.findall(call)):
+        if getattr(scope.get(name), "__module__", None) == "candidate" and isinstance(scope[name], type):
+            found.pop(name, None)
+        elif name in LIBRARY:
+            found[name] = getattr(__import__(LIBRARY[name]), name)
+    return dict(found, async_function=async_function, with_attributes=with_attributes, noted=noted)
+
+
+def async_function(function):
+    """Return a coroutine function that does the same as a function."""
+
+    async def awaited_function(*args):
+        return function(*args)
+
+    return awaited_function
+
+
+def noted(*args, **kwargs):
+    """Say what a function was called with, where whoever calls it does nothing with its result."""
+    given = [*map(repr, args), *("%s=%r" % pair for pair in kwargs.items())]
+    print("called back with %s" % (", ".join(given) or "nothing"))
+
+
+def with_attributes(value, **attributes):
+    """Return an object after assigning attributes."""
+    for name, attribute in attributes.items():
+        setattr(value, name, attribute)
+    return value
 
 
 def serve_calls(requests, answers):
@@ -69,6 +116,9 @@ def serve_calls(requests, answers):
     give_whole_stack()
     try:
         exec(compile(source, "candidate.py", "exec", dont_inherit=True), scope)
+    except ModuleNotFoundError as error:
+        answer({"raised": "ModuleNotFoundError: %s" % error})
+        return
     except BaseException as error:
         answer({"raised": type(error).__name__})
         return

@@ -192,7 +192,8 @@ def run_once(given, deadline, fresh):
     if not code:
         told["returned"] = None
     elif code == 1:
-        told["raised"] = (err.strip().splitlines() or [""])[-1].split(":")[0]
+        last = (err.strip().splitlines() or [""])[-1]
+        told["raised"] = last if last.startswith("ModuleNotFoundError: ") else last.split(":")[0]
     else:
         told["raised"] = "status %d" % code
     return told

@@ -25,7 +25,7 @@ from nad_agents.exceptions import (
 from nad_agents.runs import RunError
 from nad_agents.testing import byte_tokenizer
 from tests.model_families import FAMILIES
-from tests.tiny_models import make_model
+from tests.tiny_models import make_model, save_model
 from tests.unit.sources import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -34,8 +34,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("tiny-model")
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return path
 
 
@@ -50,22 +49,6 @@ def endless(tmp_path_factory):
     tokenizer.eos_token = None
     tokenizer.save_pretrained(path)
     return path
-
-
-@pytest.fixture
-def nad(monkeypatch, capsys):
-    """Run `nad ARGS` in this process; returns (exit code, stdout, stderr)."""
-    from nad_agents.cli import main
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["nad", *map(str, args)])
-        monkeypatch.setenv("COLUMNS", "120")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return run
 
 
 def test_ask_shows_the_candidates_why_one_was_chosen_and_the_answer(nad, folder):
@@ -186,8 +169,7 @@ def test_doctor_shows_each_finding_as_soon_as_it_is_known_and_estimates_the_benc
 def test_doctor_says_which_neurons_a_model_has(nad, tmp_path, monkeypatch, family, neurons, attribution):
     monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
     options = next(known.options for known in FAMILIES if known.architecture == family)
-    make_model(family, **options).save_pretrained(tmp_path)
-    byte_tokenizer().save_pretrained(tmp_path)
+    save_model(make_model(family, **options), tmp_path)
     code, out, _ = nad("doctor", "-m", tmp_path, "--json")
     found = {finding["name"]: finding for finding in json.loads(out)}
     assert code == 0
@@ -197,8 +179,7 @@ def test_doctor_says_which_neurons_a_model_has(nad, tmp_path, monkeypatch, famil
 
 def test_doctor_names_a_model_without_neurons(nad, tmp_path, monkeypatch):
     monkeypatch.setattr("nad_agents.cli.doctor._check_sandboxes", lambda: iter(()))
-    make_model("mamba").save_pretrained(tmp_path)
-    byte_tokenizer().save_pretrained(tmp_path)
+    save_model(make_model("mamba"), tmp_path)
     code, out, _ = nad("doctor", "-m", tmp_path, "--json")
     found = {finding["name"]: finding for finding in json.loads(out)}
     assert code == 0

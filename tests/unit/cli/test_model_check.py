@@ -6,7 +6,7 @@ from rich.console import Console
 from nad_agents.cli.model_check import describe_model
 from tests.adapters import write_adapter
 from tests.quantized_models import METHODS, plain_model
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import byte_tokenizer, make_model, save_model
 
 
 def findings(*arguments):
@@ -15,8 +15,7 @@ def findings(*arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    make_model("llama").save_pretrained(tmp_path / "tiny")
-    byte_tokenizer().save_pretrained(tmp_path / "tiny")
+    save_model(make_model("llama"), tmp_path / "tiny")
     return tmp_path / "tiny"
 
 

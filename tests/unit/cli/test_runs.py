@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -24,22 +23,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     return RecordedRun(folder)
-
-
-@pytest.fixture
-def nad(monkeypatch, capsys):
-    """Run `nad ARGS` in this process; returns (exit code, stdout, stderr)."""
-    from nad_agents.cli import main
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["nad", *map(str, args)])
-        monkeypatch.setenv("COLUMNS", "140")
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return run
 
 
 def test_selecting_again_is_what_the_selector_says(nad, folder, run):

@@ -10,7 +10,7 @@ from nad_agents.evaluation.datasets import Problem
 from nad_agents.evaluation.ray_recording import RecordingActor
 from nad_agents.evaluation.recording import DecoderRecorder, record_problems
 from nad_agents.runs import RecordedRun
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 from tests.unit.decoders import NEURONS, decoder
 
 
@@ -31,8 +31,7 @@ def test_the_heap_is_returned_to_the_system_after_every_problem(tmp_path, monkey
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return {"model": path, "device": "cpu", "dtype": "float32", "prefix_cache_mb": 0}
 
 

@@ -36,3 +36,17 @@ def tiny_chat(**options):
     options = {"decoder": None, **SAMPLING, **NEURONS, **options}
     options["decoder"] = options["decoder"] or tiny_decoder()
     return NADChatModel(**options)
+
+
+def fail_first(model, times):
+    """Let a model's next forward passes fail; returns a list that makes more of them fail as it grows."""
+    forward, failures = model.forward, [1] * times
+
+    def flaky(*args, **kwargs):
+        if failures:
+            failures.pop()
+            raise RuntimeError("out of memory")
+        return forward(*args, **kwargs)
+
+    model.forward = flaky
+    return failures

@@ -11,7 +11,7 @@ from nad_agents import GenerationError, PromptError
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.event_loops import a_free_loop, check_that_cancelling_ends, held_in_step, until_idle
-from tests.unit.langchain.chats import tiny_chat, tiny_decoder
+from tests.unit.langchain.chats import fail_first, tiny_chat, tiny_decoder
 from tests.unit.langchain.streams import Listener
 
 
@@ -81,15 +81,7 @@ async def test_errors():
         await tiny_chat(max_tokens=450, n=16, timeout=0.05).ainvoke("hello")
     model = make_model("llama")
     chat = tiny_chat(decoder=tiny_decoder(model=model), max_retries=1)
-    forward, failures = model.forward, [1]
-
-    def flaky(*args, **kwargs):
-        if failures:
-            failures.pop()
-            raise RuntimeError("out of memory")
-        return forward(*args, **kwargs)
-
-    model.forward = flaky
+    failures = fail_first(model, 1)
     assert (await chat.ainvoke("hello")).content
     failures.extend([1, 2])
     with pytest.raises(GenerationError, match="out of memory"):

@@ -23,7 +23,7 @@ from nad_agents import (
 from nad_agents.testing import AcceptingVerifier
 from tests.tiny_models import make_model
 from tests.unit.event_loops import held_in_step, wait_until_idle
-from tests.unit.langchain.chats import tiny_chat, tiny_decoder
+from tests.unit.langchain.chats import fail_first, tiny_chat, tiny_decoder
 from tests.unit.langchain.streams import Listener
 
 
@@ -202,15 +202,7 @@ class TestErrors:
     def test_retries_what_may_pass(self):
         model = make_model("llama")
         chat = tiny_chat(decoder=tiny_decoder(model=model), max_retries=2)
-        forward, failures = model.forward, [1, 2]
-
-        def flaky(*args, **kwargs):
-            if failures:
-                failures.pop()
-                raise RuntimeError("out of memory")
-            return forward(*args, **kwargs)
-
-        model.forward = flaky
+        failures = fail_first(model, 2)
         assert chat.invoke("hello").content
         failures.extend([1, 2, 3])
         with pytest.raises(GenerationError, match="out of memory"):

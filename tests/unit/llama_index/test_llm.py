@@ -16,7 +16,7 @@ from llama_index.llms.nad import NADLLM
 
 from nad_agents import ConfigurationError, LoadedModel, NeuronAgreementDecoder, PromptError
 from nad_agents.testing import AcceptingVerifier, byte_tokenizer
-from tests.tiny_models import tiny_model
+from tests.tiny_models import save_model, tiny_model
 from tests.unit.langchain.chats import tiny_decoder
 from tests.unit.llama_index.models import tiny_llm
 
@@ -143,8 +143,7 @@ class TestWhatItSaysOfItself:
         assert tiny_llm(context_window=300).metadata.context_window == 300
 
     def test_the_context_is_read_from_the_config_without_weights(self, tmp_path):
-        tiny_model().save_pretrained(tmp_path)
-        byte_tokenizer().save_pretrained(tmp_path)
+        save_model(tiny_model(), tmp_path)
         for weights in tmp_path.glob("*.safetensors"):
             weights.write_bytes(b"no weights")
         llm = NADLLM(model=tmp_path)

@@ -9,7 +9,7 @@ from mcp.server.mcpserver import MCPServer
 from nad_mcp.command import mcp
 
 from nad_agents.cli import commands
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 
 @pytest.fixture
@@ -38,8 +38,7 @@ def run(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return path
 
 

@@ -14,7 +14,7 @@ from nad_agents.models import adapter as module
 from nad_agents.models import load_model, loading
 from nad_agents.neurons.architectures import find_feed_forwards
 from tests.adapters import write_adapter
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 SAMPLING = SamplingConfig(n=3, max_new_tokens=12, temperature=1.0, seed=5)
 
@@ -24,8 +24,7 @@ def saved(request, tmp_path_factory):
     """A model's folder and that of an adapter."""
     folder = tmp_path_factory.mktemp(request.param)
     model = make_model(request.param)
-    model.save_pretrained(folder / "base")
-    byte_tokenizer().save_pretrained(folder / "base")
+    save_model(model, folder / "base")
     write_adapter(model, folder / "lora")
     return folder / "base", folder / "lora"
 
@@ -94,8 +93,7 @@ def test_models_with_adapters_share_the_weights(saved):
 
 def test_dora_beside_the_weights_is_refused_for_attribution_alone(tmp_path):
     model = make_model("llama")
-    model.save_pretrained(tmp_path / "base")
-    byte_tokenizer().save_pretrained(tmp_path / "base")
+    save_model(model, tmp_path / "base")
     write_adapter(model, tmp_path / "dora", use_dora=True)
     loaded = load_model(tmp_path / "base", device="cpu", dtype="float32")
     decoder = NeuronAgreementDecoder(loaded, adapter=tmp_path / "dora")

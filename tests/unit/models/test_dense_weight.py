@@ -12,7 +12,7 @@ from nad_agents.models import load_model
 from nad_agents.models.dense_weight import dense_weight, weight_format
 from nad_agents.models.int8 import Int8Linear
 from nad_agents.neurons.architectures import find_feed_forwards
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 INPUTS, OUTPUTS, GROUP = 32, 16, 8
 ORDER = [0, 4, 1, 5, 2, 6, 3, 7]
@@ -144,8 +144,7 @@ def test_attribution_on_a_weight_that_cannot_be_read_is_refused_by_name():
 
 class TestLoading:
     def folder(self, tmp_path, config):
-        make_model("llama").save_pretrained(tmp_path)
-        byte_tokenizer().save_pretrained(tmp_path)
+        save_model(make_model("llama"), tmp_path)
         path = tmp_path / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"quantization_config": config}))
         return tmp_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -68,11 +70,22 @@ class TestDeviceAndDtype:
 
     @pytest.mark.parametrize(("native", "expected"), [(True, torch.bfloat16), (False, torch.float16)])
     def test_auto_dtype_on_a_gpu_without_bfloat16_is_float16(self, monkeypatch, native, expected):
+        current = []
+
+        @contextmanager
+        def on_device(device):
+            current.append(device)
+            yield
+            current.pop()
+
         def supported(*, including_emulation):
+            # torch looks at the current device
+            assert current == [torch.device("cuda", 1)]
             return native or including_emulation
 
+        monkeypatch.setattr(torch.cuda, "device", on_device)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-        assert resolve_dtype("auto", torch.device("cuda")) == expected
+        assert resolve_dtype("auto", torch.device("cuda", 1)) == expected
 
     def test_auto_dtype_without_knowledge_is_float32(self, monkeypatch):
         monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)

@@ -11,7 +11,7 @@ from nad_agents.exceptions import ConfigurationError
 from nad_agents.models import LoadedModel, load_model, resolve_dtype
 from nad_agents.models.int8 import Int8Linear, check_int8_support, quantize_linear_layers
 from nad_agents.neurons.architectures import find_feed_forwards, find_unembedding, verify_feed_forwards
-from tests.tiny_models import FAMILIES, byte_tokenizer, make_model
+from tests.tiny_models import FAMILIES, make_model, save_model
 
 CPU = torch.device("cpu")
 
@@ -110,8 +110,7 @@ def test_attribution_reads_the_unembedding():
 @needs_kernels
 @pytest.mark.parametrize("score", ["activation", "attribution"])
 def test_candidates_are_the_same_whatever_their_company(score, tmp_path):
-    make_model("llama").save_pretrained(tmp_path)
-    byte_tokenizer().save_pretrained(tmp_path)
+    save_model(make_model("llama"), tmp_path)
     loaded = load_model(tmp_path, device="cpu", dtype="int8")
     assert isinstance(loaded, LoadedModel)
     assert loaded.dtype == torch.int8

@@ -2,28 +2,11 @@
 
 import json
 
-import openai
-import pytest
-
 from nad_agents.chat.growing_text import GrowingText
 from nad_agents.chat.response_parser import ToolCallParser
 from tests.unit.server.servers import ADD, CHAT, http, make_app
 
 CALL = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
-
-
-@pytest.fixture(scope="module")
-def app():
-    return make_app()
-
-
-@pytest.fixture
-async def client(app):
-    async with (
-        http(app) as wire,
-        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as found,
-    ):
-        yield found
 
 
 async def frames(app, body):

@@ -12,7 +12,7 @@ from nad_server.python_verifier import ProposedInputs
 from nad_agents import PromptError
 from nad_agents.cli import main
 from tests.adapters import write_adapter
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ def serve(monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("secret") / "tiny-model"
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return path
 
 

@@ -5,23 +5,9 @@ import json
 import openai
 import pytest
 
-from tests.unit.server.servers import http, make_app
+from tests.unit.server.servers import http
 
 TEXT = {"model": "tiny", "prompt": "once upon", "seed": 3, "max_tokens": 16}
-
-
-@pytest.fixture(scope="module")
-def app():
-    return make_app()
-
-
-@pytest.fixture
-async def client(app):
-    async with (
-        http(app) as wire,
-        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as found,
-    ):
-        yield found
 
 
 async def test_best_of_is_the_number_of_candidates(client):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.server.servers import CHAT, http, make_app
+from tests.unit.server.servers import CHAT, http
 
 
 def holder(inner):
@@ -26,11 +26,6 @@ ENDING = {
     "a self or null": holder({"anyOf": [{"$ref": "#"}, {"type": "null"}]}),
     "a list of selves": holder({"type": "array", "items": {"$ref": "#"}, "maxItems": 1}),
 }
-
-
-@pytest.fixture(scope="module")
-def app():
-    return make_app()
 
 
 async def ask(app, schema):

@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
 from nad_agents import ConfigurationError, GenerationError
-from tests.tiny_models import byte_tokenizer, make_model
+from tests.tiny_models import make_model, save_model
 from tests.unit.server.servers import CHAT, http
 from tests.unit.sources import ROOT
 
@@ -20,8 +20,7 @@ from tests.unit.sources import ROOT
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    make_model("llama").save_pretrained(path)
-    byte_tokenizer().save_pretrained(path)
+    save_model(make_model("llama"), path)
     return path
 
 

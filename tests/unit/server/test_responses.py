@@ -2,12 +2,11 @@
 
 import json
 
-import openai
 import pytest
 from nad_server.protocol_responses import ResponsesRequest, chat_messages
 from nad_server.response_tools import offered_tools
 
-from tests.unit.server.servers import http, make_app
+from tests.unit.server.servers import http
 
 ASK = {"model": "tiny", "input": "hello", "max_output_tokens": 24, "extra_body": {"seed": 3}}
 ADD = {
@@ -22,20 +21,6 @@ ADD = {
     },
     "strict": True,
 }
-
-
-@pytest.fixture(scope="module")
-def app():
-    return make_app()
-
-
-@pytest.fixture
-async def client(app):
-    async with (
-        http(app) as wire,
-        openai.AsyncOpenAI(base_url="http://server/v1", api_key="k", http_client=wire, max_retries=0) as found,
-    ):
-        yield found
 
 
 async def events(client, **body):

@@ -2,12 +2,14 @@
 
 There is a graph for each rounded number of rows and positions, and one for recording steps. It is captured when it is
 first needed. The first one of a number of rows has to prove itself against the model's own step; if it cannot, or if
-anything fails, the engine goes on without graphs.
+anything fails, the engine goes on without graphs. Where only the memory was too small, it goes on without those of as
+many rows.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 import torch
 from transformers import PreTrainedModel
@@ -70,7 +72,10 @@ class CapturedSteps:
         self._required = required
         self._graphs: dict[tuple[int, int, bool], StepGraph] = {}
         self._useful: dict[tuple[int, bool], bool] = {}
+        self._most_rows = _MOST_ROWS
         self._given_up = False
+        self._weights = list(model.parameters())
+        self._addresses: list[int] = []
 
     @property
     def graphs(self) -> int:
@@ -101,8 +106,9 @@ class CapturedSteps:
             GenerationError: Captured steps are required, and capturing fails or the step is not exact.
         """
         ready = all(group.suffix for group in cache.groups) and not cache.has_prefixes
-        if self._given_up or not ready or cache.rows > _MOST_ROWS:
+        if self._given_up or not ready or cache.rows > self._most_rows:
             return None
+        self._follow_weights()
         kind = (row_bucket(cache.rows), records)
         checked = min(CHECKED_STEPS, left)
         # a single step does not show whether the next one finds its keys
@@ -118,10 +124,14 @@ class CapturedSteps:
                 self._useful[kind] = self._proves_useful(taken, tokens, checked)
         except Exception as error:
             self.free()
-            self._given_up = True
             msg = f"the decoding step could not be captured: {type(error).__name__}: {error}"
             if self._required:
                 raise GenerationError(f"{msg}; leave compile=True out") from error
+            if isinstance(error, torch.OutOfMemoryError):
+                # fewer rows need less
+                self._most_rows = kind[0] // 2
+            else:
+                self._given_up = True
             _logger.info("%s; the model's own step is used", msg)
             return None
         return taken if self._useful[kind] else None
@@ -150,6 +160,14 @@ class CapturedSteps:
             return False
         buffers.allocate(cache, rows, positions)
         return True
+
+    def _follow_weights(self) -> None:
+        """Forget the graphs if weights are elsewhere than before, as after `model.to`, since graphs read addresses."""
+        addresses = [_address(weight) for weight in self._weights]
+        if addresses != self._addresses:
+            self._drop_graphs()
+            self._useful.clear()
+            self._addresses = addresses
 
     def _drop_graphs(self) -> None:
         self._graphs.clear()
@@ -181,3 +199,10 @@ class CapturedSteps:
             "a captured step of %d rows is %.1f times as fast as the model's own%s", len(tokens), gain, decided
         )
         return useful
+
+
+def _address(weight: torch.Tensor) -> int:
+    """Return the address of a weight; 0 if the weight's class is made of other tensors."""
+    with suppress(RuntimeError, NotImplementedError):
+        return weight.data_ptr()
+    return 0

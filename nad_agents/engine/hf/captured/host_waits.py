@@ -6,10 +6,11 @@ first runs within `without_waiting`, which raises before anything is captured.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -25,12 +26,19 @@ _READS |= {"_pin_memory", "unique", "_unique2", "unique_dim", "unique_consecutiv
 _MOVES = {"copy_", "_to_copy"}
 """Operations that may move numbers between the host and the device."""
 
+_WAITING = "called a synchronizing CUDA operation"
+"""What torch's debug mode says where the host waits for the device."""
+
+_ANNOUNCEMENT = "Synchronization debug mode is a prototype feature"
+"""What torch says when the mode is set for the first time in a process."""
+
 
 @contextmanager
 def without_waiting() -> Iterator[None]:
     """Let what the block runs on this thread raise where the host would wait for the device.
 
-    What torch's operations show is found on any device; within their kernels, CUDA itself says where the host waits.
+    What torch's operations show is found on any device; within their kernels, CUDA itself says where the host waits. It
+    says so in every thread of the process: what other threads wait for meanwhile is not shown.
 
     Raises:
         RuntimeError: An operation of the block returns numbers to the host, moves some between the host and the device,
@@ -45,18 +53,38 @@ def _synchronizations() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
+    thread, waits = threading.get_ident(), 0
+    shown = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        nonlocal waits
+        if _WAITING not in str(message):
+            shown(message, category, filename, lineno, file, line)
+        # the mode holds for the whole process, whose other threads may wait
+        elif threading.get_ident() == thread:
+            waits += 1
+
     before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=_WAITING)
+        warnings.filterwarnings("ignore", message=_ANNOUNCEMENT)
+        warnings.showwarning = show
         # an error instead of a warning would meet other threads, too
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield
         finally:
             torch.cuda.set_sync_debug_mode(before)
-    waits = [str(warning.message) for warning in caught if "synchroniz" in str(warning.message)]
+            warnings.showwarning = shown
     if waits:
-        raise RuntimeError(f"the host waits for the device: {waits[0]}")
+        raise RuntimeError(f"the host waits for the device: {_WAITING}")
 
 
 class BasicOperationMode(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves it untyped

@@ -65,7 +65,8 @@ class CheckedSteps:
         started = time.perf_counter()
         logits = [step().clone() for _ in range(steps)]
         synchronize()
-        return cls(torch.stack(logits), activations().float(), time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return cls(torch.stack(logits), activations().float(), seconds)
 
 
 def agree(one: torch.Tensor, other: torch.Tensor, dtype: torch.dtype) -> bool:

@@ -16,6 +16,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from nad_agents.engine.hf.prefix.blocks import Block
 from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
+from nad_agents.engine.hf.prefix.partial_attention import flash_kernel
 
 __all__ = ["StaticBuffers", "StaticStepCache"]
 
@@ -132,8 +133,7 @@ class StaticStepCache(Cache):
         # the queries that share a head of keys form a block
         query = query.reshape(rows, kv_heads, heads // kv_heads, dim)
         if softcap is None and sinks is None:
-            output = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
-            return output.reshape(rows, 1, heads, -1)
+            return _masked_attention(query, keys, values, mask, scale).reshape(rows, 1, heads, -1)
         scores = (query @ keys.mT).float() * scale
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
@@ -143,6 +143,22 @@ class StaticStepCache(Cache):
             scores = torch.cat([scores, sink], -1)
         weights: torch.Tensor = scores.softmax(-1)[..., : keys.shape[2]]
         return torch.matmul(weights.to(values.dtype), values).reshape(rows, 1, heads, -1)
+
+
+def _masked_attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """Attend with a mask that is added to the scores, by the same kernel on every GPU that has it.
+
+    Where torch may choose, it prefers cuDNN on some GPUs, which compiles a kernel for every number of rows and
+    positions, and may unload the kernels when the thread that captured them ends.
+    """
+    kernel = flash_kernel(query.device, query.dtype, query.shape[-1])
+    if kernel in {"flash", "efficient"} and values.shape[-1] % 8 == 0:
+        # a kernel of FlashAttention has a memory-efficient one beside it, which takes masks
+        mask = mask.expand(*query.shape[:3], keys.shape[2])
+        return torch._scaled_dot_product_efficient_attention(query, keys, values, mask, False, scale=scale)[0]
+    return scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
 
 
 class StaticBuffers:

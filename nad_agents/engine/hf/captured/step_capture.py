@@ -120,19 +120,22 @@ class StepCapture:
             cache.advance(1)
             return logits[checked]
 
-        captured = CheckedSteps.take(steps, captured_step, lambda: _dense(taken.activations, checked), synchronize)
-        taken.rewind(steps)
+        with taken.trial():
+            # the first launch of a graph also moves it to the device
+            captured_step()
+        with taken.trial():
+            captured = CheckedSteps.take(steps, captured_step, lambda: _dense(taken.activations, checked), synchronize)
         own_activations: list[LayerActivations] = []
         with ExitStack() as entered:
             if taken.activations:
                 own_activations = self._room_for_activations(cache.rows)
                 self._record_into(own_activations, entered)
             entered.enter_context(shared_prefix_attention(self._model, cache))
-            # the first step of a shape may choose kernels
-            own_step()
-            taken.rewind(1)
-            own = CheckedSteps.take(steps, own_step, lambda: _dense(own_activations, checked), synchronize)
-            taken.rewind(steps)
+            with taken.trial():
+                # the first step of a shape may choose kernels
+                own_step()
+            with taken.trial():
+                own = CheckedSteps.take(steps, own_step, lambda: _dense(own_activations, checked), synchronize)
         dtype = self._model.dtype
         exact = agree(captured.logits, own.logits, dtype) and agree(captured.activations, own.activations, dtype)
         return own.seconds / captured.seconds if exact else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -68,8 +69,9 @@ class StepsOfRows:
             recorder.copy_step(self.activations)
         return self._logits
 
-    def rewind(self, steps: int) -> None:
-        """Forget the last steps, captured ones or the model's own."""
-        self.cache.count_stored(-steps)
-        self.cache.advance(-steps)
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Forget the steps of the block, captured ones or the model's own, even where one of them fails."""
+        with self.cache.provisional():
+            yield
         self._positions.copy_(self.cache.positions(1, self._positions.device)[:, 0])

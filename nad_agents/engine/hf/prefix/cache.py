@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -183,15 +184,24 @@ class SharedPrefixCache(Cache):
             group.suffix += tokens
 
     def count_stored(self, tokens: int) -> None:
-        """Count tokens whose keys and values were stored in the suffixes' memory without `update`.
-
-        Args:
-            tokens: Number of tokens; below 0 forgets the last ones.
-        """
+        """Count tokens whose keys and values were stored in the suffixes' memory without `update`."""
         for layer in self._attention.values():
             for suffix in layer.suffixes:
                 if suffix.keys is not None:
                     suffix.length += tokens
+
+    @contextmanager
+    def provisional(self) -> Iterator[None]:
+        """Forget the tokens that rows read in the block, even where the block fails; the suffixes must have room."""
+        read = [(group, group.suffix) for group in self.groups]
+        stored = [(suffix, suffix.length) for layer in self._attention.values() for suffix in layer.suffixes]
+        try:
+            yield
+        finally:
+            for group, length in read:
+                group.suffix = length
+            for suffix, length in stored:
+                suffix.length = length
 
     def positions(self, tokens: int, device: torch.device) -> torch.Tensor:
         """Return the positions of the next tokens, int64 [rows, tokens]."""

@@ -5,11 +5,11 @@ import ast
 import jsonschema
 import pytest
 from nad_sandbox.backends.local import UnsafeLocalSandbox
-from nad_sandbox.behaviour.object_sequences import object_inputs, sequence_schema
+from nad_sandbox.behaviour.object_inputs import object_inputs, sequence_schema
 from nad_sandbox.behaviour.outcome import Outcome, read_steps
 from nad_sandbox.behaviour.runner import BehaviourRunner
 from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
-from nad_sandbox.behaviour.target_function import Parameter
+from nad_sandbox.behaviour.signature import Parameter
 
 PROMPT = "Write a Python class BankAccount with deposit, withdraw and a balance. Withdrawing too much is refused."
 ACCOUNT = """class BankAccount:
@@ -42,6 +42,7 @@ def test_the_class_of_most_programs_is_the_target_with_what_most_have():
         (Parameter("owner", "str"),),
         (Method("deposit", (Parameter("amount", "float"),)), Method("withdraw", (Parameter("amount", "float"),))),
         ("balance", "owner"),
+        optional=(Parameter("balance", "int", keyword_only=True, optional=True),),
     )
 
 
@@ -53,9 +54,10 @@ def test_the_class_of_most_programs_is_the_target_with_what_most_have():
         # the function is asked for, and the class is its helper
         ("Write a function f on a class Node.", "class Node:\n    def n(self): pass\ndef f(x): pass", None),
         ("def f(x):\n    '''Uses class Node.'''", "class Node:\n    def n(self): pass\ndef f(x): pass", None),
-        ("Add two numbers.", "class Adder:\n    def add(self, a, b): pass", None),
+        ("Add two numbers.", "class Adder:\n    def add(self, a, b): pass", "Adder"),
+        ("Add two numbers.", "class Adder:\n    def add(self, a, b): pass\ndef add(a, b): pass", None),
         ("Write a class.", "class Solution:\n    def go(self, n): pass", None),
-        ("Write an exception class.", "class Wrong(ValueError):\n    def go(self, n): pass", None),
+        ("Write an exception class.", "class Wrong(ValueError):\n    def go(self, n): pass", "Wrong"),
         ("Make a dataclass.", "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int", "P"),
         ("An enum for colors.", "class Color(Enum):\n    RED = 1", "Color"),
         ("Write a class.", "class Kinds(Enum):\n    pass", None),
@@ -103,7 +105,7 @@ class Point:
         (Method("moved", (Parameter("dx", "int"),)), Method("parse", (Parameter("text"),)), Method("make")),
         ("norm", "x", "y"),
         ("len", "str"),
-        operators=("==",),
+        operators=("it == other",),
     )
 
 
@@ -119,7 +121,7 @@ def test_sequences_call_every_method_and_look_at_the_object_and_are_the_same_eac
     assert all(text.startswith("BankAccount('") for text in made.descriptions)
     for call in made.texts:
         tree = ast.parse(call, mode="eval").body
-        assert next(ast.literal_eval(argument) for argument in tree.args) == "BankAccount"
+        assert ast.unparse(tree.args[0].body).startswith("BankAccount('")
 
 
 def test_proposed_sequences_are_mixed_in_and_checked():

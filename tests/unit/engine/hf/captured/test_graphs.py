@@ -1,6 +1,8 @@
 """The graphs of CUDA, and those that take their place in the other tests."""
 
 import warnings
+from contextlib import contextmanager
+from threading import Event, Thread
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch
 from nad_agents.engine.hf.captured.graphs import CudaGraphs, graphs_for
 from nad_agents.engine.hf.captured.host_waits import without_waiting
 from tests.recorded_graphs import RecordedGraphs
+
+WAITING = "called a synchronizing CUDA operation"
 
 
 def check(graphs, device):
@@ -33,11 +37,159 @@ def test_a_cpu_has_no_graphs():
     assert graphs_for(torch.device("mps")) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda():
-    device = torch.device("cuda")
-    assert isinstance(graphs_for(device), CudaGraphs)
-    check(CudaGraphs(device), device)
+class FakeCuda:
+    """Writes down what is called in `torch.cuda`, which computes nothing; it shows the order of calls and no more.
+
+    Attributes:
+        calls: What was called.
+        current: The current stream of every thread.
+        broken: Whether the next capture is broken off, as by a call of another thread that no capture survives.
+    """
+
+    def __init__(self, monkeypatch):
+        self.calls, self.current, self.broken = [], "default", False
+        self.streams = self.allocating = 0
+        for name in ("Stream", "current_stream", "stream", "device", "graph_pool_handle", "CUDAGraph", "graph"):
+            monkeypatch.setattr(torch.cuda, name, getattr(self, name))
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end_allocations)
+        monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *pool: self.calls.append(("release", *pool)))
+
+    def Stream(self):
+        self.streams += 1
+        return FakeStream(f"stream {self.streams}", self.calls)
+
+    def current_stream(self, device=None):
+        return FakeStream(self.current, self.calls)
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.current = self.current, stream.name
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def device(self, device):
+        self.calls.append(f"on {device}")
+        yield
+
+    def graph_pool_handle(self):
+        return "pool"
+
+    class CUDAGraph:
+        def replay(self):
+            """Do nothing."""
+
+    @contextmanager
+    def graph(self, graph, *, pool, stream, capture_error_mode):
+        assert capture_error_mode == "thread_local"
+        # as torch's own does, this leaves its stream and the allocator's state only where the capture ends well
+        before, self.current = self.current, stream.name
+        self.allocating += 1
+        self.calls.append(f"capture on {self.current} into {pool}")
+        try:
+            yield
+        finally:
+            if self.broken:
+                raise RuntimeError("operation failed due to a previous error during capture")
+            self.allocating -= 1
+            self.current = before
+
+    def end_allocations(self, device, pool):
+        if not self.allocating:
+            raise RuntimeError("not currently recording to mempool_id")
+        self.allocating -= 1
+        self.calls.append(("end", device, pool))
+
+
+class FakeStream:
+    def __init__(self, name, calls):
+        self.name, self._calls = name, calls
+
+    def wait_stream(self, other):
+        self._calls.append(f"{self.name} waits for {other.name}")
+
+    def synchronize(self):
+        self._calls.append(f"host waits for {self.name}")
+
+
+class TestCallsOfCuda:
+    """In which order `CudaGraphs` calls CUDA."""
+
+    @pytest.fixture
+    def cuda(self, monkeypatch):
+        return FakeCuda(monkeypatch)
+
+    def step(self, cuda):
+        return lambda: cuda.calls.append(f"step on {cuda.current}")
+
+    def test_captures_share_a_stream_that_waits_and_is_waited_for(self, cuda):
+        graphs = CudaGraphs(torch.device("cuda", 1))
+        cuda.calls.clear()
+        for _ in range(2):
+            graphs.capture(self.step(cuda))
+        captured = [
+            "on cuda:1",
+            "stream 1 waits for default",
+            "step on stream 1",
+            "step on stream 1",
+            "capture on stream 1 into pool",
+            "step on stream 1",
+            "default waits for stream 1",
+        ]
+        assert cuda.calls == 2 * captured
+        graphs.synchronize()
+        # and not for the whole device, on which another thread may be capturing
+        assert cuda.calls[-1] == "host waits for default"
+
+    def test_a_capture_that_is_broken_off_leaves_no_trace(self, cuda):
+        graphs = CudaGraphs(torch.device("cuda", 1))
+        cuda.broken = True
+        with pytest.raises(RuntimeError, match="previous error during capture"):
+            graphs.capture(self.step(cuda))
+        assert cuda.calls[-3:] == [("end", 1, "pool"), ("release", 1, "pool"), "default waits for stream 1"]
+        assert cuda.current == "default"
+        assert not cuda.allocating
+
+    @pytest.mark.parametrize("fails_in", [1, 2, 3])
+    def test_a_step_that_fails_leaves_no_trace(self, cuda, fails_in):
+        runs = []
+
+        def step():
+            runs.append(cuda.current)
+            if len(runs) == fails_in:
+                raise torch.OutOfMemoryError
+
+        with pytest.raises(torch.OutOfMemoryError):
+            CudaGraphs(torch.device("cuda", 1)).capture(step)
+        assert runs == ["stream 1"] * fails_in
+        assert cuda.calls[-1] == "default waits for stream 1"
+        assert cuda.current == "default"
+        assert not cuda.allocating
+
+    def test_captures_of_two_threads_take_turns(self, cuda):
+        first, second = CudaGraphs(torch.device("cuda", 1)), CudaGraphs(torch.device("cuda", 1))
+        order, inside = [], Event()
+        done = Event()
+
+        def slow():
+            inside.set()
+            # time for the other thread to come between
+            done.wait(0.03)
+            order.append("first")
+
+        def other():
+            inside.wait(10)
+            second.capture(lambda: order.append("second"))
+            done.set()
+
+        thread = Thread(target=other)
+        thread.start()
+        first.capture(slow)
+        thread.join()
+        assert order == ["first"] * 3 + ["second"] * 3
 
 
 class TestWithoutWaiting:
@@ -55,26 +207,48 @@ class TestWithoutWaiting:
             torch.ones(1).item()
         assert torch.ones(1).item() == 1
 
-    @pytest.mark.parametrize(
-        ("message", "refused"),
-        [("called a synchronizing CUDA operation", True), ("a kernel is deprecated", False), (None, False)],
-    )
-    def test_where_cuda_says_that_the_host_waits(self, monkeypatch, message, refused):
+    @pytest.fixture
+    def modes(self, monkeypatch):
+        """The debug modes that are set, on a machine that seems to have CUDA."""
         modes = [0]
+
+        def set_mode(mode):
+            modes.append(mode)
+            if len(modes) == 2:
+                # as torch does once in a process
+                announcement = "Synchronization debug mode is a prototype feature and does not yet detect all "
+                warnings.warn(f"{announcement}synchronizing operations", stacklevel=1)
+
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
-        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+        monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", set_mode)
+        return modes
 
-        def run():
-            with without_waiting():
-                if message:
-                    warnings.warn(message, stacklevel=1)
+    def test_where_cuda_says_that_the_host_waits(self, modes):
+        with (
+            pytest.raises(RuntimeError, match="the host waits for the device: called a synchronizing"),
+            without_waiting(),
+        ):
+            warnings.warn(WAITING, stacklevel=1)
+        assert modes == [0, "warn", 0]
 
-        if refused:
-            with pytest.raises(RuntimeError, match="the host waits for the device: called a synchronizing"):
-                run()
-        else:
-            run()
+    def test_what_torch_says_of_the_mode_itself_is_no_wait(self, modes):
+        shown = warnings.showwarning
+        with without_waiting():
+            torch.ones(1)
+        assert modes == [0, "warn", 0]
+        assert warnings.showwarning is shown
+
+    def test_other_warnings_are_shown_as_ever(self, modes):
+        with pytest.warns(UserWarning, match="a kernel is deprecated"), without_waiting():
+            warnings.warn("a kernel is deprecated", stacklevel=1)
+        assert modes == [0, "warn", 0]
+
+    def test_other_threads_may_wait(self, modes):
+        other = Thread(target=warnings.warn, args=(WAITING,))
+        with without_waiting():
+            other.start()
+            other.join()
         assert modes == [0, "warn", 0]
 
 
