@@ -22,7 +22,7 @@ from tests.model_families import family_model
 from tests.tiny_models import make_model
 
 FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
-RECORDING = RecordingConfig(top_k=12, per_layer_top=8)
+RECORDING = RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
 LOGGER = captured_steps.__name__
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 
