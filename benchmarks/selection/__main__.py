@@ -87,7 +87,8 @@ def tables(
         result = measured(source, draws)
         _, choices, found = result
         if "accuracy" in chosen:
-            page.table("Accuracy by number of candidates", size_table(found, choices, controlled=False), RAW)
+            note = RAW if any(problem.examples is not None for problem in problems) else SUBSETS
+            page.table("Accuracy by number of candidates", size_table(found, choices, controlled=False), note)
             page.table("Without the effect of length", size_table(found, choices, controlled=True), CONTROLLED)
             page.table("Differences, points", difference_table(found, choices))
         if "findings" in chosen:
@@ -112,8 +113,9 @@ def tables(
     return result
 
 
+SUBSETS = "Means over random subsets."
 RAW = (
-    "Means over random subsets. Examples checked: the first in rank that passes the examples in the prompt. All "
+    f"{SUBSETS} Examples checked: the first in rank that passes the examples in the prompt. All "
     "checked: only candidates that pass them vote."
 )
 CONTROLLED = (

@@ -79,6 +79,7 @@ class Policy:
 
 
 UNTIL_PASSED = 'until="passed"'
+BY_PROGRAMS, BY_ANSWERS = "by what programs do", "by answers (majority, weighted)"
 
 
 def until_passed(wave: int, passes: int) -> Callable[[Problem, Sequence[int]], Sequence[int]]:
@@ -110,8 +111,12 @@ def until_decided(wave: int, threshold: float) -> Callable[[Problem, Sequence[in
     return sampled
 
 
-def policies(n: int) -> list[Policy]:
-    """Return the policies for n candidates; the ones that sample all of them come first."""
+def policies(problems: Sequence[Problem], n: int) -> list[Policy]:
+    """Return the policies for n candidates; the ones that sample all of them come first.
+
+    Policies that check examples are left out where no prompt has any.
+    """
+    by_auto = BY_PROGRAMS if any(problem.runs_programs for problem in problems) else BY_ANSWERS
     made = []
     for size in (n, *(size for size in (1, 2, 4, 6, 8, 12) if size < n)):
         label = f"n = {size}"
@@ -120,7 +125,7 @@ def policies(n: int) -> list[Policy]:
             return order[:size]
 
         made += [
-            Policy(label, "by what programs do", fixed),
+            Policy(label, by_auto, fixed),
             Policy(f"{label}, examples", "the same, examples checked", fixed, checked=True),
             Policy(f"{label}, examples, all checked", "all checked", fixed, checked=True, check_all=True),
             Policy(f"{label}, agreement and log-probability", "agreement, log-probability", fixed, "nad_fusion"),
@@ -135,6 +140,8 @@ def policies(n: int) -> list[Policy]:
         for threshold in (0.7, 0.8, 0.9, 0.95):
             label = f"until decided at {threshold}, wave {wave}"
             made.append(Policy(label, 'until="decided"', until_decided(wave, threshold)))
+    if all(problem.examples is None for problem in problems):
+        return [policy for policy in made if not policy.checked]
     return made
 
 
@@ -150,7 +157,7 @@ class Replayed:
 
 def replay(problems: Sequence[Problem], draws: int, n: int) -> list[Replayed]:
     """Replay every policy on random orders of n of the candidates."""
-    compared = policies(n)
+    compared = policies(problems, n)
     columns = np.zeros((3, len(compared), len(problems)))
     for place, problem in enumerate(problems):
         orders = [np.random.default_rng([draw, place]).permutation(len(problem))[:n].tolist() for draw in range(draws)]
