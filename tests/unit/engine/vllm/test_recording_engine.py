@@ -49,9 +49,7 @@ def test_the_neurons_are_numbered_by_the_widest_recorded_layer(make, recording, 
 
 
 def test_layers_that_the_model_does_not_have(make):
-    with pytest.raises(
-        ConfigurationError, match=r"layers=\(1, 4\) does not fit a model of 3 layers; end at 3"
-    ):
+    with pytest.raises(ConfigurationError, match=r"layers=\(1, 4\) does not fit a model of 3 layers; end at 3"):
         make().layout(RecordingConfig(layers=(1, 4)))
 
 
