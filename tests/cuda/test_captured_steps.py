@@ -4,6 +4,8 @@ import copy
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from tests.generations import ids, run, seeded
 from tests.model_families import family_model
 from tests.tiny_models import make_model
 
-FREE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+FREE: dict[str, Any] = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 RECORDING = RecordingConfig(top_k_neurons=12, top_k_neurons_per_layer=8)
 LOGGER = captured_steps.__name__
 TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
@@ -260,8 +262,12 @@ class TestMemory:
         graphs, source = CudaGraphs(device), torch.ones(2**24, device=device)
         target = torch.zeros_like(source)
         held, replays = [], []
+
+        def step(factor):
+            target.copy_((source * factor + 1) * 2)
+
         for factor in (2.0, 3.0, 4.0, 5.0):
-            replays.append(graphs.capture(lambda factor=factor: target.copy_((source * factor + 1) * 2)))
+            replays.append(graphs.capture(partial(step, factor)))
             held.append(torch.cuda.memory_reserved(device))
         assert held[-1] == held[0]
         for factor, replay in zip((2.0, 3.0, 4.0, 5.0), replays, strict=True):

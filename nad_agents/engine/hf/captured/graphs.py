@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -45,10 +44,9 @@ class CudaGraphs:
         self._device = device
         # torch leaves its streams untyped
         self._cuda: Any = torch.cuda
-        with torch.cuda.device(device):
-            self._pool = torch.cuda.graph_pool_handle()
-            # one for all captures: memory of the pool is used again on the same stream alone, and so is cuBLAS' own
-            self._stream = self._cuda.Stream()
+        self._pool = torch.cuda.graph_pool_handle()
+        # one for all captures: memory of the pool is used again on the same stream alone, and so is cuBLAS' own
+        self._stream: Any = None
 
     def capture(self, function: Callable[[], object]) -> Callable[[], None]:
         """See `Graphs.capture`.
@@ -59,6 +57,7 @@ class CudaGraphs:
         """
         with _CAPTURING, torch.cuda.device(self._device):
             current = self._cuda.current_stream()
+            self._stream = self._stream or self._cuda.Stream()
             self._stream.wait_stream(current)
             try:
                 # torch's context of a capture does not leave its stream where the capture has failed; this one does
@@ -75,27 +74,46 @@ class CudaGraphs:
 
     def _captured(self, function: Callable[[], object]) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
+        inference = torch.is_inference_mode_enabled()
         try:
-            # other threads of the process may allocate memory meanwhile
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
+            # what torch itself keeps for a graph has to serve graphs of other code too, which may be no inference
+            with torch.inference_mode(False), self._capture_into(graph, self._pool), torch.inference_mode(inference):
                 function()
         except BaseException:
-            self._end_allocations()
+            self._recover()
             raise
         return graph
 
-    def _end_allocations(self) -> None:
-        """Tell torch's allocator that a capture has ended, as torch itself does not where CUDA has broken it off.
+    def _capture_into(self, graph: torch.cuda.CUDAGraph, pool: Any) -> Any:
+        # other threads of the process may allocate memory meanwhile
+        return torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local")
 
-        The allocator would fail whenever it is to free memory, until the process ends.
-        """
+    def _recover(self) -> None:
+        """Let torch know that a capture has ended, which torch itself does not notice where CUDA has broken it off."""
+        # 1. the allocator would fail whenever it is to free memory, until the process ends
+        if not self._end_allocations(self._pool):
+            return
+        # 2. before torch 2.12, random numbers and the replays of all other graphs would fail until a capture ends well
+        pool = torch.cuda.graph_pool_handle()
+        try:
+            with torch.inference_mode(False), self._capture_into(torch.cuda.CUDAGraph(), pool):
+                torch.zeros(1, device=self._device)
+        except RuntimeError:
+            self._end_allocations(pool)
+
+    @staticmethod
+    def _end_allocations(pool: Any) -> bool:
+        """Tell torch's allocator that the capture into a pool has ended; return whether the allocator did not know."""
         of_torch: Any = torch._C
         device = torch.cuda.current_device()
         # as torch called the function before 2.8
         end = getattr(of_torch, "_cuda_endAllocateToPool", None) or of_torch._cuda_endAllocateCurrentStreamToPool
-        with suppress(RuntimeError):  # the allocator knows
-            end(device, self._pool)
-            of_torch._cuda_releasePool(device, self._pool)
+        try:
+            end(device, pool)
+        except RuntimeError:
+            return False
+        of_torch._cuda_releasePool(device, pool)
+        return True
 
     def synchronize(self) -> None:
         """See `Graphs.synchronize`; waits for the current stream alone, as other threads may be capturing."""

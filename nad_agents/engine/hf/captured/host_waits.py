@@ -1,7 +1,7 @@
 """Find out whether a step of decoding makes the host wait for the device, as nothing in a CUDA graph may.
 
-A capture that fails leaves memory in its pool, and torch's random generator as if the capture went on. So a function
-first runs within `without_waiting`, which raises before anything is captured.
+A capture that CUDA breaks off leaves torch in a state that has to be mended (see `CudaGraphs`). So a function first
+runs within `without_waiting`, which raises before anything is captured.
 """
 
 from __future__ import annotations

@@ -43,15 +43,17 @@ class FakeCuda:
     Attributes:
         calls: What was called.
         current: The current stream of every thread.
-        broken: Whether the next capture is broken off, as by a call of another thread that no capture survives.
+        broken: Number of captures that are broken off, as by calls of another thread that no capture survives.
     """
 
     def __init__(self, monkeypatch):
-        self.calls, self.current, self.broken = [], "default", False
-        self.streams = self.allocating = 0
+        self.calls, self.current, self.broken = [], "default", 0
+        self.streams = self.pools = 0
+        self.allocating = set()
         for name in ("Stream", "current_stream", "stream", "device", "graph_pool_handle", "CUDAGraph", "graph"):
             monkeypatch.setattr(torch.cuda, name, getattr(self, name))
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+        monkeypatch.setattr(torch, "zeros", lambda *_, device: self.calls.append(f"zeros on {device}"))
         monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end_allocations)
         monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *pool: self.calls.append(("release", *pool)))
 
@@ -76,7 +78,8 @@ class FakeCuda:
         yield
 
     def graph_pool_handle(self):
-        return "pool"
+        self.pools += 1
+        return f"pool {self.pools}"
 
     class CUDAGraph:
         def replay(self):
@@ -87,20 +90,23 @@ class FakeCuda:
         assert capture_error_mode == "thread_local"
         # as torch's own does, this leaves its stream and the allocator's state only where the capture ends well
         before, self.current = self.current, stream.name
-        self.allocating += 1
+        self.allocating.add(pool)
         self.calls.append(f"capture on {self.current} into {pool}")
+        # what torch keeps for its random numbers is made here
+        assert not torch.is_inference_mode_enabled()
         try:
             yield
         finally:
             if self.broken:
+                self.broken -= 1
                 raise RuntimeError("operation failed due to a previous error during capture")
-            self.allocating -= 1
+            self.allocating.remove(pool)
             self.current = before
 
     def end_allocations(self, device, pool):
-        if not self.allocating:
+        if pool not in self.allocating:
             raise RuntimeError("not currently recording to mempool_id")
-        self.allocating -= 1
+        self.allocating.remove(pool)
         self.calls.append(("end", device, pool))
 
 
@@ -135,7 +141,7 @@ class TestCallsOfCuda:
             "stream 1 waits for default",
             "step on stream 1",
             "step on stream 1",
-            "capture on stream 1 into pool",
+            "capture on stream 1 into pool 1",
             "step on stream 1",
             "default waits for stream 1",
         ]
@@ -144,12 +150,29 @@ class TestCallsOfCuda:
         # and not for the whole device, on which another thread may be capturing
         assert cuda.calls[-1] == "host waits for default"
 
-    def test_a_capture_that_is_broken_off_leaves_no_trace(self, cuda):
+    def test_the_step_is_inference_if_the_caller_is(self, cuda):
+        modes = []
+        for inference in (True, False):
+            with torch.inference_mode(inference):
+                CudaGraphs(torch.device("cuda", 1)).capture(lambda: modes.append(torch.is_inference_mode_enabled()))
+        assert modes == [True] * 3 + [False] * 3
+
+    @pytest.mark.parametrize("broken", [1, 2])
+    def test_a_capture_that_is_broken_off_leaves_no_trace(self, cuda, broken):
         graphs = CudaGraphs(torch.device("cuda", 1))
-        cuda.broken = True
+        cuda.broken = broken
         with pytest.raises(RuntimeError, match="previous error during capture"):
             graphs.capture(self.step(cuda))
-        assert cuda.calls[-3:] == [("end", 1, "pool"), ("release", 1, "pool"), "default waits for stream 1"]
+        recovered = [
+            ("end", 1, "pool 1"),
+            ("release", 1, "pool 1"),
+            # which ends what the broken one has begun
+            "capture on stream 1 into pool 2",
+            "zeros on cuda:1",
+        ]
+        if broken == 2:
+            recovered += [("end", 1, "pool 2"), ("release", 1, "pool 2")]
+        assert cuda.calls[-len(recovered) - 1 :] == [*recovered, "default waits for stream 1"]
         assert cuda.current == "default"
         assert not cuda.allocating
 
