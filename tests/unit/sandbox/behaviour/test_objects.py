@@ -8,8 +8,8 @@ from nad_sandbox.backends.local import UnsafeLocalSandbox
 from nad_sandbox.behaviour.object_inputs import object_inputs, sequence_schema
 from nad_sandbox.behaviour.outcome import Outcome, read_steps
 from nad_sandbox.behaviour.runner import BehaviourRunner
-from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 from nad_sandbox.behaviour.signature import Parameter
+from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 
 PROMPT = "Write a Python class BankAccount with deposit, withdraw and a balance. Withdrawing too much is refused."
 ACCOUNT = """class BankAccount:
