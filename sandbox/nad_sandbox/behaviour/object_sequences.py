@@ -232,7 +232,7 @@ def _on_descriptors(target: TargetClass, count: int, own: OwnTypes | None) -> li
     """Return assignments to an attribute that a descriptor manages, or readings of one that it computes."""
     if any(is_function(one) for one in target.constructor):
         reading = (object_steps.attribute("value"),) * 2
-        steps = (
+        computing = (
             *reading,
             Step("it.computed", "how often it was computed"),
             Step("setattr(it, 'value', 5)", "value = 5"),
