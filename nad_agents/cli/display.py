@@ -214,7 +214,11 @@ def _behaviour(selection: Selection) -> str:
     if label is None:
         return "it is empty"
     same, inputs = details["behaviours"][label]["size"], len(details["inputs"])
-    shown = f"{details['inputs'][0].strip()} gives {details['behaviours'][label]['outcomes'][0]}"
+    outcomes = details["behaviours"][label]["outcomes"]
+    telling = next((place for place, outcome in enumerate(outcomes) if outcome != "None"), 0)
+    shown = f"{details['inputs'][telling].strip()} gives {outcomes[telling]}"
+    for name, count in details.get("missing_modules", {}).items():
+        shown += f"; {count} could not run, since the sandbox lacks {name}"
     if inputs == 1:
         return f"{same} of {len(selection.candidates)} do the same: {shown}"
     shown += _separation(details.get("separation"))

@@ -7,6 +7,7 @@ candidates agree; `behaviour_groups` counts only candidates that agree on every 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -17,7 +18,7 @@ from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order, rank
 from nad_agents.selectors.fusion import NADFusion
-from nad_agents.selectors.observations import BehaviourObserver, ProposalObserver, label_outcomes
+from nad_agents.selectors.observations import BehaviourObserver, ProposalObserver, label_outcomes, missing_modules
 from nad_agents.selectors.separation import InputSeparator, OutcomeJudge, leading_pair, separate
 
 __all__ = ["Behaviour", "BehaviourGroups"]
@@ -31,7 +32,8 @@ class Behaviour(SelectorBase):
     by the ranks by agreement and log-probability (`NADFusion`), which decide alone where nothing can be observed.
     ``details`` holds the ``inputs``; under ``groups`` the label of the group of candidates that agree on every input
     (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``
-    and the ``outcomes`` of each group as text. Without observations all three are empty, and ``note`` says so.
+    and the ``outcomes`` of each group as text. Without observations all three are empty, and ``note`` says so. Modules
+    that the sandbox lacks are listed under ``missing_modules``, each with the number of candidates that import it.
 
     With `separate`, a model proposes further inputs if the two leading groups are close: inputs on which they differ.
     Those that do tell the two apart count like the others, unless a judge decides which results are right.
@@ -103,7 +105,10 @@ class Behaviour(SelectorBase):
         labels = label_outcomes(outcomes)
         values[present] = self.score_labels(labels)
         tie_breaks = (evidence.values, *evidence.tie_breaks)
-        note: dict[str, Any] = {} if (labels >= 0).any() else {"note": NOTHING_WORKS}
+        missing = missing_modules(outcomes)
+        note: dict[str, Any] = {"missing_modules": missing} if missing else {}
+        if not (labels >= 0).any():
+            note["note"] = _not_installed(missing) if missing else NOTHING_WORKS
         ranking = [present.index(i) for i in rank(Scores(values, tie_breaks), group) if i in present]
         pair = None if self.separate is None else leading_pair(ranking, labels, values[present], self.close)
         if self.separate is not None and pair is not None:
@@ -169,3 +174,12 @@ class BehaviourGroups(Behaviour):
 
 NOTHING_OBSERVED = "nothing that the programs do can be observed, so they are ranked by agreement and log-probability"
 NOTHING_WORKS = "no program gives a result on any input, so they are ranked by agreement and log-probability"
+
+
+def _not_installed(missing: Mapping[str, int]) -> str:
+    """Return why no program gives a result, where the sandbox lacks what the programs import."""
+    names = " and ".join(missing)
+    return (
+        f"the programs import {names}, which the sandbox lacks, so nothing can be observed and they are ranked by "
+        "agreement and log-probability"
+    )

@@ -15,6 +15,7 @@ __all__ = [
     "ProgramObservations",
     "ProposalObserver",
     "label_outcomes",
+    "missing_modules",
 ]
 
 InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable[object]]
@@ -107,3 +108,14 @@ def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.
                 known[id(outcome)] = label
         columns.append([known[id(outcome)] for outcome in on_input])
     return np.array(columns, dtype=np.int64).reshape(len(columns), len(outcomes)).T
+
+
+def missing_modules(outcomes: Sequence[Sequence[ObservedOutcome]]) -> dict[str, int]:
+    """Return the modules that the sandbox lacks, each with the number of programs that end because they import it.
+
+    Args:
+        outcomes: For each program, its outcome on each input. Outcomes that do not tell such modules count for nothing.
+    """
+    found = [{getattr(outcome, "missing_module", None) for outcome in row} for row in outcomes]
+    names = [name for row in found for name in row if len(row) == 1 and name is not None]
+    return {name: names.count(name) for name in sorted(set(names))}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nad_sandbox.behaviour.class_fields import class_fields, last_name
-from nad_sandbox.behaviour.decorators import decorator_parameters
+from nad_sandbox.behaviour.decorators import class_decorator_parameters, decorator_parameters
 from nad_sandbox.behaviour.signature import Parameter, Signature, all_parameters
 from nad_sandbox.behaviour.special_methods import (
     BUILT_IN_BASES,
@@ -90,7 +91,7 @@ def class_definitions(body: Iterable[ast.stmt]) -> dict[str, ClassDefinition]:
         elif isinstance(node, ast.ClassDef):
             bases = [last_name(base) for base in node.bases]
             if not {node.name, *bases} & _NO_OBJECTS:
-                found[node.name] = _described(node, bases, [found[base] for base in bases if base in found])
+                found[node.name] = _described(node, bases, {base: found[base] for base in bases if base in found})
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for decorator in map(last_name, node.decorator_list):
                 if decorator in _CONTEXTS:
@@ -138,8 +139,11 @@ def _names(node: ast.expr) -> tuple[str, ...]:
     return tuple(item.value for item in first if isinstance(item, ast.Constant) and isinstance(item.value, str))
 
 
-def _inherited(bases: list[str], inherited: list[ClassDefinition]) -> ClassDefinition:
-    """Return what a class without a body of its own has from its bases."""
+def _inherited(bases: list[str], known: Mapping[str, ClassDefinition]) -> ClassDefinition:
+    """Return what a class without a body of its own has from its bases, of which `known` are those of the program."""
+    inherited = list(known.values())
+    # another program may know a library's class by another name, or not import it
+    related = {base for base in bases if base in known or hasattr(builtins, base)}
     of_library = {name: given for base in bases for name, given in BUILT_IN_BASES.get(base, {}).items()}
     made = ClassDefinition(
         constructor=next((base.constructor for base in inherited if base.constructor), ()),
@@ -150,7 +154,7 @@ def _inherited(bases: list[str], inherited: list[ClassDefinition]) -> ClassDefin
         views=frozenset(name for base in inherited for name in base.views) | ({"len", "list"} if of_library else set()),
         operators=frozenset(name for base in inherited for name in base.operators),
         contexts=frozenset(name for base in inherited for name in base.contexts),
-        ancestors=frozenset({*bases, *(name for base in inherited for name in base.ancestors)} - _NO_RELATION),
+        ancestors=frozenset({*related, *(name for base in inherited for name in base.ancestors)} - _NO_RELATION),
         abstract=frozenset(name for base in inherited for name in base.abstract),
         enumeration=bool(_ENUMS & set(bases)) or any(base.enumeration for base in inherited),
         kind=next((base.kind for base in inherited if base.kind not in ("class", "base")), "class"),
@@ -161,12 +165,12 @@ def _inherited(bases: list[str], inherited: list[ClassDefinition]) -> ClassDefin
     return replace(made, kind="metaclass") if "type" in bases else made
 
 
-def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefinition]) -> ClassDefinition:
+def _described(node: ast.ClassDef, bases: list[str], known: Mapping[str, ClassDefinition]) -> ClassDefinition:
     """Return what a class defines and inherits."""
-    base = _inherited(bases, inherited)
+    base = _inherited(bases, known)
     defined = [item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
     functions = {item.name: item for item in defined}
-    fields = class_fields(node, bases, any(one.kind == "class" and _of_fields(one) for one in inherited))
+    fields = class_fields(node, bases, any(one.kind == "class" and _of_fields(one) for one in known.values()))
     methods, factories, setters = dict(base.methods), dict(base.factories), dict(base.setters)
     constructor, attributes = base.constructor, set(base.attributes)
     operators = set(base.operators) | operators_of(functions, node.name)
@@ -174,7 +178,7 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
     if base.enumeration:
         attributes |= _OF_MEMBERS
     elif fields is not None:
-        before = () if base.kind == "exception" and not inherited else constructor
+        before = () if base.kind == "exception" and not known else constructor
         own = {parameter.name for parameter in fields.parameters}
         joined = (*(one for one in before if one.name not in own), *fields.parameters)
         constructor = tuple(sorted(joined, key=lambda parameter: parameter.optional))
@@ -204,6 +208,10 @@ def _described(node: ast.ClassDef, bases: list[str], inherited: list[ClassDefini
     if functions.keys() & {"__new__", "__hash__"}:
         operators |= {"it is other" for name in functions if name == "__new__"}
         operators |= {"{it, other}" for name in functions if name == "__hash__"}
+    decorated = class_decorator_parameters(functions)
+    if decorated is not None:
+        kept = frozenset(name for name in attributes if name[0] != "_") - {one.name for one in constructor}
+        return ClassDefinition(decorated, attributes=kept, kind="decorator")
     metaclasses = [last_name(keyword.value) for keyword in node.keywords if keyword.arg == "metaclass"]
     operators |= {"it is other" for name in metaclasses if name not in ("ABCMeta", "EnumMeta")}
     return replace(

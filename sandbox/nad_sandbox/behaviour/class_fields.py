@@ -53,8 +53,9 @@ def class_fields(node: ast.ClassDef, bases: list[str], inherits_fields: bool) ->
         inherits_fields: Whether a base class is of that kind.
     """
     decorators = {last_name(decorator): unparse(decorator) or "" for decorator in node.decorator_list}
-    model = bool(_MODELS & set(bases))
-    if not (model or inherits_fields or "NamedTuple" in bases or _DECORATORS & decorators.keys()):
+    decorated = bool(_DECORATORS & decorators.keys())
+    model = bool(_MODELS & set(bases)) or (inherits_fields and not decorated)
+    if not (model or "NamedTuple" in bases or decorated):
         return None
     options = " ".join([*(unparse(keyword) or "" for keyword in node.keywords), *decorators.values()])
     options += " ".join(unparse(item) or "" for item in node.body if _is_config(item))
@@ -69,9 +70,9 @@ def class_fields(node: ast.ClassDef, bases: list[str], inherits_fields: bool) ->
         if not isinstance(target, ast.Name) or target.id == "model_config":
             continue
         value = item.value if isinstance(item, ast.AnnAssign | ast.Assign) else None
-        if isinstance(item, ast.AnnAssign):
-            if not (annotated or _is_described(value)) or last_name(item.annotation) == "ClassVar":
-                continue
+        undescribed = isinstance(item, ast.AnnAssign) and not (annotated or _is_described(value))
+        if undescribed or (isinstance(item, ast.AnnAssign) and last_name(item.annotation) == "ClassVar"):
+            continue
         is_init_only = isinstance(item, ast.AnnAssign) and last_name(item.annotation) == "InitVar"
         if not is_init_only and target.id[0] != "_":
             attributes.add(target.id)
@@ -88,7 +89,9 @@ def class_fields(node: ast.ClassDef, bases: list[str], inherits_fields: bool) ->
 
 def _is_config(item: ast.stmt) -> bool:
     """Return whether a statement sets the options of a pydantic model."""
-    return isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name) and item.targets[0].id == "model_config"
+    return (
+        isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name) and item.targets[0].id == "model_config"
+    )
 
 
 def _assigned_field(item: ast.stmt) -> ast.expr | None:
@@ -110,7 +113,9 @@ def _parameter(name: str, item: ast.stmt, by_name: bool) -> Parameter | None:
         options = {keyword.arg: keyword.value for keyword in value.keywords}
         if "init" in options and unparse(options["init"]) == "False":
             return None
-        first = [argument for argument in value.args if not (isinstance(argument, ast.Constant) and argument.value is ...)]
+        first = [
+            argument for argument in value.args if not (isinstance(argument, ast.Constant) and argument.value is ...)
+        ]
         # attrs and pydantic take the default value as the first argument
         optional = bool(options.keys() & _DEFAULTS or first)
         annotation = annotation or (unparse(options["type"]) if "type" in options else _converted(options))

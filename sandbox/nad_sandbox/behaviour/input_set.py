@@ -12,7 +12,8 @@ InputProposer = Callable[[str, Mapping[str, Mapping[str, Any]] | None], Iterable
 """Function that maps a prompt, and the JSON schema of each parameter of the called function by its name (None for a
 script), to inputs. An input is a list of positional arguments, a mapping of keyword arguments, or text: the source of
 a call, or a script's standard input. In a mapping that has all parameters, JSON arrays stand for tuples and sets too.
-If objects of a class are observed, the parameters are the constructor's arguments and the method calls that follow."""
+If objects of a class are observed, the parameters are the constructor's arguments and the method calls that follow; of
+several classes, `class` comes first. Of several functions the parameters are `function` and `arguments`."""
 
 
 @dataclass(frozen=True)

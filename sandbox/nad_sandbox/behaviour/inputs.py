@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import Any
 
@@ -88,7 +87,9 @@ def function_inputs(
         share = count // len(targets) + (place < count % len(targets))
         generated = [] if proposed_only else _generated(target, list(typed[target].values()), share, own)
         made.append(_mixed([] if proposed_only else given[target], generated, proposed[target], share))
-    reads_files = any(kind.name == "path" or "Path('" in str(kind.options) for kinds in typed.values() for kind in kinds.values())
+    reads_files = any(
+        kind.name == "path" or "Path('" in str(kind.options) for kinds in typed.values() for kind in kinds.values()
+    )
     # the prompt's examples come first
     first = [text for one in made for text in one.texts[: one.examples]]
     rest = [text for one in made for text in one.texts[one.examples :]]

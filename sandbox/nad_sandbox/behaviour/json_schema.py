@@ -38,6 +38,11 @@ def json_schema(value_type: ValueType) -> dict[str, Any]:
     parts = [json_schema(part) for part in value_type.parts]
     if value_type.name == "union":
         return {"anyOf": parts}
+    return _container_schema(value_type, parts)
+
+
+def _container_schema(value_type: ValueType, parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the JSON schema of a container from those of its parts."""
     if value_type.name == "tuple":
         return {"type": "array", "prefixItems": parts, "minItems": len(parts), "maxItems": len(parts)}
     if value_type.name == "dict":

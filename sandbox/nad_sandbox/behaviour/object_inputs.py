@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -100,7 +99,7 @@ def _shares(targets: Sequence[TargetClass], count: int) -> list[tuple[TargetClas
 def sequence_schema(targets: TargetClass | Sequence[TargetClass]) -> dict[str, dict[str, Any]]:
     """Return the JSON schemas that a proposer gets: of the constructor's arguments and of the calls that follow.
 
-    Of several classes the proposer also names the one that it means. The result is empty if there is nothing to propose.
+    Of several classes the proposer also names the one that it means. Without anything to propose the result is empty.
     """
     targets = [targets] if isinstance(targets, TargetClass) else targets
     plain = [target for target in targets if target.kind in ("class", "exception") and not target.members]
@@ -131,9 +130,7 @@ def _proposed(item: object, targets: Sequence[TargetClass]) -> tuple[TargetClass
         known = {method.name: method.parameters for method in target.methods}
         constructor = arguments_for(target.constructor, _plain(item["constructor_arguments"]))
         # a proposer that is held to the schema of several classes may mix up their methods
-        steps = [
-            object_steps.call(name, arguments_for(known[name], values)) for name, values in calls if name in known
-        ]
+        steps = [object_steps.call(name, arguments_for(known[name], values)) for name, values in calls if name in known]
         steps += reading_steps(target)
         if steps:
             return target, ObjectSequence(f"{target.name}({constructor.text})", tuple(steps))

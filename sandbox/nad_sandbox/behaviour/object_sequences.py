@@ -9,16 +9,18 @@ from importlib import resources
 from nad_sandbox.behaviour import object_steps
 from nad_sandbox.behaviour.call_arguments import Arguments, generate_calls
 from nad_sandbox.behaviour.object_steps import ObjectSequence, Step
-from nad_sandbox.behaviour.parameter_types import OwnTypes
+from nad_sandbox.behaviour.parameter_types import OwnTypes, is_function
 from nad_sandbox.behaviour.signature import Signature
 from nad_sandbox.behaviour.target_class import Method, TargetClass
 
 __all__ = ["driver_source", "generate_sequences", "reading_steps"]
 
-_CALLS, _MORE_CALLS = 3, 6
-"""Number of method calls in a generated sequence, before the object's state is read; the latter of several methods."""
+_CALLS, _MOST_CALLS = 3, 10
+"""Number of calls for each method in a generated sequence, and largest number of calls, before the state is read."""
 _POOLS = (2, 3, 3, 5, 16)
 """Numbers of rows of arguments from which a sequence draws those of a method; with few rows, keys come again."""
+_FIRST = (0, 0, 1, 2, 3)
+"""Places of the first of these rows."""
 _ERRORS = ("", "ValueError('x')", "", "KeyError('x')")
 """What the blocks of `with` statements raise."""
 _DECORATED_CALLS: tuple[tuple[tuple[object, ...], ...], ...] = (
@@ -37,7 +39,7 @@ _EDGES = 8
 
 def driver_source(targets: Sequence[TargetClass]) -> str:
     """Return the source that is appended to every program, so that steps on objects of the classes can be taken."""
-    source = resources.files("nad_sandbox.behaviour").joinpath("object_driver.py").read_text(encoding="utf-8")
+    source = resources.files("nad_sandbox.harness").joinpath("object_driver.py").read_text(encoding="utf-8")
     looks = [
         f"{target.name!r}: {object_steps.state(target.attributes, target.views)}"
         for target in targets
@@ -76,10 +78,11 @@ def generate_sequences(target: TargetClass, count: int, *, own: OwnTypes | None 
             if kept in (1, 2) and len(names) > 1:
                 steps += _stored_and_read(target.methods, rows, place // _FEW_CONSTRUCTORS, kept + 1)
             else:
-                more = draw.choices(names, k=(_MORE_CALLS if len(names) > 1 else _CALLS) - 1)
-                pool = draw.choice(_POOLS)
-                drawn = (names[place % len(names)], *more)
-                steps += [object_steps.call(name, draw.choice(rows[name][:pool])) for name in drawn]
+                calls = min(_CALLS * len(names), _MOST_CALLS)
+                drawn = (names[place % len(names)], *draw.choices(names, k=calls - 1))
+                first = draw.choice(_FIRST)
+                pool = slice(first, first + draw.choice(_POOLS))
+                steps += [object_steps.call(name, _drawn(rows[name][pool] or rows[name], draw)) for name in drawn]
         for statement in target.contexts:
             steps.append(object_steps.context(statement, target.attributes, _ERRORS[place % len(_ERRORS)]))
         steps += [object_steps.setter(name, draw.choice(given)) for name, given in assigned.items() if given]
@@ -98,7 +101,7 @@ def _stored_and_read(
     """Return calls that store a few values, read the first, store one more and read again, as users of a cache do.
 
     Args:
-        methods: The methods; one with most parameters stores, and any other one reads.
+        methods: The methods; one with most parameters stores, and one or two others read.
         rows: Arguments for each method.
         place: Number of the sequence, which decides which methods are called.
         kept: Number of values to store first.
@@ -107,13 +110,26 @@ def _stored_and_read(
     writers = [method.name for method in methods if len(method.parameters) == most]
     writer = writers[place % len(writers)]
     readers = [method.name for method in methods if method.name != writer]
-    reader = readers[place // len(writers) % len(readers)]
-    stored = [rows[writer][i % len(rows[writer])] for i in range(kept + 1)]
-    by_key = {repr(given.positional[:1]): given for given in reversed(rows[reader])}
-    read = [by_key.get(repr(given.positional[:1]), rows[reader][i % len(rows[reader])]) for i, given in enumerate(stored)]
+    reader, other = (readers[(place // len(writers) + i) % len(readers)] for i in range(2))
+    stored = [rows[writer][(place + i) % len(rows[writer])] for i in range(kept + 1)]
     calls = [(writer, given) for given in stored[:-1]]
-    calls += [(reader, read[0]), (writer, stored[-1]), (reader, read[1]), (reader, read[0])]
+    calls += [(reader, _like(stored[0], rows[reader])), (writer, stored[-1])]
+    calls += [(other, _like(stored[1], rows[other])), (reader, _like(stored[0], rows[reader]))]
+    calls += [(other, _like(stored[-1], rows[other]))]
     return [object_steps.call(name, given) for name, given in calls]
+
+
+def _like(given: Arguments, rows: Sequence[Arguments]) -> Arguments:
+    """Return the arguments that begin like those of another method's call, such as with a key; else the first ones."""
+    return next((row for row in rows if repr(row.positional[:1]) == repr(given.positional[:1])), rows[0])
+
+
+def _drawn(rows: Sequence[Arguments], draw: random.Random) -> Arguments:
+    """Return arguments of which the first one, such as a key, and the others may come from different rows."""
+    key, others = draw.choice(rows), draw.choice(rows)
+    if min(len(key.positional), len(others.positional)) < 2:
+        return others
+    return Arguments((key.positional[0], *others.positional[1:]), others.by_name)
 
 
 def reading_steps(target: TargetClass) -> list[Step]:
@@ -153,9 +169,7 @@ def _place(target: TargetClass, constructors: Sequence[Arguments], place: int) -
     return place % min(_FEW_CONSTRUCTORS, len(constructors))
 
 
-def _makers(
-    target: TargetClass, constructors: Sequence[Arguments], count: int, own: OwnTypes | None
-) -> list[str]:
+def _makers(target: TargetClass, constructors: Sequence[Arguments], count: int, own: OwnTypes | None) -> list[str]:
     """Return the source of what makes the object of each sequence: a member, a constructor call, or another maker."""
     if target.members:
         return [f"{target.name}.{target.members[place % len(target.members)]}" for place in range(count)]
@@ -192,7 +206,9 @@ def _on_decorators(target: TargetClass, count: int, own: OwnTypes | None) -> lis
         steps += [Step(f"it.function.{name}", name) for name in target.attributes]
         failing = f" that fails {failures} times" if failures else ""
         sequences.append(
-            ObjectSequence(f"_NadDecorated({decorator}, {failures})", tuple(steps), f"@{decorator} on a function{failing}")
+            ObjectSequence(
+                f"_NadDecorated({decorator}, {failures})", tuple(steps), f"@{decorator} on a function{failing}"
+            )
         )
     return sequences
 
@@ -213,7 +229,15 @@ def _on_context_functions(target: TargetClass, count: int, own: OwnTypes | None)
 
 
 def _on_descriptors(target: TargetClass, count: int, own: OwnTypes | None) -> list[ObjectSequence]:
-    """Return assignments to an attribute that a descriptor manages."""
+    """Return assignments to an attribute that a descriptor manages, or readings of one that it computes."""
+    if any(is_function(one) for one in target.constructor):
+        reading = (object_steps.attribute("value"),) * 2
+        computing = (
+            *reading,
+            Step("it.computed", "how often it was computed"),
+            Step("setattr(it, 'value', 5)", "value = 5"),
+        )
+        return [ObjectSequence(f"_nad_computing({target.name})", computing, f"@{target.name} on a method value")]
     constructors = _rows(target.constructor, count, own, target.optional)
     values: tuple[object, ...] = (5, 0, -3, 2.5, "abc", "", None, 100, [1], True)
     sequences = []
@@ -227,9 +251,7 @@ def _on_descriptors(target: TargetClass, count: int, own: OwnTypes | None) -> li
     return sequences
 
 
-def _rows(
-    parameters: Signature, count: int, own: OwnTypes | None, optional: Signature = ()
-) -> list[Arguments]:
+def _rows(parameters: Signature, count: int, own: OwnTypes | None, optional: Signature = ()) -> list[Arguments]:
     """Return arguments of a call, beginning with the most usual ones."""
     made = generate_calls(parameters, count, optional=optional, own=own)
     return sorted(made, key=lambda given: not given.usual)

@@ -117,5 +117,7 @@ def context(statement: str, attributes: Sequence[str], error: str = "") -> Step:
 
 def state(attributes: Sequence[str], views: Sequence[str]) -> str:
     """Return the source of a function that gives an object's public state."""
-    seen = [attribute(name).code for name in attributes] + [view(name).code for name in views if name in ("str", "list")]
+    seen = [attribute(name).code for name in attributes] + [
+        view(name).code for name in views if name in ("str", "list")
+    ]
     return f"lambda it: [{', '.join(seen)}]"

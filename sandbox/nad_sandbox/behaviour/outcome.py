@@ -13,6 +13,17 @@ __all__ = ["Outcome", "read_outcome", "read_steps"]
 _TEXT = 160
 """Largest number of characters in the description of an outcome."""
 
+_MISTAKES = (
+    "TypeError",
+    "AttributeError",
+    "NameError",
+    "UnboundLocalError",
+    "RecursionError",
+    "NotImplementedError",
+    "ModuleNotFoundError",
+)
+"""Exceptions that mistakes in programs raise."""
+
 _ENDS = {"timeout": "ran out of time", "size": "gave more than can be compared", "exit": "ended its process"}
 
 
@@ -21,21 +32,37 @@ class Outcome:
     """The outcome of a program on one input.
 
     Attributes:
-        seen: Parts of the outcome as plain data: `returned`, `changed` (arguments afterwards), `printed`, `raised` (the
-            exception's name), `ended` (`timeout`, `size` for an outcome that is too large, or `exit` when the process
-            ended).
+        seen: Parts of the outcome as plain data: `returned`, `changed` (arguments afterwards), `printed`, `files` (that
+            were written or removed), `raised` (the exception's name), `ended` (`timeout`, `size` for an outcome that is
+            too large, or `exit` when the process ended).
         stable: Whether a second run had the same outcome; a run that a limit ended says nothing about that.
         stable_items: If a returned list differed in the second run, which of its items were the same.
+        is_step: Whether it is the outcome of a step on an object, of which an exception may be the purpose.
     """
 
     seen: dict[str, Any]
     stable: bool = True
     stable_items: tuple[bool, ...] = ()
+    is_step: bool = False
 
     @property
     def crashed(self) -> bool:
-        """Whether the program gave no result: it raised, ended its process or ran out of time."""
+        """Whether the program gave no result: it raised, ended its process or ran out of time.
+
+        An exception that a step on an object raises is a result, unless it is one that mistakes in programs raise.
+        """
+        if self.is_step and "raised" in self.seen:
+            return self.seen["raised"] in _MISTAKES
         return "returned" not in self.seen
+
+    @property
+    def missing_module(self) -> str | None:
+        """Name of the module that the sandbox lacks and the program imports; None if that is not how it ended."""
+        raised = self.seen.get("raised")
+        if not isinstance(raised, str):
+            return None
+        found = re.fullmatch(r"ModuleNotFoundError: No module named '([^'.]+).*", raised)
+        return found[1] if found else None
 
     @property
     def text(self) -> str:
@@ -47,12 +74,16 @@ class Outcome:
             parts.append(_ENDS[self.seen["ended"]])
         if "raised" in self.seen:
             parts.append(f"raised {self.seen['raised']}")
-        if "returned" in self.seen and (self.seen["returned"] is not None or "printed" not in self.seen):
+        if "returned" in self.seen and (
+            self.seen["returned"] is not None or not self.seen.keys() & {"printed", "files"}
+        ):
             parts.append(_shown(self.seen["returned"]))
         if "changed" in self.seen:
             parts.append(f"arguments {_shown(self.seen['changed'])}")
         if "printed" in self.seen:
             parts.append(f"printed {_shown(self.seen['printed'])}")
+        if "files" in self.seen:
+            parts.append(f"wrote {_shown(self.seen['files'])}")
         text = ", ".join(parts)
         return text if len(text) <= _TEXT else text[: _TEXT - 4] + " ..."
 
@@ -103,11 +134,15 @@ def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
         for told, same in zip(returned[1], stable, strict=True):
             match told:
                 case ["list", [["str", "returned"], form]]:
-                    steps.append(Outcome({"returned": form}, same))
+                    steps.append(Outcome({"returned": form}, same, is_step=True))
                 case ["list", [["str", "raised"], ["str", str(name)]]]:
-                    steps.append(Outcome({"raised": name}, same))
+                    steps.append(Outcome({"raised": name}, same, is_step=True))
                 case _:
                     return (Outcome({"ended": "exit"}),) * count
+        if "files" in whole.seen and steps:
+            # files are compared once, after all steps
+            seen = {**steps[-1].seen, "files": whole.seen["files"]}
+            steps[-1] = Outcome(seen, steps[-1].stable and whole.stable, is_step=True)
         return tuple(steps)
     return (whole if whole.crashed or returned is not None else Outcome({"ended": "exit"}),) * count
 
@@ -172,6 +207,7 @@ def _is_text(data: Any) -> bool:
 _PARTS: dict[str, Callable[[Any], bool]] = {
     "returned": _is_form,
     "changed": _is_form,
+    "files": _is_form,
     "printed": _is_text,
     "raised": _is_text,
     "ended": lambda data: _is_str(data) and data in _ENDS,

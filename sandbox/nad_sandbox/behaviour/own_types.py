@@ -15,12 +15,14 @@ __all__ = ["own_types"]
 
 _MOST = 8
 _NUMBERS = (3, 1, 2, 1, 5)
+_TEXTS = ("ab", "a", "aba", "Hello World")
+"""Texts that methods are called with too, so that they find the objects."""
 
 
 def own_types(programs: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return source texts of values of the types that most programs define, by the name of the type.
 
-    A parameter that has such a type's name in lower case, or the name of a node such as `head` or `root`, takes them too.
+    A parameter whose name is such a type's in lower case, or that of a node such as `head` or `root`, takes them too.
 
     Args:
         programs: Source texts of the programs; those that do not parse are ignored.
@@ -31,9 +33,7 @@ def own_types(programs: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if any(isinstance(node, ast.ClassDef) for node in tree.body):
             for name, texts in _of_program(tree.body).items():
                 found.setdefault(name, []).append(texts)
-    made = {
-        name: Counter(texts).most_common(1)[0][0] for name, texts in found.items() if 2 * len(texts) > len(trees)
-    }
+    made = {name: Counter(texts).most_common(1)[0][0] for name, texts in found.items() if 2 * len(texts) > len(trees)}
     for name, texts in list(made.items()):
         made.setdefault(name.lower(), texts)
         if any("next=" in text for text in texts):
@@ -74,7 +74,7 @@ def _value(name: str, annotation: str | None, place: int) -> str:
     kind = (annotation or "").partition("[")[0].strip("'\"").lower()
     number = _NUMBERS[place % len(_NUMBERS)]
     texts = {
-        "str": repr(("Ada", "Bob", "ab", "Cleo", "")[place % 5]),
+        "str": repr(_TEXTS[place % len(_TEXTS)]),
         "float": repr(number + 0.5),
         "bool": repr(place % 2 == 0),
         "list": repr([number, 2]),

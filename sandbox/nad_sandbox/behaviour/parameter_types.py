@@ -11,7 +11,7 @@ from nad_sandbox.behaviour.signature import Parameter
 from nad_sandbox.behaviour.standard_types import STANDARD_TYPES
 from nad_sandbox.checks.guarded_parse import PARSE_ERRORS, parse_expression, unparse
 
-__all__ = ["OwnTypes", "ValueType", "parameter_types"]
+__all__ = ["OwnTypes", "ValueType", "is_function", "parameter_types"]
 
 OwnTypes = Mapping[str, tuple[str, ...]]
 """Source texts of values of the program's own types, by the type's name; see `nad_sandbox.behaviour.own_types`."""
@@ -23,7 +23,8 @@ class ValueType:
 
     Attributes:
         name: Name of a built-in type, "count" (a whole number that is not negative), "path" (of a file, mostly one that
-            exists), "function", "async function", "callback" (a function called for its effect), "choice" (of source texts), "none" or "union".
+            exists), "function", "async function", "callback" (called for its effect), "choice" (of source texts),
+            "none" or "union".
         parts: Types of a container's items (of a dict: its keys and values), of a function's arguments, or the members
             of a union.
         options: Source texts of the values of a choice.
@@ -37,7 +38,7 @@ class ValueType:
 _INT, _STR = ValueType("int"), ValueType("str")
 _NAMES: dict[ValueType, str] = {
     _STR: "s s1 s2 string string1 string2 str text word sentence line char message pattern key name prefix suffix sep "
-    "separator delimiter delim title subject owner author city email label url username password letter letters letter1 "
+    "separator delimiter delim title subject owner author city email label url username password letter letters "
     "input_string input_str content event topic command description first_name last_name reason category host symbol",
     ValueType(
         "count"
@@ -54,7 +55,8 @@ _NAMES: dict[ValueType, str] = {
     ValueType("bool"): "flag reverse verbose strict",
     ValueType(
         "function", (_INT,)
-    ): "func fn function callback handler predicate listener observer action mapper condition transform hook fetch",
+    ): "func fn f function wrapped callback handler predicate listener observer action mapper condition transform hook "
+    "fetch",
     ValueType("choice", options=STANDARD_TYPES["TextIO"]): "stream fileobj file_object file_obj fp file_handle",
     ValueType("choice", options=STANDARD_TYPES["date"]): "date start_date end_date birth_date birthday birthdate",
     ValueType("choice", options=STANDARD_TYPES["datetime"]): "dt timestamp_dt",
@@ -73,6 +75,8 @@ _OTHERS = {
 }
 _ATOMS = {"int", "float", "str", "bool", "bytes", "complex"}
 _CALLBACK = re.compile(r"callback|handler|listener|observer|subscriber|hook|action|^on_|^cb$")
+_COLUMNS = {"cols", "columns", "n_cols", "num_cols", "width"}
+"""Names of parameters beside which `rows` is a number; elsewhere it means the rows themselves."""
 _AWAITED = ("Awaitable", "Coroutine")
 _LISTS = {"list", "List", "Sequence", "Iterable", "Collection", "MutableSequence", "Iterator"}
 
@@ -100,12 +104,20 @@ def parameter_types(
             value_type = _list_of_arguments(hint, _common(seen), by_name)
         if value_type == _STR and by_name.name == "path" and not seen:
             value_type = by_name
+        if parameter.name == "rows" and not (hint or seen or _COLUMNS & {one.name for one in parameters}):
+            value_type = ValueType("list", (ValueType("list", (_INT,)),))
         if value_type.name == "function" and _CALLBACK.search(parameter.name.lower()):
             value_type = ValueType("callback", value_type.parts)
         if value_type == _INT and _counts(parameter, [row[place] for row in examples]):
             value_type = ValueType("count")
         value_types.append(value_type)
     return value_types
+
+
+def is_function(parameter: Parameter) -> bool:
+    """Return whether a parameter takes a function, by its type hint or its name."""
+    [value_type] = parameter_types([parameter], [])
+    return value_type.name in ("function", "async function", "callback")
 
 
 def _list_of_arguments(hint: ValueType | None, seen: ValueType | None, by_name: ValueType) -> ValueType:
@@ -202,7 +214,9 @@ class _HintReader:
             count = len(inner[0].elts) if isinstance(inner[0], ast.List) else 1
             awaited = base != "Callable" or any(name in ast.unparse(inner[-1]) for name in _AWAITED)
             return ValueType("async function" if awaited else "function", (_INT,) * count)
-        base = "list" if base in _LISTS else base.lower()
+        return self._from_container("list" if base in _LISTS else base.lower(), inner)
+
+    def _from_container(self, base: str, inner: list[ast.expr]) -> ValueType | None:
         if base == "tuple" and len(inner) == 2 and ast.unparse(inner[1]) == "...":
             inner = [inner[0]] * 3
         parts = tuple(self._from_node(item) or _INT for item in inner)

@@ -22,6 +22,7 @@ from nad_sandbox.behaviour.target_class import find_target_classes
 from nad_sandbox.behaviour.target_function import find_target_functions, reads_standard_input
 from nad_sandbox.checks.code_extraction import LONGEST_PROGRAM, extract_code
 from nad_sandbox.checks.fingerprint import normalize_program
+from nad_sandbox.checks.guarded_parse import bounded_parsing
 from nad_sandbox.harness import observer_source
 from nad_sandbox.harness.launch import run_harness
 
@@ -115,6 +116,11 @@ class BehaviourRunner:
             "propose": propose or self.propose,
             "proposed_only": propose is not None,
         }
+        # the programs are read for their classes, their functions, and the values of their own types
+        with bounded_parsing(LONGEST_PROGRAM * (len(programs) + 1)):
+            return self._inputs(programs, prompt, how)
+
+    def _inputs(self, programs: Sequence[str], prompt: str, how: _InputOptions) -> Inputs:
         scripts = sum(map(reads_standard_input, programs))
         if 2 * scripts <= len(programs):
             classes = find_target_classes(prompt, programs)

@@ -123,9 +123,7 @@ def _completed(parameter: Parameter, told: Counter[Parameter]) -> Parameter:
     better = [one for one in same if says_more(one.annotation, parameter.annotation)]
     hint = max(better, key=lambda one: (told[one], one.annotation or "")).annotation if better else None
     by_name = not parameter.variadic and any(one.keyword_only for one in same)
-    return replace(
-        parameter, annotation=hint or parameter.annotation, keyword_only=parameter.keyword_only or by_name
-    )
+    return replace(parameter, annotation=hint or parameter.annotation, keyword_only=parameter.keyword_only or by_name)
 
 
 def _annotation(parameter: ast.arg, hints: dict[str, str]) -> str | None:
@@ -147,7 +145,7 @@ def _hints_of_body(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) ->
     """Return type hints by name, for the names whose use in a function says what they are."""
     body: Iterable[ast.AST] = [node.body] if isinstance(node, ast.Lambda) else node.body
     nodes = [inner for statement in body for inner in ast.walk(statement)]
-    hints = {name: kind for name, kind in _containers(node, nodes).items()}
+    hints = _containers(node, nodes)
     callee = "AsyncCallable" if isinstance(node, ast.AsyncFunctionDef) else "Callable"
     for name, count in _called_names(nodes).items():
         hints[name] = f"{callee}[[{', '.join(['Any'] * count)}], Any]"

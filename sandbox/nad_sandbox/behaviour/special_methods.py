@@ -62,16 +62,17 @@ _DICT: dict[str, Signature] = {
     "__setitem__": (_KEY, _VALUE), "__getitem__": (_KEY,), "__contains__": (_KEY,), "get": (_KEY,),
 }  # fmt: skip
 _LIST: dict[str, Signature] = {"append": (_ITEM,), "__getitem__": (Parameter("index"),), "__contains__": (_ITEM,)}
+_SET: dict[str, Signature] = {"add": (_ITEM,), "__contains__": (_ITEM,)}
 BUILT_IN_BASES: dict[str, dict[str, Signature]] = {
     **dict.fromkeys(("dict", "UserDict", "OrderedDict", "defaultdict", "Counter", "MutableMapping"), _DICT),
     **dict.fromkeys(("list", "UserList", "deque", "MutableSequence"), _LIST),
-    **dict.fromkeys(("set", "MutableSet"), {"add": (_ITEM,), "__contains__": (_ITEM,)}),
+    **dict.fromkeys(("set", "MutableSet"), _SET),
 }
 """Methods that are called on objects of a class derived from a built-in container, by the name of that container."""
 
 
 def exception_class(name: str) -> bool:
-    """Return whether a name is that of a built-in exception, or by custom that of an exception of a library."""
+    """Return whether a name is that of a built-in exception, or ends as those of libraries often do."""
     kind = getattr(builtins, name, None)
     return (isinstance(kind, type) and issubclass(kind, BaseException)) or name.endswith("Exception")
 

@@ -154,8 +154,13 @@ def _merged(name: str, seen: Sequence[ClassDefinition], prompt: str) -> TargetCl
 def _ancestors(seen: Sequence[Iterable[str]], prompt: str) -> tuple[str, ...]:
     """Return the classes of which it is asked whether an object belongs to them: those that every program knows."""
     common = set(_in_common(seen, prompt))
-    known = {name for names in seen for name in names if hasattr(builtins, name) or _mentions(prompt, name)}
+    known = {name for names in seen for name in names if _is_exception(name) or _mentions(prompt, name)}
     return tuple(sorted(common | known))
+
+
+def _is_exception(name: str) -> bool:
+    kind = getattr(builtins, name, None)
+    return isinstance(kind, type) and issubclass(kind, BaseException)
 
 
 def _of_most(names: Sequence[Iterable[str]]) -> list[str]:
@@ -194,9 +199,9 @@ def named_options(signatures: Sequence[Signature], required: Signature, prompt: 
     everywhere = set.intersection(*({parameter.name for parameter in one} for one in signatures))
     found: dict[str, Parameter] = {}
     for parameter in (parameter for one in signatures for parameter in one):
-        if parameter.optional and parameter.name in everywhere - known and _mentions(prompt, parameter.name):
-            if found.get(parameter.name, Parameter("")).annotation is None:
-                found[parameter.name] = parameter
+        wanted = parameter.optional and parameter.name in everywhere - known and _mentions(prompt, parameter.name)
+        if wanted and found.get(parameter.name, Parameter("")).annotation is None:
+            found[parameter.name] = parameter
     return tuple(found.values())
 
 

@@ -78,11 +78,8 @@ def find_target_functions(prompt: str, programs: Sequence[str]) -> tuple[TargetF
     callees = [wanted]
     if not in_prompt and _SEVERAL.search(prompt):
         words = {*re.findall(r"\w+", prompt), *names}
-        callees += [
-            callee
-            for name, callee in by_name.items()
-            if name in words and callee != wanted and 2 * votes[callee] > len(defined)
-        ]
+        named = [callee for name, callee in by_name.items() if name in words and 2 * votes[callee] > len(defined)]
+        callees = [wanted, *(callee for callee in named if callee != wanted)] if wanted in named else named or callees
     return tuple(_target(callee, defined, prompt) for callee in callees[:_MOST_FUNCTIONS])
 
 

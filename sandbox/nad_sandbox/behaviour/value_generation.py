@@ -79,11 +79,15 @@ def _boundaries(value_type: ValueType) -> list[Any]:
     if value_type.name == "choice":
         return [Source(text) for text in value_type.options]
     if value_type.name == "callback":
-        return [Source("noted"), *_boundaries(ValueType("function", value_type.parts))[:2]]
+        return [Source("noted"), Source("noted.second"), *_boundaries(ValueType("function", value_type.parts))[:2]]
     if value_type.name in ("function", "async function"):
         texts = _FUNCTIONS[min(len(value_type.parts), len(_FUNCTIONS) - 1)]
         return [Source(text if value_type.name == "function" else f"async_function({text})") for text in texts]
-    inner = [_boundaries(part) for part in value_type.parts]
+    return _boundaries_of_container(value_type, [_boundaries(part) for part in value_type.parts])
+
+
+def _boundaries_of_container(value_type: ValueType, inner: list[list[Any]]) -> list[Any]:
+    """Return boundary values of a union or a container from those of its parts."""
     if value_type.name == "union":
         return [value for values in inner for value in values[:3]]
     if value_type.name == "tuple":

@@ -56,7 +56,7 @@ def judge_source() -> str:
 @cache
 def observer_source() -> str:
     """Return the program that observes, twice, what a candidate returns, prints and raises on many inputs."""
-    observed = _module("canonical_form.py") + _module("observed_program.py")
+    observed = "".join(map(_module, ("canonical_form.py", "surroundings.py", "observed_program.py")))
     parts = [f"OBSERVED_PROGRAM = {observed!r}\n", observed, _module("child.py"), _module("observer.py")]
     return "from __future__ import annotations\n" + "".join(parts)
 

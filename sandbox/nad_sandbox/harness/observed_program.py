@@ -18,11 +18,12 @@ import re
 import sys
 
 from nad_sandbox.harness.canonical_form import FUNCTION_CALLS, Printed, awaited, canonical
+from nad_sandbox.harness.surroundings import WorkingFolder, skip_sleeping
 
 RECURSION = 1000
 
 
-def outcome(scope, call):
+def outcome(scope, call, folder):
     """Make one call and return its outcome."""
     out = sys.stdout = Printed()
     sys.stdin = io.StringIO("")
@@ -46,11 +47,15 @@ def outcome(scope, call):
         told = {"raised": type(error).__name__}
     if out.getvalue():
         told["printed"] = out.getvalue()
+    files = folder.changes()
+    if files:
+        told["files"] = canonical(files)
     return told
 
 
 PLAIN = {
-    kind.__name__: kind for kind in (set, frozenset, float, dict, list, tuple, bytearray, type, setattr, len, isinstance)
+    kind.__name__: kind
+    for kind in (set, frozenset, float, dict, list, tuple, bytearray, type, setattr, len, isinstance)
 }
 LIBRARY = {
     "Decimal": "decimal", "Fraction": "fractions", "date": "datetime", "datetime": "datetime", "time": "datetime",
@@ -71,7 +76,7 @@ def values_named_in(call, scope):
             found.pop(name, None)
         elif name in LIBRARY:
             found[name] = getattr(__import__(LIBRARY[name]), name)
-    return dict(found, async_function=async_function, with_attributes=with_attributes, noted=noted)
+    return dict(found, async_function=async_function, with_attributes=with_attributes, noted=NOTED)
 
 
 def async_function(function):
@@ -83,10 +88,27 @@ def async_function(function):
     return awaited_function
 
 
-def noted(*args, **kwargs):
-    """Say what a function was called with, where whoever calls it does nothing with its result."""
-    given = [*map(repr, args), *("%s=%r" % pair for pair in kwargs.items())]
-    print("called back with %s" % (", ".join(given) or "nothing"))
+class Noted:
+    """Says what it and its methods are called with, where whoever calls them does nothing with their results."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __call__(self, *args, **kwargs):
+        given = [*map(repr, args), *("%s=%r" % pair for pair in kwargs.items())]
+        sys.stdout.write("called back %s with %s\n" % (self.name, ", ".join(given) or "nothing"))
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        vars(self)[name] = Noted("%s.%s" % (self.name, name))
+        return vars(self)[name]
+
+    def __repr__(self):
+        return self.name
+
+
+NOTED = Noted("noted")
 
 
 def with_attributes(value, **attributes):
@@ -113,6 +135,7 @@ def serve_calls(requests, answers):
     source = json.loads(lines.readline())
     scope = make_scope("candidate", "candidate.py")
     sys.stdout, sys.stdin = io.StringIO(), io.StringIO("")
+    skip_sleeping()
     give_whole_stack()
     try:
         exec(compile(source, "candidate.py", "exec", dont_inherit=True), scope)
@@ -123,8 +146,9 @@ def serve_calls(requests, answers):
         answer({"raised": type(error).__name__})
         return
     answer({})
+    folder = WorkingFolder()
     for line in lines:
-        answer(outcome(scope, json.loads(line)))
+        answer(outcome(scope, json.loads(line), folder))
 
 
 def run_script(file):
@@ -133,6 +157,7 @@ def run_script(file):
     sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
     scope = make_scope("__main__", file)
+    skip_sleeping()
     give_whole_stack()
     status = 0
     try:

@@ -128,6 +128,58 @@ def test_functions_that_are_returned_are_called(runner):
     assert told["asynchronous"][place].text == "[0]"
 
 
+def test_kinds_of_classes_are_observed_in_the_sandbox(runner):
+    error = "class TooMuch(Exception):\n    def __init__(self, limit):\n        self.limit = limit\n"
+    cases = {
+        "An exception TooMuch with a limit.": (
+            error,
+            error.replace("= limit", "= limit or 0"),
+            error + "TooMuch = int\n",
+        ),
+        "A decorator once.": (
+            "def once(f):\n    kept = []\n    def inner(*args):\n        if not kept:\n            kept.append(f(*args))\n"
+            "        return kept[0]\n    return inner\n",
+            "import functools\ndef once(g):\n    @functools.wraps(g)\n    def inner(*args):\n"
+            "        if not hasattr(inner, 'result'):\n            inner.result = g(*args)\n        return inner.result\n"
+            "    return inner\n",
+            "def once(f):\n    def inner(*args):\n        return f(*args)\n    return inner\n",
+        ),
+        "A context manager level that counts in depth.": tuple(
+            "class level:\n    depth = 0\n    def __enter__(self):\n        self.depth += 1\n        return self\n"
+            f"    def __exit__(self, *details):\n        {body}\n"
+            for body in ("self.depth -= 1", "self.depth = self.depth - 1", "return True")
+        ),
+    }
+    for prompt, programs in cases.items():
+        right, alike, wrong = runner.observe(list(map(fenced, programs)), prompt=prompt).outcomes
+        assert all(a.matches(b) for a, b in zip(right, alike, strict=True)), prompt
+        assert not all(a.matches(b) for a, b in zip(right, wrong, strict=True)), prompt
+        assert not any(outcome.crashed for outcome in right), prompt
+
+
+def test_values_of_the_library_and_of_the_program_are_given_and_files_are_told(runner):
+    days = "from datetime import date\ndef days(start: date, end: date):\n    return (end - start).days\n"
+    seen = runner.observe([fenced(days)])
+    assert seen.inputs[0] == "days(date(2024, 2, 29), date(2023, 12, 31))"
+    assert texts(seen)[0][0] == "-60"
+    nodes = "class Node:\n    def __init__(self, value, next=None):\n        self.value, self.next = value, next\n"
+    last = nodes + "def last(head: Node):\n    return last(head.next) if head.next else head.value\n"
+    seen = runner.observe([fenced(last)], prompt="A function last(head).")
+    assert dict(zip(seen.inputs, texts(seen)[0], strict=True))["last(Node(1, next=Node(3)))"] == "3"
+    save = "import time\ndef save(path, text):\n    time.sleep(60)\n    open(path, 'w').write(text)\n"
+    seen = runner.observe([fenced(save)], prompt="Write save(path, text).")
+    assert "wrote {'words.txt': 'a'}" in texts(seen)[0]
+    assert all(outcome.stable for outcome in seen.outcomes[0])
+
+
+def test_a_module_that_the_sandbox_lacks_is_named(runner):
+    attrs = "import not_there as attr\n@attr.s\nclass Point:\n    x = attr.ib()\n"
+    group = make_group([make_rollout([[i]], text=fenced(attrs)) for i in range(2)], prompt="An attrs class Point.")
+    details = Behaviour(runner=runner).score(group).details
+    assert details["missing_modules"] == {"not_there": 2}
+    assert details["note"].startswith("the programs import not_there, which the sandbox lacks")
+
+
 def test_what_depends_on_the_process_is_not_taken_for_a_result(runner):
     programs = {
         "order of a set": "def total(numbers):\n    return list({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'})",

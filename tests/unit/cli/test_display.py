@@ -103,5 +103,8 @@ def test_what_cannot_be_observed_is_said_instead_of_an_empty_input():
     note = "nothing that the programs do can be observed"
     details = {"inputs": [], "groups": [], "behaviours": [], "note": note}
     assert note in reason(make_selection(selector="behaviour", details=details))
+    lacking = {**GROUPS, "missing_modules": {"attr": 1}}
+    told = reason(make_selection(selector="behaviour", details=lacking))
+    assert "such as f(1) gives 2; 1 could not run, since the sandbox lacks attr" in told
     one = {**GROUPS, "inputs": ["a run without input"]}
     assert "do the same: a run without input gives" in reason(make_selection(selector="behaviour", details=one))

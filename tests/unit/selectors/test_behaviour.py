@@ -8,7 +8,7 @@ from nad_agents.selection import check_configuration
 from nad_agents.selectors import Behaviour, BehaviourGroups, NADFusion, get_selector, rank
 from nad_agents.selectors.observations import label_outcomes
 from nad_agents.types import NADConfig, SamplingConfig
-from tests.unit.builders import SeenBehaviour, WordObserver, make_group, make_rollout
+from tests.unit.builders import SeenBehaviour, SeenOutcome, WordObserver, make_group, make_rollout
 
 
 def candidates(*texts, logprobs=-1.0, neurons=None):
@@ -84,6 +84,25 @@ def test_where_nothing_can_be_observed_agreement_ranks_and_the_evidence_says_so(
     scores = Behaviour(runner=WordObserver()).score(failing)
     assert rank(scores, failing) == [1, 2, 0]
     assert "no program gives a result" in scores.details["note"]
+
+
+def test_a_module_that_the_sandbox_lacks_is_named():
+    class Lacking(SeenOutcome):
+        @property
+        def missing_module(self):
+            return "attr" if self.crashed else None
+
+    class Observer(WordObserver):
+        def observe(self, answers, *, prompt=""):
+            seen = super().observe(answers, prompt=prompt)
+            return SeenBehaviour(seen.inputs, [[Lacking(one.text) for one in row] for row in seen.outcomes])
+
+    some = Behaviour(runner=Observer()).score(candidates("crash", "2", "2", neurons=[[9], [1], [1]]))
+    assert some.details["missing_modules"] == {"attr": 1}
+    assert "note" not in some.details
+    none = Behaviour(runner=Observer()).score(candidates("crash", "crash", "crash", neurons=[[9], [1], [1]]))
+    assert none.details["missing_modules"] == {"attr": 3}
+    assert none.details["note"].startswith("the programs import attr, which the sandbox lacks")
 
 
 def test_empty_candidates_are_not_run_and_rank_last():

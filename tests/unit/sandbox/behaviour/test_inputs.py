@@ -5,10 +5,17 @@ import re
 
 import jsonschema
 import pytest
-from nad_sandbox.behaviour.inputs import call_inputs, script_inputs
+from nad_sandbox.behaviour.inputs import call_inputs, function_inputs, script_inputs
 from nad_sandbox.behaviour.json_schema import json_schema, json_value
+from nad_sandbox.behaviour.own_types import own_types
 from nad_sandbox.behaviour.parameter_types import parameter_types
-from nad_sandbox.behaviour.target_function import Parameter, TargetFunction, find_target_function, reads_standard_input
+from nad_sandbox.behaviour.target_function import (
+    Parameter,
+    TargetFunction,
+    find_target_function,
+    find_target_functions,
+    reads_standard_input,
+)
 from nad_sandbox.behaviour.value_generation import generate_arguments
 
 
@@ -202,3 +209,105 @@ def test_what_a_script_reads_comes_from_the_samples():
 def test_a_hint_that_is_nested_too_deeply_says_nothing():
     for hint in ("int" + " | int" * 330, "1" + "+1" * 900):
         assert parameter_types([Parameter("p", hint)], [])
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        ("Decimal", "Decimal('19.99')"),
+        ("datetime.date", "date(2024, 2, 29)"),
+        ("datetime", "datetime(2024, 1, 1)"),
+        ("Path | None", "Path('words.txt')"),
+        ("TextIO", "StringIO('')"),
+        ("IO[str]", "StringIO('')"),
+        ("BinaryIO", "BytesIO(b'')"),
+        ("Literal['C', 'F']", "'F'"),
+        ("frozenset[int]", "frozenset()"),
+        ("set[frozenset[int]]", "set()"),
+        ("dict[list[int], int]", "{}"),
+        ("Annotated[str, 'a name']", "'aba'"),
+        ("Optional['Decimal']", "None"),
+        ("Callable[[int], Awaitable[int]]", "async_function(lambda x: x * 2)"),
+        ("List[Tuple[Decimal, date]]", "[]"),
+    ],
+)
+def test_values_of_types_of_the_library_are_given_as_source(hint, value):
+    assert value in [repr(row[0]) for row in rows_of(hint, count=40)]
+
+
+def test_how_a_function_uses_a_parameter_says_what_it_is():
+    flatten = (
+        "def flatten(d, prefix=''):\n    return {k: flatten(v) if isinstance(v, dict) else v for k, v in d.items()}"
+    )
+    assert any(text.count("{") > 2 for text in texts_of(flatten).texts)
+    assert any("[[" in text for text in texts_of("def flat(xs):\n    return [isinstance(x, list) for x in xs]").texts)
+    # a check of the argument itself does not say that it holds lists
+    assert "[[" not in str(texts_of("def mean(numbers):\n    assert isinstance(numbers, list)").texts)
+    assert "StringIO" in texts_of("def count(f):\n    return len(f.read())").texts[0]
+    assert "async_function" in texts_of("async def load(urls, get):\n    return [await get(u) for u in urls]").texts[1]
+    assert "noted" in str(texts_of("def each(items, callback):\n    for i in items: callback(i)").texts)
+
+
+NODES = """class ListNode:
+    def __init__(self, val=0, next=None):
+        self.val, self.next = val, next
+class TreeNode:
+    def __init__(self, value):
+        self.value, self.left, self.right = value, None, None
+class Person(TypedDict):
+    name: str
+    age: int
+class Sized(Protocol):
+    def size(self) -> int: ...
+class Color(Enum):
+    RED = 1
+class Shape(ABC):
+    @abstractmethod
+    def area(self): ...
+class Square(Shape):
+    def __init__(self, side: int):
+        self.side = side
+    def area(self):
+        return self.side ** 2
+def f(head, root, person, people: list[Person], sized: Sized, color: Color, shapes: list[Shape]): pass
+"""
+
+
+def test_values_of_the_programs_own_types_are_made():
+    own = own_types([NODES, NODES, "broken("])
+    assert "ListNode(1, next=ListNode(3))" in own["head"]
+    assert "with_attributes(TreeNode(3), left=TreeNode(1))" in own["root"]
+    made = call_inputs("", find_target_function("", [NODES]), count=16, own=own)
+    for part in ("ListNode(", "TreeNode(", "{'name': 'ab', 'age': ", "SimpleNamespace(size=", "Color.RED", "Square("):
+        assert any(part in text for text in made.texts), part
+    # a type that few programs define is none that all can be given
+    assert own_types([NODES, "x = 1", "y = 2"]) == {}
+
+
+CODES = "def encode(text):\n    return text\ndef decode(pairs):\n    return pairs\ndef helper(x):\n    return x\n"
+
+
+def test_all_functions_that_the_prompt_names_are_called_and_proposed_for():
+    targets = find_target_functions("Write functions encode and decode.", [CODES, CODES])
+    assert {target.callee for target in targets} == {"encode", "decode"}
+    assert len(find_target_functions("Write a function encode that undoes decode.", [CODES, CODES])) == 1
+    told = []
+
+    def propose(prompt, schemas):
+        told.append(schemas)
+        return [{"function": "encode", "arguments": ["zebra"]}, "decode([(1, 2)])", {"pairs": [[8, 9]]}]
+
+    made = function_inputs("", targets, count=16, propose=propose)
+    assert {"encode('zebra')", "decode([(1, 2)])", "decode([(8, 9)])"} <= set(made.texts)
+    assert set(told[0]["function"]["enum"]) == {"encode", "decode"}
+    assert sum(text.startswith("encode(") for text in made.texts) == 8
+    with pytest.raises(ValueError, match=r"such as \w+\(\.\.\.\) or \w+\(\.\.\.\)"):
+        function_inputs("", targets, count=4, propose=lambda prompt, schemas: [{"function": "encode", "arguments": 3}])
+
+
+def test_parameters_with_a_default_are_given_where_the_prompt_names_them():
+    program = "def greet(name, greeting='Hello', loud=False): return name"
+    made = texts_of(program, "Write greet(name, greeting) in Python.")
+    assert any("greeting='" in text for text in made.texts)
+    assert any("greeting" not in text for text in made.texts)
+    assert "loud" not in str(made.texts)

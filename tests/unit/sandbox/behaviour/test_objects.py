@@ -5,11 +5,11 @@ import ast
 import jsonschema
 import pytest
 from nad_sandbox.backends.local import UnsafeLocalSandbox
-from nad_sandbox.behaviour.object_inputs import object_inputs, sequence_schema
+from nad_sandbox.behaviour.object_inputs import class_inputs, object_inputs, sequence_schema
 from nad_sandbox.behaviour.outcome import Outcome, read_steps
 from nad_sandbox.behaviour.runner import BehaviourRunner
-from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 from nad_sandbox.behaviour.signature import Parameter
+from nad_sandbox.behaviour.target_class import Method, TargetClass, find_target_classes
 
 PROMPT = "Write a Python class BankAccount with deposit, withdraw and a balance. Withdrawing too much is refused."
 ACCOUNT = """class BankAccount:
@@ -138,6 +138,58 @@ def test_proposed_sequences_are_mixed_in_and_checked():
     for bad in (3, {}, wrong, {**given, "constructor_arguments": [object()]}):
         with pytest.raises(ValueError, match="cannot be used"):
             object_inputs(PROMPT, target, count=4, propose=lambda prompt, schemas, bad=bad: [bad])
+
+
+SHAPES = """class Square:
+    def __init__(self, side: int):
+        self.side = side
+    def area(self):
+        return self.side ** 2
+class Circle:
+    def __init__(self, *, radius: float):
+        self.radius = radius
+    def grow(self, by: float):
+        self.radius += by
+"""
+
+
+def test_proposals_are_taken_for_whichever_of_several_classes_they_concern():
+    targets = find_target_classes("Classes Square and Circle.", [SHAPES])
+    schema = sequence_schema(targets)
+    assert set(schema["class"]["enum"]) == {"Square", "Circle"}
+    named = {"class": "Square", "constructor_arguments": [41], "method_calls": [{"method": "area", "arguments": []}]}
+    # a method of another class than the one that is named
+    mixed = {"class": "Square", "constructor_arguments": [42], "method_calls": [{"method": "grow", "arguments": [43]}]}
+    both = {
+        "class": "Circle",
+        "constructor_arguments": [44],
+        "method_calls": [*named["method_calls"], *mixed["method_calls"]],
+    }
+    for item in (named, mixed, both):
+        jsonschema.validate(item, {"properties": schema, "required": list(schema), "additionalProperties": False})
+    made = class_inputs("", targets, count=12, propose=lambda prompt, schemas: [named, mixed, both])
+    assert "Square(41); area()" in made.descriptions
+    assert "Circle(radius=42); grow(43)" in made.descriptions
+    assert "Circle(radius=44); grow(43); radius" in made.descriptions
+    only = class_inputs("", targets, count=4, propose=lambda prompt, schemas: [mixed], proposed_only=True)
+    assert only.descriptions == ("Circle(radius=42); grow(43)", "Circle(radius=42); grow(43); radius")
+    with pytest.raises(ValueError, match="cannot be used: give a mapping"):
+        class_inputs("", targets, count=4, propose=lambda prompt, schemas: [{**named, "method_calls": [3]}])
+
+
+def test_an_exception_is_proposed_by_its_arguments_alone():
+    [target] = find_target_classes("An exception Wrong.", ["class Wrong(Exception): pass"])
+    assert list(sequence_schema(target)) == ["constructor_arguments"]
+    made = object_inputs("", target, count=8, propose=lambda prompt, schemas: [{"constructor_arguments": ["no"]}])
+    assert "Wrong('no'); args" in made.descriptions
+
+
+def test_an_exception_that_a_method_raises_on_purpose_is_a_result_and_a_mistake_is_none():
+    returned = ["list", [["list", [["str", "raised"], ["str", name]]] for name in ("ValueError", "TypeError")]]
+    steps = read_steps(Outcome({"returned": returned, "files": ["dict", []]}), 2)
+    assert [step.crashed for step in steps] == [False, True]
+    assert [sorted(step.seen) for step in steps] == [["raised"], ["files", "raised"]]
+    assert Outcome({"raised": "ValueError"}).crashed
 
 
 def test_objects_are_compared_by_what_their_methods_return_and_raise_and_by_their_state():

@@ -199,8 +199,8 @@ def test_objects_are_written_by_what_they_hold_and_the_writing_ends(canonical):
 
 def test_a_run_that_a_limit_ends_says_so_and_not_that_it_differs():
     slow = (
-        "import os, time\ndef total(numbers):\n    if os.path.exists('seen'):\n        time.sleep(9)\n"
-        "    open('seen', 'w').close()\n    return 1\n"
+        "import os\nagain = os.path.exists('seen')\nopen('seen', 'w').close()\n"
+        "def total(numbers):\n    while again: pass\n    return 1\n"
     )
     large = "def total(numbers):\n    return 'x' * (1 << 24)\n"
     with UnsafeLocalSandbox() as sandbox:
@@ -208,3 +208,37 @@ def test_a_run_that_a_limit_ends_says_so_and_not_that_it_differs():
             runner = BehaviourRunner(sandbox, max_inputs=1, seconds_per_input=seconds, timeout=20)
             observed = runner.observe([f"```python\n{code}```"], prompt="Write total(numbers).")
             assert [outcome.text for outcome in observed.outcomes[0]] == [text]
+
+
+def test_files_that_are_written_are_told_and_every_call_finds_them_as_they_were():
+    right = "def save(path, lines):\n    with open(path, 'w') as file:\n        file.writelines(map(str, lines))\n"
+    other = "from pathlib import Path\ndef save(path, lines):\n    Path(path).write_text(''.join(map(str, lines)))\n"
+    with UnsafeLocalSandbox() as sandbox:
+        answers = [f"```python\n{code}```" for code in (right, other, right.replace("'w'", "'a'"))]
+        observed = BehaviourRunner(sandbox, max_inputs=6).observe(answers, prompt="Write save(path, lines).")
+    first, alike, appending = observed.outcomes
+    assert any(outcome.text.startswith("wrote {'words.txt': 'a") for outcome in first)
+    assert all(a.matches(b) for a, b in zip(first, alike, strict=True))
+    assert not all(a.matches(b) for a, b in zip(first, appending, strict=True))
+    assert all(outcome.stable for row in observed.outcomes for outcome in row)
+
+
+def test_waiting_takes_no_time():
+    slow = "import time\ndef wait(n):\n    start = time.time()\n    time.sleep(90)\n    return round(time.time() - start)\n"
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=1).observe([f"```python\n{slow}```"], prompt="Write wait(n).")
+    assert [outcome.text for outcome in observed.outcomes[0]] == ["90"]
+
+
+def test_what_the_sandbox_lacks_is_told():
+    script = "import not_there.part\nprint(input())\n"
+    loaded = "from not_there import mean\ndef total(numbers):\n    return mean(numbers)\n"
+    late = "def total(numbers):\n    import not_there\n    return 1\n"
+    with UnsafeLocalSandbox() as sandbox:
+        runner = BehaviourRunner(sandbox, max_inputs=2)
+        for program in (script, loaded, late):
+            [row] = runner.observe([f"```python\n{program}```"]).outcomes
+            assert {outcome.missing_module for outcome in row} == {"not_there"}
+            assert row[0].text == "raised ModuleNotFoundError: No module named 'not_there'"
+    assert Outcome({"raised": "KeyError"}).missing_module is None
+    assert Outcome({"returned": None}).missing_module is None

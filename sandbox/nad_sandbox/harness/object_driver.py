@@ -3,11 +3,11 @@
 It is never imported outside a sandbox, and its result comes from the program's own process, so it cannot be trusted.
 """
 
-_NAD_LOOKS: dict = {}  # type: ignore[type-arg]  # by the name of a class, a function that returns its objects' state
+_NAD_LOOKS: dict = {}  # by the name of a class, a function that returns its objects' state
 _NAD_ITEMS = 1000
 
 
-def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-def, type-arg]
+def _nad_observe_object(make, steps: list) -> list:
     """Return `("returned", value)` or `("raised", exception)` for each step; the constructor's exceptions propagate.
 
     Args:
@@ -18,7 +18,7 @@ def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-d
     import io
     import itertools
 
-    loops: list = []  # type: ignore[type-arg]  # one for all steps, since an object may keep something that belongs to a loop
+    loops: list = []  # one for all steps, since an object may keep something that belongs to a loop
 
     def awaited(value: object) -> object:
         import asyncio
@@ -34,7 +34,7 @@ def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-d
         if value is made and made is not None:
             return "the object itself"
         if type(value) in (list, tuple, set) and depth < 12:
-            return type(value)(shown(item, depth + 1) for item in value)  # type: ignore[attr-defined, call-arg]
+            return type(value)(shown(item, depth + 1) for item in value)
         if type(value) is dict and depth < 12:
             return {key: shown(item, depth + 1) for key, item in value.items()}
         if isinstance(value, type):
@@ -42,10 +42,11 @@ def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-d
         look = _NAD_LOOKS.get(type(value).__name__)
         if look is not None and depth < 3:
             return (type(value).__name__, shown(look(value), depth + 1))
-        if type(value).__module__ == __name__ and not callable(value) and hasattr(value, "__dict__"):
+        is_own = type(value).__module__ == __name__ and not hasattr(type(value), "__members__")
+        if is_own and not callable(value) and hasattr(value, "__dict__"):
             # what a program calls its helpers, such as the nodes of a list, is a matter of taste
             return ["an object", *(shown(part, depth + 1) for part in vars(value).values() if depth < 12)]
-        return list(itertools.islice(value, _NAD_ITEMS)) if hasattr(type(value), "__next__") else value  # type: ignore[call-overload]
+        return list(itertools.islice(value, _NAD_ITEMS)) if hasattr(type(value), "__next__") else value
 
     told = []
     made: object = None
@@ -61,23 +62,23 @@ def _nad_observe_object(make, steps: list) -> list:  # type: ignore[no-untyped-d
             except Exception as error:  # noqa: BLE001 - whatever a method raises is observed
                 end, value = "raised", type(error).__name__
         # what a class prints is a matter of taste, but not which functions it calls
-        notes = [line for line in out.getvalue().splitlines() if line.startswith("called back with ")]
+        notes = [line for line in out.getvalue().splitlines() if line.startswith("called back ")]
         told.append((end, [value, *notes] if notes and end == "returned" else value))
     for loop in loops:
         loop.close()
     return told
 
 
-def _nad_items(iterable) -> list:  # type: ignore[no-untyped-def, type-arg]
+def _nad_items(iterable) -> list:
     """Return the first items of an iterable that may have no end."""
     import itertools
 
     return list(itertools.islice(iter(iterable), _NAD_ITEMS))
 
 
-async def _nad_async_items(iterable) -> list:  # type: ignore[no-untyped-def, type-arg]
+async def _nad_async_items(iterable) -> list:
     """Return the first items of an asynchronous iterable."""
-    found: list = []  # type: ignore[type-arg]
+    found: list = []
     async for item in iterable:
         found.append(item)
         if len(found) >= _NAD_ITEMS:
@@ -85,7 +86,7 @@ async def _nad_async_items(iterable) -> list:  # type: ignore[no-untyped-def, ty
     return found
 
 
-def _nad_with(manager, look, error=None) -> object:  # type: ignore[no-untyped-def]
+def _nad_with(manager, look, error=None) -> object:
     """Return what a `with` statement binds, and what `look` sees in its block, which raises an exception if given."""
     with manager as bound:
         seen = look(manager)
@@ -94,7 +95,7 @@ def _nad_with(manager, look, error=None) -> object:  # type: ignore[no-untyped-d
     return (bound, *seen) if seen else bound
 
 
-async def _nad_async_with(manager, look, error=None) -> object:  # type: ignore[no-untyped-def]
+async def _nad_async_with(manager, look, error=None) -> object:
     """Return the same for an `async with` statement."""
     async with manager as bound:
         seen = look(manager)
@@ -103,7 +104,7 @@ async def _nad_async_with(manager, look, error=None) -> object:  # type: ignore[
     return (bound, *seen) if seen else bound
 
 
-def _nad_printed(function) -> tuple:  # type: ignore[no-untyped-def, type-arg]
+def _nad_printed(function) -> tuple:
     """Return what a function returns or raises, and what it prints."""
     import contextlib
     import io
@@ -121,9 +122,23 @@ def _nad_printed(function) -> tuple:  # type: ignore[no-untyped-def, type-arg]
     return (result, out.getvalue())
 
 
-def _nad_owner(descriptor) -> object:  # type: ignore[no-untyped-def]
+def _nad_owner(descriptor) -> object:
     """Return an object whose attribute `value` is managed by a descriptor."""
     return type("Owner", (), {"value": descriptor})()
+
+
+def _nad_computing(decorator) -> object:
+    """Return an object whose attribute `value` is computed by a method that a descriptor wraps, and counts that."""
+
+    class Owner:
+        computed = 0
+
+        @decorator
+        def value(self) -> int:
+            self.computed += 1
+            return 10 + self.computed
+
+    return Owner()
 
 
 class _NadDecorated:
@@ -134,10 +149,10 @@ class _NadDecorated:
         failures: Number of the first calls of the function that raise an exception.
     """
 
-    def __init__(self, decorator, failures: int = 0) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, decorator, failures: int = 0) -> None:
         self.calls = 0
 
-        def function(*args: object, **kwargs: object) -> list:  # type: ignore[type-arg]
+        def function(*args: object, **kwargs: object) -> list:
             self.calls += 1
             if self.calls <= failures:
                 raise ValueError(self.calls)
