@@ -179,7 +179,8 @@ class SharedPrefixCache(Cache):
             select_states(recurrent, rows)
 
     def advance(self, tokens: int) -> None:
-        """Count the tokens that every row has read in a forward pass."""
+        """Count the tokens that every row has read in a forward pass, whose own keys and values are let go."""
+        self._forget_new()
         for group in self.groups:
             group.suffix += tokens
 
@@ -243,9 +244,12 @@ class SharedPrefixCache(Cache):
 
     def unattended(self) -> bool:
         """Return whether a layer's attention did not go through the function in the last forward pass."""
+        self._forget_new()
+        return any(not layer.attended for layer in self._attention.values())
+
+    def _forget_new(self) -> None:
         self._updated = self._newest = None
         self._new.clear()
-        return any(not layer.attended for layer in self._attention.values())
 
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:

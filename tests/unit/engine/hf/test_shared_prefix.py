@@ -1,6 +1,7 @@
 """Candidates that attend to one copy of their prompt: the same logits, whatever the model's attention is like."""
 
 import threading
+import weakref
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nad_agents.engine.hf.engine import HFEngine
 from nad_agents.engine.hf.prefix import batch, partial_attention
 from nad_agents.engine.hf.prefix.attention import shared_prefix_attention
+from nad_agents.engine.hf.prefix.cache import SharedPrefixCache
 from nad_agents.engine.hf.prefix.support import sharing_obstacle
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.types import SamplingConfig
@@ -173,3 +175,19 @@ def test_the_model_is_as_before_outside_the_engine_and_for_other_threads_while_i
 @pytest.mark.parametrize("family", OWN_COPIES)
 def test_what_cannot_be_shared_is_said(family):
     assert OWN_COPIES[family] in sharing_obstacle(make_model(family))
+
+
+def test_what_a_step_has_stored_is_not_kept_a_second_time(monkeypatch):
+    update, given = SharedPrefixCache.update, []
+
+    def noted(cache, keys, values, *args, **options):
+        given.append(weakref.ref(keys))
+        return update(cache, keys, values, *args, **options)
+
+    monkeypatch.setattr(SharedPrefixCache, "update", noted)
+    engine = HFEngine(tiny_model(), byte_tokenizer())
+    generation = engine.start(seeded(ids("a question"), SamplingConfig(n=3, max_new_tokens=40), 1))
+    engine.step(12)
+    assert len(given) > 12
+    assert not [keys for keys in given if keys() is not None]
+    engine.release(generation)
