@@ -3,11 +3,11 @@
 It is never imported outside a sandbox, and its result comes from the program's own process, so it cannot be trusted.
 """
 
-_NAD_LOOKS: dict = {}  # by the name of a class, a function that returns its objects' state
+_NAD_LOOKS: "dict[str, object]" = {}  # by the name of a class, a function that returns its objects' state
 _NAD_ITEMS = 1000
 
 
-def _nad_observe_object(make, steps: list) -> list:
+def _nad_observe_object(make, steps):
     """Return `("returned", value)` or `("raised", exception)` for each step; the constructor's exceptions propagate.
 
     Args:
@@ -18,16 +18,16 @@ def _nad_observe_object(make, steps: list) -> list:
     import io
     import itertools
 
-    loops: list = []  # one for all steps, since an object may keep something that belongs to a loop
+    loops = []  # one for all steps, since an object may keep something that belongs to a loop
 
-    def awaited(value: object) -> object:
+    def awaited(value):
         import asyncio
 
         if not loops:
             loops.append(asyncio.new_event_loop())
         return loops[0].run_until_complete(value)
 
-    def shown(value: object, depth: int = 0) -> object:
+    def shown(value, depth=0):
         """Return a copy of a value, in which objects of the program's classes are replaced by their public state."""
         if type(value).__name__ == "coroutine":
             value = awaited(value)
@@ -49,7 +49,7 @@ def _nad_observe_object(make, steps: list) -> list:
         return list(itertools.islice(value, _NAD_ITEMS)) if hasattr(type(value), "__next__") else value
 
     told = []
-    made: object = None
+    made = None
     with contextlib.redirect_stdout(io.StringIO()):
         made = make()
         if type(made).__name__ == "coroutine":
@@ -69,16 +69,16 @@ def _nad_observe_object(make, steps: list) -> list:
     return told
 
 
-def _nad_items(iterable) -> list:
+def _nad_items(iterable):
     """Return the first items of an iterable that may have no end."""
     import itertools
 
     return list(itertools.islice(iter(iterable), _NAD_ITEMS))
 
 
-async def _nad_async_items(iterable) -> list:
+async def _nad_async_items(iterable):
     """Return the first items of an asynchronous iterable."""
-    found: list = []
+    found = []
     async for item in iterable:
         found.append(item)
         if len(found) >= _NAD_ITEMS:
@@ -86,7 +86,7 @@ async def _nad_async_items(iterable) -> list:
     return found
 
 
-def _nad_with(manager, look, error=None) -> object:
+def _nad_with(manager, look, error=None):
     """Return what a `with` statement binds, and what `look` sees in its block, which raises an exception if given."""
     with manager as bound:
         seen = look(manager)
@@ -95,7 +95,7 @@ def _nad_with(manager, look, error=None) -> object:
     return (bound, *seen) if seen else bound
 
 
-async def _nad_async_with(manager, look, error=None) -> object:
+async def _nad_async_with(manager, look, error=None):
     """Return the same for an `async with` statement."""
     async with manager as bound:
         seen = look(manager)
@@ -104,7 +104,7 @@ async def _nad_async_with(manager, look, error=None) -> object:
     return (bound, *seen) if seen else bound
 
 
-def _nad_printed(function) -> tuple:
+def _nad_printed(function):
     """Return what a function returns or raises, and what it prints."""
     import contextlib
     import io
@@ -122,19 +122,19 @@ def _nad_printed(function) -> tuple:
     return (result, out.getvalue())
 
 
-def _nad_owner(descriptor) -> object:
+def _nad_owner(descriptor):
     """Return an object whose attribute `value` is managed by a descriptor."""
     return type("Owner", (), {"value": descriptor})()
 
 
-def _nad_computing(decorator) -> object:
+def _nad_computing(decorator):
     """Return an object whose attribute `value` is computed by a method that a descriptor wraps, and counts that."""
 
     class Owner:
         computed = 0
 
         @decorator
-        def value(self) -> int:
+        def value(self):
             self.computed += 1
             return 10 + self.computed
 
@@ -149,10 +149,10 @@ class _NadDecorated:
         failures: Number of the first calls of the function that raise an exception.
     """
 
-    def __init__(self, decorator, failures: int = 0) -> None:
+    def __init__(self, decorator, failures=0):
         self.calls = 0
 
-        def function(*args: object, **kwargs: object) -> list:
+        def function(*args, **kwargs):
             self.calls += 1
             if self.calls <= failures:
                 raise ValueError(self.calls)
@@ -160,8 +160,8 @@ class _NadDecorated:
 
         self.function = decorator(function)
 
-    def __call__(self, *args: object, **kwargs: object) -> object:
+    def __call__(self, *args, **kwargs):
         return self.function(*args, **kwargs)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name):
         return getattr(self.function, name)
