@@ -100,6 +100,8 @@ def _stored_and_read(
 ) -> list[Step]:
     """Return calls that store a few values, read the first, store one more and read again, as users of a cache do.
 
+    Of more than two values, the first two are stored under the same key.
+
     Args:
         methods: The methods; one with most parameters stores, and one or two others read.
         rows: Arguments for each method.
@@ -112,6 +114,9 @@ def _stored_and_read(
     readers = [method.name for method in methods if method.name != writer]
     reader, other = (readers[(place // len(writers) + i) % len(readers)] for i in range(2))
     stored = [rows[writer][(place + i) % len(rows[writer])] for i in range(kept + 1)]
+    if kept > 2:
+        # the same key with another value
+        stored[1] = _with_first_of(stored[0], stored[1])
     calls = [(writer, given) for given in stored[:-1]]
     calls += [(reader, _like(stored[0], rows[reader])), (writer, stored[-1])]
     calls += [(other, _like(stored[1], rows[other])), (reader, _like(stored[0], rows[reader]))]
@@ -126,7 +131,11 @@ def _like(given: Arguments, rows: Sequence[Arguments]) -> Arguments:
 
 def _drawn(rows: Sequence[Arguments], draw: random.Random) -> Arguments:
     """Return arguments of which the first one, such as a key, and the others may come from different rows."""
-    key, others = draw.choice(rows), draw.choice(rows)
+    return _with_first_of(draw.choice(rows), draw.choice(rows))
+
+
+def _with_first_of(key: Arguments, others: Arguments) -> Arguments:
+    """Return arguments of which the first one, if there are several, is that of another call."""
     if min(len(key.positional), len(others.positional)) < 2:
         return others
     return Arguments((key.positional[0], *others.positional[1:]), others.by_name)

@@ -85,6 +85,14 @@ EMITTER = """class Subject:
         for observer in self._observers:
             observer.update(event)
 """
+HANDLERS = """class EventEmitter:
+    def __init__(self):
+        self._h = {}
+    def on(self, event, handler):
+        self._h.setdefault(event, []).append(handler)
+    def emit(self, event, *args):
+        return [h(*args) for h in self._h.get(event, [])]
+"""
 KINDS = {
     "a plain exception": (
         "Write an exception class InsufficientFunds.",
@@ -214,6 +222,14 @@ KINDS = {
         EMITTER,
         EMITTER.replace("_observers", "watchers"),
         EMITTER.replace("in self._observers:", "in self._observers[:1]:"),
+    ),
+    "two values under one key": (
+        "Write an EventEmitter class with on(event, handler) and emit(event, *args).",
+        HANDLERS,
+        HANDLERS.replace(
+            "self._h.setdefault(event, []).append(handler)", "self._h[event] = [*self._h.get(event, ()), handler]"
+        ),
+        HANDLERS.replace("self._h.setdefault(event, []).append(handler)", "self._h[event] = [handler]"),
     ),
 }
 
