@@ -72,7 +72,7 @@ def test_an_unknown_row_is_refused_with_the_names_of_the_known_ones(monkeypatch,
     with pytest.raises(SystemExit) as ended:
         __main__.main()
     assert ended.value.code == 2
-    assert "--shape tiny has no longest, but: activation-2, activation-4, " in capsys.readouterr().err
+    assert "--shape tiny has no longest, but: captured-1, captured-2, " in capsys.readouterr().err
 
 
 def test_families_are_left_out_when_the_time_is_over():
