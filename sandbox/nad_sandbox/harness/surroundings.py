@@ -14,7 +14,9 @@ class WorkingFolder:
     """The files of the working folder, which every call finds as they were when the program was loaded."""
 
     def __init__(self):
-        self.contents = {}
+        self.contents, self.ignored = {}, ()
+        # what is too long to be kept is neither shown nor undone
+        self.ignored = tuple(name for name, (_, size) in self.stamps().items() if size > LONGEST_FILE)
         names = self.stamps()
         self.watched = len(names) <= MOST_FILES
         if self.watched:
@@ -27,7 +29,7 @@ class WorkingFolder:
         """Return the time of change and the size of every file by name."""
         found = {}
         for entry in os.scandir("."):
-            if entry.is_file(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False) and entry.name not in self.ignored:
                 status = entry.stat(follow_symlinks=False)
                 found[entry.name] = (status.st_mtime_ns, status.st_size)
         return found
