@@ -31,7 +31,7 @@ def draw(replayed: Sequence[Replayed], title: str, path: Path) -> None:
     """Draw accuracy against tokens and, where programs run, against these, with a line for each way to choose."""
     runs_programs = any(one.programs.any() for one in replayed)
     with matplotlib_style() as new_figure:
-        figure = new_figure(figsize=(10 if runs_programs else 6, 4.6))
+        figure = new_figure(figsize=(10 if runs_programs else 7.4, 4.6))
         parts = figure.subplots(1, 2 if runs_programs else 1, sharey=True, squeeze=False)[0]
         costs = ("tokens", "programs")[: len(parts)]
         for series, (color, marker) in COLORS.items():
