@@ -34,7 +34,7 @@ class Batches:
         self.clear()
 
     def clear(self) -> None:
-        """Drop all rows; earlier prompts stay."""
+        """Remove the rows of all requests; the cached keys and values of earlier prompts stay."""
         self._plain = BatchCache(self._model.device, self.prefixes)
         self._shared = SharedPrefixBatch(self._model, self.prefixes)
 

@@ -121,7 +121,7 @@ class RequestMemory:
         return bisect_left(range(1, sampling.max_new_tokens + 1), True, key=lambda limit: not fits(limit))
 
     def fitting_rows(self, widths: Sequence[int]) -> int:
-        """Return how many recorded candidates of usual length take half of the memory that is available on a GPU.
+        """Return how many candidates of 1,024 tokens, with neurons recorded, fit into half of a GPU's free memory.
 
         Args:
             widths: Feed-forward width of each layer.
@@ -135,7 +135,7 @@ class RequestMemory:
         return max(1, bisect_left(range(1, _MOST_ROWS + 1), True, key=lambda n: need(n).device > _SHARE * available))
 
     def _need(self, request: GenerationRequest, widths: Sequence[int]) -> Callable[[int], MemoryNeed]:
-        """Return a function that maps a number of candidates to the memory that they take."""
+        """Return a function that says how much memory a given number of candidates of a request takes."""
         return partial(
             memory_need,
             self.shape,

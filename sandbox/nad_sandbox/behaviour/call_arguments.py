@@ -34,7 +34,7 @@ class Arguments:
 
     @property
     def usual(self) -> bool:
-        """Whether no argument is empty or zero, which edge cases are."""
+        """Whether every argument is a usual value: empty ones and zeros are edge cases."""
         return all(self.positional) and all(value for _, value in self.by_name)
 
 

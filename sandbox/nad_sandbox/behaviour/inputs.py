@@ -77,7 +77,7 @@ def function_inputs(
         typed[target] = {one.name: kind for one, kind in zip(target.parameters, value_types, strict=True)}
     proposed: dict[TargetFunction, list[str]] = {target: [] for target in targets}
     # a proposal is JSON, which has no functions
-    asked = {target: kinds for target, kinds in typed.items() if not any(map(_is_function, kinds.values()))}
+    asked = {target: kinds for target, kinds in typed.items() if not any(map(_has_functions, kinds.values()))}
     if propose and asked:
         for item in propose(prompt, _schemas(asked)):
             concerned, call = _proposed(item, asked)
@@ -101,8 +101,8 @@ def _generated(target: TargetFunction, value_types: list[ValueType], count: int,
     return [f"{target.callee}({given.text})" for given in calls]
 
 
-def _is_function(value_type: ValueType) -> bool:
-    return any("function" in one.name or one.name == "callback" for one in (value_type, *value_type.parts))
+def _has_functions(value_type: ValueType) -> bool:
+    return any(one.is_function for one in (value_type, *value_type.parts))
 
 
 def _schemas(asked: Mapping[TargetFunction, Mapping[str, ValueType]]) -> dict[str, dict[str, Any]]:

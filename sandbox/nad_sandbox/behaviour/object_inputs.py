@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from typing import Any
 
 from nad_sandbox.behaviour import object_steps
@@ -57,11 +57,10 @@ def class_inputs(
     for target, share in _shares(targets, count):
         generated = [] if proposed_only else generate_sequences(target, share, own=own)
         mixed: dict[str, tuple[str, ...]] = {}
-        for place in range(max(len(generated), len(proposed[target.name]))):
-            for sequences in (generated, proposed[target.name]):
-                if place < len(sequences):
-                    text, shown = sequences[place].written()
-                    mixed.setdefault(text, shown)
+        for sequence in chain.from_iterable(zip_longest(generated, proposed[target.name])):
+            if sequence is not None:
+                text, shown = sequence.written()
+                mixed.setdefault(text, shown)
         made.append(dict(list(mixed.items())[:share]))
     return Inputs(
         tuple(chain.from_iterable(made)),

@@ -152,7 +152,7 @@ def _made(name: str, values: Sequence[Parameter], place: int) -> str:
 
 
 def _with(definition: ClassDefinition, made: str, links: Mapping[str, str]) -> str:
-    """Return an object with links, given to the constructor or assigned to the object."""
+    """Return the source of a node that is linked to others, by arguments of its constructor or by its attributes."""
     parameters = {parameter.name for parameter in definition.constructor}
     given = ", ".join(f"{name}={text}" for name, text in links.items())
     return f"{made[:-1]}, {given})" if links.keys() <= parameters else f"with_attributes({made}, {given})"

@@ -34,6 +34,11 @@ class ValueType:
     parts: tuple[ValueType, ...] = ()
     options: tuple[str, ...] = ()
 
+    @property
+    def is_function(self) -> bool:
+        """Whether the values are functions."""
+        return self.name in ("function", "async function", "callback")
+
 
 _INT, _STR = ValueType("int"), ValueType("str")
 _NAMES: dict[ValueType, str] = {
@@ -117,7 +122,7 @@ def parameter_types(
 def is_function(parameter: Parameter) -> bool:
     """Return whether a parameter takes a function, by its type hint or its name."""
     [value_type] = parameter_types([parameter], [])
-    return value_type.name in ("function", "async function", "callback")
+    return value_type.is_function
 
 
 def _list_of_arguments(hint: ValueType | None, seen: ValueType | None, by_name: ValueType) -> ValueType:
