@@ -41,6 +41,9 @@ class ModelInputs:
         count: Greatest number of inputs per prompt.
         max_new_tokens: Token limit of the list, at which the grammar closes it in time.
 
+    Attributes:
+        generated_tokens: Number of tokens that the model has generated for all lists so far.
+
     Raises:
         MissingDependencyError: llguidance is not installed.
     """
@@ -52,6 +55,7 @@ class ModelInputs:
         self.decoder = decoder
         self.count = count
         self.max_new_tokens = max_new_tokens
+        self.generated_tokens = 0
         self._known: dict[str, list[object]] = {}
 
     def __call__(self, prompt: str, parameters: Mapping[str, Mapping[str, Any]] | None) -> list[object]:
@@ -100,6 +104,7 @@ class ModelInputs:
         if len(self._known) >= _KEPT:
             self._known = {}
         self._known[asked] = proposed
+        self.generated_tokens += len(answer)
         return proposed, len(answer)
 
 

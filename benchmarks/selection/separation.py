@@ -14,16 +14,15 @@ problems.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nad_sandbox import BehaviourRunner, auto_sandbox
 from problems import Problem, read_source
+from resumable import measure_missing, measured
 
 from nad_agents.decoder import NeuronAgreementDecoder
 from nad_agents.evaluation.measures import RecordedBehaviour
@@ -119,8 +118,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="most problems that are added to the answers")
     parser.add_argument("--parallel", type=int, default=4, help="problems that are measured at the same time")
     options = parser.parse_args()
-    lines = options.answers.read_text(encoding="utf-8").splitlines() if options.answers.exists() else []
-    found = [json.loads(line) for line in lines]
+    found = measured(options.answers)
     todo = []
     if options.model or not found:
         done = {one["problem"] for one in found}
@@ -130,17 +128,14 @@ def main() -> None:
     todo = todo[: options.limit]
     if options.model:
         decoder = NeuronAgreementDecoder(options.model, dtype=options.dtype)
-        with (
-            auto_sandbox(parallel=1) as sandbox,
-            options.answers.open("a", encoding="utf-8") as file,
-            ThreadPoolExecutor(options.parallel) as pool,
-        ):
+        with auto_sandbox(parallel=1) as sandbox:
             live = BehaviourRunner(sandbox)
-            for one in pool.map(lambda p: measure(p, options.n, live, decoder, mixed=options.mixed), todo):
-                found.append(one)
-                file.write(json.dumps(one) + "\n")
-                file.flush()
-                print(one, flush=True)
+            found += measure_missing(
+                options.answers,
+                todo,
+                lambda problem: measure(problem, options.n, live, decoder, mixed=options.mixed),
+                parallel=options.parallel,
+            )
     else:
         found += [measure(problem, options.n, None, None, mixed=options.mixed) for problem in todo]
     right = np.array([float(one["plain"]) for one in found])
