@@ -8,16 +8,16 @@ replaces in what the conversation has shown.
 
 from __future__ import annotations
 
-import ast
 import json
 import posixpath
-import textwrap
-import warnings
+import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from typing import Any
 
+from nad_agents.chat.python_code import is_no_python, normal_code, normal_text
+from nad_agents.chat.shell_commands import breaks_python_in_command, normal_command
 from nad_agents.chat.shown_text import ShownText
 from nad_agents.chat.text_calls import PATHS, REPLACED, REPLACEMENTS, blocks, hunks, text_calls
 from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments
@@ -28,8 +28,12 @@ _WRITTEN = ("content", "file_text", "contents", "code", "new_source")
 """Names of arguments that hold a whole file."""
 _EXACT = ("old_string", "old_str", "old_text")
 """Names of arguments that hold the text to be replaced in tools that need its indentation."""
+_COMMANDS = ("command", "cmd")
+"""Names of arguments that hold a shell's command."""
+_SHELL_TOOL = re.compile(r"bash|shell|terminal|(exec|execute|run)_command", re.IGNORECASE)
+_REASONS = ("description", "justification", "explanation")
+"""Names of arguments in which a shell's tool is told what the command is for."""
 _PYTHON = (".py", ".pyi")
-_LONGEST_CODE = 1 << 18
 
 
 def step_key(
@@ -49,7 +53,8 @@ def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[s
     """Return a call as text that is the same for calls which do the same.
 
     Two calls do the same if they differ in excluded arguments only, in the order of arguments, in how a number is
-    written (1 and 1.0), in the form of a path, or in the form of Python code: comments, blank lines and quotes.
+    written (1 and 1.0), in the form of a path, in the form of Python code (comments, blank lines and quotes), in the
+    form of a shell's command (quotes, spaces between words and comments), or in what a shell's tool is told of why.
 
     Args:
         name: Name of the tool.
@@ -57,6 +62,8 @@ def call_key(name: str, arguments: Mapping[str, Any], exclude_args: Collection[s
         exclude_args: Names of arguments that make no difference.
     """
     kept: dict[str, Any] = {key: value for key, value in arguments.items() if key not in exclude_args}
+    if _SHELL_TOOL.search(name) and any(command in kept for command in _COMMANDS):
+        kept = {key: value for key, value in kept.items() if key not in _REASONS}
     with suppress(RecursionError):
         kept = _normal_arguments(kept)
     written = json.dumps([name, kept], ensure_ascii=False, default=str)
@@ -77,6 +84,8 @@ def _normal_arguments(arguments: Mapping[str, Any], path: str | None = None) -> 
 
 def _normal(name: str, value: Any, path: str | None) -> Any:
     """Return a value in a form that is the same for values which mean the same."""
+    if name in _COMMANDS and (command := _command(value)):
+        return normal_command(command)
     if isinstance(value, Mapping):
         return _normal_arguments(value, path)
     if isinstance(value, list | tuple):
@@ -84,51 +93,22 @@ def _normal(name: str, value: Any, path: str | None) -> Any:
     return _normal_string(name, value, path) if isinstance(value, str) else value
 
 
+def _command(value: Any) -> str | list[str] | None:
+    """Return a shell's command, as a text or as a program with its arguments; None for anything else."""
+    if isinstance(value, str):
+        return value
+    return value if isinstance(value, list) and all(isinstance(part, str) for part in value) else None
+
+
 def _normal_string(name: str, value: str, path: str | None) -> str | list[list[str]]:
     if name in PATHS:
         return posixpath.normpath(value)
     if found := blocks(value):
-        return [[_normal_text(old), str(_normal_string("replace", new, path))] for old, new in found]
+        return [[normal_text(old), str(_normal_string("replace", new, path))] for old, new in found]
     if name in REPLACED or (path is not None and not path.endswith(_PYTHON)):
-        return _normal_text(value)
+        return normal_text(value)
     known_code = name in _WRITTEN or (path is not None and name in REPLACEMENTS)
-    return _normal_code(value, known_code=known_code) if known_code or "\n" in value else value
-
-
-def _normal_text(text: str) -> str:
-    return "\n".join(map(str.rstrip, text.strip("\r\n").splitlines()))
-
-
-def _normal_code(text: str, *, known_code: bool) -> str:
-    """Return code as its syntax tree and indentation, and other text without white space at the ends of lines."""
-    try:
-        body = _parse(textwrap.dedent(text)).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _normal_text(text)
-    # prose with one word per line parses as Python too, but it is not code
-    if not body or not (known_code or any(not isinstance(node, ast.Expr) for node in body)):
-        return _normal_text(text)
-    first = next(line for line in text.splitlines() if line.strip())
-    return f"{len(first) - len(first.lstrip())} {ast.dump(ast.Module(body, []))}"
-
-
-def _parse(source: str) -> ast.Module:
-    if len(source) > _LONGEST_CODE:
-        raise MemoryError
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(source.removeprefix("\ufeff"))
-
-
-def _is_no_python(source: str) -> bool:
-    """Return whether a text is no Python; False for what is too long or too deep to tell."""
-    try:
-        _parse(source)
-    except (RecursionError, MemoryError):
-        return False
-    except (SyntaxError, ValueError):
-        return True
-    return False
+    return normal_code(value, known_code=known_code) if known_code or "\n" in value else value
 
 
 def step_fault(
@@ -183,7 +163,9 @@ def _edit_fault(arguments: Mapping[str, Any], shown: ShownText, *, path: str = "
     new = next((arguments[name] for name in REPLACEMENTS if isinstance(arguments.get(name), str)), "")
     for name, value in arguments.items():
         fault = None
-        if replaces and name in REPLACED and isinstance(value, str):
+        if name in _COMMANDS and (command := _command(value)) and breaks_python_in_command(command):
+            fault = f"the Python in {name!r} does not parse"
+        elif replaces and name in REPLACED and isinstance(value, str):
             fault = _change_fault(path, value, new, shown, f"the text in {name!r} is", exact=name in _EXACT)
         fault = fault or _value_fault(name, value, path, shown)
         if fault is not None:
@@ -222,4 +204,4 @@ def _string_fault(name: str, value: str, path: str, shown: ShownText) -> str | N
 
 
 def _breaks_python(path: str, source: str) -> bool:
-    return path.endswith(_PYTHON) and _is_no_python(source)
+    return path.endswith(_PYTHON) and is_no_python(source)
