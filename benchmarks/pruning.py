@@ -17,7 +17,8 @@ import numpy as np
 
 from nad_agents import NADConfig
 from nad_agents.evaluation.verdicts import read_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
+from nad_agents.neurons.activated_sets import similarity_matrix
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.pruning import pruning_policy, pruning_stages
 from nad_agents.ranking import rank_rollouts
 from nad_agents.rollouts import RolloutGroup

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from nad_agents import ConfigurationError, NeuronAgreementDecoder, SamplingConfig, available_selectors
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selectors import get_selector, rank
 
 PROMPT = "Write a Python function that returns the n-th Fibonacci number."

@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 
 from nad_agents.events import Compared, DecodingEvent
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
+from nad_agents.neurons.activated_sets import similarity_matrix, unique_counts
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 
 __all__ = ["EventQueue", "Snapshot"]

@@ -13,7 +13,7 @@ from functools import cache
 from nad_agents.engine.base import Generation, GenerationRequest
 from nad_agents.event_queue import EventQueue, Snapshot
 from nad_agents.events import CandidateGrowth, Progress, Pruned, TextDelta, WinnerChosen
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.pruning import PruningPolicy
 from nad_agents.rollouts import FinishReason
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.base import Scores, Selector, rank
 from nad_agents.types import NADConfig

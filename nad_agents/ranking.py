@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.pruning import PruningDecision
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import Selector, rank

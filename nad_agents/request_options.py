@@ -10,7 +10,7 @@ from typing import Any
 from nad_agents.engine.base import Engine
 from nad_agents.events import Progress
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selection import check_configuration, make_selector
 from nad_agents.types import NADConfig, SamplingConfig, VerificationConfig
 from nad_agents.verification import Verifier

@@ -17,7 +17,7 @@ from nad_agents.engine.base import GenerationRequest
 from nad_agents.engine.scheduled_request import Cancellation, GenerationResult
 from nad_agents.events import DecodingEvent, Ranking, Verified
 from nad_agents.exceptions import ConfigurationError, GenerationCancelledError, LowConfidenceError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.pruning import PruningDecision
 from nad_agents.ranking import rank_passing, rank_rollouts
 from nad_agents.rollouts import RolloutGroup

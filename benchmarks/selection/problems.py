@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from nad_agents.evaluation.answer_matching import canonical_answers, final_answer
 from nad_agents.evaluation.measures import RecordedBehaviour
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig, subgroup
+from nad_agents.neurons.activated_sets import subgroup
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
 from nad_agents.runs import RecordedRun
 from nad_agents.selectors import Behaviour, Majority, NADFusion, Scores, Selector, rank
@@ -229,8 +230,8 @@ def _group(arrays: Mapping[str, NDArray[Any]], place: int, texts: Sequence[str],
         similarity[np.triu_indices(n, 1)] = pairs
         similarity = np.maximum(similarity, similarity.T)
         sets = [(np.arange(count, dtype=np.int32), np.ones(count, dtype=np.int32)) for count in arrays[counts][place]]
-        group.cached(comparison._counts_key, lambda sets=sets: sets)
-        group.cached(comparison._similarity_key, lambda similarity=similarity: similarity)
+        group.cached(comparison.counts_key, lambda sets=sets: sets)
+        group.cached(comparison.similarity_key, lambda similarity=similarity: similarity)
     return group
 
 

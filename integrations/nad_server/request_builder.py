@@ -12,7 +12,7 @@ from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
 from nad_agents.chat.shown_text import shown_text
 from nad_agents.chat.step_selector import StepSelector
 from nad_agents.exceptions import ConfigurationError, PromptError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.neurons.recording_config import RecordingConfig
 from nad_agents.prompt import encode_prompt
 from nad_agents.selection import check_configuration, make_selector

@@ -48,7 +48,7 @@ def select(
 ) -> None:
     """Choose again from a recorded run with any selector and any comparison, without loading a model."""
     from nad_agents.evaluation.verdicts import read_verdicts
-    from nad_agents.neurons.activated_sets import ComparisonConfig
+    from nad_agents.neurons.comparison import ComparisonConfig
     from nad_agents.runs import RecordedRun
     from nad_agents.selectors import get_selector, rank
 

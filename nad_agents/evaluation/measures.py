@@ -20,7 +20,8 @@ from nad_agents.evaluation.answer_matching import canonical_answers
 from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.variants import SweepName, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, read_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig, chunk_sets, similarity_matrix, subgroup, unique_counts
+from nad_agents.neurons.activated_sets import chunk_sets, similarity_matrix, subgroup, unique_counts
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.runs import RecordedRun, RunError
 from nad_agents.selectors import Scores, Selector, get_selector, rank

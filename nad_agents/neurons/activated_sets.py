@@ -1,29 +1,23 @@
 """Activated sets: which neurons a candidate used, how often, and how similar two candidates are.
 
 An activated set is the union of the activated neurons of a candidate's tokens (arXiv 2510.26277, section 3).
-A `ComparisonConfig` says what is compared: which similarity, how many neurons per token, which tokens, which layers.
+A `ComparisonConfig` says what is compared.
 Results are cached on the group under a key of the options that determine them, so that selectors share one matrix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.neurons.similarity import cosine_matrix, jaccard_matrix, weighted_jaccard_matrix
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.types import Similarity
-
-if TYPE_CHECKING:
-    from nad_agents.types import NADConfig
 
 __all__ = [
-    "ComparisonConfig",
     "activated_sets",
     "chunk_sets",
     "compared_neurons",
@@ -39,88 +33,6 @@ __all__ = [
 
 _COUNTED_PER_ACTIVATION = 8
 """Largest ratio of neurons to a candidate's activations at which a dense array counts them; above it, sorting does."""
-
-
-@dataclass(frozen=True)
-class ComparisonConfig:
-    """Options for comparing two candidates.
-
-    Attributes:
-        similarity: How activated neurons are compared; the paper uses ``jaccard``.
-        top_k_neurons: Number of a token's recorded neurons that are used, the best-scored first; None uses all.
-        chunk_size: Tokens per chunk (the paper's B).
-        compare_chunks: Number of chunks that are compared, from the first generated token on; None compares whole
-            answers.
-        skip_tokens: Number of tokens left out at the start.
-        common_prefix: Whether to compare only as many tokens as the shortest candidate has (of those that have any
-            left after `skip_tokens`), which removes the effect of length.
-        layers: (first, end) in the model's own numbering; None compares every recorded layer.
-
-    Raises:
-        ConfigurationError: A value is out of range, or skipping leaves nothing of the compared chunks.
-    """
-
-    similarity: Similarity = "jaccard"
-    top_k_neurons: int | None = None
-    chunk_size: int = 32
-    compare_chunks: int | None = None
-    skip_tokens: int = 0
-    common_prefix: bool = False
-    layers: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        """Check every value."""
-        if self.similarity not in get_args(Similarity):
-            names = ", ".join(get_args(Similarity))
-            msg = f"similarity={self.similarity!r} is unknown; choose one of {names}"
-            raise ConfigurationError(msg)
-        for name, minimum in (("top_k_neurons", 1), ("chunk_size", 1), ("compare_chunks", 1), ("skip_tokens", 0)):
-            value = getattr(self, name)
-            if value is None and name in {"top_k_neurons", "compare_chunks"}:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-                msg = f"{name}={value!r} must be a whole number of at least {minimum}"
-                raise ConfigurationError(msg)
-        if self.layers is not None and not 0 <= self.layers[0] < self.layers[1]:
-            msg = f"layers={self.layers} must be (first, end) with 0 <= first < end, such as (8, 16)"
-            raise ConfigurationError(msg)
-        limit = self.token_limit
-        if limit is not None and self.skip_tokens >= limit:
-            msg = (
-                f"skip_tokens={self.skip_tokens} leaves nothing of the {limit} compared tokens "
-                f"(compare_chunks={self.compare_chunks} of {self.chunk_size}); raise compare_chunks "
-                "or lower skip_tokens"
-            )
-            raise ConfigurationError(msg)
-
-    @classmethod
-    def from_config(cls, config: NADConfig) -> ComparisonConfig:
-        """Return the comparison options of a `NADConfig`.
-
-        Its ``layers`` select the layers to record, not those to compare: everything that was recorded is compared.
-        """
-        return cls(
-            similarity=config.similarity,
-            top_k_neurons=config.top_k_neurons,
-            chunk_size=config.chunk_size,
-            compare_chunks=config.compare_chunks,
-            skip_tokens=config.skip_tokens,
-            common_prefix=config.common_prefix,
-        )
-
-    @property
-    def token_limit(self) -> int | None:
-        """Number of tokens in the first `compare_chunks` chunks; None if there is no limit."""
-        return None if self.compare_chunks is None else self.compare_chunks * self.chunk_size
-
-    @property
-    def _counts_key(self) -> tuple[object, ...]:
-        # chunk_size alone does not change a set, so it is no part of the key
-        return ("counts", self.top_k_neurons, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
-
-    @property
-    def _similarity_key(self) -> tuple[object, ...]:
-        return ("similarity", self.similarity, *self._counts_key)
 
 
 def compared_window(group: RolloutGroup, index: int, comparison: ComparisonConfig) -> slice:
@@ -220,7 +132,7 @@ def neuron_counts(
             result.append((ids, counts))
         return result
 
-    return group.cached(comparison._counts_key, build)
+    return group.cached(comparison.counts_key, build)
 
 
 def activated_sets(group: RolloutGroup, comparison: ComparisonConfig) -> list[NDArray[np.int32]]:
@@ -329,7 +241,7 @@ def similarity_matrix(group: RolloutGroup, comparison: ComparisonConfig) -> NDAr
         matrix.setflags(write=False)
         return matrix
 
-    return group.cached(comparison._similarity_key, build)
+    return group.cached(comparison.similarity_key, build)
 
 
 def subgroup(group: RolloutGroup, members: Sequence[int], comparison: ComparisonConfig) -> RolloutGroup:
@@ -349,6 +261,6 @@ def subgroup(group: RolloutGroup, members: Sequence[int], comparison: Comparison
         raise ValueError(msg)
     part = RolloutGroup([group.rollouts[i] for i in members], group.layout, group.prompt)
     counts, similarity = neuron_counts(group, comparison), similarity_matrix(group, comparison)
-    part.cached(comparison._counts_key, lambda: [counts[i] for i in members])
-    part.cached(comparison._similarity_key, lambda: similarity[np.ix_(members, members)])
+    part.cached(comparison.counts_key, lambda: [counts[i] for i in members])
+    part.cached(comparison.similarity_key, lambda: similarity[np.ix_(members, members)])
     return part

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import Rollout, RolloutGroup
 
 __all__ = [

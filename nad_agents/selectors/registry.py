@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors.agreement import DBSCAN, KNN, Medoid
 from nad_agents.selectors.assertions import B4, CodeT

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from nad_agents.evaluation.verdicts import read_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix, unique_counts
+from nad_agents.neurons.activated_sets import similarity_matrix, unique_counts
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.runs import RecordedRun
 from tests.unit.evaluation.synthetic_runs import write_run
 from tests.unit.sources import ROOT

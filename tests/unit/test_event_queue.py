@@ -5,7 +5,7 @@ import threading
 
 from nad_agents.event_queue import EventQueue, Snapshot
 from nad_agents.events import Compared, TextDelta
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from tests.unit.builders import group_of_sets
 
 

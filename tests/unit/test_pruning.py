@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nad_agents import NADConfig
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.pruning import PruningPolicy, pruning_stages
 from nad_agents.rollouts import RolloutGroup
 from nad_agents.selectors import CallableSelector, get_selector, rank

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from nad_agents.evaluation.measures import ProblemMeasures
 from nad_agents.evaluation.plots.style import CORRECT_COLOR, INCORRECT_COLOR, PlotData
 from nad_agents.evaluation.statistics import Resampling
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

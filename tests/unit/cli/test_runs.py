@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nad_agents.evaluation.verdicts import read_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.runs import RecordedRun
 from nad_agents.runs.reader import RECORDS
 from nad_agents.selectors import get_selector, rank

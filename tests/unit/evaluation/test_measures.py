@@ -9,7 +9,7 @@ from nad_agents.evaluation.measures import measure_problem, measure_run, shared_
 from nad_agents.evaluation.plan import Plan
 from nad_agents.evaluation.variants import SWEPT, Variant
 from nad_agents.evaluation.verdicts import ProblemVerdicts, append_verdicts
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.rollouts import NeuronLayout, Rollout, RolloutGroup
 from nad_agents.runs import ProblemRecord, RecordedRun, RunError, RunWriter
 from nad_agents.selectors import get_selector, rank

@@ -6,7 +6,7 @@ import pytest
 from nad_agents.evaluation.statistics import Resampling
 from nad_agents.evaluation.sweeps import frontier, sweep_points, tokens_needed, tokens_spent
 from nad_agents.evaluation.variants import Variant
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from tests.unit.evaluation.handmade_measures import SWEEPING, same_everywhere, swept
 
 

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.neurons.activated_sets import (
-    ComparisonConfig,
     activated_sets,
     chunk_sets,
     compared_neurons,
@@ -18,6 +17,7 @@ from nad_agents.neurons.activated_sets import (
     subgroup,
     unique_counts,
 )
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.neurons.similarity import intersection_sizes, jaccard_matrix
 from nad_agents.rollouts import NeuronLayout
 from nad_agents.types import NADConfig

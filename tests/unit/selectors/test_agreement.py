@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selectors import DBSCAN, KNN, ConsensusMin, Copeland, Medoid, rank
 from tests.unit.builders import group_of_sets, groups, make_group, make_rollout
 from tests.unit.selectors.neuron_sets import C3, D3, MID, PAIR1, PAIR2, A, B, C, D

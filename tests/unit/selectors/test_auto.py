@@ -3,7 +3,7 @@
 import pytest
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.ranking import rank_rollouts
 from nad_agents.selection import check_configuration
 from nad_agents.selectors import Auto, Behaviour, Majority, NADFusion, get_selector, rank

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nad_agents.exceptions import ConfigurationError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selectors import (
     DeepConf,
     Entropy,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import assume, given, settings
 
-from nad_agents.neurons.activated_sets import ComparisonConfig, similarity_matrix
+from nad_agents.neurons.activated_sets import similarity_matrix
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selectors import ConsensusMin, Copeland, rank
 from tests.unit.builders import group_of_sets, groups
 from tests.unit.selectors.neuron_sets import C3, D3, MID, PAIR1, PAIR2, A, B, C, D

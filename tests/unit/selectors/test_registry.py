@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nad_agents.exceptions import ConfigurationError, UnknownSelectorError
-from nad_agents.neurons.activated_sets import ComparisonConfig
+from nad_agents.neurons.comparison import ComparisonConfig
 from nad_agents.selectors import (
     KNN,
     CallableSelector,

@@ -1,48 +1,26 @@
-"""The models at the border: the settings that a caller gives, and the selection that comes back."""
+"""The settings that a caller gives: sampling, neuron agreement and verification."""
 
 from __future__ import annotations
 
-import difflib
-import enum
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from nad_agents.exceptions import ConfigurationError
-from nad_agents.rollouts import FinishReason
+from nad_agents.types.frozen_model import FrozenModel
 
 __all__ = [
     "BEHAVIOUR_SELECTORS",
     "DEFAULT_ROWS",
-    "NOT_GIVEN",
-    "Candidate",
     "EngineName",
     "NADConfig",
-    "NotGiven",
     "Pruning",
     "SamplingConfig",
     "ScoreName",
-    "Selection",
     "Similarity",
-    "Timings",
     "Until",
-    "Usage",
     "VerificationConfig",
 ]
-
-
-class NotGiven(enum.Enum):
-    """The type of `NOT_GIVEN`, which stands for an argument that was left out where None is a value of its own."""
-
-    NOT_GIVEN = "NOT_GIVEN"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-NOT_GIVEN: Final = NotGiven.NOT_GIVEN
-"""Stands for an argument that was left out, so that the decoder's or the model's own setting holds."""
 
 ScoreName = Literal["activation", "attribution"]
 """Score of a neuron: its absolute activation, or its direct contribution to the logit of the emitted token (arXiv
@@ -62,36 +40,6 @@ Pruning = Literal["never", "first_chunk", "halving"]
 """When losing candidates are dropped: never; all but `keep` after the first chunk (arXiv 2510.26277, section 4); or all
 but one in `shrink` after every chunk until `keep` are left (successive halving, arXiv 1502.07943)."""
 
-
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-    if not TYPE_CHECKING:  # a typed __init__ would hide the fields' own signature
-
-        def __init__(self, **data: Any) -> None:
-            try:
-                super().__init__(**data)
-            except ValidationError as error:
-                raise ConfigurationError(_one_line(error, type(self))) from error
-
-
-def _one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """Return on one line what is wrong and with which value; for an unknown name, the nearest known one."""
-    found = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(name, model.model_fields, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(model.model_fields)}"
-            found.append(f"unknown parameter {name!r}{hint}")
-        elif problem["type"] == "value_error":
-            found.append(str(problem["ctx"]["error"]))
-        else:
-            message = problem["msg"][0].lower() + problem["msg"][1:]
-            found.append(f"{name}={problem['input']!r}: {message}")
-    return "; ".join(found)
-
-
 BEHAVIOUR_SELECTORS = ("behaviour", "behaviour_groups")
 """Names of the selectors that compare what the candidates' programs do, for which they need a runner."""
 
@@ -103,7 +51,7 @@ _WAVES = {"passed": 2, "decided": 4}
 """Number of candidates per wave if sampling may stop early; a smaller number saves more tokens but takes more time."""
 
 
-class SamplingConfig(_Config):
+class SamplingConfig(FrozenModel):
     """Options for sampling candidates; the description of each field says what it does."""
 
     n: int = Field(default=8, ge=1, description="Number of candidates.")
@@ -174,7 +122,7 @@ class SamplingConfig(_Config):
         return self
 
 
-class NADConfig(_Config):
+class NADConfig(FrozenModel):
     """Options for recording neurons, comparing candidates, and dropping the losing ones early."""
 
     selector: str | Callable[..., Any] = Field(
@@ -277,7 +225,7 @@ class NADConfig(_Config):
         return value
 
 
-class VerificationConfig(_Config):
+class VerificationConfig(FrozenModel):
     """Options for checking the ranking when there is a verifier."""
 
     parallel: int = Field(default=2, ge=1, description="Candidates checked at a time.")
@@ -297,110 +245,3 @@ class VerificationConfig(_Config):
         description="What happens when no candidate passes: the best-ranked answer is returned with its report, or "
         "NoCandidatePassedError is raised.",
     )
-
-
-class Candidate(_Config):
-    """One candidate as the caller sees it.
-
-    Attributes:
-        index: Position among the samples.
-        rank: Position in the ranking, 0 for the best.
-        score: The selector's score; higher is better; comparable within one selection only.
-        text: The answer, without special tokens and stop string.
-        tokens: Number of generated tokens, the end token included.
-        activated_neurons: Number of unique activated neurons over the compared tokens; None if nothing was recorded.
-        agreement: Mean similarity to the other candidates; None if nothing was recorded or there is no other.
-        mean_logprob: Mean log-probability per token in nats.
-        finish_reason: Why the candidate ended.
-        verdict: The verifier's verdict; None if the candidate was not checked.
-    """
-
-    index: int
-    rank: int
-    score: float
-    text: str
-    tokens: int
-    activated_neurons: int | None = None
-    agreement: float | None = None
-    mean_logprob: float | None = None
-    finish_reason: FinishReason = "length"
-    verdict: dict[str, Any] | None = None
-
-
-class Usage(_Config):
-    """Token counts of a request.
-
-    Attributes:
-        prompt_tokens: Tokens of the prompt, counted once, as the prompt is prefilled once.
-        generated_tokens: Tokens generated by all candidates.
-        winner_tokens: Tokens generated by the winner.
-        saved_tokens: Estimate of what pruning and early stopping saved: for each dropped candidate the tokens to the
-            length of the longest survivor, and for each one that was not generated the mean length of the others.
-        cached_tokens: Tokens of the prompt that were not read again, since an earlier prompt began with them.
-    """
-
-    prompt_tokens: int
-    generated_tokens: int
-    winner_tokens: int
-    saved_tokens: int = 0
-    cached_tokens: int = 0
-
-
-class Timings(_Config):
-    """Wall-clock seconds of a request.
-
-    Attributes:
-        queued: Seconds of waiting for the engine.
-        prefill: Seconds of reading the prompt.
-        decode: Seconds of generating the candidates.
-        select: Seconds of ranking them.
-        verify: Seconds of verifying them.
-    """
-
-    queued: float = 0.0
-    prefill: float = 0.0
-    decode: float = 0.0
-    select: float = 0.0
-    verify: float = 0.0
-
-
-class Selection(_Config):
-    """The answer to one prompt, with the evidence for it.
-
-    Attributes:
-        text: The winner's text.
-        winner: Index of the chosen candidate.
-        ranking: Candidate indices, best first; pruned candidates last.
-        candidates: Every candidate, in index order.
-        selector: Name of the selector that ranked the candidates; for ``auto``, of the one that it chose.
-        seed: The seed of the call; the same call with this seed gives the same candidates.
-        similarity_matrix: N x N similarities, rows in index order; None if no neurons were recorded.
-        usage: Token counts.
-        timings: Seconds per phase.
-        verified: True if the winner passed the verifier, False if no candidate did, None without a verifier.
-        confidence: Estimated probability that the winner is right; None without calibrated evidence
-            (`nad_agents.confidence`).
-        low_confidence: Whether the confidence is below the required minimum; None if there is no minimum.
-        model: Name of the model.
-        details: The selector's own evidence (clusters, groups) as JSON-serializable data.
-    """
-
-    text: str
-    winner: int
-    ranking: tuple[int, ...]
-    candidates: tuple[Candidate, ...]
-    selector: str
-    seed: int
-    similarity_matrix: tuple[tuple[float, ...], ...] | None = None
-    usage: Usage
-    timings: Timings = Timings()
-    verified: bool | None = None
-    confidence: float | None = None
-    low_confidence: bool | None = None
-    model: str = ""
-    details: dict[str, Any] = Field(default_factory=dict)
-
-    @property
-    def best(self) -> Candidate:
-        """The chosen candidate."""
-        return self.candidates[self.winner]
