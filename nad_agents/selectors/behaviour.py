@@ -28,7 +28,8 @@ __all__ = ["Behaviour", "BehaviourGroups"]
 class Behaviour(SelectorBase):
     """Scores a candidate by the share of the others that do the same as its program, averaged over the inputs.
 
-    A candidate that fails on an input agrees with no other there. A candidate without tokens gets NaN. Ties are broken
+    A candidate that fails on an input agrees with no other there; an exception that the program itself raises is a result
+    and no failure. A candidate without tokens gets NaN. Ties are broken
     by the ranks by agreement and log-probability (`NADFusion`), which decide alone where nothing can be observed.
     ``details`` holds the ``inputs``; under ``groups`` the label of the group of candidates that agree on every input
     (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``

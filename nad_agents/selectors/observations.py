@@ -91,22 +91,23 @@ def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.
 
     Returns:
         Int64 [programs, inputs]. Numbers on an input count from 0 for outcomes with a result and from -1 downwards for
-        failures.
+        failures. What one program does on purpose, such as raising an exception, is a result of all that do the same.
     """
     columns = []
     for on_input in zip(*outcomes, strict=True):
-        kinds: list[tuple[ObservedOutcome, int]] = []
+        kinds: list[list[ObservedOutcome]] = []
         known: dict[int, int] = {}
         for outcome in on_input:
             # programs with the same text share their outcomes
             if id(outcome) not in known:
-                label = next((label for first, label in kinds if first.matches(outcome)), None)
-                if label is None:
-                    crashed = sum(label < 0 for _, label in kinds)
-                    label = -1 - crashed if outcome.crashed else len(kinds) - crashed
-                    kinds.append((outcome, label))
-                known[id(outcome)] = label
-        columns.append([known[id(outcome)] for outcome in on_input])
+                kind = next((place for place, same in enumerate(kinds) if same[0].matches(outcome)), len(kinds))
+                if kind == len(kinds):
+                    kinds.append([])
+                kinds[kind].append(outcome)
+                known[id(outcome)] = kind
+        failed = [all(outcome.crashed for outcome in same) for same in kinds]
+        labels = [-sum(failed[: i + 1]) if failed[i] else i - sum(failed[:i]) for i in range(len(kinds))]
+        columns.append([labels[known[id(outcome)]] for outcome in on_input])
     return np.array(columns, dtype=np.int64).reshape(len(columns), len(outcomes)).T
 
 

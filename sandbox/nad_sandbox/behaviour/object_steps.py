@@ -51,7 +51,7 @@ class ObjectSequence:
             shown.append("; ".join([*done, step.text]))
             if step.lasting:
                 done.append(step.text)
-        return f"_nad_observe_object(lambda: {self.code}, [{steps}])", tuple(shown)
+        return f"_nad_observe_object(lambda: {self.code}, [{steps}], raised_on_purpose)", tuple(shown)
 
 
 def call(name: str, given: Arguments) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = ["Outcome", "read_outcome", "read_steps"]
@@ -38,19 +38,24 @@ class Outcome:
         stable: Whether a second run had the same outcome; a run that a limit ended says nothing about that.
         stable_items: If a returned list differed in the second run, which of its items were the same.
         is_step: Whether it is the outcome of a step on an object, of which an exception may be the purpose.
+        deliberate: Whether a `raise` statement of the program raised the exception.
     """
 
     seen: dict[str, Any]
     stable: bool = True
     stable_items: tuple[bool, ...] = ()
     is_step: bool = False
+    deliberate: bool = False
 
     @property
     def crashed(self) -> bool:
         """Whether the program gave no result: it raised, ended its process or ran out of time.
 
-        An exception that a step on an object raises is a result, unless it is one that mistakes in programs raise.
+        An exception is a result where the program raised it itself, and where a step on an object raises it, unless
+        it is one that mistakes in programs raise.
         """
+        if self.deliberate:
+            return False
         if self.is_step and "raised" in self.seen:
             return self.seen["raised"] in _MISTAKES
         return "returned" not in self.seen
@@ -107,11 +112,12 @@ def read_outcome(told: Any) -> Outcome:
     Data that no observer writes can only be forged by the program; they are read as the end of the program's process.
     """
     try:
-        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable", "stable_items"}:
+        if isinstance(told, dict) and told.keys() <= {*_PARTS, "stable", "stable_items", "deliberate"}:
             seen = {part: value for part, value in told.items() if part in _PARTS}
             items = told.get("stable_items", [])
             if seen and isinstance(items, list) and all(_PARTS[part](value) for part, value in seen.items()):
-                return Outcome(seen, bool(told.get("stable", True)), tuple(map(bool, items)))
+                stable, deliberate = bool(told.get("stable", True)), "raised" in seen and bool(told.get("deliberate"))
+                return Outcome(seen, stable, tuple(map(bool, items)), deliberate=deliberate)
     except RecursionError:
         pass
     return Outcome({"ended": "exit"})
@@ -135,16 +141,17 @@ def read_steps(whole: Outcome, count: int) -> tuple[Outcome, ...]:
             match told:
                 case ["list", [["str", "returned"], form]]:
                     steps.append(Outcome({"returned": form}, same, is_step=True))
-                case ["list", [["str", "raised"], ["str", str(name)]]]:
-                    steps.append(Outcome({"raised": name}, same, is_step=True))
+                case ["list", [["str", "raised" | "raised on purpose" as end], ["str", str(name)]]]:
+                    deliberate = end != "raised"
+                    steps.append(Outcome({"raised": name}, same, is_step=True, deliberate=deliberate))
                 case _:
                     return (Outcome({"ended": "exit"}),) * count
         if "files" in whole.seen and steps:
             # files are compared once, after all steps
             seen = {**steps[-1].seen, "files": whole.seen["files"]}
-            steps[-1] = Outcome(seen, steps[-1].stable and whole.stable, is_step=True)
+            steps[-1] = replace(steps[-1], seen=seen, stable=steps[-1].stable and whole.stable)
         return tuple(steps)
-    return (whole if whole.crashed or returned is not None else Outcome({"ended": "exit"}),) * count
+    return (whole if "returned" not in whole.seen or returned is not None else Outcome({"ended": "exit"}),) * count
 
 
 def _is_form(data: Any) -> bool:

@@ -7,12 +7,15 @@ _NAD_LOOKS: "dict[str, object]" = {}  # by the name of a class, a function that 
 _NAD_ITEMS = 1000
 
 
-def _nad_observe_object(make, steps):
-    """Return `("returned", value)` or `("raised", exception)` for each step; the constructor's exceptions propagate.
+def _nad_observe_object(make, steps, raised_on_purpose):
+    """Return for each step `("returned", value)`, or the name of the exception behind "raised" or "raised on purpose".
+
+    The constructor's exceptions propagate.
 
     Args:
         make: Function that makes the object.
         steps: Functions of the object.
+        raised_on_purpose: Says whether the program raised an exception itself.
     """
     import contextlib
     import io
@@ -61,6 +64,8 @@ def _nad_observe_object(make, steps):
                 end, value = "returned", shown(step(made))
             except Exception as error:  # noqa: BLE001 - whatever a method raises is observed
                 end, value = "raised", type(error).__name__
+                if raised_on_purpose(error):
+                    end = "raised on purpose"
         # what a class prints is a matter of taste, but not which functions it calls
         notes = [line for line in out.getvalue().splitlines() if line.startswith("called back ")]
         told.append((end, [value, *notes] if notes and end == "returned" else value))

@@ -13,6 +13,7 @@ import atexit
 import builtins
 import io
 import json
+import opcode
 import os
 import re
 import sys
@@ -21,6 +22,7 @@ from nad_sandbox.harness.canonical_form import FUNCTION_CALLS, Printed, awaited,
 from nad_sandbox.harness.surroundings import WorkingFolder, skip_sleeping
 
 RECURSION = 1000
+PROGRAM_FILE = "candidate.py"
 
 
 def outcome(scope, call, folder):
@@ -45,12 +47,31 @@ def outcome(scope, call, folder):
         told = {"raised": "ModuleNotFoundError: %s" % error}
     except BaseException as error:
         told = {"raised": type(error).__name__}
+        if raised_on_purpose(error):
+            told["deliberate"] = True
     if out.getvalue():
         told["printed"] = out.getvalue()
     files = folder.changes()
     if files:
         told["files"] = canonical(files)
     return told
+
+
+RAISE = opcode.opmap["RAISE_VARARGS"]
+
+
+def raised_on_purpose(error):
+    """Return whether a `raise` statement of the program chose an exception, which may be what it should do.
+
+    What a check of its own or an unfinished part raises is a failure.
+    """
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None or not isinstance(error, Exception) or isinstance(error, (AssertionError, NotImplementedError)):
+        return False
+    code = place.tb_frame.f_code
+    return code.co_filename == PROGRAM_FILE and code.co_code[place.tb_lasti] == RAISE
 
 
 PLAIN = {
@@ -76,7 +97,13 @@ def values_named_in(call, scope):
             found.pop(name, None)
         elif name in LIBRARY:
             found[name] = getattr(__import__(LIBRARY[name]), name)
-    return dict(found, async_function=async_function, with_attributes=with_attributes, noted=NOTED)
+    return dict(
+        found,
+        async_function=async_function,
+        with_attributes=with_attributes,
+        noted=NOTED,
+        raised_on_purpose=raised_on_purpose,
+    )
 
 
 def async_function(function):
@@ -133,12 +160,12 @@ def serve_calls(requests, answers):
             data = data[os.write(answers, data) :]
 
     source = json.loads(lines.readline())
-    scope = make_scope("candidate", "candidate.py")
+    scope = make_scope("candidate", PROGRAM_FILE)
     sys.stdout, sys.stdin = io.StringIO(), io.StringIO("")
     skip_sleeping()
     give_whole_stack()
     try:
-        exec(compile(source, "candidate.py", "exec", dont_inherit=True), scope)
+        exec(compile(source, PROGRAM_FILE, "exec", dont_inherit=True), scope)
     except ModuleNotFoundError as error:
         answer({"raised": "ModuleNotFoundError: %s" % error})
         return

@@ -41,6 +41,20 @@ def test_the_behaviour_of_most_wins_whatever_the_form(runner):
     assert scores.details["behaviours"][0]["outcomes"][0] == "3"
 
 
+def test_programs_that_refuse_an_input_as_they_should_agree(runner):
+    prompt = "Write parse_age(text: str) -> int. It raises ValueError for anything but a number from 0 to 150."
+    refusing = "if not 0 <= age <= 150:\n        raise ValueError('out of range')\n    return age"
+    natural = f"def parse_age(text):\n    age = int(text)\n    {refusing}"
+    checking = f"def parse_age(text):\n    if not text.isdigit():\n        raise ValueError(text)\n    age = int(text)\n    {refusing}"
+    silent = "def parse_age(text):\n    return int(text) if text.isdigit() and int(text) <= 150 else None"
+    answers = [fenced(code) for code in (silent, natural, silent + "\n", checking, checking + "\n")]
+    group = make_group([make_rollout([[i]], text=text) for i, text in enumerate(answers)], prompt=prompt)
+    scores = Behaviour(runner=runner).score(group)
+    assert set(rank(scores, group)[:3]) == {1, 3, 4}
+    seen = {text for behaviour in scores.details["behaviours"] for text in behaviour["outcomes"]}
+    assert "raised ValueError" in seen
+
+
 def test_functions_and_files_are_given_to_programs_that_take_them(runner):
     lines = ["with open(path) as file: return len(file.readlines())", "return len(open(path).read().split('\\n'))"]
     seen = runner.observe([fenced(f"def count_lines(path: str) -> int:\n    {line}") for line in lines])

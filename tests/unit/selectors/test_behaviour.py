@@ -59,6 +59,19 @@ def test_outcomes_are_numbered_on_each_input_failures_below_zero():
     assert label_outcomes([]).shape == (0, 0)
 
 
+def test_what_one_program_does_on_purpose_is_a_result_of_all_that_do_the_same():
+    class Raised(SeenOutcome):
+        @property
+        def crashed(self):
+            return "on purpose" not in self.text
+
+        def matches(self, other):
+            return self.text.split()[0] == other.text.split()[0]
+
+    on_input = [Raised("KeyError"), Raised("ValueError"), Raised("ValueError on purpose"), Raised("IndexError")]
+    assert label_outcomes([[outcome] for outcome in on_input]).ravel().tolist() == [-1, 0, 0, -2]
+
+
 def test_ties_are_broken_by_neuron_agreement_and_log_probability():
     # all alike in what they do; 1 and 2 share neurons
     group = candidates("2", "2", "2", neurons=[[9], [1], [1]])

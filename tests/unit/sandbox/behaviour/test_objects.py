@@ -189,6 +189,9 @@ def test_an_exception_that_a_method_raises_on_purpose_is_a_result_and_a_mistake_
     steps = read_steps(Outcome({"returned": returned, "files": ["dict", []]}), 2)
     assert [step.crashed for step in steps] == [False, True]
     assert [sorted(step.seen) for step in steps] == [["raised"], ["files", "raised"]]
+    returned = ["list", [["list", [["str", "raised on purpose"], ["str", "TypeError"]]]]]
+    [step] = read_steps(Outcome({"returned": returned}), 1)
+    assert (step.text, step.crashed) == ("raised TypeError", False)
     assert Outcome({"raised": "ValueError"}).crashed
 
 

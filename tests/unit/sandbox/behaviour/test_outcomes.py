@@ -122,6 +122,8 @@ def test_what_the_observer_saw_is_read(canonical):
         told = {"returned": canonical(value), "printed": "x", "stable": True}
         assert read_outcome(told) == Outcome({"returned": canonical(value), "printed": "x"})
     assert read_outcome({"raised": "KeyError", "stable": False}) == Outcome({"raised": "KeyError"}, stable=False)
+    assert not read_outcome({"raised": "KeyError", "deliberate": True, "stable": True}).crashed
+    assert read_outcome({"ended": "exit", "deliberate": True, "stable": True}).crashed
 
 
 class Shade(enum.Enum):
@@ -242,3 +244,52 @@ def test_what_the_sandbox_lacks_is_told():
             assert row[0].text == "raised ModuleNotFoundError: No module named 'not_there'"
     assert Outcome({"raised": "KeyError"}).missing_module is None
     assert Outcome({"returned": None}).missing_module is None
+
+
+CHECKS = """
+class TooBig(Exception):
+    pass
+
+def checked(number):
+    if number == 0:
+        raise ValueError("zero")
+    if number == 1:
+        int("one")
+    if number == 2:
+        return {}[number]
+    if number == 3:
+        assert number < 3, "three"
+    if number == 4:
+        raise NotImplementedError
+    if number == 5:
+        try:
+            int("five")
+        except ValueError as error:
+            raise TooBig from error
+    if number == 6:
+        helper()
+    raise SystemExit
+
+def helper():
+    raise LookupError("six")
+"""
+
+
+def test_an_exception_is_a_result_where_the_program_raises_it_itself():
+    def calls(prompt, parameters):
+        return [{"number": number} for number in range(8)]
+
+    with UnsafeLocalSandbox() as sandbox:
+        observed = BehaviourRunner(sandbox, max_inputs=8).observe(
+            [f"```python\n{CHECKS}```"], prompt="Write checked(number: int).", propose=calls
+        )
+    assert [(outcome.text.removeprefix("raised "), outcome.crashed) for outcome in observed.outcomes[0]] == [
+        ("ValueError", False),
+        ("ValueError", True),
+        ("KeyError", True),
+        ("AssertionError", True),
+        ("NotImplementedError", True),
+        ("TooBig", False),
+        ("LookupError", False),
+        ("SystemExit", True),
+    ]
