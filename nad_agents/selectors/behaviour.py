@@ -28,13 +28,13 @@ __all__ = ["Behaviour", "BehaviourGroups"]
 class Behaviour(SelectorBase):
     """Scores a candidate by the share of the others that do the same as its program, averaged over the inputs.
 
-    A candidate that fails on an input agrees with no other there; an exception that the program itself raises is a result
-    and no failure. A candidate without tokens gets NaN. Ties are broken
-    by the ranks by agreement and log-probability (`NADFusion`), which decide alone where nothing can be observed.
-    ``details`` holds the ``inputs``; under ``groups`` the label of the group of candidates that agree on every input
-    (0 for the largest group that works, None for a candidate without tokens); and under ``behaviours`` the ``size``
-    and the ``outcomes`` of each group as text. Without observations all three are empty, and ``note`` says so. Modules
-    that the sandbox lacks are listed under ``missing_modules``, each with the number of candidates that import it.
+    A candidate that fails on an input agrees with no other there; an exception that the program itself raises is a
+    result and no failure. A candidate without tokens gets NaN. Ties are broken by the ranks by agreement and
+    log-probability (`NADFusion`), which decide alone where nothing can be observed. ``details`` holds the ``inputs``;
+    under ``groups`` the label of the group of candidates that agree on every input (0 for the largest group that works,
+    None for a candidate without tokens); and under ``behaviours`` the ``size`` and the ``outcomes`` of each group as
+    text. Without observations all three are empty, and ``note`` says so. Modules that the sandbox lacks are listed
+    under ``missing_modules``, each with the number of candidates that import it.
 
     With `separate`, a model proposes further inputs if the two leading groups are close: inputs on which they differ.
     Those that do tell the two apart count like the others, unless a judge decides which results are right.
