@@ -1,14 +1,14 @@
-"""Measure what inputs gain that a model proposes to separate the two leading groups of programs; prints a table.
+"""Measure what it gains to let the model decide between the two leading groups of programs; prints a table.
 
     python benchmarks/selection/separation.py RUN ANSWERS.jsonl --model MODEL [--dtype int8] [--mixed] [--n 16]
     python benchmarks/selection/separation.py RUN ANSWERS.jsonl
 
 RUN is the folder of a scored run of code. The model is asked for every problem on whose inputs two groups of working
 programs differ, with --mixed only where one of the two leading programs is right, since nothing is to be gained
-elsewhere; a sandbox runs the programs on the proposed inputs. The first row counts the problems at which `behaviour`
-would ask by itself (`close`). An interrupted measurement goes on where it was. Without a model, the answers that are
-there are counted, and without these the problems that could be decided. Intervals are 95% bootstrap intervals over
-problems.
+elsewhere. It proposes inputs that separate the two, on which a sandbox runs the programs, judges their results, and
+judges the answers themselves. `behaviour` asks by itself where the scores are close. An interrupted measurement goes on
+where it was. Without a model, the answers that are there are counted, and without these the problems that could be
+decided. Intervals are 95% bootstrap intervals over problems.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Observer:
 def measure(
     problem: Problem, n: int, live: BehaviourRunner | None, decoder: NeuronAgreementDecoder | None, *, mixed: bool
 ) -> dict[str, Any]:
-    """Choose by the recorded inputs, by the vote on separating inputs, and by the model's judgment of their results."""
+    """Choose by the recorded inputs, and let the model decide between the two leading groups in every way."""
     members = list(range(min(n, len(problem))))
     part, scores = problem.part(members), problem.scores(members, problem.auto)
     ranking = rank(scores, part)
@@ -69,42 +69,75 @@ def measure(
     found["pair"] = [bool(problem.correct[i]) for i in pair]
     if live is None or decoder is None or (mixed and found["pair"][0] == found["pair"][1]):
         return found
-    separator, started = ModelSeparator(decoder), time.thread_time()
-    for name, judge in (("vote", None), ("judge", ModelJudge(decoder))):
+    separator, started = ModelSeparator(decoder), time.perf_counter()
+    for name, judge in (("vote", None), ("results", ModelJudge(decoder))):
         chooser = Behaviour(runner=Observer(problem.observer, live), separate=separator, judge=judge, close=ANY)
         again = chooser.score(part)
         found[name] = bool(problem.correct[rank(again, part)[0]])
         told = again.details["separation"]
         found.setdefault("tokens", told["generated_tokens"])
         found |= {"inputs": len(told["inputs"]), "questions": told["questions"]}
-    found["seconds"] = time.thread_time() - started
+        found[f"{name}_seconds"] = time.perf_counter() - started
+    judge, prompt = ModelJudge(decoder), problem.group.prompt
+    texts = [problem.group.rollouts[place].text for place in pair]
+    started = time.perf_counter()
+    first, second = judge.p_true(prompt, texts)
+    found["p_true"], found["p_true_seconds"] = found["pair"][second > first], time.perf_counter() - started
+    started = time.perf_counter()
+    [better] = judge.compare(prompt, [(texts[0], texts[1])])
+    [worse] = judge.compare(prompt, [(texts[1], texts[0])])
+    # asked in both orders, as models prefer the first or the second answer
+    found["comparison"], found["comparison_seconds"] = found["pair"][better < worse], time.perf_counter() - started
     return found
+
+
+WAYS = {
+    "vote": "the vote on the model's inputs",
+    "results": "the model's judgment of the results on its inputs",
+    "p_true": "the model's estimate for each answer alone (`p_true`)",
+    "comparison": "the model's comparison of the answers, in both orders (`self_verify`)",
+}
 
 
 def table(found: Sequence[dict[str, Any]]) -> Table:
     """Return the gains over the choice by the recorded inputs, for all problems and where the groups are close."""
     sample, rows = Resampling(len(found)), []
-    for label, close in ((f"scores differ by at most {CLOSE}", CLOSE), ("any two groups", ANY)):
+    for name, label in WAYS.items():
+        cells = []
+        for close in (CLOSE, ANY):
+            asked = [one.get("apart", np.inf) <= close and name in one for one in found]
+            gain = np.array(
+                [
+                    float(one[name]) - float(one["plain"]) if there else 0.0
+                    for one, there in zip(found, asked, strict=True)
+                ]
+            )
+            won, lost = int((gain > 0).sum()), int((gain < 0).sum())
+            cells.append(f"{percent(sample.mean(gain), signed=True)} ({won} won, {lost} lost)")
+        answers = [one for one in found if name in one]
+        seconds = np.mean([one[f"{name}_seconds"] for one in answers]) if answers else np.nan
+        rows.append((label, *cells, f"{seconds:.0f}"))
+    head = ("decided by", f"points where the scores differ by at most {CLOSE}", "points, any two groups", "seconds")
+    return head, rows
+
+
+def counts(found: Sequence[dict[str, Any]]) -> str:
+    """Say at how many problems two groups lead, which of them are right, and what was asked."""
+    told = []
+    for label, close in ((f"whose scores differ by at most {CLOSE}", CLOSE), ("of any scores", ANY)):
         here = [one for one in found if one.get("apart", np.inf) <= close]
-        asked = [one for one in here if "vote" in one]
-        only = [sum(one["pair"] == pair for one in here) for pair in ([True, False], [False, True])]
-        cells = [str(len(here)), f"{only[0]}, {only[1]}", str(len(asked)), str(sum(one["inputs"] > 0 for one in asked))]
-        for name in ("vote", "judge"):
-            gain = [float(one[name]) - float(one["plain"]) if one in asked else 0.0 for one in found]
-            better, worse = sum(g > 0 for g in gain), sum(g < 0 for g in gain)
-            cells.append(f"{percent(sample.mean(np.array(gain)), signed=True)}; {better} won, {worse} lost")
-        costs = [np.mean([one[cost] for one in asked]) if asked else np.nan for cost in ("tokens", "questions")]
-        rows.append((label, *cells, *(f"{cost:.0f}" for cost in costs)))
-    head = (
-        "two groups whose",
-        "problems",
-        "only the first, only the second right",
-        "asked",
-        "separated",
-        "vote, points of all problems",
-        "judge, points",
-    )
-    return (*head, "tokens", "questions"), rows
+        first, second = (sum(one["pair"] == pair for one in here) for pair in ([True, False], [False, True]))
+        told.append(
+            f"Two groups {label}: {len(here)} problems, only the first right at {first}, only the second {second}."
+        )
+    asked = [one for one in found if "vote" in one]
+    if asked:
+        separated = sum(one["inputs"] > 0 for one in asked)
+        tokens, questions = (np.mean([one[cost] for one in asked]) for cost in ("tokens", "questions"))
+        told.append(
+            f"Asked at {len(asked)}; {separated} separated; {tokens:.0f} tokens and {questions:.1f} questions each."
+        )
+    return "\n".join(told)
 
 
 def main() -> None:
@@ -140,7 +173,7 @@ def main() -> None:
         found += [measure(problem, options.n, None, None, mixed=options.mixed) for problem in todo]
     right = np.array([float(one["plain"]) for one in found])
     print(f"\n{len(found)} problems, {percent(Resampling(len(found)).mean(right))}% right by the recorded inputs\n")
-    print(to_markdown(table(found)))
+    print(counts(found), to_markdown(table(found)), sep="\n\n")
 
 
 if __name__ == "__main__":
