@@ -1,4 +1,4 @@
-"""Int8 linear layers for CPUs: a quarter of the weights' bytes, and integer products on CPUs that have them.
+"""Int8 linear layers for CPUs, whose products are sums of bytes.
 
 Weights get one scale per output and inputs one scale per token ("W8A8 dynamic"): q = round(x / s), s = max|x| / 127. A
 token's result depends on that token alone and integer sums are exact, so these layers give a candidate the same result
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from nad_agents.exceptions import ConfigurationError
+from nad_agents.models.freed_memory import return_freed_memory
 
 __all__ = ["Int8Linear", "check_int8_support", "quantize_linear_layers"]
 
@@ -102,10 +103,12 @@ def check_int8_support(device: torch.device) -> None:
 def quantize_linear_layers(model: PreTrainedModel) -> None:
     """Replace every linear layer of a model, the output embedding included, by an `Int8Linear`, in place."""
     tied = getattr(model.get_input_embeddings(), "weight", None)
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            # exact types only, since a subclass may do more than multiply
-            if type(child) in (nn.Linear, Conv1D):
-                linear: Any = child
-                weight = linear.weight.T if isinstance(child, Conv1D) else linear.weight
-                setattr(module, name, Int8Linear(weight, linear.bias, shared=linear.weight is tied))
+    # exact types only, since a subclass may do more than multiply; names only, so that each layer is freed at once
+    modules = model.named_modules(remove_duplicate=False)
+    names = [name for name, module in modules if type(module) in (nn.Linear, Conv1D)]
+    for name in names:
+        linear: Any = model.get_submodule(name)
+        weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+        model.set_submodule(name, Int8Linear(weight, linear.bias, shared=linear.weight is tied))
+        del linear, weight
+        return_freed_memory()

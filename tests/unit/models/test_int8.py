@@ -1,5 +1,6 @@
 """Eight-bit linear layers: how far they are from the float ones, and that recording and attribution read them."""
 
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,23 @@ def test_every_family_keeps_its_neurons(family):
     for block, weight in zip(found, weights, strict=True):
         assert (block.dense.down_weight() - weight).abs().max() <= weight.abs().max() / 127
     assert model.num_parameters() == parameters
+
+
+@needs_kernels
+def test_each_float_weight_is_freed_before_the_next_but_one_is_read(monkeypatch):
+    model = make_model("llama")
+    made, alive = [], []
+    original = Int8Linear.__init__
+
+    def watched(self, weight, bias=None, *, shared=False):
+        alive.append(sum(ref() is not None for ref in made))
+        original(self, weight, bias, shared=shared)
+        made.append(weakref.ref(weight))
+
+    monkeypatch.setattr(Int8Linear, "__init__", watched)
+    quantize_linear_layers(model)
+    assert len(made) > 10
+    assert max(alive) <= 1
 
 
 @needs_kernels
