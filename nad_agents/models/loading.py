@@ -15,6 +15,7 @@ from nad_agents.fork import ForkSafeLock
 from nad_agents.models.adapter import add_adapter, find_adapter, merge_adapter, sharing_copy
 from nad_agents.models.device import resolve_device, resolve_dtype
 from nad_agents.models.embedded import DEFAULT_MODEL
+from nad_agents.models.freed_memory import return_freed_memory
 from nad_agents.models.int8 import quantize_linear_layers
 from nad_agents.models.location import ModelSource, locate_model
 from nad_agents.models.logging import ProgressCallback, silence_libraries
@@ -185,6 +186,8 @@ def load_model(
                 module = loaded
     if linear_dtype:
         quantize_linear_layers(loaded)
+    # a conversion, dequantizing and merging leave much behind
+    return_freed_memory()
     module.eval().requires_grad_(requires_grad=False)
     generation = loaded.generation_config
     if generation is not None and generation.eos_token_id is None:
