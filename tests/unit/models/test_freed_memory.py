@@ -14,7 +14,7 @@ def megabytes():
     return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) / 1024
 
 
-@pytest.mark.skipif(sys.platform != "linux" or freed_memory._malloc_trim() is None, reason="glibc can do that")
+@pytest.mark.skipif(sys.platform != "linux" or freed_memory._malloc_trim() is None, reason="only glibc does that")
 def test_what_lies_between_used_blocks_is_given_back():
     blocks = [bytearray(b"x") * 100_000 for _ in range(1000)]
     kept = blocks[::2]
