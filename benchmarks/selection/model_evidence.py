@@ -108,7 +108,9 @@ def _of_the_leading(way: Way, problem: Problem, answer: Answer) -> Scores:
     pair = leading_pair(ranking, problem.outcomes, behaviour.values, ANY)
     first = np.zeros(len(problem))
     if pair is not None:
-        means = [np.nanmean(other.values[problem.behaviours == problem.behaviours[place]]) for place in pair]
+        # candidates that pruning dropped have no score, and come last
+        values = np.where(np.isnan(other.values), np.nanmin(other.values) - 1, other.values)
+        means = [values[problem.behaviours == problem.behaviours[place]].mean() for place in pair]
         if means[1] > means[0]:
             first[pair[1]] = 1
     return Scores(first, (behaviour.values, *behaviour.tie_breaks))
