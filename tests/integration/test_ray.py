@@ -98,9 +98,17 @@ def test_requests_are_spread_over_replicas_that_each_have_a_model(server):
     replicas = processes(REPLICA)
     assert len(replicas) == 2
     before = {replica: seconds_of(replica) for replica in replicas}
-    answers = ask(server, 6, max_tokens=16)
-    assert all(isinstance(answer, str) and answer for answer in answers)
-    assert all(seconds_of(replica) - before[replica] > 0.2 for replica in replicas)
+
+    def worked(replica):
+        return seconds_of(replica) - before[replica] > 0.2
+
+    # Ray draws the replicas of a few requests, so one may get none of them
+    for _ in range(4):
+        answers = ask(server, 6, max_tokens=16)
+        assert all(isinstance(answer, str) and answer for answer in answers)
+        if all(map(worked, replicas)):
+            break
+    assert all(map(worked, replicas))
 
 
 def test_a_stream_goes_through_while_it_is_generated(server):
