@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
+from nad_agents.selectors.assertions import AssertionRunner, b4_scores
 from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order, rank
-from nad_agents.selectors.fusion import NADFusion
+from nad_agents.selectors.fusion import NADFusion, rank_share
 from nad_agents.selectors.observations import BehaviourObserver, ProposalObserver, label_outcomes, missing_modules
 from nad_agents.selectors.separation import InputSeparator, OutcomeJudge, leading_pair, separate
 
@@ -40,11 +41,16 @@ class Behaviour(SelectorBase):
     Those that do tell the two apart count like the others, unless a judge decides which results are right.
     ``details["separation"]`` holds these inputs, both results, and the cost in tokens, questions and seconds.
 
+    With `assertions`, which a model writes, the score is the mean of two ranks: by behavior, and by the assertions that
+    the program passes, as in `b4`. Each rank is the share of the other candidates that a candidate beats. ``details``
+    holds the ``assertions``, and under ``passed`` the number that each candidate passes.
+
     Attributes:
         runner: Runs the programs.
         separate: Proposes inputs on which the leading groups differ; None adds no inputs.
         judge: Judges the results on these inputs, so that its preference decides between the two groups.
         close: Greatest difference of the scores at which the two leading groups are separated.
+        assertions: Obtains assertions and runs the programs on them; None leaves them out.
     """
 
     name: ClassVar[str] = "behaviour"
@@ -55,6 +61,7 @@ class Behaviour(SelectorBase):
     separate: InputSeparator | None = None
     judge: OutcomeJudge | None = None
     close: float = 0.1
+    assertions: AssertionRunner | None = None
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -79,6 +86,12 @@ class Behaviour(SelectorBase):
             msg = (
                 f"{self.name}: a judge decides between programs on separating inputs; give separate=ModelSeparator("
                 "decoder) and judge=ModelJudge(decoder)"
+            )
+            raise ConfigurationError(msg)
+        if self.assertions is not None and not hasattr(self.assertions, "check"):
+            msg = (
+                f"{self.name}: assertions={self.assertions!r} runs no programs; give "
+                "nad_sandbox.AssertionRunner(sandbox, nad_agents.input_proposals.ModelAssertions(decoder))"
             )
             raise ConfigurationError(msg)
 
@@ -120,6 +133,14 @@ class Behaviour(SelectorBase):
             labels = np.hstack([labels, found.labels])
             values[present] = self._separated(labels, found.preferred)
             note["separation"] = {"candidates": [present[place] for place in pair], **found.details}
+        if self.assertions is not None:
+            results = self.assertions.check(answers, prompt=group.prompt)
+            if results.assertions:
+                passed = np.array(results.passed, dtype=bool)
+                tie_breaks = (values.copy(), *tie_breaks)
+                values[present] = (rank_share(values[present]) + rank_share(b4_scores(passed))) / 2
+                counts = dict(zip(present, passed.sum(axis=1).tolist(), strict=True))
+                note |= {"assertions": list(results.assertions), "passed": [counts.get(i) for i in range(n)]}
         # 3. group candidates with the same behavior, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from nad_sandbox import BehaviourRunner
+from nad_sandbox import AssertionRunner, BehaviourRunner
 from nad_sandbox.behaviour.inputs import call_inputs
 from nad_sandbox.behaviour.target_function import Parameter, TargetFunction
 
@@ -53,6 +53,19 @@ def test_programs_that_refuse_an_input_as_they_should_agree(runner):
     assert set(rank(scores, group)[:3]) == {1, 3, 4}
     seen = {text for behaviour in scores.details["behaviours"] for text in behaviour["outcomes"]}
     assert "raised ValueError" in seen
+
+
+def test_assertions_decide_where_wrong_programs_agree(runner, sandbox):
+    def write(prompt, parameters):
+        return [{"numbers": [1, 2], "expected_result": 3}, {"numbers": [5], "expected_result": 5}]
+
+    programs = (WRONG, WRONG + "\n", RIGHT, ALSO_RIGHT, "def total(numbers): return max(numbers or [0])")
+    group = make_group([make_rollout([[i]], text=fenced(code)) for i, code in enumerate(programs)], prompt=PROMPT)
+    chosen = Behaviour(runner=runner, assertions=AssertionRunner(sandbox, write))
+    scores = chosen.score(group)
+    assert scores.details["assertions"] == ["assert total([1, 2]) == 3", "assert total([5]) == 5"]
+    assert scores.details["passed"] == [1, 1, 2, 2, 1]
+    assert set(rank(scores, group)[:2]) == {2, 3}
 
 
 def test_functions_and_files_are_given_to_programs_that_take_them(runner):

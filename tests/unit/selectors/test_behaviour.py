@@ -6,9 +6,19 @@ import pytest
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.selection import check_configuration
 from nad_agents.selectors import Behaviour, BehaviourGroups, NADFusion, get_selector, rank
+from nad_agents.selectors.assertions import b4_scores
+from nad_agents.selectors.fusion import rank_share
 from nad_agents.selectors.observations import label_outcomes
 from nad_agents.types import NADConfig, SamplingConfig
-from tests.unit.builders import SeenBehaviour, SeenOutcome, WordObserver, make_group, make_rollout
+from tests.unit.builders import (
+    SeenAssertions,
+    SeenBehaviour,
+    SeenOutcome,
+    WordAssertions,
+    WordObserver,
+    make_group,
+    make_rollout,
+)
 
 
 def candidates(*texts, logprobs=-1.0, neurons=None):
@@ -44,6 +54,40 @@ def test_one_odd_input_breaks_a_group_but_not_the_soft_vote():
     group = candidates("1 2 9", "1 8 3", "7 2 3", "1 2 3", "0 0 0", "0 0 0")
     assert rank(soft.score(group), group)[0] == 3
     assert rank(exact.score(group), group)[0] in (4, 5)
+
+
+def test_assertions_that_a_model_wrote_count_as_much_as_the_behaviour():
+    group = candidates("1 2", "1 2", "3 4", "3 4", "3 4", "0 0", "")
+    group.rollouts[6] = make_rollout([], text="")
+    observer, assertions = WordObserver(), WordAssertions("1", "2")
+    plain = Behaviour(runner=observer).score(group)
+    scores = Behaviour(runner=observer, assertions=assertions).score(group)
+    passed = np.array([[1, 1]] * 2 + [[0, 0]] * 4, dtype=bool)
+    expected = (rank_share(plain.values[:6]) + rank_share(b4_scores(passed))) / 2
+    assert scores.values[:6] == pytest.approx(expected)
+    assert np.isnan(scores.values[6])
+    assert set(rank(plain, group)[:3]) == {2, 3, 4}
+    assert set(rank(scores, group)[:2]) == {0, 1}
+    assert scores.details["assertions"] == ["1", "2"]
+    assert scores.details["passed"] == [2, 2, 0, 0, 0, 0, None]
+    assert scores.details["inputs"] == plain.details["inputs"]
+
+
+def test_without_assertions_the_behaviour_decides_alone():
+    class NoAssertions(WordAssertions):
+        def check(self, answers, *, prompt=""):
+            return SeenAssertions([], [[] for _ in answers])
+
+    group = candidates("1 2", "3 4", "3 4")
+    plain, scores = (
+        Behaviour(runner=WordObserver(), assertions=given).score(group) for given in (None, NoAssertions())
+    )
+    assert scores.values.tolist() == plain.values.tolist()
+    assert "assertions" not in scores.details
+    with pytest.raises(
+        ConfigurationError, match=r"behaviour: assertions='x' runs no programs; give nad_sandbox.Assert"
+    ):
+        get_selector("behaviour", runner=WordObserver(), assertions="x")
 
 
 def test_groups_count_candidates_that_do_the_same_on_every_input():
