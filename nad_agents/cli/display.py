@@ -222,6 +222,10 @@ def _behaviour(selection: Selection) -> str:
     if inputs == 1:
         return f"{same} of {len(selection.candidates)} do the same: {shown}"
     shown += _separation(details.get("separation"))
+    if "assertions" in details:
+        passed, count = details["passed"][selection.winner], len(details["assertions"])
+        alike = f"{same} of {len(selection.candidates)} do the same on all of {inputs} inputs"
+        return f"it passes {passed} of {count} assertions that the model wrote, and {alike}, such as {shown}"
     if selection.selector == "behaviour":
         share = f"the others do the same on {100 * selection.best.score:.0f}% of {inputs} inputs on average"
         return f"{share}, {same} of {len(selection.candidates)} on all of them, such as {shown}"

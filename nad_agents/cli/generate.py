@@ -94,6 +94,13 @@ SeparateOption = Annotated[
         "vote decides, or the model's judgment of the results (judge).",
     ),
 ]
+AssertionsOption = Annotated[
+    bool,
+    typer.Option(
+        "--assertions",
+        help="Let the model write assertions, which count as much as what the programs do.",
+    ),
+]
 VerifyOption = Annotated[
     bool, typer.Option("--verify", help="Check the chosen code in a sandbox, and if it fails, the next in rank.")
 ]
@@ -176,6 +183,7 @@ def code(
     keep: KeepOption = NAD.keep,
     until: UntilOption = NAD.until,
     separate: SeparateOption = None,
+    assertions: AssertionsOption = False,
     verify: VerifyOption = False,
     tests: TestsOption = None,
     check_all: CheckAllOption = False,
@@ -205,9 +213,10 @@ def code(
         stop=tuple(stop or ()), wave=wave,
     )  # fmt: skip
     # early stopping chooses between beginnings, which cannot be run
-    required = separate is not None or selector in (*BEHAVIOUR_SELECTORS, "codet", "b4")
-    if separate is not None and selector not in ("auto", *BEHAVIOUR_SELECTORS):
-        msg = f"--separate compares what programs do, which the selector {selector} does not; leave out one of them"
+    needing = "--separate" if separate is not None else "--assertions" if assertions else None
+    required = needing is not None or selector in (*BEHAVIOUR_SELECTORS, "codet", "b4")
+    if needing is not None and selector not in ("auto", *BEHAVIOUR_SELECTORS):
+        msg = f"{needing} compares what programs do, which the selector {selector} does not; leave out one of them"
         raise ConfigurationError(msg)
     behaviour = required or (selector == "auto" and n > 1 and not early_stop and halve is None)
     without_sandbox = "auto" if behaviour else selector
@@ -229,7 +238,7 @@ def code(
         )
         if sandbox is not None and behaviour:
             compared = "behaviour" if selector == "auto" else selector
-            config = with_behaviour(config, sandbox, decoder, compared, separate=separate)
+            config = with_behaviour(config, sandbox, decoder, compared, separate=separate, assertions=assertions)
         # 4. the candidates
         selection = decode_with_progress(
             console,

@@ -72,6 +72,7 @@ def with_behaviour(
     selector: str = "behaviour",
     *,
     separate: Decision | None = None,
+    assertions: bool = False,
 ) -> NADConfig:
     """Return the same configuration with the candidates compared by what their programs do.
 
@@ -82,6 +83,7 @@ def with_behaviour(
         selector: The selector that compares them.
         separate: What decides between two leading groups on inputs that the model proposes to separate them; None
             proposes none.
+        assertions: Whether assertions that the model writes count too.
 
     Raises:
         MissingDependencyError: The selector needs assertions or separating inputs, and llguidance is not installed.
@@ -104,4 +106,6 @@ def with_behaviour(
         options["separate"] = ModelSeparator(decoder)
     if separate == "judge":
         options["judge"] = ModelJudge(decoder)
+    if assertions:
+        options["assertions"] = AssertionRunner(sandbox, ModelAssertions(decoder))
     return config.model_copy(update={"selector": selector, "selector_options": options})

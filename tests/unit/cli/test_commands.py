@@ -222,7 +222,8 @@ def test_code_without_a_sandbox_is_chosen_by_neurons_and_says_so(nad, folder, mo
         (["ask", "x", "--similarity", "dice"], 2, "jaccard"),
         (["ask", "x", "-m", "/no/such/folder"], 4, "no file or folder"),
         (["ask", "x", "--dtype", "int3"], 2, "int3"),
-        (["code", "x", "-s", "knn", "--separate", "vote"], 2, "leave out one of them"),
+        (["code", "x", "-s", "knn", "--separate", "vote"], 2, "--separate compares what programs do"),
+        (["code", "x", "-s", "knn", "--assertions"], 2, "--assertions compares what programs do"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_an_exit_code(nad, args, code, message):
@@ -313,6 +314,7 @@ class _LaterBlock:
 
 @pytest.mark.parametrize("passes", [True, False])
 def test_code_may_check_all_and_let_the_model_separate_leading_groups(nad, monkeypatch, passes):
+    from nad_sandbox import AssertionRunner
     from nad_sandbox.backends.local import UnsafeLocalSandbox
 
     from nad_agents.cli import generate
@@ -338,7 +340,7 @@ def test_code_may_check_all_and_let_the_model_separate_leading_groups(nad, monke
     monkeypatch.setattr(generate, "_load_decoder", lambda *_: Watched(answer))
     monkeypatch.setattr(generate, "open_sandbox", lambda *_, **__: UnsafeLocalSandbox())
     monkeypatch.setattr(generate, "code_verifier", lambda *_: _LaterBlock(passes=passes))
-    code, _, err = nad("code", "print something", "-n", 2, "--check-all", "--separate", "judge")
+    code, _, err = nad("code", "print something", "-n", 2, "--check-all", "--separate", "judge", "--assertions")
     assert code == (0 if passes else 3)
     said = "the judge on 1 proposed inputs decided between #0 and #1, for 20 tokens, 2 questions and 0.5 s"
     assert said in " ".join(err.split())
@@ -346,6 +348,7 @@ def test_code_may_check_all_and_let_the_model_separate_leading_groups(nad, monke
     options = asked[0]["config"].selector_options
     assert isinstance(options["separate"], ModelSeparator)
     assert isinstance(options["judge"], ModelJudge)
+    assert isinstance(options["assertions"], AssertionRunner)
 
 
 @pytest.mark.parametrize("passes", [True, False])

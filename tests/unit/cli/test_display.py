@@ -93,6 +93,11 @@ def test_groups_are_letters_and_the_reason_tells_what_the_winner_does():
         "Candidate #1 was chosen by behaviour; the others do the same on 150% of 2 inputs on average, 2 of 3 on all of "
         "them, such as f(1) gives 2; it agrees 0.644"
     )
+    tested = GROUPS | {"assertions": ["assert f(1) == 2", "assert f(0) == 1"], "passed": [0, 1, 2]}
+    assert reason(make_selection(selector="behaviour", details=tested)).startswith(
+        "Candidate #1 was chosen by behaviour; it passes 1 of 2 assertions that the model wrote, and 2 of 3 do the "
+        "same on all of 2 inputs, such as f(1) gives 2; it agrees"
+    )
     assert "2 of 3 do the same on all of 2 inputs, such as" in reason(
         make_selection(selector="behaviour_groups", details=GROUPS)
     )
