@@ -55,16 +55,16 @@ def test_programs_that_refuse_an_input_as_they_should_agree(runner):
     assert "raised ValueError" in seen
 
 
-def test_assertions_decide_where_wrong_programs_agree(runner, sandbox):
+def test_assertions_decide_between_groups_of_the_same_size(runner, sandbox):
     def write(prompt, parameters):
         return [{"numbers": [1, 2], "expected_result": 3}, {"numbers": [5], "expected_result": 5}]
 
-    programs = (WRONG, WRONG + "\n", RIGHT, ALSO_RIGHT, "def total(numbers): return max(numbers or [0])")
+    programs = (WRONG, WRONG + "\n", RIGHT, ALSO_RIGHT)
     group = make_group([make_rollout([[i]], text=fenced(code)) for i, code in enumerate(programs)], prompt=PROMPT)
     chosen = Behaviour(runner=runner, assertions=AssertionRunner(sandbox, write))
     scores = chosen.score(group)
     assert scores.details["assertions"] == ["assert total([1, 2]) == 3", "assert total([5]) == 5"]
-    assert scores.details["passed"] == [1, 1, 2, 2, 1]
+    assert scores.details["passed"] == [1, 1, 2, 2]
     assert set(rank(scores, group)[:2]) == {2, 3}
 
 
