@@ -101,6 +101,8 @@ def test_python_that_does_not_parse_is_found(command):
         'python -c "print($X"',
         "python a.py <<'EOF'\ndef f(:\nEOF",
         "python -m json.tool <<'EOF'\n{\nEOF",
+        "python tool.py -c 'x ='",
+        "python -c",
         "cat >> a.py <<'EOF'\n    return (\nEOF",
         "cat > a.txt <<'EOF'\ndef f(:\nEOF",
         "cat > a.py <<EOF\n$X (\nEOF",
