@@ -22,6 +22,7 @@ import numpy as np
 from agent_conversations import Conversation, EditError, changed_file, conversations
 from numpy.typing import NDArray
 
+from nad_agents.chat.edit_steps import last_look
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import prepare
 from nad_agents.chat.response_parser import ToolCallParser
@@ -121,7 +122,8 @@ def measure(conversation: Conversation, recorded: dict[str, Any]) -> Measured:
     ]
     group = RolloutGroup(rollouts, NeuronLayout(n_layers=1, d_ff=1))
     inner: Selector = KnownRanking(ranking=tuple(recorded["ranking"]))
-    steps = StepSelector(inner, parser, shown_text(conversation.messages), schemas)
+    messages = conversation.messages
+    steps = StepSelector(inner, parser, shown_text(messages), schemas, last_look(messages))
     return Measured(changes, fails, recorded["ranking"][0], rank(steps.score(group), group)[0])
 
 

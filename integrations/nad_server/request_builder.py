@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nad_agents.chat.edit_steps import last_look
 from nad_agents.chat.output_spec import OutputSpec
 from nad_agents.chat.prepare import PreparedChat, prepare, template_inputs
 from nad_agents.chat.shown_text import shown_text
@@ -165,7 +166,7 @@ def _with_steps(
         return config
     schemas = {tool["function"]["name"]: tool["function"].get("parameters") or {} for tool in output_spec.tools}
     inner = make_selector(config, ComparisonConfig.from_config(config))
-    steps = StepSelector(inner, chat.parser, shown_text(messages), schemas)
+    steps = StepSelector(inner, chat.parser, shown_text(messages), schemas, last_look(messages))
     return config.model_copy(update={"selector": steps, "selector_options": {}})
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any
@@ -22,7 +22,7 @@ from nad_agents.chat.shown_text import ShownText
 from nad_agents.chat.text_calls import PATHS, REPLACED, REPLACEMENTS, blocks, hunks, text_calls
 from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments
 
-__all__ = ["call_key", "schema_fault", "step_fault", "step_key"]
+__all__ = ["call_key", "last_look", "schema_fault", "step_fault", "step_key"]
 
 _WRITTEN = ("content", "file_text", "contents", "code", "new_source")
 """Names of arguments that hold a whole file."""
@@ -34,6 +34,8 @@ _SHELL_TOOL = re.compile(r"bash|shell|terminal|(exec|execute|run)_command", re.I
 _REASONS = ("description", "justification", "explanation")
 """Names of arguments in which a shell's tool is told what the command is for."""
 _PYTHON = (".py", ".pyi")
+_LOOK = re.compile(r"(^|_)(read|view|list|ls|glob|grep|search)($|_)", re.IGNORECASE)
+"""Names of tools that look at something and change nothing."""
 
 
 def step_key(
@@ -109,6 +111,31 @@ def _normal_string(name: str, value: str, path: str | None) -> str | list[list[s
         return normal_text(value)
     known_code = name in _WRITTEN or (path is not None and name in REPLACEMENTS)
     return normal_code(value, known_code=known_code) if known_code or "\n" in value else value
+
+
+def last_look(messages: Sequence[Mapping[str, Any]]) -> str:
+    """Return the `step_key` of the last step of a conversation in OpenAI's form, if all its calls only look.
+
+    Looking at the same once more, before anything else has happened, shows nothing new.
+
+    Args:
+        messages: The conversation.
+
+    Returns:
+        The key; empty if the last step did something else.
+    """
+    last: Mapping[str, Any] = next(
+        (message for message in reversed(messages) if message.get("role") == "assistant"), {}
+    )
+    content = last.get("content") if isinstance(last.get("content"), str) else ""
+    calls: list[tuple[str, Mapping[str, Any]]] = []
+    for call in last.get("tool_calls") or ():
+        arguments = call["function"]["arguments"]
+        with suppress(ValueError):
+            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+        calls.append((call["function"]["name"], arguments if isinstance(arguments, Mapping) else {}))
+    names = [name for name, _ in (*calls, *text_calls(content or ""))]
+    return step_key(content or "", calls) if all(map(_LOOK.search, names)) else ""
 
 
 def step_fault(

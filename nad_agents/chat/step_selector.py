@@ -22,21 +22,24 @@ __all__ = ["StepSelector"]
 class StepSelector:
     """Ranks steps by the votes of the candidates that take the same one; those that cannot be carried out come last.
 
-    A vote counts by the voter's rank under the other selector, which also decides within a step and wherever no
-    candidate calls a tool or edits a file. ``details["steps"]`` holds for each step its ``candidates`` and, where there
-    is one, its ``fault``.
+    A step that looks at what the step before has just shown comes before these only, as it leads nowhere. A vote counts
+    by the voter's rank under the other selector, which also decides within a step and wherever no candidate calls a
+    tool or edits a file. ``details["steps"]`` holds for each step its ``candidates`` and, where there is one, its
+    ``fault``, or ``repeated``.
 
     Attributes:
         selector: Ranks single candidates.
         parser: Finds the calls in an answer.
         shown: What the conversation has shown.
         schemas: JSON schema of the arguments by the tool's name.
+        last_look: What the step before looked at; see `nad_agents.chat.edit_steps.last_look`.
     """
 
     selector: Selector
     parser: ResponseParser
     shown: ShownText = field(default_factory=lambda: ShownText(()))
     schemas: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    last_look: str = ""
     needs_whole_answers: bool = True
 
     @property
@@ -75,13 +78,16 @@ class StepSelector:
         order[rank(scores, group)] = -np.arange(len(group))
         weights = 0.5 + rank_share(order)
         values = np.array(order)
-        for members in steps.values():
-            votes = float(np.sort(weights[members]).sum())
-            values[members] = -1.0 if members[0] in faults else votes
+        told: dict[str, dict[str, Any]] = {}
+        for key, members in steps.items():
+            told[key] = {"candidates": members}
+            if members[0] in faults:
+                values[members], told[key]["fault"] = -1.0, faults[members[0]]
+            elif key and key == self.last_look:
+                values[members], told[key]["repeated"] = 0.0, True
+            else:
+                values[members] = float(np.sort(weights[members]).sum())
         values[np.isnan(scores.values)] = np.nan
-        told = [
-            {"candidates": members, **({"fault": faults[members[0]]} if members[0] in faults else {})}
-            for members in sorted(steps.values(), key=lambda members: (-values[members[0]], members))
-        ]
-        ties, details = (scores.values, *scores.tie_breaks), {**scores.details, "steps": told}
+        ordered = sorted(told.values(), key=lambda step: (-values[step["candidates"][0]], step["candidates"]))
+        ties, details = (scores.values, *scores.tie_breaks), {**scores.details, "steps": ordered}
         return replace(scores, values=values, tie_breaks=ties, details=details)

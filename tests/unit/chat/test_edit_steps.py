@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nad_agents.chat.edit_steps import call_key, schema_fault, step_fault, step_key
+from nad_agents.chat.edit_steps import call_key, last_look, schema_fault, step_fault, step_key
 from nad_agents.chat.response_parser import ToolCallParser
 from nad_agents.chat.shown_text import ShownText
 from nad_agents.chat.step_selector import StepSelector
@@ -196,6 +196,43 @@ def test_equal_steps_vote_together_and_what_cannot_be_applied_comes_last():
     prose = make_group([make_rollout([[i]], tokens=[i], text="prose", logprobs=-1.0 - i) for i in range(3)])
     assert rank(selector.score(prose), prose) == [0, 1, 2]
     assert "steps" not in selector.score(prose).details
+
+
+def message(name, **arguments):
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+
+
+def test_looking_at_the_same_again_comes_after_everything_that_can_be_carried_out():
+    read = '{"name": "read_file", "arguments": {"path": "./a.py"}}'
+    texts = [read, read, "I have seen it.", '{"name": "edit", "argu']
+    group = make_group([make_rollout([[i]], tokens=[i], text=text, logprobs=-1.0) for i, text in enumerate(texts)])
+    answered = [message("read_file", path="a.py"), {"role": "tool", "tool_call_id": "1", "content": FILE}]
+    parser = ToolCallParser(names=("edit", "read_file"))
+
+    def first(messages):
+        selector = StepSelector(MeanLogprob(), parser, SHOWN, {}, last_look(messages))
+        scores = selector.score(group)
+        return rank(scores, group), scores.details["steps"]
+
+    ranking, steps = first(answered)
+    assert ranking[0] == 2
+    assert ranking[-1] == 3
+    assert steps[1] == {"candidates": [0, 1], "repeated": True}
+    for other in ([], [message("read_file", path="b.py")], [*answered, message("edit", path="a.py")]):
+        assert set(first(other)[0][:2]) == {0, 1}
+
+
+def test_only_steps_that_look_are_looks():
+    cline = {"role": "assistant", "content": "<read_file>\n<path>a.py</path>\n</read_file>"}
+    assert last_look([cline, {"role": "user", "content": "..."}]) == step_key("", [("read_file", {"path": "a.py"})])
+    assert last_look([message("read", filePath="a.py")]) != ""
+    for name in ("press", "edit", "spread", "thread_reply", "bash"):
+        assert last_look([message(name, path="a.py")]) == ""
+    assert last_look([]) == last_look([{"role": "assistant", "content": "Done."}]) == ""
+    odd = message("read")
+    odd["tool_calls"][0]["function"]["arguments"] = "{no JSON"
+    assert last_look([odd]) == call_key("read", {})
 
 
 def test_arguments_may_be_nested_deeply():
