@@ -18,7 +18,7 @@ from typing import Any
 
 from nad_agents.chat.python_code import is_no_python, normal_code, normal_text
 from nad_agents.chat.shell_commands import breaks_python_in_command, normal_command
-from nad_agents.chat.shown_text import ShownText
+from nad_agents.chat.shown_text import ShownText, message_calls
 from nad_agents.chat.text_calls import PATHS, REPLACED, REPLACEMENTS, blocks, hunks, text_calls
 from nad_agents.chat.tool_arguments import ArgumentsError, fitting_arguments
 
@@ -128,12 +128,7 @@ def last_look(messages: Sequence[Mapping[str, Any]]) -> str:
         (message for message in reversed(messages) if message.get("role") == "assistant"), {}
     )
     content = last.get("content") if isinstance(last.get("content"), str) else ""
-    calls: list[tuple[str, Mapping[str, Any]]] = []
-    for call in last.get("tool_calls") or ():
-        arguments = call["function"]["arguments"]
-        with suppress(ValueError):
-            arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
-        calls.append((call["function"]["name"], arguments if isinstance(arguments, Mapping) else {}))
+    calls = [(name, arguments if isinstance(arguments, Mapping) else {}) for name, arguments in message_calls(last)]
     names = [name for name, _ in (*calls, *text_calls(content or ""))]
     return step_key(content or "", calls) if all(map(_LOOK.search, names)) else ""
 

@@ -124,7 +124,7 @@ class _Reader:
         self.at += len(operator)
 
     def _read_part(self, word: ShellToken, character: str) -> None:
-        """Read a character of a word, or a quotation in it."""
+        """Read the next character of a word, or a whole quotation that is a part of it."""
         self.at += 1
         if character == "\\":
             word.add(self._following(), quoted=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from nad_agents.chat.text_calls import edits_in, text_calls
 
-__all__ = ["ShownText", "shown_text"]
+__all__ = ["ShownText", "message_calls", "shown_text"]
 
 _NUMBER = re.compile(r"\s*\d+(?:\s*[|:\u2502\u2192]|[\t-]|$)")
 """A line's number as agents and ``cat -n`` write it; nothing but the number is an empty line."""
@@ -100,12 +100,18 @@ def shown_text(messages: Sequence[Mapping[str, Any]]) -> ShownText:
         texts.extend(_texts(message.get("content")))
         if message.get("role") != "assistant":
             continue
-        calls = [_read(call["function"]["arguments"]) for call in message.get("tool_calls") or ()]
+        calls = [arguments for _, arguments in message_calls(message)]
         for arguments in calls:
             texts.extend(_texts(arguments))
         written = [arguments for text in _texts(message.get("content")) for _, arguments in text_calls(text)]
         edited = edited or any(map(edits_in, (*calls, *written)))
     return ShownText.of(texts, edited=edited)
+
+
+def message_calls(message: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return name and arguments of the tool calls of a message in OpenAI's form; arguments that are no JSON as text."""
+    functions = [call["function"] for call in message.get("tool_calls") or ()]
+    return [(function["name"], _read(function["arguments"])) for function in functions]
 
 
 def _texts(value: Any) -> Iterator[str]:

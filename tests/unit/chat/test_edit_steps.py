@@ -231,8 +231,9 @@ def test_only_steps_that_look_are_looks():
         assert last_look([message(name, path="a.py")]) == ""
     assert last_look([]) == last_look([{"role": "assistant", "content": "Done."}]) == ""
     odd = message("read")
-    odd["tool_calls"][0]["function"]["arguments"] = "{no JSON"
-    assert last_look([odd]) == call_key("read", {})
+    for arguments in ("{no JSON", "[" * 100_000):
+        odd["tool_calls"][0]["function"]["arguments"] = arguments
+        assert last_look([odd]) == call_key("read", {})
 
 
 def test_arguments_may_be_nested_deeply():
