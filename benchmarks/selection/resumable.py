@@ -1,4 +1,4 @@
-"""Measurements of problems that a model takes long for: one line of JSON each, and an interrupted file is continued."""
+"""Keep slow measurements of problems in a file, a line of JSON each; an interrupted run goes on where it was."""
 
 from __future__ import annotations
 

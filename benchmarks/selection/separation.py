@@ -56,7 +56,7 @@ class Observer:
 def measure(
     problem: Problem, n: int, live: BehaviourRunner | None, decoder: NeuronAgreementDecoder | None, *, mixed: bool
 ) -> dict[str, Any]:
-    """Choose by the recorded inputs, and let the model decide between the two leading groups in every way."""
+    """Return whether the choice is right by the recorded inputs, and if the model decides in each of `WAYS`."""
     members = list(range(min(n, len(problem))))
     part, scores = problem.part(members), problem.scores(members, problem.auto)
     ranking = rank(scores, part)
@@ -84,9 +84,8 @@ def measure(
     first, second = judge.p_true(prompt, texts)
     found["p_true"], found["p_true_seconds"] = found["pair"][second > first], time.perf_counter() - started
     started = time.perf_counter()
-    [better] = judge.compare(prompt, [(texts[0], texts[1])])
-    [worse] = judge.compare(prompt, [(texts[1], texts[0])])
     # asked in both orders, as models prefer the first or the second answer
+    better, worse = judge.compare(prompt, [(texts[0], texts[1]), (texts[1], texts[0])])
     found["comparison"], found["comparison_seconds"] = found["pair"][better < worse], time.perf_counter() - started
     return found
 
@@ -122,7 +121,7 @@ def table(found: Sequence[dict[str, Any]]) -> Table:
 
 
 def counts(found: Sequence[dict[str, Any]]) -> str:
-    """Say at how many problems two groups lead, which of them are right, and what was asked."""
+    """Return at how many problems two groups of programs lead, which of them are right, and what was asked."""
     told = []
     for label, close in ((f"whose scores differ by at most {CLOSE}", CLOSE), ("of any scores", ANY)):
         here = [one for one in found if one.get("apart", np.inf) <= close]

@@ -70,7 +70,7 @@ class ComparisonConfig:
 
     @classmethod
     def from_config(cls, config: NADConfig) -> ComparisonConfig:
-        """Return the comparison options of a `NADConfig`.
+        """Make the comparison that a `NADConfig` asks for.
 
         Its ``layers`` select the layers to record, not those to compare: everything that was recorded is compared.
         """
@@ -90,11 +90,11 @@ class ComparisonConfig:
 
     @property
     def counts_key(self) -> tuple[object, ...]:
-        """Key of what is cached of the neurons' counts: the options that determine them."""
+        """Key under which a group caches how often neurons were activated: the options that determine it."""
         # chunk_size alone does not change a set, so it is no part of the key
         return ("counts", self.top_k_neurons, self.token_limit, self.skip_tokens, self.common_prefix, self.layers)
 
     @property
     def similarity_key(self) -> tuple[object, ...]:
-        """Key of what is cached of the similarities: the options that determine them."""
+        """Key under which a group caches its similarities: the options that determine them."""
         return ("similarity", self.similarity, *self.counts_key)

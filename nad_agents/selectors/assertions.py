@@ -114,6 +114,19 @@ def prune(passed: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool
         programs, assertions = left, kept
 
 
+def evidence_of(assertions: Sequence[str], passed: NDArray[np.bool_], present: Sequence[int], n: int) -> dict[str, Any]:
+    """Return the assertions, and how many each candidate passes, as details of scores.
+
+    Args:
+        assertions: Source of the assertions.
+        passed: Bool [programs, assertions].
+        present: The candidate of each program.
+        n: Number of candidates; those without a program pass None.
+    """
+    counts = dict(zip(present, passed.sum(axis=1).tolist(), strict=True))
+    return {"assertions": list(assertions), "passed": [counts.get(i) for i in range(n)]}
+
+
 @dataclass(frozen=True)
 class CodeT(SelectorBase):
     """Scores a candidate by the square root of how many pass the same assertions, times the number of assertions.
@@ -171,12 +184,9 @@ class CodeT(SelectorBase):
         scored = np.full(len(present), np.nan)
         scored[programs] = self.score_passed(passed[np.ix_(programs, assertions)])
         values[present] = scored
-        counts: list[int | None] = [None] * n
         votes = np.full((n, passed.shape[1]), -1, dtype=np.int64)
         votes[present] = passed
-        for place, candidate in enumerate(present):
-            counts[candidate] = int(passed[place].sum())
-        details = {"assertions": list(results.assertions), "passed": counts}
+        details = evidence_of(results.assertions, passed, present, n)
         if self.pruned:
             details["dropped"] = [results.assertions[int(i)] for i in np.flatnonzero(~assertions)]
         return Scores(values, (evidence.values, *evidence.tie_breaks), details, votes=votes)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nad_agents.exceptions import ConfigurationError
 from nad_agents.rollouts import RolloutGroup
-from nad_agents.selectors.assertions import AssertionRunner, b4_scores
+from nad_agents.selectors.assertions import AssertionRunner, b4_scores, evidence_of
 from nad_agents.selectors.base import Scores, SelectorBase, check_number, content_order, rank
 from nad_agents.selectors.fusion import NADFusion, rank_share
 from nad_agents.selectors.observations import BehaviourObserver, ProposalObserver, label_outcomes, missing_modules
@@ -139,8 +139,7 @@ class Behaviour(SelectorBase):
                 passed = np.array(results.passed, dtype=bool)
                 tie_breaks = (values.copy(), *tie_breaks)
                 values[present] = (rank_share(values[present]) + rank_share(b4_scores(passed))) / 2
-                counts = dict(zip(present, passed.sum(axis=1).tolist(), strict=True))
-                note |= {"assertions": list(results.assertions), "passed": [counts.get(i) for i in range(n)]}
+                note |= evidence_of(results.assertions, passed, present, n)
         # 3. group candidates with the same behavior, as evidence
         members: dict[tuple[int, ...], list[int]] = {}
         for place, row in enumerate(labels.tolist()):

@@ -105,9 +105,9 @@ def label_outcomes(outcomes: Sequence[Sequence[ObservedOutcome]]) -> NDArray[np.
                     kinds.append([])
                 kinds[kind].append(outcome)
                 known[id(outcome)] = kind
-        failed = [all(outcome.crashed for outcome in same) for same in kinds]
-        labels = [-sum(failed[: i + 1]) if failed[i] else i - sum(failed[:i]) for i in range(len(kinds))]
-        columns.append([labels[known[id(outcome)]] for outcome in on_input])
+        failed = np.array([all(outcome.crashed for outcome in same) for same in kinds])
+        labels = np.where(failed, -np.cumsum(failed), np.cumsum(~failed) - 1)
+        columns.append(labels[[known[id(outcome)] for outcome in on_input]])
     return np.array(columns, dtype=np.int64).reshape(len(columns), len(outcomes)).T
 
 

@@ -12,16 +12,8 @@ from nad_agents.types.configs import (
     Until,
     VerificationConfig,
 )
-from nad_agents.types.not_given import (
-    NOT_GIVEN,
-    NotGiven,
-)
-from nad_agents.types.results import (
-    Candidate,
-    Selection,
-    Timings,
-    Usage,
-)
+from nad_agents.types.not_given import NOT_GIVEN, NotGiven
+from nad_agents.types.results import Candidate, Selection, Timings, Usage
 
 __all__ = [
     "BEHAVIOUR_SELECTORS",
